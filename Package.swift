@@ -1,0 +1,52 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Every Swift target is compiled in Swift 6 mode with strict memory safety: code that touches raw memory says
+/// `unsafe`, and only a handful of files do.
+let safe: [SwiftSetting] = [.strictMemorySafety()]
+
+let package = Package(
+  name: "DiffusionTransformers",
+  platforms: [.macOS(.v26)],
+  products: [
+    .library(name: "DiffusionTransformers", targets: ["DiffusionTransformers"]),
+    .library(name: "DiTImaging", targets: ["DiTImaging"]),
+    .executable(name: "dit", targets: ["dit"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+  ],
+  targets: [
+    // Engine
+    .systemLibrary(
+      name: "CBLAS", pkgConfig: "openblas",
+      providers: [.apt(["libopenblas-dev", "liblapacke-dev"]), .brew(["openblas"])]),
+    .target(name: "CDiTKernels"),
+    .target(name: "DiTKernels", dependencies: ["CBLAS", "CDiTKernels"], swiftSettings: safe),
+    .target(name: "DiTTensor", swiftSettings: safe + [.enableExperimentalFeature("Lifetimes")]),
+    .target(name: "DiTModel", dependencies: ["DiTKernels", "DiTTensor"], swiftSettings: safe),
+    .target(name: "DiTDiffusion", swiftSettings: safe),
+    .target(name: "DiTCheckpoint", dependencies: ["DiTTensor"], swiftSettings: safe),
+
+    // Where the siblings meet
+    .target(
+      name: "DiTPipeline",
+      dependencies: ["DiTKernels", "DiTTensor", "DiTModel", "DiTDiffusion", "DiTCheckpoint"], swiftSettings: safe),
+    .target(name: "DiTTraining", dependencies: ["DiTPipeline"], swiftSettings: safe),
+    .target(name: "DiffusionTransformers", dependencies: ["DiTPipeline", "DiTTraining"], swiftSettings: safe),
+
+    // Pictures and the command line
+    .systemLibrary(
+      name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"]), .brew(["libpng"])]),
+    .target(name: "CDiTPNG", dependencies: ["CPNG"]),
+    .target(name: "DiTImaging", dependencies: ["CDiTPNG"], swiftSettings: safe),
+    .executableTarget(
+      name: "dit",
+      dependencies: [
+        "DiffusionTransformers", "DiTImaging",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      resources: [.copy("Resources/digits.safetensors")],
+      swiftSettings: safe),
+  ]
+)

@@ -1,0 +1,31 @@
+// Which table: asked of the CPU once, at run time.
+
+#include "CDiTKernels.h"
+
+extern const DiTKernelTable dit_kernels_portable;
+#if defined(__x86_64__)
+extern const DiTKernelTable dit_kernels_avx2, dit_kernels_avx512;
+#endif
+
+DiTISA dit_isa_supported(void) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+                   __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("f16c");
+  const int avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                     __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                     __builtin_cpu_supports("avx512cd");
+  if (avx2 && avx512) return DiTISAAVX512;
+  if (avx2) return DiTISAAVX2;
+#endif
+  return DiTISAPortable;
+}
+
+const DiTKernelTable *dit_kernels(DiTISA isa) {
+#if defined(__x86_64__)
+  if (isa == DiTISAAVX512) return &dit_kernels_avx512;
+  if (isa == DiTISAAVX2) return &dit_kernels_avx2;
+#endif
+  (void)isa;
+  return &dit_kernels_portable;
+}

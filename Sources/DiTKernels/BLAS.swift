@@ -1,0 +1,52 @@
+import CBLAS
+
+/// What OpenBLAS is and which of its cores runs.
+public struct BLASReport: Equatable, Sendable {
+  /// OpenBLAS's own build line: version, options, core.
+  public let configuration: String
+  /// The kernel set it chose when it was loaded.
+  public let core: String
+  /// Whether that core is narrower than what the CPU has, for example because `OPENBLAS_CORETYPE` is set.
+  public let isNarrowed: Bool
+
+  /// Asks the loaded library.
+  public static var current: BLASReport {
+    let core = unsafe String(cString: openblas_get_corename())
+    let wide: Set<String> = ["SkylakeX", "Cooperlake", "SapphireRapids"]
+    let middle: Set<String> = ["Haswell", "Zen", "Excavator"]
+    let narrowed =
+      switch InstructionSet.supported {
+      case .avx512: !wide.contains(core)
+      case .avx2: !wide.contains(core) && !middle.contains(core)
+      case .portable: false
+      }
+    return unsafe BLASReport(
+      configuration: String(cString: openblas_get_config()), core: core, isNarrowed: narrowed)
+  }
+}
+
+/// A matrix as it lies in memory, with the distance between its rows, used as it is or transposed.
+@unsafe enum Operand {
+  case plain(UnsafePointer<Float>, Int)
+  case transposed(UnsafePointer<Float>, Int)
+}
+
+/// c (m, n) = a (m, k) · b (k, n) + beta · c, row-major, on the calling thread. With beta 0, c may be uninitialised.
+@unsafe @inline(__always) func sgemm(
+  _ a: Operand, _ b: Operand, into c: UnsafeMutablePointer<Float>, _ ldc: Int, m: Int, n: Int, k: Int, beta: Float = 0
+) {
+  let (left, lda, leftFlag) = unsafe a.parts
+  let (right, ldb, rightFlag) = unsafe b.parts
+  unsafe cblas_sgemm(
+    CblasRowMajor, leftFlag, rightFlag, Int32(m), Int32(n), Int32(k), 1, left, Int32(lda), right, Int32(ldb), beta,
+    c, Int32(ldc))
+}
+
+extension Operand {
+  @inline(__always) fileprivate var parts: (UnsafePointer<Float>, Int, CBLAS_TRANSPOSE) {
+    switch unsafe self {
+    case .plain(let p, let ld): unsafe (p, ld, CblasNoTrans)
+    case .transposed(let p, let ld): unsafe (p, ld, CblasTrans)
+    }
+  }
+}

@@ -1,0 +1,121 @@
+import CBLAS
+import CDiTKernels
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// The instruction sets the vector kernels exist for.
+public enum InstructionSet: String, CaseIterable, Sendable {
+  case portable, avx2, avx512
+
+  /// The widest level that this CPU and its operating system support.
+  public static var supported: InstructionSet { InstructionSet(dit_isa_supported()) }
+
+  init(_ level: DiTISA) {
+    switch level {
+    case DiTISAAVX512: self = .avx512
+    case DiTISAAVX2: self = .avx2
+    default: self = .portable
+    }
+  }
+
+  var level: DiTISA {
+    switch self {
+    case .portable: DiTISAPortable
+    case .avx2: DiTISAAVX2
+    case .avx512: DiTISAAVX512
+    }
+  }
+}
+
+/// Why a compute context could not be made.
+public enum ComputeError: Error, Equatable, CustomStringConvertible {
+  /// `threads` is not in 1…1024, or the operating system refuses that many.
+  case threads(Int)
+  /// `DIT_ISA` names no level, or one this CPU does not have.
+  case instructionSet(String, supported: InstructionSet)
+
+  public var description: String {
+    switch self {
+    case .threads(let count): "cannot run \(count) threads: expected 1 to 1024 that the system can start"
+    case .instructionSet(let name, let supported):
+      "DIT_ISA=\(name): expected portable, avx2 or avx512, and no more than this CPU's \(supported.rawValue)"
+    }
+  }
+}
+
+/// Where the kernels run: a pool of workers, an instruction set, and OpenBLAS with one thread a call.
+///
+/// Making a context sets OpenBLAS to one thread **for the whole process**, because the products are cut over this
+/// pool's workers and the two must not nest. Nothing happens at import. Several threads may share one context: their
+/// kernels take turns. Work is cut by shape alone, never by the number of threads, so results do not depend on it.
+@safe public final class ComputeContext: @unchecked Sendable {
+  private let pool: OpaquePointer
+  let kernels: DiTKernelTable
+  /// Workers, the calling thread counted.
+  public let threads: Int
+  /// The level of the vector kernels.
+  public let instructionSet: InstructionSet
+
+  /// - Parameters:
+  ///   - threads: workers, 1…1024; by default as many as the process may use processors.
+  ///   - instructionSet: by default `DIT_ISA` from the environment, else the widest supported.
+  public init(threads: Int? = nil, instructionSet: InstructionSet? = nil) throws(ComputeError) {
+    let count = threads ?? Self.availableProcessors
+    let level = if let instructionSet { instructionSet } else { try Self.requestedInstructionSet() }
+    guard level.level.rawValue <= dit_isa_supported().rawValue else {
+      throw .instructionSet(level.rawValue, supported: .supported)
+    }
+    guard (1...1024).contains(count), let pool = unsafe dit_pool_create(Int32(count)) else { throw .threads(count) }
+    openblas_set_num_threads(1)
+    unsafe self.pool = pool
+    unsafe kernels = dit_kernels(level.level).pointee
+    self.threads = count
+    self.instructionSet = level
+  }
+
+  deinit { unsafe dit_pool_destroy(pool) }
+
+  /// Processors this process may run on.
+  public static var availableProcessors: Int {
+    max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+  }
+
+  private static func requestedInstructionSet() throws(ComputeError) -> InstructionSet {
+    guard let value = unsafe getenv("DIT_ISA") else { return .supported }
+    let name = unsafe String(cString: value)
+    guard let level = InstructionSet(rawValue: name) else { throw .instructionSet(name, supported: .supported) }
+    return level
+  }
+
+  /// Runs `task.run(0 … count−1)` on the workers and returns when all have ended.
+  func parallel<Task: ParallelTask>(_ count: Int, _ task: Task) {
+    unsafe withUnsafePointer(to: task) { task in
+      var job = unsafe Job(
+        invoke: { task, index, worker in
+          unsafe task.assumingMemoryBound(to: Task.self).pointee.run(index, worker: worker)
+        }, task: UnsafeRawPointer(task))
+      unsafe withUnsafeMutablePointer(to: &job) { job in
+        unsafe dit_pool_run(
+          pool,
+          { job, index, worker in
+            let job = unsafe job.assumingMemoryBound(to: Job.self)
+            unsafe job.pointee.invoke(job.pointee.task, index, worker)
+          }, job, count)
+      }
+    }
+  }
+}
+
+/// Independent pieces of work on raw memory. A struct rather than a closure, so that a step allocates nothing.
+protocol ParallelTask {
+  func run(_ index: Int, worker: Int)
+}
+
+@unsafe private struct Job {
+  let invoke: (UnsafeRawPointer, Int, Int) -> Void
+  let task: UnsafeRawPointer
+}

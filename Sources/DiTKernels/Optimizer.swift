@@ -1,0 +1,140 @@
+import CDiTKernels
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+// Flat loops over every parameter: one pass over memory each.
+
+/// AdamW's constants (Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019).
+public struct AdamW: Equatable, Sendable {
+  /// Decay of the first moment.
+  public var beta1: Float
+  /// Decay of the second moment.
+  public var beta2: Float
+  /// Added to the root of the second moment.
+  public var epsilon: Float
+  /// Decoupled decay: w loses learningRate · weightDecay · w a step.
+  public var weightDecay: Float
+
+  public init(beta1: Float = 0.9, beta2: Float = 0.999, epsilon: Float = 1e-8, weightDecay: Float = 0.05) {
+    self.beta1 = beta1
+    self.beta2 = beta2
+    self.epsilon = epsilon
+    self.weightDecay = weightDecay
+  }
+}
+
+extension ComputeContext {
+  /// One step: m = β₁m + (1−β₁)g, v = β₂v + (1−β₂)g², w = (1 − ηλ)w − η m̂ / (√v̂ + ε).
+  ///
+  /// - Parameters:
+  ///   - gradientScale: multiplies g first (clipping, averaging over micro-batches).
+  ///   - step: 1 for the first update; m̂ and v̂ divide by 1 − βˢᵗᵉᵖ.
+  public func adamW(
+    weights: consuming MutableSpan<Float>, firstMoment: consuming MutableSpan<Float>,
+    secondMoment: consuming MutableSpan<Float>, gradient: Span<Float>, gradientScale: Float, learningRate: Float,
+    step: Int, constants: AdamW
+  ) {
+    let count = gradient.count
+    check(min(weights.count, firstMoment.count, secondMoment.count), atLeast: count, "AdamW state")
+    precondition(step > 0, "AdamW counts its steps from 1, not \(step)")
+    let correction1 = Float(1 - pow(Double(constants.beta1), Double(step)))
+    let correction2 = Float(1 - pow(Double(constants.beta2), Double(step)))
+    unsafe weights.withUnsafeMutableBufferPointer { w in
+      unsafe firstMoment.withUnsafeMutableBufferPointer { m in
+        unsafe secondMoment.withUnsafeMutableBufferPointer { v in
+          unsafe gradient.withUnsafeBufferPointer { g in
+            guard count > 0 else { return }
+            let task = unsafe AdamWTask(
+              kernels: kernels, w: w.baseAddress!, m: m.baseAddress!, v: v.baseAddress!, g: g.baseAddress!,
+              count: count, scale: gradientScale, learningRate: learningRate, constants: constants,
+              correction1: correction1, correction2: correction2)
+            unsafe parallel(ceilDivide(count, flatChunk), task)
+          }
+        }
+      }
+    }
+  }
+
+  /// e = decay · e + (1 − decay) · w.
+  public func exponentialMovingAverage(
+    _ average: consuming MutableSpan<Float>, weights: Span<Float>, decay: Float
+  ) {
+    check(average.count, atLeast: weights.count, "EMA")
+    unsafe average.withUnsafeMutableBufferPointer { e in
+      unsafe weights.withUnsafeBufferPointer { w in
+        guard w.count > 0 else { return }
+        let task = unsafe EMATask(
+          kernels: kernels, e: e.baseAddress!, w: w.baseAddress!, decay: decay, count: w.count)
+        unsafe parallel(ceilDivide(w.count, flatChunk), task)
+      }
+    }
+  }
+
+  /// Σ x², added up in Double in a fixed order.
+  ///
+  /// - Parameter scratch: one element for every 65,536 of x.
+  public func sumOfSquares(_ x: Span<Float>, scratch: consuming MutableSpan<Double>) -> Double {
+    let chunks = ceilDivide(x.count, flatChunk)
+    check(scratch.count, atLeast: chunks, "norm scratch")
+    return unsafe scratch.withUnsafeMutableBufferPointer { sums in
+      unsafe x.withUnsafeBufferPointer { x in
+        guard x.count > 0 else { return 0 }
+        unsafe parallel(
+          chunks, SumOfSquares(kernels: kernels, sums: sums.baseAddress!, x: x.baseAddress!, count: x.count))
+        var total = 0.0
+        for chunk in 0..<chunks { unsafe total += sums[chunk] }
+        return total
+      }
+    }
+  }
+
+  /// Elements of scratch that ``sumOfSquares(_:scratch:)`` needs.
+  public static func normScratch(_ count: Int) -> Int { ceilDivide(count, flatChunk) }
+}
+
+@unsafe private struct AdamWTask: ParallelTask {
+  let kernels: DiTKernelTable
+  let w, m, v: UnsafeMutablePointer<Float>
+  let g: UnsafePointer<Float>
+  let count: Int
+  let scale, learningRate: Float
+  let constants: AdamW
+  let correction1, correction2: Float
+
+  func run(_ index: Int, worker: Int) {
+    let range = unsafe flatRange(index, of: count)
+    let at = range.lowerBound
+    unsafe kernels.adamw(
+      w + at, m + at, v + at, g + at, scale, learningRate, constants.beta1, constants.beta2, constants.epsilon,
+      constants.weightDecay, correction1, correction2, range.count)
+  }
+}
+
+@unsafe private struct EMATask: ParallelTask {
+  let kernels: DiTKernelTable
+  let e: UnsafeMutablePointer<Float>
+  let w: UnsafePointer<Float>
+  let decay: Float
+  let count: Int
+
+  func run(_ index: Int, worker: Int) {
+    let range = unsafe flatRange(index, of: count)
+    unsafe kernels.ema(e + range.lowerBound, w + range.lowerBound, decay, range.count)
+  }
+}
+
+@unsafe private struct SumOfSquares: ParallelTask {
+  let kernels: DiTKernelTable
+  let sums: UnsafeMutablePointer<Double>
+  let x: UnsafePointer<Float>
+  let count: Int
+
+  func run(_ index: Int, worker: Int) {
+    let range = unsafe flatRange(index, of: count)
+    unsafe sums[index] = kernels.sum_squares(x + range.lowerBound, range.count)
+  }
+}

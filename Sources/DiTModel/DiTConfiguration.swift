@@ -1,0 +1,155 @@
+import DiTKernels
+
+/// A problem with a configuration: the key, what was expected and what was found.
+public struct ConfigurationError: Error, Equatable, CustomStringConvertible {
+  /// The key as config.json spells it.
+  public let key: String
+  /// What is wrong with it.
+  public let problem: String
+
+  public init(key: String, problem: String) {
+    self.key = key
+    self.problem = problem
+  }
+
+  public var description: String { "\(key): \(problem)" }
+}
+
+/// The sizes of a Diffusion Transformer (Peebles & Xie, "Scalable Diffusion Models with Transformers", ICCV 2023).
+public struct DiTConfiguration: Equatable, Sendable {
+  /// H of the input, in pixels or latent cells.
+  public var inputHeight: Int
+  /// W of the input.
+  public var inputWidth: Int
+  /// P; divides H and W.
+  public var patchSize: Int
+  /// C.
+  public var inChannels: Int
+  /// D.
+  public var hiddenSize: Int
+  /// The number of blocks.
+  public var depth: Int
+  /// h; divides D.
+  public var numHeads: Int
+  /// The MLP's hidden size over D.
+  public var mlpRatio: Double
+  /// Classes without the null class; 0 is an unconditional model.
+  public var numClasses: Int
+  /// The share of labels replaced by the null class while training; 0 leaves the null row out.
+  public var classDropoutProb: Double
+  /// Whether the network also predicts the variance, in a second set of C channels.
+  public var learnSigma: Bool
+
+  /// Defaults are DiT-S/2 on 32×32×4 latents.
+  public init(
+    inputHeight: Int = 32, inputWidth: Int = 32, patchSize: Int = 2, inChannels: Int = 4, hiddenSize: Int = 384,
+    depth: Int = 12, numHeads: Int = 6, mlpRatio: Double = 4, numClasses: Int = 1000, classDropoutProb: Double = 0.1,
+    learnSigma: Bool = true
+  ) {
+    self.inputHeight = inputHeight
+    self.inputWidth = inputWidth
+    self.patchSize = patchSize
+    self.inChannels = inChannels
+    self.hiddenSize = hiddenSize
+    self.depth = depth
+    self.numHeads = numHeads
+    self.mlpRatio = mlpRatio
+    self.numClasses = numClasses
+    self.classDropoutProb = classDropoutProb
+    self.learnSigma = learnSigma
+  }
+
+  /// C, or 2C with a learned variance.
+  public var outChannels: Int { learnSigma ? 2 * inChannels : inChannels }
+  /// L.
+  public var tokens: Int { inputHeight / patchSize * (inputWidth / patchSize) }
+  /// d = D / h.
+  public var headSize: Int { hiddenSize / numHeads }
+  /// Hidden size of the MLP.
+  public var mlpSize: Int { Int(Double(hiddenSize) * mlpRatio) }
+  /// Whether the label table ends in a null row, index `numClasses`.
+  public var hasNullClass: Bool { numClasses > 0 && classDropoutProb > 0 }
+  /// Rows of the label table.
+  public var labelRows: Int { numClasses + (hasNullClass ? 1 : 0) }
+  /// Elements of one input image, C·H·W.
+  public var imageElements: Int { inChannels * inputHeight * inputWidth }
+  /// Elements of one output, C'·H·W.
+  public var outputElements: Int { outChannels * inputHeight * inputWidth }
+
+  /// How inputs are cut into patches.
+  public var inputGrid: PatchGrid {
+    PatchGrid(channels: inChannels, height: inputHeight, width: inputWidth, patchSize: patchSize)
+  }
+  /// How outputs are put together.
+  public var outputGrid: PatchGrid {
+    PatchGrid(channels: outChannels, height: inputHeight, width: inputWidth, patchSize: patchSize)
+  }
+
+  /// Throws unless every size is usable: positive, P | H and W, h | D, 4 | D, and no product beyond 2³¹.
+  public func validate() throws(ConfigurationError) {
+    for (key, value) in [
+      ("input_size", inputHeight), ("input_size", inputWidth), ("patch_size", patchSize), ("in_channels", inChannels),
+      ("hidden_size", hiddenSize), ("depth", depth), ("num_heads", numHeads),
+    ] where value < 1 || value > 1 << 20 {
+      throw ConfigurationError(key: key, problem: "expected 1 to 1048576, found \(value)")
+    }
+    guard inputHeight % patchSize == 0, inputWidth % patchSize == 0 else {
+      throw ConfigurationError(
+        key: "patch_size", problem: "\(patchSize) does not divide the input size \(inputHeight)×\(inputWidth)")
+    }
+    guard hiddenSize % numHeads == 0 else {
+      throw ConfigurationError(key: "num_heads", problem: "\(numHeads) does not divide hidden_size \(hiddenSize)")
+    }
+    guard hiddenSize % 4 == 0 else {
+      throw ConfigurationError(key: "hidden_size", problem: "expected a multiple of 4, found \(hiddenSize)")
+    }
+    guard mlpRatio > 0, mlpRatio <= 64, mlpSize > 0 else {
+      throw ConfigurationError(key: "mlp_ratio", problem: "expected more than 0 and at most 64, found \(mlpRatio)")
+    }
+    guard numClasses >= 0, numClasses <= 1 << 24 else {
+      throw ConfigurationError(key: "num_classes", problem: "expected 0 to 16777216, found \(numClasses)")
+    }
+    guard classDropoutProb >= 0, classDropoutProb < 1 else {
+      throw ConfigurationError(
+        key: "class_dropout_prob", problem: "expected at least 0 and less than 1, found \(classDropoutProb)")
+    }
+    // The total is bounded in Double before anything multiplies these in Int.
+    let d = Double(hiddenSize)
+    let total = Double(depth) * d * d * (10 + 2 * mlpRatio) + Double(labelRows) * d + Double(imageElements) * d
+    guard total < 0x1p36 else {
+      throw ConfigurationError(key: "hidden_size", problem: "about \(Int(total)) parameters are more than 2^36")
+    }
+  }
+
+  /// Multiply-adds of one forward pass of one image, matrix products only, as papers count them ("Gflops").
+  public var multiplyAdds: Int {
+    let (d, l) = (hiddenSize, tokens)
+    let block = l * d * (4 * d + 2 * mlpSize) + 2 * l * l * d + 6 * d * d
+    let ends = l * d * patchSize * patchSize * (inChannels + outChannels) + timeFrequencyCount * d + d * d + 2 * d * d
+    return depth * block + ends
+  }
+
+  /// One of the twelve published configurations, `DiT-S/2` … `DiT-XL/8`, for 256² images (32×32×4 latents).
+  public static func published(_ name: String) -> DiTConfiguration? {
+    publishedNames.contains(name) ? publishedSizes(name) : nil
+  }
+
+  /// The names ``published(_:)`` knows.
+  public static let publishedNames = ["S", "B", "L", "XL"].flatMap { size in
+    [2, 4, 8].map { "DiT-\(size)/\($0)" }
+  }
+
+  private static func publishedSizes(_ name: String) -> DiTConfiguration? {
+    let parts = name.dropFirst(4).split(separator: "/")
+    guard parts.count == 2, let patch = Int(parts[1]) else { return nil }
+    var configuration = DiTConfiguration(patchSize: patch)
+    switch parts[0] {
+    case "S": break
+    case "B": (configuration.hiddenSize, configuration.numHeads) = (768, 12)
+    case "L": (configuration.depth, configuration.hiddenSize, configuration.numHeads) = (24, 1024, 16)
+    case "XL": (configuration.depth, configuration.hiddenSize, configuration.numHeads) = (28, 1152, 16)
+    default: return nil
+    }
+    return configuration
+  }
+}

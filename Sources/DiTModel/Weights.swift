@@ -1,0 +1,68 @@
+import DiTKernels
+import DiTTensor
+
+/// Values for every tensor of a ``ParameterTable``: one flat buffer, or views of a mapped checkpoint.
+public struct Weights: Sendable {
+  public let table: ParameterTable
+  /// One slice a tensor, in the table's order.
+  public let slices: [Slice]
+
+  /// Views of a flat buffer with the table's offsets.
+  ///
+  /// - Precondition: `flat.count` is at least the table's `elementCount`.
+  public init(_ table: ParameterTable, flat: Slice) {
+    precondition(flat.count >= table.elementCount, "\(table.elementCount) elements expected, \(flat.count) found")
+    self.table = table
+    slices = table.parameters.map { flat[$0.range] }
+  }
+
+  /// One slice for each tensor, wherever it lies.
+  ///
+  /// - Precondition: the counts are the table's.
+  public init(_ table: ParameterTable, slices: [Slice]) {
+    precondition(slices.count == table.parameters.count, "\(slices.count) tensors for \(table.parameters.count)")
+    for (slice, parameter) in zip(slices, table.parameters) {
+      precondition(slice.count == parameter.count, "\(parameter.name) \(parameter.shape): \(slice.count) elements")
+    }
+    self.table = table
+    self.slices = slices
+  }
+
+  /// A new network's values (see ``Parameter/Initialisation``): xavier-uniform linears, zero adaLN and final layer, so
+  /// that its first output is exactly zero. Tensor i is drawn from stream i of `seed`.
+  public static func initialised(_ configuration: DiTConfiguration, seed: UInt64) -> (weights: Weights, flat: Slice) {
+    let table = ParameterTable(configuration)
+    let flat = Slice(zeros: table.elementCount)
+    for (index, parameter) in table.parameters.enumerated() {
+      parameter.initialise(flat[parameter.range], configuration, seed: seed, stream: UInt64(index))
+    }
+    return (Weights(table, flat: flat), flat)
+  }
+
+  /// The slice of a tensor by name.
+  public subscript(name: String) -> Slice? {
+    table.parameters.firstIndex { $0.name == name }.map { slices[$0] }
+  }
+}
+
+extension Parameter {
+  /// Draws this tensor's values anew.
+  public func initialise(_ values: Slice, _ configuration: DiTConfiguration, seed: UInt64, stream: UInt64) {
+    var random = Philox(seed: seed, stream: stream)
+    switch initialisation {
+    case .zero: values.fill(0)
+    case .xavierUniform(let fanIn, let fanOut):
+      let bound = (6 / Float(fanIn + fanOut)).squareRoot()
+      var span = values.mutableSpan
+      for i in 0..<span.count { span[i] = bound * (2 * random.uniform() - 1) }
+    case .normal(let deviation):
+      var span = values.mutableSpan
+      random.fillNormal(&span)
+      for i in 0..<span.count { span[i] *= deviation }
+    case .sinCosPositions:
+      let grid = configuration.inputGrid
+      sinCosPositions(
+        output: values.mutableSpan, rows: grid.rows, columns: grid.columns, width: configuration.hiddenSize)
+    }
+  }
+}

@@ -1,0 +1,59 @@
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// An owner of `count` consecutive `Float`s: activations, weights, gradients, moments.
+///
+/// Memory is 64-byte aligned and zeroed; blocks of 4 MB and more ask the kernel for huge pages. A buffer may also view
+/// memory that somebody else owns (a mapped checkpoint): it then keeps that owner alive and is read-only.
+///
+/// A buffer is shared by reference. It does not arbitrate between threads: whoever hands out slices to several threads
+/// makes sure that nobody writes what another reads.
+@safe public final class Buffer: @unchecked Sendable {
+  let base: UnsafeMutablePointer<Float>
+  /// The number of elements.
+  public let count: Int
+  /// Whether `Slice.mutableSpan` may be taken.
+  public let isMutable: Bool
+  private let owner: AnyObject?
+
+  private static let alignment = 64
+  private static let hugePageThreshold = 4 << 20
+
+  /// Allocates `count` zeros.
+  public init(count: Int) {
+    precondition(count >= 0, "a buffer cannot hold \(count) elements")
+    let (bytes, overflow) = max(count, 1).multipliedReportingOverflow(by: MemoryLayout<Float>.stride)
+    precondition(!overflow, "a buffer of \(count) elements does not fit the address space")
+    var raw: UnsafeMutableRawPointer?
+    let alignment = bytes >= Self.hugePageThreshold ? 2 << 20 : Self.alignment
+    let status = unsafe posix_memalign(&raw, alignment, bytes)
+    guard status == 0, let raw = unsafe raw else {
+      preconditionFailure("cannot allocate \(bytes) bytes (errno \(status))")
+    }
+    #if os(Linux)
+      let hugePages: Int32 = 14  // MADV_HUGEPAGE, a macro Swift does not import everywhere
+      if bytes >= Self.hugePageThreshold { _ = unsafe madvise(raw, bytes, hugePages) }
+    #endif
+    unsafe memset(raw, 0, bytes)
+    unsafe base = raw.bindMemory(to: Float.self, capacity: max(count, 1))
+    self.count = count
+    isMutable = true
+    owner = nil
+  }
+
+  /// A read-only view of `elements`, which stay valid as long as `owner` lives.
+  @unsafe public init(viewing elements: UnsafeBufferPointer<Float>, owner: AnyObject) {
+    precondition(elements.count > 0, "a view of nothing")
+    unsafe base = UnsafeMutablePointer(mutating: elements.baseAddress!)
+    count = elements.count
+    isMutable = false
+    self.owner = owner
+  }
+
+  deinit {
+    if owner == nil { unsafe free(base) }
+  }
+}
