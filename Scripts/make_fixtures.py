@@ -1,0 +1,53 @@
+#!/usr/bin/env python3
+"""Makes the test oracles in Tests/Fixtures with PyTorch, diffusers and their kin.
+
+    python3 -m venv fixtures-env
+    fixtures-env/bin/pip install --extra-index-url https://download.pytorch.org/whl/cpu \\
+        -r Scripts/requirements-fixtures.txt
+    fixtures-env/bin/python Scripts/make_fixtures.py
+
+Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
+
+    network      network/: model directories, forward passes, losses, gradients, trajectories, kernels, sizes
+    training     network/digits/training.safetensors: AdamW, clipping and EMA for five steps
+    diffusion    diffusion/: schedules, step grids, samplers
+    checkpoint   checkpoint/: files to be read, and files to be refused
+    imaging      imaging/: pictures
+
+The files are repeatable: a second run with the same versions on the same machine gives the same bytes. Versions and
+seeds stand in each safetensors file's metadata. What the script can check it asserts while it runs: the plain torch
+network against diffusers', the samplers against diffusers' schedulers, the parameter counts against the published ones.
+At the end of each case it prints the error of Float32 against Double, relative meaning max|a−b| / max|b|.
+"""
+
+import argparse
+import importlib
+from pathlib import Path
+
+import torch
+
+MODULES = {
+    "network": "network",
+    "training": "network",
+    "diffusion": "diffusion",
+    "checkpoint": "checkpoint",
+    "imaging": "imaging",
+}
+FIXTURES = Path(__file__).resolve().parent.parent / "Tests" / "Fixtures"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=MODULES, metavar="MODULE", help="make only these modules")
+    parser.add_argument("--out", type=Path, default=FIXTURES, help="folder to write to (default: Tests/Fixtures)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)  # so that the order of sums does not depend on the machine
+    torch.use_deterministic_algorithms(True)
+    for name in arguments.only or MODULES:
+        print(f"{name}:")
+        module = importlib.import_module(f"fixtures.{name}")
+        module.make(arguments.out / MODULES[name])
+
+
+if __name__ == "__main__":
+    main()

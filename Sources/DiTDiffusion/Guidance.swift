@@ -1,0 +1,76 @@
+// Classifier-free guidance (Ho & Salimans 2022). ε_c is the network's answer for the label, ε_u for the null label.
+
+/// ε̂ = ε_u + s(ε_c − ε_u) inside an interval of timesteps, ε_c outside it.
+public struct Guidance: Equatable, Sendable {
+  /// s; 1 is the conditional network alone, 0 the unconditional one.
+  public var scale: Double
+  /// LO ≤ t ≤ HI in training indices, both ends guided; nil is everywhere (Kynkäänniemi et al. 2024).
+  public var interval: ClosedRange<Int>?
+  /// How many of the C channels of ε are guided, the first ones; nil is all. 3 is the reference's quirk.
+  public var channels: Int?
+
+  public init(scale: Double, interval: ClosedRange<Int>? = nil, channels: Int? = nil) {
+    self.scale = scale
+    self.interval = interval
+    self.channels = channels
+  }
+
+  /// Refuses values that a model with C channels cannot take.
+  ///
+  /// - Throws: `DiffusionError` when s is not finite or the guided channels are not in 1…C.
+  public func validate(channels count: Int) throws(DiffusionError) {
+    guard scale.isFinite else { throw DiffusionError("guidance", expected: "a finite scale", found: "\(scale)") }
+    if let channels, !(1...count ~= channels) {
+      throw DiffusionError("guidance channels", expected: "1…\(count)", found: "\(channels)")
+    }
+  }
+
+  /// Reads an interval as `LO,HI`.
+  ///
+  /// - Throws: `DiffusionError` when it is not two whole numbers with 0 ≤ LO ≤ HI.
+  public static func interval(parsing text: String) throws(DiffusionError) -> ClosedRange<Int> {
+    let words = text.split(separator: ",", omittingEmptySubsequences: false)
+    guard words.count == 2, let low = Int(words[0]), let high = Int(words[1]), 0 <= low, low <= high else {
+      throw DiffusionError("guidance interval", expected: "LO,HI with 0 ≤ LO ≤ HI", found: "'\(text)'")
+    }
+    return low...high
+  }
+
+  /// Whether the unconditional pass is needed at training index t: s ≠ 1 and t inside the interval.
+  public func isActive(at timestep: Int) -> Bool {
+    scale != 1 && (interval?.contains(timestep) ?? true)
+  }
+
+  /// Mixes the two passes' outputs, each (N, C', H, W).
+  ///
+  /// The guided ε channels become ε_u + s(ε_c − ε_u); the other ε channels and the variance channels are the conditional
+  /// pass's. Arithmetic in Float, in the order of the formula.
+  /// - Parameters:
+  ///   - shape: (N, C, H, W) of x.
+  ///   - output: (N, C', H, W), C' = C or 2C.
+  public func combine(
+    conditional: Span<Float>, unconditional: Span<Float>, shape: BatchShape, into output: inout MutableSpan<Float>
+  ) {
+    let channels = channels ?? shape.channels
+    precondition(
+      conditional.count == unconditional.count && conditional.count == output.count,
+      "conditional has \(conditional.count) elements, unconditional \(unconditional.count), output \(output.count)")
+    precondition(
+      output.count == shape.count || output.count == 2 * shape.count,
+      "\(output.count) elements are neither one nor two times a batch \(shape)")
+    precondition(1...shape.channels ~= channels, "\(channels) guided channels of \(shape.channels)")
+
+    let scale = Float(scale)
+    let stride = output.count / shape.samples
+    let guided = channels * shape.area
+    for n in 0..<shape.samples {
+      let start = n * stride
+      for i in start..<start + guided {
+        output[i] = unconditional[i] + scale * (conditional[i] - unconditional[i])
+      }
+      for i in start + guided..<start + stride {
+        output[i] = conditional[i]
+      }
+    }
+  }
+}

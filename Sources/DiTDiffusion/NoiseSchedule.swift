@@ -1,0 +1,109 @@
+// The forward process: β_t of all T training steps and the noising of clean data. Index t = 0 is the least noisy.
+
+import Foundation
+
+/// β_t, ᾱ_t and the posterior tables of all T steps, in Double.
+public struct NoiseSchedule: Equatable, Sendable {
+  public let configuration: DiffusionConfiguration
+  /// β, ᾱ and the posterior, indexed by t.
+  public let tables: PosteriorTables
+
+  public var steps: Int { configuration.steps }
+  public var variance: Variance { configuration.variance }
+  public var betas: [Double] { tables.betas }
+  public var alphasCumprod: [Double] { tables.alphasCumprod }
+
+  /// The longest chain accepted, so that a mistyped number cannot ask for gigabytes of tables.
+  public static let maximumSteps = 1_000_000
+
+  /// The schedule of a configuration.
+  ///
+  /// - Throws: `DiffusionError` when T is not in 1…1,000,000, a β is not inside (0, 1), or ᾱ_{T−1} vanishes in Double.
+  public init(_ configuration: DiffusionConfiguration) throws(DiffusionError) {
+    let steps = configuration.steps
+    guard 1...Self.maximumSteps ~= steps else {
+      throw DiffusionError("diffusion.steps", expected: "1…\(Self.maximumSteps)", found: "\(steps)")
+    }
+    let betas = try Self.betas(configuration)
+
+    var product = 1.0
+    let alphasCumprod = betas.map { beta in
+      product *= 1 - beta
+      return product
+    }
+    guard product >= .leastNormalMagnitude else {
+      throw DiffusionError(
+        "diffusion.beta_end", expected: "a product of 1−β over \(steps) steps above 0",
+        found: "\(configuration.betaEnd)")
+    }
+    self.configuration = configuration
+    tables = PosteriorTables(alphasCumprod: alphasCumprod, betas: betas)
+  }
+
+  private static func betas(_ configuration: DiffusionConfiguration) throws(DiffusionError) -> [Double] {
+    let steps = configuration.steps
+    if configuration.schedule == .cosine {
+      return (0..<steps).map { min(1 - cosine($0 + 1, of: steps) / cosine($0, of: steps), 0.999) }
+    }
+    let scale = 1000 / Double(steps)
+    let start = try checked(configuration.betaStart, scale, "diffusion.beta_start", steps)
+    let end = try checked(configuration.betaEnd, scale, "diffusion.beta_end", steps)
+    if configuration.schedule == .scaledLinear {
+      return evenly(from: start.squareRoot(), to: end.squareRoot(), count: steps).map { $0 * $0 }
+    }
+    return evenly(from: start, to: end, count: steps)
+  }
+
+  /// β·1000/T, when it lies inside (0, 1) also after 1−β is rounded.
+  private static func checked(
+    _ beta: Double, _ scale: Double, _ name: String, _ steps: Int
+  ) throws(DiffusionError) -> Double {
+    let scaled = beta * scale
+    guard 1 - scaled > 0 && 1 - scaled < 1 else {
+      throw DiffusionError(
+        name, expected: "a value whose product with 1000/\(steps) lies inside (0, 1)", found: "\(beta) (\(scaled))")
+    }
+    return scaled
+  }
+
+  /// cos²((t/T + 0.008)/1.008 · π/2).
+  private static func cosine(_ step: Int, of steps: Int) -> Double {
+    let value = cos((Double(step) / Double(steps) + 0.008) / 1.008 * .pi / 2)
+    return value * value
+  }
+
+  private static func evenly(from start: Double, to end: Double, count: Int) -> [Double] {
+    guard count > 1 else { return [start] }
+    let stride = (end - start) / Double(count - 1)
+    return (0..<count).map { $0 == count - 1 ? end : start + Double($0) * stride }
+  }
+
+  /// Noises clean data: x_t = √ᾱ_t x_* + √(1−ᾱ_t) ε, every sample with its own t.
+  ///
+  /// Coefficients and products are in Double; each element is rounded once.
+  /// - Parameters:
+  ///   - clean: x_*, (N, …).
+  ///   - noise: ε, the same shape.
+  ///   - timesteps: t of each of the N samples, 0…T−1.
+  ///   - noised: x_t, the same shape.
+  public func addNoise(
+    clean: Span<Float>, noise: Span<Float>, timesteps: [Int], into noised: inout MutableSpan<Float>
+  ) {
+    precondition(
+      clean.count == noise.count && clean.count == noised.count,
+      "clean has \(clean.count) elements, noise \(noise.count), noised \(noised.count)")
+    precondition(
+      !timesteps.isEmpty && clean.count % timesteps.count == 0,
+      "\(clean.count) elements cannot be \(timesteps.count) samples")
+    let size = clean.count / timesteps.count
+    for n in timesteps.indices {
+      let t = timesteps[n]
+      precondition(0..<steps ~= t, "timestep \(t) of sample \(n) is not in 0…\(steps - 1)")
+      let signal = alphasCumprod[t].squareRoot()
+      let spread = (1 - alphasCumprod[t]).squareRoot()
+      for i in n * size..<(n + 1) * size {
+        noised[i] = Float(signal * Double(clean[i]) + spread * Double(noise[i]))
+      }
+    }
+  }
+}
