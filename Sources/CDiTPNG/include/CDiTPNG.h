@@ -1,0 +1,47 @@
+// PNG between memory and memory, over libpng.
+//
+// libpng reports errors by longjmp, which must not cross Swift frames: every call that can fail happens in this target,
+// and what comes out is a status and a one-line message. Nothing here touches files, prints, or keeps state between
+// calls.
+#ifndef CDITPNG_H
+#define CDITPNG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum {
+  DIT_PNG_OK = 0,
+  DIT_PNG_NOT_PNG,    // the signature is another one
+  DIT_PNG_TRUNCATED,  // the data end before the image does
+  DIT_PNG_DAMAGED,    // malformed; `message` says how
+  DIT_PNG_FAILED,     // writing failed; `message` says how
+} dit_png_status;
+
+// What the header promises: the size, the channels after expansion to 8 bits (1 grey, 2 grey+alpha, 3 RGB, 4 RGBA), and
+// the bytes of one row before compression.
+typedef struct {
+  uint32_t width;
+  uint32_t height;
+  uint32_t channels;
+  size_t stored_row_bytes;
+} dit_png_info;
+
+// Reads the header, up to the first pixel data. Allocates nothing that depends on the claimed size.
+dit_png_status dit_png_read_info(const uint8_t *data, size_t count, dit_png_info *info, char *message,
+                                 size_t message_size);
+
+// Decodes to 8 bits a sample, interleaved, `info->channels` a pixel; checks every checksum up to the end chunk.
+// `pixel_count` is the size of `pixels` in bytes and must be width·height·channels of `dit_png_read_info`.
+dit_png_status dit_png_read_pixels(const uint8_t *data, size_t count, uint8_t *pixels, size_t pixel_count,
+                                   char *message, size_t message_size);
+
+// Encodes 8-bit grey (channels 1) or RGB (channels 3) rows. `chunks` are extra chunks to put before the pixels, each
+// as in the file but without its checksum: length (4 bytes, big-endian), type (4 letters), data.
+// `*output` is to be released with dit_png_free; it is NULL unless the status is DIT_PNG_OK.
+dit_png_status dit_png_write(const uint8_t *pixels, uint32_t width, uint32_t height, uint32_t channels,
+                             const uint8_t *chunks, size_t chunk_bytes, uint8_t **output, size_t *output_count,
+                             char *message, size_t message_size);
+
+void dit_png_free(uint8_t *output);
+
+#endif

@@ -1,0 +1,100 @@
+// Reading. The function that calls setjmp changes none of its own variables afterwards: what changes lives in its
+// caller's `reader`.
+#include <string.h>
+
+#include "failure.h"
+
+typedef struct {
+  const uint8_t *data;
+  size_t count;
+  size_t position;
+  dit_png_failure failure;
+  png_structp png;
+  png_infop header;
+} reader;
+
+static void take(png_structp png, png_bytep bytes, size_t count) {
+  reader *r = png_get_io_ptr(png);
+  if (count > r->count - r->position) {
+    dit_png_note(&r->failure, DIT_PNG_TRUNCATED, "the data end early");
+    png_error(png, "truncated");
+  }
+  memcpy(bytes, r->data + r->position, count);
+  r->position += count;
+}
+
+// A damaged file is refused, whichever chunk is damaged. Chunks that do not say what the pixels are (text, profiles,
+// gamma) are skipped unread, so they cost no memory; their checksums still count.
+static void set_policy(png_structp png) {
+  png_set_crc_action(png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
+  png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, NULL, -1);
+  png_set_chunk_malloc_max(png, 0);
+  png_set_user_limits(png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);
+}
+
+// Channels after expansion: a palette becomes RGB, and a tRNS chunk an alpha channel.
+static uint32_t expanded_channels(const reader *r) {
+  const int colour = png_get_color_type(r->png, r->header);
+  const uint32_t colours = (colour & PNG_COLOR_MASK_COLOR) != 0 ? 3 : 1;
+  const int alpha = (colour & PNG_COLOR_MASK_ALPHA) != 0 || png_get_valid(r->png, r->header, PNG_INFO_tRNS) != 0;
+  return colours + (alpha ? 1 : 0);
+}
+
+static void read_header(reader *r, dit_png_info *info) {
+  png_set_read_fn(r->png, r, take);
+  set_policy(r->png);
+  png_read_info(r->png, r->header);
+  info->width = png_get_image_width(r->png, r->header);
+  info->height = png_get_image_height(r->png, r->header);
+  info->channels = expanded_channels(r);
+  info->stored_row_bytes = png_get_rowbytes(r->png, r->header);
+}
+
+static void read_pixels(reader *r, const dit_png_info *info, uint8_t *pixels, size_t pixel_count) {
+  png_set_expand(r->png);  // palette → RGB, 1, 2, 4 bits → 8, tRNS → alpha
+  png_set_scale_16(r->png);
+  (void)png_set_interlace_handling(r->png);
+  png_read_update_info(r->png, r->header);  // from here on libpng holds rows
+  const size_t row_bytes = png_get_rowbytes(r->png, r->header);
+  if (row_bytes != (size_t)info->width * info->channels || pixel_count != row_bytes * info->height) {
+    png_error(r->png, "the pixel buffer does not fit the header");
+  }
+  const int passes = png_get_interlace_type(r->png, r->header) == PNG_INTERLACE_NONE ? 1 : PNG_INTERLACE_ADAM7_PASSES;
+  for (int pass = 0; pass < passes; pass++) {
+    for (uint32_t y = 0; y < info->height; y++) png_read_row(r->png, pixels + y * row_bytes, NULL);
+  }
+  png_read_end(r->png, NULL);
+}
+
+// `pixels` NULL: the header alone.
+static void read_guarded(reader *r, dit_png_info *info, uint8_t *pixels, size_t pixel_count) {
+  if (setjmp(png_jmpbuf(r->png)) != 0) return;
+  read_header(r, info);
+  if (pixels != NULL) read_pixels(r, info, pixels, pixel_count);
+}
+
+static dit_png_status read_png(const uint8_t *data, size_t count, dit_png_info *info, uint8_t *pixels,
+                               size_t pixel_count, char *message, size_t message_size) {
+  reader r = {.data = data, .count = count, .failure = {DIT_PNG_OK, message, message_size}};
+  if (count > 0 && png_sig_cmp(data, 0, count < 8 ? count : 8) != 0) return DIT_PNG_NOT_PNG;
+  r.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &r.failure, dit_png_on_error, dit_png_on_warning);
+  if (r.png != NULL) r.header = png_create_info_struct(r.png);
+  if (r.header != NULL) {
+    read_guarded(&r, info, pixels, pixel_count);
+  } else {
+    dit_png_note(&r.failure, DIT_PNG_DAMAGED, "libpng cannot start (out of memory, or built for another version)");
+  }
+  png_destroy_read_struct(&r.png, &r.header, NULL);
+  return r.failure.status;
+}
+
+dit_png_status dit_png_read_info(const uint8_t *data, size_t count, dit_png_info *info, char *message,
+                                 size_t message_size) {
+  return read_png(data, count, info, NULL, 0, message, message_size);
+}
+
+dit_png_status dit_png_read_pixels(const uint8_t *data, size_t count, uint8_t *pixels, size_t pixel_count,
+                                   char *message, size_t message_size) {
+  dit_png_info info;
+  return read_png(data, count, &info, pixels, pixel_count, message, message_size);
+}

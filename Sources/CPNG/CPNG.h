@@ -1,0 +1,3 @@
+// The system's libpng (apt: libpng-dev, brew: libpng). Swift never calls it: its errors are longjmps, which
+// CDiTPNG confines.
+#include <png.h>

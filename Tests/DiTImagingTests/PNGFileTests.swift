@@ -1,0 +1,86 @@
+import DiTImaging
+import Foundation
+import Testing
+
+@Suite struct PNGFileTests {
+  private let image = Image.random(width: 11, height: 6, channels: 3, seed: 6)
+
+  @Test func writesWhatItReads() throws {
+    try withTemporaryDirectory { directory in
+      let path = directory.appending(path: "a name, with ü.png").path
+      try Image(width: 2, height: 2, channels: 1, shade: 0).writePNG(to: path)
+      try image.writePNG(to: path, text: [("seed", "1")])
+      #expect(try Image.readPNG(contentsOf: path) == image)
+      #expect(try [UInt8](Data(contentsOf: URL(filePath: path))) == image.pngData(text: [("seed", "1")]))
+      #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path) == ["a name, with ü.png"])
+    }
+  }
+
+  @Test func aFailureLeavesWhatWasThere() throws {
+    try withTemporaryDirectory { directory in
+      let path = directory.appending(path: "kept.png").path
+      try image.writePNG(to: path)
+      #expect(throws: ImagingError.self) {
+        try Image(width: 1, height: 1, channels: 1, shade: 0).writePNG(to: path, text: [("", "")])
+      }
+      #expect(try Image.readPNG(contentsOf: path) == image)
+      let folder = directory.appending(path: "folder.png").path
+      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: false)
+      expectUnwritable(folder, "directory")
+      #expect(
+        try FileManager.default.contentsOfDirectory(atPath: directory.path).sorted() == ["folder.png", "kept.png"])
+    }
+  }
+
+  @Test func placesThatCannotBeWrittenAreNamed() throws {
+    try withTemporaryDirectory { directory in
+      expectUnwritable(directory.appending(path: "none/x.png").path, "No such file or directory")
+      try Data().write(to: directory.appending(path: "file"))
+      expectUnwritable(directory.appending(path: "file/x.png").path, "Not a directory")
+      expectUnwritable(directory.path + "/" + String(repeating: "x", count: 300), "File name too long")
+      expectUnwritable("", "No such file or directory")
+      expectUnwritable(directory.path + "/a\0b.png", "NUL")
+      #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path) == ["file"], "nothing is left behind")
+    }
+  }
+
+  @Test func devicesAreWrittenToAndLinksFollowed() throws {
+    #if os(Linux)
+      expectUnwritable("/dev/full", "No space left")
+    #endif
+    try image.writePNG(to: "/dev/null")
+    let kind = try FileManager.default.attributesOfItem(atPath: "/dev/null")[.type] as? FileAttributeType
+    #expect(kind == .typeCharacterSpecial)
+    try withTemporaryDirectory { directory in
+      let (target, link) = (directory.appending(path: "target.png"), directory.appending(path: "link.png"))
+      try Data([1]).write(to: target)
+      try FileManager.default.createSymbolicLink(at: link, withDestinationURL: target)
+      try image.writePNG(to: link.path)
+      #expect(try Image.readPNG(contentsOf: target.path) == image)
+      #expect(try FileManager.default.destinationOfSymbolicLink(atPath: link.path) == target.path)
+    }
+  }
+
+  @Test func filesThatCannotBeReadAreNamed() throws {
+    try withTemporaryDirectory { directory in
+      for (path, words) in [
+        (directory.path + "/none.png", "No such file"), (directory.path, "Is a directory"), ("a\0b", "NUL"),
+      ] {
+        let error = #expect(throws: ImagingError.self) { try Image.readPNG(contentsOf: path) }
+        let text = error.map(String.init(describing:)) ?? ""
+        #expect(error?.path == path && text.contains(words), "\(text)")
+      }
+      let large = directory.appending(path: "large.png")
+      try Data(count: 70_000_000).write(to: large)
+      #expect(throws: ImagingError(path: large.path, .fileTooLarge(maximumBytes: 67_108_872))) {
+        try Image.readPNG(contentsOf: large.path, maximumPixels: 1)
+      }
+    }
+  }
+
+  private func expectUnwritable(_ path: String, _ words: String, location: SourceLocation = #_sourceLocation) {
+    let error = #expect(throws: ImagingError.self, sourceLocation: location) { try image.writePNG(to: path) }
+    let text = error.map(String.init(describing:)) ?? ""
+    #expect(text.hasPrefix(path + ": cannot be written") && text.contains(words), "\(text)", sourceLocation: location)
+  }
+}

@@ -1,0 +1,75 @@
+import DiTImaging
+import Foundation
+import Testing
+
+/// The files of Tests/Fixtures/imaging, made by Scripts/fixtures/imaging.py.
+enum Fixtures {
+  static let directory = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    .appending(path: "Fixtures/imaging")
+
+  static func path(_ name: String) -> String { directory.appending(path: name).path }
+
+  static func bytes(_ name: String) throws -> [UInt8] { [UInt8](try Data(contentsOf: directory.appending(path: name))) }
+
+  /// The names, without ending, of files which have an ending.
+  static func names(ending: String) -> [String] {
+    let files = (try? FileManager.default.contentsOfDirectory(atPath: directory.path)) ?? []
+    return files.filter { $0.hasSuffix(ending) }.map { String($0.dropLast(ending.count)) }.sorted()
+  }
+
+  /// A binary PGM (P5) or PPM (P6).
+  static func pnm(_ name: String) throws -> Image {
+    let bytes = try bytes(name)
+    let fields = bytes.split(whereSeparator: { $0 == 10 || $0 == 32 }).prefix(4).map {
+      String(decoding: $0, as: UTF8.self)
+    }
+    guard fields.count == 4, let width = Int(fields[1]), let height = Int(fields[2]) else {
+      throw CocoaError(.fileReadCorruptFile)
+    }
+    let channels = fields[0] == "P5" ? 1 : 3
+    let pixels = Array(bytes.suffix(width * height * channels))
+    return Image(width: width, height: height, channels: channels, pixels: pixels)
+  }
+}
+
+/// A seeded generator (SplitMix64).
+struct Seeded: RandomNumberGenerator {
+  var state: UInt64
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var z = state
+    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+    return z ^ (z >> 31)
+  }
+}
+
+extension Image {
+  /// Noise.
+  static func random(width: Int, height: Int, channels: Int, seed: UInt64) -> Image {
+    var generator = Seeded(state: seed)
+    let pixels = (0..<width * height * channels).map { _ in UInt8.random(in: 0...255, using: &generator) }
+    return Image(width: width, height: height, channels: channels, pixels: pixels)
+  }
+
+  /// Samples that differ from another image of the same shape, as (row, column).
+  func differences(from other: Image) -> [(row: Int, column: Int)] {
+    pixels.indices.filter { pixels[$0] != other.pixels[$0] }.map {
+      ($0 / channels / width, $0 / channels % width)
+    }
+  }
+}
+
+extension Image: CustomTestStringConvertible {
+  /// The shape: a failed expectation does not print every sample.
+  public var testDescription: String { "Image \(height)×\(width)×\(channels)" }
+}
+
+/// An empty folder that is removed afterwards.
+func withTemporaryDirectory<Result>(_ body: (URL) throws -> Result) throws -> Result {
+  let directory = FileManager.default.temporaryDirectory.appending(path: "imaging-\(UUID().uuidString)")
+  try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
+  defer { try? FileManager.default.removeItem(at: directory) }
+  return try body(directory)
+}
