@@ -1,0 +1,49 @@
+#include "CPeak.h"
+
+#include <time.h>
+
+static double now(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+// Twelve independent chains hide the latency of a multiply-add on every current core.
+enum { CHAINS = 12, ROUNDS = 100000 };
+
+#pragma clang diagnostic ignored "-Wpsabi"
+#define DEFINE_PEAK(NAME, ATTRIBUTE, LANES)                                        \
+  ATTRIBUTE static double NAME(double seconds) {                                   \
+    typedef float vector __attribute__((vector_size(4 * LANES)));                  \
+    vector sums[CHAINS], factor = (vector){0} + 0.999f, term = (vector){0} + 1e-3f; \
+    for (int i = 0; i < CHAINS; i++) sums[i] = (vector){0} + (float)i;             \
+    double operations = 0;                                                         \
+    const double start = now();                                                    \
+    double end = start;                                                            \
+    do {                                                                           \
+      for (int r = 0; r < ROUNDS; r++) {                                           \
+        _Pragma("clang loop unroll(full)") for (int i = 0; i < CHAINS; i++)        \
+            sums[i] = sums[i] * factor + term;                                     \
+      }                                                                            \
+      operations += 2.0 * LANES * CHAINS * ROUNDS;                                 \
+      end = now();                                                                 \
+    } while (end - start < seconds);                                               \
+    volatile float sink = 0;                                                       \
+    for (int i = 0; i < CHAINS; i++) sink = sink + sums[i][0];                     \
+    return operations / (end - start) * 1e-9;                                      \
+  }
+
+#if defined(__x86_64__)
+DEFINE_PEAK(peak_avx512, __attribute__((target("avx512f"))), 16)
+DEFINE_PEAK(peak_avx2, __attribute__((target("avx2,fma"))), 8)
+#endif
+DEFINE_PEAK(peak_portable, , 4)
+
+double peak_fp32(double seconds) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f")) return peak_avx512(seconds);
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return peak_avx2(seconds);
+#endif
+  return peak_portable(seconds);
+}

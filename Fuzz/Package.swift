@@ -1,0 +1,16 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// Scripts/fuzz builds this package with libFuzzer's instrumentation. The engine's sources come in through links, so
+// that they are instrumented too, and so that nothing but what is fuzzed need be built.
+let safe: [SwiftSetting] = [.strictMemorySafety()]
+
+let package = Package(
+  name: "Fuzz",
+  platforms: [.macOS(.v26)],
+  targets: [
+    .target(name: "DiTTensor", swiftSettings: safe + [.enableExperimentalFeature("Lifetimes")]),
+    .target(name: "DiTCheckpoint", dependencies: ["DiTTensor"], swiftSettings: safe),
+    .executableTarget(name: "fuzz-safetensors", dependencies: ["DiTCheckpoint", "DiTTensor"], swiftSettings: safe),
+  ]
+)

@@ -1,0 +1,135 @@
+import Foundation
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// A file that appears complete or not at all.
+///
+/// Bytes go to a temporary file in the target's directory (`.dit-….tmp`). ``commit()`` flushes it to the disk, renames
+/// it over the target, and flushes the directory, so that after a crash the path leads to the old contents or to all of
+/// the new. Without ``commit()`` the temporary file is removed and the target is as before; only a killed process can
+/// leave one behind.
+///
+/// A symbolic link is followed: the file it leads to is replaced. A file that is replaced passes on its permissions.
+public struct AtomicFile: ~Copyable {
+  /// The target as the caller named it.
+  public let path: String
+  private let target: String
+  private let directory: String
+  private let temporary: String
+  private let descriptor: Int32
+  private var isCommitted = false
+
+  /// Starts a file that is to become `path`.
+  ///
+  /// - Throws: ``FileError`` when `path` is something other than a regular file, or its directory cannot be written.
+  public init(path: String) throws(FileError) {
+    let status = try FileStatus(path: path)
+    if let status, !status.isRegular { throw FileError(path: path, reason: .notRegular(found: status.kind)) }
+    let target = status == nil ? path : Self.resolved(path)
+    let slash = target.lastIndex(of: "/")
+    let directory = slash.map { $0 == target.startIndex ? "/" : String(target[..<$0]) } ?? "."
+    guard slash.map({ target.index(after: $0) }) ?? target.startIndex != target.endIndex else {
+      throw FileError(path: path, reason: .notRegular(found: "no file name"))
+    }
+    let temporary = try Self.createTemporary(in: directory, for: path)
+    self.path = path
+    self.target = target
+    self.directory = directory
+    self.temporary = temporary.path
+    descriptor = temporary.descriptor
+    if let status { fchmod(descriptor, status.permissions & 0o777) }
+  }
+
+  deinit {
+    close(descriptor)
+    if !isCommitted { unsafe unlink(temporary) }
+  }
+
+  /// Appends `bytes`.
+  ///
+  /// - Throws: ``FileError``, as when the disk is full.
+  public func write(_ bytes: Span<UInt8>) throws(FileError) {
+    try Self.write(bytes, to: descriptor, path: path)
+  }
+
+  /// Puts the file in its place.
+  ///
+  /// - Throws: ``FileError``. When it is the directory that cannot be flushed, the new file is in its place and complete,
+  ///   but a crash of the machine might bring back the old one.
+  public consuming func commit() throws(FileError) {
+    guard fsync(descriptor) == 0 else { throw FileError(path: path, refused: "flush") }
+    guard unsafe rename(temporary, target) == 0 else { throw FileError(path: path, refused: "replace") }
+    isCommitted = true
+    let folder = unsafe open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    guard folder >= 0 else { throw FileError(path: path, refused: "flush the directory of") }
+    defer { close(folder) }
+    // Some file systems cannot flush a directory and need not.
+    guard fsync(folder) == 0 || errno == EINVAL || errno == ENOTSUP else {
+      throw FileError(path: path, refused: "flush the directory of")
+    }
+  }
+
+  /// Writes a file in one go: `body` appends, and unless it throws, the file is put in its place.
+  ///
+  /// - Throws: ``FileError``, and what `body` throws.
+  public static func write(to path: String, _ body: (borrowing AtomicFile) throws -> Void) throws {
+    let file = try AtomicFile(path: path)
+    try body(file)
+    try file.commit()
+  }
+
+  /// Writes `contents` to the file at `path`.
+  ///
+  /// - Throws: ``FileError``.
+  public static func write(_ contents: Data, to path: String) throws {
+    try write(to: path) { file in try file.write(contents.span) }
+  }
+
+  /// Writes `text` in UTF-8 to the file at `path`.
+  ///
+  /// - Throws: ``FileError``.
+  public static func write(_ text: String, to path: String) throws {
+    try write(to: path) { file in try file.write(Array(text.utf8).span) }
+  }
+
+  // MARK: System calls
+
+  /// Appends `bytes` to an open file; errors name `path`.
+  package static func write(_ bytes: Span<UInt8>, to descriptor: Int32, path: String) throws(FileError) {
+    var written = 0
+    while written < bytes.count {
+      let rest = bytes.extracting(written..<bytes.count)
+      let count = unsafe rest.withUnsafeBufferPointer { unsafe systemWrite(descriptor, $0.baseAddress, $0.count) }
+      if count < 0, errno == EINTR { continue }
+      guard count > 0 else { throw FileError(path: path, refused: "write") }
+      written += count
+    }
+  }
+
+  private static func createTemporary(
+    in directory: String, for path: String
+  ) throws(FileError) -> (path: String, descriptor: Int32) {
+    while true {
+      let name = "\(directory)/.dit-\(String(UInt64.random(in: .min ... .max), radix: 16)).tmp"
+      let descriptor = unsafe open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+      if descriptor >= 0 { return (name, descriptor) }
+      if errno != EEXIST, errno != EINTR { throw FileError(path: path, refused: "create a file in the directory of") }
+    }
+  }
+
+  /// `path` with symbolic links followed.
+  private static func resolved(_ path: String) -> String {
+    guard let real = unsafe realpath(path, nil) else { return path }
+    defer { unsafe free(real) }
+    return unsafe String(cString: real)
+  }
+}
+
+/// `write` of the system, which the methods above hide.
+private func systemWrite(_ descriptor: Int32, _ bytes: UnsafeRawPointer?, _ count: Int) -> Int {
+  unsafe write(descriptor, bytes, count)
+}

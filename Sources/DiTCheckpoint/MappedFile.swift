@@ -1,0 +1,160 @@
+import DiTTensor
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// A file mapped into memory, to read. Pages come from the page cache when they are touched and are shared with every
+/// other process that maps the file; nothing is copied.
+///
+/// The mapping lasts as long as the object. The file must keep its size for that time: a page that another process cuts
+/// off raises SIGBUS when touched, and bytes that it rewrites in place change under the reader. Files replaced by a
+/// rename, as ``AtomicFile`` does, are safe: the mapping keeps the old file.
+@safe public final class MappedFile: @unchecked Sendable {
+  /// The path as given.
+  public let path: String
+  /// The number of bytes; at least 1.
+  public let count: Int
+  private let base: UnsafeRawPointer
+
+  /// Maps the file at `path`.
+  ///
+  /// - Throws: ``FileError`` when there is no file, it is not a regular one, it is empty, or the system refuses.
+  public init(path: String) throws(FileError) {
+    // Without O_NONBLOCK, opening a FIFO would wait for a writer.
+    let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    guard descriptor >= 0 else { throw FileError(path: path, refused: "open") }
+    defer { close(descriptor) }
+    let status = try FileStatus(descriptor: descriptor, path: path)
+    guard status.isRegular else { throw FileError(path: path, reason: .notRegular(found: status.kind)) }
+    guard status.size > 0 else { throw FileError(path: path, reason: .empty) }
+    let mapping = unsafe mmap(nil, status.size, PROT_READ, MAP_PRIVATE, descriptor, 0)
+    guard let mapping = unsafe mapping, unsafe mapping != MAP_FAILED else {
+      throw FileError(path: path, refused: "map")
+    }
+    self.path = path
+    count = status.size
+    unsafe base = UnsafeRawPointer(mapping)
+  }
+
+  deinit {
+    unsafe munmap(UnsafeMutableRawPointer(mutating: base), count)
+  }
+
+  /// Calls `body` with the bytes at `range`, counted from the start of the file.
+  ///
+  /// - Precondition: `range` lies in the file.
+  public func withBytes<Result, Failure: Error>(
+    _ range: Range<Int>, _ body: (RawSpan) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    precondition(range.lowerBound >= 0 && range.upperBound <= count, "bytes \(range) of a file of \(count)")
+    return try unsafe body(RawSpan(_unsafeStart: base + range.lowerBound, byteCount: range.count))
+  }
+
+  /// Whether the byte at `offset` may be the first of a Float.
+  func isFloatAligned(_ offset: Int) -> Bool {
+    unsafe Int(bitPattern: base + offset) % MemoryLayout<Float>.alignment == 0
+  }
+
+  /// The `count` floats from the aligned byte `offset`, valid as long as this object.
+  @unsafe func floats(at offset: Int, count: Int) -> UnsafeBufferPointer<Float> {
+    let bytes = count * MemoryLayout<Float>.size
+    precondition(isFloatAligned(offset) && offset >= 0 && offset + bytes <= self.count)
+    let start = unsafe (base + offset).bindMemory(to: Float.self, capacity: count)
+    return unsafe UnsafeBufferPointer(start: start, count: count)
+  }
+}
+
+/// Floats that lie ready for use in a mapped file.
+public struct MappedFloats: Sendable {
+  /// The mapping, which must live as long as the floats are used.
+  public let file: MappedFile
+  /// The first float's place, counted from the start of the file; a multiple of 4.
+  public let byteOffset: Int
+  /// The number of floats.
+  public let count: Int
+
+  /// The floats as read-only elements of the engine; keeps the mapping alive.
+  public var slice: Slice {
+    guard count > 0 else { return Slice(zeros: 0) }
+    return Slice(unsafe Buffer(viewing: file.floats(at: byteOffset, count: count), owner: file))
+  }
+}
+
+/// The bytes of a file, mapped or in memory.
+enum FileBytes: Sendable {
+  case mapped(MappedFile)
+  case memory([UInt8])
+
+  /// The number of bytes.
+  var count: Int {
+    switch self {
+    case .mapped(let file): file.count
+    case .memory(let bytes): bytes.count
+    }
+  }
+
+  /// Calls `body` with the bytes at `range`, which lies in the file.
+  func withBytes<Result, Failure: Error>(
+    _ range: Range<Int>, _ body: (RawSpan) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    switch self {
+    case .mapped(let file): try file.withBytes(range, body)
+    case .memory(let bytes): try body(unsafe bytes.span.bytes.extracting(range))
+    }
+  }
+}
+
+/// What the system says about a file.
+struct FileStatus {
+  let kind: String
+  let size: Int
+  let permissions: mode_t
+  let isRegular: Bool
+
+  /// Of an open file.
+  init(descriptor: Int32, path: String) throws(FileError) {
+    var status = stat()
+    guard unsafe fstat(descriptor, &status) == 0 else { throw FileError(path: path, refused: "inspect") }
+    self.init(status)
+  }
+
+  /// Of what `path` leads to, symbolic links followed; nil where there is nothing.
+  init?(path: String) throws(FileError) {
+    var status = stat()
+    guard unsafe stat(path, &status) == 0 else {
+      if errno == ENOENT { return nil }
+      throw FileError(path: path, refused: "inspect")
+    }
+    self.init(status)
+  }
+
+  private init(_ status: stat) {
+    isRegular = status.st_mode & S_IFMT == S_IFREG
+    size = Int(status.st_size)
+    permissions = status.st_mode & 0o7777
+    kind =
+      switch status.st_mode & S_IFMT {
+      case S_IFREG: "a regular file"
+      case S_IFDIR: "a directory"
+      case S_IFIFO: "a pipe"
+      case S_IFSOCK: "a socket"
+      default: "a device"
+      }
+  }
+}
+
+extension FileError {
+  /// The error that the last system call left in `errno`.
+  init(path: String, refused operation: String) {
+    self.init(path: path, reason: errno == ENOENT ? .missing : .refused(operation: operation, code: errno))
+  }
+
+  /// What the system says about the error number `code`.
+  static func text(_ code: Int32) -> String {
+    guard let text = unsafe strerror(code) else { return "error \(code)" }
+    return unsafe String(cString: text)
+  }
+}

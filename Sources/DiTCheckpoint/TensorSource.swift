@@ -1,0 +1,91 @@
+import DiTTensor
+
+/// A tensor to be written to a file: what it is called, how it is stored, and where its elements come from.
+public struct TensorSource {
+  /// Fills a chunk with the elements from `offset` on, in row-major order.
+  public typealias Fill<Number> = (_ offset: Int, _ chunk: inout MutableSpan<Number>) throws -> Void
+
+  enum Elements {
+    case floats(Fill<Float>)
+    case integers(Fill<Int>)
+  }
+
+  /// The name.
+  public let name: String
+  /// The type of the elements in the file.
+  public let dtype: Dtype
+  /// The extents, outermost first; `[]` for a scalar.
+  public let shape: [Int]
+  /// The bytes in the file.
+  public let byteCount: Int
+  let elements: Elements
+
+  /// Real numbers that `fill` supplies chunk by chunk, stored as F32, or rounded to the nearest BF16 or F16 (ties to
+  /// even; too large for F16 becomes infinite).
+  public init(_ name: String, shape: [Int], as dtype: Dtype = .f32, floats fill: @escaping Fill<Float>) {
+    precondition([.f32, .bf16, .f16].contains(dtype), "\(name): real numbers are written as F32, BF16 or F16")
+    self.init(name, shape, dtype, .floats(fill))
+  }
+
+  /// Whole numbers that `fill` supplies chunk by chunk, stored as I64, I32 or U8.
+  public init(_ name: String, shape: [Int], as dtype: Dtype = .i64, integers fill: @escaping Fill<Int>) {
+    precondition(dtype.isReadableInteger, "\(name): whole numbers are written as I64, I32 or U8")
+    self.init(name, shape, dtype, .integers(fill))
+  }
+
+  /// `tensor`, stored as F32, BF16 or F16.
+  public init(_ name: String, _ tensor: Tensor, as dtype: Dtype = .f32) {
+    self.init(name, shape: tensor.shape, as: dtype) { offset, chunk in
+      for i in chunk.indices { chunk[i] = tensor.elements[offset + i] }
+    }
+  }
+
+  /// The elements of `slice`, which must not be written meanwhile, stored as F32, BF16 or F16.
+  public init(_ name: String, _ slice: Slice, shape: [Int], as dtype: Dtype = .f32) {
+    self.init(name, shape: shape, as: dtype) { offset, chunk in
+      let source = slice[offset..<offset + chunk.count].span
+      for i in chunk.indices { chunk[i] = source[i] }
+    }
+    requireCount(slice.count)
+  }
+
+  /// `values`, stored as I64, I32 or U8.
+  public init(_ name: String, shape: [Int], integers values: [Int], as dtype: Dtype = .i64) {
+    self.init(name, shape: shape, as: dtype) { (offset: Int, chunk: inout MutableSpan<Int>) in
+      for i in chunk.indices { chunk[i] = values[offset + i] }
+    }
+    requireCount(values.count)
+  }
+
+  /// `bytes`, stored as U8.
+  public init(_ name: String, shape: [Int], bytes: [UInt8]) {
+    self.init(name, shape: shape, as: .u8) { (offset: Int, chunk: inout MutableSpan<Int>) in
+      for i in chunk.indices { chunk[i] = Int(bytes[offset + i]) }
+    }
+    requireCount(bytes.count)
+  }
+
+  private init(_ name: String, _ shape: [Int], _ dtype: Dtype, _ elements: Elements) {
+    precondition(shape.allSatisfy { $0 >= 0 }, "\(name): no tensor has the shape \(shape)")
+    self.name = name
+    self.dtype = dtype
+    self.shape = shape
+    self.elements = elements
+    byteCount = shape.reduce(dtype.bitWidth / 8, *)
+  }
+
+  private func requireCount(_ count: Int) {
+    precondition(shape.reduce(1, *) == count, "\(name): \(count) elements do not fill the shape \(shape)")
+  }
+}
+
+extension Dtype {
+  /// The whole numbers that an integer type holds.
+  var integers: ClosedRange<Int> {
+    switch self {
+    case .u8: 0...Int(UInt8.max)
+    case .i32: Int(Int32.min)...Int(Int32.max)
+    default: Int.min...Int.max
+    }
+  }
+}
