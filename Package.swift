@@ -52,19 +52,23 @@ let package = Package(
     // Tests
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
     .target(
-      name: "TestSupport", dependencies: ["DiTCheckpoint", "DiTKernels", "DiTTensor", "DiTModel"],
-      path: "Tests/TestSupport", swiftSettings: safe),
+      name: "TestSupport", dependencies: ["DiTCheckpoint", "DiTKernels", "DiTTensor"], path: "Tests/TestSupport",
+      swiftSettings: safe),
     .testTarget(
       name: "DiTKernelsTests", dependencies: ["DiTKernels", "CDiTKernels", "CBLAS", "DiTTensor", "TestSupport"],
       swiftSettings: safe),
-    .testTarget(name: "DiTTensorTests", dependencies: ["DiTTensor"], swiftSettings: safe),
+    .testTarget(name: "DiTTensorTests", dependencies: ["DiTTensor", "TestSupport"], swiftSettings: safe),
     .testTarget(
       name: "DiTModelTests", dependencies: ["DiTModel", "TestSupport", "CAllocationCounter"], swiftSettings: safe),
     .testTarget(name: "DiTDiffusionTests", dependencies: ["DiTDiffusion"], swiftSettings: safe),
-    .testTarget(name: "DiTCheckpointTests", dependencies: ["DiTCheckpoint"], swiftSettings: safe),
+    .testTarget(name: "DiTCheckpointTests", dependencies: ["DiTCheckpoint", "DiTTensor"], swiftSettings: safe),
     .testTarget(name: "DiTPipelineTests", dependencies: ["DiTPipeline"], swiftSettings: safe),
     .testTarget(name: "DiTTrainingTests", dependencies: ["DiTTraining"], swiftSettings: safe),
+    .testTarget(
+      name: "DiffusionTransformersTests", dependencies: ["DiffusionTransformers"], swiftSettings: safe),
     .testTarget(name: "DiTImagingTests", dependencies: ["DiTImaging"], swiftSettings: safe),
-    .testTarget(name: "DiTCommandTests", dependencies: ["dit", "DiffusionTransformers"], swiftSettings: safe),
+    .testTarget(
+      name: "DiTCommandTests", dependencies: ["dit", "DiffusionTransformers", "DiTImaging", "TestSupport"],
+      swiftSettings: safe),
   ]
 )

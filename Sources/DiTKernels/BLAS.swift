@@ -37,9 +37,20 @@ public struct BLASReport: Equatable, Sendable {
 ) {
   let (left, lda, leftFlag) = unsafe a.parts
   let (right, ldb, rightFlag) = unsafe b.parts
-  unsafe cblas_sgemm(
-    CblasRowMajor, leftFlag, rightFlag, Int32(m), Int32(n), Int32(k), 1, left, Int32(lda), right, Int32(ldb), beta,
-    c, Int32(ldc))
+  let step = leftFlag == CblasNoTrans && rightFlag == CblasNoTrans ? depthWithoutMalloc(m: m, n: n, k: k) : k
+  var start = 0
+  repeat {
+    unsafe cblas_sgemm(
+      CblasRowMajor, leftFlag, rightFlag, Int32(m), Int32(n), Int32(min(step, k - start)), 1, left + start, Int32(lda),
+      right + start * ldb, Int32(ldb), start == 0 ? beta : 1, c, Int32(ldc))
+    start += step
+  } while start < k
+}
+
+/// How much of `k` a product of untransposed matrices may take at once, so that OpenBLAS does not call malloc: its
+/// AVX-512 kernel for small products does where the last 16 columns are 8 or fewer and k ≥ 32.
+@inline(__always) private func depthWithoutMalloc(m: Int, n: Int, k: Int) -> Int {
+  (1...8).contains(n % 16) && k >= 32 && m * n * k <= 1_000_000 ? 31 : k
 }
 
 extension Operand {

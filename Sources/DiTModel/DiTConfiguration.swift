@@ -117,7 +117,7 @@ public struct DiTConfiguration: Equatable, Sendable {
     let d = Double(hiddenSize)
     let total = Double(depth) * d * d * (10 + 2 * mlpRatio) + Double(labelRows) * d + Double(imageElements) * d
     guard total < 0x1p36 else {
-      throw ConfigurationError(key: "hidden_size", problem: "about \(Int(total)) parameters are more than 2^36")
+      throw ConfigurationError(key: "hidden_size", problem: "about \(total) parameters are more than 2^36")
     }
   }
 

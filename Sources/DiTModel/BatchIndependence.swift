@@ -1,0 +1,27 @@
+import DiTKernels
+
+// How large a batch must be for an image not to depend, bit for bit, on how many others run with it.
+
+extension DiTConfiguration {
+  /// Images of a forward pass; mostly 1, more where an image has few tokens.
+  public var independentSamples: Int {
+    let d = hiddenSize
+    let rows = [
+      ComputeContext.independentRows(inputs: inputGrid.patchElements, outputs: d),
+      ComputeContext.independentRows(inputs: d, outputs: 3 * d), ComputeContext.independentRows(inputs: d, outputs: d),
+      ComputeContext.independentRows(inputs: d, outputs: mlpSize),
+      ComputeContext.independentRows(inputs: mlpSize, outputs: d),
+      ComputeContext.independentRows(inputs: d, outputs: outputGrid.patchElements),
+    ]
+    return ((rows.max() ?? 1) + tokens - 1) / tokens
+  }
+
+  /// Rows of a modulation.
+  public var independentModulationRows: Int {
+    let d = hiddenSize
+    return max(
+      ComputeContext.independentRows(inputs: timeFrequencyCount, outputs: d),
+      ComputeContext.independentRows(inputs: d, outputs: d), ComputeContext.independentRows(inputs: d, outputs: 2 * d),
+      ComputeContext.independentRows(inputs: d, outputs: 6 * d))
+  }
+}

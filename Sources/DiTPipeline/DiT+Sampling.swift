@@ -1,0 +1,114 @@
+import DiTDiffusion
+import DiTModel
+import DiTTensor
+
+extension DiT {
+  /// What config.json says about sampling, with seed 0.
+  public var samplingDefaults: SamplingOptions {
+    SamplingOptions(sampler: configuration.sampling.sampler, guidance: configuration.sampling.guidance)
+  }
+
+  /// Images of the given classes, one each.
+  ///
+  /// Image n depends on (seed, n), its class and the options, not on the other images.
+  /// - Parameters:
+  ///   - classes: 0…`num_classes`−1.
+  ///   - start: noise to start from, (N, C, H, W); nil draws it: image n from stream n of the seed, as all later noise.
+  ///   - progress: called after each step; false stops.
+  /// - Throws: ``InputError`` (classes, `noise`), `DiffusionError` (steps, schedule, η, guidance), what `progress` throws.
+  public func sample(
+    classes: [Int], options: SamplingOptions, start: Tensor? = nil,
+    progress: (SamplingProgress) throws -> Bool = { _ in true }
+  ) throws -> Samples {
+    let c = configuration.network
+    guard c.numClasses > 0 else {
+      throw InputError("classes", expected: "none, as the model is unconditional", found: "\(classes.count)")
+    }
+    for label in classes where !(0..<c.numClasses ~= label) {
+      throw InputError("classes", expected: "0…\(c.numClasses - 1)", found: "\(label)")
+    }
+    let process = try options.sampler.process(on: schedule)
+    return try run(
+      .down(process), count: classes.count, labels: classes, options: options, start: start, progress: progress)
+  }
+
+  /// `count` images of an unconditional model, or of a conditional model's null class.
+  ///
+  /// - Throws: as ``sample(classes:options:start:progress:)``; also for a conditional model without a null class, and for
+  ///   guidance other than 1.
+  public func sample(
+    count: Int, options: SamplingOptions, start: Tensor? = nil,
+    progress: (SamplingProgress) throws -> Bool = { _ in true }
+  ) throws -> Samples {
+    guard options.guidance.scale == 1 else {
+      throw DiffusionError("guidance", expected: "1 without a class", found: "\(options.guidance.scale)")
+    }
+    let process = try options.sampler.process(on: schedule)
+    return try run(
+      .down(process), count: count, labels: nullLabels(count), options: options, start: start, progress: progress)
+  }
+
+  /// Images of the given classes, one each; guidance and sampler are config.json's where nil.
+  public func sample(
+    classes: [Int], guidance: Guidance? = nil, sampler: Sampler? = nil, seed: UInt64 = 0,
+    progress: (SamplingProgress) throws -> Bool = { _ in true }
+  ) throws -> Samples {
+    let defaults = configuration.sampling
+    let options = SamplingOptions(
+      sampler: sampler ?? defaults.sampler, guidance: guidance ?? defaults.guidance, seed: seed)
+    return try sample(classes: classes, options: options, progress: progress)
+  }
+
+  /// DDIM run backwards: images → the noise from which DDIM at η = 0 with the same options would make them.
+  ///
+  /// - Parameters:
+  ///   - images: (N, C, H, W).
+  ///   - classes: one an image, the null class allowed; nil is the null class, or an unconditional model.
+  ///   - options: nil is config.json's steps and schedule without guidance. The seed is not used.
+  /// - Throws: as ``sample(classes:options:start:progress:)``; also for another sampler than DDIM, and η other than 0.
+  public func invert(
+    _ images: Tensor, classes: [Int]? = nil, options: SamplingOptions? = nil,
+    progress: (SamplingProgress) throws -> Bool = { _ in true }
+  ) throws -> Samples {
+    let defaults = configuration.sampling.sampler
+    let options = options ?? SamplingOptions(sampler: Sampler(steps: defaults.steps, schedule: defaults.schedule))
+    guard options.sampler.name == .ddim else {
+      throw DiffusionError("sampler", expected: "ddim to run backwards", found: options.sampler.name.rawValue)
+    }
+    guard (options.sampler.eta ?? 0) == 0 else {
+      throw DiffusionError("eta", expected: "0 to run backwards", found: "\(options.sampler.eta ?? 0)")
+    }
+    let count = try configuration.network.checkImages(images, "images")
+    let labels = try classes ?? nullLabels(count)
+    try configuration.network.checkLabels(labels, count, "classes")
+    let kept = try RespacedSchedule(schedule, options.sampler.schedule, count: options.sampler.steps)
+    return try run(
+      .up(DDIMSampler(kept)), count: count, labels: labels, options: options, start: images, progress: progress)
+  }
+
+  private func nullLabels(_ count: Int) throws(InputError) -> [Int] {
+    let c = configuration.network
+    if c.numClasses == 0 { return [] }
+    guard c.hasNullClass else {
+      throw InputError("classes", expected: "classes, as the model has no null class", found: "none")
+    }
+    return [Int](repeating: c.numClasses, count: max(0, count))
+  }
+
+  private func run(
+    _ direction: SamplingRun.Direction, count: Int, labels: [Int], options: SamplingOptions, start: Tensor?,
+    progress: (SamplingProgress) throws -> Bool
+  ) throws -> Samples {
+    let c = configuration.network
+    guard count > 0 else { throw InputError("count", expected: "at least one image", found: "\(count)") }
+    if let batch = options.batch, batch < 1 {
+      throw InputError("batch", expected: "at least 1", found: "\(batch)")
+    }
+    try options.guidance.validate(c)
+    if let start, start.shape != c.imageShape(count) {
+      throw InputError("noise", expected: "shape \(c.imageShape(count))", found: "\(start.shape)")
+    }
+    let run = SamplingRun(self, direction, count: count, labels: labels, options: options, start: start)
+    return try run.finish(progress)
+  }
+}

@@ -1,0 +1,94 @@
+import DiTCheckpoint
+import DiTDiffusion
+import DiTKernels
+import DiTModel
+import DiTTensor
+
+/// A loaded Diffusion Transformer: what it is, its weights, and the diffusion process it was trained for.
+///
+/// Immutable: several threads may use one at once, each call with memory of its own.
+///
+/// Letters: N images of C×H×W, C' output channels (C, or 2C with a learned variance), T diffusion steps.
+public struct DiT: Sendable {
+  public let configuration: ModelConfiguration
+  public let network: DiTNetwork
+  /// β_t and ᾱ_t of all T steps.
+  public let schedule: NoiseSchedule
+
+  /// Where the kernels run.
+  public var context: ComputeContext { network.context }
+
+  /// Loads the model that `path` stands for: a model directory or a safetensors state dict with the published names.
+  ///
+  /// - Parameters:
+  ///   - context: where to run; nil makes one with all processors.
+  ///   - weights: which weights of a directory.
+  ///   - heads: the number of heads where a state dict's shapes cannot tell.
+  /// - Throws: `FileError`, `SafetensorsError`, `StateDictMismatch`, ``ConfigurationFileError``, ``ModelFileError`` (also
+  ///   for a published name, which has no weights), `ComputeError`.
+  public init(
+    contentsOf path: String, context: ComputeContext? = nil, weights: WeightChoice = .emaPreferred, heads: Int? = nil
+  ) throws {
+    let model = try ModelReference(path).load(weights, heads: heads)
+    guard let loaded = model.weights else {
+      throw ModelFileError(file: path, item: "weights", expected: "a model with weights", found: "a published name")
+    }
+    try self.init(configuration: model.configuration, weights: loaded, context: context ?? ComputeContext())
+  }
+
+  /// A model of given weights.
+  ///
+  /// - Precondition: `weights` belong to the configuration's network.
+  /// - Throws: ``ConfigurationFileError`` when the configuration contradicts itself.
+  public init(
+    configuration: ModelConfiguration, weights: Weights, context: ComputeContext
+  ) throws(ConfigurationFileError) {
+    try configuration.validate(file: "")
+    self.configuration = configuration
+    network = DiTNetwork(configuration.network, weights: weights, context: context)
+    do throws(DiffusionError) {
+      schedule = try NoiseSchedule(configuration.diffusion)
+    } catch {
+      throw ConfigurationFileError(file: "", key: error.name, expected: error.expected, found: error.found)
+    }
+  }
+
+  /// The network once: ε̂, then v with a learned variance.
+  ///
+  /// - Parameters:
+  ///   - images: `x`, (N, C, H, W).
+  ///   - times: `t`, (N), training indices 0…T−1.
+  ///   - labels: `y`, (N), classes or the null class `num_classes`; none for an unconditional model.
+  /// - Returns: (N, C', H, W).
+  /// - Throws: ``InputError``.
+  public func predict(images: Tensor, times: [Float], labels: [Int]) throws(InputError) -> Tensor {
+    let c = configuration.network
+    let samples = try c.checkImages(images, "x")
+    try c.checkCount(times.count, samples, "t")
+    let last = Float(schedule.steps - 1)
+    for time in times where !(0...last ~= time) {
+      throw InputError("t", expected: "times in 0…\(schedule.steps - 1)", found: "\(time)")
+    }
+    try c.checkLabels(labels, samples)
+
+    let batch = min(samples, BatchPlan.inference(c, passes: 1))
+    let workspace = InferenceWorkspace(c, samples: batch, context: context)
+    let values = Slice(zeros: Modulation.elements(c, rows: batch))
+    let output = Slice(zeros: samples * c.outputElements)
+    for range in batches(samples, of: batch) {
+      let modulation = Modulation(c, rows: range.count, values: values)
+      network.modulate(
+        times: Array(times[range]), labels: labels.isEmpty ? [] : Array(labels[range]), into: modulation)
+      network.forward(
+        output: output[range.elements(c.outputElements)].mutableSpan,
+        images: images.elements.span.extracting(range.elements(c.imageElements)), modulation: modulation,
+        samples: range.count, workspace: workspace)
+    }
+    return Tensor(shape: [samples, c.outChannels, c.inputHeight, c.inputWidth], elements: output.array)
+  }
+}
+
+extension Range<Int> {
+  /// The elements of these images, each of `size`.
+  func elements(_ size: Int) -> Range<Int> { lowerBound * size..<upperBound * size }
+}

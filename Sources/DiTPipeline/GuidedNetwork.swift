@@ -1,0 +1,91 @@
+import DiTDiffusion
+import DiTKernels
+import DiTModel
+import DiTTensor
+
+/// The network as samplers see it, a function of (x, step), with guidance and with memory for up to `batch` images.
+///
+/// Where guidance is active, the conditional and the unconditional pass are the two halves of one batch of 2N. Where an
+/// image has so few tokens that its last bits would depend on the number of images, the batch is filled up.
+final class GuidedNetwork {
+  private let network: DiTNetwork
+  private let guidance: Guidance
+  /// Training indices in the order in which the steps are taken.
+  private let times: [Int]
+  private let isGuided: Bool
+  private let minimumImages: Int
+  private let workspace: InferenceWorkspace
+  private let inputs, outputs: Slice
+  private let rows: Modulation
+  private var table: ModulationTable?
+  /// For each row of the batch, conditional half first, which of the table's labels it has.
+  private var labelIndices: [Int] = []
+  private var rowIndices: [Int] = []
+  private var samples = 0
+
+  init(_ network: DiTNetwork, guidance: Guidance, times: [Int], batch: Int) {
+    let c = network.configuration
+    self.network = network
+    self.guidance = guidance
+    self.times = times
+    isGuided = times.contains { guidance.isActive(at: $0) }
+    minimumImages = c.independentSamples
+    let images = max(isGuided ? 2 * batch : batch, minimumImages)
+    workspace = InferenceWorkspace(c, samples: images, context: network.context)
+    inputs = Slice(zeros: images * c.imageElements)
+    outputs = Slice(zeros: images * c.outputElements)
+    rows = Modulation(c, rows: images, values: Slice(zeros: Modulation.elements(c, rows: images)))
+  }
+
+  /// Takes up `samples` images with these labels (none for an unconditional model).
+  func begin(samples: Int, labels: [Int]) {
+    self.samples = samples
+    let null = network.configuration.numClasses
+    let asked = isGuided ? labels + [Int](repeating: null, count: samples) : labels
+    let distinct = Set(asked).sorted()
+    let places = Dictionary(uniqueKeysWithValues: distinct.enumerated().map { ($1, $0) })
+    labelIndices = labels.isEmpty ? [Int](repeating: 0, count: samples) : asked.map { places[$0, default: 0] }
+    rowIndices.reserveCapacity(labelIndices.count)
+    if table?.labels != distinct {
+      table = nil  // before the next is made
+      table = ModulationTable(network, times: times, labels: distinct)
+    }
+  }
+
+  /// The guided prediction for x at the `step`-th step taken, 0…S−1.
+  ///
+  /// - Parameters:
+  ///   - output: (N, C', H, W); overwritten.
+  ///   - x: (N, C, H, W).
+  func predict(_ output: inout MutableSpan<Float>, _ x: Span<Float>, step: Int) {
+    guard let table else { preconditionFailure("predict before begin") }
+    let c = network.configuration
+    let isActive = guidance.isActive(at: times[step])
+    let count = isActive ? 2 * samples : samples
+    let first = table.row(ofStep: step)
+    rowIndices.removeAll(keepingCapacity: true)
+    for index in 0..<count { rowIndices.append(first + labelIndices[index]) }
+    rows.copyRows(rowIndices, from: table.modulation)
+
+    let size = samples * c.imageElements
+    inputs[0..<size].copy(from: x)
+    if isActive { inputs[size..<2 * size].copy(from: x) }
+    let evaluated = max(count, minimumImages)
+    network.forward(
+      output: outputs[0..<evaluated * c.outputElements].mutableSpan,
+      images: inputs[0..<evaluated * c.imageElements].span, modulation: rows, samples: evaluated, workspace: workspace)
+
+    let half = samples * c.outputElements
+    guard isActive else {
+      copy(outputs[0..<half].span, to: &output)
+      return
+    }
+    guidance.combine(
+      conditional: outputs[0..<half].span, unconditional: outputs[half..<2 * half].span,
+      shape: c.batchShape(samples), into: &output)
+  }
+
+  private func copy(_ source: Span<Float>, to target: inout MutableSpan<Float>) {
+    for index in source.indices { target[index] = source[index] }
+  }
+}

@@ -1,0 +1,56 @@
+import DiTModel
+import DiTTensor
+
+/// A tensor or value that a model cannot take. Tensors have the names that files give them: `x`, `t`, `y`, `x0`, `noise`.
+public struct InputError: Error, Equatable, Sendable, CustomStringConvertible {
+  /// The tensor or value.
+  public let name: String
+  public let expected: String
+  public let found: String
+
+  public init(_ name: String, expected: String, found: String) {
+    self.name = name
+    self.expected = expected
+    self.found = found
+  }
+
+  /// One line: the name, what was expected, what was found.
+  public var description: String { "\(name): expected \(expected), found \(found)" }
+}
+
+// MARK: - What a network can take
+
+extension DiTConfiguration {
+  /// (N, C, H, W).
+  func imageShape(_ samples: Int) -> [Int] { [samples, inChannels, inputHeight, inputWidth] }
+
+  /// Throws unless `images` are N ≥ 1 inputs; returns N.
+  func checkImages(_ images: Tensor, _ name: String) throws(InputError) -> Int {
+    guard images.shape.count == 4, images.shape[0] > 0, images.shape == imageShape(images.shape[0]) else {
+      throw InputError(
+        name, expected: "shape [N, \(inChannels), \(inputHeight), \(inputWidth)] with N ≥ 1", found: "\(images.shape)")
+    }
+    return images.shape[0]
+  }
+
+  /// Throws unless there is one value for each of `samples` images.
+  func checkCount(_ count: Int, _ samples: Int, _ name: String) throws(InputError) {
+    guard count == samples else {
+      throw InputError(name, expected: "\(samples) values, one an image", found: "\(count)")
+    }
+  }
+
+  /// Throws unless `labels` are classes (or the null class) of as many images, or none for an unconditional model.
+  func checkLabels(_ labels: [Int], _ samples: Int, _ name: String = "y") throws(InputError) {
+    guard numClasses > 0 else {
+      guard labels.isEmpty else {
+        throw InputError(name, expected: "no labels, as the model is unconditional", found: "\(labels.count)")
+      }
+      return
+    }
+    try checkCount(labels.count, samples, name)
+    for label in labels where !(0..<labelRows ~= label) {
+      throw InputError(name, expected: "labels in 0…\(labelRows - 1)", found: "\(label)")
+    }
+  }
+}

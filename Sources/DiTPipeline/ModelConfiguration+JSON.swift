@@ -1,0 +1,136 @@
+import DiTCheckpoint
+import DiTDiffusion
+import DiTModel
+
+// config.json. Keys of what this version does not do are accepted with the one value that it does, and refused by name
+// with any other.
+
+extension ModelConfiguration {
+  /// The file at `path`.
+  ///
+  /// - Throws: `FileError` when it cannot be read, ``ConfigurationFileError`` for an unknown key, a key that stands
+  ///   twice, a value of another type or out of range, and parts that contradict each other.
+  public init(contentsOf path: String) throws {
+    try self.init(reading: JSONObjectReader(contentsOf: path))
+  }
+
+  /// The same keys as a section of another file. Finishes the reader.
+  ///
+  /// - Throws: ``ConfigurationFileError``.
+  public init(reading reader: JSONObjectReader) throws(ConfigurationFileError) {
+    var reader = reader
+    try reader.require("model_type", is: "dit")
+    let network = try DiTConfiguration(reading: &reader)
+    try reader.require("position", is: "sincos")
+    try reader.require("time_frequencies", is: "dit")
+    try reader.require("conditioning", is: "adaln_zero")
+    if var attention = try reader.object("attention") {
+      try attention.require("temperature", is: "standard")
+      try attention.require("mask", is: "none")
+      try attention.require("window", is: "full")
+      try attention.require("distance", is: "raster")
+      try attention.finish()
+    }
+    let diffusionSection = try reader.object("diffusion")
+    let samplingSection = try reader.object("sampling")
+    let classNames = try reader.strings("class_names")
+    try reader.finish()
+
+    self.init(network: network, classNames: classNames)
+    if let diffusionSection {
+      diffusion = try DiffusionConfiguration(reading: diffusionSection, variance: diffusion.variance)
+      sampling = .standard(network, diffusion)
+    }
+    if let samplingSection { sampling = try SamplingConfiguration(reading: samplingSection, defaults: sampling) }
+    try validate(file: reader.file, path: reader.path)
+  }
+
+  /// Every key in a fixed order, those at their defaults included.
+  public var json: JSONValue {
+    let n = network
+    var members: [JSONMember] = [
+      JSONMember("model_type", .string("dit")),
+      JSONMember("input_size", .array([.integer(n.inputHeight), .integer(n.inputWidth)])),
+      JSONMember("patch_size", .integer(n.patchSize)), JSONMember("in_channels", .integer(n.inChannels)),
+      JSONMember("hidden_size", .integer(n.hiddenSize)), JSONMember("depth", .integer(n.depth)),
+      JSONMember("num_heads", .integer(n.numHeads)), JSONMember("mlp_ratio", .real(n.mlpRatio)),
+      JSONMember("num_classes", .integer(n.numClasses)),
+      JSONMember("class_dropout_prob", .real(n.classDropoutProb)), JSONMember("learn_sigma", .bool(n.learnSigma)),
+      JSONMember("position", .string("sincos")), JSONMember("time_frequencies", .string("dit")),
+      JSONMember("conditioning", .string("adaln_zero")),
+      JSONMember(
+        "attention",
+        .object([
+          JSONMember("temperature", .string("standard")), JSONMember("mask", .string("none")),
+          JSONMember("window", .string("full")), JSONMember("distance", .string("raster")),
+        ])),
+      JSONMember("diffusion", diffusion.json), JSONMember("sampling", sampling.json),
+    ]
+    if let classNames { members.append(JSONMember("class_names", .array(classNames.map { .string($0) }))) }
+    return .object(members)
+  }
+
+  /// Writes config.json at `path`, atomically. The file holds no path and no time.
+  ///
+  /// - Throws: `FileError`.
+  public func write(to path: String) throws {
+    try AtomicFile.write(json.text, to: path)
+  }
+}
+
+extension DiTConfiguration {
+  /// The sizes among config.json's keys; DiT-S/2's where they are left out.
+  fileprivate init(reading reader: inout JSONObjectReader) throws(ConfigurationFileError) {
+    self.init()
+    if let (height, width) = try Self.inputSize(&reader) { (inputHeight, inputWidth) = (height, width) }
+    // Ranges are for `validate`, which knows them all; here only what a value is.
+    patchSize = try reader.integer("patch_size") ?? patchSize
+    inChannels = try reader.integer("in_channels") ?? inChannels
+    hiddenSize = try reader.integer("hidden_size") ?? hiddenSize
+    depth = try reader.integer("depth") ?? depth
+    numHeads = try reader.integer("num_heads") ?? numHeads
+    mlpRatio = try reader.number("mlp_ratio") ?? mlpRatio
+    numClasses = try reader.integer("num_classes") ?? numClasses
+    classDropoutProb = try reader.number("class_dropout_prob") ?? classDropoutProb
+    learnSigma = try reader.bool("learn_sigma") ?? learnSigma
+  }
+
+  /// One number for a square, or [H, W].
+  private static func inputSize(
+    _ reader: inout JSONObjectReader
+  ) throws(ConfigurationFileError) -> (Int, Int)? {
+    switch reader.value("input_size") {
+    case nil: return nil
+    case .integer(let side)?: return (side, side)
+    case .array(let sides)?:
+      if sides.count == 2, case .integer(let height) = sides[0], case .integer(let width) = sides[1] {
+        return (height, width)
+      }
+      throw reader.failure("input_size", expected: "a number or [H, W]", found: JSONValue.array(sides).summary)
+    case let other?: throw reader.failure("input_size", expected: "a number or [H, W]", found: other.summary)
+    }
+  }
+}
+
+extension DiffusionConfiguration {
+  /// A `diffusion` section. Finishes the reader.
+  fileprivate init(reading reader: JSONObjectReader, variance: Variance) throws(ConfigurationFileError) {
+    var reader = reader
+    self.init(variance: variance)
+    steps = try reader.integer("steps") ?? steps
+    schedule = try reader.word("schedule") ?? schedule
+    betaStart = try reader.number("beta_start") ?? betaStart
+    betaEnd = try reader.number("beta_end") ?? betaEnd
+    prediction = try reader.word("prediction") ?? prediction
+    self.variance = try reader.word("variance") ?? variance
+    try reader.finish()
+  }
+
+  fileprivate var json: JSONValue {
+    .object([
+      JSONMember("steps", .integer(steps)), JSONMember("schedule", .string(schedule.rawValue)),
+      JSONMember("beta_start", .real(betaStart)), JSONMember("beta_end", .real(betaEnd)),
+      JSONMember("prediction", .string(prediction.rawValue)), JSONMember("variance", .string(variance.rawValue)),
+    ])
+  }
+}

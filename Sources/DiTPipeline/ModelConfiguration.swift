@@ -1,0 +1,90 @@
+import DiTCheckpoint
+import DiTDiffusion
+import DiTModel
+
+/// All that config.json says about a model: its network, its diffusion process, and how it is sampled by default.
+public struct ModelConfiguration: Equatable, Sendable {
+  public var network: DiTConfiguration
+  public var diffusion: DiffusionConfiguration
+  public var sampling: SamplingConfiguration
+  /// One name a class, or nil.
+  public var classNames: [String]?
+
+  /// - Parameters:
+  ///   - diffusion: nil is the published process, its variance learned_range, or fixed_large without `learnSigma`.
+  ///   - sampling: nil is ``SamplingConfiguration/standard(_:_:)``.
+  public init(
+    network: DiTConfiguration, diffusion: DiffusionConfiguration? = nil, sampling: SamplingConfiguration? = nil,
+    classNames: [String]? = nil
+  ) {
+    let diffusion = diffusion ?? DiffusionConfiguration(variance: .standard(network))
+    self.network = network
+    self.diffusion = diffusion
+    self.sampling = sampling ?? .standard(network, diffusion)
+    self.classNames = classNames
+  }
+
+  /// One of the twelve published models, `DiT-S/2` … `DiT-XL/8`; nil for any other name.
+  public init?(published name: String) {
+    guard let network = DiTConfiguration.published(name) else { return nil }
+    self.init(network: network)
+  }
+
+  /// A class's name; nil where classes have none.
+  public func className(_ index: Int) -> String? {
+    guard let classNames, classNames.indices.contains(index) else { return nil }
+    return classNames[index]
+  }
+
+  /// Throws unless each part is usable and they agree with each other.
+  ///
+  /// - Parameters:
+  ///   - file: the file that errors name.
+  ///   - path: the dotted name of the section that holds this configuration; empty at the root.
+  /// - Throws: ``ConfigurationFileError``.
+  public func validate(file: String, path: String = "") throws(ConfigurationFileError) {
+    func dotted(_ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
+    do throws(ConfigurationError) {
+      try network.validate()
+    } catch {
+      throw ConfigurationFileError(file: file, key: dotted(error.key), problem: error.problem)
+    }
+    let noise: NoiseSchedule
+    do throws(DiffusionError) {
+      noise = try NoiseSchedule(diffusion)
+    } catch {
+      throw ConfigurationFileError(file: file, key: dotted(error.name), expected: error.expected, found: error.found)
+    }
+    guard (diffusion.variance == .learnedRange) == network.learnSigma else {
+      let expected =
+        network.learnSigma ? "learned_range, as learn_sigma is true" : "a fixed variance, as learn_sigma is false"
+      throw ConfigurationFileError(
+        file: file, key: dotted("diffusion.variance"), expected: expected, found: diffusion.variance.rawValue)
+    }
+    do throws(DiffusionError) {
+      try sampling.validate(network, noise)
+    } catch {
+      throw ConfigurationFileError(
+        file: file, key: dotted("sampling.\(Self.key(error))"), expected: error.expected, found: error.found)
+    }
+    if let classNames, classNames.count != network.numClasses {
+      throw ConfigurationFileError(
+        file: file, key: dotted("class_names"), expected: "\(network.numClasses) names, as num_classes says",
+        found: "\(classNames.count)")
+    }
+  }
+
+  /// The key of the `sampling` block that an error is about.
+  private static func key(_ error: DiffusionError) -> String {
+    switch error.name {
+    case "custom schedule": "schedule"
+    case "guidance channels": "guidance_channels"
+    default: error.name
+    }
+  }
+}
+
+extension Variance {
+  /// What a configuration means that names no variance.
+  static func standard(_ network: DiTConfiguration) -> Variance { network.learnSigma ? .learnedRange : .fixedLarge }
+}

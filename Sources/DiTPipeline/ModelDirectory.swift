@@ -1,0 +1,102 @@
+import DiTCheckpoint
+import DiTModel
+import Foundation
+
+/// Which of a model directory's weights to use.
+public enum WeightChoice: String, CaseIterable, Sendable {
+  /// The moving average where there is one, else the trained weights.
+  case emaPreferred = "auto"
+  /// The moving average, ema.safetensors.
+  case ema
+  /// The trained weights, model.safetensors.
+  case model
+}
+
+/// A model on disk: config.json with model.safetensors, ema.safetensors or both beside it.
+public struct ModelDirectory: Sendable {
+  public static let configurationFile = "config.json"
+  public static let modelFile = "model.safetensors"
+  public static let emaFile = "ema.safetensors"
+
+  public let path: String
+  public let configuration: ModelConfiguration
+
+  /// Reads config.json; weights are opened when asked for.
+  ///
+  /// - Throws: `FileError`, ``ConfigurationFileError``.
+  public init(contentsOf path: String) throws {
+    self.path = path
+    configuration = try ModelConfiguration(contentsOf: Self.join(path, Self.configurationFile))
+  }
+
+  /// The file that holds the chosen weights.
+  ///
+  /// - Throws: `FileError` when there is none.
+  public func weightsPath(_ choice: WeightChoice = .emaPreferred) throws(FileError) -> String {
+    let names =
+      switch choice {
+      case .emaPreferred: [Self.emaFile, Self.modelFile]
+      case .ema: [Self.emaFile]
+      case .model: [Self.modelFile]
+      }
+    let paths = names.map { Self.join(path, $0) }
+    for path in paths where FileManager.default.fileExists(atPath: path) { return path }
+    throw FileError(path: paths.last ?? path, reason: .missing)
+  }
+
+  /// The chosen weights, mapped.
+  ///
+  /// - Throws: `FileError`, `SafetensorsError`, `StateDictMismatch`.
+  public func weights(_ choice: WeightChoice = .emaPreferred) throws -> Weights {
+    try Weights(contentsOf: weightsPath(choice), configuration: configuration.network)
+  }
+
+  /// Writes a model directory, made if need be. Each file appears complete or not at all, config.json last.
+  ///
+  /// An ema.safetensors or model.safetensors that is there and not written anew belongs to another model: it is removed.
+  /// - Throws: `FileError`.
+  /// - Precondition: weights are of this configuration.
+  public static func write(
+    _ configuration: ModelConfiguration, model: Weights?, ema: Weights?, to path: String
+  ) throws {
+    try createDirectory(path)
+    let table = ParameterTable(configuration.network)
+    for (weights, name) in [(model, modelFile), (ema, emaFile)] {
+      if let weights {
+        precondition(weights.table == table, "weights of another configuration")
+        try weights.write(to: join(path, name))
+      }
+    }
+    for (weights, name) in [(model, modelFile), (ema, emaFile)] where weights == nil {
+      try remove(join(path, name))
+    }
+    try configuration.write(to: join(path, configurationFile))
+  }
+
+  private static func createDirectory(_ path: String) throws(FileError) {
+    do {
+      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    } catch {
+      throw FileError(path: path, reason: .refused(operation: "create the directory", code: errorNumber(error)))
+    }
+  }
+
+  private static func remove(_ path: String) throws(FileError) {
+    guard FileManager.default.fileExists(atPath: path) else { return }
+    do {
+      try FileManager.default.removeItem(atPath: path)
+    } catch {
+      throw FileError(path: path, reason: .refused(operation: "remove", code: errorNumber(error)))
+    }
+  }
+
+  /// The system's error number under a Foundation error.
+  private static func errorNumber(_ error: any Error) -> Int32 {
+    let cause = (error as? POSIXError) ?? (error as? CocoaError)?.underlying as? POSIXError
+    return (cause?.code ?? .EIO).rawValue
+  }
+
+  static func join(_ directory: String, _ name: String) -> String {
+    directory.hasSuffix("/") ? directory + name : "\(directory)/\(name)"
+  }
+}

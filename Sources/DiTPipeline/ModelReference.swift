@@ -1,0 +1,75 @@
+import DiTCheckpoint
+import DiTModel
+import Foundation
+
+/// What a word that stands for a model means: a model directory, a state dict, or a published name.
+public enum ModelReference: Equatable, Sendable {
+  /// A directory with config.json.
+  case directory(String)
+  /// A safetensors file with the published names; sizes are read from its shapes.
+  case stateDict(String)
+  /// `DiT-S/2` … `DiT-XL/8`: a configuration without weights.
+  case published(String)
+
+  /// Reads the word. A published name wins over a path of that spelling, which can be written `./DiT-S/2`.
+  ///
+  /// - Throws: `FileError` when it is no published name and there is nothing at that path.
+  public init(_ argument: String) throws(FileError) {
+    if DiTConfiguration.published(argument) != nil {
+      self = .published(argument)
+      return
+    }
+    guard !argument.isEmpty, FileManager.default.fileExists(atPath: argument) else {
+      throw FileError(path: argument, reason: .missing)
+    }
+    let isDirectory = FileManager.default.fileExists(atPath: ModelDirectory.join(argument, "."))
+    self = isDirectory ? .directory(argument) : .stateDict(argument)
+  }
+
+  /// The configuration; weights are not read.
+  ///
+  /// - Parameter heads: where a state dict's shapes cannot tell; anything else must agree with it.
+  /// - Throws: `FileError`, `SafetensorsError`, ``ConfigurationFileError``, ``ModelFileError``.
+  public func configuration(heads: Int? = nil) throws -> ModelConfiguration {
+    switch self {
+    case .directory(let path):
+      let configuration = try ModelDirectory(contentsOf: path).configuration
+      return try Self.check(configuration, heads: heads, ModelDirectory.join(path, ModelDirectory.configurationFile))
+    case .stateDict(let path):
+      return try ModelConfiguration(stateDict: SafetensorsFile(contentsOf: path), heads: heads)
+    case .published(let name):
+      guard let configuration = ModelConfiguration(published: name) else {
+        throw FileError(path: name, reason: .missing)
+      }
+      return try Self.check(configuration, heads: heads, name)
+    }
+  }
+
+  /// The configuration and the weights; these are nil for a published name.
+  ///
+  /// - Throws: as ``configuration(heads:)``, and `StateDictMismatch`.
+  public func load(
+    _ choice: WeightChoice = .emaPreferred, heads: Int? = nil
+  ) throws -> (configuration: ModelConfiguration, weights: Weights?) {
+    switch self {
+    case .directory(let path):
+      return (try configuration(heads: heads), try ModelDirectory(contentsOf: path).weights(choice))
+    case .stateDict(let path):
+      let file = try SafetensorsFile(contentsOf: path)
+      let configuration = try ModelConfiguration(stateDict: file, heads: heads)
+      return (configuration, try Weights(file, configuration: configuration.network))
+    case .published:
+      return (try configuration(heads: heads), nil)
+    }
+  }
+
+  private static func check(
+    _ configuration: ModelConfiguration, heads: Int?, _ file: String
+  ) throws(ModelFileError) -> ModelConfiguration {
+    let own = configuration.network.numHeads
+    guard heads == nil || heads == own else {
+      throw ModelFileError(file: file, item: "heads", expected: "\(own), as the model has", found: "\(heads ?? 0)")
+    }
+    return configuration
+  }
+}

@@ -1,0 +1,55 @@
+import DiTDiffusion
+import DiTTensor
+
+/// How images are sampled.
+public struct SamplingOptions: Equatable, Sendable {
+  public var sampler: Sampler
+  public var guidance: Guidance
+  /// Image n is drawn from stream n of this seed, whatever the batch.
+  public var seed: UInt64
+  /// Images at once; nil is at most 64 and what about 1 GB holds.
+  public var batch: Int?
+
+  public init(
+    sampler: Sampler = Sampler(), guidance: Guidance = Guidance(scale: 1), seed: UInt64 = 0, batch: Int? = nil
+  ) {
+    self.sampler = sampler
+    self.guidance = guidance
+    self.seed = seed
+    self.batch = batch
+  }
+}
+
+/// Where a run is, after one of its steps.
+public struct SamplingProgress: Sendable {
+  /// 1…`steps`: the steps that the images at hand have taken.
+  public let step: Int
+  /// S.
+  public let steps: Int
+  /// The training index that the network was asked at.
+  public let timestep: Int
+  /// The images at hand: they run in sub-batches.
+  public let images: Range<Int>
+  /// All images.
+  public let count: Int
+  /// Steps taken over all sub-batches.
+  public let completedSteps: Int
+  /// Steps to take over all sub-batches.
+  public let totalSteps: Int
+  let shape: [Int]
+  let elements: Slice
+
+  /// The images at hand as they are after this step, (`images.count`, C, H, W). A copy is made at each access, and only
+  /// inside the callback is it of this step.
+  public var x: Tensor { Tensor(shape: [images.count] + shape, elements: elements.array) }
+}
+
+/// What a run leaves.
+public struct Samples: Equatable, Sendable {
+  /// (N, C, H, W). A stopped run leaves the images at hand half denoised, and later ones as they started.
+  public let images: Tensor
+  /// One a image; empty for an unconditional model.
+  public let labels: [Int]
+  /// Whether all steps of all images were taken.
+  public let isComplete: Bool
+}

@@ -1,0 +1,91 @@
+import DiTDiffusion
+import DiTModel
+
+/// config.json's `sampling` block: what a program does that is told nothing else.
+public struct SamplingConfiguration: Equatable, Sendable {
+  public var sampler: Sampler
+  public var guidance: Guidance
+
+  public init(sampler: Sampler = Sampler(), guidance: Guidance = Guidance(scale: 4)) {
+    self.sampler = sampler
+    self.guidance = guidance
+  }
+
+  /// 50 steps of DDIM on `linspace` (T where that is fewer) with guidance 4, or 1 where there is no null class.
+  public static func standard(
+    _ network: DiTConfiguration, _ diffusion: DiffusionConfiguration
+  ) -> SamplingConfiguration {
+    SamplingConfiguration(
+      sampler: Sampler(.ddim, steps: max(1, min(50, diffusion.steps))),
+      guidance: Guidance(scale: network.hasNullClass ? 4 : 1))
+  }
+
+  /// A `sampling` section; keys left out are those of `defaults`. Finishes the reader.
+  ///
+  /// - Throws: ``ConfigurationFileError``. Whether the values fit a model is for ``ModelConfiguration/validate(file:path:)``.
+  public init(
+    reading reader: JSONObjectReader, defaults: SamplingConfiguration
+  ) throws(ConfigurationFileError) {
+    var reader = reader
+    self = defaults
+    if let name = try reader.word("sampler", SamplerName.self), name != sampler.name {
+      sampler.name = name
+      sampler.eta = nil
+    }
+    let steps = try reader.integer("steps", in: 1...NoiseSchedule.maximumSteps)
+    if let word = try reader.string("schedule") {
+      do throws(DiffusionError) {
+        sampler.schedule = try StepSchedule(parsing: word)
+      } catch {
+        throw reader.failure("schedule", expected: error.expected, found: error.found)
+      }
+    }
+    if let steps {
+      sampler.steps = steps
+    } else if case .custom(let list) = sampler.schedule {
+      sampler.steps = list.count
+    }
+    if let eta = try reader.number("eta") { sampler.eta = eta }
+    if let scale = try reader.number("guidance") { guidance.scale = scale }
+    if let ends = try reader.integers("guidance_interval") {
+      guard ends.count == 2, 0 <= ends[0], ends[0] <= ends[1] else {
+        throw reader.failure("guidance_interval", expected: "[LO, HI] with 0 ≤ LO ≤ HI", found: "\(ends)")
+      }
+      guidance.interval = ends[0]...ends[1]
+    }
+    if let channels = try reader.integer("guidance_channels", in: 1...Int.max) { guidance.channels = channels }
+    try reader.finish()
+  }
+
+  /// The block: the four keys that are always there, and the optional ones that are set.
+  public var json: JSONValue {
+    var members = [
+      JSONMember("sampler", .string(sampler.name.rawValue)), JSONMember("steps", .integer(sampler.steps)),
+      JSONMember("schedule", .string(sampler.schedule.description)),
+      JSONMember("guidance", .real(guidance.scale)),
+    ]
+    if let eta = sampler.eta { members.append(JSONMember("eta", .real(eta))) }
+    if let interval = guidance.interval {
+      members.append(
+        JSONMember("guidance_interval", .array([.integer(interval.lowerBound), .integer(interval.upperBound)])))
+    }
+    if let channels = guidance.channels { members.append(JSONMember("guidance_channels", .integer(channels))) }
+    return .object(members)
+  }
+
+  /// Throws unless a model with these parts can be sampled so.
+  func validate(_ network: DiTConfiguration, _ noise: NoiseSchedule) throws(DiffusionError) {
+    _ = try sampler.process(on: noise)
+    try guidance.validate(network)
+  }
+}
+
+extension Guidance {
+  /// Throws unless a network can be guided so.
+  func validate(_ network: DiTConfiguration) throws(DiffusionError) {
+    try validate(channels: network.inChannels)
+    guard scale == 1 || network.hasNullClass else {
+      throw DiffusionError("guidance", expected: "1, as the model has no null class", found: "\(scale)")
+    }
+  }
+}

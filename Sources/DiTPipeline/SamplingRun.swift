@@ -1,0 +1,137 @@
+import DiTDiffusion
+import DiTModel
+import DiTTensor
+
+/// A run over N images in sub-batches.
+///
+/// Random numbers: image n has stream n of the seed to itself, its start noise first, then C·H·W numbers for each step
+/// that needs noise; so it does not matter which images run together.
+final class SamplingRun {
+  /// Which way along the steps.
+  enum Direction {
+    /// From noise to images.
+    case down(any ReverseProcess)
+    /// From images to noise.
+    case up(DDIMSampler)
+
+    /// Training indices in the order in which the steps are taken.
+    var times: [Int] {
+      switch self {
+      case .down(let process): process.timesteps.reversed()
+      case .up(let sampler): sampler.timesteps
+      }
+    }
+  }
+
+  private let model: DiT
+  private let direction: Direction
+  private let labels: [Int]
+  private let network: GuidedNetwork
+  private let batches: [Range<Int>]
+  /// (N, C, H, W) of all images.
+  private let x: Slice
+  /// C, H, W.
+  private let imageShape: [Int]
+  private var random: [Philox]
+  /// C·H·W random numbers.
+  private let numbers: Slice
+  private var completed = 0
+
+  /// - Parameters:
+  ///   - labels: one an image; none for an unconditional model.
+  ///   - start: what to start from; nil draws noise.
+  init(_ model: DiT, _ direction: Direction, count: Int, labels: [Int], options: SamplingOptions, start: Tensor?) {
+    let c = model.configuration.network
+    let times = direction.times
+    let passes = times.contains { options.guidance.isActive(at: $0) } ? 2 : 1
+    let batch = min(count, options.batch ?? BatchPlan.inference(c, passes: passes))
+    self.model = model
+    self.direction = direction
+    self.labels = labels
+    imageShape = [c.inChannels, c.inputHeight, c.inputWidth]
+    batches = DiTPipeline.batches(count, of: batch)
+    network = GuidedNetwork(model.network, guidance: options.guidance, times: times, batch: batch)
+    random = (0..<count).map { Philox(seed: options.seed, stream: UInt64($0)) }
+    numbers = Slice(zeros: c.imageElements)
+    guard let start else {
+      let start = Slice(zeros: count * c.imageElements)
+      x = start
+      var noise = start.mutableSpan
+      drawNoise(of: 0..<count, into: &noise)
+      return
+    }
+    x = Slice(start.elements)
+    // Later noise is the same whether or not the first was drawn; a block of Philox is four numbers.
+    let position = UInt64((c.imageElements + 3) / 4)
+    random = random.map { Philox(seed: $0.seed, stream: $0.stream, position: position) }
+  }
+
+  /// Takes all steps of all images, unless `progress` stops.
+  func finish(_ progress: (SamplingProgress) throws -> Bool) throws -> Samples {
+    var isComplete = true
+    for images in batches where isComplete { isComplete = try walk(images, progress) }
+    let shape = model.configuration.network.imageShape(random.count)
+    return Samples(images: Tensor(shape: shape, elements: x.array), labels: labels, isComplete: isComplete)
+  }
+
+  /// Takes all steps of a sub-batch, unless `progress` stops: then false.
+  private func walk(_ images: Range<Int>, _ progress: (SamplingProgress) throws -> Bool) throws -> Bool {
+    let window = x[images.elements(model.configuration.network.imageElements)]
+    network.begin(samples: images.count, labels: labels.isEmpty ? [] : Array(labels[images]))
+    var failure: (any Error)?
+    func report(_ step: SamplingStep) -> Bool {
+      do {
+        return try progress(self.progress(step, images, window))
+      } catch {
+        failure = error
+        return false
+      }
+    }
+    let isComplete =
+      switch direction {
+      case .down(let process): walkDown(process, images, window, report)
+      case .up(let sampler): walkUp(sampler, images, window, report)
+      }
+    if let failure { throw failure }
+    return isComplete
+  }
+
+  private func walkDown(
+    _ process: some ReverseProcess, _ images: Range<Int>, _ window: Slice, _ report: (SamplingStep) -> Bool
+  ) -> Bool {
+    var x = window.mutableSpan
+    return process.sample(
+      &x, shape: model.configuration.network.batchShape(images.count),
+      predict: { x, step, output in network.predict(&output, x, step: step.number - 1) },
+      noise: { _, noise in drawNoise(of: images, into: &noise) }, progress: { step, _ in report(step) })
+  }
+
+  private func walkUp(
+    _ sampler: DDIMSampler, _ images: Range<Int>, _ window: Slice, _ report: (SamplingStep) -> Bool
+  ) -> Bool {
+    var x = window.mutableSpan
+    return sampler.invert(
+      &x, shape: model.configuration.network.batchShape(images.count),
+      predict: { x, step, output in network.predict(&output, x, step: step.number - 1) },
+      progress: { step, _ in report(step) })
+  }
+
+  private func progress(_ step: SamplingStep, _ images: Range<Int>, _ window: Slice) -> SamplingProgress {
+    completed += 1
+    return SamplingProgress(
+      step: step.number, steps: step.count, timestep: step.timestep, images: images, count: random.count,
+      completedSteps: completed, totalSteps: batches.count * step.count,
+      shape: imageShape, elements: window)
+  }
+
+  /// The next C·H·W numbers of each image's stream.
+  private func drawNoise(of images: Range<Int>, into noise: inout MutableSpan<Float>) {
+    let size = model.configuration.network.imageElements
+    let numbers = numbers
+    var drawn = numbers.mutableSpan
+    for (place, image) in images.enumerated() {
+      random[image].fillNormal(&drawn)
+      for index in 0..<size { noise[place * size + index] = drawn[index] }
+    }
+  }
+}

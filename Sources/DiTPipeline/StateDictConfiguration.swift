@@ -1,0 +1,127 @@
+import DiTCheckpoint
+import DiTDiffusion
+import DiTModel
+
+/// A file with a model that cannot be used as one: the file, what of it, what was expected and what was found.
+public struct ModelFileError: Error, Equatable, Sendable, CustomStringConvertible {
+  /// The file as the caller named it.
+  public let file: String
+  /// What is wrong, as in `tensor pos_embed`.
+  public let item: String
+  public let expected: String
+  public let found: String
+
+  public init(file: String, item: String, expected: String, found: String) {
+    self.file = file
+    self.item = item
+    self.expected = expected
+    self.found = found
+  }
+
+  /// One line.
+  public var description: String {
+    "\(oneLine(file, limit: 1024)): \(item): expected \(expected), found \(oneLine(found))"
+  }
+}
+
+extension ModelConfiguration {
+  /// What the shapes of a published state dict say: all sizes, a square input, learned_range where the output has twice
+  /// the input's channels, and a null class in the label table's last row.
+  ///
+  /// - Parameter heads: shapes do not tell; nil takes those of the published hidden sizes 384, 768, 1024 and 1152.
+  /// - Throws: ``ModelFileError`` when a tensor that tells a size is missing or of another rank, or sizes do not fit.
+  public init(stateDict file: SafetensorsFile, heads: Int? = nil) throws(ModelFileError) {
+    let shapes = StateDictShapes(file)
+    var network = DiTConfiguration()
+    let patch = try shapes.shape("x_embedder.proj.weight", "[D, C, P, P]", rank: 4)
+    (network.hiddenSize, network.inChannels, network.patchSize) = (patch[0], patch[1], patch[2])
+    guard patch[2] == patch[3] else { throw shapes.failure("x_embedder.proj.weight", "[D, C, P, P]") }
+    let d = network.hiddenSize
+    (network.inputHeight, network.inputWidth) = try shapes.inputSize(patchSize: patch[2])
+    network.depth = shapes.depth
+    network.mlpRatio = Self.ratio(try shapes.shape("blocks.0.mlp.fc1.weight", "[M, D]", rank: 2)[0], of: d)
+    network.numClasses = try shapes.classes()
+    network.learnSigma = try shapes.learnsSigma(channels: patch[1], patchSize: patch[2])
+    network.numHeads = try shapes.heads(heads, hiddenSize: d)
+    self.init(network: network)
+    do throws(ConfigurationFileError) {
+      try validate(file: file.path)
+    } catch {
+      throw ModelFileError(file: file.path, item: error.key, expected: "usable sizes", found: error.problem)
+    }
+  }
+
+  /// The ratio r for which Int(d · r) is m.
+  private static func ratio(_ m: Int, of d: Int) -> Double {
+    let ratio = Double(m) / Double(max(d, 1))
+    return Int(Double(d) * ratio) < m ? ratio.nextUp : ratio
+  }
+}
+
+/// Reads sizes off a state dict.
+private struct StateDictShapes {
+  let file: SafetensorsFile
+
+  init(_ file: SafetensorsFile) { self.file = file }
+
+  func failure(_ name: String, _ expected: String) -> ModelFileError {
+    let found = file.entry(named: name).map { "\($0.shape)" } ?? "no such tensor"
+    return ModelFileError(file: file.path, item: "tensor \(name)", expected: expected, found: found)
+  }
+
+  /// The shape of a tensor of that rank without an extent of 0.
+  func shape(_ name: String, _ expected: String, rank: Int) throws(ModelFileError) -> [Int] {
+    guard let entry = file.entry(named: name), entry.shape.count == rank, !entry.shape.contains(0) else {
+      throw failure(name, expected)
+    }
+    return entry.shape
+  }
+
+  /// Blocks 0, 1, … without a gap.
+  var depth: Int {
+    var depth = 0
+    while file.entry(named: "blocks.\(depth).attn.qkv.weight") != nil { depth += 1 }
+    return max(1, depth)
+  }
+
+  /// H and W of a square input of L patches.
+  func inputSize(patchSize: Int) throws(ModelFileError) -> (Int, Int) {
+    let expected = "[1, L, D] with a square number L"
+    let tokens = try shape("pos_embed", expected, rank: 3)[1]
+    let side = Int(Double(tokens).squareRoot().rounded())
+    let (square, overflow) = side.multipliedReportingOverflow(by: side)
+    let (size, tooLarge) = side.multipliedReportingOverflow(by: patchSize)
+    guard !overflow, square == tokens, !tooLarge else { throw failure("pos_embed", expected) }
+    return (size, size)
+  }
+
+  /// Rows of the label table without the null class; 0 where there is no table.
+  func classes() throws(ModelFileError) -> Int {
+    let name = "y_embedder.embedding_table.weight"
+    guard file.entry(named: name) != nil else { return 0 }
+    let expected = "[classes + 1, D]"
+    let rows = try shape(name, expected, rank: 2)[0]
+    guard rows > 1 else { throw failure(name, expected) }
+    return rows - 1
+  }
+
+  /// Whether the output has twice the input's channels.
+  func learnsSigma(channels: Int, patchSize: Int) throws(ModelFileError) -> Bool {
+    let name = "final_layer.linear.weight"
+    let width = Double(patchSize) * Double(patchSize) * Double(channels)
+    let expected = "[P²·C', D] with C' = \(channels) or twice that"
+    let outputs = Double(try shape(name, expected, rank: 2)[0])
+    guard outputs == width || outputs == 2 * width else { throw failure(name, expected) }
+    return outputs == 2 * width
+  }
+
+  func heads(_ given: Int?, hiddenSize: Int) throws(ModelFileError) -> Int {
+    if let given { return given }
+    guard let heads = [384: 6, 768: 12, 1024: 16, 1152: 16][hiddenSize] else {
+      throw ModelFileError(
+        file: file.path, item: "heads", expected: "the number of heads to be given",
+        found: "hidden size \(hiddenSize), for which none is published")
+    }
+    return heads
+  }
+}

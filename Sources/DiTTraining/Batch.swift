@@ -1,0 +1,114 @@
+import DiTDiffusion
+import DiTModel
+import DiTTensor
+
+/// The memory of one micro-batch: what is drawn, what the network makes of it, and the losses. Made once; nothing below
+/// allocates.
+struct Batch {
+  let shape: BatchShape
+  let clean, noise, noised, output, outputGradient: Slice
+  private(set) var timesteps: [Int]
+  private(set) var losses: [SampleLoss]
+  /// Empty for an unconditional network.
+  private(set) var labels: [Int]
+  /// `timesteps` as the network takes them.
+  private var times: [Float]
+
+  init(_ configuration: DiTConfiguration, samples: Int) {
+    let c = configuration
+    shape = BatchShape(samples: samples, channels: c.inChannels, height: c.inputHeight, width: c.inputWidth)
+    clean = Slice(zeros: shape.count)
+    noise = Slice(zeros: shape.count)
+    noised = Slice(zeros: shape.count)
+    output = Slice(zeros: samples * c.outputElements)
+    outputGradient = Slice(zeros: samples * c.outputElements)
+    timesteps = [Int](repeating: 0, count: samples)
+    losses = [SampleLoss](repeating: .zero, count: samples)
+    labels = [Int](repeating: 0, count: c.numClasses > 0 ? samples : 0)
+    times = [Float](repeating: 0, count: samples)
+  }
+
+  private func range(_ n: Int) -> Range<Int> {
+    n * shape.elementsPerSample..<(n + 1) * shape.elementsPerSample
+  }
+
+  /// Puts sample `index` of `data` at place n, with its time, label and noise.
+  mutating func put(
+    _ n: Int, from data: Dataset, index: Int, flipped: Bool, time: Int, label: Int, noise random: inout Philox
+  ) {
+    var image = clean[range(n)].mutableSpan
+    data.copy(index, flipped: flipped, into: &image)
+    var noise = noise[range(n)].mutableSpan
+    random.fillNormal(&noise)
+    set(n, time: time, label: label)
+  }
+
+  /// Puts given values at all places.
+  mutating func put(clean: Span<Float>, noise: Span<Float>, timesteps: Span<Int>, labels: Span<Int>) {
+    precondition(timesteps.count == shape.samples, "\(timesteps.count) times for a batch of \(shape.samples)")
+    precondition(self.labels.isEmpty || labels.count == shape.samples, "\(labels.count) labels for \(shape.samples)")
+    self.clean.copy(from: clean)
+    self.noise.copy(from: noise)
+    for n in timesteps.indices { set(n, time: timesteps[n], label: self.labels.isEmpty ? 0 : labels[n]) }
+  }
+
+  private mutating func set(_ n: Int, time: Int, label: Int) {
+    timesteps[n] = time
+    times[n] = Float(time)
+    if !labels.isEmpty { labels[n] = label }
+  }
+
+  /// x_t, the network's output at it, and the losses.
+  mutating func evaluate(_ network: DiTNetwork, _ loss: HybridLoss, _ workspace: TrainingWorkspace) {
+    forward(network, loss, workspace)
+    let (output, clean, noise, timesteps, shape) = (output, clean, noise, timesteps, shape)
+    var values = losses.mutableSpan
+    loss.evaluate(
+      output: output.span, clean: clean.span, noise: noise.span, timesteps: timesteps, shape: shape, losses: &values)
+  }
+
+  /// The losses, and the gradient of weight · mean(losses) added to `gradients`.
+  mutating func differentiate(
+    _ network: DiTNetwork, _ loss: HybridLoss, _ workspace: TrainingWorkspace, into gradients: Slice, weight: Double
+  ) {
+    forward(network, loss, workspace)
+    evaluate(loss, gradient: outputGradient, weight: weight)
+    network.backward(
+      gradients: gradients, outputGradient: outputGradient.span, images: noised.span, labels: labels.span,
+      samples: shape.samples, workspace: workspace)
+  }
+
+  private mutating func evaluate(_ loss: HybridLoss, gradient: Slice, weight: Double) {
+    let (output, clean, noise, timesteps, shape) = (output, clean, noise, timesteps, shape)
+    var values = losses.mutableSpan
+    var slopes = gradient.mutableSpan
+    loss.evaluate(
+      output: output.span, clean: clean.span, noise: noise.span, timesteps: timesteps, shape: shape,
+      losses: &values, gradient: &slopes, weight: weight)
+  }
+
+  private func forward(_ network: DiTNetwork, _ loss: HybridLoss, _ workspace: TrainingWorkspace) {
+    var noised = noised.mutableSpan
+    loss.schedule.addNoise(clean: clean.span, noise: noise.span, timesteps: timesteps, into: &noised)
+    network.trainingForward(
+      output: output.mutableSpan, images: self.noised.span, times: times.span, labels: labels.span,
+      workspace: workspace)
+  }
+}
+
+extension SampleLoss {
+  /// Sums, to be divided by the number of samples.
+  static func += (sum: inout SampleLoss, next: SampleLoss) {
+    sum.loss += next.loss
+    sum.mse += next.mse
+    if let vb = next.vb { sum.vb = (sum.vb ?? 0) + vb }
+  }
+
+  static func / (sum: SampleLoss, count: Int) -> SampleLoss {
+    var mean = sum
+    mean.loss /= Double(count)
+    mean.mse /= Double(count)
+    if let vb = sum.vb { mean.vb = vb / Double(count) }
+    return mean
+  }
+}

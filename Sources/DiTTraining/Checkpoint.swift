@@ -1,0 +1,220 @@
+// A checkpoint is a folder DIR/checkpoints/step-00001000:
+//
+//   config.json, model.safetensors, ema.safetensors     a model directory
+//   training.json                                       the training settings and what identifies the data
+//   state.safetensors                                   AdamW's moments (m.NAME, v.NAME), step, samples
+//
+// It is written under a hidden name and renamed when everything is on the disk, so a folder of the right name is complete.
+// All random numbers follow from the seed and the number of samples drawn, so these are the whole random state.
+
+import DiTCheckpoint
+import DiTModel
+import DiTPipeline
+import DiTTensor
+
+/// A checkpoint on disk: its settings and counters. The weights are read when a run takes it up.
+public struct Checkpoint: Sendable {
+  static let trainingFile = "training.json"
+  static let stateFile = "state.safetensors"
+
+  /// The folder, which is also a model directory.
+  public let path: String
+  /// Steps done.
+  public let step: Int
+  public let model: ModelConfiguration
+  public let training: TrainingConfiguration
+  let data: DataIdentity
+
+  /// The newest checkpoint of the run in `directory`; nil when there is none.
+  ///
+  /// - Throws: `FileError`, `ConfigurationFileError` or ``TrainingError`` when it cannot be read.
+  public static func latest(in directory: String) throws -> Checkpoint? {
+    let store = CheckpointStore(directory: directory)
+    guard let step = store.steps.last else { return nil }
+    return try Checkpoint(contentsOf: store.path(step), step: step)
+  }
+
+  init(contentsOf path: String, step: Int) throws {
+    self.path = path
+    self.step = step
+    model = try ModelDirectory(contentsOf: path).configuration
+    var reader = try JSONObjectReader(contentsOf: "\(path)/\(Self.trainingFile)")
+    guard let training = try reader.object("training") else {
+      throw reader.failure("training", expected: "an object", found: "nothing")
+    }
+    self.training = try TrainingConfiguration(reading: training)
+    guard let data = try reader.object("data") else {
+      throw reader.failure("data", expected: "an object", found: "nothing")
+    }
+    self.data = try DataIdentity(reading: data)
+    try reader.finish()
+  }
+
+  /// Throws unless a run with these settings and data would go on as the checkpoint's would have.
+  func check(_ model: ModelConfiguration, _ training: TrainingConfiguration, _ data: Dataset) throws(TrainingError) {
+    let keys =
+      differences(self.model.json, model.json, "model").filter { !$0.hasPrefix("model.sampling") }
+      + differences(self.training.json, training.json, "training")
+      + differences(self.data.json, DataIdentity(data).json, "data")
+    guard keys.isEmpty else { throw .differs(checkpoint: path, keys: keys) }
+  }
+}
+
+/// The data a run was made with, as far as a checkpoint remembers them: no path.
+struct DataIdentity: Equatable, Sendable {
+  var samples: Int
+  var digest: String
+
+  init(_ data: Dataset) {
+    samples = data.count
+    digest = String(data.digest, radix: 16)
+  }
+
+  init(reading reader: JSONObjectReader) throws(ConfigurationFileError) {
+    var reader = reader
+    guard let samples = try reader.integer("samples") else {
+      throw reader.failure("samples", expected: "a number", found: "nothing")
+    }
+    guard let digest = try reader.string("digest") else {
+      throw reader.failure("digest", expected: "a string", found: "nothing")
+    }
+    try reader.finish()
+    self.samples = samples
+    self.digest = digest
+  }
+
+  var json: JSONValue {
+    .object([JSONMember("samples", .integer(samples)), JSONMember("digest", .string(digest))])
+  }
+}
+
+/// The keys at which two JSON values differ, dotted, with the checkpoint's value and the one asked for.
+private func differences(_ old: JSONValue, _ new: JSONValue, _ path: String) -> [String] {
+  guard case .object(let olds) = old, case .object(let news) = new else {
+    return old == new ? [] : ["\(path) is \(line(old)), not \(line(new))"]
+  }
+  let keys = olds.map(\.key) + news.map(\.key).filter { key in !olds.contains { $0.key == key } }
+  return keys.flatMap { key in
+    differences(
+      olds.first { $0.key == key }?.value ?? .null, news.first { $0.key == key }?.value ?? .null, "\(path).\(key)")
+  }
+}
+
+private func line(_ value: JSONValue) -> String {
+  value.text.split(separator: "\n").joined()
+}
+
+// MARK: - The folder of checkpoints
+
+/// The checkpoints of one run.
+struct CheckpointStore {
+  private static let prefix = "step-"
+  private static let unfinished = ".partial-"
+  /// DIR/checkpoints.
+  let path: String
+
+  init(directory: String) { path = "\(directory)/checkpoints" }
+
+  func path(_ step: Int) -> String { "\(path)/\(Self.name(step))" }
+
+  /// The steps of the complete checkpoints, ascending.
+  var steps: [Int] {
+    Folder.names(path).compactMap { name in
+      guard name.hasPrefix(Self.prefix), let step = Int(name.dropFirst(Self.prefix.count)), step >= 0,
+        Self.name(step) == name
+      else { return nil }
+      return step
+    }.sorted()
+  }
+
+  private static func name(_ step: Int) -> String {
+    let digits = String(step)
+    return prefix + String(repeating: "0", count: max(0, 8 - digits.count)) + digits
+  }
+
+  /// Removes what an interrupted save or removal left.
+  func clean() throws(FileError) {
+    for name in Folder.names(path) where name.hasPrefix(Self.unfinished) { try Folder.remove("\(path)/\(name)") }
+  }
+
+  /// Writes the trainer's state. When this returns, the checkpoint is durable; until then it does not exist.
+  func save(_ trainer: Trainer) throws -> String {
+    let target = path(trainer.completedSteps)
+    let temporary = "\(path)/\(Self.unfinished)\(Self.name(trainer.completedSteps))"
+    try Folder.create(path)
+    try clean()
+    try ModelDirectory.write(
+      trainer.model, model: Weights(trainer.table, flat: trainer.weights),
+      ema: Weights(trainer.table, flat: trainer.average), to: temporary)
+    let settings = JSONValue.object([
+      JSONMember("training", trainer.training.json), JSONMember("data", DataIdentity(trainer.data).json),
+    ])
+    try AtomicFile.write(settings.text, to: "\(temporary)/\(Checkpoint.trainingFile)")
+    try trainer.writeState(to: "\(temporary)/\(Checkpoint.stateFile)")
+    try Folder.rename(temporary, to: target)
+    return target
+  }
+
+  /// Removes all but the newest `count`. A folder loses its name before its first file.
+  func prune(keeping count: Int) throws(FileError) {
+    for step in steps.dropLast(count) {
+      let doomed = "\(path)/\(Self.unfinished)\(Self.name(step))"
+      try Folder.rename(path(step), to: doomed)
+      try Folder.remove(doomed)
+    }
+  }
+}
+
+// MARK: - The optimiser's state
+
+extension Trainer {
+  private static let stepKey = "step"
+  private static let samplesKey = "samples"
+
+  private var moments: [(prefix: String, flat: Slice)] { [("m.", firstMoment), ("v.", secondMoment)] }
+
+  /// Every trainable tensor's two moments and the counters.
+  func writeState(to path: String) throws {
+    let tensors = moments.flatMap { moment in
+      table.trainableParameters.map {
+        TensorSource(moment.prefix + $0.name, moment.flat[$0.range], shape: $0.shape)
+      }
+    }
+    let counters = [
+      TensorSource(Self.stepKey, shape: [], integers: [completedSteps]),
+      TensorSource(Self.samplesKey, shape: [], integers: [samplesSeen]),
+    ]
+    try SafetensorsWriter.write(tensors + counters, to: path)
+  }
+
+  /// Takes up the values, moments and counters of a checkpoint with this trainer's settings.
+  func restore(_ checkpoint: Checkpoint) throws {
+    let directory = try ModelDirectory(contentsOf: checkpoint.path)
+    weights.copy(from: try directory.weights(.model).flattened().span)
+    average.copy(from: try directory.weights(.ema).flattened().span)
+    let file = try SafetensorsFile(contentsOf: "\(checkpoint.path)/\(Checkpoint.stateFile)")
+    let expected = moments.flatMap { moment in
+      table.trainableParameters.map { (name: moment.prefix + $0.name, shape: $0.shape) }
+    }
+    try StateDict.check(file, holds: expected + [(Self.stepKey, []), (Self.samplesKey, [])])
+    for (prefix, flat) in moments {
+      for parameter in table.trainableParameters {
+        var target = flat[parameter.range].mutableSpan
+        try file.copyFloats(prefix + parameter.name, into: &target)
+      }
+    }
+    try restoreCounters(file, checkpoint)
+  }
+
+  private func restoreCounters(_ file: SafetensorsFile, _ checkpoint: Checkpoint) throws {
+    let step = try file.integers(Self.stepKey).values[0]
+    let samples = try file.integers(Self.samplesKey).values[0]
+    for (name, expected, found) in [
+      (Self.stepKey, checkpoint.step, step), (Self.samplesKey, checkpoint.step * training.batch, samples),
+    ] where expected != found {
+      throw TrainingError.damaged(checkpoint: file.path, item: name, expected: "\(expected)", found: "\(found)")
+    }
+    completedSteps = step
+    samplesSeen = samples
+  }
+}

@@ -1,0 +1,38 @@
+import DiTDiffusion
+import DiTModel
+import DiTTensor
+
+extension Trainer {
+  /// The seed of the held-out samples' t and ε: the same for every run, so that runs can be compared.
+  static let validationSeed: UInt64 = 0x7661_6C69_6461_7465
+
+  /// The mean loss of the **averaged** (EMA) weights over the held-out samples, each at a t and an ε that depend on its
+  /// index alone; labels as they are, no flips. Nil when nothing is held out.
+  public func validate() -> ValidationReport? {
+    guard !validationSamples.isEmpty else { return nil }
+    var sum = SampleLoss.zero
+    var batch = Batch(model.network, samples: microBatch)
+    var start = 0
+    while start < validationSamples.count {
+      let count = min(microBatch, validationSamples.count - start)
+      if count < microBatch { batch = Batch(model.network, samples: count) }
+      fill(&batch, with: validationSamples[start..<start + count])
+      batch.evaluate(averageNetwork, hybridLoss, workspace)
+      for loss in batch.losses { sum += loss }
+      start += count
+    }
+    let mean = sum / validationSamples.count
+    return ValidationReport(
+      step: completedSteps, loss: mean.loss, mse: mean.mse, vb: mean.vb, samples: validationSamples.count)
+  }
+
+  private func fill(_ batch: inout Batch, with samples: ArraySlice<Int>) {
+    for (n, index) in samples.enumerated() {
+      var choices = StreamPurpose.choices.stream(index, seed: Self.validationSeed)
+      var noise = StreamPurpose.noise.stream(index, seed: Self.validationSeed)
+      batch.put(
+        n, from: data, index: index, flipped: false, time: choices.index(below: model.diffusion.steps),
+        label: data.labels?[index] ?? 0, noise: &noise)
+    }
+  }
+}

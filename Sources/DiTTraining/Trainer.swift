@@ -1,0 +1,260 @@
+// One training step:
+//
+//   g = ∇ mean over the batch of loss(x_t, t, y, ε)      accumulated over micro-batches
+//   g = g · min(1, clip / ‖g‖)
+//   w = AdamW(w, g),  e = decay · e + (1 − decay) · w
+//
+// The weights, gradients, moments and average are flat buffers over one parameter table; the position table is fixed.
+
+import DiTDiffusion
+import DiTKernels
+import DiTModel
+import DiTPipeline
+import DiTTensor
+
+/// What a step did.
+public struct StepReport: Equatable, Sendable {
+  /// 1 for the first.
+  public var step: Int
+  /// Means over the batch: mse + vb, mse, and with a learned variance the bound's term in bits.
+  public var loss, mse: Double
+  public var vb: Double?
+  /// The gradient's global norm before clipping.
+  public var gradientNorm: Double
+  public var learningRate: Double
+  /// Samples drawn since the run began, this step's included.
+  public var samplesSeen: Int
+}
+
+/// The loss on the held-out split.
+public struct ValidationReport: Equatable, Sendable {
+  /// The step whose weights were measured.
+  public var step: Int
+  /// Means over the samples.
+  public var loss, mse: Double
+  public var vb: Double?
+  /// The number of samples held out.
+  public var samples: Int
+
+  public init(step: Int, loss: Double, mse: Double, vb: Double?, samples: Int) {
+    self.step = step
+    self.loss = loss
+    self.mse = mse
+    self.vb = vb
+    self.samples = samples
+  }
+}
+
+/// A network in training: its values, its optimiser's state and its place in the data. Touches no file.
+///
+/// The same configuration, data and seed give the same bytes at any number of threads and at any time. After the first
+/// step, ``step()`` allocates nothing. One caller at a time.
+public final class Trainer {
+  public let model: ModelConfiguration
+  public let training: TrainingConfiguration
+  public let data: Dataset
+  public let context: ComputeContext
+  /// Names, shapes and offsets of the flat buffers.
+  public let table: ParameterTable
+  /// Flat: the network in training.
+  public let weights: Slice
+  /// Flat: the average, which validation and sampling use.
+  public let average: Slice
+  /// Flat: AdamW's moments.
+  public let firstMoment, secondMoment: Slice
+  /// Flat: the last step's gradients, before clipping.
+  public let gradients: Slice
+  /// Steps done.
+  public internal(set) var completedSteps = 0
+  /// Samples drawn since the run began: the data cursor, and with the seed all of the random state.
+  public internal(set) var samplesSeen = 0
+  /// The indices of the held-out samples.
+  public let validationSamples: [Int]
+  /// Samples whose gradients are computed at a time.
+  public let microBatch: Int
+
+  let network, averageNetwork: DiTNetwork
+  let hybridLoss: HybridLoss
+  let workspace: TrainingWorkspace
+  private var batch: Batch
+  private var order: DataOrder
+  private var norm: FlatNorm
+
+  /// A run at its start.
+  ///
+  /// - Parameters:
+  ///   - start: the first weights, flat with the parameter table's offsets; a new network's, drawn from the seed,
+  ///     when left out.
+  /// - Throws: ``DatasetError``, `ConfigurationFileError` or `DiffusionError` when the parts are unusable or do not fit.
+  public init(
+    model: ModelConfiguration, training: TrainingConfiguration, data: Dataset, start: Slice? = nil,
+    context: ComputeContext
+  ) throws {
+    try model.validate(file: "model configuration")
+    try training.validate()
+    try data.check(for: model.network)
+    let split = try Split(data, modulus: training.validationModulus)
+    let table = ParameterTable(model.network)
+    if let start { precondition(start.count == table.elementCount, "\(start.count) weights for another network") }
+    let weights = start ?? Weights.initialised(model.network, seed: UInt64(training.seed)).flat
+    self.model = model
+    self.training = training
+    self.data = data
+    self.context = context
+    self.table = table
+    self.weights = Slice(zeros: table.elementCount)
+    average = Slice(zeros: table.elementCount)
+    firstMoment = Slice(zeros: table.elementCount)
+    secondMoment = Slice(zeros: table.elementCount)
+    gradients = Slice(zeros: table.elementCount)
+    self.weights.copy(from: weights.span)
+    average.copy(from: weights.span)
+    validationSamples = split.validation
+    microBatch = training.microBatch(tokens: model.network.tokens)
+    network = DiTNetwork(model.network, weights: Weights(table, flat: self.weights), context: context)
+    averageNetwork = DiTNetwork(model.network, weights: Weights(table, flat: average), context: context)
+    hybridLoss = HybridLoss(try NoiseSchedule(model.diffusion))
+    workspace = TrainingWorkspace(model.network, samples: microBatch, context: context)
+    batch = Batch(model.network, samples: microBatch)
+    order = DataOrder(samples: split.training, seed: UInt64(training.seed))
+    norm = FlatNorm(elements: table.trainable.count)
+  }
+
+  // MARK: A step
+
+  /// Draws a batch and updates the weights and their average.
+  ///
+  /// - Throws: ``Divergence`` when the loss or the gradient's norm is not finite. Nothing but `gradients` has then
+  ///   changed.
+  public func step() throws(Divergence) -> StepReport {
+    gradients.fill(0)
+    var sum = SampleLoss.zero
+    let parts = training.batch / microBatch
+    for part in 0..<parts {
+      draw(from: samplesSeen + part * microBatch)
+      sum += differentiate(weight: 1 / Double(parts))
+    }
+    return try update(sum / training.batch, samples: training.batch)
+  }
+
+  /// Updates with a given batch of `microBatch` samples in place of drawn ones: no label dropout, no flips. The data
+  /// cursor stays.
+  ///
+  /// - Parameters:
+  ///   - clean, noise: x_* and ε, (N, C, H, W).
+  ///   - timesteps: t of each sample.
+  ///   - labels: y of each sample, `numClasses` for the null class; ignored by an unconditional network.
+  /// - Throws: ``Divergence``.
+  public func step(
+    clean: Span<Float>, noise: Span<Float>, timesteps: Span<Int>, labels: Span<Int>
+  ) throws(Divergence) -> StepReport {
+    gradients.fill(0)
+    batch.put(clean: clean, noise: noise, timesteps: timesteps, labels: labels)
+    let sum = differentiate(weight: 1)
+    return try update(sum / microBatch, samples: 0)
+  }
+
+  /// Fills the micro-batch with the samples drawn as number `first`, `first` + 1, …
+  private func draw(from first: Int) {
+    for n in 0..<microBatch {
+      let number = first + n
+      let index = order.sample(number)
+      var random = StreamPurpose.choices.stream(number, seed: UInt64(training.seed))
+      let time = random.index(below: model.diffusion.steps)
+      let isDropped = Double(random.uniform()) < model.network.classDropoutProb
+      let isFlipped = random.next() >> 63 == 1 && training.flip
+      let label = isDropped ? model.network.numClasses : data.labels?[index] ?? 0
+      var noise = StreamPurpose.noise.stream(number, seed: UInt64(training.seed))
+      batch.put(n, from: data, index: index, flipped: isFlipped, time: time, label: label, noise: &noise)
+    }
+  }
+
+  /// Adds the micro-batch's gradients; returns the sum of its losses.
+  private func differentiate(weight: Double) -> SampleLoss {
+    batch.differentiate(network, hybridLoss, workspace, into: gradients, weight: weight)
+    var sum = SampleLoss.zero
+    for loss in batch.losses { sum += loss }
+    return sum
+  }
+
+  private func update(_ loss: SampleLoss, samples: Int) throws(Divergence) -> StepReport {
+    let next = completedSteps + 1
+    let norm = norm.value(gradients[table.trainable], context)
+    guard loss.loss.isFinite, norm.isFinite else {
+      throw Divergence(step: next, loss: loss.loss, gradientNorm: norm)
+    }
+    let rate = training.learningRate(step: next)
+    optimise(step: next, rate: Float(rate), scale: Float(clippingScale(norm)))
+    completedSteps = next
+    samplesSeen += samples
+    return StepReport(
+      step: next, loss: loss.loss, mse: loss.mse, vb: loss.vb, gradientNorm: norm, learningRate: rate,
+      samplesSeen: samplesSeen)
+  }
+
+  /// min(1, clip / (‖g‖ + 10⁻⁶)), as torch clips.
+  private func clippingScale(_ norm: Double) -> Double {
+    training.gradientClip > 0 ? min(1, training.gradientClip / (norm + 1e-6)) : 1
+  }
+
+  private func optimise(step: Int, rate: Float, scale: Float) {
+    let range = table.trainable
+    context.adamW(
+      weights: weights[range].mutableSpan, firstMoment: firstMoment[range].mutableSpan,
+      secondMoment: secondMoment[range].mutableSpan, gradient: gradients[range].span, gradientScale: scale,
+      learningRate: rate, step: step, constants: training.adamW)
+    context.exponentialMovingAverage(
+      average[range].mutableSpan, weights: weights[range].span, decay: Float(training.emaDecay(step: step)))
+  }
+
+  // MARK: The whole
+
+  /// Throws unless the weights and their average hold finite numbers only, as a checkpoint should.
+  func requireFinite() throws(Divergence) {
+    for buffer in [weights, average] {
+      guard norm.value(buffer[table.trainable], context).isFinite else {
+        throw Divergence(step: completedSteps, loss: nil, gradientNorm: nil)
+      }
+    }
+  }
+
+  /// The averaged (EMA) network, to sample from. It shares the trainer's memory: use it before the next step.
+  public func averagedModel() throws -> DiT {
+    try DiT(configuration: model, weights: Weights(table, flat: average), context: context)
+  }
+
+  /// Writes the model directory of the present step: config.json, model.safetensors, ema.safetensors.
+  public func export(to directory: String) throws {
+    try ModelDirectory.write(
+      model, model: Weights(table, flat: weights), ema: Weights(table, flat: average), to: directory)
+  }
+}
+
+/// ‖x‖ of a flat buffer, with the memory it takes.
+private struct FlatNorm {
+  private var scratch: [Double]
+
+  init(elements: Int) {
+    scratch = [Double](repeating: 0, count: ComputeContext.normScratch(elements))
+  }
+
+  mutating func value(_ x: Slice, _ context: ComputeContext) -> Double {
+    context.sumOfSquares(x.span, scratch: scratch.mutableSpan).squareRoot()
+  }
+}
+
+/// A run that cannot go on: the loss, the gradient's norm or a weight is not finite.
+public struct Divergence: Error, Equatable, Sendable, CustomStringConvertible {
+  /// The step that failed, 1 for the first.
+  public let step: Int
+  /// Nil, like the norm, when it is the weights after the step that are not finite.
+  public let loss: Double?
+  public let gradientNorm: Double?
+
+  public var description: String {
+    guard let loss, let gradientNorm else {
+      return "training diverged: after step \(step) a weight is not finite"
+    }
+    return "training diverged at step \(step): loss \(loss), gradient norm \(gradientNorm)"
+  }
+}

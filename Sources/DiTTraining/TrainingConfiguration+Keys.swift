@@ -1,0 +1,149 @@
+import DiTPipeline
+
+/// A key of the `training` section: what it is called, what it means, what it is when left out.
+public struct TrainingKey: Sendable {
+  enum Access: Sendable {
+    case integer(WritableKeyPath<TrainingConfiguration, Int> & Sendable, ClosedRange<Int>)
+    case number(WritableKeyPath<TrainingConfiguration, Double> & Sendable, ClosedRange<Double>)
+    case flag(WritableKeyPath<TrainingConfiguration, Bool> & Sendable)
+    case schedule
+  }
+
+  /// As the file spells it.
+  public let name: String
+  /// One line for a person.
+  public let meaning: String
+  let access: Access
+
+  init(_ name: String, _ access: Access, _ meaning: String) {
+    self.name = name
+    self.access = access
+    self.meaning = meaning
+  }
+
+  /// The value when the key is left out, as JSON.
+  public var defaultText: String { text(in: TrainingConfiguration()) }
+
+  /// The value in `configuration`, as JSON.
+  public func text(in configuration: TrainingConfiguration) -> String {
+    value(in: configuration).text.split(separator: "\n").joined()
+  }
+
+  func value(in configuration: TrainingConfiguration) -> JSONValue {
+    switch access {
+    case .integer(let path, _): .integer(configuration[keyPath: path])
+    case .number(let path, _): .number(configuration[keyPath: path])
+    case .flag(let path): .bool(configuration[keyPath: path])
+    case .schedule: .string(configuration.schedule.rawValue)
+    }
+  }
+
+  fileprivate func read(
+    _ reader: inout JSONObjectReader, into configuration: inout TrainingConfiguration
+  ) throws(ConfigurationFileError) {
+    switch access {
+    case .integer(let path, _):
+      if let value = try reader.integer(name) { configuration[keyPath: path] = value }
+    case .number(let path, _):
+      if let value = try reader.number(name) { configuration[keyPath: path] = value }
+    case .flag(let path):
+      if let value = try reader.bool(name) { configuration[keyPath: path] = value }
+    case .schedule:
+      if let value = try reader.word(name, LearningRateSchedule.self) { configuration.schedule = value }
+    }
+  }
+
+  /// What is expected and found where the value lies outside its range.
+  fileprivate func problem(in configuration: TrainingConfiguration) -> (expected: String, found: String)? {
+    switch access {
+    case .integer(let path, let range):
+      let value = configuration[keyPath: path]
+      let most = range.upperBound == .max ? "or more" : "to \(range.upperBound)"
+      return range.contains(value) ? nil : ("\(range.lowerBound) \(most)", "\(value)")
+    case .number(let path, let range):
+      let value = configuration[keyPath: path]
+      return range.contains(value) ? nil : ("\(range.lowerBound) to \(range.upperBound)", "\(value)")
+    case .flag, .schedule: return nil
+    }
+  }
+}
+
+extension TrainingConfiguration {
+  /// Every key, in the order of the file.
+  public static let keys: [TrainingKey] = [
+    TrainingKey("steps", .integer(\.steps, 1...1_000_000_000), "updates of the weights in the whole run"),
+    TrainingKey("batch", .integer(\.batch, 1...1_000_000), "samples an update"),
+    TrainingKey(
+      "micro_batch", .integer(\.microBatch, 0...1_000_000),
+      "samples in memory at a time, a divisor of batch; 0 takes the largest with at most 8192 tokens"),
+    TrainingKey("learning_rate", .number(\.learningRate, 0...1), "AdamW's rate after the warm-up"),
+    TrainingKey(
+      "warmup_steps", .integer(\.warmupSteps, 0...1_000_000_000),
+      "updates in which the rate rises from 0; a shorter run ends inside them"),
+    TrainingKey("schedule", .schedule, "the rate after the warm-up: cosine (to 0 at the last step) or constant"),
+    TrainingKey("weight_decay", .number(\.weightDecay, 0...1), "AdamW's decay, on every trainable tensor"),
+    TrainingKey("beta1", .number(\.beta1, 0...0.999999), "decay of AdamW's first moment"),
+    TrainingKey("beta2", .number(\.beta2, 0...0.999999), "decay of AdamW's second moment"),
+    TrainingKey("epsilon", .number(\.epsilon, 1e-30...1), "added to the root of the second moment"),
+    TrainingKey(
+      "ema_decay", .number(\.emaDecay, 0...1), "the average's largest decay; at update n it is at most (1+n)/(10+n)"),
+    TrainingKey("gradient_clip", .number(\.gradientClip, 0...1e9), "largest global gradient norm; 0 does not clip"),
+    TrainingKey("flip", .flag(\.flip), "mirror every second image, at random; off for digits"),
+    TrainingKey(
+      "seed", .integer(\.seed, 0...Int.max), "of first weights, data order, t, noise, label dropout and flips"),
+    TrainingKey(
+      "validation_modulus", .integer(\.validationModulus, 0...1_000_000_000),
+      "M holds out every sample i with i mod M = M-1; 0 holds none out; digits use 5"),
+    TrainingKey("checkpoint_every", .integer(\.checkpointEvery, 0...1_000_000_000), "steps; 0 for the last step alone"),
+    TrainingKey("keep_checkpoints", .integer(\.keepCheckpoints, 1...1_000_000), "newest checkpoints that are kept"),
+    TrainingKey(
+      "validate_every", .integer(\.validateEvery, 0...1_000_000_000),
+      "steps from one validation loss (of the averaged weights) to the next; 0 for none"),
+    TrainingKey("sample_every", .integer(\.sampleEvery, 0...1_000_000_000), "steps between sample grids; 0 for none"),
+    TrainingKey("log_every", .integer(\.logEvery, 1...1_000_000_000), "steps between lines of log.jsonl"),
+  ]
+
+  /// A `training` section; keys left out keep their value in `defaults`. Takes every key and finishes the reader.
+  ///
+  /// - Throws: `ConfigurationFileError` for an unknown key, another type, a value out of range, or a contradiction.
+  public init(
+    reading reader: JSONObjectReader, defaults: TrainingConfiguration = TrainingConfiguration()
+  ) throws(ConfigurationFileError) {
+    var reader = reader
+    var configuration = defaults
+    for key in Self.keys { try key.read(&reader, into: &configuration) }
+    try reader.finish()
+    try configuration.validate(file: reader.file, path: reader.path)
+    self = configuration
+  }
+
+  /// Every key, in the table's order; reading it gives an equal value.
+  public var json: JSONValue {
+    .object(Self.keys.map { JSONMember($0.name, $0.value(in: self)) })
+  }
+
+  /// Throws unless every value is in its range and none contradicts another.
+  ///
+  /// - Parameters:
+  ///   - file: what the error calls the source.
+  ///   - path: the section that holds the keys.
+  public func validate(
+    file: String = "training configuration", path: String = ""
+  ) throws(ConfigurationFileError) {
+    let prefix = path.isEmpty ? "" : path + "."
+    for key in Self.keys {
+      if let (expected, found) = key.problem(in: self) {
+        throw ConfigurationFileError(file: file, key: prefix + key.name, expected: expected, found: found)
+      }
+    }
+    if microBatch > 0, batch % microBatch != 0 {
+      throw ConfigurationFileError(
+        file: file, key: prefix + "micro_batch", expected: "a divisor of batch \(batch)", found: "\(microBatch)")
+    }
+    if validationModulus == 1 {
+      throw ConfigurationFileError(
+        file: file, key: prefix + "validation_modulus", expected: "0, or 2 or more so that some samples are trained on",
+        found: "1")
+    }
+  }
+}

@@ -1,0 +1,74 @@
+// How a network is trained: the `training` block of a configuration file.
+
+import DiTKernels
+import DiTModel
+import Foundation
+
+/// How the learning rate moves after the warm-up.
+public enum LearningRateSchedule: String, CaseIterable, Sendable {
+  /// Half a cosine, from the full rate at the end of the warm-up to 0 at the last step.
+  case cosine
+  /// The full rate.
+  case constant
+}
+
+/// The training settings. Defaults are the engine's for images; label dropout is the model's `class_dropout_prob`.
+public struct TrainingConfiguration: Equatable, Sendable {
+  public var steps = 400_000
+  public var batch = 128
+  /// 0 chooses: see ``microBatch(tokens:)``.
+  public var microBatch = 0
+  public var learningRate = 1e-4
+  public var warmupSteps = 5000
+  public var schedule = LearningRateSchedule.cosine
+  public var weightDecay = 0.05
+  public var beta1 = 0.9
+  public var beta2 = 0.999
+  public var epsilon = 1e-8
+  /// The largest decay; see ``emaDecay(step:)``.
+  public var emaDecay = 0.9999
+  /// The largest global gradient norm; 0 does not clip.
+  public var gradientClip = 0.0
+  public var flip = true
+  public var seed = 0
+  /// With M, every sample i with i mod M = M − 1 is held out; 0 holds none out.
+  public var validationModulus = 20
+  public var checkpointEvery = 1000
+  public var keepCheckpoints = 2
+  public var validateEvery = 1000
+  public var sampleEvery = 1000
+  public var logEvery = 10
+
+  public init() {}
+
+  /// The optimiser's constants.
+  public var adamW: AdamW {
+    AdamW(
+      beta1: Float(beta1), beta2: Float(beta2), epsilon: Float(epsilon), weightDecay: Float(weightDecay))
+  }
+
+  /// The learning rate of update `step`, 1 for the first: rate · step / warmup while warming up, then for cosine
+  /// rate · (1 + cos(π (step − warmup) / (steps − warmup))) / 2. A run shorter than its warm-up ends inside it.
+  public func learningRate(step: Int) -> Double {
+    if step <= warmupSteps { return learningRate * Double(step) / Double(warmupSteps) }
+    switch schedule {
+    case .constant: return learningRate
+    case .cosine:
+      let progress = Double(step - warmupSteps) / Double(max(steps - warmupSteps, 1))
+      return learningRate * (1 + cos(.pi * min(progress, 1))) / 2
+    }
+  }
+
+  /// The average's decay at update n, 1 for the first: min(ema_decay, (1 + n) / (10 + n)).
+  public func emaDecay(step n: Int) -> Double {
+    min(emaDecay, Double(1 + n) / Double(10 + n))
+  }
+
+  /// Samples whose gradients are computed at a time: `micro_batch`, or with 0 the largest divisor of `batch` with at
+  /// most 8192 tokens of a network that cuts an image into `tokens`.
+  public func microBatch(tokens: Int) -> Int {
+    if microBatch > 0 { return microBatch }
+    let limit = max(1, min(batch, 8192 / max(tokens, 1)))
+    return stride(from: limit, to: 0, by: -1).first { batch % $0 == 0 } ?? 1
+  }
+}

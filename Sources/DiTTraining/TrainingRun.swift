@@ -1,0 +1,145 @@
+// A training run in a folder DIR: the trainer, its checkpoints in DIR/checkpoints, its log DIR/log.jsonl, and at the end
+// DIR itself as a model directory. Prints nothing; whoever runs it hears of events.
+
+import DiTCheckpoint
+import DiTKernels
+import DiTModel
+import DiTPipeline
+import DiTTensor
+
+/// What happened during a run, in the order in which it happens after a step.
+public enum TrainingEvent: Sendable {
+  /// A step was done; `seconds` is what it took. Reported for every step.
+  case step(StepReport, seconds: Double)
+  /// The averaged weights were measured on the held-out split.
+  case validation(ValidationReport)
+  /// `sample_every` says that it is time for a sample grid: see ``Trainer/averagedModel()``.
+  case sampleDue(step: Int)
+  /// A checkpoint is on the disk.
+  case checkpoint(step: Int, path: String)
+}
+
+/// How a run ended.
+public enum TrainingOutcome: Equatable, Sendable {
+  /// All steps are done; DIR is a model directory.
+  case finished(step: Int)
+  /// Stopped on request after this step; checkpoint and DIR hold its weights.
+  case interrupted(step: Int)
+  /// The run cannot go on; the last good checkpoint is kept, DIR is as it was.
+  case diverged(Divergence, lastCheckpoint: String)
+}
+
+/// A run in a folder. One caller at a time.
+public final class TrainingRun {
+  static let logFile = "log.jsonl"
+
+  /// DIR.
+  public let directory: String
+  public let trainer: Trainer
+  private let store: CheckpointStore
+  private let log: JSONLinesLog
+  private var lastCheckpoint: (step: Int, path: String)
+  private var secondsSinceLine = 0.0
+  private var stepsSinceLine = 0
+
+  /// A new run; saves a checkpoint of step 0, so that it can be resumed from the beginning.
+  ///
+  /// - Parameters:
+  ///   - directory: DIR; made if need be.
+  ///   - trainer: at step 0.
+  /// - Throws: ``TrainingError`` when DIR holds checkpoints, `FileError` when it cannot be written.
+  public init(starting trainer: Trainer, in directory: String) throws {
+    precondition(trainer.completedSteps == 0, "a new run from step \(trainer.completedSteps)")
+    store = CheckpointStore(directory: directory)
+    guard store.steps.isEmpty else { throw TrainingError.holdsCheckpoints(directory: directory) }
+    try Folder.create(directory)
+    log = try JSONLinesLog(creating: "\(directory)/\(Self.logFile)")
+    self.directory = directory
+    self.trainer = trainer
+    lastCheckpoint = (0, try store.save(trainer))
+  }
+
+  /// The run in `directory`, from its newest checkpoint on: weights, moments, average, order of the data and random
+  /// numbers are those of a run that was never interrupted. Lines of the log after the checkpoint are dropped.
+  ///
+  /// - Parameter trainer: with the settings and the data of the run; its values are replaced.
+  /// - Throws: ``TrainingError`` when there is no checkpoint or its settings differ, naming the keys, and what reading
+  ///   the files throws.
+  public init(resuming trainer: Trainer, in directory: String) throws {
+    store = CheckpointStore(directory: directory)
+    guard let checkpoint = try Checkpoint.latest(in: directory) else {
+      throw TrainingError.noCheckpoint(directory: directory)
+    }
+    try checkpoint.check(trainer.model, trainer.training, trainer.data)
+    try trainer.restore(checkpoint)
+    log = try JSONLinesLog(resuming: "\(directory)/\(Self.logFile)", after: checkpoint.step)
+    self.directory = directory
+    self.trainer = trainer
+    lastCheckpoint = (checkpoint.step, checkpoint.path)
+  }
+
+  /// Trains to the last step, or until `shouldStop`, which is asked before every step; then saves a checkpoint and writes
+  /// DIR's own config.json, model.safetensors and ema.safetensors.
+  ///
+  /// - Parameter report: hears of every event; what it throws ends the run as it is, without a checkpoint.
+  /// - Returns: how it ended; divergence is a value, not an error.
+  /// - Throws: `FileError` when something cannot be written, and what `report` throws.
+  public func run(
+    shouldStop: () -> Bool = { false }, report: (TrainingEvent) throws -> Void
+  ) throws -> TrainingOutcome {
+    do {
+      while trainer.completedSteps < trainer.training.steps {
+        if shouldStop() {
+          try leave(report)
+          return .interrupted(step: trainer.completedSteps)
+        }
+        try advance(report)
+      }
+      try leave(report)
+      return .finished(step: trainer.completedSteps)
+    } catch let divergence as Divergence {
+      return .diverged(divergence, lastCheckpoint: lastCheckpoint.path)
+    }
+  }
+
+  /// A step and what is due after it. The checkpoint comes last: whoever resumes from it has seen all the rest.
+  private func advance(_ report: (TrainingEvent) throws -> Void) throws {
+    let start = ContinuousClock.now
+    let step = try trainer.step()
+    let seconds = Double((ContinuousClock.now - start) / .nanoseconds(1)) * 1e-9
+    try report(.step(step, seconds: seconds))
+    try logStep(step, seconds)
+    if isDue(trainer.training.validateEvery), let validation = trainer.validate() {
+      try log.write(validation)
+      try report(.validation(validation))
+    }
+    if isDue(trainer.training.sampleEvery) { try report(.sampleDue(step: step.step)) }
+    if isDue(trainer.training.checkpointEvery) { try save(report) }
+  }
+
+  private func isDue(_ every: Int) -> Bool {
+    every > 0 && trainer.completedSteps % every == 0
+  }
+
+  private func logStep(_ report: StepReport, _ seconds: Double) throws(FileError) {
+    secondsSinceLine += seconds
+    stepsSinceLine += 1
+    guard isDue(trainer.training.logEvery) || report.step == trainer.training.steps else { return }
+    try log.write(report, seconds: secondsSinceLine / Double(stepsSinceLine))
+    (secondsSinceLine, stepsSinceLine) = (0, 0)
+  }
+
+  /// The checkpoint of the present step, unless it is there already; then the old ones go.
+  private func save(_ report: (TrainingEvent) throws -> Void) throws {
+    guard lastCheckpoint.step != trainer.completedSteps else { return }
+    try trainer.requireFinite()
+    lastCheckpoint = (trainer.completedSteps, try store.save(trainer))
+    try store.prune(keeping: trainer.training.keepCheckpoints)
+    try report(.checkpoint(step: trainer.completedSteps, path: lastCheckpoint.path))
+  }
+
+  private func leave(_ report: (TrainingEvent) throws -> Void) throws {
+    try save(report)
+    try trainer.export(to: directory)
+  }
+}

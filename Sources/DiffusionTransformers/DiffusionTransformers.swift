@@ -1,0 +1,9 @@
+// The whole engine under one import. A program that links it needs no system library but OpenBLAS and LAPACKE.
+
+@_exported import DiTCheckpoint
+@_exported import DiTDiffusion
+@_exported import DiTKernels
+@_exported import DiTModel
+@_exported import DiTPipeline
+@_exported import DiTTensor
+@_exported import DiTTraining

@@ -1,0 +1,44 @@
+import ArgumentParser
+import DiffusionTransformers
+import Foundation
+
+/// `dit`: parses, calls the library, prints.
+@main
+struct Dit: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "dit",
+    abstract: "Train and sample Diffusion Transformers (DiT) on CPUs.",
+    discussion: """
+      A first picture, by the small model of digits that ships with the tool:
+
+        dit sample --classes 0-9 --out digits.png
+
+      Wherever a command takes a model, that is one of
+        a directory with config.json and model.safetensors, as `dit train` makes;
+        a .safetensors file with the published tensor names;
+        a published name, DiT-S/2 to DiT-XL/8, where no weights are needed;
+        nothing: the digits model.
+
+      Results go to stdout; errors, warnings and progress to stderr. Files appear
+      whole or not at all. Exit status:
+          0  done
+         64  the command line is wrong, or asks for what the model cannot do
+         65  an input is missing, unreadable, malformed or does not fit
+        130  interrupted; what was finished is saved
+          1  anything else, such as an output that cannot be written
+      """,
+    subcommands: [
+      SampleCommand.self, TrainCommand.self, InfoCommand.self, ScheduleCommand.self, ForwardCommand.self,
+      LossCommand.self, InvertCommand.self,
+    ])
+
+  static func main() {
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+    } catch {
+      if let failure = Failure(error) { failure.exit() }
+      exit(withError: error)  // the parser's own: usage, help, version
+    }
+  }
+}

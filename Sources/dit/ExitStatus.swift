@@ -1,0 +1,81 @@
+import DiffusionTransformers
+import Foundation
+
+/// What the exit status says; scripts rely on the numbers.
+enum ExitStatus: Int32 {
+  /// All that was asked for is done.
+  case done = 0
+  /// Something failed that is neither the command line's fault nor an input's, such as an output that cannot be written.
+  case failure = 1
+  /// The command line is wrong, or asks for what the model cannot do.
+  case usage = 64
+  /// An input is missing, unreadable, malformed, or does not fit.
+  case input = 65
+  /// Interrupted, after what was finished has been saved.
+  case interrupted = 130
+}
+
+/// Why a command did not do what it was asked: an exit status and one line.
+struct Failure: Error, Equatable, CustomStringConvertible {
+  let status: ExitStatus
+  let description: String
+
+  init(_ status: ExitStatus, _ description: String) {
+    self.status = status
+    self.description = description
+  }
+
+  /// A value of the command line that cannot be taken.
+  static func usage(_ option: String, expected: String, found: String) -> Failure {
+    Failure(.usage, "\(option): expected \(expected), found \(found)")
+  }
+
+  /// An input whose `item` (as in `tensor x`) does not fit.
+  static func input(_ path: String, _ item: String, expected: String, found: String) -> Failure {
+    Failure(.input, "\(path): \(item): expected \(expected), found \(found)")
+  }
+}
+
+extension Failure {
+  /// The status of an error that a library threw; nil for errors of other origin.
+  ///
+  /// Values are taken for the command line's unless ``TensorFile`` said that they came from a file, and files for inputs
+  /// unless ``OutputFile`` said that they were to be written.
+  init?(_ error: any Error) {
+    switch error {
+    case let failure as Failure: self = failure
+    case is FileError, is SafetensorsError, is StateDictMismatch, is ConfigurationFileError, is ModelFileError,
+      is DatasetError:
+      self.init(.input, "\(error)")
+    case let error as DiffusionError:
+      self = .usage(Self.option(error.name), expected: error.expected, found: error.found)
+    case let error as InputError:
+      self = .usage(Self.option(error.name), expected: error.expected, found: error.found)
+    case let error as ComputeError: self.init(.usage, "\(error)")
+    default: return nil
+    }
+  }
+
+  /// The option that sets what a library calls `name`.
+  private static func option(_ name: String) -> String {
+    switch name {
+    case "custom schedule": "--schedule"
+    default: "--" + name.replacing(" ", with: "-")
+    }
+  }
+
+  /// Writes the line to stderr and ends the process.
+  func exit() -> Never {
+    let line = description.split(whereSeparator: \.isNewline).joined(separator: " ")  // a path can hold anything
+    StandardError.write("Error: \(line)\n")
+    Foundation.exit(status.rawValue)
+  }
+}
+
+/// stderr: errors, warnings, progress.
+enum StandardError {
+  static func write(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
+
+  /// Whether a person is looking.
+  static var isTerminal: Bool { isatty(STDERR_FILENO) == 1 }
+}

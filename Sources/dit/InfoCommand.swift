@@ -1,0 +1,132 @@
+import ArgumentParser
+import DiffusionTransformers
+import Foundation
+
+/// `dit info`: the machine, and what a model is.
+struct InfoCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "info",
+    abstract: "Show the machine's abilities and a model's configuration and size.",
+    discussion: """
+      Always: the CPU, the instruction set in use, OpenBLAS's build and core, threads.
+      With a model also its configuration, exact parameter count, and the
+      multiply-adds (MACs) of one forward pass of one image.
+
+        dit info
+        dit info DiT-XL/2
+        dit info runs/digits --json
+
+      The environment variable DIT_ISA (portable, avx2, avx512) forces an instruction set.
+      """)
+
+  @Argument(help: "A model directory, a .safetensors state dict, or a published name such as DiT-S/2.")
+  var model: String?
+
+  @OptionGroup var heads: HeadsOption
+  @OptionGroup var threads: ThreadsOption
+
+  @Flag(help: "Print one JSON object instead of text.")
+  var json = false
+
+  func run() throws {
+    let context = try threads.context()
+    let described = try model.map { ($0, try heads.configuration(of: $0)) }
+    let machine = MachineReport(context)
+    if json {
+      var members = machine.members
+      if let (_, model) = described { members.append(JSONMember("model", ModelReport(model).json)) }
+      print(JSONValue.object(members).text, terminator: "")
+    } else {
+      print(machine.text)
+      if let (name, model) = described { print("\nmodel         \(name)\n\(ModelReport(model).text)", terminator: "") }
+    }
+    Warnings.write()
+  }
+}
+
+/// What the engine runs on.
+private struct MachineReport {
+  let cpu = cpuName()
+  let processors = ComputeContext.availableProcessors
+  let blas = BLASReport.current
+  let isa: InstructionSet
+  let threads: Int
+
+  init(_ context: ComputeContext) {
+    isa = context.instructionSet
+    threads = context.threads
+  }
+
+  var text: String {
+    """
+    CPU           \(cpu), \(processors) \(processors == 1 ? "processor" : "processors")
+    instructions  \(isa.rawValue) in use, \(InstructionSet.supported.rawValue) supported
+    BLAS          \(blas.configuration)
+    BLAS core     \(blas.core)\(blas.isNarrowed ? " (narrower than the CPU)" : "")
+    threads       \(threads)
+    """
+  }
+
+  var members: [JSONMember] {
+    [
+      JSONMember("cpu", .string(cpu)), JSONMember("processors", .integer(processors)),
+      JSONMember("isa", .string(isa.rawValue)),
+      JSONMember("isa_supported", .string(InstructionSet.supported.rawValue)),
+      JSONMember("blas", .string(blas.configuration)), JSONMember("blas_core", .string(blas.core)),
+      JSONMember("blas_narrowed", .bool(blas.isNarrowed)), JSONMember("threads", .integer(threads)),
+    ]
+  }
+
+  private static func cpuName() -> String {
+    #if os(macOS)
+      var bytes = [CChar](repeating: 0, count: 256)
+      var size = bytes.count
+      guard unsafe sysctlbyname("machdep.cpu.brand_string", &bytes, &size, nil, 0) == 0 else { return "unknown" }
+      return String(decoding: bytes.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+    #else
+      let file = (try? String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8)) ?? ""
+      let line = file.split(separator: "\n").first { $0.hasPrefix("model name") }
+      return line?.split(separator: ":").last.map { $0.trimmingCharacters(in: .whitespaces) } ?? "unknown"
+    #endif
+  }
+}
+
+/// What a model is.
+private struct ModelReport {
+  let model: ModelConfiguration
+  let table: ParameterTable
+
+  init(_ model: ModelConfiguration) {
+    self.model = model
+    table = ParameterTable(model.network)
+  }
+
+  var text: String {
+    """
+    parameters    \(table.parameterCount.grouped), of which \(table.trainableCount.grouped) are trained
+    MACs          \(model.network.multiplyAdds.grouped) for one forward pass of one image
+    configuration
+    \(model.json.text)
+    """
+  }
+
+  var json: JSONValue {
+    .object([
+      JSONMember("parameters", .integer(table.parameterCount)),
+      JSONMember("trainable_parameters", .integer(table.trainableCount)),
+      JSONMember("macs", .integer(model.network.multiplyAdds)), JSONMember("configuration", model.json),
+    ])
+  }
+}
+
+extension Int {
+  /// 32963360 as 32,963,360.
+  var grouped: String {
+    var text = ""
+    for (index, digit) in String(self).reversed().enumerated() {
+      if index > 0, index % 3 == 0, digit != "-" { text.append(",") }
+      text.append(digit)
+    }
+    return String(text.reversed())
+  }
+}

@@ -1,0 +1,88 @@
+import ArgumentParser
+import DiffusionTransformers
+
+/// `dit invert`: DDIM run backwards.
+struct InvertCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "invert",
+    abstract: "Run DDIM backwards: images or latents to the noise they come from.",
+    discussion: """
+      The input is a safetensors file with one of
+        samples  (N, C, H, W)  what `dit sample` left; preferred to the others
+        images   (N, C, H, W)  in [−1, 1], or U8 read as x/127.5 − 1
+        latents  (N, C, H, W)
+      and, for a model with classes, perhaps
+        labels   (N)           classes; without them all are the null class, and
+                               guidance is 1
+      The output has noise (N, C, H, W) and labels, and can be sampled again:
+
+        dit invert --input a.safetensors --steps 250 --out noise.safetensors
+        dit sample --noise noise.safetensors --steps 250 --out again.png
+
+      Use the same steps, schedule and guidance in both. The more steps and the
+      less guidance, the nearer the result.
+      """)
+
+  @OptionGroup var model: ModelOptions
+
+  @Option(help: ArgumentHelp("The safetensors file with images or latents.", valueName: "file"))
+  var input: String
+
+  @OptionGroup var steps: StepOptions
+  @OptionGroup var guidance: GuidanceOptions
+
+  @Option(help: ArgumentHelp("The .safetensors file to write.", valueName: "file"))
+  var out: String
+
+  func run() throws {
+    let target = try OutputFile(out, .safetensors)
+    let dit = try model.load()
+    let tensors = try TensorFile(input)
+    let (name, images) = try Self.images(in: tensors)
+    let isConditional = dit.configuration.network.numClasses > 0
+    let labels = isConditional && tensors.contains("labels") ? try tensors.integers("labels") : nil
+    let options = options(for: dit.configuration, hasLabels: labels != nil)
+    if isConditional, labels == nil, options.guidance.scale != 1 {
+      throw Failure.usage(
+        "--guidance", expected: "1, as \(input) has no labels", found: "\(options.guidance.scale)")
+    }
+    try target.checkWritable()
+
+    Interruption.listen()
+    var bar = SamplingBar("inverting")
+    let noise = try tensors.blamed(["images": name, "classes": "labels"]) {
+      try dit.invert(images, classes: labels, options: options) { bar.show($0) }
+    }
+    bar.clear()
+    let finished = bar.finishedImages
+    if finished > 0 {
+      let labels = noise.labels.isEmpty ? [] : [TensorSource("labels", noise.labels.prefix(finished))]
+      try target.write([TensorSource("noise", noise.images.prefix(finished))] + labels)
+    }
+    if !noise.isComplete { throw SamplingBar.interrupted(finished, of: images.shape[0], target) }
+    print("\(out): noise of \(finished) \(finished == 1 ? "image" : "images")")
+    Warnings.write()
+  }
+
+  /// What the model says, steps and guidance overridden; without labels nothing is guided unless asked for.
+  private func options(for model: ModelConfiguration, hasLabels: Bool) -> SamplingOptions {
+    let defaults = model.sampling
+    var options = SamplingOptions(
+      sampler: Sampler(.ddim, steps: defaults.sampler.steps, schedule: defaults.sampler.schedule))
+    if hasLabels { options.guidance = defaults.guidance }
+    steps.apply(to: &options.sampler)
+    guidance.apply(to: &options.guidance)
+    return options
+  }
+
+  private static func images(in tensors: TensorFile) throws -> (name: String, images: Tensor) {
+    let found = ["images", "latents"].filter(tensors.contains)
+    if tensors.contains("samples") { return ("samples", try tensors.images("samples")) }
+    guard found.count == 1 else {
+      throw Failure.input(
+        tensors.file.path, "tensors", expected: "one of samples, images, latents",
+        found: found.isEmpty ? "none" : found.joined(separator: " and "))
+    }
+    return (found[0], try tensors.imagesOrBytes(found[0]))
+  }
+}

@@ -1,0 +1,75 @@
+import ArgumentParser
+import DiffusionTransformers
+
+/// `dit loss`: the training loss and its gradients at given noise.
+struct LossCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "loss",
+    abstract: "Compute the training loss, and its gradients, on given tensors.",
+    discussion: """
+      The input is a safetensors file with
+        x0     (N, C, H, W)  clean images in [−1, 1], or latents; F32, F16, BF16
+                             or F64
+        t      (N)           training time steps, 0 to T−1
+        y      (N)           classes, or num_classes for none; only read by a
+                             model with classes
+        noise  (N, C, H, W)  the noise ε that is mixed in
+      where t and y may be I64, I32, U8 or floats. Other tensors are ignored.
+      There is no label dropout and no flip.
+
+      The means over the N samples are printed. The optional output has
+        loss.loss  (N)  F32; mse, plus vb where there is one
+        loss.mse   (N)  F32
+        loss.vb    (N)  F32, in bits; with a learned variance
+        grad.NAME       the gradient of mean(loss.loss) for each trained tensor
+
+        dit loss --model runs/mine --input batch.safetensors --out g.safetensors
+      """)
+
+  @OptionGroup var model: ModelOptions
+
+  @Option(help: ArgumentHelp("The safetensors file with x0, t, y and noise.", valueName: "file"))
+  var input: String
+
+  @Option(help: ArgumentHelp("The .safetensors file to write. (default: none, and no gradients)", valueName: "file"))
+  var out: String?
+
+  func run() throws {
+    let target = try out.map { path throws(Failure) in try OutputFile(path, .safetensors) }
+    let dit = try model.load()
+    let tensors = try TensorFile(input)
+    let clean = try tensors.images("x0")
+    let noise = try tensors.images("noise")
+    let times = try tensors.integers("t")
+    let labels = dit.configuration.network.numClasses > 0 ? try tensors.integers("y") : []
+    if let target {
+      try target.checkWritable()
+      let result = try tensors.blamed {
+        try dit.lossAndGradients(clean: clean, times: times, labels: labels, noise: noise)
+      }
+      let gradients = result.named.map { TensorSource("grad.\($0.name)", $0.tensor) }
+      try target.write(Self.columns(result.losses).map { TensorSource("loss.\($0.name)", $0.values) } + gradients)
+      Self.printMeans(result.losses)
+    } else {
+      Self.printMeans(
+        try tensors.blamed { try dit.loss(clean: clean, times: times, labels: labels, noise: noise) })
+    }
+    Warnings.write()
+  }
+
+  /// One list a term, one value a sample.
+  private static func columns(_ losses: [SampleLoss]) -> [(name: String, values: Tensor)] {
+    let columns = [("loss", losses.map(\.loss)), ("mse", losses.map(\.mse)), ("vb", losses.compactMap(\.vb))]
+    return columns.filter { !$0.1.isEmpty }.map {
+      (name: $0.0, values: Tensor(shape: [$0.1.count], elements: $0.1.map(Float.init)))
+    }
+  }
+
+  private static func printMeans(_ losses: [SampleLoss]) {
+    let count = Double(losses.count)
+    print("loss \(losses.reduce(0) { $0 + $1.loss } / count)")
+    print("mse  \(losses.reduce(0) { $0 + $1.mse } / count)")
+    let bounds = losses.compactMap(\.vb)
+    if !bounds.isEmpty { print("vb   \(bounds.reduce(0, +) / count)") }
+  }
+}

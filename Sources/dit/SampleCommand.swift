@@ -1,0 +1,139 @@
+import ArgumentParser
+import DiTImaging
+import DiffusionTransformers
+
+/// `dit sample`: images from noise.
+struct SampleCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "sample",
+    abstract: "Make images.",
+    discussion: """
+      The ending of the output says what is written:
+        .png          a labelled grid, small images enlarged; seed and settings
+                      stand in the file's text entries
+        .safetensors  samples (N, C, H, W) as the sampler left them, labels (N),
+                      and, where samples are pixels, images clipped to [−1, 1]
+        .npz          arr_0, uint8 (N, H, W, C), for the ImageNet evaluators
+      Samples of 1 or 3 channels are pixels; others can only be .safetensors.
+
+        dit sample --classes 0-9 --out digits.png
+        dit sample --classes 3,7 --count 8 --seed 1 --guidance 2 --out some.png
+        dit sample --model runs/mine --sampler ddpm --steps 250 --out some.npz
+        dit sample --noise noise.safetensors --out again.png
+
+      Image n depends on the seed, n, its class and the settings, not on how many
+      there are or on the threads. Ctrl-C stops after the step at hand and writes
+      the images that are finished.
+      """)
+
+  @OptionGroup var model: ModelOptions
+
+  @Option(
+    help: ArgumentHelp(
+      "Classes to make, in this order: 3, 0,3,7, 0-9, or class names. (default: all, up to 100)", valueName: "list"))
+  var classes: String?
+
+  @Option(help: ArgumentHelp("Images of each class, at least 1. (default: 1, or what --noise has)", valueName: "n"))
+  var count: Int?
+
+  @OptionGroup var steps: StepOptions
+
+  @Option(
+    help: ArgumentHelp(
+      "ddim (DDIM, few steps suffice) or ddpm (ancestral). (default: the model's, usually ddim)", valueName: "name"))
+  var sampler: SamplerName?
+
+  @Option(
+    help: ArgumentHelp(
+      "How much noise DDIM adds again in each step, 0 to 1 (as much as ddpm). (default: the model's, usually 0)",
+      valueName: "x"))
+  var eta: Double?
+
+  @OptionGroup var guidance: GuidanceOptions
+
+  @Option(help: ArgumentHelp("Seed of the random numbers, 0 to 2⁶⁴−1.", valueName: "n"))
+  var seed: UInt64 = 0
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      Start from this safetensors file's noise (N, C, H, W), as `dit invert` writes it; its labels (N), where it has \
+      any, take the place of --classes.
+      """, valueName: "file"))
+  var noise: String?
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      Also write x after each step: .png, a strip an image; .safetensors, states (S, N, C, H, W) and the training steps \
+      timesteps (S).
+      """, valueName: "file"))
+  var trajectory: String?
+
+  @Option(help: ArgumentHelp("The file to write: .png, .safetensors or .npz.", valueName: "file"))
+  var out: String
+
+  func run() throws {
+    if let count, count < 1 { throw Failure.usage("--count", expected: "at least 1", found: "\(count)") }
+    let target = try OutputFile(out, .png, .safetensors, .npz)
+    let path = try trajectory.map { path throws(Failure) in
+      try OutputFile(path, .png, .safetensors, option: "--trajectory")
+    }
+    if path?.path == out { throw Failure.usage("--trajectory", expected: "another file than --out", found: out) }
+    let dit = try model.load()
+    let request = try SampleRequest(classes: classes, count: count, noise: noise, for: dit.configuration)
+    let options = options(for: dit.configuration, isNull: request.labels == nil)
+    for file in [target, path].compactMap(\.self) { try Self.check(file, for: dit.configuration) }
+
+    Interruption.listen()
+    var states = try path.map { _ in
+      Trajectory(
+        count: request.count, network: dit.configuration.network,
+        timesteps: try options.sampler.timesteps(of: dit.schedule).reversed())
+    }
+    var bar = SamplingBar("sampling")
+    let samples = try request.samples(of: dit, options) { progress in
+      states?.record(progress)
+      return bar.show(progress)
+    }
+    bar.clear()
+
+    let finished = bar.finishedImages
+    if finished > 0 {
+      let writer = SampleWriter(
+        model: dit.configuration,
+        settings: SampleSettings(options, classes: samples.labels, hasNoise: noise != nil),
+        countPerClass: request.countPerClass)
+      let labels = Array(samples.labels.prefix(finished))
+      try writer.write(samples.images.prefix(finished), labels: labels, to: target)
+      if let path { try states?.write(finished, labels: writer.names(labels), to: path, settings: writer.settings) }
+    }
+    if !samples.isComplete { throw SamplingBar.interrupted(finished, of: request.count, target) }
+    print("\(out): \(finished) \(finished == 1 ? "image" : "images"), seed \(seed)")
+    Warnings.write()
+  }
+
+  /// What the model says, overridden by the command line.
+  private func options(for model: ModelConfiguration, isNull: Bool) -> SamplingOptions {
+    var options = SamplingOptions(sampler: model.sampling.sampler, guidance: model.sampling.guidance, seed: seed)
+    if isNull { options.guidance.scale = 1 }
+    if let sampler, sampler != options.sampler.name {
+      options.sampler.name = sampler
+      options.sampler.eta = nil  // the other sampler's
+    }
+    if let eta { options.sampler.eta = eta }
+    steps.apply(to: &options.sampler)
+    guidance.apply(to: &options.guidance)
+    return options
+  }
+
+  /// Throws when the samples of the model cannot be written to that file.
+  private static func check(_ file: OutputFile, for model: ModelConfiguration) throws(Failure) {
+    if file.format != .safetensors, !SampleWriter.isPicture(model) {
+      throw .usage(
+        file.path, expected: ".safetensors, as samples of \(model.network.inChannels) channels are no pictures",
+        found: ".\(file.format.rawValue)")
+    }
+    try file.checkWritable()
+  }
+}

@@ -1,0 +1,31 @@
+import DiffusionTransformers
+
+/// What a sample was made with, as outputs carry it. Neither time nor path.
+struct SampleSettings {
+  /// In the order in which a viewer shows them.
+  let text: [(key: String, value: String)]
+
+  /// The same as a safetensors file's metadata.
+  var metadata: [String: String] { Dictionary(text.map { ($0.key, $0.value) }) { first, _ in first } }
+
+  /// - Parameter hasNoise: whether the start was given and not drawn from the seed.
+  init(_ options: SamplingOptions, classes: [Int], hasNoise: Bool) {
+    let sampler = options.sampler
+    var text = [
+      (key: "Software", value: "dit"), (key: "Seed", value: "\(options.seed)"),
+      (key: "Sampler", value: sampler.name.rawValue), (key: "Steps", value: "\(sampler.steps)"),
+      (key: "Schedule", value: sampler.schedule.description),
+    ]
+    if let eta = sampler.eta { text.append((key: "Eta", value: "\(eta)")) }
+    text.append((key: "Guidance", value: "\(options.guidance.scale)"))
+    if let interval = options.guidance.interval {
+      text.append((key: "Guidance interval", value: "\(interval.lowerBound),\(interval.upperBound)"))
+    }
+    if let channels = options.guidance.channels { text.append((key: "Guidance channels", value: "\(channels)")) }
+    if hasNoise { text.append((key: "Start", value: "given noise")) }
+    if !classes.isEmpty {
+      text.append((key: "Classes", value: classes.map(String.init).joined(separator: ",")))
+    }
+    self.text = text
+  }
+}

@@ -1,0 +1,65 @@
+import DiTImaging
+import DiffusionTransformers
+
+/// Writes samples as the output's ending asks.
+struct SampleWriter {
+  let model: ModelConfiguration
+  let settings: SampleSettings
+  /// So many successive images are of one class.
+  let countPerClass: Int
+
+  /// Whether samples of this model are pixels: one or three channels.
+  static func isPicture(_ model: ModelConfiguration) -> Bool { [1, 3].contains(model.network.inChannels) }
+
+  /// Writes `images` (N, C, H, W) and their labels, none for an unconditional model.
+  ///
+  /// - `.safetensors`: `samples` as they are, `images` clipped to [−1, 1] where samples are pixels, `labels`.
+  /// - `.npz`: `arr_0`, (N, H, W, C) uint8.
+  /// - `.png`: a labelled grid.
+  func write(_ images: Tensor, labels: [Int], to file: OutputFile) throws(Failure) {
+    switch file.format {
+    case .safetensors: try file.write(tensors(images, labels), metadata: settings.metadata)
+    case .npz:
+      let shape = [images.shape[0], images.shape[2], images.shape[3], images.shape[1]]
+      let pixels = pictures(images).flatMap(\.pixels)
+      try file.saving { try NPZFile.write(pixels, shape: shape, named: "arr_0", to: file.path) }
+    case .png:
+      let picture = grid(pictures(images), labels).rendered()
+      try file.saving { try picture.writePNG(to: file.path, text: settings.text) }
+    }
+  }
+
+  /// What stands beside each image: its class's name or number.
+  func names(_ labels: some Collection<Int>) -> [String] {
+    labels.map { $0 == model.network.numClasses ? "null" : model.className($0) ?? "\($0)" }
+  }
+
+  private func tensors(_ images: Tensor, _ labels: [Int]) -> [TensorSource] {
+    var tensors = [TensorSource("samples", images)]
+    if Self.isPicture(model) {
+      let clipped = images.elements.map { min(1, max(-1, $0)) }
+      tensors.append(TensorSource("images", Tensor(shape: images.shape, elements: clipped)))
+    }
+    if !labels.isEmpty { tensors.append(TensorSource("labels", labels)) }
+    return tensors
+  }
+
+  private func pictures(_ images: Tensor) -> [Image] {
+    let size = images.shape.dropFirst().reduce(1, *)
+    let elements = images.elements.span
+    return (0..<images.shape[0]).map {
+      Image(
+        planes: elements.extracting($0 * size..<($0 + 1) * size), channels: images.shape[1], height: images.shape[2],
+        width: images.shape[3])
+    }
+  }
+
+  private func grid(_ pictures: [Image], _ labels: [Int]) -> ImageGrid {
+    if labels.isEmpty { return ImageGrid(pictures, columns: ImageGrid.compactColumns(for: pictures.count)) }
+    let firsts = stride(from: 0, to: labels.count, by: countPerClass).map { labels[$0] }
+    if labels.count % countPerClass == 0 { return ImageGrid(pictures, classNames: names(firsts)) }
+    // An interrupted run: the last class has fewer.
+    return ImageGrid(
+      pictures, columns: min(countPerClass, 20), group: countPerClass, rowLabels: names(firsts))
+  }
+}

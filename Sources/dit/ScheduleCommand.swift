@@ -1,0 +1,103 @@
+import ArgumentParser
+import DiTImaging
+import DiffusionTransformers
+import Foundation
+
+/// `dit schedule`: which of the T steps a sampler keeps.
+struct ScheduleCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "schedule",
+    abstract: "Show the steps that a sampler keeps, with their noise levels.",
+    discussion: """
+      For each kept step, from the least noisy:
+        t          the training step, 0 to T−1, that the network is asked at
+        beta       β_t, the noise that training step t adds
+        alpha_bar  ᾱ_t = (1−β_0)…(1−β_t), the share of variance that is signal
+        alpha      √ᾱ_t
+        stride     how far the sampler goes from there: to the kept step below,
+                   and from the lowest to clean data, t = −1
+
+        dit schedule --steps 10
+        dit schedule --schedule trailing --steps 20 --json DiT-XL/2
+        dit schedule --out schedule.png runs/digits
+      """)
+
+  @Argument(help: "A model directory, a .safetensors state dict, or a published name. (default: the digits model)")
+  var model: String?
+
+  @OptionGroup var heads: HeadsOption
+  @OptionGroup var steps: StepOptions
+
+  @Flag(help: "Print one JSON object instead of a table.")
+  var json = false
+
+  @Option(help: ArgumentHelp("Draw ᾱ and β over t with the kept steps to this .png.", valueName: "file"))
+  var out: String?
+
+  func run() throws {
+    let target = try out.map { path throws(Failure) in try OutputFile(path, .png) }
+    let model = try heads.configuration(of: model)
+    var sampler = model.sampling.sampler
+    steps.apply(to: &sampler)
+    let noise = try NoiseSchedule(model.diffusion)
+    let kept = KeptSteps(noise, try sampler.timesteps(of: noise), rule: "\(sampler.schedule)")
+    try target?.checkWritable()
+    if let target {
+      let picture = SchedulePlot.picture(noise, kept)
+      try target.saving { try picture.writePNG(to: target.path, text: [(key: "Software", value: "dit")]) }
+    }
+    print(json ? kept.json.text : kept.table, terminator: "")
+  }
+}
+
+/// The kept steps and what is known of each.
+struct KeptSteps {
+  struct Row {
+    let t: Int
+    let beta, alphaBar: Double
+    let stride: Int
+
+    var alpha: Double { alphaBar.squareRoot() }
+  }
+
+  /// T.
+  let total: Int
+  let rule: String
+  /// Ascending.
+  let rows: [Row]
+
+  init(_ noise: NoiseSchedule, _ timesteps: [Int], rule: String) {
+    total = noise.steps
+    self.rule = rule
+    rows = zip([-1] + timesteps, timesteps).map { below, t in
+      Row(t: t, beta: noise.betas[t], alphaBar: noise.alphasCumprod[t], stride: t - below)
+    }
+  }
+
+  var table: String {
+    var text = "\(rule): \(rows.count) of \(total) steps\n\n"
+    text += "  step      t         beta    alpha_bar        alpha   stride\n"
+    for (index, row) in rows.enumerated() {
+      text += String(
+        format: "%6d %6d %12.6g %12.6g %12.6g %8d\n", index, row.t, row.beta, row.alphaBar, row.alpha, row.stride)
+    }
+    return text
+  }
+
+  var json: JSONValue {
+    .object([
+      JSONMember("schedule", .string(rule)), JSONMember("steps", .integer(rows.count)),
+      JSONMember("training_steps", .integer(total)),
+      JSONMember(
+        "kept",
+        .array(
+          rows.map { row in
+            .object([
+              JSONMember("t", .integer(row.t)), JSONMember("beta", .number(row.beta)),
+              JSONMember("alpha_bar", .number(row.alphaBar)), JSONMember("alpha", .number(row.alpha)),
+              JSONMember("stride", .integer(row.stride)),
+            ])
+          })),
+    ])
+  }
+}

@@ -1,0 +1,64 @@
+import DiffusionTransformers
+
+/// An input of named tensors (safetensors). Tensors that a command does not ask for do no harm.
+///
+/// Everything thrown is a ``Failure`` of status 65 that names the file and the tensor, or an error of the checkpoint
+/// reader, which does the same.
+struct TensorFile {
+  let file: SafetensorsFile
+
+  init(_ path: String) throws {
+    file = try SafetensorsFile(contentsOf: path)
+  }
+
+  func contains(_ name: String) -> Bool { file.entry(named: name) != nil }
+
+  /// Images or noise, (N, C, H, W).
+  func images(_ name: String) throws -> Tensor { try require(file.tensor(name), name) }
+
+  /// Images, (N, C, H, W); bytes are read as x/127.5 − 1.
+  func imagesOrBytes(_ name: String) throws -> Tensor {
+    guard try file.requireEntry(named: name).dtype == .u8 else { return try images(name) }
+    let bytes = try require(file.numbers(name), name)
+    return Tensor(shape: bytes.shape, elements: bytes.elements.map { $0 / 127.5 - 1 })
+  }
+
+  /// One real number a sample, (N).
+  func numbers(_ name: String) throws -> [Float] {
+    let tensor = try file.numbers(name)
+    try requireList(name, tensor.shape)
+    return tensor.elements
+  }
+
+  /// One whole number a sample, (N): classes, timesteps.
+  func integers(_ name: String) throws -> [Int] {
+    let (shape, values) = try file.integers(name)
+    try requireList(name, shape)
+    return values
+  }
+
+  /// Calls the library with what was read: what it refuses is this file's fault.
+  ///
+  /// - Parameter names: what the library calls a tensor that the file calls otherwise.
+  func blamed<Result>(_ names: [String: String] = [:], for body: () throws -> Result) throws -> Result {
+    do {
+      return try body()
+    } catch let error as InputError {
+      let name = names[error.name] ?? error.name
+      throw Failure.input(file.path, "tensor \(name)", expected: error.expected, found: error.found)
+    }
+  }
+
+  private func require(_ tensor: Tensor, _ name: String) throws(Failure) -> Tensor {
+    guard tensor.shape.count == 4 else {
+      throw .input(file.path, "tensor \(name)", expected: "(N, C, H, W)", found: "shape \(tensor.shape)")
+    }
+    return tensor
+  }
+
+  private func requireList(_ name: String, _ shape: [Int]) throws(Failure) {
+    guard shape.count == 1 else {
+      throw .input(file.path, "tensor \(name)", expected: "(N)", found: "shape \(shape)")
+    }
+  }
+}

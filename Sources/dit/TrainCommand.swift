@@ -1,0 +1,141 @@
+import ArgumentParser
+import DiffusionTransformers
+
+/// `dit train`: a model from data.
+struct TrainCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "train",
+    abstract: "Train a model, from the beginning or from another model.",
+    discussion: """
+      DIR becomes a model directory: config.json, model.safetensors (the last
+      weights) and ema.safetensors (their moving average, which sampling
+      prefers). Beside them: log.jsonl, a line every few steps; samples/, a grid
+      of images every so often; checkpoints/, from which --resume goes on bit for
+      bit. Ctrl-C finishes the step and saves.
+
+        dit train --data digits --out runs/digits
+        dit train --data digits --out runs/digits --resume
+        dit train --data my.safetensors --config my.json --out runs/mine
+        dit train --data my.safetensors --from runs/mine --out runs/finer
+
+      A configuration is { "model": {…}, "training": {…}, "sampling": {…} }; each
+      part and each key may be left out. "model" is a config.json, "sampling"
+      takes the place of its sampling part. The keys of "training":
+
+      \(TrainingPlan.keyTable)
+
+      For digits the defaults are those of the shipped model:
+
+      \(TrainingPlan.digitsTable)
+
+      The keys of "model", with the values of DiT-S/2:
+
+      \(TrainingPlan.modelTable)
+      """)
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      digits (ships with the tool) or a .safetensors file with images (N, C, H, W), float in [−1, 1] or U8, or latents, \
+      and perhaps labels (N).
+      """, valueName: "data"))
+  var data: String
+
+  @Option(help: ArgumentHelp("The folder of the run; made if need be.", valueName: "dir"))
+  var out: String
+
+  @Option(
+    help: ArgumentHelp("Configuration file. (default: for digits that of the shipped model)", valueName: "file"))
+  var config: String?
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      Start from this model's weights, its moving average where it has one; with another number of classes the label \
+      table is made anew. A published name such as DiT-S/2 gives the sizes of a new model.
+      """, valueName: "model"))
+  var from: String?
+
+  @Option(help: ArgumentHelp("Updates in the whole run, at least 1; overrides training.steps.", valueName: "n"))
+  var steps: Int?
+
+  @Option(help: ArgumentHelp("Samples an update, at least 1; overrides training.batch.", valueName: "n"))
+  var batch: Int?
+
+  @Option(help: ArgumentHelp("Seed of all random numbers, at least 0; overrides training.seed.", valueName: "n"))
+  var seed: Int?
+
+  @Flag(help: "Go on from the newest checkpoint in the folder; the settings are the run's own.")
+  var resume = false
+
+  @OptionGroup var heads: HeadsOption
+  @OptionGroup var threads: ThreadsOption
+
+  func run() throws {
+    do {
+      try train()
+    } catch let error as TrainingError {
+      switch error {
+      case .holdsCheckpoints, .differs: throw Failure(.usage, "\(error)")
+      case .noCheckpoint, .damaged: throw Failure(.input, "\(error)")
+      }
+    }
+  }
+
+  private func train() throws {
+    let context = try threads.context()
+    let dataset = try TrainingPlan.dataset(data)
+    let plan = try plan(for: dataset)
+    let trainer = try Trainer(
+      model: plan.model, training: plan.training, data: dataset, start: plan.start, context: context)
+    let run = try open(trainer)
+    // Not before: stderr's first line is the error where there is one.
+    for note in plan.notes { StandardError.write("Note: \(note)\n") }
+    Interruption.listen()
+    var follower = TrainingFollower(run)
+    let outcome = try writing {
+      try run.run(shouldStop: { Interruption.isRequested }, report: { try follower.show($0) })
+    }
+    follower.clear()
+    try finish(outcome, follower)
+  }
+
+  private func plan(for dataset: Dataset) throws -> TrainingPlan {
+    var overrides = TrainingPlan.Overrides()
+    (overrides.steps, overrides.batch, overrides.seed) = (steps, batch, seed)
+    guard resume else {
+      return try TrainingPlan(
+        data: data, dataset: dataset, config: config, from: from, heads: heads, overrides: overrides)
+    }
+    if from != nil { throw Failure.usage("--from", expected: "none with --resume", found: "one") }
+    guard let checkpoint = try Checkpoint.latest(in: out) else { throw TrainingError.noCheckpoint(directory: out) }
+    return try TrainingPlan(resuming: checkpoint, config: config, data: data, overrides: overrides)
+  }
+
+  /// A folder that cannot be written is an output's failure, a checkpoint that cannot be read an input's.
+  private func open(_ trainer: Trainer) throws -> TrainingRun {
+    if resume { return try TrainingRun(resuming: trainer, in: out) }
+    return try writing { try TrainingRun(starting: trainer, in: out) }
+  }
+
+  private func writing<Result>(_ body: () throws -> Result) throws -> Result {
+    do {
+      return try body()
+    } catch let error as FileError {
+      throw Failure(.failure, "\(error)")
+    }
+  }
+
+  private func finish(_ outcome: TrainingOutcome, _ follower: TrainingFollower) throws {
+    switch outcome {
+    case .finished(let step):
+      let validation = follower.validation.map { ", validation loss \($0.loss) after step \($0.step)" } ?? ""
+      print("\(out): \(step) steps\(validation)")
+      Warnings.write()
+    case .interrupted(let step):
+      throw Failure(.interrupted, "interrupted after step \(step), which is saved; --resume goes on from it")
+    case .diverged(let divergence, let checkpoint):
+      throw Failure(.failure, "\(divergence); the last good checkpoint is \(checkpoint)")
+    }
+  }
+}

@@ -1,0 +1,49 @@
+import DiffusionTransformers
+import Foundation
+
+/// Follows a training run: a progress bar with the loss, and a grid of samples when one is due.
+struct TrainingFollower {
+  private let run: TrainingRun
+  private var bar: ProgressBar
+  /// The newest validation loss.
+  private(set) var validation: ValidationReport?
+
+  /// Images in a grid: one a class, up to this many, or this many where there are no classes.
+  private static let gridImages = 10
+
+  init(_ run: TrainingRun) {
+    self.run = run
+    let (done, total) = (run.trainer.completedSteps, run.trainer.training.steps)
+    bar = ProgressBar("training", unit: "steps", total: total, completed: done)
+  }
+
+  mutating func show(_ event: TrainingEvent) throws {
+    switch event {
+    case .step(let report, _):
+      bar.update(report.step, note: String(format: "loss %.4f", report.loss))
+    case .validation(let report): validation = report
+    case .sampleDue(let step): try writeGrid(step)
+    case .checkpoint: break
+    }
+  }
+
+  mutating func clear() { bar.clear() }
+
+  /// DIR/samples/step-N.png, from the averaged weights, seed 0. Samples that are no pictures are left out.
+  private func writeGrid(_ step: Int) throws {
+    let model = run.trainer.model
+    guard SampleWriter.isPicture(model) else { return }
+    let folder = "\(run.directory)/samples"
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    let dit = try run.trainer.averagedModel()
+    let options = dit.samplingDefaults
+    let samples =
+      model.network.numClasses > 0
+      ? try dit.sample(classes: Array(0..<min(model.network.numClasses, Self.gridImages)), options: options)
+      : try dit.sample(count: Self.gridImages, options: options)
+    let writer = SampleWriter(
+      model: model, settings: SampleSettings(options, classes: samples.labels, hasNoise: false), countPerClass: 1)
+    let file = try OutputFile("\(folder)/step-\(String(format: "%08d", step)).png", .png)
+    try writer.write(samples.images, labels: samples.labels, to: file)
+  }
+}

@@ -1,0 +1,159 @@
+import DiffusionTransformers
+
+/// What `dit train` is to do, gathered from the configuration, the model it starts from, the data and the command line.
+struct TrainingPlan {
+  /// What the command line says over everything else.
+  struct Overrides {
+    var steps, batch, seed: Int?
+
+    fileprivate func apply(to training: inout TrainingConfiguration) throws {
+      for (option, value, least) in [("--steps", steps, 1), ("--batch", batch, 1), ("--seed", seed, 0)] {
+        if let value, value < least { throw Failure.usage(option, expected: "at least \(least)", found: "\(value)") }
+      }
+      if let steps { training.steps = steps }
+      if let seed { training.seed = seed }
+      if let batch {
+        training.batch = batch
+        if training.microBatch > 0, batch % training.microBatch != 0 {
+          throw Failure.usage(
+            "--batch", expected: "a multiple of training.micro_batch, \(training.microBatch)", found: "\(batch)")
+        }
+      }
+    }
+  }
+
+  private(set) var model: ModelConfiguration
+  private(set) var training: TrainingConfiguration
+  /// The first weights; nil for a new network's.
+  private(set) var start: Slice?
+  /// What a person should know, a line each.
+  private(set) var notes: [String] = []
+
+  /// The word for the data that ship with the tool.
+  static let digits = "digits"
+
+  /// A new run.
+  init(
+    data: String, dataset: Dataset, config: String?, from: String?, heads: HeadsOption, overrides: Overrides
+  ) throws {
+    let shipped = data == Self.digits ? try Sections(contentsOf: ShippedResources.digitsTraining()) : nil
+    let given = try config.map { try Sections(contentsOf: $0, defaults: shipped?.training) }
+    let source = try from.map { name in
+      try heads.blamed { try ModelReference(name).load(heads: heads.heads) }
+    }
+    training = given?.training ?? shipped?.training ?? TrainingConfiguration()
+    guard var model = given?.model ?? source?.configuration ?? shipped?.model else {
+      throw Failure.usage(
+        "--config", expected: "a configuration with a model, or --from MODEL (only digits has a default)", found: "none"
+      )
+    }
+    if given?.model == nil, source != nil, let classes = dataset.classCount, classes != model.network.numClasses {
+      model.network.numClasses = classes
+      model.classNames = nil
+    }
+    self.model = model
+    try given?.applySampling(to: &self.model)
+    try overrides.apply(to: &training)
+    guard let source, let weights = source.weights, let from else { return }
+    let starting = try StartingWeights(
+      from: weights, of: source.configuration.network, for: model.network, seed: training.seed, name: from)
+    start = starting.flat
+    notes = starting.notes
+  }
+
+  /// A run that goes on: its own settings, or those of the command line, which must then agree with them.
+  init(resuming checkpoint: Checkpoint, config: String?, data: String, overrides: Overrides) throws {
+    model = checkpoint.model
+    training = checkpoint.training
+    if let config {
+      let given = try Sections(contentsOf: config, defaults: checkpoint.training)
+      if let stated = given.model { model = stated }
+      training = given.training ?? training
+      try given.applySampling(to: &model)
+    }
+    try overrides.apply(to: &training)
+  }
+
+  /// The data that `--data` names.
+  static func dataset(_ data: String) throws -> Dataset {
+    if data == digits { return try Dataset(contentsOf: ShippedResources.digits()) }
+    guard data.lowercased().hasSuffix(".safetensors") else {
+      throw Failure.usage("--data", expected: "digits or a .safetensors file", found: data)
+    }
+    return try Dataset(contentsOf: data)
+  }
+}
+
+extension Dataset {
+  /// One more than the largest label.
+  fileprivate var classCount: Int? { labels?.max().map { $0 + 1 } }
+}
+
+/// The parts of a configuration file.
+private struct Sections {
+  var model: ModelConfiguration?
+  var training: TrainingConfiguration?
+  private let sampling: JSONObjectReader?
+
+  init(contentsOf path: String, defaults: TrainingConfiguration? = nil) throws {
+    var root = try JSONObjectReader(contentsOf: path)
+    model = try root.object("model").map { try ModelConfiguration(reading: $0) }
+    training = try root.object("training").map {
+      try TrainingConfiguration(reading: $0, defaults: defaults ?? TrainingConfiguration())
+    }
+    sampling = try root.object("sampling")
+    try root.finish()
+    if var model {
+      try applySampling(to: &model)
+      try model.validate(file: path, path: "model")
+      self.model = model
+    }
+  }
+
+  func applySampling(to model: inout ModelConfiguration) throws {
+    if let sampling { model.sampling = try SamplingConfiguration(reading: sampling, defaults: model.sampling) }
+  }
+}
+
+// MARK: - The tables of `dit train --help`
+
+extension TrainingPlan {
+  /// The keys of "training": name (default), meaning.
+  static var keyTable: String {
+    TrainingConfiguration.keys.map { "  \($0.name) (\($0.defaultText))\n" + wrapped($0.meaning, indent: 6) }
+      .joined(separator: "\n")
+  }
+
+  /// `text` in lines that a terminal of 80 columns shows as they are.
+  private static func wrapped(_ text: String, indent: Int) -> String {
+    var lines = [""]
+    for word in text.split(separator: " ") {
+      let line = lines[lines.count - 1]
+      if !line.isEmpty, indent + line.count + 1 + word.count > 78 {
+        lines.append(String(word))
+      } else {
+        lines[lines.count - 1] = line.isEmpty ? String(word) : "\(line) \(word)"
+      }
+    }
+    return lines.map { String(repeating: " ", count: indent) + $0 }.joined(separator: "\n")
+  }
+
+  /// What the configuration of the shipped digits model says.
+  static var digitsTable: String {
+    guard let path = try? ShippedResources.digitsTraining(), let json = try? JSONValue(contentsOf: path) else {
+      return "  (the file that ships with the tool is missing)"
+    }
+    return json.text.indented
+  }
+
+  /// The keys of "model".
+  static var modelTable: String {
+    (ModelConfiguration(published: "DiT-S/2")?.json.text ?? "").indented
+  }
+}
+
+extension String {
+  fileprivate var indented: String {
+    split(separator: "\n").map { "  \($0)" }.joined(separator: "\n")
+  }
+}

@@ -1,0 +1,17 @@
+import DiffusionTransformers
+
+/// What a person should know although all went well. Printed last: stderr's first line is the error where there is one.
+enum Warnings {
+  static func write() {
+    if let text = narrowed(.current) { StandardError.write("Warning: \(text)\n") }
+  }
+
+  /// What holds OpenBLAS back, if anything does.
+  static func narrowed(_ report: BLASReport) -> String? {
+    guard report.isNarrowed else { return nil }
+    return """
+      OpenBLAS runs its \(report.core) kernels, narrower than this CPU's \(InstructionSet.supported.rawValue); unset \
+      OPENBLAS_CORETYPE if it is set
+      """
+  }
+}

@@ -1,0 +1,46 @@
+import Foundation
+import Testing
+
+/// `--help` names every command and every option, and says what it is.
+@Suite struct HelpTests {
+  private static let options: [(command: String, options: [String])] = [
+    (
+      "sample",
+      [
+        "--model", "--heads", "--threads", "--classes", "--count", "--steps", "--schedule", "--sampler", "--eta",
+        "--guidance", "--guidance-interval", "--guidance-channels", "--seed", "--noise", "--trajectory", "--out",
+      ]
+    ),
+    ("info", ["--heads", "--threads", "--json"]),
+    ("schedule", ["--heads", "--steps", "--schedule", "--json", "--out"]),
+    ("forward", ["--model", "--heads", "--threads", "--input", "--out"]),
+    ("loss", ["--model", "--heads", "--threads", "--input", "--out"]),
+    (
+      "invert",
+      [
+        "--model", "--heads", "--threads", "--input", "--steps", "--schedule", "--guidance", "--guidance-interval",
+        "--guidance-channels", "--out",
+      ]
+    ),
+  ]
+
+  @Test func everyCommandAndOption() async throws {
+    let root = try await succeed(["--help"]).stdout
+    for (command, options) in Self.options {
+      #expect(root.contains("\n  \(command) "), "\(command)")
+      let help = try await succeed([command, "--help"]).stdout
+      #expect(help.contains("  dit \(command)"), "\(command) has an example")
+      let listed = help.matches(of: /(?m)^  (--[a-z-]+)/).map { String($0.1) }
+      #expect(listed == options, "\(command)")
+      let undescribed = help.matches(of: /(?m)^  (--[a-z-]+)( <[a-z,]+>)?\s*\n  -/).map { String($0.1) }
+      #expect(undescribed.isEmpty, "\(command)")
+    }
+  }
+
+  @Test func statusesAreInTheHelp() async throws {
+    let help = try await succeed(["--help"]).stdout
+    for status in ["0", "64", "65", "130", "1"] {
+      #expect(help.firstMatch(of: try Regex("(?m)^ +\(status)  [a-z]")) != nil, "\(status)")
+    }
+  }
+}

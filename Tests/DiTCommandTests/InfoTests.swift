@@ -1,0 +1,96 @@
+import DiTPipeline
+import Foundation
+import Testing
+
+@Suite struct InfoTests {
+  @Test func saysWhatRuns() async throws {
+    let info = try await JSON(["info", "--json", "--threads", "3"], environment: ["DIT_ISA": "portable"])
+    #expect(info["threads"] == .integer(3))
+    #expect(info["isa"] == .string("portable"))
+    #expect(info["blas_narrowed"] == .bool(false))
+    for key in ["cpu", "blas", "blas_core", "isa_supported"] {
+      guard case .string(let text)? = info[key] else {
+        Issue.record("\(key) is missing")
+        continue
+      }
+      #expect(!text.isEmpty, "\(key)")
+    }
+    let text = try await succeed(["info", "--threads", "3"]).stdout
+    #expect(text.contains("threads       3") && text.contains("OpenBLAS"))
+    #expect(!text.contains("parameters"))
+  }
+
+  /// The counts are those of the published tables.
+  @Test(arguments: [("DiT-S/2", 32_963_360, 6_060_000_000.0), ("DiT-XL/2", 675_129_632, 118_640_000_000.0)])
+  func countsPublishedModels(_ name: String, _ parameters: Int, _ multiplyAdds: Double) async throws {
+    let info = try await JSON(["info", name, "--json"])
+    #expect(info["model", "parameters"] == .integer(parameters))
+    guard case .integer(let macs)? = info["model", "macs"] else {
+      Issue.record("macs is missing")
+      return
+    }
+    #expect(abs(Double(macs) / multiplyAdds - 1) < 0.01, "\(macs)")
+    let text = try await succeed(["info", name]).stdout
+    #expect(text.contains(parameters == 32_963_360 ? "32,963,360" : "675,129,632"))
+  }
+
+  @Test func showsTheConfiguration() async throws {
+    let info = try await JSON(["info", Model.oblong, "--json"])
+    let expected = try ModelConfiguration(contentsOf: Model.oblong + "/config.json")
+    #expect(info["model", "configuration"] == expected.json)
+    let text = try await succeed(["info", Model.oblong]).stdout
+    #expect(text.contains(expected.json.text))
+  }
+
+  @Test func headsOfAStateDict() async throws {
+    let file = Model.digits + "/model.safetensors"
+    let info = try await JSON(["info", file, "--heads", "8", "--json"])
+    #expect(info["model", "configuration", "num_heads"] == .integer(8))
+    try await expectFailure(["info", file], 65, [file, "heads"])
+    try await expectFailure(["info", "DiT-S/2", "--heads", "3"], 64, ["--heads", "6"])
+  }
+
+  /// Only where the CPU has something to be held back from.
+  @Test func warnsOfANarrowedBLAS() async throws {
+    guard try await JSON(["info", "--json"])["isa_supported"] != .string("portable") else { return }
+    let narrow = ["OPENBLAS_CORETYPE": "Prescott"] as [String: String?]
+    let result = try await succeed(["info", "--json"], environment: narrow)
+    #expect(result.stderr.hasPrefix("Warning: OpenBLAS runs its Prescott kernels"), "\(result.stderr)")
+    #expect(try JSON(result.stdout)["blas_narrowed"] == .bool(true))
+    #expect(try await succeed(["info"]).stderr.isEmpty)
+    let failed = try await Dit.run(["info", "/nowhere"], environment: narrow)
+    #expect(failed.error == "Error: /nowhere: no such file")
+  }
+}
+
+/// What `--json` printed.
+struct JSON {
+  private let value: JSONValue
+
+  init(_ text: String) throws { value = try JSONValue(parsing: Array(text.utf8), file: "stdout") }
+
+  init(_ arguments: [String], environment: [String: String?] = [:]) async throws {
+    try self.init(try await succeed(arguments, environment: environment).stdout)
+  }
+
+  /// The value at a path of keys.
+  subscript(_ keys: String...) -> JSONValue? {
+    keys.reduce(value as JSONValue?) { value, key in
+      guard case .object(let members)? = value else { return nil }
+      return members.first { $0.key == key }?.value
+    }
+  }
+
+  /// The numbers under `key` in each object of the array `list`.
+  func numbers(_ list: String, _ key: String) -> [Double] {
+    guard case .array(let values)? = self[list] else { return [] }
+    return values.compactMap { value in
+      guard case .object(let members) = value else { return nil }
+      switch members.first(where: { $0.key == key })?.value {
+      case .integer(let number)?: return Double(number)
+      case .number(let number)?: return number
+      default: return nil
+      }
+    }
+  }
+}

@@ -1,0 +1,129 @@
+import DiTCheckpoint
+import Foundation
+import TestSupport
+import Testing
+
+/// Ctrl-C, and the progress bar by which these tests know when to press it.
+@Suite struct InterruptionTests {
+  /// 200 images run in four sub-batches of at most 64.
+  private static func command(_ scratch: Scratch, _ steps: Int, _ arguments: String...) -> [String] {
+    ["sample", "--model", Model.digits, "--count", "20", "--guidance", "1", "--steps", "\(steps)", "--out"]
+      + [scratch.path("x.safetensors")] + arguments
+  }
+
+  @Test func savesWhatIsFinished() async throws {
+    let scratch = try Scratch()
+    let terminal = try Terminal()
+    let steps = 300
+    let arguments = Self.command(scratch, steps, "--trajectory", scratch.path("t.safetensors"))
+    let run = try Dit.start(arguments, in: scratch, terminal: terminal.end)
+    try terminal.wait { $0 > steps }
+    run.send(SIGINT)
+    let result = try await run.result()
+    let said = terminal.rest()
+    #expect(result.status == 130 && result.stdout.isEmpty, "\(result.status), \(said)")
+    #expect(said.contains("Error: interrupted; the first "), "\(said)")
+    #expect(scratch.names == ["t.safetensors", "x.safetensors"])
+
+    let file = try scratch.tensors("x.safetensors")
+    let labels = try file.integers("labels").values
+    #expect([64, 128, 192].contains(labels.count) && labels == (0..<labels.count).map { $0 / 20 }, "\(labels)")
+    #expect(said.contains("the first \(labels.count) of 200 images"), "\(said)")
+    #expect(try scratch.tensors("t.safetensors").requireEntry(named: "states").shape == [steps, labels.count, 1, 8, 8])
+    // They are what an undisturbed run makes.
+    _ = try await succeed([
+      "sample", "--model", Model.digits, "--classes", "0", "--count", "20", "--guidance", "1", "--steps", "\(steps)",
+      "--out", scratch.path("whole.safetensors"),
+    ])
+    let whole = try scratch.tensors("whole.safetensors").floats("samples")
+    #expect(bitDifference(Array(try file.floats("samples").prefix(whole.count)), whole) == nil)
+  }
+
+  @Test func leavesNothingHalfWritten() async throws {
+    let scratch = try Scratch()
+    let terminal = try Terminal()
+    _ = try scratch.write("old", to: "x.safetensors")
+    let run = try Dit.start(Self.command(scratch, 1000), in: scratch, terminal: terminal.end)
+    try terminal.wait { $0 > 0 }
+    run.send(SIGTERM)
+    let result = try await run.result()
+    let said = terminal.rest()
+    #expect(result.status == 130, "\(said)")
+    #expect(said.contains("Error: interrupted before an image was finished"), "\(said)")
+    #expect(scratch.names == ["x.safetensors"] && scratch.text("x.safetensors") == "old")
+  }
+
+  @Test func invertToo() async throws {
+    let scratch = try Scratch()
+    _ = try await succeed([
+      "sample", "--model", Model.digits, "--count", "20", "--steps", "1", "--out", scratch.path("in.safetensors"),
+    ])
+    let terminal = try Terminal()
+    let steps = 300
+    let run = try Dit.start(
+      [
+        "invert", "--model", Model.digits, "--input", scratch.path("in.safetensors"), "--guidance", "1", "--steps",
+        "\(steps)", "--out", scratch.path("x.safetensors"),
+      ], in: scratch, terminal: terminal.end)
+    try terminal.wait { $0 > steps }
+    run.send(SIGINT)
+    let result = try await run.result()
+    #expect(result.status == 130, "\(terminal.rest())")
+    let file = try scratch.tensors("x.safetensors")
+    let labels = try file.integers("labels").values
+    #expect([64, 128, 192].contains(labels.count) && labels == (0..<labels.count).map { $0 / 20 }, "\(labels)")
+    #expect(try file.requireEntry(named: "noise").shape == [labels.count, 1, 8, 8])
+  }
+
+  @Test func progressIsForTerminalsOnly() async throws {
+    let scratch = try Scratch()
+    let arguments = ["sample", "--model", Model.digits, "--steps", "5", "--out", scratch.path("x.png")]
+    #expect(try await succeed(arguments).stderr.isEmpty)
+    let terminal = try Terminal()
+    let run = try Dit.start(arguments, in: scratch, terminal: terminal.end)
+    #expect(try await run.result().status == 0)
+    let said = terminal.rest()
+    for words in ["sampling [", "5/5 steps", "steps/s", "left"] { #expect(said.contains(words), "\(said)") }
+  }
+}
+
+/// A pseudo-terminal that stands for a person's.
+private final class Terminal {
+  /// What a program writes to.
+  let end: FileHandle
+  private let controller: Int32
+  private var said = ""
+
+  init() throws {
+    var ends: (controller: Int32, program: Int32) = (-1, -1)
+    try #require(unsafe openpty(&ends.controller, &ends.program, nil, nil, nil) == 0)
+    controller = ends.controller
+    end = FileHandle(fileDescriptor: ends.program, closeOnDealloc: true)
+    _ = fcntl(controller, F_SETFL, O_NONBLOCK)
+  }
+
+  deinit { close(controller) }
+
+  /// Waits until the progress bar's count of steps fulfils a condition.
+  func wait(for isReached: (Int) -> Bool) throws {
+    let start = ContinuousClock.now
+    while ContinuousClock.now - start < .seconds(120) {
+      let counts = rest().matches(of: /(\d+)\/\d+ steps/).compactMap { Int($0.1) }
+      if let last = counts.last, isReached(last) { return }
+      Thread.sleep(forTimeInterval: 0.01)
+    }
+    throw Failure.neverReached(said)
+  }
+
+  /// All that was said so far.
+  func rest() -> String {
+    var block = [UInt8](repeating: 0, count: 4096)
+    while true {
+      let count = unsafe read(controller, &block, block.count)
+      guard count > 0 else { return said }
+      said += String(decoding: block[..<count], as: UTF8.self)
+    }
+  }
+
+  private enum Failure: Error { case neverReached(String) }
+}

@@ -1,0 +1,170 @@
+import DiTCheckpoint
+import DiTImaging
+import Foundation
+import TestSupport
+import Testing
+
+/// What `dit sample` writes, by the output's ending.
+@Suite struct SampleOutputTests {
+  private let scratch: Scratch
+
+  init() throws { scratch = try Scratch() }
+
+  private func sample(_ output: String, _ arguments: String..., model: String = Model.digits) async throws {
+    _ = try await succeed(["sample", "--model", model, "--steps", "3", "--out", scratch.path(output)] + arguments)
+  }
+
+  /// The pictures that a safetensors output holds.
+  private func pictures(_ name: String) throws -> [Image] {
+    let file = try scratch.tensors(name)
+    let shape = try file.requireEntry(named: "images").shape
+    let elements = try file.floats("images")
+    let size = shape[1] * shape[2] * shape[3]
+    return (0..<shape[0]).map {
+      Image(
+        planes: Array(elements[$0 * size..<($0 + 1) * size]), channels: shape[1], height: shape[2], width: shape[3])
+    }
+  }
+
+  @Test func safetensors() async throws {
+    try await sample("s.safetensors", "--classes", "2,9", "--seed", "5")
+    let file = try scratch.tensors("s.safetensors")
+    #expect(Set(file.names) == ["samples", "images", "labels"])
+    let (samples, images) = (try file.floats("samples"), try file.floats("images"))
+    #expect(samples.contains { abs($0) > 1 }, "nothing was there to clip")
+    #expect(images == samples.map { min(1, max(-1, $0)) })
+    #expect(try file.requireEntry(named: "labels").dtype == .i64)
+    #expect(file.metadata["Seed"] == "5" && file.metadata["Guidance"] == "4.0" && file.metadata["Steps"] == "3")
+    try await sample("l.safetensors", model: Model.latent)
+    #expect(try Set(scratch.tensors("l.safetensors").names) == ["samples", "labels"])
+  }
+
+  @Test func grid() async throws {
+    try await sample("s.safetensors")
+    try await sample("s.png")
+    let expected = ImageGrid(try pictures("s.safetensors"), classNames: (0...9).map(String.init))
+    #expect(expected.scale == 12)  // 8 pixels to 96
+    #expect(try Image.readPNG(contentsOf: scratch.path("s.png")) == expected.rendered())
+  }
+
+  @Test func gridOfSeveralAClassInColour() async throws {
+    let arguments = ["--classes", "4,1", "--count", "3", "--guidance", "1"]
+    for name in ["s.safetensors", "s.png"] {
+      try await sample(
+        name, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5],
+        model: Model.oblong)
+    }
+    let expected = ImageGrid(try pictures("s.safetensors"), classNames: ["4", "1"])
+    let found = try Image.readPNG(contentsOf: scratch.path("s.png"))
+    #expect(found.channels == 3 && found == expected.rendered())
+  }
+
+  @Test func pngSaysHowItWasMade() async throws {
+    try await sample(
+      "s.png", "--classes", "3,1", "--seed", "77", "--eta", "0.25", "--guidance", "2", "--guidance-interval", "10,900",
+      "--guidance-channels", "1", "--schedule", "trailing")
+    let entries = try PNGText.entries(inPNG: Array(scratch.bytes("s.png")))
+    let text = Dictionary(uniqueKeysWithValues: entries.map { ($0.key, $0.value) })
+    #expect(
+      text == [
+        "Software": "dit", "Seed": "77", "Sampler": "ddim", "Steps": "3", "Schedule": "trailing", "Eta": "0.25",
+        "Guidance": "2.0", "Guidance interval": "10,900", "Guidance channels": "1", "Classes": "3,1",
+      ])
+  }
+
+  @Test func sameCommandSameBytes() async throws {
+    for ending in ["png", "safetensors", "npz"] {
+      try await sample("a.\(ending)", "--seed", "3")
+      try await sample("b.\(ending)", "--seed", "3")
+      #expect(try scratch.bytes("a.\(ending)") == scratch.bytes("b.\(ending)"), "\(ending)")
+    }
+  }
+
+  @Test(arguments: [Model.digits, Model.oblong]) func npz(_ model: String) async throws {
+    try await sample("s.safetensors", "--count", "2", model: model)
+    try await sample("s.npz", "--count", "2", model: model)
+    let images = try pictures("s.safetensors")
+    let array = try NPZ(Array(scratch.bytes("s.npz")))
+    #expect(array.name == "arr_0.npy")
+    let extents = [images.count, images[0].height, images[0].width, images[0].channels]
+    let shape = extents.map(String.init).joined(separator: ", ")
+    #expect(array.header.contains("'descr': '|u1'") && array.header.contains("'fortran_order': False"))
+    #expect(array.header.contains("'shape': (\(shape)"), "\(array.header)")
+    #expect(array.elements == images.flatMap(\.pixels))
+  }
+
+  @Test func trajectoryStrip() async throws {
+    try await sample("s.png", "--classes", "6,2", "--trajectory", scratch.path("t.png"))
+    try await sample("s.safetensors", "--classes", "6,2", "--trajectory", scratch.path("t.safetensors"))
+    let states = try scratch.tensors("t.safetensors").floats("states")
+    let images = (0..<2).flatMap { n in
+      (0..<3).map { step in
+        Image(planes: Array(states[(step * 2 + n) * 64..<(step * 2 + n + 1) * 64]), channels: 1, height: 8, width: 8)
+      }
+    }
+    let expected = ImageGrid(
+      images, columns: 3, rowLabels: ["6", "2"], columnLabels: ["t = 999", "t = 500", "t = 0"])
+    #expect(try Image.readPNG(contentsOf: scratch.path("t.png")) == expected.rendered())
+    // The last state is the sample.
+    #expect(try Array(states.suffix(128)) == scratch.tensors("s.safetensors").floats("samples"))
+  }
+
+  @Test func replacesAFileAndLeavesNothingElse() async throws {
+    _ = try scratch.write("old", to: "s.png")
+    try await sample("s.png")
+    #expect(scratch.names == ["s.png"])
+    #expect(scratch.text("s.png") != "old")
+    #expect(
+      try await succeed(["sample", "--model", Model.digits, "--out", scratch.path("S.PNG")]).stdout.contains(
+        "10 images"))
+  }
+}
+
+/// A ZIP with one stored entry, read by the 64-bit records from its end, as a reader of large archives must.
+private struct NPZ {
+  let name: String
+  let header: String
+  let elements: [UInt8]
+
+  init(_ file: [UInt8]) throws {
+    func number(_ offset: Int, _ size: Int) -> Int {
+      (0..<size).reduce(0) { $0 | Int(file[offset + $1]) << (8 * $1) }
+    }
+    let old = file.count - 22
+    let locator = old - 20
+    try #require(number(old, 4) == 0x0605_4B50 && number(locator, 4) == 0x0706_4B50)
+    let end = number(locator + 8, 8)
+    try #require(number(end, 4) == 0x0606_4B50 && end + 56 == locator)
+    try #require(number(end + 24, 8) == 1 && number(end + 32, 8) == 1, "one entry")
+    let (directorySize, directory) = (number(end + 40, 8), number(end + 48, 8))
+    try #require(directory + directorySize == end && number(directory, 4) == 0x0201_4B50)
+    let nameLength = number(directory + 28, 2)
+    let extra = directory + 46 + nameLength
+    try #require(number(extra, 2) == 1 && number(extra + 2, 2) == 24)
+    let (size, local) = (number(extra + 4, 8), number(extra + 20, 8))
+    try #require(number(extra + 12, 8) == size, "stored")
+    try #require(number(local, 4) == 0x0403_4B50 && number(local + 8, 2) == 0 && number(local + 26, 2) == nameLength)
+    let start = local + 30 + nameLength + number(local + 28, 2)
+    try #require(start + size == directory)
+    name = String(decoding: file[local + 30..<local + 30 + nameLength], as: UTF8.self)
+    let data = Array(file[start..<start + size])
+    try #require(number(directory + 16, 4) == Self.checksum(data) && number(local + 14, 4) == Self.checksum(data))
+
+    try #require(data.starts(with: [0x93] + Array("NUMPY".utf8) + [1, 0]))
+    let length = Int(data[8]) | Int(data[9]) << 8
+    try #require((10 + length) % 64 == 0)
+    header = String(decoding: data[10..<10 + length], as: UTF8.self)
+    try #require(header.hasSuffix("\n"))
+    elements = Array(data[(10 + length)...])
+  }
+
+  /// CRC-32 by long division.
+  private static func checksum(_ data: [UInt8]) -> Int {
+    var remainder: UInt32 = .max
+    for byte in data {
+      remainder ^= UInt32(byte)
+      for _ in 0..<8 { remainder = remainder & 1 == 1 ? remainder >> 1 ^ 0xEDB8_8320 : remainder >> 1 }
+    }
+    return Int(~remainder)
+  }
+}

@@ -1,0 +1,209 @@
+import DiTCheckpoint
+import DiTTensor
+import DiTTraining
+import Foundation
+import TestSupport
+import Testing
+
+/// A model of a few thousand weights, and a run of it whose settings `training` overrides.
+private func configuration(_ training: [String: String] = [:]) -> String {
+  var settings = [
+    "steps": "12", "batch": "8", "learning_rate": "0.001", "warmup_steps": "2", "flip": "false",
+    "validation_modulus": "5", "validate_every": "6", "checkpoint_every": "5", "sample_every": "0", "log_every": "1",
+  ]
+  settings.merge(training) { $1 }
+  let section = settings.sorted { $0.key < $1.key }.map { "\"\($0.key)\": \($0.value)" }.joined(separator: ", ")
+  return """
+    { "model": { "input_size": 8, "patch_size": 4, "in_channels": 1, "hidden_size": 16, "depth": 1, "num_heads": 2,
+                 "num_classes": 10 },
+      "training": { \(section) },
+      "sampling": { "steps": 5, "guidance": 1.5 } }
+    """
+}
+
+extension Scratch {
+  /// Trains in the folder `name`.
+  fileprivate func train(
+    _ name: String, _ arguments: [String] = [], training: [String: String] = [:], data: String = "digits"
+  ) async throws -> Dit.Result {
+    let config = try write(configuration(training), to: "\(name).json")
+    return try await succeed(["train", "--data", data, "--config", config, "--out", path(name)] + arguments)
+  }
+
+  fileprivate func log(_ name: String) -> [[String: Any]] {
+    text("\(name)/log.jsonl").split(separator: "\n").compactMap {
+      try? JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any]
+    }
+  }
+}
+
+@Suite struct TrainTests {
+  @Test func leavesAModelDirectory() async throws {
+    let scratch = try Scratch()
+    let result = try await scratch.train("run", training: ["sample_every": "6"])
+    #expect(result.stdout.contains("12 steps, validation loss") && result.stderr.isEmpty, "\(result)")
+    for name in ["config.json", "model.safetensors", "ema.safetensors", "samples/step-00000006.png"] {
+      #expect(scratch.exists("run/\(name)"), "\(name)")
+    }
+    let lines = scratch.log("run")
+    #expect(lines.compactMap { $0["mse"] as? Double }.count >= 12, "\(lines.count) lines")
+    #expect(try scratch.bytes("run/model.safetensors") != scratch.bytes("run/ema.safetensors"))
+    let picture = scratch.path("picture.png")
+    _ = try await succeed(["sample", "--model", scratch.path("run"), "--classes", "1,2", "--out", picture])
+  }
+
+  @Test func stepsBatchAndSeedOverride() async throws {
+    let scratch = try Scratch()
+    _ = try await scratch.train("plain")
+    let plain = try scratch.bytes("plain/model.safetensors")
+    for (name, arguments, step, samples) in [
+      ("steps", ["--steps", "7"], 7, 56), ("batch", ["--batch", "4"], 12, 48), ("seed", ["--seed", "5"], 12, 96),
+    ] {
+      _ = try await scratch.train(name, arguments)
+      let last = scratch.log(name).last { $0["samples"] != nil && $0["mse"] != nil }
+      #expect(last?["step"] as? Int == step && last?["samples"] as? Int == samples, "\(name): \(last ?? [:])")
+      #expect(try scratch.bytes("\(name)/model.safetensors") != plain, "\(name) changes nothing")
+    }
+  }
+
+  @Test func threadsDoNotMatter() async throws {
+    let scratch = try Scratch()
+    for threads in ["1", "2"] { _ = try await scratch.train(threads, ["--threads", threads]) }
+    for name in ["model.safetensors", "ema.safetensors", "config.json"] {
+      #expect(try scratch.bytes("1/\(name)") == scratch.bytes("2/\(name)"), "\(name)")
+    }
+  }
+
+  @Test func dataFromAFile() async throws {
+    let scratch = try Scratch()
+    let images = TensorSource(
+      "images", Tensor(shape: [20, 1, 8, 8], elements: (0..<1280).map { Float($0 % 17) / 8 - 1 }))
+    let labels = TensorSource("labels", labels: (0..<20).map { $0 % 3 })
+    let data = try scratch.write([images, labels], to: "data.safetensors")
+    _ = try await scratch.train("run", data: data)
+    #expect(scratch.exists("run/ema.safetensors"))
+  }
+
+  @Test func fromAnotherModelToOtherClasses() async throws {
+    let scratch = try Scratch()
+    let images = TensorSource("images", Tensor(zeros: [20, 1, 8, 8]))
+    let labels = TensorSource("labels", labels: (0..<20).map { $0 % 3 })
+    let data = try scratch.write([images, labels], to: "data.safetensors")
+    let result = try await succeed([
+      "train", "--data", data, "--from", Model.digits, "--steps", "1", "--batch", "2", "--out", scratch.path("run"),
+    ])
+    #expect(result.stderr.hasPrefix("Note: ") && result.stderr.contains("3"), "\(result.stderr)")
+    let tensors = try SafetensorsFile(contentsOf: scratch.path("run/model.safetensors"))
+    let original = try SafetensorsFile(contentsOf: "\(Model.digits)/model.safetensors")
+    #expect(try tensors.tensor("y_embedder.embedding_table.weight").shape == [4, 32])
+    // One step of warm-up moves the weights by next to nothing.
+    let (found, expected) = (
+      try tensors.floats("blocks.0.attn.qkv.weight"), try original.floats("blocks.0.attn.qkv.weight")
+    )
+    #expect(relativeError(found, expected.map(Double.init)) < 1e-3)
+  }
+
+  @Test func helpListsEveryKey() async throws {
+    let help = try await succeed(["train", "--help"]).stdout
+    for key in TrainingConfiguration.keys { #expect(help.contains("\n  \(key.name) ("), "\(key.name)") }
+    for key in ["hidden_size", "class_dropout_prob", "variance"] { #expect(help.contains("\"\(key)\""), "\(key)") }
+  }
+}
+
+/// Ended by a signal at some step and resumed, a run gives the bytes of one that was left alone.
+@Suite struct ResumeTests {
+  @Test(arguments: [SIGINT, SIGTERM, SIGKILL]) func sameBytes(signal: Int32) async throws {
+    let scratch = try Scratch()
+    let settings = ["steps": "1500", "checkpoint_every": "40", "validate_every": "0", "log_every": "10"]
+    let config = try scratch.write(configuration(settings), to: "config.json")
+    func arguments(_ name: String) -> [String] {
+      ["train", "--data", "digits", "--config", config, "--out", scratch.path(name)]
+    }
+    _ = try await succeed(arguments("whole"))
+    let run = try Dit.start(arguments("parts"), in: scratch)
+    while run.isRunning, !scratch.exists("parts/checkpoints/step-00000080") {
+      try await Task.sleep(for: .milliseconds(5))
+    }
+    run.send(signal)
+    let result = try await run.result()
+    #expect(result.status == (signal == SIGKILL ? 128 + SIGKILL : 130), "\(result)")
+    if signal != SIGKILL { #expect(result.stderr.contains("--resume"), "\(result.stderr)") }
+    _ = try await succeed(arguments("parts") + ["--resume"])
+    for name in ["model.safetensors", "ema.safetensors", "config.json"] {
+      #expect(try scratch.bytes("whole/\(name)") == scratch.bytes("parts/\(name)"), "\(name)")
+    }
+    let lines = { (name: String) in scratch.log(name).compactMap { $0["step"] as? Int } }
+    #expect(lines("whole") == lines("parts"))
+  }
+
+  @Test func refusesOtherSettings() async throws {
+    let scratch = try Scratch()
+    _ = try await scratch.train("run")
+    let again = ["train", "--data", "digits", "--out", scratch.path("run")]
+    try await expectFailure(again + ["--config", scratch.path("run.json")], 64, ["holds the checkpoints of a run"])
+    try await expectFailure(again + ["--resume", "--steps", "13"], 64, ["training.steps is 12, not 13"])
+    try await expectFailure(again + ["--resume", "--seed", "1"], 64, ["training.seed"])
+    try await expectFailure(again + ["--resume", "--from", Model.digits], 64, ["--from"])
+    try await expectFailure(
+      ["train", "--data", "digits", "--out", scratch.path("none"), "--resume"], 65, ["no checkpoint to resume from"])
+    #expect(!scratch.exists("none"))
+  }
+}
+
+@Suite struct TrainErrorTests {
+  @Test func commandLine() async throws {
+    let scratch = try Scratch()
+    let out = ["--out", scratch.path("run")]
+    let data = try scratch.write([TensorSource("images", Tensor(zeros: [4, 1, 8, 8]))], to: "data.safetensors")
+    try await expectFailure(["train", "--data", data] + out, 64, ["--config", "--from"])
+    try await expectFailure(["train", "--data", "pictures"] + out, 64, ["--data", ".safetensors", "pictures"])
+    for option in ["--steps", "--batch"] {
+      try await expectFailure(["train", "--data", "digits", option, "0"] + out, 64, [option, "at least 1"])
+    }
+    try await expectFailure(["train", "--data", "digits", "--seed", "-1"] + out, 64, ["seed"])
+    try await expectFailure(["train", "--data", "digits", "--threads", "0"] + out, 64, ["threads"])
+    #expect(scratch.names == ["data.safetensors"])
+  }
+
+  @Test func inputs() async throws {
+    let scratch = try Scratch()
+    let out = ["--out", scratch.path("run")]
+    let images = TensorSource("images", Tensor(zeros: [20, 1, 8, 8]))
+    let labelled = try scratch.write(
+      [images, TensorSource("labels", labels: (0..<20).map { $0 })], to: "labels.safetensors")
+    let config = try scratch.write(configuration(), to: "config.json")
+    let unknown = try scratch.write(configuration(["stepz": "1"]), to: "unknown.json")
+    let digits = ["train", "--data", "digits"]
+    try await expectFailure(digits + ["--config", unknown] + out, 65, ["unknown.json", "training.stepz"])
+    try await expectFailure(digits + ["--config", scratch.path("no.json")] + out, 65, ["no.json"])
+    try await expectFailure(digits + ["--from", Model.latent] + out, 65, ["images"])
+    try await expectFailure(
+      ["train", "--data", labelled, "--config", config] + out, 65, ["labels.safetensors", "labels"])
+    try await expectFailure(
+      ["train", "--data", scratch.path("no.safetensors"), "--config", config] + out, 65, ["no.safetensors"])
+    #expect(!scratch.exists("run"))
+  }
+
+  @Test func outputs() async throws {
+    let scratch = try Scratch()
+    let file = try scratch.write("a file", to: "file")
+    let config = try scratch.write(configuration(), to: "config.json")
+    try await expectFailure(
+      ["train", "--data", "digits", "--config", config, "--out", "\(file)/run"], 1, ["file"])
+    #expect(scratch.text("file") == "a file")
+  }
+
+  @Test func divergenceKeepsTheLastCheckpoint() async throws {
+    let scratch = try Scratch()
+    let latents = TensorSource(
+      "latents", Tensor(shape: [20, 1, 8, 8], elements: [Float](repeating: 3e38, count: 1280)))
+    let labels = TensorSource("labels", labels: [Int](repeating: 1, count: 20))
+    let data = try scratch.write([latents, labels], to: "data.safetensors")
+    let config = try scratch.write(configuration(), to: "config.json")
+    try await expectFailure(
+      ["train", "--data", data, "--config", config, "--out", scratch.path("run")], 1,
+      ["diverged at step 1", "step-00000000"])
+    #expect(scratch.exists("run/checkpoints/step-00000000/model.safetensors"))
+    #expect(!scratch.exists("run/model.safetensors"))
+  }
+}

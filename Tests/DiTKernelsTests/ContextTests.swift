@@ -1,0 +1,98 @@
+import CBLAS
+import DiTKernels
+import DiTTensor
+import Foundation
+import Testing
+
+/// Where kernels run: threads, instruction sets, the environment, BLAS, and what misuse does. What changes the
+/// environment or ends the process runs in a process of its own.
+@Suite struct ContextTests {
+  @Test func threads() throws {
+    for count in [1, 2, 5] { try #expect(ComputeContext(threads: count).threads == count) }
+    try #expect(ComputeContext().threads == ComputeContext.availableProcessors)
+    for count in [-1, 0, 1025, .max] {
+      let error = #expect(throws: ComputeError.self) { try ComputeContext(threads: count) }
+      #expect(error == .threads(count))
+      #expect(error?.description.contains("\(count)") == true)
+    }
+  }
+
+  @Test func instructionSets() throws {
+    for level in InstructionSet.allCases {
+      if InstructionSet.runnable.contains(level) {
+        try #expect(ComputeContext(threads: 1, instructionSet: level).instructionSet == level)
+      } else {
+        #expect(throws: ComputeError.instructionSet(level.rawValue, supported: .supported)) {
+          try ComputeContext(threads: 1, instructionSet: level)
+        }
+      }
+    }
+  }
+
+  #if os(Linux) || os(macOS)
+    @Test func environment() async {
+      await #expect(processExitsWith: .success) {
+        func context(_ name: String) throws -> ComputeContext {
+          unsafe setenv("DIT_ISA", name, 1)
+          return try ComputeContext(threads: 1)
+        }
+        for level in InstructionSet.runnable { try #expect(context(level.rawValue).instructionSet == level) }
+        for name in ["sse9", "", "AVX2", "avx2 "] {
+          let error = #expect(throws: ComputeError.self) { try context(name) }
+          #expect(error == .instructionSet(name, supported: .supported))
+          #expect(error?.description.hasPrefix("DIT_ISA=\(name): expected portable, avx2 or avx512") == true)
+        }
+        // What the program asks for goes before the environment.
+        try #expect(ComputeContext(threads: 1, instructionSet: .portable).instructionSet == .portable)
+        unsafe unsetenv("DIT_ISA")
+        try #expect(ComputeContext(threads: 1).instructionSet == .supported)
+      }
+    }
+
+    @Test func misuseTraps() async {
+      await #expect(processExitsWith: .failure) {
+        let context = try ComputeContext(threads: 1)
+        let y = Slice(zeros: 5)
+        context.linear(
+          output: y.mutableSpan, input: Slice(zeros: 6).span, weight: Slice(zeros: 6).span, bias: Slice(zeros: 2).span,
+          rows: 3, inputs: 2, outputs: 2)
+      }
+      await #expect(processExitsWith: .failure) {
+        addEmbedding(output: Slice(zeros: 4).mutableSpan, table: Slice(zeros: 8).span, labels: [2].span, width: 4)
+      }
+      await #expect(processExitsWith: .failure) {
+        _ = PatchGrid(channels: 1, height: 8, width: 6, patchSize: 4)
+      }
+      await #expect(processExitsWith: .failure) {
+        sinCosPositions(output: Slice(zeros: 60).mutableSpan, rows: 2, columns: 5, width: 6)
+      }
+    }
+  #endif
+
+  @Test func blasReport() throws {
+    let report = BLASReport.current
+    #expect(report == BLASReport.current)
+    #expect(report.configuration.hasPrefix("OpenBLAS "))
+    #expect(!report.core.isEmpty && report.core.allSatisfy { $0.isASCII && !$0.isWhitespace })
+    #expect(!report.isNarrowed || InstructionSet.supported != .portable)
+    _ = try ComputeContext(threads: 2)
+    #expect(openblas_get_num_threads() == 1, "the pool and OpenBLAS must not both start threads")
+  }
+
+  /// LAPACKE is linked: A = L Lᵀ for an A whose factor is whole, lower triangle, row-major.
+  @Test func cholesky() {
+    let n = 3
+    let a: [Double] = [4, 12, -16, 12, 37, -43, -16, -43, 98]
+    var l = a
+    let status = unsafe l.withUnsafeMutableBufferPointer {
+      unsafe LAPACKE_dpotrf(LAPACK_ROW_MAJOR, CChar(UInt8(ascii: "L")), Int32(n), $0.baseAddress, Int32(n))
+    }
+    #expect(status == 0)
+    #expect([l[0], l[3], l[4], l[6], l[7], l[8]] == [2, 6, 1, -8, 5, 3])
+    var indefinite: [Double] = [1, 2, 2, 1]
+    let refused = unsafe indefinite.withUnsafeMutableBufferPointer {
+      unsafe LAPACKE_dpotrf(LAPACK_ROW_MAJOR, CChar(UInt8(ascii: "L")), 2, $0.baseAddress, 2)
+    }
+    #expect(refused == 2, "the second leading minor is not positive")
+  }
+}

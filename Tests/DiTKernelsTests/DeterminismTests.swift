@@ -1,0 +1,65 @@
+import DiTKernels
+import Foundation
+import Synchronization
+import TestSupport
+import Testing
+
+/// The same bytes whatever the number of threads, and however many host threads share a context.
+@Suite struct DeterminismTests {
+  @Test(arguments: InstructionSet.runnable) func threadCounts(_ level: InstructionSet) throws {
+    let one = everyKernel(try ComputeContext(threads: 1, instructionSet: level))
+    for threads in [1, 2, 3] {
+      let context = try ComputeContext(threads: threads, instructionSet: level)
+      #expect(bitDifference(everyKernel(context), one) == nil, "\(threads) threads")
+      #expect(bitDifference(everyKernel(context), one) == nil, "\(threads) threads, again")
+    }
+  }
+
+  /// The levels run different instructions over the same formulas: not the same bits, but nearly the same numbers.
+  @Test func levelsAgree() throws {
+    let narrow = everyKernel(try ComputeContext(threads: 2, instructionSet: .portable))
+    for level in InstructionSet.runnable {
+      for (a, b) in zip(everyKernel(try ComputeContext(threads: 2, instructionSet: level)), narrow)
+      where a.0 != "sum of squares" {
+        #expect(mismatch(a.1, b.1.doubles, within: .sum(of: 1000)) == nil, "\(a.0), \(level)")
+      }
+    }
+  }
+
+  /// Four host threads with one context of three workers: kernels take turns, nobody sees another's work.
+  @Test func sharedContext() throws {
+    let context = try ComputeContext(threads: 3)
+    let expected = everyKernel(context)
+    let problems = Mutex<[String]>([])
+    let group = DispatchGroup()
+    for host in 0..<4 {
+      Thread(group) {
+        for _ in 0..<3 {
+          if let difference = bitDifference(everyKernel(context), expected) {
+            problems.withLock { $0.append("host \(host): \(difference)") }
+          }
+        }
+      }
+    }
+    group.wait()
+    #expect(problems.withLock { $0 } == [])
+  }
+
+  /// Host threads with a context each, at all levels at once.
+  @Test func manyContexts() throws {
+    let problems = Mutex<[String]>([])
+    let group = DispatchGroup()
+    for level in InstructionSet.runnable {
+      let expected = everyKernel(try ComputeContext(threads: 1, instructionSet: level))
+      for threads in [1, 2] {
+        Thread(group) {
+          guard let context = try? ComputeContext(threads: threads, instructionSet: level),
+            bitDifference(everyKernel(context), expected) == nil
+          else { return problems.withLock { $0.append("\(level), \(threads) threads") } }
+        }
+      }
+    }
+    group.wait()
+    #expect(problems.withLock { $0 } == [])
+  }
+}

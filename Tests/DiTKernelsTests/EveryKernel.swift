@@ -1,0 +1,125 @@
+import DiTKernels
+import DiTTensor
+import TestSupport
+
+/// Every kernel once, over sizes that are cut into several tasks, and what each computed: for comparing runs bit by bit.
+func everyKernel(_ context: ComputeContext) -> [(String, [Float])] {
+  products(context) + rows(context) + attentions(context) + flatLoops(context)
+}
+
+private func products(_ context: ComputeContext) -> [(String, [Float])] {
+  var draw = Draw(seed: 71)
+  let (samples, tokens, inputs, outputs) = (3, 257, 33, 401)
+  let rows = samples * tokens
+  let (x, w, b) = (draw.normal(rows * inputs), draw.normal(outputs * inputs), draw.normal(outputs))
+  let (residual, gate) = (draw.normal(rows * outputs), draw.normal(samples * outputs))
+  let table = draw.normal(tokens * outputs)
+  let (y, h, pre) = (Slice(zeros: rows * outputs), Slice(zeros: rows * outputs), Slice(zeros: rows * outputs))
+  context.linear(
+    output: y.mutableSpan, input: x.span, weight: w.span, bias: b.span, addingRows: table.span, rows: rows,
+    inputs: inputs, outputs: outputs)
+  context.linearGELU(
+    output: h.mutableSpan, preactivation: pre.mutableSpan, input: x.span, weight: w.span, bias: b.span, rows: rows,
+    inputs: inputs, outputs: outputs)
+  let (gated, branch) = (Slice(zeros: rows * outputs), Slice(zeros: rows * outputs))
+  context.linearGateResidual(
+    result: gated.mutableSpan, output: branch.mutableSpan, residual: residual.span, input: x.span, weight: w.span,
+    bias: b.span, gate: gate.span, gateStride: outputs, samples: samples, tokens: tokens, inputs: inputs,
+    outputs: outputs)
+  let (dx, dw, db) = (Slice(zeros: rows * inputs), Slice(zeros: outputs * inputs), Slice(zeros: outputs))
+  context.linearBackwardInput(
+    inputGradient: dx.mutableSpan, outputGradient: residual.span, weight: w.span, rows: rows, inputs: inputs,
+    outputs: outputs)
+  context.linearBackwardWeight(
+    weightGradient: dw.mutableSpan, biasGradient: db.mutableSpan, outputGradient: residual.span, input: x.span,
+    rows: rows, inputs: inputs, outputs: outputs)
+  return [
+    ("linear", y.array), ("gelu", h.array), ("preactivation", pre.array), ("gated", gated.array),
+    ("branch", branch.array), ("dx", dx.array), ("dW", dw.array), ("db", db.array),
+  ]
+}
+
+private func rows(_ context: ComputeContext) -> [(String, [Float])] {
+  var draw = Draw(seed: 72)
+  let (samples, tokens, width) = (2, 200, 37)
+  let count = samples * tokens * width
+  let (x, dy) = (draw.normal(count), draw.normal(count))
+  let (shift, scale) = (draw.normal(samples * width), draw.normal(samples * width))
+  let (out, mean, rstd) = (Slice(zeros: count), Slice(zeros: samples * tokens), Slice(zeros: samples * tokens))
+  context.layerNormModulate(
+    output: out.mutableSpan, mean: mean.mutableSpan, rstd: rstd.mutableSpan, input: x.span, shift: shift.span,
+    scale: scale.span, stride: width, epsilon: 1e-6, samples: samples, tokens: tokens, width: width)
+  let again = Slice(zeros: count)
+  context.modulateFromStatistics(
+    output: again.mutableSpan, mean: mean.span, rstd: rstd.span, input: x.span, shift: shift.span, scale: scale.span,
+    stride: width, samples: samples, tokens: tokens, width: width)
+  let (dx, dshift, dscale) = (Slice(zeros: count), Slice(zeros: samples * width), Slice(zeros: samples * width))
+  let scratch = Slice(
+    zeros: ComputeContext.rowReductionScratch(samples: samples, tokens: tokens, width: width))
+  context.layerNormModulateBackward(
+    inputGradient: dx.mutableSpan, shiftGradient: dshift.mutableSpan, scaleGradient: dscale.mutableSpan,
+    gradientStride: width, scratch: scratch.mutableSpan, outputGradient: dy.span, mean: mean.span, rstd: rstd.span,
+    input: x.span, scale: scale.span, stride: width, samples: samples, tokens: tokens, width: width)
+  let (dbranch, dgate) = (Slice(zeros: count), Slice(zeros: samples * width))
+  context.gateBackward(
+    outputGradient: dbranch.mutableSpan, gateGradient: dgate.mutableSpan, gradientStride: width,
+    scratch: scratch.mutableSpan, residualGradient: dy.span, output: x.span, gate: shift.span, stride: width,
+    samples: samples, tokens: tokens, width: width)
+  return [
+    ("modulate", out.array), ("mean", mean.array), ("rstd", rstd.array), ("modulate again", again.array),
+    ("modulate dx", dx.array), ("dshift", dshift.array), ("dscale", dscale.array), ("dbranch", dbranch.array),
+    ("dgate", dgate.array),
+  ]
+}
+
+private func attentions(_ context: ComputeContext) -> [(String, [Float])] {
+  [17, 300].flatMap { tokens -> [(String, [Float])] in
+    var draw = Draw(seed: 73)
+    let (samples, heads, size) = (2, 3, 8)
+    let count = samples * tokens * heads * size
+    let (qkv, dout) = (draw.normal(3 * count), draw.normal(count))
+    let (out, lse, dqkv) = (Slice(zeros: count), Slice(zeros: samples * heads * tokens), Slice(zeros: 3 * count))
+    let scratch = Slice(zeros: context.attentionScratch(tokens: tokens, headSize: size, backward: true))
+    context.attention(
+      output: out.mutableSpan, logsumexp: lse.mutableSpan, scratch: scratch.mutableSpan, qkv: qkv.span,
+      samples: samples, tokens: tokens, heads: heads, headSize: size)
+    context.attentionBackward(
+      qkvGradient: dqkv.mutableSpan, scratch: scratch.mutableSpan, outputGradient: dout.span, output: out.span,
+      logsumexp: lse.span, qkv: qkv.span, samples: samples, tokens: tokens, heads: heads, headSize: size)
+    return [
+      ("attention over \(tokens)", out.array), ("logsumexp over \(tokens)", lse.array),
+      ("dqkv over \(tokens)", dqkv.array),
+    ]
+  }
+}
+
+private func flatLoops(_ context: ComputeContext) -> [(String, [Float])] {
+  var draw = Draw(seed: 74)
+  let count = 2 * 65_536 + 5
+  let (x, g) = (draw.normal(count), draw.normal(count))
+  let (h, dpre) = (Slice(zeros: count), Slice(g))
+  context.geluBackward(output: h.mutableSpan, gradient: dpre.mutableSpan, preactivation: x.span)
+  let (y, dx) = (Slice(zeros: count), Slice(zeros: count))
+  context.silu(output: y.mutableSpan, input: x.span)
+  context.siluBackward(inputGradient: dx.mutableSpan, outputGradient: g.span, input: x.span)
+  let (w, m, v) = (Slice(x), Slice(zeros: count), Slice(zeros: count))
+  context.adamW(
+    weights: w.mutableSpan, firstMoment: m.mutableSpan, secondMoment: v.mutableSpan, gradient: g.span,
+    gradientScale: 1, learningRate: 1e-3, step: 1, constants: AdamW())
+  let average = Slice(g)
+  context.exponentialMovingAverage(average.mutableSpan, weights: x.span, decay: 0.9)
+  var scratch = [Double](repeating: 0, count: ComputeContext.normScratch(count))
+  let sum = context.sumOfSquares(x.span, scratch: scratch.mutableSpan)
+  let pattern = sum.bitPattern
+  return [
+    ("gelu again", h.array), ("gelu gradient", dpre.array), ("silu", y.array), ("silu gradient", dx.array),
+    ("AdamW w", w.array), ("AdamW m", m.array), ("AdamW v", v.array), ("average", average.array),
+    (
+      "sum of squares",
+      [
+        Float(bitPattern: UInt32(truncatingIfNeeded: pattern >> 32)),
+        Float(bitPattern: UInt32(truncatingIfNeeded: pattern)),
+      ]
+    ),
+  ]
+}

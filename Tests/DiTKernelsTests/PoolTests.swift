@@ -1,0 +1,178 @@
+import CDiTKernels
+import DiTTensor
+import Foundation
+import Synchronization
+import TestSupport
+import Testing
+
+/// The worker pool by its C interface: every index runs once, whatever calls it and however often.
+@Suite struct PoolTests {
+  /// A C pool, destroyed with the object.
+  @safe final class Pool: @unchecked Sendable {
+    let pointer: OpaquePointer
+
+    init?(threads: Int) {
+      guard let pool = unsafe dit_pool_create(Int32(threads)) else { return nil }
+      unsafe pointer = pool
+    }
+
+    deinit { unsafe dit_pool_destroy(pointer) }
+
+    /// What ``run(_:_:)`` hands to C.
+    private final class Box {
+      let body: (Int, Int) -> Void
+      init(_ body: @escaping (Int, Int) -> Void) { self.body = body }
+    }
+
+    /// Runs `body(index, worker)` for every index below `count`.
+    func run(_ count: Int, _ body: @escaping (Int, Int) -> Void) {
+      let box = unsafe Unmanaged.passRetained(Box(body))
+      defer { unsafe box.release() }
+      unsafe dit_pool_run(
+        pointer,
+        { context, index, worker in unsafe Unmanaged<Box>.fromOpaque(context).takeUnretainedValue().body(index, worker)
+        },
+        box.toOpaque(), count)
+    }
+  }
+
+  /// How often each index of a job ran; a worker's number that is out of range counts a thousandfold. Plain memory: by
+  /// the pool's promise an index has one writer, and is read when the job has ended.
+  struct Tally: Sendable {
+    private let counts: Slice
+    private let threads: Int
+
+    init(_ count: Int, threads: Int) {
+      counts = Slice(zeros: count)
+      self.threads = threads
+    }
+
+    func note(_ index: Int, _ worker: Int) {
+      counts[index] += (0..<threads).contains(worker) ? 1 : 1000
+    }
+
+    /// nil when every index ran once.
+    var problem: String? {
+      counts.array.enumerated().first { $1 != 1 }.map { "index \($0) of \(counts.count) ran \($1) times" }
+    }
+  }
+
+  /// Where all workers of a job meet: each waits until all have come, for at most 30 s.
+  final class Meeting: Sendable {
+    private let here = Atomic(0)
+    private let threads: Int
+
+    init(_ threads: Int) { self.threads = threads }
+
+    func join() {
+      here.add(1, ordering: .sequentiallyConsistent)
+      let deadline = ContinuousClock.now + .seconds(30)
+      while !isComplete && ContinuousClock.now < deadline { sched_yield() }
+    }
+
+    var isComplete: Bool { here.load(ordering: .sequentiallyConsistent) >= threads }
+  }
+
+  private static func check(_ pool: Pool, threads: Int, _ count: Int) -> String? {
+    let tally = Tally(count, threads: threads)
+    pool.run(count) { tally.note($0, $1) }
+    return tally.problem
+  }
+
+  @Test(arguments: [1, 2, 3, 8]) func everyIndexOnce(_ threads: Int) throws {
+    let pool = try #require(Pool(threads: threads))
+    #expect(unsafe dit_pool_threads(pool.pointer) == Int32(threads))
+    for count in [0, 1, 2, 3, 5, 7, 17, 1000] { #expect(Self.check(pool, threads: threads, count) == nil) }
+  }
+
+  /// Jobs so small that workers come late to most of them; every thousandth after a pause in which they fall asleep.
+  @Test(arguments: [2, 3]) func tinyJobs(_ threads: Int) throws {
+    let pool = try #require(Pool(threads: threads))
+    var problems: [String] = []
+    for job in 0..<8000 {
+      if job % 1000 == 999 { Thread.sleep(forTimeInterval: 0.003) }
+      if let problem = Self.check(pool, threads: threads, 1 + job % 5) { problems.append("job \(job): \(problem)") }
+    }
+    #expect(problems == [])
+  }
+
+  /// All workers come, also from sleep, and the caller, who ends its share first, waits for them.
+  @Test func callerWaits() throws {
+    let pool = try #require(Pool(threads: 3))
+    for round in 0..<6 {
+      if round % 2 == 1 { Thread.sleep(forTimeInterval: 0.003) }
+      let (tally, meeting) = (Tally(3, threads: 3), Meeting(3))
+      pool.run(3) { index, worker in
+        meeting.join()
+        if worker > 0 { Thread.sleep(forTimeInterval: 0.004) }
+        tally.note(index, worker)
+      }
+      #expect(meeting.isComplete, "a worker slept through the job")
+      #expect(tally.problem == nil)
+    }
+  }
+
+  /// Workers that begin together and race for a hundred thousand indices.
+  @Test(arguments: [2, 3]) func race(_ threads: Int) throws {
+    let pool = try #require(Pool(threads: threads))
+    for _ in 0..<4 {
+      let (tally, meeting) = (Tally(100_000, threads: threads), Meeting(threads))
+      pool.run(100_000) { index, worker in
+        if index < threads { meeting.join() }
+        tally.note(index, worker)
+      }
+      #expect(tally.problem == nil)
+    }
+  }
+
+  @Test func sharedByHosts() throws {
+    let pool = try #require(Pool(threads: 3))
+    let problems = Mutex<[String]>([])
+    let group = DispatchGroup()
+    for host in 0..<4 {
+      Thread(group) {
+        for job in 0..<1000 {
+          if let problem = Self.check(pool, threads: 3, 1 + (job + host) % 7) {
+            problems.withLock { $0.append("host \(host), job \(job): \(problem)") }
+          }
+        }
+      }
+    }
+    group.wait()
+    #expect(problems.withLock { $0 } == [])
+  }
+
+  /// Made and destroyed at once, idle, asleep and at work, several at a time.
+  @Test func createAndDestroy() throws {
+    for round in 0..<200 {
+      let pools = try (1...3).map { try #require(Pool(threads: $0)) }
+      if round % 50 == 49 { Thread.sleep(forTimeInterval: 0.003) }
+      guard round % 2 == 0 else { continue }
+      for (i, pool) in pools.enumerated() { #expect(Self.check(pool, threads: i + 1, 5) == nil) }
+    }
+  }
+
+  /// A job inside a task runs on the spot, as the worker that asked, and leaves the outer job intact.
+  @Test(arguments: [1, 2, 3]) func nested(_ threads: Int) throws {
+    let pool = try #require(Pool(threads: threads))
+    let (outer, inner) = (Tally(50, threads: threads), Tally(50 * 7, threads: threads))
+    let strays = Atomic(0)
+    let meeting = Meeting(threads)
+    pool.run(50) { index, worker in
+      if index < threads { meeting.join() }
+      pool.run(7) { nestedIndex, nestedWorker in
+        if nestedWorker != worker { strays.add(1, ordering: .relaxed) }
+        inner.note(index * 7 + nestedIndex, nestedWorker)
+      }
+      outer.note(index, worker)
+    }
+    #expect(outer.problem == nil)
+    #expect(inner.problem == nil)
+    #expect(strays.load(ordering: .relaxed) == 0)
+    #expect(Self.check(pool, threads: threads, 100) == nil)
+  }
+
+  @Test func impossibleThreads() {
+    for threads in [-1, 0, 1025] { #expect(Pool(threads: threads) == nil) }
+  }
+}

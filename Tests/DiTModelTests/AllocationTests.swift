@@ -1,0 +1,87 @@
+import CAllocationCounter
+import DiTKernels
+import DiTModel
+import DiTTensor
+import Foundation
+import TestSupport
+import Testing
+
+/// A step allocates nothing once it has run: neither on the calling thread nor on the context's workers.
+@Suite(.enabled(if: dit_allocations_supported() != 0)) struct AllocationTests {
+  /// Watches the thread that makes it, and the threads started meanwhile: a context made after it has watched workers.
+  private struct Watch: ~Copyable {
+    init() { dit_allocations_watch() }
+    deinit { dit_allocations_unwatch() }
+
+    /// Allocations of the second of two calls.
+    func allocations(_ body: () -> Void) -> Int {
+      body()
+      let before = dit_allocations_count()
+      body()
+      return dit_allocations_count() - before
+    }
+  }
+
+  /// The counter sees what it must: an array, made here or on a thread started under watch.
+  @Test func counts() throws {
+    let watch = Watch()
+    #expect(watch.allocations {} == 0)
+    #expect(watch.allocations { keep([Float](repeating: 0, count: 1000)) } > 0)
+    let pool = DispatchGroup()
+    let start = dit_allocations_count()
+    Thread(pool) { keep((0..<500).map { [Float](repeating: 0, count: $0) }) }
+    pool.wait()
+    #expect(dit_allocations_count() - start > 450)
+  }
+
+  /// A sampling step: the rows of a modulation that was computed up front, and the network.
+  @Test(arguments: [Case.tiny, .long], InstructionSet.runnable)
+  func sampling(_ batch: Case, _ level: InstructionSet) throws {
+    let watch = Watch()
+    let network = batch.network(try ComputeContext(threads: 3, instructionSet: level))
+    let ws = InferenceWorkspace(batch.configuration, samples: batch.samples, context: network.context)
+    let hoisted = network.modulation(batch.times, batch.labels)
+    let modulation = network.modulation(batch.times, batch.labels)
+    let (output, rows) = (Slice(zeros: batch.outputCount), Array((0..<batch.samples).reversed()))
+    let count = watch.allocations {
+      modulation.copyRows(rows, from: hoisted)
+      network.forward(
+        output: output.mutableSpan, images: batch.images.span, modulation: modulation, samples: batch.samples,
+        workspace: ws)
+    }
+    #expect(count == 0)
+  }
+
+  /// A training step: forward, backward, the gradient's norm, AdamW and the average.
+  @Test(arguments: [Case.tiny, .long], InstructionSet.runnable)
+  func training(_ batch: Case, _ level: InstructionSet) throws {
+    let watch = Watch()
+    let context = try ComputeContext(threads: 3, instructionSet: level)
+    let network = batch.network(context)
+    let ws = TrainingWorkspace(batch.configuration, samples: batch.samples, context: context)
+    let (range, size) = (batch.weights.table.trainable, batch.weights.table.elementCount)
+    let (output, dy) = (Slice(zeros: batch.outputCount), upstream(batch))
+    let (flat, gradients) = (Slice(zeros: size), Slice(zeros: size))
+    let (m, v, average) = (Slice(zeros: size), Slice(zeros: size), Slice(zeros: size))
+    var scratch = [Double](repeating: 0, count: ComputeContext.normScratch(range.count))
+    let count = watch.allocations {
+      network.trainingForward(
+        output: output.mutableSpan, images: batch.images.span, times: batch.times.span, labels: batch.labels.span,
+        workspace: ws)
+      gradients.fill(0)
+      network.backward(
+        gradients: gradients, outputGradient: dy.span, images: batch.images.span, labels: batch.labels.span,
+        samples: batch.samples, workspace: ws)
+      let norm = context.sumOfSquares(gradients[range].span, scratch: scratch.mutableSpan).squareRoot()
+      context.adamW(
+        weights: flat[range].mutableSpan, firstMoment: m[range].mutableSpan, secondMoment: v[range].mutableSpan,
+        gradient: gradients[range].span, gradientScale: Float(1 / (norm + 1e-6)), learningRate: 1e-3, step: 1,
+        constants: AdamW())
+      context.exponentialMovingAverage(average[range].mutableSpan, weights: flat[range].span, decay: 0.9)
+    }
+    #expect(count == 0)
+  }
+}
+
+/// Keeps the optimiser from leaving out what makes `value`.
+@inline(never) private func keep<Value>(_ value: Value) {}

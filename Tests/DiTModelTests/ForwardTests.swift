@@ -1,0 +1,165 @@
+import DiTKernels
+import DiTModel
+import DiTTensor
+import TestSupport
+import Testing
+
+/// What the network computes: against PyTorch, the Double reference, and itself by other routes.
+@Suite struct ForwardTests {
+  @Test(arguments: Case.fixtures, InstructionSet.runnable) func torch(_ name: String, _ level: InstructionSet) throws {
+    let batch = try Case(fixture: name)
+    let fixture = try Fixture("\(name)/forward")
+    let network = batch.network(try ComputeContext(threads: 2, instructionSet: level))
+    let inference = network.evaluate(batch)
+    try #expect(mismatch(inference, fixture.doubles("output"), within: .networkOutput) == nil)
+    try #expect(mismatch(inference, fixture.doubles("output64"), within: .networkOutput) == nil)
+    let (training, _) = network.differentiate(batch, outputGradient: upstream(batch))
+    try #expect(mismatch(training, fixture.doubles("output64"), within: .networkOutput) == nil)
+    #expect(mismatch(training, inference.doubles, within: .networkReordered) == nil)
+  }
+
+  /// The Double reference is the network that torch computes, to Double's own accuracy, once it has torch's features
+  /// (which are stored for every time but that of `pixels`).
+  @Test(arguments: Case.fixtures.filter { $0 != "pixels" }) func referenceIsTorch(_ name: String) throws {
+    let batch = try Case(fixture: name)
+    let kernels = try Fixture("kernels")
+    let (known, features) = try (kernels.integers("time.t"), kernels.doubles("time.features"))
+    let rows = try batch.times.flatMap { time in
+      let row = try #require(known.firstIndex(of: Int(time)))
+      return features[row * timeFrequencyCount..<(row + 1) * timeFrequencyCount]
+    }
+    let output = ReferenceNetwork(batch).output(batch.images.doubles, batch.times, batch.labels, features: rows)
+    try #expect(mismatch(output, Fixture("\(name)/forward").doubles("output64"), within: .double) == nil)
+  }
+
+  @Test(arguments: [Case.tiny, .long], InstructionSet.runnable) func reference(_ batch: Case, _ level: InstructionSet)
+    throws
+  {
+    let network = batch.network(try ComputeContext(threads: 2, instructionSet: level))
+    let expected = ReferenceNetwork(batch).output(batch.images.doubles, batch.times, batch.labels)
+    #expect(mismatch(network.evaluate(batch), expected, within: .networkReordered) == nil)
+    let (training, _) = network.differentiate(batch, outputGradient: upstream(batch))
+    #expect(mismatch(training, expected, within: .networkReordered) == nil)
+  }
+
+  /// A sample alone, and among others: nothing leaks from one to the next.
+  @Test(arguments: [Case.tiny, .long]) func batchIndependence(_ batch: Case) throws {
+    let network = batch.network(try ComputeContext(threads: 2))
+    let all = network.evaluate(batch)
+    let alone = (0..<batch.samples).flatMap { network.evaluate(batch.sample($0)) }
+    #expect(mismatch(all, alone.doubles, within: .networkReordered) == nil)
+  }
+
+  /// With at least `independentSamples` images (and modulation rows likewise), each image has the same bits whatever
+  /// else runs with it, on the cores that this is said of.
+  @Test(
+    .enabled(if: ["SkylakeX", "Cooperlake"].contains(BLASReport.current.core)),
+    arguments: [Case.tiny, .long, .square], InstructionSet.runnable)
+  func bitsDoNotDependOnTheBatch(_ batch: Case, _ level: InstructionSet) throws {
+    let network = batch.network(try ComputeContext(threads: 2, instructionSet: level))
+    let c = batch.configuration
+    let least = c.independentSamples
+    #expect(least * c.tokens <= 1200 + c.tokens)
+    func repeated(_ samples: Int) -> Case {
+      var many = batch
+      many.images = (0..<samples).flatMap { batch.sample($0 % batch.samples).images }
+      many.times = (0..<samples).map { batch.times[$0 % batch.samples] }
+      many.labels = (0..<samples).map { batch.labels[$0 % batch.samples] }
+      return many
+    }
+    let rows = max(least, c.independentModulationRows)
+    func output(_ samples: Int, rows: Int) -> [Float] {
+      let (many, inputs, output) = (repeated(samples), repeated(rows), Slice(zeros: samples * c.outputElements))
+      network.forward(
+        output: output.mutableSpan, images: many.images.span,
+        modulation: network.modulation(inputs.times, inputs.labels),
+        samples: samples, workspace: InferenceWorkspace(c, samples: samples, context: network.context))
+      return output.array
+    }
+    let expected = output(least + batch.samples + 2, rows: rows + batch.samples + 2)
+    for more in 0...3 {
+      let found = output(least + more, rows: rows + more)
+      let size = batch.samples * c.outputElements
+      #expect(bitDifference(found, found.indices.map { expected[$0 % size] }) == nil, "\(least) and \(more) images")
+    }
+  }
+
+  /// Modulation rows computed once, for other samples too and in another order, then copied: as if made for this batch.
+  @Test(arguments: [Case.tiny, .long], InstructionSet.runnable) func hoistedModulation(
+    _ batch: Case, _ level: InstructionSet
+  ) throws {
+    let network = batch.network(try ComputeContext(threads: 2, instructionSet: level))
+    let c = batch.configuration
+    let hoisted = network.modulation(
+      [500] + batch.times.reversed() + [0], [0] + batch.labels.reversed() + [1])
+    // More rows than samples: the first ones count.
+    let values = Slice([Float](repeating: .nan, count: Modulation.elements(c, rows: batch.samples + 1)))
+    let copied = Modulation(c, rows: batch.samples + 1, values: values)
+    copied.copyRows((0..<batch.samples).map { batch.samples - $0 }, from: hoisted)
+    let output = Slice(zeros: batch.outputCount)
+    network.forward(
+      output: output.mutableSpan, images: batch.images.span, modulation: copied, samples: batch.samples,
+      workspace: InferenceWorkspace(c, samples: batch.samples + 2, context: network.context))
+    #expect(mismatch(output.array, network.evaluate(batch).doubles, within: .networkReordered) == nil)
+
+    // Rows of the very same modulation give the very same bytes.
+    let direct = network.modulation(batch.times, batch.labels)
+    copied.copyRows(Array(0..<batch.samples), from: direct)
+    network.forward(
+      output: output.mutableSpan, images: batch.images.span, modulation: copied, samples: batch.samples,
+      workspace: InferenceWorkspace(c, samples: batch.samples, context: network.context))
+    #expect(bitDifference(output.array, network.evaluate(batch)) == nil)
+  }
+
+  /// A workspace keeps nothing from one call to the next, nor does a larger one matter.
+  @Test(arguments: [Case.tiny, .long]) func reusedWorkspace(_ batch: Case) throws {
+    let network = batch.network(try ComputeContext(threads: 2))
+    let c = batch.configuration
+    let expected = network.evaluate(batch)
+    let ws = InferenceWorkspace(c, samples: batch.samples + 1, context: network.context)
+    let modulation = network.modulation(batch.times, batch.labels)
+    let noise = [Float](repeating: 1e6, count: batch.images.count)
+    let output = Slice(zeros: batch.outputCount)
+    for images in [batch.images, noise, batch.images] {
+      network.forward(
+        output: output.mutableSpan, images: images.span, modulation: modulation, samples: batch.samples, workspace: ws)
+    }
+    #expect(bitDifference(output.array, expected) == nil)
+  }
+
+  /// One slice a tensor, each in a buffer of its own at an odd offset, is the same network as a flat buffer.
+  @Test(arguments: InstructionSet.runnable) func separateSlices(_ level: InstructionSet) throws {
+    let batch = Case.tiny
+    let context = try ComputeContext(threads: 2, instructionSet: level)
+    let slices = batch.weights.slices.enumerated().map { i, slice in
+      let all = Slice([Float](repeating: .nan, count: i % 16) + slice.array + [.nan])
+      return all[i % 16..<i % 16 + slice.count]
+    }
+    let separate = DiTNetwork(
+      batch.configuration, weights: Weights(batch.weights.table, slices: slices), context: context)
+    let network = batch.network(context)
+    let gradient = upstream(batch)
+    #expect(bitDifference(separate.evaluate(batch), network.evaluate(batch)) == nil)
+    let (a, b) = (
+      separate.differentiate(batch, outputGradient: gradient), network.differentiate(batch, outputGradient: gradient)
+    )
+    #expect(bitDifference(a.output, b.output) == nil)
+    #expect(bitDifference(a.gradients.array, b.gradients.array) == nil)
+  }
+
+  @Test(arguments: [Case.tiny, .long], InstructionSet.runnable)
+  func threadCounts(_ batch: Case, _ level: InstructionSet) throws {
+    let gradient = upstream(batch)
+    let results = try [1, 2, 3].map { threads in
+      let network = batch.network(try ComputeContext(threads: threads, instructionSet: level))
+      let (output, gradients) = network.differentiate(batch, outputGradient: gradient)
+      return [("inference", network.evaluate(batch)), ("training", output), ("gradients", gradients.array)]
+    }
+    #expect(bitDifference(results[1], results[0]) == nil, "2 threads")
+    #expect(bitDifference(results[2], results[0]) == nil, "3 threads")
+  }
+}
+
+extension Case: CustomTestStringConvertible {
+  var testDescription: String { "\(configuration.tokens) tokens, D = \(configuration.hiddenSize)" }
+}

@@ -1,0 +1,104 @@
+import DiTKernels
+import DiTModel
+import DiTTensor
+import TestSupport
+import Testing
+
+/// The gradient of the whole network, tensor by tensor. (PyTorch's gradients of the training loss are compared where the
+/// loss is.)
+@Suite struct GradientTests {
+  /// Elements of a tensor to look at: all of a small one.
+  private static func sample(_ parameter: Parameter, _ draw: inout Draw) -> [Int] {
+    parameter.count <= 64 ? Array(0..<parameter.count) : draw.indices(16, below: parameter.count)
+  }
+
+  /// Central differences of the Double reference's Σ dy ⊙ output, at each level, for elements of every tensor. The keys'
+  /// third of qkv.bias has no gradient but rounding (softmax does not see it), so that tensor is looked at as a whole.
+  @Test func differencesOfTheReference() throws {
+    let batch = Case.tiny
+    let (dy, images) = (upstream(batch), batch.images.doubles)
+    let weights = dy.doubles
+    let gradients = try InstructionSet.runnable.map { level in
+      let network = batch.network(try ComputeContext(threads: 2, instructionSet: level))
+      return (level, network.differentiate(batch, outputGradient: dy).gradients)
+    }
+    var reference = ReferenceNetwork(batch)
+    var draw = Draw(seed: 95)
+    for parameter in batch.weights.table.trainableParameters {
+      let values = try #require(reference.tensors[parameter.name])
+      let indices = Self.sample(parameter, &draw)
+      let expected = centralDifferences(at: values, indices: indices) {
+        reference.tensors[parameter.name] = $0
+        return dot(weights, reference.output(images, batch.times, batch.labels))
+      }
+      reference.tensors[parameter.name] = values
+      for (level, flat) in gradients {
+        let found = indices.map { flat[parameter.offset + $0] }
+        #expect(mismatch(found, expected, within: .networkReordered) == nil, "\(parameter.name), \(level)")
+      }
+    }
+    // Positions are not trained, and the padding between tensors stays zero.
+    for (level, flat) in gradients {
+      var rest = flat.array
+      for parameter in batch.weights.table.trainableParameters {
+        for i in parameter.range { rest[i] = 0 }
+      }
+      #expect(rest.allSatisfy { $0 == 0 }, "\(level)")
+    }
+  }
+
+  /// The Float network by itself: stepping a tensor along its gradient g by ±h changes the loss by ±h|g|. The step changes
+  /// the loss by about a percent of its terms, so that rounding (3e-7 of them) costs 1e-4 and the third order little.
+  @Test(arguments: [Case.tiny, .long], InstructionSet.runnable)
+  func differencesOfTheNetwork(_ batch: Case, _ level: InstructionSet) throws {
+    let context = try ComputeContext(threads: 2, instructionSet: level)
+    let dy = upstream(batch)
+    let gradients = batch.network(context).differentiate(batch, outputGradient: dy).gradients
+    let table = batch.weights.table
+    let flat = Slice(zeros: table.elementCount)
+    for (parameter, slice) in zip(table.parameters, batch.weights.slices) {
+      flat[parameter.range].copy(from: slice.span)
+    }
+    let network = DiTNetwork(batch.configuration, weights: Weights(table, flat: flat), context: context)
+    for parameter in table.trainableParameters {
+      let (values, g) = (flat[parameter.range], gradients[parameter.range].array.doubles)
+      let start = values.array
+      let norm = dot(g, g).squareRoot()
+      let step = 0.01 * Double(batch.outputCount).squareRoot() / norm
+      func loss(_ h: Double) -> Double {
+        for i in g.indices { values[i] = Float(Double(start[i]) + h * g[i] / norm) }
+        return dot(dy.doubles, network.evaluate(batch).doubles)
+      }
+      let slope = (loss(step) - loss(-step)) / (2 * step)
+      values.copy(from: start.span)
+      #expect(mismatch([slope], [norm], within: .floatDifferences) == nil, "\(parameter.name)")
+    }
+  }
+
+  /// The gradient of a batch is the sum of its samples', and is added to what is there.
+  @Test(arguments: [Case.tiny, .long]) func accumulation(_ batch: Case) throws {
+    let network = batch.network(try ComputeContext(threads: 2))
+    let dy = upstream(batch)
+    let size = batch.configuration.outputElements
+    let whole = network.differentiate(batch, outputGradient: dy).gradients
+    let sum = Slice(zeros: whole.count)
+    // A workspace for more samples than come, used again and again.
+    let ws = TrainingWorkspace(batch.configuration, samples: batch.samples + 1, context: network.context)
+    let output = Slice(zeros: size)
+    for n in 0..<batch.samples {
+      let one = batch.sample(n)
+      network.trainingForward(
+        output: output.mutableSpan, images: one.images.span, times: one.times.span, labels: one.labels.span,
+        workspace: ws)
+      network.backward(
+        gradients: sum, outputGradient: Slice(dy)[n * size..<(n + 1) * size].span, images: one.images.span,
+        labels: one.labels.span, samples: 1, workspace: ws)
+    }
+    for parameter in batch.weights.table.trainableParameters {
+      let (a, b) = (sum[parameter.range].array, whole[parameter.range].array.doubles)
+      #expect(mismatch(a, b, within: .networkReordered) == nil, "\(parameter.name)")
+    }
+    let again = network.differentiate(batch, outputGradient: dy, workspace: ws).gradients
+    #expect(bitDifference(again.array, whole.array) == nil)
+  }
+}

@@ -1,0 +1,47 @@
+import DiTKernels
+import DiTModel
+import DiTTensor
+import TestSupport
+import Testing
+
+/// The fourth oracle: training converges.
+@Suite struct OverfitTests {
+  /// On one fixed batch, t and noise, the mean squared error falls below 5 % of its start within 300 steps.
+  @Test(arguments: InstructionSet.runnable) func fixedBatch(_ level: InstructionSet) throws {
+    let configuration = DiTConfiguration(
+      inputHeight: 8, inputWidth: 8, patchSize: 2, inChannels: 1, hiddenSize: 32, depth: 2, numHeads: 4, numClasses: 3,
+      learnSigma: false)
+    let (weights, flat) = Weights.initialised(configuration, seed: 5)
+    var draw = Draw(seed: 96)
+    let size = 5 * configuration.imageElements
+    let (images, noise) = (draw.normal(size), draw.normal(size))
+    let batch = Case(
+      configuration: configuration, weights: weights, images: images, times: [10, 250, 500, 750, 990],
+      labels: [0, 1, 2, 3, 0])
+    let context = try ComputeContext(threads: 2, instructionSet: level)
+    let network = batch.network(context)
+    let ws = TrainingWorkspace(configuration, samples: batch.samples, context: context)
+    let (output, gradients) = (Slice(zeros: size), Slice(zeros: flat.count))
+    let (m, v) = (Slice(zeros: flat.count), Slice(zeros: flat.count))
+    let range = weights.table.trainable
+    var losses: [Double] = []
+    for step in 1...300 {
+      network.trainingForward(
+        output: output.mutableSpan, images: images.span, times: batch.times.span, labels: batch.labels.span,
+        workspace: ws)
+      let difference = zip(output.array, noise).map { $0 - $1 }
+      losses.append(dot(difference.doubles, difference.doubles) / Double(size))
+      let slope = Slice(difference.map { 2 * $0 / Float(size) })
+      gradients.fill(0)
+      network.backward(
+        gradients: gradients, outputGradient: slope.span, images: images.span,
+        labels: batch.labels.span, samples: batch.samples, workspace: ws)
+      context.adamW(
+        weights: flat[range].mutableSpan, firstMoment: m[range].mutableSpan, secondMoment: v[range].mutableSpan,
+        gradient: gradients[range].span, gradientScale: 1, learningRate: 2e-3, step: step,
+        constants: AdamW(weightDecay: 0))
+    }
+    #expect(abs(losses[0] - dot(noise.doubles, noise.doubles) / Double(size)) < 1e-6, "the first output is not 0")
+    #expect((losses.last ?? .nan) < 0.05 * losses[0], "from \(losses[0]) to \(losses.last ?? .nan)")
+  }
+}

@@ -1,0 +1,147 @@
+// Networks and batches for the tests of the model.
+
+import DiTCheckpoint
+import DiTKernels
+import DiTModel
+import DiTTensor
+import Foundation
+import TestSupport
+
+/// A network with what it is evaluated on.
+struct Case: Sendable {
+  let configuration: DiTConfiguration
+  let weights: Weights
+  var images: [Float]
+  var times: [Float]
+  var labels: [Int]
+
+  var samples: Int { times.count }
+  var outputCount: Int { samples * configuration.outputElements }
+
+  func network(_ context: ComputeContext) -> DiTNetwork {
+    DiTNetwork(configuration, weights: weights, context: context)
+  }
+
+  /// One sample of the batch.
+  func sample(_ n: Int) -> Case {
+    var one = self
+    let size = configuration.imageElements
+    one.images = Array(images[n * size..<(n + 1) * size])
+    one.times = [times[n]]
+    one.labels = labels.isEmpty ? [] : [labels[n]]
+    return one
+  }
+}
+
+extension Case {
+  /// Random weights, nowhere zero, so that every gradient is felt; outputs are of order 1.
+  init(random configuration: DiTConfiguration, times: [Float], seed: UInt64) {
+    var draw = Draw(seed: seed)
+    let (weights, flat) = Weights.initialised(configuration, seed: seed)
+    for parameter in weights.table.trainableParameters {
+      let fanIn = parameter.shape.count == 1 ? 16 : parameter.count / parameter.shape[0]
+      flat[parameter.range].copy(
+        from: draw.normal(parameter.count, deviation: 1 / Float(fanIn).squareRoot()).span)
+    }
+    self.configuration = configuration
+    self.weights = weights
+    self.times = times
+    images = draw.normal(times.count * configuration.imageElements)
+    // The null class first, and one label twice where there are enough samples.
+    let null = configuration.labelRows - 1
+    labels = null < 0 ? [] : times.indices.map { max(0, null - ($0 + 1) / 2) }
+  }
+
+  /// A folder of Tests/Fixtures/network, and what `forward.safetensors` evaluates.
+  init(fixture name: String) throws {
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    configuration = try decoder.decode(
+      ConfigurationFile.self, from: Data(contentsOf: URL(filePath: Fixture.path("\(name)/config.json")))
+    ).configuration
+    let model = try SafetensorsFile(contentsOf: Fixture.path("\(name)/model.safetensors"))
+    let table = ParameterTable(configuration)
+    weights = Weights(table, slices: try table.parameters.map { try model.slice($0.name) })
+    let forward = try Fixture("\(name)/forward")
+    images = try forward.floats("x")
+    times = try forward.integers("t").map(Float.init)
+    labels = forward.names.contains("y") ? try forward.integers("y") : []
+  }
+
+  static let fixtures = ["digits", "latent", "oblong", "unconditional", "head72", "nonull", "pixels"]
+
+  /// 2 × 3 tokens, three heads of 4, an MLP of 18: small enough for differences of every kind.
+  static let tiny = Case(
+    random: DiTConfiguration(
+      inputHeight: 4, inputWidth: 6, patchSize: 2, inChannels: 2, hiddenSize: 12, depth: 2, numHeads: 3, mlpRatio: 1.5,
+      numClasses: 3), times: [999, 3, 437], seed: 91)
+
+  /// 300 tokens, so that attention takes its other path, in several blocks of queries and parts of rows; widths that are 8
+  /// more than a multiple of 16.
+  static let long = Case(
+    random: DiTConfiguration(
+      inputHeight: 15, inputWidth: 20, patchSize: 1, inChannels: 1, hiddenSize: 24, depth: 2, numHeads: 3, mlpRatio: 3,
+      numClasses: 2, learnSigma: false), times: [12, 700], seed: 92)
+
+  /// 16 tokens of width 32: an image alone is below the sizes from which a row's bits do not depend on their number.
+  static let square = Case(
+    random: DiTConfiguration(
+      inputHeight: 8, inputWidth: 8, patchSize: 2, inChannels: 1, hiddenSize: 32, depth: 1, numHeads: 4, numClasses: 3),
+    times: [999, 3, 437], seed: 97)
+}
+
+/// The keys of config.json that these fixtures use.
+private struct ConfigurationFile: Decodable {
+  let inputSize: [Int]
+  let patchSize, inChannels, hiddenSize, depth, numHeads, numClasses: Int
+  let mlpRatio, classDropoutProb: Double?
+  let learnSigma: Bool?
+
+  var configuration: DiTConfiguration {
+    DiTConfiguration(
+      inputHeight: inputSize[0], inputWidth: inputSize[1], patchSize: patchSize, inChannels: inChannels,
+      hiddenSize: hiddenSize, depth: depth, numHeads: numHeads, mlpRatio: mlpRatio ?? 4, numClasses: numClasses,
+      classDropoutProb: classDropoutProb ?? 0.1, learnSigma: learnSigma ?? true)
+  }
+}
+
+extension DiTNetwork {
+  /// The modulation of a batch.
+  func modulation(_ times: [Float], _ labels: [Int]) -> Modulation {
+    let modulation = Modulation(
+      configuration, rows: times.count, values: Slice(zeros: Modulation.elements(configuration, rows: times.count)))
+    modulate(times: times, labels: labels, into: modulation)
+    return modulation
+  }
+
+  /// One evaluation by the inference path.
+  func evaluate(_ batch: Case) -> [Float] {
+    let output = Slice([Float](repeating: .nan, count: batch.outputCount))
+    forward(
+      output: output.mutableSpan, images: batch.images.span, modulation: modulation(batch.times, batch.labels),
+      samples: batch.samples, workspace: InferenceWorkspace(configuration, samples: batch.samples, context: context))
+    return output.array
+  }
+
+  /// One evaluation by the training path and the gradient, flat, of Σ outputGradient ⊙ output.
+  func differentiate(
+    _ batch: Case, outputGradient: [Float], workspace: TrainingWorkspace? = nil
+  ) -> (output: [Float], gradients: Slice) {
+    let ws = workspace ?? TrainingWorkspace(configuration, samples: batch.samples, context: context)
+    let output = Slice([Float](repeating: .nan, count: batch.outputCount))
+    let gradients = Slice(zeros: weights.table.elementCount)
+    trainingForward(
+      output: output.mutableSpan, images: batch.images.span, times: batch.times.span, labels: batch.labels.span,
+      workspace: ws)
+    backward(
+      gradients: gradients, outputGradient: outputGradient.span, images: batch.images.span, labels: batch.labels.span,
+      samples: batch.samples, workspace: ws)
+    return (output.array, gradients)
+  }
+}
+
+/// A fixed upstream gradient for a case's output.
+func upstream(_ batch: Case) -> [Float] {
+  var draw = Draw(seed: 93)
+  return draw.normal(batch.outputCount)
+}

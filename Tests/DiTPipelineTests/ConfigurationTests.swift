@@ -1,0 +1,157 @@
+import DiTCheckpoint
+import DiTDiffusion
+import DiTModel
+import DiTPipeline
+import Testing
+
+@Suite struct ConfigurationTests {
+  func read(_ text: String) throws -> ModelConfiguration {
+    try ModelConfiguration(
+      reading: JSONObjectReader(JSONValue(parsing: Array(text.utf8), file: "config.json"), file: "config.json"))
+  }
+
+  @Test func emptyObjectIsThePublishedModel() throws {
+    let configuration = try read("{}")
+    #expect(configuration == ModelConfiguration(published: "DiT-S/2"))
+    #expect(configuration.diffusion == DiffusionConfiguration())
+    #expect(configuration.sampling.sampler == Sampler(.ddim, steps: 50, schedule: .linspace))
+    #expect(configuration.sampling.guidance == Guidance(scale: 4))
+    #expect(configuration.classNames == nil)
+  }
+
+  @Test func everyKeyIsRead() throws {
+    let configuration = try read(
+      #"""
+      { "model_type": "dit", "input_size": [8, 12], "patch_size": 4, "in_channels": 3, "hidden_size": 40, "depth": 3,
+        "num_heads": 5, "mlp_ratio": 2.5, "num_classes": 2, "class_dropout_prob": 0.25, "learn_sigma": false,
+        "position": "sincos", "time_frequencies": "dit", "conditioning": "adaln_zero",
+        "attention": {"temperature": "standard", "mask": "none", "window": "full", "distance": "raster"},
+        "diffusion": {"steps": 500, "schedule": "scaled_linear", "beta_start": 0.0002, "beta_end": 0.01,
+                      "prediction": "epsilon", "variance": "fixed_small"},
+        "sampling": {"sampler": "ddim", "steps": 3, "schedule": "custom:1,5,400", "eta": 0.5, "guidance": 1.5,
+                     "guidance_interval": [10, 300], "guidance_channels": 2},
+        "class_names": ["zéro", "one"] }
+      """#)
+    let network = DiTConfiguration(
+      inputHeight: 8, inputWidth: 12, patchSize: 4, inChannels: 3, hiddenSize: 40, depth: 3, numHeads: 5, mlpRatio: 2.5,
+      numClasses: 2, classDropoutProb: 0.25, learnSigma: false)
+    let expected = ModelConfiguration(
+      network: network,
+      diffusion: DiffusionConfiguration(
+        steps: 500, schedule: .scaledLinear, betaStart: 0.0002, betaEnd: 0.01, variance: .fixedSmall),
+      sampling: SamplingConfiguration(
+        sampler: Sampler(.ddim, steps: 3, schedule: .custom([1, 5, 400]), eta: 0.5),
+        guidance: Guidance(scale: 1.5, interval: 10...300, channels: 2)),
+      classNames: ["zéro", "one"])
+    #expect(configuration == expected)
+    #expect(configuration.className(0) == "zéro" && configuration.className(2) == nil)
+    #expect(try read(configuration.json.text) == configuration, "round trip")
+  }
+
+  @Test(arguments: networkCases) func fixturesComeBackEqual(name: String) throws {
+    let configuration = try ModelConfiguration(contentsOf: networkFixture("\(name)/config.json"))
+    let directory = try TemporaryDirectory()
+    try configuration.write(to: directory("config.json"))
+    #expect(try ModelConfiguration(contentsOf: directory("config.json")) == configuration)
+    try configuration.write(to: directory("again.json"))
+    #expect(try JSONValue(contentsOf: directory("again.json")) == JSONValue(contentsOf: directory("config.json")))
+  }
+
+  @Test func defaultsFollowOtherKeys() throws {
+    #expect(try read(#"{"learn_sigma": false}"#).diffusion.variance == .fixedLarge)
+    #expect(try read(#"{"learn_sigma": false, "diffusion": {"steps": 100}}"#).diffusion.variance == .fixedLarge)
+    #expect(try read(#"{"diffusion": {"schedule": "cosine", "steps": 20}}"#).sampling.sampler.steps == 20)
+    #expect(try read(#"{"class_dropout_prob": 0}"#).sampling.guidance.scale == 1)
+    #expect(try read(#"{"num_classes": 0}"#).sampling.guidance.scale == 1)
+    #expect(try read(#"{"sampling": {"schedule": "custom:3,4"}}"#).sampling.sampler.steps == 2)
+    let square = try read(#"{"input_size": 64}"#).network
+    #expect(square.inputHeight == 64 && square.inputWidth == 64)
+  }
+
+  /// A file and the one line it must give.
+  static let refused: [(String, String)] = [
+    (#"{"hiden_size": 3}"#, "hiden_size: expected one of the keys model_type, input_size, patch_size, "),
+    (#"{"attention": {"kind": 1}}"#, "attention.kind: expected one of the keys temperature, mask, window, distance,"),
+    (#"{"diffusion": {"step": 1}}"#, "diffusion.step: expected one of the keys steps, "),
+    (#"{"sampling": {"sampler_name": 1}}"#, "sampling.sampler_name: expected one of the keys sampler, "),
+    (#"{"depth": 1, "depth": 1}"#, "depth: expected each key once, found it twice"),
+    (#"[]"#, "expected an object, found an array of 0"),
+    (#"{"model_type": "unet"}"#, "model_type: expected \"dit\", found \"unet\""),
+    (#"{"position": "rope"}"#, "position: expected \"sincos\", found \"rope\""),
+    (#"{"time_frequencies": "literal"}"#, "time_frequencies: expected \"dit\", found \"literal\""),
+    (#"{"conditioning": "additive"}"#, "conditioning: expected \"adaln_zero\", found \"additive\""),
+    (#"{"attention": {"mask": "soft"}}"#, "attention.mask: expected \"none\", found \"soft\""),
+    (#"{"attention": {"window": 3}}"#, "attention.window: expected \"full\", found 3"),
+    (#"{"attention": {"temperature": "sqrt_beta"}}"#, "attention.temperature: expected \"standard\", found \"sqrt_"),
+    (#"{"attention": {"distance": "grid"}}"#, "attention.distance: expected \"raster\", found \"grid\""),
+    (#"{"attention": true}"#, "attention: expected an object, found true"),
+    (#"{"diffusion": {"prediction": "v"}}"#, "diffusion.prediction: expected one of \"epsilon\", found \"v\""),
+    (#"{"diffusion": {"variance": "learned"}}"#, "diffusion.variance: expected one of "),
+    (#"{"diffusion": {"schedule": "sigmoid"}}"#, "diffusion.schedule: expected one of \"linear\", \"cosine\", \"scal"),
+    (#"{"diffusion": {"steps": 0}}"#, "diffusion.steps: expected 1…1000000, found 0"),
+    (#"{"diffusion": {"steps": 10}}"#, "diffusion.beta_end: expected a value whose product with 1000/10"),
+    (#"{"diffusion": {"variance": "fixed_small"}}"#, "diffusion.variance: expected learned_range, as learn_sigma is "),
+    (
+      #"{"learn_sigma": false, "diffusion": {"variance": "learned_range"}}"#,
+      "diffusion.variance: expected a fixed variance, as learn_sigma is false, found learned_range"
+    ),
+    (#"{"depth": "12"}"#, "depth: expected a whole number, found \"12\""),
+    (#"{"depth": 12.5}"#, "depth: expected a whole number, found 12.5"),
+    (#"{"depth": 0}"#, "depth: expected 1 to 1048576, found 0"),
+    (#"{"depth": -1}"#, "depth: expected 1 to 1048576, found -1"),
+    (#"{"hidden_size": 1048576, "depth": 1048576}"#, "num_heads: 6 does not divide hidden_size 1048576"),
+    (#"{"hidden_size": 1048576, "num_heads": 8, "depth": 1048576}"#, "hidden_size: about "),
+    (#"{"patch_size": 3}"#, "patch_size: 3 does not divide the input size 32×32"),
+    (#"{"num_heads": 5}"#, "num_heads: 5 does not divide hidden_size 384"),
+    (#"{"input_size": [32]}"#, "input_size: expected a number or [H, W], found an array of 1"),
+    (#"{"input_size": "32"}"#, "input_size: expected a number or [H, W], found \"32\""),
+    (#"{"input_size": [32, 32.0]}"#, "input_size: expected a number or [H, W], found an array of 2"),
+    (#"{"mlp_ratio": 0}"#, "mlp_ratio: expected more than 0 and at most 64, found 0"),
+    (#"{"num_classes": -1}"#, "num_classes: expected 0 to 16777216, found -1"),
+    (#"{"class_dropout_prob": 1}"#, "class_dropout_prob: expected at least 0 and less than 1, found 1.0"),
+    (#"{"learn_sigma": 1}"#, "learn_sigma: expected true or false, found 1"),
+    (#"{"class_names": ["a"], "num_classes": 2}"#, "class_names: expected 2 names, as num_classes says, found 1"),
+    (#"{"class_names": [1]}"#, "class_names: expected an array of strings, found 1 in it"),
+    (#"{"sampling": {"sampler": "euler"}}"#, "sampling.sampler: expected one of \"ddpm\", \"ddim\", found \"euler\""),
+    (#"{"sampling": {"steps": 0}}"#, "sampling.steps: expected 1 to 1000000, found 0"),
+    (#"{"sampling": {"steps": 1001}}"#, "sampling.steps: expected 1…1000, found 1001"),
+    (#"{"sampling": {"schedule": "jump"}}"#, "sampling.schedule: expected leading, trailing, linspace or custom"),
+    (#"{"sampling": {"schedule": "custom:5,1000"}}"#, "sampling.schedule: expected steps in 0…999, found 1000"),
+    (#"{"sampling": {"schedule": "custom:1", "steps": 2}}"#, "sampling.steps: expected the 1 of the custom schedule"),
+    (#"{"sampling": {"eta": 2}}"#, "sampling.eta: expected 0…1, found 2.0"),
+    (#"{"sampling": {"sampler": "ddpm", "eta": 0}}"#, "sampling.eta: expected none with the sampler ddpm, found 0.0"),
+    (#"{"sampling": {"guidance": "4"}}"#, "sampling.guidance: expected a number, found \"4\""),
+    (
+      #"{"class_dropout_prob": 0, "sampling": {"guidance": 4}}"#,
+      "sampling.guidance: expected 1, as the model has no null class, found 4.0"
+    ),
+    (#"{"sampling": {"guidance_interval": [5, 2]}}"#, "sampling.guidance_interval: expected [LO, HI] with 0 ≤ LO"),
+    (#"{"sampling": {"guidance_channels": 5}}"#, "sampling.guidance_channels: expected 1…4, found 5"),
+  ]
+
+  @Test(arguments: refused) func wrongFilesAreRefusedByName(text: String, message: String) {
+    let error = #expect(throws: ConfigurationFileError.self) { try read(text) }
+    let line = error?.description ?? ""
+    #expect(line.hasPrefix("config.json: \(message)"), "\(line)")
+    #expect(!line.contains("\n"))
+  }
+
+  @Test func sectionsOfATrainingFileNameTheirPath() throws {
+    let text = #"{"model": {"depth": 2, "diffusion": {"steps": 0}}, "sampling": {"steps": 7}}"#
+    var root = try JSONObjectReader(JSONValue(parsing: Array(text.utf8), file: "t.json"), file: "t.json")
+    let section = try #require(try root.object("model"))
+    let error = #expect(throws: ConfigurationFileError.self) { try ModelConfiguration(reading: section) }
+    #expect(error?.description == "t.json: model.diffusion.steps: expected 1…1000000, found 0")
+    let sampling = try SamplingConfiguration(
+      reading: try #require(try root.object("sampling")), defaults: SamplingConfiguration())
+    #expect(sampling.sampler.steps == 7)
+    try root.finish()
+  }
+
+  @Test func missingFileIsAFileError() throws {
+    #expect(throws: FileError(path: "/nowhere/config.json", reason: .missing)) {
+      try ModelConfiguration(contentsOf: "/nowhere/config.json")
+    }
+    #expect(throws: FileError.self) { try ModelConfiguration(contentsOf: networkFixture("digits")) }
+  }
+}

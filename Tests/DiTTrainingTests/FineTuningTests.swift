@@ -1,0 +1,94 @@
+import DiTCheckpoint
+import DiTModel
+import DiTPipeline
+import DiTTraining
+import Testing
+
+@Suite struct FineTuningTests {
+  private static let table = "y_embedder.embedding_table.weight"
+
+  private func start(
+    from origin: DiTConfiguration, for target: DiTConfiguration, seed: Int = 1
+  ) throws -> (source: Weights, found: Weights, notes: [String]) {
+    let source = Weights.initialised(origin, seed: 77).weights
+    let start = try StartingWeights(from: source, of: origin, for: target, seed: seed, name: "base")
+    return (source, Weights(ParameterTable(target), flat: start.flat), start.notes)
+  }
+
+  /// The names whose values differ between the two.
+  private func changed(_ a: Weights, _ b: Weights) -> [String] {
+    a.table.parameters.map(\.name).filter { a[$0]?.array != b[$0]?.array }
+  }
+
+  @Test func sameNetworkIsTakenAsItIs() throws {
+    let (source, found, notes) = try start(from: tinyNetwork(), for: tinyNetwork())
+    #expect(changed(source, found).isEmpty && notes.isEmpty)
+  }
+
+  @Test func otherClassesRemakeTheLabelTable() throws {
+    let (source, found, notes) = try start(from: tinyNetwork(), for: tinyNetwork(classes: 5))
+    #expect(changed(source, found) == [Self.table])
+    #expect(notes == ["\(Self.table): made anew for 5 classes and the null class; the model had 3"])
+    let values = try #require(found[Self.table]).array
+    #expect(values.count == 6 * 16)
+    let deviation = (values.reduce(0) { $0 + $1 * $1 } / Float(values.count)).squareRoot()
+    #expect(abs(deviation / 0.02 - 1) < 0.4, "N(0, 0.02²): \(deviation)")
+    // Not the source's rows, reproducible, and another seed's differ.
+    #expect(Array(values[0..<16]) != Array(try #require(source[Self.table]).array[0..<16]))
+    #expect(try start(from: tinyNetwork(), for: tinyNetwork(classes: 5)).found[Self.table]?.array == values)
+    #expect(try start(from: tinyNetwork(), for: tinyNetwork(classes: 5), seed: 2).found[Self.table]?.array != values)
+  }
+
+  /// Four classes without a null row have as many rows as three with one, but they mean something else.
+  @Test func equalRowsOfOtherClassesAreRemade() throws {
+    let (source, found, notes) = try start(from: tinyNetwork(), for: tinyNetwork(classes: 4, dropout: 0))
+    #expect(changed(source, found) == [Self.table] && notes.count == 1)
+  }
+
+  @Test func aMissingNullRowIsAdded() throws {
+    let (source, found, notes) = try start(from: tinyNetwork(dropout: 0), for: tinyNetwork())
+    let (old, new) = try (#require(source[Self.table]).array, #require(found[Self.table]).array)
+    #expect(Array(new[0..<48]) == old && new.count == 64 && new[48...].contains { $0 != 0 })
+    #expect(notes == ["\(Self.table): a new null row was added"])
+  }
+
+  @Test func fromAndToUnconditional() throws {
+    let (_, conditional, notes) = try start(from: tinyNetwork(classes: 0), for: tinyNetwork())
+    #expect(conditional[Self.table]?.count == 64 && notes.count == 1)
+    let (_, unconditional, _) = try start(from: tinyNetwork(), for: tinyNetwork(classes: 0))
+    #expect(unconditional[Self.table] == nil && unconditional["x_embedder.proj.bias"] != nil)
+  }
+
+  @Test func anotherInputSizeHasItsPositions() throws {
+    var larger = tinyNetwork()
+    (larger.inputHeight, larger.inputWidth) = (8, 8)
+    let (source, found, notes) = try start(from: tinyNetwork(), for: larger)
+    #expect(changed(source, found) == ["pos_embed"] && notes == ["pos_embed: computed for the input size 8×8"])
+    #expect(found["pos_embed"]?.array == Weights.initialised(larger, seed: 0).weights["pos_embed"]?.array)
+  }
+
+  @Test func otherShapesAreRefusedTogether() throws {
+    var other = tinyNetwork(classes: 5)
+    (other.depth, other.mlpRatio) = (3, 2)
+    let error = #expect(throws: StateDictMismatch.self) { try start(from: tinyNetwork(), for: other) }
+    let mismatch = try #require(error)
+    #expect(mismatch.missing.count == 10 && mismatch.missing.allSatisfy { $0.hasPrefix("blocks.2.") })
+    #expect(mismatch.unexpected.isEmpty && mismatch.misshaped.count == 6, "\(mismatch)")
+    #expect(mismatch.description.hasPrefix("base: "))
+    var heads = tinyNetwork()
+    heads.numHeads = 4
+    let refused = #expect(throws: ModelFileError.self) { try start(from: tinyNetwork(), for: heads) }
+    #expect(description(refused).contains("heads"))
+  }
+
+  @Test func trainingStartsThere() throws {
+    let (source, _, _) = try start(from: tinyNetwork(), for: tinyNetwork())
+    let flat = try StartingWeights(
+      from: source, of: tinyNetwork(), for: tinyNetwork(classes: 7), seed: 0, name: "base"
+    ).flat
+    let trainer = try tinyTrainer(model: tinyModel(classes: 7), start: flat)
+    #expect(firstDifference(trainer.weights, flat) == nil && firstDifference(trainer.average, flat) == nil)
+    _ = try trainer.step()
+    #expect(firstDifference(trainer.weights, flat) != nil, "and the given weights stay as they are")
+  }
+}
