@@ -17,10 +17,10 @@ struct InvertCommand: ParsableCommand {
       The output has noise (N, C, H, W) and labels, and can be sampled again:
 
         dit invert --input a.safetensors --steps 250 --out noise.safetensors
-        dit sample --noise noise.safetensors --steps 250 --out again.png
+        dit sample --noise noise.safetensors --sampler ddim --steps 250 --out b.png
 
-      Use the same steps, schedule and guidance in both. The more steps and the
-      less guidance, the nearer the result.
+      Sample with ddim and the same steps, schedule and guidance. The more steps and
+      the less guidance, the nearer the result.
       """)
 
   @OptionGroup var model: ModelOptions

@@ -40,12 +40,12 @@ struct SampleCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "ddim (DDIM, few steps suffice) or ddpm (ancestral). (default: the model's, usually ddim)", valueName: "name"))
+      "ddim (DDIM, few steps suffice) or ddpm (ancestral). (default: the model's, else ddim)", valueName: "name"))
   var sampler: SamplerName?
 
   @Option(
     help: ArgumentHelp(
-      "How much noise DDIM adds again in each step, 0 to 1 (as much as ddpm). (default: the model's, usually 0)",
+      "How much noise DDIM adds again in each step, 0 to 1 (as much as ddpm). (default: the model's, else 0)",
       valueName: "x"))
   var eta: Double?
 

@@ -3,14 +3,14 @@ import DiffusionTransformers
 
 /// Which steps are taken. The command line's word counts, then the model's.
 struct StepOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("Steps to take, 1 to T (1000). (default: the model's, usually 50)", valueName: "n"))
+  @Option(help: ArgumentHelp("Steps to take, 1 to T (1000). (default: the model's, else 50)", valueName: "n"))
   var steps: Int?
 
   @Option(
     help: ArgumentHelp(
       """
       Which steps of T are kept: leading (i·⌊T/n⌋), trailing (T first), linspace (both ends), or custom:T1,T2,… in \
-      ascending order. (default: the model's, usually linspace)
+      ascending order. (default: the model's, else linspace)
       """, valueName: "rule"),
     transform: StepSchedule.init(parsing:))
   var schedule: StepSchedule?
@@ -29,7 +29,7 @@ struct StepOptions: ParsableArguments {
 struct GuidanceOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "How far the class pulls: 1 is the plain network, more is more typical. (default: the model's, usually 4)",
+      "How far the class pulls: 1 is the plain network, more is more typical. (default: the model's, else 4)",
       valueName: "scale"))
   var guidance: Double?
 
