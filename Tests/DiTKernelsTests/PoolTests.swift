@@ -57,7 +57,7 @@ import Testing
     }
   }
 
-  /// Where all workers of a job meet: each waits until all have come, for at most 30 s.
+  /// Where all workers of a job meet: each waits until all have come, for at most 10 s.
   final class Meeting: Sendable {
     private let here = Atomic(0)
     private let threads: Int
@@ -66,7 +66,7 @@ import Testing
 
     func join() {
       here.add(1, ordering: .sequentiallyConsistent)
-      let deadline = ContinuousClock.now + .seconds(30)
+      let deadline = ContinuousClock.now + .seconds(10)
       while !isComplete && ContinuousClock.now < deadline { sched_yield() }
     }
 
@@ -107,7 +107,7 @@ import Testing
         if worker > 0 { Thread.sleep(forTimeInterval: 0.004) }
         tally.note(index, worker)
       }
-      #expect(meeting.isComplete, "a worker slept through the job")
+      try #require(meeting.isComplete, "a worker slept through the job")
       #expect(tally.problem == nil)
     }
   }
@@ -121,20 +121,26 @@ import Testing
         if index < threads { meeting.join() }
         tally.note(index, worker)
       }
+      try #require(meeting.isComplete, "a worker slept through the job")
       #expect(tally.problem == nil)
     }
   }
 
+  /// Four host threads that begin together; their jobs take turns, though each gives the others time to come between.
   @Test func sharedByHosts() throws {
     let pool = try #require(Pool(threads: 3))
     let problems = Mutex<[String]>([])
-    let group = DispatchGroup()
+    let (group, meeting) = (DispatchGroup(), Meeting(4))
     for host in 0..<4 {
       Thread(group) {
-        for job in 0..<1000 {
-          if let problem = Self.check(pool, threads: 3, 1 + (job + host) % 7) {
-            problems.withLock { $0.append("host \(host), job \(job): \(problem)") }
+        meeting.join()
+        for job in 0..<300 {
+          let tally = Tally(20 + (job + host) % 7, threads: 3)
+          pool.run(20 + (job + host) % 7) { index, worker in
+            if index % 8 == host { sched_yield() }
+            tally.note(index, worker)
           }
+          if let problem = tally.problem { problems.withLock { $0.append("host \(host), job \(job): \(problem)") } }
         }
       }
     }

@@ -59,7 +59,7 @@ import Testing
     #expect(x.allSatisfy { $0 >= 0 && $0 < 1 })
     #expect(abs(x.reduce(0, +) / Double(n) - 0.5) < 4.5 * (1.0 / 12 / Double(n)).squareRoot())
     var buckets = [Int](repeating: 0, count: 16)
-    for value in x { buckets[Int(value * 16)] += 1 }
+    for value in x { buckets[min(15, Int(value * 16))] += 1 }
     let deviation = (Double(n) / 16 * 15 / 16).squareRoot()
     #expect(buckets.allSatisfy { abs(Double($0) - Double(n) / 16) < 4.5 * deviation })
   }

@@ -1,5 +1,5 @@
 import DiffusionTransformers
-import Glibc
+import Foundation
 
 /// Times the engine on this machine: the float32 peak, forward passes, training steps.
 ///
@@ -8,16 +8,19 @@ import Glibc
 struct DitBench {
   static func main() throws {
     #if DEBUG
-      unsafe fputs("error: a debug build says nothing about speed; use swift run -c release dit-bench\n", stderr)
-      exit(64)
+      refuse("a debug build says nothing about speed; use swift run -c release dit-bench")
     #else
       let threads = CommandLine.arguments.dropFirst().first.map { Int($0) } ?? 2
       guard let threads, let context = try? ComputeContext(threads: threads) else {
-        unsafe fputs("error: expected a number of threads, found \(CommandLine.arguments[1])\n", stderr)
-        exit(64)
+        refuse("expected a number of threads, found \(CommandLine.arguments[1])")
       }
       try run(context)
     #endif
+  }
+
+  static func refuse(_ reason: String) -> Never {
+    FileHandle.standardError.write(Data("Error: \(reason)\n".utf8))
+    exit(64)
   }
 
   static func run(_ context: ComputeContext) throws {

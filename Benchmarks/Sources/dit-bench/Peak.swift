@@ -20,7 +20,7 @@ func fp32Peak(threads: Int) -> Double {
     precondition(status == 0, "cannot start a thread")
     handles.append(handle)
   }
-  for handle in handles { _ = unsafe pthread_join(handle, nil) }
+  for handle in handles { pthread_join(handle, nil) }
   return box.total.withLock { $0 }
 }
 
