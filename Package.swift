@@ -63,7 +63,8 @@ let package = Package(
     .testTarget(name: "DiTDiffusionTests", dependencies: ["DiTDiffusion"], swiftSettings: safe),
     .testTarget(name: "DiTCheckpointTests", dependencies: ["DiTCheckpoint", "DiTTensor"], swiftSettings: safe),
     .testTarget(name: "DiTPipelineTests", dependencies: ["DiTPipeline"], swiftSettings: safe),
-    .testTarget(name: "DiTTrainingTests", dependencies: ["DiTTraining"], swiftSettings: safe),
+    .testTarget(
+      name: "DiTTrainingTests", dependencies: ["DiTTraining", "CAllocationCounter"], swiftSettings: safe),
     .testTarget(
       name: "DiffusionTransformersTests", dependencies: ["DiffusionTransformers"], swiftSettings: safe),
     .testTarget(name: "DiTImagingTests", dependencies: ["DiTImaging"], swiftSettings: safe),

@@ -87,11 +87,13 @@ public struct DiTConfiguration: Equatable, Sendable {
 
   /// Throws unless every size is usable: positive, P | H and W, h | D, 4 | D, and no product beyond 2³¹.
   public func validate() throws(ConfigurationError) {
-    for (key, value) in [
-      ("input_size", inputHeight), ("input_size", inputWidth), ("patch_size", patchSize), ("in_channels", inChannels),
-      ("hidden_size", hiddenSize), ("depth", depth), ("num_heads", numHeads),
-    ] where value < 1 || value > 1 << 20 {
-      throw ConfigurationError(key: key, problem: "expected 1 to 1048576, found \(value)")
+    let most = 1 << 20
+    for (key, value, limit) in [
+      ("input_size", inputHeight, most), ("input_size", inputWidth, most), ("patch_size", patchSize, most),
+      ("in_channels", inChannels, most), ("hidden_size", hiddenSize, most), ("depth", depth, 1024),
+      ("num_heads", numHeads, most),
+    ] where value < 1 || value > limit {
+      throw ConfigurationError(key: key, problem: "expected 1 to \(limit), found \(value)")
     }
     guard inputHeight % patchSize == 0, inputWidth % patchSize == 0 else {
       throw ConfigurationError(

@@ -68,6 +68,19 @@ enum Dit {
 
     func send(_ signal: Int32) { kill(process.processIdentifier, signal) }
 
+    /// Sends a signal as soon as `isReached`, or the end. Watched from a thread of its own: other tests keep the shared
+    /// ones busy for seconds.
+    func send(_ signal: Int32, once isReached: @escaping @Sendable () -> Bool) async {
+      let process = process
+      await withCheckedContinuation { continuation in
+        Thread.detachNewThread {
+          while process.isRunning, !isReached() { usleep(1000) }
+          if process.isRunning { kill(process.processIdentifier, signal) }
+          continuation.resume()
+        }
+      }
+    }
+
     /// Waits for the end.
     func result() async throws -> Result {
       for await status in ended {

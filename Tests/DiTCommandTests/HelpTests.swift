@@ -11,6 +11,10 @@ import Testing
         "--guidance", "--guidance-interval", "--guidance-channels", "--seed", "--noise", "--trajectory", "--out",
       ]
     ),
+    (
+      "train",
+      ["--data", "--out", "--config", "--from", "--steps", "--batch", "--seed", "--resume", "--heads", "--threads"]
+    ),
     ("info", ["--heads", "--threads", "--json"]),
     ("schedule", ["--heads", "--steps", "--schedule", "--json", "--out"]),
     ("forward", ["--model", "--heads", "--threads", "--input", "--out"]),

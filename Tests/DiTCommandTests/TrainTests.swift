@@ -103,6 +103,19 @@ extension Scratch {
     #expect(relativeError(found, expected.map(Double.init)) < 1e-3)
   }
 
+  /// The fixture's hidden size is none of the published ones, so its state dict does not tell the heads.
+  @Test func headsOfAStateDict() async throws {
+    let scratch = try Scratch()
+    let command = [
+      "train", "--data", "digits", "--from", "\(Model.digits)/model.safetensors", "--steps", "1", "--batch", "2",
+      "--out", scratch.path("run"),
+    ]
+    try await expectFailure(command, 65, ["heads"])
+    try await expectFailure(command + ["--heads", "5"], 64, ["--heads"])
+    _ = try await succeed(command + ["--heads", "4"])
+    #expect(scratch.text("run/config.json").contains("\"num_heads\": 4"))
+  }
+
   @Test func helpListsEveryKey() async throws {
     let help = try await succeed(["train", "--help"]).stdout
     for key in TrainingConfiguration.keys { #expect(help.contains("\n  \(key.name) ("), "\(key.name)") }
@@ -114,17 +127,16 @@ extension Scratch {
 @Suite struct ResumeTests {
   @Test(arguments: [SIGINT, SIGTERM, SIGKILL]) func sameBytes(signal: Int32) async throws {
     let scratch = try Scratch()
-    let settings = ["steps": "1500", "checkpoint_every": "40", "validate_every": "0", "log_every": "10"]
+    let settings = [
+      "steps": "3000", "checkpoint_every": "200", "keep_checkpoints": "20", "validate_every": "0", "log_every": "10",
+    ]
     let config = try scratch.write(configuration(settings), to: "config.json")
     func arguments(_ name: String) -> [String] {
       ["train", "--data", "digits", "--config", config, "--out", scratch.path(name)]
     }
     _ = try await succeed(arguments("whole"))
     let run = try Dit.start(arguments("parts"), in: scratch)
-    while run.isRunning, !scratch.exists("parts/checkpoints/step-00000080") {
-      try await Task.sleep(for: .milliseconds(5))
-    }
-    run.send(signal)
+    await run.send(signal, once: { scratch.exists("parts/checkpoints/step-00000200") })
     let result = try await run.result()
     #expect(result.status == (signal == SIGKILL ? 128 + SIGKILL : 130), "\(result)")
     if signal != SIGKILL { #expect(result.stderr.contains("--resume"), "\(result.stderr)") }

@@ -150,7 +150,7 @@ import Testing
     Refusal("in_channels", "9223372036854775807") { $0.inChannels = .max },
     Refusal("hidden_size", "0") { $0.hiddenSize = 0 },
     Refusal("hidden_size", "6") { ($0.hiddenSize, $0.numHeads) = (6, 3) },
-    Refusal("depth", "0") { $0.depth = 0 }, Refusal("depth", "1048577") { $0.depth = 1 << 20 + 1 },
+    Refusal("depth", "0") { $0.depth = 0 }, Refusal("depth", "1025") { $0.depth = 1025 },
     Refusal("num_heads", "0") { $0.numHeads = 0 }, Refusal("num_heads", "7") { $0.numHeads = 7 },
     Refusal("mlp_ratio", "0.0") { $0.mlpRatio = 0 }, Refusal("mlp_ratio", "-4.0") { $0.mlpRatio = -4 },
     Refusal("mlp_ratio", "nan") { $0.mlpRatio = .nan }, Refusal("mlp_ratio", "inf") { $0.mlpRatio = .infinity },
@@ -162,7 +162,7 @@ import Testing
     Refusal("class_dropout_prob", "nan") { $0.classDropoutProb = .nan },
     Refusal("hidden_size", "parameters") { ($0.hiddenSize, $0.depth, $0.numHeads) = (1 << 16, 1 << 10, 1) },
     // More parameters than an Int counts.
-    Refusal("hidden_size", "parameters") { ($0.hiddenSize, $0.depth, $0.numHeads) = (1 << 20, 1 << 20, 1) },
+    Refusal("hidden_size", "parameters") { ($0.hiddenSize, $0.depth, $0.numHeads) = (1 << 20, 1024, 1) },
   ]
 
   @Test(arguments: refusals) private func refused(_ refusal: Refusal) {
