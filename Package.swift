@@ -59,7 +59,9 @@ let package = Package(
       swiftSettings: safe),
     .testTarget(name: "DiTTensorTests", dependencies: ["DiTTensor", "TestSupport"], swiftSettings: safe),
     .testTarget(
-      name: "DiTModelTests", dependencies: ["DiTModel", "TestSupport", "CAllocationCounter"], swiftSettings: safe),
+      name: "DiTModelTests",
+      dependencies: ["DiTModel", "DiTCheckpoint", "DiTKernels", "DiTTensor", "TestSupport", "CAllocationCounter"],
+      swiftSettings: safe),
     .testTarget(name: "DiTDiffusionTests", dependencies: ["DiTDiffusion"], swiftSettings: safe),
     .testTarget(name: "DiTCheckpointTests", dependencies: ["DiTCheckpoint", "DiTTensor"], swiftSettings: safe),
     .testTarget(name: "DiTPipelineTests", dependencies: ["DiTPipeline"], swiftSettings: safe),

@@ -53,6 +53,8 @@ extension DiTNetwork {
   ) {
     checkBatch(samples, images.count, ws)
     precondition(outputGradient.count == samples * configuration.outputElements, "\(outputGradient.count) gradients")
+    precondition(
+      weights.table.labels == nil || labels.count == samples, "\(labels.count) labels for \(samples) samples")
     let pass = BackwardPass(network: self, gradients: gradients, ws: ws, samples: samples)
     pass.finalLayer(outputGradient)
     for index in stride(from: configuration.depth - 1, through: 0, by: -1) {

@@ -13,7 +13,8 @@ public struct Philox: Equatable, Sendable, RandomNumberGenerator {
   public let seed: UInt64
   /// Which of 2⁶⁴ independent sequences.
   public let stream: UInt64
-  /// The next block of four 32-bit words.
+  /// The next block of four 32-bit words. A generator made at this position goes on where this one stands when whole
+  /// blocks were used: after `fillNormal`, or an even number of `next()` and `uniform()`.
   public private(set) var position: UInt64
   private var pending: UInt64?
 
@@ -59,7 +60,8 @@ public struct Philox: Equatable, Sendable, RandomNumberGenerator {
     return UInt64(block.0) << 32 | UInt64(block.1)
   }
 
-  /// Fills `output` with draws from N(0, 1): Box–Muller in Double on two pairs of 32-bit uniforms a block.
+  /// Fills `output` with draws from N(0, 1): Box–Muller in Double on two pairs of 32-bit uniforms a block. Begins a new
+  /// block, also when half of the last one is left.
   public mutating func fillNormal(_ output: inout MutableSpan<Float>) {
     var index = 0
     while index < output.count {

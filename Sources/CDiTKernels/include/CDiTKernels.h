@@ -98,7 +98,8 @@ DiTPool *_Nullable dit_pool_create(int threads);
 void dit_pool_destroy(DiTPool *pool);
 int dit_pool_threads(const DiTPool *pool);
 // Runs task(context, 0 … count-1, worker) and returns when all have ended. The order is not defined, each index runs
-// once. Several threads may call it: they take turns. Called from inside a task, it runs the tasks on the spot.
+// once. Several threads may call it: they take turns. Called from inside a task of the same pool (never of another), it
+// runs the tasks on the spot, as the outer task's worker.
 void dit_pool_run(DiTPool *pool, DiTTask task, void *context, long count);
 
 #pragma clang assume_nonnull end
