@@ -37,41 +37,20 @@ public enum SafetensorsWriter {
     precondition(names.count == tensors.count + 1, "names must differ from each other and from __metadata__")
     let pairs = metadata.merging(["format": "pt"]) { $1 }
       .sorted { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }
-      .map { "\(quoted($0.key)):\(quoted($0.value))" }
+      .map { "\(JSONText.quoted($0.key)):\(JSONText.quoted($0.value))" }
     var parts = ["\"__metadata__\":{\(pairs.joined(separator: ","))}"]
     var offset = 0
     for tensor in tensors {
       let end = offset + tensor.byteCount
       let shape = tensor.shape.map(String.init).joined(separator: ",")
       let entry = #"{"dtype":"\#(tensor.dtype.rawValue)","shape":[\#(shape)],"data_offsets":[\#(offset),\#(end)]}"#
-      parts.append("\(quoted(tensor.name)):\(entry)")
+      parts.append("\(JSONText.quoted(tensor.name)):\(entry)")
       offset = end
     }
     var json = Array("{\(parts.joined(separator: ","))}".utf8)
     json += [UInt8](repeating: UInt8(ascii: " "), count: (8 - json.count % 8) % 8)
     precondition(json.count <= SafetensorsHeader.maximumLength, "a header of \(json.count) bytes is too long")
     return (0..<8).map { UInt8(truncatingIfNeeded: json.count >> (8 * $0)) } + json
-  }
-
-  /// A string of JSON: quotes, backslashes and control characters escaped, everything else as it is.
-  private static func quoted(_ text: String) -> String {
-    var quoted = "\""
-    for scalar in text.unicodeScalars {
-      switch scalar {
-      case "\"": quoted += "\\\""
-      case "\\": quoted += "\\\\"
-      case "\u{8}": quoted += "\\b"
-      case "\u{C}": quoted += "\\f"
-      case "\n": quoted += "\\n"
-      case "\r": quoted += "\\r"
-      case "\t": quoted += "\\t"
-      case "\0"..<" ":
-        let digits = String(scalar.value, radix: 16)
-        quoted += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
-      default: quoted.unicodeScalars.append(scalar)
-      }
-    }
-    return quoted + "\""
   }
 
   // MARK: Data

@@ -90,13 +90,13 @@ extension JSONValue {
     case .bool(let value): text += "\(value)"
     case .integer(let value): text += "\(value)"
     case .number(let value): text += Int(exactly: value).map(String.init) ?? "\(value)"
-    case .string(let value): text += Self.quoted(value)
+    case .string(let value): text += JSONText.quoted(value)
     case .array(let values):
       let isFlat = values.allSatisfy(\.isScalar)
       Self.write(values, brackets: ("[", "]"), isFlat: isFlat, to: &text, indent) { $0.write(to: &$1, indent: $2) }
     case .object(let members):
       Self.write(members, brackets: ("{", "}"), isFlat: members.isEmpty, to: &text, indent) {
-        $1 += Self.quoted($0.key) + ": "
+        $1 += JSONText.quoted($0.key) + ": "
         $0.value.write(to: &$1, indent: $2)
       }
     }
@@ -115,23 +115,5 @@ extension JSONValue {
     }
     if !isFlat { text += "\n" + indent }
     text += brackets.1
-  }
-
-  private static func quoted(_ string: String) -> String {
-    var quoted = "\""
-    for scalar in string.unicodeScalars {
-      switch scalar {
-      case "\"": quoted += "\\\""
-      case "\\": quoted += "\\\\"
-      case "\n": quoted += "\\n"
-      case "\r": quoted += "\\r"
-      case "\t": quoted += "\\t"
-      case "\0"..<" ":
-        let digits = String(scalar.value, radix: 16)
-        quoted += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
-      default: quoted.unicodeScalars.append(scalar)
-      }
-    }
-    return quoted + "\""
   }
 }
