@@ -113,7 +113,7 @@ import Testing
     #expect(mismatch(run.gradient.array, expected, within: .softmax(largest: 10, terms: h.tokens)) == nil)
   }
 
-  @Test(arguments: ["one", "odd", "wide", "sharp"], InstructionSet.runnable)
+  @Test(arguments: ["one", "odd", "wide", "sharp", "long"], InstructionSet.runnable)
   func torch(_ name: String, _ level: InstructionSet) throws {
     let fixture = try Fixture("kernels")
     let shape = try fixture.shape("attention.\(name).qkv")
