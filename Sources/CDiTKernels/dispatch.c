@@ -4,7 +4,7 @@
 
 extern const DiTKernelTable dit_kernels_portable;
 #if defined(__x86_64__)
-extern const DiTKernelTable dit_kernels_avx2, dit_kernels_avx512;
+extern const DiTKernelTable dit_kernels_avx2, dit_kernels_avx512, dit_kernels_avx512bf16;
 #endif
 
 DiTISA dit_isa_supported(void) {
@@ -15,6 +15,7 @@ DiTISA dit_isa_supported(void) {
   const int avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                      __builtin_cpu_supports("avx512cd");
+  if (avx2 && avx512 && __builtin_cpu_supports("avx512bf16")) return DiTISAAVX512BF16;
   if (avx2 && avx512) return DiTISAAVX512;
   if (avx2) return DiTISAAVX2;
 #endif
@@ -23,6 +24,7 @@ DiTISA dit_isa_supported(void) {
 
 const DiTKernelTable *dit_kernels(DiTISA isa) {
 #if defined(__x86_64__)
+  if (isa == DiTISAAVX512BF16) return &dit_kernels_avx512bf16;
   if (isa == DiTISAAVX512) return &dit_kernels_avx512;
   if (isa == DiTISAAVX2) return &dit_kernels_avx2;
 #endif

@@ -1,11 +1,17 @@
-// The kernels of kernels.inc at the level "avx512".
+// The kernels at the level "avx512".
 
 #if defined(__x86_64__)
 #include <math.h>
 #include <string.h>
 #define KERNEL_NAME "avx512"
 #define KERNEL_TABLE dit_kernels_avx512
+#define KERNEL_LEVEL 2
+#define KERNEL_NATIVE_BF16 0
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,bmi,bmi2,f16c"))), apply_to = function)
+#include "vectors.inc"
 #include "kernels.inc"
+#include "products.inc"
+#include "attention.inc"
+#include "table.inc"
 #pragma clang attribute pop
 #endif

@@ -38,6 +38,9 @@ struct AttentionPlan {
 }
 
 extension ComputeContext {
+  /// Attention over at most this many tokens is one vector kernel in float32, without products.
+  public static let fewTokens = AttentionPlan.smallTokens
+
   /// Elements of scratch that attention needs, for all workers of this context.
   public func attentionScratch(tokens: Int, headSize: Int, backward: Bool) -> Int {
     threads * AttentionPlan(tokens: tokens, headSize: headSize).scratch(backward: backward)

@@ -16,7 +16,7 @@ public enum InstructionSet: String, CaseIterable, Sendable {
 
   init(_ level: DiTISA) {
     switch level {
-    case DiTISAAVX512: self = .avx512
+    case DiTISAAVX512, DiTISAAVX512BF16: self = .avx512
     case DiTISAAVX2: self = .avx2
     default: self = .portable
     }
@@ -59,20 +59,28 @@ public enum ComputeError: Error, Equatable, CustomStringConvertible {
   public let threads: Int
   /// The level of the vector kernels.
   public let instructionSet: InstructionSet
+  /// Whether products of bf16 are the CPU's own (AVX512_BF16). Otherwise they are computed in float32 from the same
+  /// rounded operands: the results agree to rounding.
+  public let hasNativeBF16: Bool
 
   /// - Parameters:
   ///   - threads: workers, 1…1024; by default as many as the process may use processors.
   ///   - instructionSet: by default `DIT_ISA` from the environment, else the widest supported.
-  public init(threads: Int? = nil, instructionSet: InstructionSet? = nil) throws(ComputeError) {
+  ///   - nativeBF16: whether to use the CPU's products of bf16 where the level is AVX-512 and it has them.
+  public init(
+    threads: Int? = nil, instructionSet: InstructionSet? = nil, nativeBF16: Bool = true
+  ) throws(ComputeError) {
     let count = threads ?? Self.availableProcessors
     let level = if let instructionSet { instructionSet } else { try Self.requestedInstructionSet() }
-    guard level.level.rawValue <= dit_isa_supported().rawValue else {
+    let supported = dit_isa_supported()
+    guard level.level.rawValue <= supported.rawValue else {
       throw .instructionSet(level.rawValue, supported: .supported)
     }
     guard (1...1024).contains(count), let pool = unsafe dit_pool_create(Int32(count)) else { throw .threads(count) }
     openblas_set_num_threads(1)
     unsafe self.pool = pool
-    unsafe kernels = dit_kernels(level.level).pointee
+    hasNativeBF16 = nativeBF16 && level == .avx512 && supported == DiTISAAVX512BF16
+    unsafe kernels = dit_kernels(hasNativeBF16 ? DiTISAAVX512BF16 : level.level).pointee
     self.threads = count
     self.instructionSet = level
   }

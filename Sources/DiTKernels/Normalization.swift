@@ -24,29 +24,31 @@ extension ComputeContext {
   /// out = modulate(layerNorm(x), shift, scale).
   ///
   /// - Parameters:
-  ///   - output: (samples · tokens, width); overwritten.
+  ///   - output: (samples · tokens, width) in `precision`; overwritten.
   ///   - mean, rstd: saved for backward, one value a row.
   ///   - shift, scale: one row of `width` a sample, `stride` elements apart.
   ///   - epsilon: added to the variance; 1e-6 in the published DiT.
   public func layerNormModulate(
-    output: consuming MutableSpan<Float>, mean: consuming MutableSpan<Float>, rstd: consuming MutableSpan<Float>,
-    input: Span<Float>, shift: Span<Float>, scale: Span<Float>, stride: Int, epsilon: Float,
+    output: consuming MutableRawSpan, _ precision: Precision, mean: consuming MutableSpan<Float>,
+    rstd: consuming MutableSpan<Float>, input: Span<Float>, shift: Span<Float>, scale: Span<Float>, stride: Int,
+    epsilon: Float,
     samples: Int, tokens: Int, width: Int
   ) {
-    check(output.count, atLeast: samples * tokens * width, "layer norm output")
+    check(output.byteCount, atLeast: samples * tokens * width * precision.size, "layer norm output")
     check(mean.count, atLeast: samples * tokens, "layer norm mean")
     check(rstd.count, atLeast: samples * tokens, "layer norm rstd")
     check(input.count, atLeast: samples * tokens * width, "layer norm input")
     check(shift.count, atLeast: (samples - 1) * stride + width, "shift")
     check(scale.count, atLeast: (samples - 1) * stride + width, "scale")
-    unsafe output.withUnsafeMutableBufferPointer { out in
+    unsafe output.withUnsafeMutableBytes { out in
       unsafe mean.withUnsafeMutableBufferPointer { mean in
         unsafe rstd.withUnsafeMutableBufferPointer { rstd in
           unsafe input.withUnsafeBufferPointer { x in
             unsafe shift.withUnsafeBufferPointer { shift in
               unsafe scale.withUnsafeBufferPointer { scale in
                 let task = unsafe LayerNormModulate(
-                  kernels: kernels, out: out.baseAddress!, mean: mean.baseAddress!, rstd: rstd.baseAddress!,
+                  kernels: kernels, out: out.baseAddress!, precision: precision, mean: mean.baseAddress!,
+                  rstd: rstd.baseAddress!,
                   x: x.baseAddress!, shift: shift.baseAddress!, scale: scale.baseAddress!, stride: stride,
                   epsilon: epsilon, width: width, parts: RowParts(tokens: tokens))
                 unsafe parallel(samples * task.parts.perSample, task)
@@ -60,21 +62,22 @@ extension ComputeContext {
 
   /// The forward's output again, from its saved mean and rstd.
   public func modulateFromStatistics(
-    output: consuming MutableSpan<Float>, mean: Span<Float>, rstd: Span<Float>, input: Span<Float>,
-    shift: Span<Float>, scale: Span<Float>, stride: Int, samples: Int, tokens: Int, width: Int
+    output: consuming MutableRawSpan, _ precision: Precision, mean: Span<Float>, rstd: Span<Float>,
+    input: Span<Float>, shift: Span<Float>, scale: Span<Float>, stride: Int, samples: Int, tokens: Int, width: Int
   ) {
-    check(output.count, atLeast: samples * tokens * width, "layer norm output")
+    check(output.byteCount, atLeast: samples * tokens * width * precision.size, "layer norm output")
     check(min(mean.count, rstd.count), atLeast: samples * tokens, "layer norm statistics")
     check(input.count, atLeast: samples * tokens * width, "layer norm input")
     check(min(shift.count, scale.count), atLeast: (samples - 1) * stride + width, "shift and scale")
-    unsafe output.withUnsafeMutableBufferPointer { out in
+    unsafe output.withUnsafeMutableBytes { out in
       unsafe mean.withUnsafeBufferPointer { mean in
         unsafe rstd.withUnsafeBufferPointer { rstd in
           unsafe input.withUnsafeBufferPointer { x in
             unsafe shift.withUnsafeBufferPointer { shift in
               unsafe scale.withUnsafeBufferPointer { scale in
                 let task = unsafe ModulateFromStatistics(
-                  kernels: kernels, out: out.baseAddress!, mean: mean.baseAddress!, rstd: rstd.baseAddress!,
+                  kernels: kernels, out: out.baseAddress!, precision: precision, mean: mean.baseAddress!,
+                  rstd: rstd.baseAddress!,
                   x: x.baseAddress!, shift: shift.baseAddress!, scale: scale.baseAddress!, stride: stride,
                   width: width, parts: RowParts(tokens: tokens))
                 unsafe parallel(samples * task.parts.perSample, task)
@@ -145,30 +148,33 @@ extension ComputeContext {
   /// The gradient of x += gate ⊙ y: dy = gate ⊙ dx; dgate = Σ_tokens dx ⊙ y.
   ///
   /// - Parameters:
-  ///   - outputGradient: dy, (samples · tokens, width); overwritten.
+  ///   - outputGradient: dy, (samples · tokens, width), in `precision`; overwritten.
   ///   - gateGradient: one row a sample, `gradientStride` elements apart; overwritten.
   ///   - scratch: ``rowReductionScratch(samples:tokens:width:)`` elements.
   ///   - residualGradient: dx, which passes on unchanged.
-  ///   - output: y as the forward saved it.
+  ///   - output: y as the forward saved it, in `precision`.
   public func gateBackward(
-    outputGradient: consuming MutableSpan<Float>, gateGradient: consuming MutableSpan<Float>, gradientStride: Int,
-    scratch: consuming MutableSpan<Float>, residualGradient: Span<Float>, output: Span<Float>, gate: Span<Float>,
+    outputGradient: consuming MutableRawSpan, _ precision: Precision, gateGradient: consuming MutableSpan<Float>,
+    gradientStride: Int, scratch: consuming MutableSpan<Float>, residualGradient: Span<Float>, output: RawSpan,
+    gate: Span<Float>,
     stride: Int, samples: Int, tokens: Int, width: Int
   ) {
     let parts = RowParts(tokens: tokens)
-    check(outputGradient.count, atLeast: samples * tokens * width, "gate output gradient")
+    let bytes = samples * tokens * width * precision.size
+    check(min(outputGradient.byteCount, output.byteCount), atLeast: bytes, "gate output and its gradient")
     check(gateGradient.count, atLeast: (samples - 1) * gradientStride + width, "gate gradient")
     check(scratch.count, atLeast: samples * parts.perSample * 2 * width, "gate scratch")
-    check(min(residualGradient.count, output.count), atLeast: samples * tokens * width, "gate residual gradient")
+    check(residualGradient.count, atLeast: samples * tokens * width, "gate residual gradient")
     check(gate.count, atLeast: (samples - 1) * stride + width, "gate")
     unsafe scratch.withUnsafeMutableBufferPointer { partial in
-      unsafe outputGradient.withUnsafeMutableBufferPointer { dy in
+      unsafe outputGradient.withUnsafeMutableBytes { dy in
         unsafe residualGradient.withUnsafeBufferPointer { dx in
-          unsafe output.withUnsafeBufferPointer { y in
+          unsafe output.withUnsafeBytes { y in
             unsafe gate.withUnsafeBufferPointer { gate in
               let task = unsafe GateBackward(
-                kernels: kernels, dy: dy.baseAddress!, partial: partial.baseAddress!, dx: dx.baseAddress!,
-                y: y.baseAddress!, gate: gate.baseAddress!, stride: stride, width: width, parts: parts)
+                kernels: kernels, dy: dy.baseAddress!, precision: precision, partial: partial.baseAddress!,
+                dx: dx.baseAddress!, y: y.baseAddress!, gate: gate.baseAddress!, stride: stride, width: width,
+                parts: parts)
               unsafe parallel(samples * parts.perSample, task)
             }
           }
@@ -186,7 +192,9 @@ extension ComputeContext {
 
 @unsafe private struct LayerNormModulate: ParallelTask {
   let kernels: DiTKernelTable
-  let out, mean, rstd: UnsafeMutablePointer<Float>
+  let out: UnsafeMutableRawPointer
+  let precision: Precision
+  let mean, rstd: UnsafeMutablePointer<Float>
   let x, shift, scale: UnsafePointer<Float>
   let stride: Int
   let epsilon: Float
@@ -197,14 +205,16 @@ extension ComputeContext {
     let rows = unsafe parts.rows(index)
     let (row, sample) = unsafe (rows.lowerBound, parts.sample(index))
     unsafe kernels.layernorm_modulate(
-      out + row * width, mean + row, rstd + row, x + row * width, shift + sample * stride, scale + sample * stride,
+      out + row * width * precision.size, precision.flag, mean + row, rstd + row, x + row * width,
+      shift + sample * stride, scale + sample * stride,
       epsilon, rows.count, width)
   }
 }
 
 @unsafe private struct ModulateFromStatistics: ParallelTask {
   let kernels: DiTKernelTable
-  let out: UnsafeMutablePointer<Float>
+  let out: UnsafeMutableRawPointer
+  let precision: Precision
   let mean, rstd, x, shift, scale: UnsafePointer<Float>
   let stride, width: Int
   let parts: RowParts
@@ -213,7 +223,8 @@ extension ComputeContext {
     let rows = unsafe parts.rows(index)
     let (row, sample) = unsafe (rows.lowerBound, parts.sample(index))
     unsafe kernels.modulate_from_stats(
-      out + row * width, mean + row, rstd + row, x + row * width, shift + sample * stride, scale + sample * stride,
+      out + row * width * precision.size, precision.flag, mean + row, rstd + row, x + row * width,
+      shift + sample * stride, scale + sample * stride,
       rows.count, width)
   }
 }
@@ -238,8 +249,12 @@ extension ComputeContext {
 
 @unsafe private struct GateBackward: ParallelTask {
   let kernels: DiTKernelTable
-  let dy, partial: UnsafeMutablePointer<Float>
-  let dx, y, gate: UnsafePointer<Float>
+  let dy: UnsafeMutableRawPointer
+  let precision: Precision
+  let partial: UnsafeMutablePointer<Float>
+  let dx: UnsafePointer<Float>
+  let y: UnsafeRawPointer
+  let gate: UnsafePointer<Float>
   let stride, width: Int
   let parts: RowParts
 
@@ -249,7 +264,8 @@ extension ComputeContext {
     let sums = unsafe partial + index * 2 * width
     unsafe sums.update(repeating: 0, count: 2 * width)
     unsafe kernels.gate_backward(
-      dy + row * width, sums, dx + row * width, y + row * width, gate + parts.sample(index) * stride, rows.count,
+      dy + row * width * precision.size, sums, dx + row * width, y + row * width * precision.size, precision.flag,
+      gate + parts.sample(index) * stride, rows.count,
       width)
   }
 }

@@ -18,27 +18,35 @@ extension DiTNetwork {
     let samples = times.count
     checkBatch(samples, images.count, ws)
     let modulation = Modulation(configuration, rows: samples, values: ws.modulation)
+    let h = Activation(ws.h, numerics.precision)
+    let hidden = Activation(ws.hidden, numerics.precision)
+    let source = trainingSource(ws)
     modulate(times: times, labels: labels, into: modulation, saving: ws.conditioning.prefix(configuration, samples))
-    embed(ws.tokens[0], patches: ws.patches, images: images, samples: samples)
+    embed(ws.tokens[0], patches: ws.patches, images: images, samples: samples, source)
     for (i, block) in weights.table.blocks.enumerated() {
       let a = ws.blocks[i]
       normalise(
-        ws.h, ws.tokens[i], mean: a.mean1, rstd: a.rstd1, shift: modulation.shiftMSA(i),
+        h, ws.tokens[i], mean: a.mean1, rstd: a.rstd1, shift: modulation.shiftMSA(i),
         scale: modulation.scaleMSA(i), samples: samples)
       attend(
-        block, a, result: ws.middle[i], x: ws.tokens[i], h: ws.h, gate: modulation.gateMSA(i), scratch: ws.scratch,
-        samples: samples)
+        block, a, result: ws.middle[i], x: ws.tokens[i], h: h, gate: modulation.gateMSA(i), scratch: ws.scratch,
+        samples: samples, source)
       normalise(
-        ws.h, ws.middle[i], mean: a.mean2, rstd: a.rstd2, shift: modulation.shiftMLP(i),
+        h, ws.middle[i], mean: a.mean2, rstd: a.rstd2, shift: modulation.shiftMLP(i),
         scale: modulation.scaleMLP(i), samples: samples)
       feedForward(
-        block, a, result: ws.tokens[i + 1], x: ws.middle[i], h: ws.h, hidden: ws.hidden, gate: modulation.gateMLP(i),
-        samples: samples)
+        block, a, result: ws.tokens[i + 1], x: ws.middle[i], h: h, hidden: hidden, gate: modulation.gateMLP(i),
+        samples: samples, source)
     }
     normalise(
-      ws.h, ws.tokens[configuration.depth], mean: ws.finalMean, rstd: ws.finalRstd, shift: modulation.finalShift,
-      scale: modulation.finalScale, samples: samples)
-    decode(output, h: ws.h, patches: ws.patches, samples: samples)
+      Activation(ws.h), ws.tokens[configuration.depth], mean: ws.finalMean, rstd: ws.finalRstd,
+      shift: modulation.finalShift, scale: modulation.finalScale, samples: samples)
+    decode(output, h: ws.h, patches: ws.patches, samples: samples, source)
+  }
+
+  /// Where a training step takes its layers from: packed just before use, because the weights change.
+  fileprivate func trainingSource(_ ws: TrainingWorkspace) -> LayerSource {
+    isPacked ? .packing(ws.packing, numerics.precision) : .blas
   }
 
   /// Adds the gradient of a loss to `gradients`, given its gradient with respect to the last ``trainingForward``'s
@@ -67,6 +75,7 @@ extension DiTNetwork {
 
   private func checkBatch(_ samples: Int, _ elements: Int, _ ws: TrainingWorkspace) {
     precondition(ws.configuration == configuration && samples <= ws.samples && samples > 0, "another workspace")
+    precondition(ws.numerics == numerics, "a workspace of other numerics")
     precondition(elements == samples * configuration.imageElements, "\(elements) elements for \(samples) images")
   }
 }
@@ -106,26 +115,54 @@ private struct BackwardPass {
   var modulation: Modulation { Modulation(c, rows: samples, values: ws.modulation) }
   var modulationGradient: Modulation { Modulation(c, rows: samples, values: ws.modulationGradient) }
 
+  var source: LayerSource { network.trainingSource(ws) }
+  var precision: Precision { network.numerics.precision }
+  // The operands of a block's products; the ends' and the conditioning's are float32.
+  var h: Activation { Activation(ws.h, precision) }
+  var hidden: Activation { Activation(ws.hidden, precision) }
+  var wideGradient: Activation { Activation(ws.wideGradient, precision) }
+  var outputGradient: Activation { Activation(ws.outputGradient, precision) }
+
   private func gradient(_ index: Int) -> Slice { gradients[table.parameters[index].range] }
 
-  /// y = x Wᵀ + b: dW += dyᵀ x, db += Σ dy and, where the caller wants it, dx = dy W.
-  private func linear(
-    _ layer: ParameterTable.Affine, inputGradient: Slice?, outputGradient: Slice, input: Slice, rows: Int,
-    inputs: Int, outputs: Int, accumulating: Bool = false
+  /// y = x Wᵀ + b: dW += dyᵀ x, db += Σ dy.
+  private func weightGradient(
+    _ layer: ParameterTable.Affine, outputGradient: Activation, input: Activation, rows: Int, isPacked: Bool
   ) {
+    let (inputs, outputs) = table.extents(layer)
     context.linearBackwardWeight(
-      weightGradient: gradient(layer.weight), biasGradient: gradient(layer.bias),
-      outputGradient: outputGradient, input: input, rows: rows, inputs: inputs, outputs: outputs)
+      weightGradient: gradient(layer.weight), biasGradient: gradient(layer.bias), outputGradient: outputGradient,
+      input: input, scratch: isPacked ? ws.gradientScratch : nil, rows: rows, inputs: inputs, outputs: outputs)
+  }
+
+  /// A layer inside a block: its gradients and dx = dy W.
+  private func blockLayer(
+    _ layer: ParameterTable.Affine, inputGradient: Activation, outputGradient: Activation, input: Activation
+  ) {
+    weightGradient(layer, outputGradient: outputGradient, input: input, rows: rows, isPacked: network.isPacked)
+    context.linearBackwardInput(
+      inputGradient: inputGradient, outputGradient: outputGradient, layer: network.backwardLayer(layer, source),
+      rows: rows)
+  }
+
+  /// A layer of the ends or the conditioning: float32, by OpenBLAS; dx where the caller wants it.
+  private func outerLayer(
+    _ layer: ParameterTable.Affine, inputGradient: Slice?, outputGradient: Slice, input: Slice, rows: Int,
+    accumulating: Bool = false
+  ) {
+    weightGradient(
+      layer, outputGradient: Activation(outputGradient), input: Activation(input), rows: rows, isPacked: false)
     guard let inputGradient else { return }
     context.linearBackwardInput(
-      inputGradient: inputGradient, outputGradient: outputGradient,
-      weight: network.weight(layer), rows: rows, inputs: inputs, outputs: outputs, accumulating: accumulating)
+      inputGradient: Activation(inputGradient), outputGradient: Activation(outputGradient),
+      layer: network.backwardLayer(layer, .blas), rows: rows, accumulating: accumulating)
   }
 
   /// The forward's h again: modulate(layerNorm(x), shift, scale).
-  private func recompute(_ x: Slice, mean: Slice, rstd: Slice, shift: Modulation.Chunk, scale: Modulation.Chunk) {
-    context.modulateFromStatistics(
-      output: ws.h, mean: mean, rstd: rstd, input: x, shift: shift, scale: scale, extents)
+  private func recompute(
+    _ h: Activation, _ x: Slice, mean: Slice, rstd: Slice, shift: Modulation.Chunk, scale: Modulation.Chunk
+  ) {
+    context.modulateFromStatistics(output: h, mean: mean, rstd: rstd, input: x, shift: shift, scale: scale, extents)
   }
 
   /// h = modulate(layerNorm(x), shift, scale): dx += …, dshift, dscale, from dh in `hGradient`.
@@ -139,9 +176,9 @@ private struct BackwardPass {
   }
 
   /// x' = x + gate · y: dy = gate · dx', dgate = Σ dx' y; dx' passes on as dx.
-  private func gate(_ y: Slice, gate: Modulation.Chunk, gradient: Modulation.Chunk) {
+  private func gate(_ y: Activation, gate: Modulation.Chunk, gradient: Modulation.Chunk) {
     context.gateBackward(
-      outputGradient: ws.outputGradient, gateGradient: gradient, scratch: ws.reduction,
+      outputGradient: outputGradient, gateGradient: gradient, scratch: ws.reduction,
       residualGradient: ws.tokenGradient, output: y, gate: gate, extents)
   }
 
@@ -153,10 +190,10 @@ private struct BackwardPass {
     patchify(
       patches: patches.mutableSpan, images: outputGradient, samples: samples, grid: c.outputGrid,
       order: .channelLast)
-    recompute(x, mean: ws.finalMean, rstd: ws.finalRstd, shift: m.finalShift, scale: m.finalScale)
-    linear(
-      table.finalLinear, inputGradient: ws.hGradient, outputGradient: ws.patches, input: ws.h, rows: rows, inputs: d,
-      outputs: c.outputGrid.patchElements)
+    recompute(
+      Activation(ws.h), x, mean: ws.finalMean, rstd: ws.finalRstd, shift: m.finalShift, scale: m.finalScale)
+    outerLayer(
+      table.finalLinear, inputGradient: ws.hGradient, outputGradient: ws.patches, input: ws.h, rows: rows)
     ws.tokenGradient[0..<rows * d].fill(0)
     normalisation(
       x, mean: ws.finalMean, rstd: ws.finalRstd, scale: m.finalScale, shiftGradient: dm.finalShift,
@@ -166,21 +203,17 @@ private struct BackwardPass {
   // x' = x + gate · fc2(gelu(fc1(h))), h = modulate(layerNorm(x), shift, scale)
   func feedForward(_ i: Int) {
     let (m, dm, a, block) = (modulation, modulationGradient, ws.blocks[i], table.blocks[i])
-    let count = rows * c.mlpSize
+    recompute(h, ws.middle[i], mean: a.mean2, rstd: a.rstd2, shift: m.shiftMLP(i), scale: m.scaleMLP(i))
+    if ws.recomputes {
+      context.linear(output: a.preactivation, input: h, layer: network.layer(block.fc1, source), rows: rows)
+    }
     gate(a.mlpProjected, gate: m.gateMLP(i), gradient: dm.gateMLP(i))
-    context.linearBackwardInput(
-      inputGradient: ws.wideGradient, outputGradient: ws.outputGradient,
-      weight: network.weight(block.fc2), rows: rows, inputs: c.mlpSize, outputs: d)
-    context.geluBackward(
-      output: ws.hidden, gradient: ws.wideGradient,
-      preactivation: a.preactivation[0..<count])
-    linear(
-      block.fc2, inputGradient: nil, outputGradient: ws.outputGradient, input: ws.hidden, rows: rows,
-      inputs: c.mlpSize, outputs: d)
-    recompute(ws.middle[i], mean: a.mean2, rstd: a.rstd2, shift: m.shiftMLP(i), scale: m.scaleMLP(i))
-    linear(
-      block.fc1, inputGradient: ws.hGradient, outputGradient: ws.wideGradient, input: ws.h, rows: rows, inputs: d,
-      outputs: c.mlpSize)
+    context.linearBackwardGELU(
+      preactivationGradient: wideGradient, hidden: hidden, preactivation: a.preactivation,
+      outputGradient: outputGradient, layer: network.backwardLayer(block.fc2, source), rows: rows)
+    weightGradient(
+      block.fc2, outputGradient: outputGradient, input: hidden, rows: rows, isPacked: network.isPacked)
+    blockLayer(block.fc1, inputGradient: Activation(ws.hGradient), outputGradient: wideGradient, input: h)
     normalisation(
       ws.middle[i], mean: a.mean2, rstd: a.rstd2, scale: m.scaleMLP(i), shiftGradient: dm.shiftMLP(i),
       scaleGradient: dm.scaleMLP(i))
@@ -189,17 +222,18 @@ private struct BackwardPass {
   // x' = x + gate · proj(attention(qkv(h))), h = modulate(layerNorm(x), shift, scale)
   func attention(_ i: Int) {
     let (m, dm, a, block) = (modulation, modulationGradient, ws.blocks[i], table.blocks[i])
+    recompute(h, ws.tokens[i], mean: a.mean1, rstd: a.rstd1, shift: m.shiftMSA(i), scale: m.scaleMSA(i))
+    if ws.recomputes {
+      context.linear(output: a.qkv, input: h, layer: network.layer(block.qkv, source), rows: rows)
+    }
     gate(a.attentionProjected, gate: m.gateMSA(i), gradient: dm.gateMSA(i))
-    linear(
-      block.proj, inputGradient: ws.hGradient, outputGradient: ws.outputGradient, input: a.attention, rows: rows,
-      inputs: d, outputs: d)
+    let attentionGradient = Activation(ws.hGradient, precision)
+    blockLayer(
+      block.proj, inputGradient: attentionGradient, outputGradient: outputGradient, input: a.attention)
     context.attentionBackward(
-      qkvGradient: ws.wideGradient, scratch: ws.scratch, outputGradient: ws.hGradient, output: a.attention,
-      logsumexp: a.logsumexp, qkv: a.qkv, extents)
-    recompute(ws.tokens[i], mean: a.mean1, rstd: a.rstd1, shift: m.shiftMSA(i), scale: m.scaleMSA(i))
-    linear(
-      block.qkv, inputGradient: ws.hGradient, outputGradient: ws.wideGradient, input: ws.h, rows: rows, inputs: d,
-      outputs: 3 * d)
+      qkvGradient: wideGradient, scratch: ws.scratch, outputGradient: attentionGradient, output: a.attention,
+      logsumexp: a.logsumexp, qkv: a.qkv, isPacked: network.isPacked, extents)
+    blockLayer(block.qkv, inputGradient: Activation(ws.hGradient), outputGradient: wideGradient, input: h)
     normalisation(
       ws.tokens[i], mean: a.mean1, rstd: a.rstd1, scale: m.scaleMSA(i), shiftGradient: dm.shiftMSA(i),
       scaleGradient: dm.scaleMSA(i))
@@ -210,9 +244,8 @@ private struct BackwardPass {
     let patches = ws.patches
     patchify(
       patches: patches.mutableSpan, images: images, samples: samples, grid: c.inputGrid, order: .channelFirst)
-    linear(
-      table.patchEmbedding, inputGradient: nil, outputGradient: ws.tokenGradient, input: ws.patches, rows: rows,
-      inputs: c.inputGrid.patchElements, outputs: d)
+    outerLayer(
+      table.patchEmbedding, inputGradient: nil, outputGradient: ws.tokenGradient, input: ws.patches, rows: rows)
   }
 
   // modulation = Linear(silu(c)), c = fc2(silu(fc0(freq(t)))) + table[y]
@@ -221,21 +254,19 @@ private struct BackwardPass {
     let (dc, dhidden) = (ws.rowGradient[0..<samples * d], ws.rowGradient2[0..<samples * d])
     for index in 0...c.depth {
       let layer = index == c.depth ? table.finalAdaLN : table.blocks[index].adaLN
-      linear(
+      outerLayer(
         layer, inputGradient: dhidden, outputGradient: dm.block(index), input: saved.activatedConditioning,
-        rows: samples, inputs: d, outputs: (index == c.depth ? 2 : 6) * d, accumulating: index > 0)
+        rows: samples, accumulating: index > 0)
     }
     context.siluBackward(inputGradient: dc, outputGradient: dhidden, input: saved.conditioning)
     if let index = table.labels {
       addEmbeddingBackward(
         tableGradient: gradient(index), outputGradient: dc, labels: labels, width: d)
     }
-    linear(
-      table.time2, inputGradient: dhidden, outputGradient: dc, input: saved.activated, rows: samples, inputs: d,
-      outputs: d)
+    outerLayer(
+      table.time2, inputGradient: dhidden, outputGradient: dc, input: saved.activated, rows: samples)
     context.siluBackward(inputGradient: dc, outputGradient: dhidden, input: saved.hidden)
-    linear(
-      table.time0, inputGradient: nil, outputGradient: dc, input: saved.frequencies, rows: samples,
-      inputs: timeFrequencyCount, outputs: d)
+    outerLayer(
+      table.time0, inputGradient: nil, outputGradient: dc, input: saved.frequencies, rows: samples)
   }
 }

@@ -2,9 +2,15 @@ import DiTKernels
 
 // How large a batch must be for an image not to depend, bit for bit, on how many others run with it.
 
+extension DiTNetwork {
+  /// Images of a forward pass; mostly 1, more where OpenBLAS multiplies and an image has few tokens. Over packed weights
+  /// no row depends on another.
+  public var independentSamples: Int { isPacked ? 1 : configuration.independentSamples }
+}
+
 extension DiTConfiguration {
-  /// Images of a forward pass; mostly 1, more where an image has few tokens.
-  public var independentSamples: Int {
+  /// Images of a forward pass through OpenBLAS.
+  var independentSamples: Int {
     let d = hiddenSize
     let rows = [
       ComputeContext.independentRows(inputs: inputGrid.patchElements, outputs: d),

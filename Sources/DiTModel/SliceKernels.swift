@@ -4,61 +4,114 @@ import DiTTensor
 // The kernels as the network calls them: on slices of its arena and its weights, which the calls keep alive.
 
 extension ComputeContext {
-  func linear(
-    output: Slice, input: Slice, weight: Slice, bias: Slice, rows: Int, inputs: Int, outputs: Int
-  ) {
-    linear(
-      output: output.mutableSpan, input: input.span, weight: weight.span, bias: bias.span, rows: rows, inputs: inputs,
-      outputs: outputs)
+  /// output = input Wᵀ + b (+ table[row mod tableRows])
+  func linear(output: Activation, input: Activation, layer: Layer, addingRows table: Slice? = nil, rows: Int) {
+    if let packed = layer.packed {
+      let none = layer.bias[0..<0]
+      let table = table ?? none
+      packedLinear(
+        output: output.slice.mutableBytes, output.precision, input: input.slice.bytes, packed: packed.slice.bytes,
+        packed.precision, bias: layer.bias.span, addingRows: table.span, rows: rows, inputs: layer.inputs,
+        outputs: layer.outputs)
+    } else if let table {
+      linear(
+        output: output.slice.mutableSpan, input: input.slice.span, weight: layer.weight.span, bias: layer.bias.span,
+        addingRows: table.span, rows: rows, inputs: layer.inputs, outputs: layer.outputs)
+    } else {
+      linear(
+        output: output.slice.mutableSpan, input: input.slice.span, weight: layer.weight.span, bias: layer.bias.span,
+        rows: rows, inputs: layer.inputs, outputs: layer.outputs)
+    }
   }
 
-  func linear(
-    output: Slice, input: Slice, weight: Slice, bias: Slice, addingRows table: Slice, rows: Int, inputs: Int,
-    outputs: Int
-  ) {
-    linear(
-      output: output.mutableSpan, input: input.span, weight: weight.span, bias: bias.span, addingRows: table.span,
-      rows: rows, inputs: inputs, outputs: outputs)
-  }
-
+  /// output = gelu_tanh(input Wᵀ + b), with the sums in `preactivation` when `saving`.
   func linearGELU(
-    output: Slice, preactivation: Slice, input: Slice, weight: Slice, bias: Slice, rows: Int, inputs: Int, outputs: Int
+    output: Activation, preactivation: Activation, saving: Bool, input: Activation, layer: Layer, rows: Int
   ) {
-    linearGELU(
-      output: output.mutableSpan, preactivation: preactivation.mutableSpan, input: input.span, weight: weight.span,
-      bias: bias.span, rows: rows, inputs: inputs, outputs: outputs)
+    guard let packed = layer.packed else {
+      linearGELU(
+        output: output.slice.mutableSpan, preactivation: preactivation.slice.mutableSpan, input: input.slice.span,
+        weight: layer.weight.span, bias: layer.bias.span, rows: rows, inputs: layer.inputs, outputs: layer.outputs)
+      return
+    }
+    let saved = saving ? preactivation.slice : preactivation.slice[0..<0]
+    packedLinearGELU(
+      output: output.slice.mutableBytes, preactivation: saved.mutableBytes, input: input.slice.bytes,
+      packed: packed.slice.bytes, packed.precision, bias: layer.bias.span, rows: rows, inputs: layer.inputs,
+      outputs: layer.outputs)
   }
 
+  /// result = residual + gate ⊙ (input Wᵀ + b), with what the gate multiplies in `output` when `saving`.
   func linearGateResidual(
-    result: Slice, output: Slice, residual: Slice, input: Slice, weight: Slice, bias: Slice, gate: Modulation.Chunk,
-    samples: Int, tokens: Int, inputs: Int, outputs: Int
+    result: Slice, output: Activation, saving: Bool, residual: Slice, input: Activation, layer: Layer,
+    gate: Modulation.Chunk, samples: Int, tokens: Int
   ) {
-    linearGateResidual(
-      result: result.mutableSpan, output: output.mutableSpan, residual: residual.span, input: input.span,
-      weight: weight.span, bias: bias.span, gate: gate.slice.span, gateStride: gate.stride, samples: samples,
-      tokens: tokens, inputs: inputs, outputs: outputs)
+    guard let packed = layer.packed else {
+      linearGateResidual(
+        result: result.mutableSpan, output: output.slice.mutableSpan, residual: residual.span,
+        input: input.slice.span, weight: layer.weight.span, bias: layer.bias.span, gate: gate.slice.span,
+        gateStride: gate.stride, samples: samples, tokens: tokens, inputs: layer.inputs, outputs: layer.outputs)
+      return
+    }
+    let saved = saving ? output.slice : output.slice[0..<0]
+    packedLinearGateResidual(
+      result: result.mutableSpan, output: saved.mutableBytes, residual: residual.span, input: input.slice.bytes,
+      packed: packed.slice.bytes, packed.precision, bias: layer.bias.span, gate: gate.slice.span,
+      gateStride: gate.stride, samples: samples, tokens: tokens, inputs: layer.inputs, outputs: layer.outputs)
   }
 
+  /// dx = dy W (or += when `accumulating`)
   func linearBackwardInput(
-    inputGradient: Slice, outputGradient: Slice, weight: Slice, rows: Int, inputs: Int, outputs: Int,
-    accumulating: Bool = false
+    inputGradient: Activation, outputGradient: Activation, layer: Layer, rows: Int, accumulating: Bool = false
   ) {
-    linearBackwardInput(
-      inputGradient: inputGradient.mutableSpan, outputGradient: outputGradient.span, weight: weight.span, rows: rows,
-      inputs: inputs, outputs: outputs, accumulating: accumulating)
+    if let packed = layer.packed {
+      packedLinearBackwardInput(
+        inputGradient: inputGradient.slice.mutableBytes, inputGradient.precision,
+        outputGradient: outputGradient.slice.bytes, packed: packed.slice.bytes, packed.precision, rows: rows,
+        inputs: layer.inputs, outputs: layer.outputs, accumulating: accumulating)
+    } else {
+      linearBackwardInput(
+        inputGradient: inputGradient.slice.mutableSpan, outputGradient: outputGradient.slice.span,
+        weight: layer.weight.span, rows: rows, inputs: layer.inputs, outputs: layer.outputs,
+        accumulating: accumulating)
+    }
   }
 
+  /// Back through gelu_tanh and the layer after it: dpre = (dy W) ⊙ gelu'(pre), hidden = gelu(pre).
+  func linearBackwardGELU(
+    preactivationGradient: Activation, hidden: Activation, preactivation: Activation, outputGradient: Activation,
+    layer: Layer, rows: Int
+  ) {
+    guard let packed = layer.packed else {
+      linearBackwardInput(
+        inputGradient: preactivationGradient, outputGradient: outputGradient, layer: layer, rows: rows)
+      let pre = preactivation.slice[0..<rows * layer.inputs]
+      geluBackward(
+        output: hidden.slice.mutableSpan, gradient: preactivationGradient.slice.mutableSpan, preactivation: pre.span)
+      return
+    }
+    packedLinearBackwardGELU(
+      preactivationGradient: preactivationGradient.slice.mutableBytes, activation: hidden.slice.mutableBytes,
+      preactivation: preactivation.slice.bytes, outputGradient: outputGradient.slice.bytes,
+      packed: packed.slice.bytes, packed.precision, rows: rows, inputs: layer.inputs, outputs: layer.outputs)
+  }
+
+  /// dW += dyᵀ x; db += Σ dy. With `scratch` over packed operands.
   func linearBackwardWeight(
-    weightGradient: Slice, biasGradient: Slice, outputGradient: Slice, input: Slice, rows: Int, inputs: Int,
-    outputs: Int
+    weightGradient: Slice, biasGradient: Slice, outputGradient: Activation, input: Activation, scratch: Slice?,
+    rows: Int, inputs: Int, outputs: Int
   ) {
-    linearBackwardWeight(
-      weightGradient: weightGradient.mutableSpan, biasGradient: biasGradient.mutableSpan,
-      outputGradient: outputGradient.span, input: input.span, rows: rows, inputs: inputs, outputs: outputs)
-  }
-
-  func geluBackward(output: Slice, gradient: Slice, preactivation: Slice) {
-    geluBackward(output: output.mutableSpan, gradient: gradient.mutableSpan, preactivation: preactivation.span)
+    if let scratch {
+      packedLinearBackwardWeight(
+        weightGradient: weightGradient.mutableSpan, biasGradient: biasGradient.mutableSpan,
+        outputGradient: outputGradient.slice.bytes, input: input.slice.bytes, scratch: scratch.mutableBytes,
+        input.precision, rows: rows, inputs: inputs, outputs: outputs)
+    } else {
+      linearBackwardWeight(
+        weightGradient: weightGradient.mutableSpan, biasGradient: biasGradient.mutableSpan,
+        outputGradient: outputGradient.slice.span, input: input.slice.span, rows: rows, inputs: inputs,
+        outputs: outputs)
+    }
   }
 
   func silu(output: Slice, input: Slice) {
@@ -96,21 +149,23 @@ struct TokenExtents {
 
 extension ComputeContext {
   func layerNormModulate(
-    output: Slice, mean: Slice, rstd: Slice, input: Slice, shift: Modulation.Chunk, scale: Modulation.Chunk,
+    output: Activation, mean: Slice, rstd: Slice, input: Slice, shift: Modulation.Chunk, scale: Modulation.Chunk,
     epsilon: Float, _ extents: TokenExtents
   ) {
     layerNormModulate(
-      output: output.mutableSpan, mean: mean.mutableSpan, rstd: rstd.mutableSpan, input: input.span,
+      output: output.slice.mutableBytes, output.precision, mean: mean.mutableSpan, rstd: rstd.mutableSpan,
+      input: input.span,
       shift: shift.slice.span, scale: scale.slice.span, stride: shift.stride, epsilon: epsilon,
       samples: extents.samples, tokens: extents.tokens, width: extents.width)
   }
 
   func modulateFromStatistics(
-    output: Slice, mean: Slice, rstd: Slice, input: Slice, shift: Modulation.Chunk, scale: Modulation.Chunk,
+    output: Activation, mean: Slice, rstd: Slice, input: Slice, shift: Modulation.Chunk, scale: Modulation.Chunk,
     _ extents: TokenExtents
   ) {
     modulateFromStatistics(
-      output: output.mutableSpan, mean: mean.span, rstd: rstd.span, input: input.span, shift: shift.slice.span,
+      output: output.slice.mutableBytes, output.precision, mean: mean.span, rstd: rstd.span, input: input.span,
+      shift: shift.slice.span,
       scale: scale.slice.span, stride: shift.stride, samples: extents.samples, tokens: extents.tokens,
       width: extents.width)
   }
@@ -128,30 +183,63 @@ extension ComputeContext {
   }
 
   func gateBackward(
-    outputGradient: Slice, gateGradient: Modulation.Chunk, scratch: Slice, residualGradient: Slice, output: Slice,
+    outputGradient: Activation, gateGradient: Modulation.Chunk, scratch: Slice, residualGradient: Slice,
+    output: Activation,
     gate: Modulation.Chunk, _ extents: TokenExtents
   ) {
     gateBackward(
-      outputGradient: outputGradient.mutableSpan, gateGradient: gateGradient.slice.mutableSpan,
-      gradientStride: gateGradient.stride, scratch: scratch.mutableSpan, residualGradient: residualGradient.span,
-      output: output.span, gate: gate.slice.span, stride: gate.stride, samples: extents.samples,
+      outputGradient: outputGradient.slice.mutableBytes, outputGradient.precision,
+      gateGradient: gateGradient.slice.mutableSpan, gradientStride: gateGradient.stride,
+      scratch: scratch.mutableSpan, residualGradient: residualGradient.span, output: output.slice.bytes,
+      gate: gate.slice.span, stride: gate.stride, samples: extents.samples,
       tokens: extents.tokens, width: extents.width)
   }
 
-  func attention(output: Slice, logsumexp: Slice, scratch: Slice, qkv: Slice, _ extents: TokenExtents) {
-    attention(
-      output: output.mutableSpan, logsumexp: logsumexp.mutableSpan, scratch: scratch.mutableSpan, qkv: qkv.span,
-      samples: extents.samples, tokens: extents.tokens, heads: extents.heads,
-      headSize: extents.width / extents.heads)
+  /// `isPacked`: over packed operands rather than OpenBLAS.
+  func attention(
+    output: Activation, logsumexp: Slice, scratch: Slice, qkv: Activation, isPacked: Bool, _ extents: TokenExtents
+  ) {
+    if usesPackedAttention(qkv.precision, isPacked: isPacked, tokens: extents.tokens) {
+      packedAttention(
+        output: output.slice.mutableBytes, logsumexp: logsumexp.mutableSpan, scratch: scratch.mutableBytes,
+        qkv: qkv.slice.bytes, qkv.precision, samples: extents.samples, tokens: extents.tokens, heads: extents.heads,
+        headSize: extents.width / extents.heads)
+    } else {
+      attention(
+        output: output.slice.mutableSpan, logsumexp: logsumexp.mutableSpan, scratch: scratch.mutableSpan,
+        qkv: qkv.slice.span, samples: extents.samples, tokens: extents.tokens, heads: extents.heads,
+        headSize: extents.width / extents.heads)
+    }
   }
 
   func attentionBackward(
-    qkvGradient: Slice, scratch: Slice, outputGradient: Slice, output: Slice, logsumexp: Slice, qkv: Slice,
-    _ extents: TokenExtents
+    qkvGradient: Activation, scratch: Slice, outputGradient: Activation, output: Activation, logsumexp: Slice,
+    qkv: Activation, isPacked: Bool, _ extents: TokenExtents
   ) {
-    attentionBackward(
-      qkvGradient: qkvGradient.mutableSpan, scratch: scratch.mutableSpan, outputGradient: outputGradient.span,
-      output: output.span, logsumexp: logsumexp.span, qkv: qkv.span, samples: extents.samples,
-      tokens: extents.tokens, heads: extents.heads, headSize: extents.width / extents.heads)
+    if usesPackedAttention(qkv.precision, isPacked: isPacked, tokens: extents.tokens) {
+      packedAttentionBackward(
+        qkvGradient: qkvGradient.slice.mutableBytes, scratch: scratch.mutableBytes,
+        outputGradient: outputGradient.slice.bytes, output: output.slice.bytes, logsumexp: logsumexp.span,
+        qkv: qkv.slice.bytes, qkv.precision, samples: extents.samples, tokens: extents.tokens, heads: extents.heads,
+        headSize: extents.width / extents.heads)
+    } else {
+      attentionBackward(
+        qkvGradient: qkvGradient.slice.mutableSpan, scratch: scratch.mutableSpan,
+        outputGradient: outputGradient.slice.span, output: output.slice.span, logsumexp: logsumexp.span,
+        qkv: qkv.slice.span, samples: extents.samples, tokens: extents.tokens, heads: extents.heads,
+        headSize: extents.width / extents.heads)
+    }
+  }
+
+  /// Floats of scratch that either attention needs.
+  func attentionScratch(_ c: DiTConfiguration, _ precision: Precision, isPacked: Bool, backward: Bool) -> Int {
+    usesPackedAttention(precision, isPacked: isPacked, tokens: c.tokens)
+      ? packedAttentionScratch(tokens: c.tokens, headSize: c.headSize, backward: backward)
+      : attentionScratch(tokens: c.tokens, headSize: c.headSize, backward: backward)
+  }
+
+  /// Few tokens in float32 have a kernel of their own that packs nothing.
+  private func usesPackedAttention(_ precision: Precision, isPacked: Bool, tokens: Int) -> Bool {
+    precision == .bf16 || (isPacked && tokens > Self.fewTokens)
   }
 }

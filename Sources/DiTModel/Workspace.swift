@@ -34,80 +34,112 @@ struct BlockActivations {
     let mean1, rstd1, qkv, logsumexp, attention, attentionProjected: Range<Int>
     let mean2, rstd2, preactivation, mlpProjected: Range<Int>
 
-    /// With `shared`, for inference, the halves of a block reuse each other's memory.
-    init(_ c: DiTConfiguration, samples: Int, shared: Bool, _ layout: inout ArenaLayout) {
+    /// For inference: the halves of the block reuse each other's memory.
+    init(inference c: DiTConfiguration, samples: Int, _ precision: Precision, _ layout: inout ArenaLayout) {
       let rows = samples * c.tokens
       mean1 = layout.reserve(rows)
       rstd1 = layout.reserve(rows)
       logsumexp = layout.reserve(rows * c.numHeads)
-      attentionProjected = layout.reserve(rows * c.hiddenSize)
+      attentionProjected = layout.reserve(rows * c.hiddenSize, precision)
       let attentionStart = layout.count
-      qkv = layout.reserve(rows * 3 * c.hiddenSize)
-      attention = layout.reserve(rows * c.hiddenSize)
-      if shared {
-        mean2 = mean1
-        rstd2 = rstd1
-        mlpProjected = attentionProjected
-        let needed = rows * c.mlpSize
-        preactivation = attentionStart..<attentionStart + needed
-        if layout.count < preactivation.upperBound { _ = layout.reserve(preactivation.upperBound - layout.count) }
-      } else {
-        mean2 = layout.reserve(rows)
-        rstd2 = layout.reserve(rows)
-        mlpProjected = layout.reserve(rows * c.hiddenSize)
-        preactivation = layout.reserve(rows * c.mlpSize)
-      }
+      qkv = layout.reserve(rows * 3 * c.hiddenSize, precision)
+      attention = layout.reserve(rows * c.hiddenSize, precision)
+      mean2 = mean1
+      rstd2 = rstd1
+      mlpProjected = attentionProjected
+      preactivation = attentionStart..<attentionStart + Activation.floats(rows * c.mlpSize, precision)
+      if layout.count < preactivation.upperBound { _ = layout.reserve(preactivation.upperBound - layout.count) }
+    }
+
+    /// For training. With `recomputed`, the two widest tensors are computed again in the backward pass, in memory that
+    /// all blocks share.
+    init(
+      training c: DiTConfiguration, samples: Int, _ precision: Precision, recomputed: Recomputed?,
+      _ layout: inout ArenaLayout
+    ) {
+      let rows = samples * c.tokens
+      mean1 = layout.reserve(rows)
+      rstd1 = layout.reserve(rows)
+      mean2 = layout.reserve(rows)
+      rstd2 = layout.reserve(rows)
+      logsumexp = layout.reserve(rows * c.numHeads)
+      attentionProjected = layout.reserve(rows * c.hiddenSize, precision)
+      attention = layout.reserve(rows * c.hiddenSize, precision)
+      mlpProjected = layout.reserve(rows * c.hiddenSize, precision)
+      let wide = recomputed ?? Recomputed(c, samples: samples, precision, &layout)
+      qkv = wide.qkv
+      preactivation = wide.preactivation
     }
   }
 
-  let mean1, rstd1, qkv, logsumexp, attention, attentionProjected: Slice
-  let mean2, rstd2, preactivation, mlpProjected: Slice
+  /// The tensors that the backward pass can compute again from a block's input with two products.
+  struct Recomputed {
+    let qkv, preactivation: Range<Int>
 
-  init(_ plan: Plan, in arena: Slice) {
+    init(_ c: DiTConfiguration, samples: Int, _ precision: Precision, _ layout: inout ArenaLayout) {
+      qkv = layout.reserve(samples * c.tokens * 3 * c.hiddenSize, precision)
+      preactivation = layout.reserve(samples * c.tokens * c.mlpSize, precision)
+    }
+  }
+
+  let mean1, rstd1, logsumexp, mean2, rstd2: Slice
+  let qkv, attention, attentionProjected, preactivation, mlpProjected: Activation
+  /// Whether a backward pass reads them.
+  let isSaved: Bool
+
+  init(_ plan: Plan, _ precision: Precision, isSaved: Bool, in arena: Slice) {
     mean1 = arena[plan.mean1]
     rstd1 = arena[plan.rstd1]
-    qkv = arena[plan.qkv]
+    qkv = Activation(arena[plan.qkv], precision)
     logsumexp = arena[plan.logsumexp]
-    attention = arena[plan.attention]
-    attentionProjected = arena[plan.attentionProjected]
+    attention = Activation(arena[plan.attention], precision)
+    attentionProjected = Activation(arena[plan.attentionProjected], precision)
     mean2 = arena[plan.mean2]
     rstd2 = arena[plan.rstd2]
-    preactivation = arena[plan.preactivation]
-    mlpProjected = arena[plan.mlpProjected]
+    preactivation = Activation(arena[plan.preactivation], precision)
+    mlpProjected = Activation(arena[plan.mlpProjected], precision)
+    self.isSaved = isSaved
   }
 }
 
 /// The memory of one forward pass: one arena for up to `samples` images. One caller at a time.
 public final class InferenceWorkspace: Sendable {
   public let configuration: DiTConfiguration
+  public let numerics: Numerics
   /// The largest batch.
   public let samples: Int
   /// Bytes of the arena.
   public let byteCount: Int
 
   let patches, tokens, h, scratch: Slice
+  /// A packed layer; empty where the network's weights are packed once.
+  let packing: Slice
   let activations: BlockActivations
 
-  public init(_ configuration: DiTConfiguration, samples: Int, context: ComputeContext) {
+  /// Memory for passes of `network` over at most `samples` images.
+  public init(_ network: DiTNetwork, samples: Int) {
     precondition(samples > 0, "a workspace for \(samples) samples")
-    let c = configuration
+    let (c, precision) = (network.configuration, network.numerics.precision)
     var layout = ArenaLayout()
     let rows = samples * c.tokens
-    let patches = layout.reserve(rows * c.outputGrid.patchElements)
+    let patches = layout.reserve(rows * max(c.inputGrid.patchElements, c.outputGrid.patchElements))
     let tokens = layout.reserve(rows * c.hiddenSize)
     let h = layout.reserve(rows * c.hiddenSize)
     let scratch = layout.reserve(
-      context.attentionScratch(tokens: c.tokens, headSize: c.headSize, backward: false))
-    let plan = BlockActivations.Plan(c, samples: samples, shared: true, &layout)
+      network.context.attentionScratch(c, precision, isPacked: network.isPacked, backward: false))
+    let packing = layout.reserve(network.packsPerCall ? network.weights.table.largestPackedLayer(precision) : 0)
+    let plan = BlockActivations.Plan(inference: c, samples: samples, precision, &layout)
     let arena = Slice(zeros: layout.count)
-    self.configuration = c
+    configuration = c
+    numerics = network.numerics
     self.samples = samples
     byteCount = layout.count * MemoryLayout<Float>.stride
     self.patches = arena[patches]
     self.tokens = arena[tokens]
     self.h = arena[h]
     self.scratch = arena[scratch]
-    activations = BlockActivations(plan, in: arena)
+    self.packing = arena[packing]
+    activations = BlockActivations(plan, precision, isSaved: false, in: arena)
   }
 }
 
@@ -115,6 +147,9 @@ public final class InferenceWorkspace: Sendable {
 /// back. One arena.
 public final class TrainingWorkspace: Sendable {
   public let configuration: DiTConfiguration
+  public let numerics: Numerics
+  /// Whether the backward pass computes the widest activations again instead of reading them.
+  public let recomputes: Bool
   /// The largest batch.
   public let samples: Int
   /// Bytes of the arena.
@@ -127,32 +162,49 @@ public final class TrainingWorkspace: Sendable {
   let tokens, middle: [Slice]
   let blocks: [BlockActivations]
   let tokenGradient, outputGradient, hGradient, hidden, wideGradient, rowGradient, rowGradient2: Slice
+  /// Where products run over packed operands: one packed layer, and the packed operands of one weight gradient.
+  let packing, gradientScratch: Slice
 
-  public init(_ configuration: DiTConfiguration, samples: Int, context: ComputeContext) {
+  /// Memory for steps of `network` over at most `samples` images.
+  ///
+  /// - Parameter recomputes: keeps a third of the activations; the backward pass then computes q, k, v and the MLP's
+  ///   hidden sums of each block again, two of its four products.
+  public init(_ network: DiTNetwork, samples: Int, recomputes: Bool = false) {
     precondition(samples > 0, "a workspace for \(samples) samples")
-    let c = configuration
+    let (c, precision) = (network.configuration, network.numerics.precision)
     var layout = ArenaLayout()
     let rows = samples * c.tokens
     let wide = max(c.mlpSize, 3 * c.hiddenSize)
     let conditioning = ConditioningRows.Plan(c, rows: samples, &layout)
     let modulation = layout.reserve(Modulation.elements(c, rows: samples))
     let modulationGradient = layout.reserve(Modulation.elements(c, rows: samples))
-    let ends = layout.reserve(rows * c.outputGrid.patchElements)
+    let ends = layout.reserve(rows * max(c.inputGrid.patchElements, c.outputGrid.patchElements))
     let h = layout.reserve(rows * c.hiddenSize)
     let stats = [layout.reserve(rows), layout.reserve(rows)]
     let scratch = layout.reserve(
-      context.attentionScratch(tokens: c.tokens, headSize: c.headSize, backward: true))
+      max(
+        network.context.attentionScratch(c, precision, isPacked: network.isPacked, backward: true),
+        network.context.attentionScratch(c, precision, isPacked: network.isPacked, backward: false)))
     let reduction = layout.reserve(
       ComputeContext.rowReductionScratch(samples: samples, tokens: c.tokens, width: c.hiddenSize))
+    let packing = layout.reserve(network.isPacked ? network.weights.table.largestPackedLayer(precision) : 0)
+    let gradientScratch = layout.reserve(
+      network.isPacked ? network.weights.table.largestGradientScratch(rows: rows, precision) : 0)
     let tokens = (0...c.depth).map { _ in layout.reserve(rows * c.hiddenSize) }
     let middle = (0..<c.depth).map { _ in layout.reserve(rows * c.hiddenSize) }
-    let plans = (0..<c.depth).map { _ in BlockActivations.Plan(c, samples: samples, shared: false, &layout) }
+    let recomputed =
+      recomputes ? BlockActivations.Recomputed(c, samples: samples, precision, &layout) : nil
+    let plans = (0..<c.depth).map { _ in
+      BlockActivations.Plan(training: c, samples: samples, precision, recomputed: recomputed, &layout)
+    }
     let gradients = (0..<3).map { _ in layout.reserve(rows * c.hiddenSize) }
-    let wides = (0..<2).map { _ in layout.reserve(rows * wide) }
+    let wides = (0..<2).map { _ in layout.reserve(rows * wide, precision) }
     let rowGradients = (0..<2).map { _ in layout.reserve(samples * c.hiddenSize) }
 
     let arena = Slice(zeros: layout.count)
-    self.configuration = c
+    configuration = c
+    numerics = network.numerics
+    self.recomputes = recomputes
     self.samples = samples
     byteCount = layout.count * MemoryLayout<Float>.stride
     self.conditioning = ConditioningRows(conditioning, in: arena)
@@ -164,9 +216,11 @@ public final class TrainingWorkspace: Sendable {
     finalRstd = arena[stats[1]]
     self.scratch = arena[scratch]
     self.reduction = arena[reduction]
+    self.packing = arena[packing]
+    self.gradientScratch = arena[gradientScratch]
     self.tokens = tokens.map { arena[$0] }
     self.middle = middle.map { arena[$0] }
-    blocks = plans.map { BlockActivations($0, in: arena) }
+    blocks = plans.map { BlockActivations($0, precision, isSaved: true, in: arena) }
     tokenGradient = arena[gradients[0]]
     outputGradient = arena[gradients[1]]
     hGradient = arena[gradients[2]]

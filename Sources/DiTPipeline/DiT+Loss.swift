@@ -84,7 +84,7 @@ private struct GradientPass {
   init(_ model: DiT, batch: Int) {
     let c = model.configuration.network
     self.model = model
-    workspace = TrainingWorkspace(c, samples: batch, context: model.context)
+    workspace = TrainingWorkspace(model.network, samples: batch)
     gradients = Slice(zeros: model.network.weights.table.elementCount)
     output = Slice(zeros: batch * c.outputElements)
     outputGradient = Slice(zeros: batch * c.outputElements)

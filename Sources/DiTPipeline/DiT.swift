@@ -72,7 +72,7 @@ public struct DiT: Sendable {
     try c.checkLabels(labels, samples)
 
     let batch = min(samples, BatchPlan.inference(c, passes: 1))
-    let workspace = InferenceWorkspace(c, samples: batch, context: context)
+    let workspace = InferenceWorkspace(network, samples: batch)
     let values = Slice(zeros: Modulation.elements(c, rows: batch))
     let output = Slice(zeros: samples * c.outputElements)
     for range in batches(samples, of: batch) {

@@ -29,9 +29,9 @@ final class GuidedNetwork {
     self.guidance = guidance
     self.times = times
     isGuided = times.contains { guidance.isActive(at: $0) }
-    minimumImages = c.independentSamples
+    minimumImages = network.independentSamples
     let images = max(isGuided ? 2 * batch : batch, minimumImages)
-    workspace = InferenceWorkspace(c, samples: images, context: network.context)
+    workspace = InferenceWorkspace(network, samples: images)
     inputs = Slice(zeros: images * c.imageElements)
     outputs = Slice(zeros: images * c.outputElements)
     rows = Modulation(c, rows: images, values: Slice(zeros: Modulation.elements(c, rows: images)))

@@ -53,6 +53,18 @@
     self.owner = owner
   }
 
+  /// Lets the system take back the memory of `range` of a read-only view: its file holds the values, and a later read
+  /// maps them again. Does nothing for memory of our own.
+  func releasePages(_ range: Range<Int>) {
+    #if os(Linux)
+      guard owner != nil, !range.isEmpty else { return }
+      let page = UInt(sysconf(Int32(_SC_PAGESIZE)))
+      let first = unsafe (UInt(bitPattern: base + range.lowerBound) + page - 1) / page * page
+      let end = unsafe UInt(bitPattern: base + range.upperBound) / page * page
+      if end > first { unsafe madvise(UnsafeMutableRawPointer(bitPattern: first), Int(end - first), MADV_DONTNEED) }
+    #endif
+  }
+
   deinit {
     if owner == nil { unsafe free(base) }
   }

@@ -67,6 +67,30 @@ public struct Slice: Sendable {
     }
   }
 
+  /// The elements' bytes, to read: where they hold another format, such as bf16.
+  public var bytes: RawSpan {
+    @_lifetime(borrow self)
+    get {
+      let bytes = unsafe RawSpan(
+        _unsafeStart: UnsafeRawPointer(buffer.base + offset), byteCount: count * MemoryLayout<Float>.stride)
+      return unsafe _overrideLifetime(bytes, borrowing: self)
+    }
+  }
+
+  /// The elements' bytes, to write. The buffer must be one that owns its memory.
+  public var mutableBytes: MutableRawSpan {
+    @_lifetime(borrow self)
+    get {
+      precondition(buffer.isMutable, "the elements of a mapped file cannot be written")
+      let bytes = unsafe MutableRawSpan(
+        _unsafeStart: UnsafeMutableRawPointer(buffer.base + offset), byteCount: count * MemoryLayout<Float>.stride)
+      return unsafe _overrideLifetime(bytes, borrowing: self)
+    }
+  }
+
+  /// Says that the elements will not be read soon. Where they are a view of a file, their memory is given back until then.
+  public func releasePages() { buffer.releasePages(offset..<offset + count) }
+
   /// Copies `source`, of the same count, into this slice.
   public func copy(from source: Span<Float>) {
     precondition(source.count == count, "\(source.count) elements copied into a slice of \(count)")

@@ -114,7 +114,7 @@ public final class Trainer {
     network = DiTNetwork(model.network, weights: Weights(table, flat: self.weights), context: context)
     averageNetwork = DiTNetwork(model.network, weights: Weights(table, flat: average), context: context)
     hybridLoss = HybridLoss(try NoiseSchedule(model.diffusion))
-    workspace = TrainingWorkspace(model.network, samples: microBatch, context: context)
+    workspace = TrainingWorkspace(network, samples: microBatch)
     batch = Batch(model.network, samples: microBatch)
     order = DataOrder(samples: split.training, seed: UInt64(training.seed))
     norm = FlatNorm(elements: table.trainable.count)

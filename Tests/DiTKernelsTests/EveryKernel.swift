@@ -47,12 +47,12 @@ private func rows(_ context: ComputeContext) -> [(String, [Float])] {
   let (shift, scale) = (draw.normal(samples * width), draw.normal(samples * width))
   let (out, mean, rstd) = (Slice(zeros: count), Slice(zeros: samples * tokens), Slice(zeros: samples * tokens))
   context.layerNormModulate(
-    output: out.mutableSpan, mean: mean.mutableSpan, rstd: rstd.mutableSpan, input: x.span, shift: shift.span,
-    scale: scale.span, stride: width, epsilon: 1e-6, samples: samples, tokens: tokens, width: width)
+    output: out.mutableBytes, .fp32, mean: mean.mutableSpan, rstd: rstd.mutableSpan, input: x.span,
+    shift: shift.span, scale: scale.span, stride: width, epsilon: 1e-6, samples: samples, tokens: tokens, width: width)
   let again = Slice(zeros: count)
   context.modulateFromStatistics(
-    output: again.mutableSpan, mean: mean.span, rstd: rstd.span, input: x.span, shift: shift.span, scale: scale.span,
-    stride: width, samples: samples, tokens: tokens, width: width)
+    output: again.mutableBytes, .fp32, mean: mean.span, rstd: rstd.span, input: x.span, shift: shift.span,
+    scale: scale.span, stride: width, samples: samples, tokens: tokens, width: width)
   let (dx, dshift, dscale) = (Slice(zeros: count), Slice(zeros: samples * width), Slice(zeros: samples * width))
   let scratch = Slice(
     zeros: ComputeContext.rowReductionScratch(samples: samples, tokens: tokens, width: width))
@@ -62,8 +62,8 @@ private func rows(_ context: ComputeContext) -> [(String, [Float])] {
     input: x.span, scale: scale.span, stride: width, samples: samples, tokens: tokens, width: width)
   let (dbranch, dgate) = (Slice(zeros: count), Slice(zeros: samples * width))
   context.gateBackward(
-    outputGradient: dbranch.mutableSpan, gateGradient: dgate.mutableSpan, gradientStride: width,
-    scratch: scratch.mutableSpan, residualGradient: dy.span, output: x.span, gate: shift.span, stride: width,
+    outputGradient: dbranch.mutableBytes, .fp32, gateGradient: dgate.mutableSpan, gradientStride: width,
+    scratch: scratch.mutableSpan, residualGradient: dy.span, output: Slice(x).bytes, gate: shift.span, stride: width,
     samples: samples, tokens: tokens, width: width)
   return [
     ("modulate", out.array), ("mean", mean.array), ("rstd", rstd.array), ("modulate again", again.array),

@@ -71,12 +71,13 @@ import Testing
 
     private func forward(_ context: ComputeContext) {
       context.layerNormModulate(
-        output: out.mutableSpan, mean: mean.mutableSpan, rstd: rstd.mutableSpan, input: x.span, shift: shift.span,
-        scale: scale.span, stride: stride, epsilon: Float(NormalizationTests.epsilon), samples: c.samples,
+        output: out.mutableBytes, .fp32, mean: mean.mutableSpan, rstd: rstd.mutableSpan, input: x.span,
+        shift: shift.span, scale: scale.span, stride: stride, epsilon: Float(NormalizationTests.epsilon),
+        samples: c.samples,
         tokens: c.tokens, width: c.width)
       context.modulateFromStatistics(
-        output: again.mutableSpan, mean: mean.span, rstd: rstd.span, input: x.span, shift: shift.span,
-        scale: scale.span, stride: stride, samples: c.samples, tokens: c.tokens, width: c.width)
+        output: again.mutableBytes, .fp32, mean: mean.span, rstd: rstd.span, input: x.span,
+        shift: shift.span, scale: scale.span, stride: stride, samples: c.samples, tokens: c.tokens, width: c.width)
     }
 
     private func backward(_ context: ComputeContext) {
@@ -234,9 +235,9 @@ import Testing
       let scratch = operands.output(
         "scratch", ComputeContext.rowReductionScratch(samples: c.samples, tokens: c.tokens, width: c.width))
       context.gateBackward(
-        outputGradient: dy.mutableSpan, gateGradient: gateGradient.mutableSpan, gradientStride: gradientStride,
-        scratch: scratch.mutableSpan, residualGradient: operands.input("dx", dx).span,
-        output: operands.input("y", y).span,
+        outputGradient: dy.mutableBytes, .fp32, gateGradient: gateGradient.mutableSpan,
+        gradientStride: gradientStride, scratch: scratch.mutableSpan, residualGradient: operands.input("dx", dx).span,
+        output: operands.input("y", y).bytes,
         gate: operands.input("gate", spread(gate, width: c.width, stride: stride)).span, stride: stride,
         samples: c.samples, tokens: c.tokens, width: c.width)
     }

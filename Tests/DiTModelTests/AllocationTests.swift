@@ -40,7 +40,7 @@ import Testing
   func sampling(_ batch: Case, _ level: InstructionSet) throws {
     let watch = Watch()
     let network = batch.network(try ComputeContext(threads: 3, instructionSet: level))
-    let ws = InferenceWorkspace(batch.configuration, samples: batch.samples, context: network.context)
+    let ws = InferenceWorkspace(network, samples: batch.samples)
     let hoisted = network.modulation(batch.times, batch.labels)
     let modulation = network.modulation(batch.times, batch.labels)
     let (output, rows) = (Slice(zeros: batch.outputCount), Array((0..<batch.samples).reversed()))
@@ -59,7 +59,7 @@ import Testing
     let watch = Watch()
     let context = try ComputeContext(threads: 3, instructionSet: level)
     let network = batch.network(context)
-    let ws = TrainingWorkspace(batch.configuration, samples: batch.samples, context: context)
+    let ws = TrainingWorkspace(network, samples: batch.samples)
     let (range, size) = (batch.weights.table.trainable, batch.weights.table.elementCount)
     let (output, dy) = (Slice(zeros: batch.outputCount), upstream(batch))
     let (flat, gradients) = (Slice(zeros: size), Slice(zeros: size))

@@ -58,7 +58,7 @@ import Testing
   func bitsDoNotDependOnTheBatch(_ batch: Case, _ level: InstructionSet) throws {
     let network = batch.network(try ComputeContext(threads: 2, instructionSet: level))
     let c = batch.configuration
-    let least = c.independentSamples
+    let least = network.independentSamples
     #expect(least * c.tokens <= 1200 + c.tokens)
     func repeated(_ samples: Int) -> Case {
       var many = batch
@@ -73,7 +73,7 @@ import Testing
       network.forward(
         output: output.mutableSpan, images: many.images.span,
         modulation: network.modulation(inputs.times, inputs.labels),
-        samples: samples, workspace: InferenceWorkspace(c, samples: samples, context: network.context))
+        samples: samples, workspace: InferenceWorkspace(network, samples: samples))
       return output.array
     }
     let expected = output(least + batch.samples + 2, rows: rows + batch.samples + 2)
@@ -99,7 +99,7 @@ import Testing
     let output = Slice(zeros: batch.outputCount)
     network.forward(
       output: output.mutableSpan, images: batch.images.span, modulation: copied, samples: batch.samples,
-      workspace: InferenceWorkspace(c, samples: batch.samples + 2, context: network.context))
+      workspace: InferenceWorkspace(network, samples: batch.samples + 2))
     #expect(mismatch(output.array, network.evaluate(batch).doubles, within: .networkReordered) == nil)
 
     // Rows of the very same modulation give the very same bytes.
@@ -107,16 +107,15 @@ import Testing
     copied.copyRows(Array(0..<batch.samples), from: direct)
     network.forward(
       output: output.mutableSpan, images: batch.images.span, modulation: copied, samples: batch.samples,
-      workspace: InferenceWorkspace(c, samples: batch.samples, context: network.context))
+      workspace: InferenceWorkspace(network, samples: batch.samples))
     #expect(bitDifference(output.array, network.evaluate(batch)) == nil)
   }
 
   /// A workspace keeps nothing from one call to the next, nor does a larger one matter.
   @Test(arguments: [Case.tiny, .long]) func reusedWorkspace(_ batch: Case) throws {
     let network = batch.network(try ComputeContext(threads: 2))
-    let c = batch.configuration
     let expected = network.evaluate(batch)
-    let ws = InferenceWorkspace(c, samples: batch.samples + 1, context: network.context)
+    let ws = InferenceWorkspace(network, samples: batch.samples + 1)
     let modulation = network.modulation(batch.times, batch.labels)
     let noise = [Float](repeating: 1e6, count: batch.images.count)
     let output = Slice(zeros: batch.outputCount)

@@ -83,7 +83,7 @@ import Testing
     let whole = network.differentiate(batch, outputGradient: dy).gradients
     let sum = Slice(zeros: whole.count)
     // A workspace for more samples than come, used again and again.
-    let ws = TrainingWorkspace(batch.configuration, samples: batch.samples + 1, context: network.context)
+    let ws = TrainingWorkspace(network, samples: batch.samples + 1)
     let output = Slice(zeros: size)
     for n in 0..<batch.samples {
       let one = batch.sample(n)

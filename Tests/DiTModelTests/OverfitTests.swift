@@ -20,7 +20,7 @@ import Testing
       labels: [0, 1, 2, 3, 0])
     let context = try ComputeContext(threads: 2, instructionSet: level)
     let network = batch.network(context)
-    let ws = TrainingWorkspace(configuration, samples: batch.samples, context: context)
+    let ws = TrainingWorkspace(network, samples: batch.samples)
     let (output, gradients) = (Slice(zeros: size), Slice(zeros: flat.count))
     let (m, v) = (Slice(zeros: flat.count), Slice(zeros: flat.count))
     let range = weights.table.trainable

@@ -119,7 +119,7 @@ extension DiTNetwork {
     let output = Slice([Float](repeating: .nan, count: batch.outputCount))
     forward(
       output: output.mutableSpan, images: batch.images.span, modulation: modulation(batch.times, batch.labels),
-      samples: batch.samples, workspace: InferenceWorkspace(configuration, samples: batch.samples, context: context))
+      samples: batch.samples, workspace: InferenceWorkspace(self, samples: batch.samples))
     return output.array
   }
 
@@ -127,7 +127,7 @@ extension DiTNetwork {
   func differentiate(
     _ batch: Case, outputGradient: [Float], workspace: TrainingWorkspace? = nil
   ) -> (output: [Float], gradients: Slice) {
-    let ws = workspace ?? TrainingWorkspace(configuration, samples: batch.samples, context: context)
+    let ws = workspace ?? TrainingWorkspace(self, samples: batch.samples)
     let output = Slice([Float](repeating: .nan, count: batch.outputCount))
     let gradients = Slice(zeros: weights.table.elementCount)
     trainingForward(

@@ -173,7 +173,7 @@ import Testing
       copied.copyRows([row, row + 1, row + 2], from: table.modulation)
       let x = normal([3, 3, 6, 10], seed: 4)
       let outputs = [direct, copied].map { modulation -> Tensor in
-        let workspace = InferenceWorkspace(smallNetwork, samples: 3, context: model.context)
+        let workspace = InferenceWorkspace(model.network, samples: 3)
         let output = Slice(zeros: 3 * smallNetwork.outputElements)
         model.network.forward(
           output: output.mutableSpan, images: x.elements.span, modulation: modulation, samples: 3,

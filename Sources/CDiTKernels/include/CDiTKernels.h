@@ -11,10 +11,54 @@ extern "C" {
 
 #pragma clang assume_nonnull begin
 
+// --------------------------------------------------------------------------------------------------------- matrices
+
+// A row-major matrix of float32 or bf16 (the upper half of a float32); `ld` elements from row to row.
+typedef struct DiTMatrix {
+  void *_Nullable data;
+  long ld;
+  int bf16;
+} DiTMatrix;
+
+// What is done with the sums of a product, plus `bias`, while they are in cache.
+typedef enum DiTEpilogue {
+  DiTStore = 0,             // y = sum + table[row mod table_rows], the table where there is one
+  DiTAccumulate = 1,        // y += sum
+  DiTGELU = 2,              // saved = sum, where wanted; y = gelu_tanh(sum)
+  DiTGateResidual = 3,      // saved = sum, where wanted; y = residual + gate[row / tokens] * sum; y may be the residual
+  DiTGELUBackward = 4,      // activation = gelu_tanh(saved); y = sum * gelu_tanh'(saved)
+} DiTEpilogue;
+
+// y (rows, columns) = A (rows, depth) B (depth, columns), B packed; float32 sums over the depth in order. Both operands
+// are float32 or both bf16, as `a` says.
+typedef struct DiTProduct {
+  DiTMatrix a;        // row-major, or with `a_in_groups` as pack_groups leaves it
+  int a_in_groups;
+  const void *_Nullable b;  // panels, one after another, as pack_transposed and pack_plain leave them
+  long columns, depth;
+  int epilogue;
+  const float *_Nullable bias;
+  DiTMatrix y, saved, activation;
+  const float *_Nullable table;
+  long table_rows;
+  const float *_Nullable residual;  // with y's ld
+  const float *_Nullable gate;      // one row a sample, gate_stride apart
+  long gate_stride, tokens;
+} DiTProduct;
+
+// Heads of attention: qkv (samples * tokens, 3 * heads * dim) in thirds, each head-major; out (samples * tokens, heads *
+// dim); logsumexp (samples, heads, tokens) of scale * q k.
+typedef struct DiTAttention {
+  DiTMatrix qkv, out;
+  float *_Nullable logsumexp;
+  float scale;
+  long tokens, heads, dim;
+} DiTAttention;
+
 // ---------------------------------------------------------------------------------------------------------- kernels
 
 typedef struct DiTKernelTable {
-  const char *name;  // "avx512", "avx2" or "portable"
+  const char *name;  // "avx512bf16", "avx512", "avx2" or "portable"
 
   // y[r][c] += bias[c]
   void (*add_bias)(float *y, long ldy, const float *bias, long rows, long cols);
@@ -32,18 +76,19 @@ typedef struct DiTKernelTable {
   // grad_x = grad_out * silu'(x)
   void (*silu_backward)(float *grad_x, const float *grad_out, const float *x, long count);
 
-  // out[r] = (x[r] - mean) * rstd * (1 + scale) + shift, the mean and variance over the row's cols values
-  void (*layernorm_modulate)(float *out, float *mean, float *rstd, const float *x, const float *shift,
+  // out[r] = (x[r] - mean) * rstd * (1 + scale) + shift, the mean and variance over the row's cols values; out is bf16
+  // where `bf16` is not 0
+  void (*layernorm_modulate)(void *out, int bf16, float *mean, float *rstd, const float *x, const float *shift,
                              const float *scale, float epsilon, long rows, long cols);
   // The same from saved mean and rstd.
-  void (*modulate_from_stats)(float *out, const float *mean, const float *rstd, const float *x, const float *shift,
+  void (*modulate_from_stats)(void *out, int bf16, const float *mean, const float *rstd, const float *x, const float *shift,
                               const float *scale, long rows, long cols);
   // grad_x += …; grad_shift += sum_r grad_out; grad_scale += sum_r grad_out * normalised
   void (*layernorm_modulate_backward)(float *grad_x, float *grad_shift, float *grad_scale, const float *grad_out,
                                       const float *mean, const float *rstd, const float *x, const float *scale,
                                       long rows, long cols);
-  // grad_y = gate * grad_x; grad_gate += sum_r grad_x * y
-  void (*gate_backward)(float *grad_y, float *grad_gate, const float *grad_x, const float *y, const float *gate,
+  // grad_y = gate * grad_x; grad_gate += sum_r grad_x * y; y and grad_y are bf16 where `bf16` is not 0
+  void (*gate_backward)(void *grad_y, float *grad_gate, const float *grad_x, const void *y, int bf16, const float *gate,
                         long rows, long cols);
 
   // s[r][c] = exp(scale * (s[r][c] - max_r)); inverse_sum[r]; logsumexp[r] of scale * s
@@ -66,6 +111,26 @@ typedef struct DiTKernelTable {
                                    const float *q, const float *k, const float *v, long ld, float scale, long tokens,
                                    long dim);
 
+  // Queries `query …` of head `head` (of all samples' heads), at most 128; `work` holds attention_work bytes.
+  void (*attention_block)(const DiTAttention *p, long head, long query, long queries, void *work);
+  long (*attention_work)(long tokens, long dim);
+  // All of a head's gradients, over the saved logsumexp; grad_out is of out's format; `work` holds
+  // attention_gradient_work bytes.
+  void (*attention_backward_head)(const DiTAttention *p, DiTMatrix grad_qkv, DiTMatrix grad_out, long head, void *work);
+  long (*attention_gradient_work)(long tokens, long dim);
+
+  // Rows first_row … end_row - 1, at most 256 and with groups starting at a multiple of 6, of the 64 columns of a panel.
+  void (*product)(const DiTProduct *p, long panel, long first_row, long end_row);
+  // One panel of B = M^T, M (columns, depth): rows column … column + 63 of M; zero where `columns`, what is left, ends.
+  void (*pack_transposed)(void *out, DiTMatrix m, long column, long columns, long depth, int bf16);
+  // One panel of B = M, M (depth, columns).
+  void (*pack_plain)(void *out, DiTMatrix m, long column, long columns, long depth, int bf16);
+  // Groups of six rows of A = M^T, M (depth, columns); sums[r] += the sum of row r, where wanted.
+  void (*pack_groups)(void *out, float *_Nullable sums, DiTMatrix m, long column, long columns, long depth, int bf16);
+  // Elements of one panel, of one group.
+  long (*panel_elements)(long depth, int bf16);
+  long (*group_elements)(long depth, int bf16);
+
   // out[c] += sum_r y[r][c]
   void (*column_sums)(float *out, const float *y, long ldy, long rows, long cols);
   // y += x
@@ -81,7 +146,7 @@ typedef struct DiTKernelTable {
 } DiTKernelTable;
 
 // The instruction sets a table may be built for.
-typedef enum DiTISA { DiTISAPortable = 0, DiTISAAVX2 = 1, DiTISAAVX512 = 2 } DiTISA;
+typedef enum DiTISA { DiTISAPortable = 0, DiTISAAVX2 = 1, DiTISAAVX512 = 2, DiTISAAVX512BF16 = 3 } DiTISA;
 
 // The widest level this CPU and its operating system support.
 DiTISA dit_isa_supported(void);

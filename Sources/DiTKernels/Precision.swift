@@ -1,0 +1,44 @@
+/// The format of a product's operands. Sums are float32 either way.
+public enum Precision: String, CaseIterable, Sendable {
+  case fp32
+  /// bfloat16, the upper half of a float32, rounded to nearest, ties to even.
+  case bf16
+
+  /// Bytes of an element.
+  public var size: Int { self == .fp32 ? 4 : 2 }
+  /// As the C kernels take it.
+  var flag: Int32 { self == .bf16 ? 1 : 0 }
+}
+
+/// Which code computes the large products.
+public enum GEMM: String, CaseIterable, Sendable {
+  /// OpenBLAS, whatever the CPU. float32 only.
+  case blas
+  /// This package's kernels over packed operands.
+  case packed
+  /// What is fastest here: `packed` at the AVX-512 level and for bf16, else `blas`.
+  case auto
+}
+
+/// How a network computes: the format of its operands, and who multiplies them.
+public struct Numerics: Equatable, Sendable {
+  public var precision: Precision
+  public var gemm: GEMM
+
+  public init(precision: Precision = .fp32, gemm: GEMM = .auto) {
+    self.precision = precision
+    self.gemm = gemm
+  }
+
+  /// Whether the combination exists: OpenBLAS 0.3.21 exports no product of bf16 matrices.
+  public var isSupported: Bool { precision == .fp32 || gemm != .blas }
+
+  /// Whether products run over packed operands on this context.
+  public func isPacked(on context: ComputeContext) -> Bool {
+    switch gemm {
+    case .blas: false
+    case .packed: true
+    case .auto: precision == .bf16 || context.instructionSet == .avx512
+    }
+  }
+}
