@@ -4,12 +4,20 @@ import PackageDescription
 let package = Package(
   name: "Benchmarks",
   platforms: [.macOS(.v26)],
-  dependencies: [.package(name: "DiffusionTransformers", path: "..")],
+  dependencies: [
+    .package(name: "DiffusionTransformers", path: ".."),
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+  ],
   targets: [
     .target(name: "CPeak"),
+    // The tests' own counter, through a link.
+    .target(name: "CBenchAllocations", path: "Sources/CAllocationCounter"),
     .executableTarget(
       name: "dit-bench",
-      dependencies: ["CPeak", .product(name: "DiffusionTransformers", package: "DiffusionTransformers")],
+      dependencies: [
+        "CPeak", "CBenchAllocations", .product(name: "DiffusionTransformers", package: "DiffusionTransformers"),
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
       swiftSettings: [.strictMemorySafety()]),
   ]
 )

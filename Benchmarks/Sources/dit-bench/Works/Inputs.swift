@@ -1,0 +1,56 @@
+import DiffusionTransformers
+
+/// A batch of N images: what goes into the network, and for training what should come out.
+struct Inputs {
+  let samples: Int
+  /// x, (N, C, H, W).
+  let images: Slice
+  /// t, (N).
+  let times: [Float]
+  /// y, (N); none for an unconditional network.
+  let labels: [Int]
+  /// (N, C, H, W).
+  let target: Slice?
+}
+
+extension Inputs {
+  /// A drawn batch: images and target of unit variance, different times and labels.
+  init(_ configuration: DiTConfiguration, samples: Int) {
+    var random = Philox(seed: 2)
+    self.samples = samples
+    images = Slice(random.normal(count: samples * configuration.imageElements))
+    times = (0..<samples).map { Float(100 + 37 * $0 % 800) }
+    labels = configuration.numClasses > 0 ? (0..<samples).map { $0 % configuration.numClasses } : []
+    target = Slice(random.normal(count: samples * configuration.imageElements))
+  }
+
+  /// The tensors x, t, y and, if it is there, target of a safetensors file.
+  ///
+  /// - Throws: `FileError`, `SafetensorsError`; ``BenchError`` for another shape, or labels that the network has not.
+  init(contentsOf path: String, _ configuration: DiTConfiguration, samples: Int) throws {
+    let file = try SafetensorsFile(contentsOf: path)
+    let c = configuration
+    func require(_ name: String, _ shape: [Int], _ expected: [Int]) throws {
+      guard shape == expected else {
+        throw BenchError("\(path): tensor \(name): expected shape \(expected), found \(shape)")
+      }
+    }
+    func images(_ name: String) throws -> Slice {
+      let tensor = try file.tensor(name)
+      try require(name, tensor.shape, [samples, c.inChannels, c.inputHeight, c.inputWidth])
+      return Slice(tensor.elements)
+    }
+    self.samples = samples
+    self.images = try images("x")
+    let times = try file.numbers("t")
+    try require("t", times.shape, [samples])
+    self.times = times.elements
+    let labels = c.labelRows > 0 ? try file.integers("y") : (shape: [samples], values: [])
+    try require("y", labels.shape, [samples])
+    for label in labels.values where !(0..<c.labelRows ~= label) {
+      throw BenchError("\(path): tensor y: expected labels in 0…\(c.labelRows - 1), found \(label)")
+    }
+    self.labels = labels.values
+    target = file.entry(named: "target") == nil ? nil : try images("target")
+  }
+}

@@ -1,0 +1,96 @@
+import DiffusionTransformers
+
+/// A training step on one batch, again and again: forward; loss = mean((output[:, :C] − target)²); backward; AdamW on
+/// every tensor but the position table; an average of the weights if wanted.
+final class TrainingWork: Work {
+  struct Options {
+    var variant = Variant()
+    /// Whether the backward pass computes activations again.
+    var recompute = false
+    /// Whether the step ends with the moving average.
+    var averages = false
+  }
+
+  /// The last step's, of before its update.
+  private(set) var loss = 0.0
+  private let network: DiTNetwork
+  private let inputs: Inputs
+  private let target: Slice
+  private let workspace: TrainingWorkspace
+  private let output, outputGradient: Slice
+  private let weights, gradients, firstMoment, secondMoment: Slice
+  private let average: Slice?
+  private var step = 0
+
+  /// - Parameter start: the first weights, which are copied.
+  /// - Throws: ``BenchError`` when the inputs have no target, or for what the engine does not have.
+  init(
+    _ configuration: DiTConfiguration, start: Weights, _ inputs: Inputs, context: ComputeContext, _ options: Options
+  ) throws {
+    guard let target = inputs.target else { throw BenchError("tensor target: expected for training, found none") }
+    let table = start.table
+    weights = start.flattened()
+    network = try makeNetwork(
+      configuration, weights: Weights(table, flat: weights), context: context, options.variant)
+    workspace = try makeTrainingWorkspace(
+      configuration, samples: inputs.samples, context: context, recompute: options.recompute)
+    self.inputs = inputs
+    self.target = target
+    output = Slice(zeros: inputs.samples * configuration.outputElements)
+    outputGradient = Slice(zeros: inputs.samples * configuration.outputElements)
+    gradients = Slice(zeros: table.elementCount)
+    firstMoment = Slice(zeros: table.trainable.count)
+    secondMoment = Slice(zeros: table.trainable.count)
+    average = options.averages ? Slice(zeros: table.trainable.count) : nil
+  }
+
+  /// Bytes of activations and their gradients.
+  var workspaceBytes: Int { workspace.byteCount }
+  /// Multiply-adds and additions of a step, the backward pass counted as two forwards.
+  var operations: Double { 6 * Double(inputs.samples * network.configuration.multiplyAdds) }
+
+  func run() {
+    step += 1
+    let (images, times, labels, output) = (inputs.images, inputs.times, inputs.labels, output)
+    network.trainingForward(
+      output: output.mutableSpan, images: images.span, times: times.span, labels: labels.span,
+      workspace: workspace)
+    differentiateLoss()
+    gradients.fill(0)
+    let outputGradient = outputGradient
+    network.backward(
+      gradients: gradients, outputGradient: outputGradient.span, images: images.span,
+      labels: labels.span, samples: inputs.samples, workspace: workspace)
+    update()
+  }
+
+  /// loss = mean((output[:, :C] − target)²): dloss/doutput; channels from C on keep their zeros.
+  private func differentiateLoss() {
+    let (size, stride) = (network.configuration.imageElements, network.configuration.outputElements)
+    let scale = 2 / Float(inputs.samples * size)
+    let (output, target, outputGradient) = (output, target, outputGradient)
+    let (predicted, wanted) = (output.span, target.span)
+    var gradient = outputGradient.mutableSpan
+    var sum = 0.0
+    for n in 0..<inputs.samples {
+      for i in 0..<size {
+        let difference = predicted[n * stride + i] - wanted[n * size + i]
+        sum += Double(difference) * Double(difference)
+        gradient[n * stride + i] = scale * difference
+      }
+    }
+    loss = sum / Double(inputs.samples * size)
+  }
+
+  private func update() {
+    let range = network.weights.table.trainable
+    let (context, first, second) = (network.context, firstMoment, secondMoment)
+    context.adamW(
+      weights: weights[range].mutableSpan, firstMoment: first.mutableSpan,
+      secondMoment: second.mutableSpan, gradient: gradients[range].span, gradientScale: 1, learningRate: 1e-4,
+      step: step, constants: AdamW(weightDecay: 0.05))
+    if let average {
+      context.exponentialMovingAverage(average.mutableSpan, weights: weights[range].span, decay: 0.999)
+    }
+  }
+}
