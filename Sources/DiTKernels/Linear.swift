@@ -20,7 +20,34 @@ extension ComputeContext {
   ) {
     check(output.count, atLeast: rows * outputs, "linear output")
     unsafe output.withUnsafeMutableBufferPointer { y in
-      unsafe forward(y.baseAddress!, input, weight, bias, rows, inputs, outputs, epilogue: .bias)
+      if rows <= Self.fewRows {
+        unsafe forwardFewRows(y.baseAddress!, input, weight, bias, rows, inputs, outputs)
+      } else {
+        unsafe forward(y.baseAddress!, input, weight, bias, rows, inputs, outputs, epilogue: .bias)
+      }
+    }
+  }
+
+  /// Up to this many rows ``linear`` computes dot products: OpenBLAS would pack all of W for them.
+  public static let fewRows = 8
+
+  @unsafe private func forwardFewRows(
+    _ y: UnsafeMutablePointer<Float>, _ input: Span<Float>, _ weight: Span<Float>, _ bias: Span<Float>,
+    _ rows: Int, _ inputs: Int, _ outputs: Int
+  ) {
+    check(input.count, atLeast: rows * inputs, "linear input")
+    check(weight.count, atLeast: outputs * inputs, "linear weight")
+    check(bias.count, atLeast: outputs, "linear bias")
+    unsafe input.withUnsafeBufferPointer { x in
+      unsafe weight.withUnsafeBufferPointer { w in
+        unsafe bias.withUnsafeBufferPointer { b in
+          guard rows > 0 else { return }
+          let task = unsafe LinearFewRows(
+            kernels: kernels, y: y, x: x.baseAddress!, w: w.baseAddress!, b: b.baseAddress!, rows: rows,
+            inputs: inputs, outputs: outputs)
+          unsafe parallel(ceilDivide(outputs, LinearFewRows.columns), task)
+        }
+      }
     }
   }
 
@@ -167,6 +194,21 @@ extension Tiling {
   /// Tiles of an sgemm result: large enough that packing is a small part, enough of them to share out.
   static func forProduct(rows: Int, columns: Int) -> Tiling {
     Tiling(rows: rows, columns: columns, tileRows: 512, tileColumns: max(64, min(384, ceilDivide(columns, 2))))
+  }
+}
+
+@unsafe private struct LinearFewRows: ParallelTask {
+  static let columns = 128
+
+  let kernels: DiTKernelTable
+  let y: UnsafeMutablePointer<Float>
+  let x, w, b: UnsafePointer<Float>
+  let rows, inputs, outputs: Int
+
+  func run(_ index: Int, worker: Int) {
+    let first = unsafe index * Self.columns
+    unsafe kernels.linear_few_rows(
+      y + first, outputs, x, w + first * inputs, b + first, rows, inputs, min(Self.columns, outputs - first))
   }
 }
 

@@ -9,8 +9,10 @@ extension ComputeContext {
   public static func independentRows(inputs: Int, outputs: Int) -> Int {
     let tile = Tiling.forProduct(rows: 1, columns: outputs).tileColumns
     let last = outputs - (ceilDivide(outputs, tile) - 1) * tile
-    guard inputs >= 32 else { return 1 }
+    // Few rows are dot products of our own.
+    let least = fewRows + 1
+    guard inputs >= 32 else { return least }
     let rows = min(1200 / last, 1_000_000 / (last * inputs)) + 1
-    return rows <= 512 ? rows : 1  // row tiles are at most that high: never, or always, the dot products
+    return rows <= 512 ? max(rows, least) : least  // row tiles are at most that high: never, or always, the dot products
   }
 }

@@ -24,28 +24,34 @@ public struct DiT: Sendable {
   ///   - context: where to run; nil makes one with all processors.
   ///   - weights: which weights of a directory.
   ///   - heads: the number of heads where a state dict's shapes cannot tell.
+  ///   - numerics: the format of the operands and who multiplies; see `DiTNetwork`.
   /// - Throws: `FileError`, `SafetensorsError`, `StateDictMismatch`, ``ConfigurationFileError``, ``ModelFileError`` (also
   ///   for a published name, which has no weights), `ComputeError`.
   public init(
-    contentsOf path: String, context: ComputeContext? = nil, weights: WeightChoice = .emaPreferred, heads: Int? = nil
+    contentsOf path: String, context: ComputeContext? = nil, weights: WeightChoice = .emaPreferred, heads: Int? = nil,
+    numerics: Numerics = Numerics()
   ) throws {
     let model = try ModelReference(path).load(weights, heads: heads)
     guard let loaded = model.weights else {
       throw ModelFileError(file: path, item: "weights", expected: "a model with weights", found: "a published name")
     }
-    try self.init(configuration: model.configuration, weights: loaded, context: context ?? ComputeContext())
+    try self.init(
+      configuration: model.configuration, weights: loaded, context: context ?? ComputeContext(), numerics: numerics)
   }
 
   /// A model of given weights.
   ///
-  /// - Precondition: `weights` belong to the configuration's network.
+  /// - Parameters:
+  ///   - numerics: the format of the operands and who multiplies; see `DiTNetwork`.
+  /// - Precondition: `weights` belong to the configuration's network and do not change; `numerics` are supported.
   /// - Throws: ``ConfigurationFileError`` when the configuration contradicts itself.
   public init(
-    configuration: ModelConfiguration, weights: Weights, context: ComputeContext
+    configuration: ModelConfiguration, weights: Weights, context: ComputeContext, numerics: Numerics = Numerics()
   ) throws(ConfigurationFileError) {
     try configuration.validate(file: "")
     self.configuration = configuration
-    network = DiTNetwork(configuration.network, weights: weights, context: context)
+    network = DiTNetwork(
+      configuration.network, weights: weights, context: context, numerics: numerics, weightsAreFixed: true)
     do throws(DiffusionError) {
       schedule = try NoiseSchedule(configuration.diffusion)
     } catch {

@@ -111,10 +111,13 @@ public final class Trainer {
     average.copy(from: weights.span)
     validationSamples = split.validation
     microBatch = training.microBatch(tokens: model.network.tokens)
-    network = DiTNetwork(model.network, weights: Weights(table, flat: self.weights), context: context)
-    averageNetwork = DiTNetwork(model.network, weights: Weights(table, flat: average), context: context)
+    let numerics = training.numerics
+    network = DiTNetwork(
+      model.network, weights: Weights(table, flat: self.weights), context: context, numerics: numerics)
+    averageNetwork = DiTNetwork(
+      model.network, weights: Weights(table, flat: average), context: context, numerics: numerics)
     hybridLoss = HybridLoss(try NoiseSchedule(model.diffusion))
-    workspace = TrainingWorkspace(network, samples: microBatch)
+    workspace = TrainingWorkspace(network, samples: microBatch, recomputes: training.recompute)
     batch = Batch(model.network, samples: microBatch)
     order = DataOrder(samples: split.training, seed: UInt64(training.seed))
     norm = FlatNorm(elements: table.trainable.count)
@@ -220,7 +223,8 @@ public final class Trainer {
 
   /// The averaged (EMA) network, to sample from. It shares the trainer's memory: use it before the next step.
   public func averagedModel() throws -> DiT {
-    try DiT(configuration: model, weights: Weights(table, flat: average), context: context)
+    try DiT(
+      configuration: model, weights: Weights(table, flat: average), context: context, numerics: training.numerics)
   }
 
   /// Writes the model directory of the present step: config.json, model.safetensors, ema.safetensors.

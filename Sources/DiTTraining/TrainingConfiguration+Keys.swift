@@ -1,3 +1,4 @@
+import DiTKernels
 import DiTPipeline
 
 /// A key of the `training` section: what it is called, what it means, what it is when left out.
@@ -6,7 +7,7 @@ public struct TrainingKey: Sendable {
     case integer(WritableKeyPath<TrainingConfiguration, Int> & Sendable, ClosedRange<Int>)
     case number(WritableKeyPath<TrainingConfiguration, Double> & Sendable, ClosedRange<Double>)
     case flag(WritableKeyPath<TrainingConfiguration, Bool> & Sendable)
-    case schedule
+    case schedule, precision, gemm
   }
 
   /// As the file spells it.
@@ -35,6 +36,8 @@ public struct TrainingKey: Sendable {
     case .number(let path, _): .number(configuration[keyPath: path])
     case .flag(let path): .bool(configuration[keyPath: path])
     case .schedule: .string(configuration.schedule.rawValue)
+    case .precision: .string(configuration.precision.rawValue)
+    case .gemm: .string(configuration.gemm.rawValue)
     }
   }
 
@@ -50,6 +53,10 @@ public struct TrainingKey: Sendable {
       if let value = try reader.bool(name) { configuration[keyPath: path] = value }
     case .schedule:
       if let value = try reader.word(name, LearningRateSchedule.self) { configuration.schedule = value }
+    case .precision:
+      if let value = try reader.word(name, Precision.self) { configuration.precision = value }
+    case .gemm:
+      if let value = try reader.word(name, GEMM.self) { configuration.gemm = value }
     }
   }
 
@@ -63,7 +70,7 @@ public struct TrainingKey: Sendable {
     case .number(let path, let range):
       let value = configuration[keyPath: path]
       return range.contains(value) ? nil : ("\(range.lowerBound) to \(range.upperBound)", "\(value)")
-    case .flag, .schedule: return nil
+    case .flag, .schedule, .precision, .gemm: return nil
     }
   }
 }
@@ -101,6 +108,12 @@ extension TrainingConfiguration {
       "steps from one validation loss (of the averaged weights) to the next; 0 for none"),
     TrainingKey("sample_every", .integer(\.sampleEvery, 0...1_000_000_000), "steps between sample grids; 0 for none"),
     TrainingKey("log_every", .integer(\.logEvery, 1...1_000_000_000), "steps between lines of log.jsonl"),
+    TrainingKey(
+      "precision", .precision,
+      "fp32, or bf16: mixed precision with float32 weights and sums, so that no loss scaling is needed"),
+    TrainingKey("gemm", .gemm, "who multiplies: blas (OpenBLAS), packed (our kernels) or auto, what is faster here"),
+    TrainingKey(
+      "recompute", .flag(\.recompute), "keep a third of the activations and compute the rest again, for memory"),
   ]
 
   /// A `training` section; keys left out keep their value in `defaults`. Takes every key and finishes the reader.
@@ -139,6 +152,11 @@ extension TrainingConfiguration {
     if microBatch > 0, batch % microBatch != 0 {
       throw ConfigurationFileError(
         file: file, key: prefix + "micro_batch", expected: "a divisor of batch \(batch)", found: "\(microBatch)")
+    }
+    if !numerics.isSupported {
+      throw ConfigurationFileError(
+        file: file, key: prefix + "gemm", expected: "packed or auto with bf16, of which OpenBLAS has no products",
+        found: gemm.rawValue)
     }
     if validationModulus == 1 {
       throw ConfigurationFileError(

@@ -38,8 +38,16 @@ public struct TrainingConfiguration: Equatable, Sendable {
   public var validateEvery = 1000
   public var sampleEvery = 1000
   public var logEvery = 10
+  /// The format of the blocks' operands and activations; weights, moments and the residual stream stay float32.
+  public var precision = Precision.fp32
+  /// Who multiplies.
+  public var gemm = GEMM.auto
+  /// Whether the backward pass computes the widest activations again instead of keeping them.
+  public var recompute = false
 
   public init() {}
+
+  public var numerics: Numerics { Numerics(precision: precision, gemm: gemm) }
 
   /// The optimiser's constants.
   public var adamW: AdamW {

@@ -51,16 +51,22 @@ private struct MachineReport {
   let blas = BLASReport.current
   let isa: InstructionSet
   let threads: Int
+  let hasNativeBF16: Bool
+  let gemm: String
 
   init(_ context: ComputeContext) {
     isa = context.instructionSet
     threads = context.threads
+    hasNativeBF16 = context.hasNativeBF16
+    gemm = Numerics().isPacked(on: context) ? "packed" : "blas"
   }
 
   var text: String {
     """
     CPU           \(cpu), \(processors) \(processors == 1 ? "processor" : "processors")
     instructions  \(isa.rawValue) in use, \(InstructionSet.supported.rawValue) supported
+    bf16          \(hasNativeBF16 ? "the CPU's products" : "computed in fp32 from rounded operands")
+    gemm          \(gemm) for fp32, packed for bf16, unless chosen by --gemm
     BLAS          \(blas.configuration)
     BLAS core     \(blas.core)\(blas.isNarrowed ? " (narrower than the CPU)" : "")
     threads       \(threads)
@@ -72,6 +78,7 @@ private struct MachineReport {
       JSONMember("cpu", .string(cpu)), JSONMember("processors", .integer(processors)),
       JSONMember("isa", .string(isa.rawValue)),
       JSONMember("isa_supported", .string(InstructionSet.supported.rawValue)),
+      JSONMember("native_bf16", .bool(hasNativeBF16)), JSONMember("gemm", .string(gemm)),
       JSONMember("blas", .string(blas.configuration)), JSONMember("blas_core", .string(blas.core)),
       JSONMember("blas_narrowed", .bool(blas.isNarrowed)), JSONMember("threads", .integer(threads)),
     ]

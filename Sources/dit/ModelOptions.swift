@@ -1,7 +1,7 @@
 import ArgumentParser
 import DiffusionTransformers
 
-/// `--model`, `--heads`, `--threads`: what computes, and on how many processors.
+/// `--model`, `--heads`, `--precision`, `--gemm`, `--threads`: what computes, and how.
 struct ModelOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
@@ -10,13 +10,16 @@ struct ModelOptions: ParsableArguments {
   var model: String?
 
   @OptionGroup var heads: HeadsOption
+  @OptionGroup var numerics: NumericsOptions
   @OptionGroup var threads: ThreadsOption
 
   /// The model with its weights.
   func load() throws -> DiT {
+    let numerics = try numerics.numerics()
     let context = try threads.context()
     return try heads.blamed {
-      try DiT(contentsOf: model ?? ShippedResources.digitsModel(), context: context, heads: heads.heads)
+      try DiT(
+        contentsOf: model ?? ShippedResources.digitsModel(), context: context, heads: heads.heads, numerics: numerics)
     }
   }
 }
@@ -43,6 +46,46 @@ struct HeadsOption: ParsableArguments {
     } catch let error as ModelFileError where heads != nil && ["heads", "num_heads"].contains(error.item) {
       throw Failure.usage("--heads", expected: "a number of heads that fits the model", found: "\(error)")
     }
+  }
+}
+
+/// `--precision` and `--gemm`.
+struct NumericsOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      """
+      fp32, or bf16: the blocks multiply numbers of 16 bits, in half the time and memory, and add in 32. (default: fp32)
+      """, valueName: "format"))
+  var precision: String?
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      Who multiplies: blas (OpenBLAS; fp32 only), packed (our kernels over packed weights) or auto, what is faster here. \
+      (default: auto)
+      """, valueName: "name"))
+  var gemm: String?
+
+  /// - Throws: ``Failure`` for an unknown word, or a combination that does not exist.
+  func numerics(defaults: Numerics = Numerics()) throws(Failure) -> Numerics {
+    var numerics = defaults
+    if let precision {
+      let note = precision == "fp16" ? " (CPUs have no products of fp16; bf16 needs no loss scaling)" : ""
+      guard let value = Precision(rawValue: precision) else {
+        throw .usage("--precision", expected: "fp32 or bf16" + note, found: precision)
+      }
+      numerics.precision = value
+    }
+    if let gemm {
+      guard let value = GEMM(rawValue: gemm) else {
+        throw .usage("--gemm", expected: "blas, packed or auto", found: gemm)
+      }
+      numerics.gemm = value
+    }
+    guard numerics.isSupported else {
+      throw .usage("--gemm", expected: "packed or auto with bf16, of which OpenBLAS has no products", found: "blas")
+    }
+    return numerics
   }
 }
 

@@ -68,7 +68,11 @@ struct TrainCommand: ParsableCommand {
   @Flag(help: "Go on from the newest checkpoint in the folder; the settings are the run's own.")
   var resume = false
 
+  @Flag(help: "Keep a third of the activations and compute the rest again; overrides training.recompute.")
+  var recompute = false
+
   @OptionGroup var heads: HeadsOption
+  @OptionGroup var numerics: NumericsOptions
   @OptionGroup var threads: ThreadsOption
 
   func run() throws {
@@ -103,6 +107,7 @@ struct TrainCommand: ParsableCommand {
   private func plan(for dataset: Dataset) throws -> TrainingPlan {
     var overrides = TrainingPlan.Overrides()
     (overrides.steps, overrides.batch, overrides.seed) = (steps, batch, seed)
+    (overrides.numerics, overrides.recompute) = (numerics, recompute)
     guard resume else {
       return try TrainingPlan(
         data: data, dataset: dataset, config: config, from: from, heads: heads, overrides: overrides)

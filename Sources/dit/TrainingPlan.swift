@@ -5,11 +5,16 @@ struct TrainingPlan {
   /// What the command line says over everything else.
   struct Overrides {
     var steps, batch, seed: Int?
+    var numerics = NumericsOptions()
+    var recompute = false
 
     fileprivate func apply(to training: inout TrainingConfiguration) throws {
       for (option, value, least) in [("--steps", steps, 1), ("--batch", batch, 1), ("--seed", seed, 0)] {
         if let value, value < least { throw Failure.usage(option, expected: "at least \(least)", found: "\(value)") }
       }
+      let chosen = try numerics.numerics(defaults: training.numerics)
+      (training.precision, training.gemm) = (chosen.precision, chosen.gemm)
+      if recompute { training.recompute = true }
       if let steps { training.steps = steps }
       if let seed { training.seed = seed }
       if let batch {

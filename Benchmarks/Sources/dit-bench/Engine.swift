@@ -1,69 +1,49 @@
 import DiffusionTransformers
 
-// The one place that makes networks and workspaces: what the engine cannot do yet is refused here.
-
-/// What products multiply.
-enum Precision: String {
-  case fp32, bf16
-}
-
-/// Which code multiplies.
-enum GEMM: String {
-  case blas, packed, auto
-}
-
 /// A way to compute the same network.
-struct Variant {
+struct Variant: Equatable {
   var precision = Precision.fp32
   var gemm = GEMM.auto
 
   /// The variants that a local run times.
-  static let timed = [Variant()]
+  static let timed = [Variant(), Variant(gemm: .blas), Variant(precision: .bf16)]
   /// What the others are compared with.
   static let reference = Variant(precision: .fp32, gemm: .blas)
 
+  var numerics: Numerics { Numerics(precision: precision, gemm: gemm) }
   var name: String { gemm == .auto ? precision.rawValue : "\(precision.rawValue) \(gemm.rawValue)" }
 
   /// The largest difference from the reference's output that is accepted, over that output's largest value.
   var tolerance: Float { precision == .fp32 ? 1e-5 : 5e-2 }
+
+  /// - Throws: ``BenchError`` for a combination that does not exist.
+  func validate() throws {
+    guard numerics.isSupported else {
+      throw BenchError("gemm: expected auto or packed with bf16, found blas, which has no products of bf16")
+    }
+  }
 }
 
-/// The network over `weights`.
+/// The network over `weights`, which change if it is trained.
 ///
-/// - Throws: ``BenchError`` for a variant that the engine does not have.
+/// - Throws: ``BenchError`` for a variant that does not exist.
 func makeNetwork(
-  _ configuration: DiTConfiguration, weights: Weights, context: ComputeContext, _ variant: Variant
+  _ configuration: DiTConfiguration, weights: Weights, context: ComputeContext, _ variant: Variant,
+  weightsAreFixed: Bool = true
 ) throws -> DiTNetwork {
-  try requireSupported(variant)
-  return DiTNetwork(configuration, weights: weights, context: context)
+  try variant.validate()
+  return DiTNetwork(
+    configuration, weights: weights, context: context, numerics: variant.numerics, weightsAreFixed: weightsAreFixed)
 }
 
 /// The model over `weights`, to sample from.
 ///
-/// - Throws: as ``makeNetwork(_:weights:context:_:)``; `ConfigurationFileError`.
+/// - Throws: as ``makeNetwork(_:weights:context:_:weightsAreFixed:)``; `ConfigurationFileError`.
 func makeModel(
   _ configuration: DiTConfiguration, weights: Weights, context: ComputeContext, _ variant: Variant
 ) throws -> DiT {
-  try requireSupported(variant)
-  return try DiT(configuration: ModelConfiguration(network: configuration), weights: weights, context: context)
-}
-
-/// The memory of a training step.
-///
-/// - Parameter recompute: whether the backward pass computes activations again instead of reading them.
-/// - Throws: ``BenchError`` for recomputation, which the engine does not have.
-func makeTrainingWorkspace(
-  _ configuration: DiTConfiguration, samples: Int, context: ComputeContext, recompute: Bool = false
-) throws -> TrainingWorkspace {
-  if recompute { throw BenchError("recompute: expected false, found true: the engine has no recomputation") }
-  return TrainingWorkspace(configuration, samples: samples, context: context)
-}
-
-private func requireSupported(_ variant: Variant) throws {
-  guard variant.precision == .fp32 else {
-    throw BenchError("precision: expected fp32, found \(variant.precision.rawValue), which the engine does not have")
-  }
-  guard variant.gemm != .packed else {
-    throw BenchError("gemm: expected auto or blas, found packed, which the engine does not have")
-  }
+  try variant.validate()
+  return try DiT(
+    configuration: ModelConfiguration(network: configuration), weights: weights, context: context,
+    numerics: variant.numerics)
 }

@@ -131,6 +131,10 @@ typedef struct DiTKernelTable {
   long (*panel_elements)(long depth, int bf16);
   long (*group_elements)(long depth, int bf16);
 
+  // y (rows, outputs) = x (rows, inputs) W^T + bias, for so few rows that reading W once is the work
+  void (*linear_few_rows)(float *y, long ldy, const float *x, const float *w, const float *bias, long rows, long inputs,
+                          long outputs);
+
   // out[c] += sum_r y[r][c]
   void (*column_sums)(float *out, const float *y, long ldy, long rows, long cols);
   // y += x

@@ -1,4 +1,5 @@
 import CPeak
+import DiffusionTransformers
 import Foundation
 import Synchronization
 

@@ -80,13 +80,13 @@ extension Kernels {
     return [
       Case("layerNormModulate", .bytes("x r, h w", e.bytes(2))) {
         context.layerNormModulate(
-          output: h.mutableSpan, mean: mean.mutableSpan, rstd: rstd.mutableSpan, input: x.span, shift: shift.span,
-          scale: scale.span, stride: e.width, epsilon: 1e-6, samples: e.samples, tokens: e.tokens, width: e.width)
+          output: h.mutableBytes, .fp32, mean: mean.mutableSpan, rstd: rstd.mutableSpan, input: x.span,
+          shift: shift.span, scale: scale.span, stride: e.width, epsilon: 1e-6, samples: e.samples, tokens: e.tokens, width: e.width)
       },
       Case("modulateFromStatistics", .bytes("x r, h w", e.bytes(2))) {
         context.modulateFromStatistics(
-          output: h.mutableSpan, mean: mean.span, rstd: rstd.span, input: x.span, shift: shift.span,
-          scale: scale.span, stride: e.width, samples: e.samples, tokens: e.tokens, width: e.width)
+          output: h.mutableBytes, .fp32, mean: mean.span, rstd: rstd.span, input: x.span,
+          shift: shift.span, scale: scale.span, stride: e.width, samples: e.samples, tokens: e.tokens, width: e.width)
       },
       Case("layerNormModulateBackward", .bytes("dh r, x r, dx r w", e.bytes(4))) {
         context.layerNormModulateBackward(
@@ -97,8 +97,8 @@ extension Kernels {
       },
       Case("gateBackward", .bytes("dx r, y r, dy w", e.bytes(3))) {
         context.gateBackward(
-          outputGradient: dx.mutableSpan, gateGradient: dshift.mutableSpan, gradientStride: e.width,
-          scratch: scratch.mutableSpan, residualGradient: x.span, output: h.span, gate: scale.span,
+          outputGradient: dx.mutableBytes, .fp32, gateGradient: dshift.mutableSpan, gradientStride: e.width,
+          scratch: scratch.mutableSpan, residualGradient: x.span, output: h.bytes, gate: scale.span,
           stride: e.width, samples: e.samples, tokens: e.tokens, width: e.width)
       },
     ]
@@ -167,7 +167,10 @@ extension Kernels {
 
   /// The same number of rows as few long and many short sequences.
   private static func attention(_ context: ComputeContext) -> [Case] {
-    [(32, 64), (8, 256), (2, 1024)].flatMap { attention(context, samples: $0.0, tokens: $0.1) }
+    [(32, 64), (8, 256), (2, 1024)].flatMap { extents in
+      attention(context, samples: extents.0, tokens: extents.1)
+        + Precision.allCases.flatMap { packedAttention(context, $0, samples: extents.0, tokens: extents.1) }
+    }
   }
 
   private static func attention(_ context: ComputeContext, samples: Int, tokens: Int) -> [Case] {
@@ -191,6 +194,36 @@ extension Kernels {
           qkvGradient: dqkv.mutableSpan, scratch: scratch.mutableSpan, outputGradient: dy.span, output: output.span,
           logsumexp: logsumexp.span, qkv: qkv.span, samples: samples, tokens: tokens, heads: heads,
           headSize: headSize)
+      },
+    ]
+  }
+}
+
+extension Kernels {
+  private static func packedAttention(
+    _ context: ComputeContext, _ precision: Precision, samples: Int, tokens: Int
+  ) -> [Case] {
+    let e = Extents()
+    let (heads, headSize, rows) = (12, 64, samples * tokens)
+    let (qkv, dqkv) = (Slice(zeros: 3 * rows * e.width), Slice(zeros: 3 * rows * e.width))
+    let (output, dy) = (Slice(zeros: rows * e.width), Slice(zeros: rows * e.width))
+    let logsumexp = Slice(zeros: rows * heads)
+    let scratch = Slice(zeros: context.packedAttentionScratch(tokens: tokens, headSize: headSize, backward: true))
+    let products = Double(samples * tokens * tokens * e.width)
+    let forward = {
+      context.packedAttention(
+        output: output.mutableBytes, logsumexp: logsumexp.mutableSpan, scratch: scratch.mutableBytes, qkv: qkv.bytes,
+        precision, samples: samples, tokens: tokens, heads: heads, headSize: headSize)
+    }
+    forward()
+    let name = "packed \(precision.rawValue), \(samples) × \(tokens) tokens"
+    return [
+      Case("attention, \(name)", .operations(4 * products), forward),
+      Case("attentionBackward, \(name)", .operations(10 * products)) {
+        context.packedAttentionBackward(
+          qkvGradient: dqkv.mutableBytes, scratch: scratch.mutableBytes, outputGradient: dy.bytes,
+          output: output.bytes, logsumexp: logsumexp.span, qkv: qkv.bytes, precision, samples: samples,
+          tokens: tokens, heads: heads, headSize: headSize)
       },
     ]
   }

@@ -3,13 +3,19 @@ import DiffusionTransformers
 /// The linear layers of a block.
 enum Products: Section {
   static let name = "products"
-  static let note = "x Wᵀ + b and its two gradients; 2·rows·inputs·outputs operations, fp32."
+  static let note = """
+    x Wᵀ + b and its two gradients, 2·rows·inputs·outputs operations. blas: OpenBLAS's sgemm, which packs on every call. \
+    packed: our kernels; W is packed beforehand, the operands of dW in the call.
+    """
 
   private enum Pass: String, CaseIterable {
     case forward = "y = x Wᵀ + b"
     case input = "dx = dy W"
     case weight = "dW += dyᵀ x"
   }
+
+  /// Who multiplies: OpenBLAS where nil, else packed operands of a format.
+  private static let engines: [Precision?] = [nil, .fp32, .bf16]
 
   private struct Shape {
     let size, layer: String
@@ -27,16 +33,21 @@ enum Products: Section {
       }
     }
 
-    func name(_ pass: Pass) -> String { "\(size) \(layer), \(rows) × \(inputs) → \(outputs), \(pass.rawValue)" }
+    func name(_ pass: Pass, _ engine: Precision?) -> String {
+      let who = engine.map { "packed \($0.rawValue)" } ?? "blas"
+      return "\(size) \(layer), \(rows) × \(inputs) → \(outputs), \(pass.rawValue), \(who)"
+    }
     var operations: Double { 2 * Double(rows) * Double(inputs) * Double(outputs) }
   }
 
   static func run(_ session: Session) throws {
     for shape in Shape.all(session) {
-      for pass in session.wanted(Pass.allCases, name: shape.name) {
-        let time = measure(shape, pass, session.context)
-        try session.add(
-          shape.name(pass), Field.time(time) + Field.rate(shape.operations, time, peak: session.peaks.fp32))
+      let cases = Pass.allCases.flatMap { pass in engines.map { (pass, $0) } }
+      for (pass, engine) in session.wanted(cases, name: shape.name) {
+        let time =
+          engine.map { measure(shape, pass, $0, session.context) } ?? measure(shape, pass, session.context)
+        let peak = session.peaks.peak(engine ?? .fp32)
+        try session.add(shape.name(pass, engine), Field.time(time) + Field.rate(shape.operations, time, peak: peak))
       }
     }
   }
@@ -61,6 +72,39 @@ enum Products: Section {
         context.linearBackwardWeight(
           weightGradient: w.mutableSpan, biasGradient: b.mutableSpan, outputGradient: y.span, input: x.span,
           rows: s.rows, inputs: s.inputs, outputs: s.outputs)
+      }
+    }
+  }
+
+  /// Operands are zeros, which take as long: bf16 has no fill of its own.
+  private static func measure(
+    _ s: Shape, _ pass: Pass, _ precision: Precision, _ context: ComputeContext
+  ) -> Measurement {
+    let (x, y) = (Slice(zeros: s.rows * s.inputs), Slice(zeros: s.rows * s.outputs))
+    let (w, b) = (Slice(zeros: s.outputs * s.inputs), Slice(zeros: s.outputs))
+    let elements = max(
+      ComputeContext.packedElements(depth: s.inputs, columns: s.outputs, precision: precision),
+      ComputeContext.packedElements(depth: s.outputs, columns: s.inputs, precision: precision))
+    let packed = Slice(zeros: elements)
+    let scratch = Slice(
+      zeros: pass == .weight
+        ? ComputeContext.packedGradientScratch(
+          rows: s.rows, inputs: s.inputs, outputs: s.outputs, precision: precision) : 0)
+    let none = b[0..<0]
+    return Measurement(budget: 0.4) {
+      switch pass {
+      case .forward:
+        context.packedLinear(
+          output: y.mutableBytes, precision, input: x.bytes, packed: packed.bytes, precision, bias: b.span,
+          addingRows: none.span, rows: s.rows, inputs: s.inputs, outputs: s.outputs)
+      case .input:
+        context.packedLinearBackwardInput(
+          inputGradient: x.mutableBytes, precision, outputGradient: y.bytes, packed: packed.bytes, precision,
+          rows: s.rows, inputs: s.inputs, outputs: s.outputs)
+      case .weight:
+        context.packedLinearBackwardWeight(
+          weightGradient: w.mutableSpan, biasGradient: b.mutableSpan, outputGradient: y.bytes, input: x.bytes,
+          scratch: scratch.mutableBytes, precision, rows: s.rows, inputs: s.inputs, outputs: s.outputs)
       }
     }
   }

@@ -24,7 +24,7 @@ final class ForwardWork: Work {
     self.mode = mode
     output = Slice(zeros: samples * c.outputElements)
     modulation = Modulation(c, rows: samples, values: Slice(zeros: Modulation.elements(c, rows: samples)))
-    workspace = InferenceWorkspace(c, samples: samples, context: network.context)
+    workspace = InferenceWorkspace(network, samples: samples)
     modulate()
   }
 

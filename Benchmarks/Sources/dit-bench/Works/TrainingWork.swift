@@ -31,9 +31,8 @@ final class TrainingWork: Work {
     let table = start.table
     weights = start.flattened()
     network = try makeNetwork(
-      configuration, weights: Weights(table, flat: weights), context: context, options.variant)
-    workspace = try makeTrainingWorkspace(
-      configuration, samples: inputs.samples, context: context, recompute: options.recompute)
+      configuration, weights: Weights(table, flat: weights), context: context, options.variant, weightsAreFixed: false)
+    workspace = TrainingWorkspace(network, samples: inputs.samples, recomputes: options.recompute)
     self.inputs = inputs
     self.target = target
     output = Slice(zeros: inputs.samples * configuration.outputElements)

@@ -37,7 +37,7 @@ struct Verification: Encodable {
     _ configuration: DiTConfiguration, _ weights: Weights, _ inputs: Inputs, _ context: ComputeContext
   ) throws -> [Float] {
     let network = try makeNetwork(configuration, weights: weights, context: context, .reference)
-    let workspace = try makeTrainingWorkspace(configuration, samples: inputs.samples, context: context)
+    let workspace = TrainingWorkspace(network, samples: inputs.samples)
     let output = Slice(zeros: inputs.samples * configuration.outputElements)
     network.trainingForward(
       output: output.mutableSpan, images: inputs.images.span, times: inputs.times.span, labels: inputs.labels.span,
