@@ -54,7 +54,11 @@ public struct DiTNetwork: Sendable {
   ///   - labels: class indices, `numClasses` for the null class; empty for an unconditional model.
   ///   - modulation: as many rows as `times`; overwritten.
   ///   - saved: the intermediate rows that ``backward`` reads.
-  func modulate(times: Span<Float>, labels: Span<Int>, into modulation: Modulation, saving saved: ConditioningRows) {
+  ///   - releasing: lets go of each adaLN weight's pages, where they are a file's, once it has been read.
+  func modulate(
+    times: Span<Float>, labels: Span<Int>, into modulation: Modulation, saving saved: ConditioningRows,
+    releasing: Bool = false
+  ) {
     let (rows, d) = (times.count, configuration.hiddenSize)
     let table = weights.table
     timeFrequencies(output: saved.frequencies.mutableSpan, times: times)
@@ -76,6 +80,7 @@ public struct DiTNetwork: Sendable {
       context.linear(
         output: Activation(modulation.block(index)), input: Activation(saved.activatedConditioning),
         layer: layer(adaLN, .blas), rows: rows)
+      if releasing { weight(adaLN).releasePages() }
     }
   }
 
@@ -147,12 +152,16 @@ extension DiTNetwork {
   /// - Parameters:
   ///   - times: training indices, one a row.
   ///   - labels: class indices, `numClasses` for the null class; empty for an unconditional model.
-  public func modulate(times: [Float], labels: [Int], into modulation: Modulation) {
+  ///   - releasingWeights: says that adaLN's weights, a third of a large model, will not be read again soon: where they
+  ///     are a mapped file's, their memory is given back.
+  public func modulate(
+    times: [Float], labels: [Int], into modulation: Modulation, releasingWeights: Bool = false
+  ) {
     precondition(times.count == modulation.rows, "\(times.count) times for \(modulation.rows) rows")
     var layout = ArenaLayout()
     let plan = ConditioningRows.Plan(configuration, rows: times.count, &layout)
     let rows = ConditioningRows(plan, in: Slice(zeros: layout.count))
-    modulate(times: times.span, labels: labels.span, into: modulation, saving: rows)
+    modulate(times: times.span, labels: labels.span, into: modulation, saving: rows, releasing: releasingWeights)
   }
 
   /// One evaluation: output = DiT(images | modulation).

@@ -54,6 +54,6 @@ package final class ModulationTable {
       if !labels.isEmpty { labels[row] = self.labels[row % rowsPerStep] }
     }
     modulation = Modulation(network.configuration, rows: rows, values: values)
-    network.modulate(times: times, labels: labels, into: modulation)
+    network.modulate(times: times, labels: labels, into: modulation, releasingWeights: true)
   }
 }
