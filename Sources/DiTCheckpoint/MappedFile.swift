@@ -79,7 +79,7 @@ public struct MappedFloats: Sendable {
   /// The floats as read-only elements of the engine; keeps the mapping alive.
   public var slice: Slice {
     guard count > 0 else { return Slice(zeros: 0) }
-    return Slice(unsafe Buffer(viewing: file.floats(at: byteOffset, count: count), owner: file))
+    return Slice(unsafe Buffer(viewing: file.floats(at: byteOffset, count: count), owner: file, isMappedFile: true))
   }
 }
 

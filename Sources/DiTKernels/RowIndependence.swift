@@ -13,6 +13,7 @@ extension ComputeContext {
     let least = fewRows + 1
     guard inputs >= 32 else { return least }
     let rows = min(1200 / last, 1_000_000 / (last * inputs)) + 1
-    return rows <= 512 ? max(rows, least) : least  // row tiles are at most that high: never, or always, the dot products
+    // Row tiles are at most 512 high: beyond that it is never, or always, the dot products.
+    return rows <= 512 ? max(rows, least) : least
   }
 }

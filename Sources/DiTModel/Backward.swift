@@ -204,9 +204,7 @@ private struct BackwardPass {
   func feedForward(_ i: Int) {
     let (m, dm, a, block) = (modulation, modulationGradient, ws.blocks[i], table.blocks[i])
     recompute(h, ws.middle[i], mean: a.mean2, rstd: a.rstd2, shift: m.shiftMLP(i), scale: m.scaleMLP(i))
-    if ws.recomputes {
-      context.linear(output: a.preactivation, input: h, layer: network.layer(block.fc1, source), rows: rows)
-    }
+    if ws.recomputes { hiddenSums(again: a.preactivation, network.layer(block.fc1, source)) }
     gate(a.mlpProjected, gate: m.gateMLP(i), gradient: dm.gateMLP(i))
     context.linearBackwardGELU(
       preactivationGradient: wideGradient, hidden: hidden, preactivation: a.preactivation,
@@ -217,6 +215,16 @@ private struct BackwardPass {
     normalisation(
       ws.middle[i], mean: a.mean2, rstd: a.rstd2, scale: m.scaleMLP(i), shiftGradient: dm.shiftMLP(i),
       scaleGradient: dm.scaleMLP(i))
+  }
+
+  /// fc1(h) with the forward's bits. Without packing those are `linearGELU`'s: `linear` adds few rows in another order.
+  private func hiddenSums(again preactivation: Activation, _ fc1: Layer) {
+    if fc1.packed != nil {
+      context.linear(output: preactivation, input: h, layer: fc1, rows: rows)
+    } else {
+      context.linearGELU(
+        output: hidden, preactivation: preactivation, saving: true, input: h, layer: fc1, rows: rows)
+    }
   }
 
   // x' = x + gate · proj(attention(qkv(h))), h = modulate(layerNorm(x), shift, scale)

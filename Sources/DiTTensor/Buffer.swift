@@ -18,6 +18,8 @@
   /// Whether `Slice.mutableSpan` may be taken.
   public let isMutable: Bool
   private let owner: AnyObject?
+  /// Whether a file holds the elements, so that their pages may be given back.
+  private let isMappedFile: Bool
 
   private static let alignment = 64
   private static let hugePageThreshold = 4 << 20
@@ -42,22 +44,26 @@
     self.count = count
     isMutable = true
     owner = nil
+    isMappedFile = false
   }
 
   /// A read-only view of `elements`, which stay valid as long as `owner` lives.
-  @unsafe public init(viewing elements: UnsafeBufferPointer<Float>, owner: AnyObject) {
+  ///
+  /// - Parameter isMappedFile: whether they are a private mapping of a file, unchanged, whose pages can be read again.
+  @unsafe public init(viewing elements: UnsafeBufferPointer<Float>, owner: AnyObject, isMappedFile: Bool = false) {
     precondition(elements.count > 0, "a view of nothing")
     unsafe base = UnsafeMutablePointer(mutating: elements.baseAddress!)
     count = elements.count
     isMutable = false
     self.owner = owner
+    self.isMappedFile = isMappedFile
   }
 
-  /// Lets the system take back the memory of `range` of a read-only view: its file holds the values, and a later read
-  /// maps them again. Does nothing for memory of our own.
+  /// Lets the system take back the memory of `range` of a mapped file, which holds the values: a later read maps them
+  /// again. Does nothing for any other memory, which would come back as zeros.
   func releasePages(_ range: Range<Int>) {
     #if os(Linux)
-      guard owner != nil, !range.isEmpty else { return }
+      guard isMappedFile, !range.isEmpty else { return }
       let page = UInt(sysconf(Int32(_SC_PAGESIZE)))
       let first = unsafe (UInt(bitPattern: base + range.lowerBound) + page - 1) / page * page
       let end = unsafe UInt(bitPattern: base + range.upperBound) / page * page

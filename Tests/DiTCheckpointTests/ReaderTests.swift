@@ -112,6 +112,19 @@ import Testing
     #expect(file.mappedFloats("bf16") == nil && file.mappedFloats("none") == nil)
   }
 
+  /// Pages that are given back are read again: some of a tensor's, then all.
+  @Test func releasedPagesComeBack() throws {
+    let folder = try TemporaryDirectory()
+    let values = (0..<20_000).map(Float.init)
+    try SafetensorsWriter.write(
+      [TensorSource("x", Tensor(shape: [20_000], elements: values))], to: folder("x.safetensors"))
+    let slice = try #require(SafetensorsFile(contentsOf: folder("x.safetensors")).mappedFloats("x")).slice
+    slice[1500..<17_001].releasePages()
+    #expect(slice.array == values)
+    slice.releasePages()
+    #expect(slice.array == values)
+  }
+
   @Test func mappedFloatsOutliveTheFile() throws {
     let directory = try TemporaryDirectory()
     let path = directory("a.safetensors")

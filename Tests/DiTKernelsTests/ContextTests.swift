@@ -29,6 +29,30 @@ import Testing
     }
   }
 
+  /// Products of bf16 are the CPU's own where it has them, AVX-512 is the level, and nobody forbids them.
+  @Test func nativeBF16() throws {
+    for level in InstructionSet.runnable {
+      try #expect(!ComputeContext(threads: 1, instructionSet: level, nativeBF16: false).hasNativeBF16)
+      guard level != .avx512 else { continue }
+      try #expect(!ComputeContext(threads: 1, instructionSet: level).hasNativeBF16, "\(level)")
+    }
+  }
+
+  /// OpenBLAS multiplies no bf16; `auto` packs at AVX-512 and for bf16.
+  @Test func numerics() throws {
+    #expect(Numerics() == Numerics(precision: .fp32, gemm: .auto))
+    for gemm in GEMM.allCases {
+      #expect(Numerics(gemm: gemm).isSupported)
+      #expect(Numerics(precision: .bf16, gemm: gemm).isSupported == (gemm != .blas))
+    }
+    for level in InstructionSet.runnable {
+      let context = try ComputeContext(threads: 1, instructionSet: level)
+      #expect(Numerics().isPacked(on: context) == (level == .avx512))
+      #expect(Numerics(precision: .bf16).isPacked(on: context))
+      #expect(Numerics(gemm: .packed).isPacked(on: context) && !Numerics(gemm: .blas).isPacked(on: context))
+    }
+  }
+
   #if os(Linux) || os(macOS)
     @Test func environment() async {
       await #expect(processExitsWith: .success) {
@@ -56,6 +80,13 @@ import Testing
         context.linear(
           output: y.mutableSpan, input: Slice(zeros: 6).span, weight: Slice(zeros: 6).span, bias: Slice(zeros: 2).span,
           rows: 3, inputs: 2, outputs: 2)
+      }
+      await #expect(processExitsWith: .failure) {
+        let context = try ComputeContext(threads: 1)
+        // 3 · 2 bf16 need 3 floats.
+        context.packedLinear(
+          output: Slice(zeros: 2).mutableBytes, .bf16, input: Slice(zeros: 6).bytes, packed: Slice(zeros: 128).bytes,
+          .fp32, bias: Slice(zeros: 2).span, addingRows: Slice(zeros: 0).span, rows: 3, inputs: 2, outputs: 2)
       }
       await #expect(processExitsWith: .failure) {
         addEmbedding(output: Slice(zeros: 4).mutableSpan, table: Slice(zeros: 8).span, labels: [2].span, width: 4)

@@ -5,6 +5,109 @@ import TestSupport
 /// Every kernel once, over sizes that are cut into several tasks, and what each computed: for comparing runs bit by bit.
 func everyKernel(_ context: ComputeContext) -> [(String, [Float])] {
   products(context) + rows(context) + attentions(context) + flatLoops(context)
+    + Precision.allCases.flatMap { packed(context, $0) }
+}
+
+/// Whether ``everyKernel`` computed it in bf16.
+func isBF16(_ name: String) -> Bool { name.hasPrefix("bf16 ") }
+
+/// The kernels that take a format, in one: products, rows, attention.
+private func packed(_ context: ComputeContext, _ precision: Precision) -> [(String, [Float])] {
+  let results =
+    packedProducts(context, precision) + [17, 300].flatMap { packedAttention(context, precision, tokens: $0) }
+    + (precision == .bf16 ? halfRows(context) : [])
+  return results.map { ("\(precision) packed \($0)", $1) }
+}
+
+private func packedProducts(_ context: ComputeContext, _ precision: Precision) -> [(String, [Float])] {
+  var draw = Draw(seed: 75)
+  let (samples, tokens, inputs, outputs) = (3, 257, 33, 201)
+  let rows = samples * tokens
+  let (x, dy) = (
+    Slice(draw.normal(rows * inputs).stored(precision)), Slice(draw.normal(rows * outputs).stored(precision))
+  )
+  let (w, b, table) = (draw.normal(outputs * inputs), draw.normal(outputs), draw.normal(tokens * outputs))
+  let (residual, gate) = (draw.normal(rows * outputs), draw.normal(samples * outputs))
+  let forward = Slice(zeros: ComputeContext.packedElements(depth: inputs, columns: outputs, precision: precision))
+  context.packForward(forward.mutableBytes, weight: w.span, inputs: inputs, outputs: outputs, precision: precision)
+  let backward = Slice(zeros: ComputeContext.packedElements(depth: outputs, columns: inputs, precision: precision))
+  context.packBackward(backward.mutableBytes, weight: w.span, inputs: inputs, outputs: outputs, precision: precision)
+
+  let (y, h, pre) = (Slice(zeros: rows * outputs), Slice(zeros: rows * outputs), Slice(zeros: rows * outputs))
+  context.packedLinear(
+    output: y.mutableBytes, precision, input: x.bytes, packed: forward.bytes, precision, bias: b.span,
+    addingRows: table.span, rows: rows, inputs: inputs, outputs: outputs)
+  context.packedLinearGELU(
+    output: h.mutableBytes, preactivation: pre.mutableBytes, input: x.bytes, packed: forward.bytes, precision,
+    bias: b.span, rows: rows, inputs: inputs, outputs: outputs)
+  let (gated, branch) = (Slice(zeros: rows * outputs), Slice(zeros: rows * outputs))
+  context.packedLinearGateResidual(
+    result: gated.mutableSpan, output: branch.mutableBytes, residual: residual.span, input: x.bytes,
+    packed: forward.bytes, precision, bias: b.span, gate: gate.span, gateStride: outputs, samples: samples,
+    tokens: tokens, inputs: inputs, outputs: outputs)
+  let (dx, dpre, again) = (Slice(zeros: rows * inputs), Slice(zeros: rows * inputs), Slice(zeros: rows * inputs))
+  context.packedLinearBackwardInput(
+    inputGradient: dx.mutableBytes, .fp32, outputGradient: dy.bytes, packed: backward.bytes, precision, rows: rows,
+    inputs: inputs, outputs: outputs)
+  context.packedLinearBackwardGELU(
+    preactivationGradient: dpre.mutableBytes, activation: again.mutableBytes, preactivation: x.bytes,
+    outputGradient: dy.bytes, packed: backward.bytes, precision, rows: rows, inputs: inputs, outputs: outputs)
+  let (dw, db) = (Slice(zeros: outputs * inputs), Slice(zeros: outputs))
+  let scratch = Slice(
+    zeros: ComputeContext.packedGradientScratch(rows: rows, inputs: inputs, outputs: outputs, precision: precision))
+  context.packedLinearBackwardWeight(
+    weightGradient: dw.mutableSpan, biasGradient: db.mutableSpan, outputGradient: dy.bytes, input: x.bytes,
+    scratch: scratch.mutableBytes, precision, rows: rows, inputs: inputs, outputs: outputs)
+  let (wide, narrow) = (rows * outputs, rows * inputs)
+  return [
+    ("linear", y.values(wide, precision)), ("gelu", h.values(wide, precision)),
+    ("preactivation", pre.values(wide, precision)), ("gated", gated.array), ("branch", branch.values(wide, precision)),
+    ("dx", dx.array), ("dpre", dpre.values(narrow, precision)), ("gelu again", again.values(narrow, precision)),
+    ("dW", dw.array), ("db", db.array),
+  ]
+}
+
+private func packedAttention(
+  _ context: ComputeContext, _ precision: Precision, tokens: Int
+) -> [(String, [Float])] {
+  var draw = Draw(seed: 76)
+  let (samples, heads, size) = (2, 3, 9)
+  let count = samples * tokens * heads * size
+  let (qkv, dout) = (Slice(draw.normal(3 * count).stored(precision)), Slice(draw.normal(count).stored(precision)))
+  let (out, lse, dqkv) = (Slice(zeros: count), Slice(zeros: samples * heads * tokens), Slice(zeros: 3 * count))
+  let scratch = Slice(zeros: context.packedAttentionScratch(tokens: tokens, headSize: size, backward: true))
+  context.packedAttention(
+    output: out.mutableBytes, logsumexp: lse.mutableSpan, scratch: scratch.mutableBytes, qkv: qkv.bytes, precision,
+    samples: samples, tokens: tokens, heads: heads, headSize: size)
+  context.packedAttentionBackward(
+    qkvGradient: dqkv.mutableBytes, scratch: scratch.mutableBytes, outputGradient: dout.bytes, output: out.bytes,
+    logsumexp: lse.span, qkv: qkv.bytes, precision, samples: samples, tokens: tokens, heads: heads, headSize: size)
+  return [
+    ("attention over \(tokens)", out.values(count, precision)), ("logsumexp over \(tokens)", lse.array),
+    ("dqkv over \(tokens)", dqkv.values(3 * count, precision)),
+  ]
+}
+
+/// LayerNorm with modulate and the gate's gradient, into bf16.
+private func halfRows(_ context: ComputeContext) -> [(String, [Float])] {
+  var draw = Draw(seed: 77)
+  let (samples, tokens, width) = (2, 200, 37)
+  let count = samples * tokens * width
+  let (x, y) = (draw.normal(count), Slice(draw.normal(count).asHalves))
+  let (shift, scale) = (draw.normal(samples * width), draw.normal(samples * width))
+  let (out, mean, rstd) = (Slice(zeros: count), Slice(zeros: samples * tokens), Slice(zeros: samples * tokens))
+  context.layerNormModulate(
+    output: out.mutableBytes, .bf16, mean: mean.mutableSpan, rstd: rstd.mutableSpan, input: x.span,
+    shift: shift.span, scale: scale.span, stride: width, epsilon: 1e-6, samples: samples, tokens: tokens, width: width)
+  let (dbranch, dgate) = (Slice(zeros: count), Slice(zeros: samples * width))
+  let scratch = Slice(zeros: ComputeContext.rowReductionScratch(samples: samples, tokens: tokens, width: width))
+  context.gateBackward(
+    outputGradient: dbranch.mutableBytes, .bf16, gateGradient: dgate.mutableSpan, gradientStride: width,
+    scratch: scratch.mutableSpan, residualGradient: x.span, output: y.bytes, gate: shift.span, stride: width,
+    samples: samples, tokens: tokens, width: width)
+  return [
+    ("modulate", out.values(count, .bf16)), ("dbranch", dbranch.values(count, .bf16)), ("dgate", dgate.array),
+  ]
 }
 
 private func products(_ context: ComputeContext) -> [(String, [Float])] {

@@ -47,6 +47,23 @@ import Testing
     #expect(operands.damage == nil)
   }
 
+  /// Few rows are dot products of our own, in tasks of 128 outputs, four at a time: odd inputs and outputs around both, and
+  /// the rows on both sides of the last number that is few.
+  @Test(arguments: 1...9, InstructionSet.runnable) func fewRows(_ rows: Int, _ level: InstructionSet) throws {
+    let context = try ComputeContext(threads: 2, instructionSet: level)
+    for (inputs, outputs) in [(1, 1), (5, 3), (16, 4), (17, 5), (33, 127), (1031, 7), (15, 129), (64, 257)] {
+      let (values, operands) = (Inputs(Case(rows: rows, inputs: inputs, outputs: outputs)), Operands())
+      let y = operands.output("y", rows * outputs)
+      context.linear(
+        output: y.mutableSpan, input: operands.input("x", values.x).span, weight: operands.input("W", values.w).span,
+        bias: operands.input("b", values.b).span, rows: rows, inputs: inputs, outputs: outputs)
+      let expected = Reference.linear(
+        values.x.doubles, values.w.doubles, values.b.doubles, rows: rows, inputs: inputs, outputs: outputs)
+      #expect(mismatch(y.array, expected, within: .sum(of: inputs)) == nil, "\(inputs)→\(outputs)")
+      #expect(operands.damage == nil, "\(inputs)→\(outputs)")
+    }
+  }
+
   @Test(arguments: cases, InstructionSet.runnable) func gelu(_ c: Case, _ level: InstructionSet) throws {
     let (inputs, operands) = (Inputs(c), Operands())
     let context = try ComputeContext(threads: 2, instructionSet: level)

@@ -45,20 +45,23 @@ import Testing
   private struct Run {
     let operands = Operands()
     let c: Case
+    let precision: Precision
     let x, shift, scale, dy: Slice
     let out, again, mean, rstd, dx, shiftGradient, scaleGradient: Slice
 
     private var stride: Int { 3 * c.width + 1 }
     private var gradientStride: Int { 2 * c.width + 3 }
 
-    init(_ context: ComputeContext, _ c: Case, _ inputs: Inputs, dxBefore: [Float]? = nil) {
-      self.c = c
+    init(
+      _ context: ComputeContext, _ c: Case, _ inputs: Inputs, _ precision: Precision = .fp32, dxBefore: [Float]? = nil
+    ) {
+      (self.c, self.precision) = (c, precision)
       x = operands.input("x", inputs.x)
       shift = operands.input("shift", spread(inputs.shift, width: c.width, stride: 3 * c.width + 1))
       scale = operands.input("scale", spread(inputs.scale, width: c.width, stride: 3 * c.width + 1))
       dy = operands.input("dy", inputs.dy)
-      out = operands.output("out", c.count)
-      again = operands.output("out again", c.count)
+      out = operands.output("out", c.count, precision)
+      again = operands.output("out again", c.count, precision)
       mean = operands.output("mean", c.rows)
       rstd = operands.output("rstd", c.rows)
       dx = operands.state("dx", dxBefore ?? [Float](repeating: 0, count: c.count))
@@ -71,12 +74,12 @@ import Testing
 
     private func forward(_ context: ComputeContext) {
       context.layerNormModulate(
-        output: out.mutableBytes, .fp32, mean: mean.mutableSpan, rstd: rstd.mutableSpan, input: x.span,
+        output: out.mutableBytes, precision, mean: mean.mutableSpan, rstd: rstd.mutableSpan, input: x.span,
         shift: shift.span, scale: scale.span, stride: stride, epsilon: Float(NormalizationTests.epsilon),
         samples: c.samples,
         tokens: c.tokens, width: c.width)
       context.modulateFromStatistics(
-        output: again.mutableBytes, .fp32, mean: mean.span, rstd: rstd.span, input: x.span,
+        output: again.mutableBytes, precision, mean: mean.span, rstd: rstd.span, input: x.span,
         shift: shift.span, scale: scale.span, stride: stride, samples: c.samples, tokens: c.tokens, width: c.width)
     }
 
@@ -126,6 +129,18 @@ import Testing
     #expect(mismatch(run.dshift.rows, gradient.dshift, within: sums) == nil)
     #expect(mismatch(run.dscale.rows, gradient.dscale, within: sums, scales: gradient.dscale.map { _ in 10 }) == nil)
     #expect(run.dshift.clean && run.dscale.clean, "gaps between the rows were written")
+    #expect(run.operands.damage == nil)
+  }
+
+  /// Into bf16: rounded once, at the end; and made again with the same bits.
+  @Test(arguments: cases, Level.all) func modulateIntoBF16(_ c: Case, _ level: Level) throws {
+    let inputs = Inputs(c)
+    let run = Run(try level.context(), c, inputs, .bf16)
+    let expected = Reference.modulate(
+      inputs.x.doubles, shift: inputs.shift.doubles, scale: inputs.scale.doubles, epsilon: Self.epsilon,
+      samples: c.samples, tokens: c.tokens, width: c.width)
+    #expect(mismatch(run.out, .bf16, expected, within: .normalised(offset: 1, terms: c.width)) == nil)
+    #expect(bitDifference(run.again.array, run.out.array) == nil)
     #expect(run.operands.damage == nil)
   }
 
@@ -188,18 +203,21 @@ import Testing
     try #expect(mismatch(run.dscale.rows, doubles("dscale"), within: tolerance) == nil)
   }
 
-  @Test(arguments: cases, InstructionSet.runnable) func gate(_ c: Case, _ level: InstructionSet) throws {
+  @Test(arguments: cases, Level.all) func gate(_ c: Case, _ level: Level) throws {
     var draw = Draw(seed: 33)
     let (dx, y, gate) = (draw.normal(c.count), draw.normal(c.count), draw.normal(c.samples * c.width))
-    let run = GateRun(try ComputeContext(threads: 2, instructionSet: level), c, dx: dx, y: y, gate: gate)
     let width = c.tokens * c.width
-    let expected = dx.indices.map { Double(gate[$0 / width * c.width + $0 % c.width]) * Double(dx[$0]) }
-    #expect(mismatch(run.dy.array, expected, within: .roundings(1)) == nil)
-    var dgate = [Double](repeating: 0, count: gate.count)
-    for i in dx.indices { dgate[i / width * c.width + i % c.width] += Double(dx[i]) * Double(y[i]) }
-    #expect(mismatch(run.dgate.rows, dgate, within: .sum(of: c.tokens)) == nil)
-    #expect(run.dgate.clean, "gaps between the rows were written")
-    #expect(run.operands.damage == nil)
+    for precision in Precision.allCases {
+      let run = GateRun(try level.context(), c, precision, dx: dx, y: y, gate: gate)
+      let saved = y.rounded(to: precision)
+      let expected = dx.indices.map { Double(gate[$0 / width * c.width + $0 % c.width]) * Double(dx[$0]) }
+      #expect(mismatch(run.dy, precision, expected, within: .roundings(1)) == nil, "\(precision)")
+      var dgate = [Double](repeating: 0, count: gate.count)
+      for i in dx.indices { dgate[i / width * c.width + i % c.width] += Double(dx[i]) * Double(saved[i]) }
+      #expect(mismatch(run.dgate.rows, dgate, within: .sum(of: c.tokens)) == nil, "\(precision)")
+      #expect(run.dgate.clean, "gaps between the rows were written")
+      #expect(run.operands.damage == nil, "\(precision)")
+    }
   }
 
   @Test(arguments: InstructionSet.runnable) func torchGate(_ level: InstructionSet) throws {
@@ -227,17 +245,19 @@ import Testing
     let dy, gateGradient: Slice
     let width, gradientStride: Int
 
-    init(_ context: ComputeContext, _ c: Case, dx: [Float], y: [Float], gate: [Float]) {
+    init(
+      _ context: ComputeContext, _ c: Case, _ precision: Precision = .fp32, dx: [Float], y: [Float], gate: [Float]
+    ) {
       let stride = 2 * c.width + 5
       (width, gradientStride) = (c.width, 3 * c.width + 2)
-      dy = operands.output("dy", c.count)
+      dy = operands.output("dy", c.count, precision)
       gateGradient = operands.output("dgate", (c.samples - 1) * gradientStride + c.width)
       let scratch = operands.output(
         "scratch", ComputeContext.rowReductionScratch(samples: c.samples, tokens: c.tokens, width: c.width))
       context.gateBackward(
-        outputGradient: dy.mutableBytes, .fp32, gateGradient: gateGradient.mutableSpan,
+        outputGradient: dy.mutableBytes, precision, gateGradient: gateGradient.mutableSpan,
         gradientStride: gradientStride, scratch: scratch.mutableSpan, residualGradient: operands.input("dx", dx).span,
-        output: operands.input("y", y).bytes,
+        output: operands.input("y", y, precision).bytes,
         gate: operands.input("gate", spread(gate, width: c.width, stride: stride)).span, stride: stride,
         samples: c.samples, tokens: c.tokens, width: c.width)
     }

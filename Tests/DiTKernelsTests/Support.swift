@@ -13,17 +13,20 @@ final class Operands {
     let inner: Slice
     /// The values of an operand that is only read.
     let fixed: [Float]?
+    /// Whether the last element holds a single bf16, beside which nothing may be written.
+    let hasFreeHalf: Bool
   }
 
   private static let guardCount = 17
   private static let mark = Float(bitPattern: 0x7FC0_DEAD)
   private var operands: [Operand] = []
 
-  private func add(_ name: String, _ values: [Float], fixed: Bool) -> Slice {
+  private func add(_ name: String, _ values: [Float], fixed: Bool, hasFreeHalf: Bool = false) -> Slice {
     let padding = [Float](repeating: Self.mark, count: Self.guardCount)
     let all = Slice(padding + values + padding)
     let inner = all[Self.guardCount..<Self.guardCount + values.count]
-    operands.append(Operand(name: name, all: all, inner: inner, fixed: fixed ? values : nil))
+    operands.append(
+      Operand(name: name, all: all, inner: inner, fixed: fixed ? values : nil, hasFreeHalf: hasFreeHalf))
     return inner
   }
 
@@ -38,6 +41,20 @@ final class Operands {
     add(name, [Float](repeating: .nan, count: count), fixed: false)
   }
 
+  /// The same in a format: values are rounded to it, and bf16 lie two to an element.
+  func input(_ name: String, _ values: [Float], _ precision: Precision) -> Slice {
+    input(name, values.stored(precision))
+  }
+
+  func state(_ name: String, _ values: [Float], _ precision: Precision) -> Slice {
+    guard precision == .bf16 else { return state(name, values) }
+    return add(name, values.asHalves, fixed: false, hasFreeHalf: values.count % 2 == 1)
+  }
+
+  func output(_ name: String, _ count: Int, _ precision: Precision) -> Slice {
+    state(name, [Float](repeating: .nan, count: count), precision)
+  }
+
   /// The first operand that has writing outside it, or that was written although it is an input.
   var damage: String? {
     for operand in operands {
@@ -47,6 +64,9 @@ final class Operands {
         let side = i < Self.guardCount ? "before" : "after"
         return "\(operand.name) was written \(side) its \(operand.inner.count) elements"
       }
+      if operand.hasFreeHalf, operand.inner[operand.inner.count - 1].bitPattern >> 16 != 0x7FC0 {
+        return "\(operand.name) was written behind its last bf16"
+      }
       if let fixed = operand.fixed, let difference = bitDifference(operand.inner.array, fixed) {
         return "\(operand.name), an input, was changed \(difference)"
       }
@@ -55,9 +75,51 @@ final class Operands {
   }
 }
 
+/// A table of kernels: an instruction set, AVX-512 with and without products of bf16 of its own.
+struct Level: CustomStringConvertible, Sendable {
+  let instructionSet: InstructionSet
+  let nativeBF16: Bool
+
+  static let all: [Level] = {
+    let widest = InstructionSet.supported
+    let native = (try? ComputeContext(threads: 1, instructionSet: widest))?.hasNativeBF16 == true
+    return InstructionSet.runnable.map { Level(instructionSet: $0, nativeBF16: false) }
+      + (native ? [Level(instructionSet: widest, nativeBF16: true)] : [])
+  }()
+
+  func context(threads: Int = 2) throws -> ComputeContext {
+    try ComputeContext(threads: threads, instructionSet: instructionSet, nativeBF16: nativeBF16)
+  }
+
+  var description: String { instructionSet.rawValue + (nativeBF16 ? " with its own bf16" : "") }
+}
+
 extension Slice {
   /// The elements, widened.
   var doubles: [Double] { array.doubles }
+
+  /// `count` elements of a format.
+  func values(_ count: Int, _ precision: Precision) -> [Float] {
+    precision == .bf16 ? array.halves(count) : array
+  }
+}
+
+extension [Float] {
+  /// As an operand of a format holds them.
+  func rounded(to precision: Precision) -> [Float] { precision == .bf16 ? roundedToBF16 : self }
+
+  /// As the memory of an operand of a format.
+  func stored(_ precision: Precision) -> [Float] { precision == .bf16 ? asHalves : self }
+}
+
+/// nil when a result in a format is within `tolerance` of the expected one before it is rounded to that format.
+func mismatch(
+  _ found: Slice, _ precision: Precision, _ expected: [Double], within tolerance: Tolerance, scales: [Double]? = nil
+) -> String? {
+  let values = found.values(expected.count, precision)
+  return precision == .bf16
+    ? mismatch(bf16: values, expected, within: tolerance, scales: scales)
+    : mismatch(values, expected, within: tolerance, scales: scales)
 }
 
 /// Rows of `width` spread `stride` apart, what lies between them NaN: a chunk of a wider modulation matrix.

@@ -36,36 +36,47 @@ import Testing
   }
 
   /// A sampling step: the rows of a modulation that was computed up front, and the network.
-  @Test(arguments: [Case.tiny, .long], InstructionSet.runnable)
-  func sampling(_ batch: Case, _ level: InstructionSet) throws {
+  @Test(arguments: [Case.tiny, .long], Engine.all)
+  func sampling(_ batch: Case, _ engine: Engine) throws {
+    for weightsAreFixed in [false, true] {
+      #expect(try sampling(batch, engine, weightsAreFixed) == 0, "weights fixed: \(weightsAreFixed)")
+    }
+  }
+
+  private func sampling(_ batch: Case, _ engine: Engine, _ weightsAreFixed: Bool) throws -> Int {
     let watch = Watch()
-    let network = batch.network(try ComputeContext(threads: 3, instructionSet: level))
+    let network = try batch.network(engine, threads: 3, weightsAreFixed: weightsAreFixed)
     let ws = InferenceWorkspace(network, samples: batch.samples)
     let hoisted = network.modulation(batch.times, batch.labels)
     let modulation = network.modulation(batch.times, batch.labels)
     let (output, rows) = (Slice(zeros: batch.outputCount), Array((0..<batch.samples).reversed()))
-    let count = watch.allocations {
+    return watch.allocations {
       modulation.copyRows(rows, from: hoisted)
       network.forward(
         output: output.mutableSpan, images: batch.images.span, modulation: modulation, samples: batch.samples,
         workspace: ws)
     }
-    #expect(count == 0)
   }
 
   /// A training step: forward, backward, the gradient's norm, AdamW and the average.
-  @Test(arguments: [Case.tiny, .long], InstructionSet.runnable)
-  func training(_ batch: Case, _ level: InstructionSet) throws {
+  @Test(arguments: [Case.tiny, .long], Engine.all)
+  func training(_ batch: Case, _ engine: Engine) throws {
+    for recomputes in [false, true] {
+      #expect(try training(batch, engine, recomputes) == 0, "recomputing: \(recomputes)")
+    }
+  }
+
+  private func training(_ batch: Case, _ engine: Engine, _ recomputes: Bool) throws -> Int {
     let watch = Watch()
-    let context = try ComputeContext(threads: 3, instructionSet: level)
-    let network = batch.network(context)
-    let ws = TrainingWorkspace(network, samples: batch.samples)
+    let network = try batch.network(engine, threads: 3)
+    let context = network.context
+    let ws = TrainingWorkspace(network, samples: batch.samples, recomputes: recomputes)
     let (range, size) = (batch.weights.table.trainable, batch.weights.table.elementCount)
     let (output, dy) = (Slice(zeros: batch.outputCount), upstream(batch))
     let (flat, gradients) = (Slice(zeros: size), Slice(zeros: size))
     let (m, v, average) = (Slice(zeros: size), Slice(zeros: size), Slice(zeros: size))
     var scratch = [Double](repeating: 0, count: ComputeContext.normScratch(range.count))
-    let count = watch.allocations {
+    return watch.allocations {
       network.trainingForward(
         output: output.mutableSpan, images: batch.images.span, times: batch.times.span, labels: batch.labels.span,
         workspace: ws)
@@ -80,7 +91,6 @@ import Testing
         constants: AdamW())
       context.exponentialMovingAverage(average[range].mutableSpan, weights: flat[range].span, decay: 0.9)
     }
-    #expect(count == 0)
   }
 }
 

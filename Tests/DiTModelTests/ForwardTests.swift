@@ -6,10 +6,10 @@ import Testing
 
 /// What the network computes: against PyTorch, the Double reference, and itself by other routes.
 @Suite struct ForwardTests {
-  @Test(arguments: Case.fixtures, InstructionSet.runnable) func torch(_ name: String, _ level: InstructionSet) throws {
+  @Test(arguments: Case.fixtures, Engine.exact) func torch(_ name: String, _ engine: Engine) throws {
     let batch = try Case(fixture: name)
     let fixture = try Fixture("\(name)/forward")
-    let network = batch.network(try ComputeContext(threads: 2, instructionSet: level))
+    let network = try batch.network(engine)
     let inference = network.evaluate(batch)
     try #expect(mismatch(inference, fixture.doubles("output"), within: .networkOutput) == nil)
     try #expect(mismatch(inference, fixture.doubles("output64"), within: .networkOutput) == nil)
@@ -32,19 +32,19 @@ import Testing
     try #expect(mismatch(output, Fixture("\(name)/forward").doubles("output64"), within: .double) == nil)
   }
 
-  @Test(arguments: [Case.tiny, .long], InstructionSet.runnable) func reference(_ batch: Case, _ level: InstructionSet)
-    throws
-  {
-    let network = batch.network(try ComputeContext(threads: 2, instructionSet: level))
+  @Test(arguments: [Case.tiny, .long]) func reference(_ batch: Case) throws {
     let expected = ReferenceNetwork(batch).output(batch.images.doubles, batch.times, batch.labels)
-    #expect(mismatch(network.evaluate(batch), expected, within: .networkReordered) == nil)
-    let (training, _) = network.differentiate(batch, outputGradient: upstream(batch))
-    #expect(mismatch(training, expected, within: .networkReordered) == nil)
+    for engine in Engine.exact {
+      let network = try batch.network(engine)
+      #expect(mismatch(network.evaluate(batch), expected, within: .networkReordered) == nil, "\(engine)")
+      let (training, _) = network.differentiate(batch, outputGradient: upstream(batch))
+      #expect(mismatch(training, expected, within: .networkReordered) == nil, "\(engine)")
+    }
   }
 
   /// A sample alone, and among others: nothing leaks from one to the next.
-  @Test(arguments: [Case.tiny, .long]) func batchIndependence(_ batch: Case) throws {
-    let network = batch.network(try ComputeContext(threads: 2))
+  @Test(arguments: [Case.tiny, .long], Engine.exact) func batchIndependence(_ batch: Case, _ engine: Engine) throws {
+    let network = try batch.network(engine)
     let all = network.evaluate(batch)
     let alone = (0..<batch.samples).flatMap { network.evaluate(batch.sample($0)) }
     #expect(mismatch(all, alone.doubles, within: .networkReordered) == nil)
@@ -54,12 +54,12 @@ import Testing
   /// else runs with it, on the cores that this is said of.
   @Test(
     .enabled(if: ["SkylakeX", "Cooperlake"].contains(BLASReport.current.core)),
-    arguments: [Case.tiny, .long, .square], InstructionSet.runnable)
-  func bitsDoNotDependOnTheBatch(_ batch: Case, _ level: InstructionSet) throws {
-    let network = batch.network(try ComputeContext(threads: 2, instructionSet: level))
+    arguments: [Case.tiny, .long, .square], Engine.all)
+  func bitsDoNotDependOnTheBatch(_ batch: Case, _ engine: Engine) throws {
+    let network = try batch.network(engine)
     let c = batch.configuration
     let least = network.independentSamples
-    #expect(least * c.tokens <= 1200 + c.tokens)
+    #expect(network.isPacked ? least == 1 : least * c.tokens <= 1200 + c.tokens)
     func repeated(_ samples: Int) -> Case {
       var many = batch
       many.images = (0..<samples).flatMap { batch.sample($0 % batch.samples).images }
@@ -85,10 +85,10 @@ import Testing
   }
 
   /// Modulation rows computed once, for other samples too and in another order, then copied: as if made for this batch.
-  @Test(arguments: [Case.tiny, .long], InstructionSet.runnable) func hoistedModulation(
-    _ batch: Case, _ level: InstructionSet
+  @Test(arguments: [Case.tiny, .long], Engine.exact) func hoistedModulation(
+    _ batch: Case, _ engine: Engine
   ) throws {
-    let network = batch.network(try ComputeContext(threads: 2, instructionSet: level))
+    let network = try batch.network(engine)
     let c = batch.configuration
     let hoisted = network.modulation(
       [500] + batch.times.reversed() + [0], [0] + batch.labels.reversed() + [1])
@@ -112,8 +112,8 @@ import Testing
   }
 
   /// A workspace keeps nothing from one call to the next, nor does a larger one matter.
-  @Test(arguments: [Case.tiny, .long]) func reusedWorkspace(_ batch: Case) throws {
-    let network = batch.network(try ComputeContext(threads: 2))
+  @Test(arguments: [Case.tiny, .long], Engine.all) func reusedWorkspace(_ batch: Case, _ engine: Engine) throws {
+    let network = try batch.network(engine)
     let expected = network.evaluate(batch)
     let ws = InferenceWorkspace(network, samples: batch.samples + 1)
     let modulation = network.modulation(batch.times, batch.labels)
@@ -127,16 +127,16 @@ import Testing
   }
 
   /// One slice a tensor, each in a buffer of its own at an odd offset, is the same network as a flat buffer.
-  @Test(arguments: InstructionSet.runnable) func separateSlices(_ level: InstructionSet) throws {
+  @Test(arguments: Engine.all) func separateSlices(_ engine: Engine) throws {
     let batch = Case.tiny
-    let context = try ComputeContext(threads: 2, instructionSet: level)
+    let network = try batch.network(engine)
     let slices = batch.weights.slices.enumerated().map { i, slice in
       let all = Slice([Float](repeating: .nan, count: i % 16) + slice.array + [.nan])
       return all[i % 16..<i % 16 + slice.count]
     }
     let separate = DiTNetwork(
-      batch.configuration, weights: Weights(batch.weights.table, slices: slices), context: context)
-    let network = batch.network(context)
+      batch.configuration, weights: Weights(batch.weights.table, slices: slices), context: network.context,
+      numerics: engine.numerics)
     let gradient = upstream(batch)
     #expect(bitDifference(separate.evaluate(batch), network.evaluate(batch)) == nil)
     let (a, b) = (
@@ -146,11 +146,11 @@ import Testing
     #expect(bitDifference(a.gradients.array, b.gradients.array) == nil)
   }
 
-  @Test(arguments: [Case.tiny, .long], InstructionSet.runnable)
-  func threadCounts(_ batch: Case, _ level: InstructionSet) throws {
+  @Test(arguments: [Case.tiny, .long], Engine.all)
+  func threadCounts(_ batch: Case, _ engine: Engine) throws {
     let gradient = upstream(batch)
     let results = try [1, 2, 3].map { threads in
-      let network = batch.network(try ComputeContext(threads: threads, instructionSet: level))
+      let network = try batch.network(engine, threads: threads)
       let (output, gradients) = network.differentiate(batch, outputGradient: gradient)
       return [("inference", network.evaluate(batch)), ("training", output), ("gradients", gradients.array)]
     }

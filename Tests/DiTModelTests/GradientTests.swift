@@ -12,15 +12,14 @@ import Testing
     parameter.count <= 64 ? Array(0..<parameter.count) : draw.indices(16, below: parameter.count)
   }
 
-  /// Central differences of the Double reference's Σ dy ⊙ output, at each level, for elements of every tensor. The keys'
+  /// Central differences of the Double reference's Σ dy ⊙ output, by each engine, for elements of every tensor. The keys'
   /// third of qkv.bias has no gradient but rounding (softmax does not see it), so that tensor is looked at as a whole.
   @Test func differencesOfTheReference() throws {
     let batch = Case.tiny
     let (dy, images) = (upstream(batch), batch.images.doubles)
     let weights = dy.doubles
-    let gradients = try InstructionSet.runnable.map { level in
-      let network = batch.network(try ComputeContext(threads: 2, instructionSet: level))
-      return (level, network.differentiate(batch, outputGradient: dy).gradients)
+    let gradients = try Engine.exact.map { engine in
+      (engine, try batch.network(engine).differentiate(batch, outputGradient: dy).gradients)
     }
     var reference = ReferenceNetwork(batch)
     var draw = Draw(seed: 95)
@@ -32,35 +31,30 @@ import Testing
         return dot(weights, reference.output(images, batch.times, batch.labels))
       }
       reference.tensors[parameter.name] = values
-      for (level, flat) in gradients {
+      for (engine, flat) in gradients {
         let found = indices.map { flat[parameter.offset + $0] }
-        #expect(mismatch(found, expected, within: .networkReordered) == nil, "\(parameter.name), \(level)")
+        #expect(mismatch(found, expected, within: .networkReordered) == nil, "\(parameter.name), \(engine)")
       }
     }
     // Positions are not trained, and the padding between tensors stays zero.
-    for (level, flat) in gradients {
+    for (engine, flat) in gradients {
       var rest = flat.array
       for parameter in batch.weights.table.trainableParameters {
         for i in parameter.range { rest[i] = 0 }
       }
-      #expect(rest.allSatisfy { $0 == 0 }, "\(level)")
+      #expect(rest.allSatisfy { $0 == 0 }, "\(engine)")
     }
   }
 
   /// The Float network by itself: stepping a tensor along its gradient g by ±h changes the loss by ±h|g|. The step changes
   /// the loss by about a percent of its terms, so that rounding (3e-7 of them) costs 1e-4 and the third order little.
-  @Test(arguments: [Case.tiny, .long], InstructionSet.runnable)
-  func differencesOfTheNetwork(_ batch: Case, _ level: InstructionSet) throws {
-    let context = try ComputeContext(threads: 2, instructionSet: level)
+  @Test(arguments: [Case.tiny, .long], Engine.exact)
+  func differencesOfTheNetwork(_ original: Case, _ engine: Engine) throws {
+    let (batch, flat) = original.copy()
     let dy = upstream(batch)
-    let gradients = batch.network(context).differentiate(batch, outputGradient: dy).gradients
-    let table = batch.weights.table
-    let flat = Slice(zeros: table.elementCount)
-    for (parameter, slice) in zip(table.parameters, batch.weights.slices) {
-      flat[parameter.range].copy(from: slice.span)
-    }
-    let network = DiTNetwork(batch.configuration, weights: Weights(table, flat: flat), context: context)
-    for parameter in table.trainableParameters {
+    let network = try batch.network(engine)
+    let gradients = network.differentiate(batch, outputGradient: dy).gradients
+    for parameter in batch.weights.table.trainableParameters {
       let (values, g) = (flat[parameter.range], gradients[parameter.range].array.doubles)
       let start = values.array
       let norm = dot(g, g).squareRoot()
@@ -76,8 +70,8 @@ import Testing
   }
 
   /// The gradient of a batch is the sum of its samples', and is added to what is there.
-  @Test(arguments: [Case.tiny, .long]) func accumulation(_ batch: Case) throws {
-    let network = batch.network(try ComputeContext(threads: 2))
+  @Test(arguments: [Case.tiny, .long], Engine.exact) func accumulation(_ batch: Case, _ engine: Engine) throws {
+    let network = try batch.network(engine)
     let dy = upstream(batch)
     let size = batch.configuration.outputElements
     let whole = network.differentiate(batch, outputGradient: dy).gradients

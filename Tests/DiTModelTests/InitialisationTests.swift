@@ -72,13 +72,13 @@ import Testing
   }
 
   /// With its last layer at zero the first output is exactly zero, so the first error of ε is its variance, 1.
-  @Test(arguments: InstructionSet.runnable) func firstOutputIsZero(_ level: InstructionSet) throws {
+  @Test(arguments: Engine.all) func firstOutputIsZero(_ engine: Engine) throws {
     let (weights, _) = Weights.initialised(Self.configuration, seed: 3)
     var draw = Draw(seed: 94)
     let images = draw.normal(2 * Self.configuration.imageElements)
     let batch = Case(
       configuration: Self.configuration, weights: weights, images: images, times: [0, 999], labels: [5, 0])
-    let network = batch.network(try ComputeContext(threads: 2, instructionSet: level))
+    let network = try batch.network(engine)
     #expect(network.evaluate(batch).allSatisfy { $0 == 0 })
     let (output, gradients) = network.differentiate(batch, outputGradient: upstream(batch))
     #expect(output.allSatisfy { $0 == 0 })

@@ -7,7 +7,7 @@ import Testing
 /// The fourth oracle: training converges.
 @Suite struct OverfitTests {
   /// On one fixed batch, t and noise, the mean squared error falls below 5 % of its start within 300 steps.
-  @Test(arguments: InstructionSet.runnable) func fixedBatch(_ level: InstructionSet) throws {
+  @Test(arguments: Engine.all) func fixedBatch(_ engine: Engine) throws {
     let configuration = DiTConfiguration(
       inputHeight: 8, inputWidth: 8, patchSize: 2, inChannels: 1, hiddenSize: 32, depth: 2, numHeads: 4, numClasses: 3,
       learnSigma: false)
@@ -18,9 +18,9 @@ import Testing
     let batch = Case(
       configuration: configuration, weights: weights, images: images, times: [10, 250, 500, 750, 990],
       labels: [0, 1, 2, 3, 0])
-    let context = try ComputeContext(threads: 2, instructionSet: level)
-    let network = batch.network(context)
-    let ws = TrainingWorkspace(network, samples: batch.samples)
+    let network = try batch.network(engine)
+    let context = network.context
+    let ws = TrainingWorkspace(network, samples: batch.samples, recomputes: engine.numerics.precision == .bf16)
     let (output, gradients) = (Slice(zeros: size), Slice(zeros: flat.count))
     let (m, v) = (Slice(zeros: flat.count), Slice(zeros: flat.count))
     let range = weights.table.trainable

@@ -7,6 +7,39 @@ import DiTTensor
 import Foundation
 import TestSupport
 
+/// How a network is computed: an instruction set, a format, and who multiplies.
+struct Engine: CustomStringConvertible, Sendable {
+  let level: InstructionSet
+  let numerics: Numerics
+  var nativeBF16 = true
+
+  /// float32 at every level: OpenBLAS, and packed.
+  static let exact: [Engine] = InstructionSet.runnable.flatMap { level in
+    [GEMM.blas, .packed].map { Engine(level: level, numerics: Numerics(gemm: $0)) }
+  }
+
+  /// bf16 at every level, and once more without the CPU's own products where it has them.
+  static let bf16: [Engine] = {
+    let half = Numerics(precision: .bf16)
+    let levels = InstructionSet.runnable.map { Engine(level: $0, numerics: half) }
+    let native = (try? levels.last?.context().hasNativeBF16) == true
+    return levels + (native ? [Engine(level: .avx512, numerics: half, nativeBF16: false)] : [])
+  }()
+
+  static let all = exact + bf16
+  /// Those whose weights are packed.
+  static let packed = all.filter { $0.numerics.gemm != .blas }
+
+  func context(threads: Int = 2) throws -> ComputeContext {
+    try ComputeContext(threads: threads, instructionSet: level, nativeBF16: nativeBF16)
+  }
+
+  var description: String {
+    let who = numerics.precision == .bf16 ? "bf16" : "fp32 \(numerics.gemm)"
+    return "\(level), \(who)" + (nativeBF16 ? "" : " computed in fp32")
+  }
+}
+
 /// A network with what it is evaluated on.
 struct Case: Sendable {
   let configuration: DiTConfiguration
@@ -18,8 +51,20 @@ struct Case: Sendable {
   var samples: Int { times.count }
   var outputCount: Int { samples * configuration.outputElements }
 
-  func network(_ context: ComputeContext) -> DiTNetwork {
-    DiTNetwork(configuration, weights: weights, context: context)
+  func network(_ engine: Engine, threads: Int = 2, weightsAreFixed: Bool = false) throws -> DiTNetwork {
+    try DiTNetwork(
+      configuration, weights: weights, context: engine.context(threads: threads), numerics: engine.numerics,
+      weightsAreFixed: weightsAreFixed)
+  }
+
+  /// The same with weights of its own, flat, that may be changed.
+  func copy() -> (batch: Case, flat: Slice) {
+    let table = weights.table
+    let flat = Slice(zeros: table.elementCount)
+    for (parameter, slice) in zip(table.parameters, weights.slices) { flat[parameter.range].copy(from: slice.span) }
+    let batch = Case(
+      configuration: configuration, weights: Weights(table, flat: flat), images: images, times: times, labels: labels)
+    return (batch, flat)
   }
 
   /// One sample of the batch.

@@ -83,6 +83,29 @@ import Testing
     #expect(isGone)
   }
 
+  /// The bytes of a slice are its own elements', no more.
+  @Test func bytes() {
+    let whole = Slice([1, 2, 3, 4])
+    let part = whole[1..<3]
+    #expect(part.bytes.byteCount == 8 && part.mutableBytes.byteCount == 8)
+    var bytes = part.mutableBytes
+    for i in 0..<8 { bytes.storeBytes(of: i == 7 ? 0x40 : 0, toByteOffset: i, as: UInt8.self) }
+    #expect(whole.array == [1, 0, 2, 4])
+    #expect(unsafe part.bytes.unsafeLoad(fromByteOffset: 7, as: UInt8.self) == 0x40)
+  }
+
+  /// Memory that no file stands behind keeps its values, ours and a viewed owner's.
+  @Test func pagesAreKept() {
+    let values = (0..<20_000).map(Float.init)
+    let own = Slice(values)
+    own[3..<19_000].releasePages()
+    #expect(own.array == values)
+    let owner = Owner(values) {}
+    let view = unsafe Slice(Buffer(viewing: UnsafeBufferPointer(owner.elements), owner: owner))
+    view.releasePages()
+    #expect(view.array == values)
+  }
+
   #if os(Linux) || os(macOS)
     /// Each in a process of its own. The last one shows that what these do is all that ends them.
     @Test func misuseTraps() async {

@@ -1,4 +1,5 @@
 import CAllocationCounter
+import DiTKernels
 import DiTPipeline
 import DiTTensor
 import DiTTraining
@@ -7,10 +8,11 @@ import Testing
 /// Steps allocate nothing once the first has run: on the calling thread and on the workers.
 @Suite(.enabled(if: dit_allocations_supported() != 0)) struct AllocationTests {
   /// Draws, forward, backward, clipping, AdamW, EMA; over micro-batches and across the end of an epoch.
-  @Test func trainingSteps() throws {
+  @Test(arguments: Precision.allCases, [false, true])
+  func trainingSteps(_ precision: Precision, recomputing: Bool) throws {
     dit_allocations_watch()
     defer { dit_allocations_unwatch() }
-    let trainer = try tinyTrainer(threads: 2)
+    let trainer = try tinyTrainer(threads: 2) { ($0.precision, $0.recompute) = (precision, recomputing) }
     _ = try trainer.step()
     for step in 2...9 {
       let before = dit_allocations_count()

@@ -47,6 +47,9 @@ import Testing
     (#"{"flip": 1}"#, "training.flip: "), (#"{"schedule": "linear"}"#, "training.schedule: "),
     (#"{"keep_checkpoints": 0}"#, "training.keep_checkpoints: "), (#"{"seed": -1}"#, "training.seed: "),
     (#"{"batch": 10, "micro_batch": 4}"#, "training.micro_batch: expected a divisor of batch 10, found 4"),
+    (#"{"precision": "fp16"}"#, "training.precision: "), (#"{"gemm": "mkl"}"#, "training.gemm: "),
+    (#"{"recompute": 1}"#, "training.recompute: "),
+    (#"{"precision": "bf16", "gemm": "blas"}"#, "training.gemm: expected packed or auto with bf16"),
     (#"{"validation_modulus": 1}"#, "training.validation_modulus: expected 0, or 2"),
   ])
   func badValuesAreNamed(_ json: String, _ message: String) {

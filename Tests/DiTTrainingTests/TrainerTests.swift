@@ -9,9 +9,14 @@ import Testing
 @Suite struct TrainerTests {
   // MARK: Against torch
 
-  /// Five steps with clipping against torch in Double. Float32 torch is off by 1.5e-5 relative in weights and average and
-  /// by 5e-6 in m (fixture's README); we allow about three times that. v is off by the 1.3e-5 that 1 − β₂ loses in
-  /// Float32; the bias correction has the same factor, so the weights do not see it.
+  /// Five steps with clipping against torch in Double. Float32 torch is off by 5e-6 relative in m (fixture's README); we
+  /// allow about three times that. v is off by the 1.3e-5 that 1 − β₂ loses in Float32; the bias correction has the same
+  /// factor, so the weights do not see it.
+  ///
+  /// A weight whose gradient is near AdamW's ε = 1e-8 moves by rate · g / (|g| + ε), so that g's rounding becomes a share
+  /// of a whole step. Element 425 of blocks.0.attn.proj.weight, 0.8e-9 at step 1 where 1.3e-3 is usual, is wrong by 8e-10
+  /// · 1e-3 / 1e-8: measured 5.6e-5 (AVX-512) to 7.7e-5 of the largest weight, and a torch of another summation order
+  /// would miss it as well. So single weights and averages may be off by 1e-4, but a tensor's by 3e-6 in the mean square.
   @Test func fiveStepsAgainstTorch() throws {
     let file = try SafetensorsFile(contentsOf: fixture("digits/training.safetensors"))
     let trainer = try fixtureTrainer()
@@ -29,17 +34,27 @@ import Testing
       #expect(abs(report.gradientNorm / Double(norms[n]) - 1) < 1e-5, "step \(n + 1): norm \(report.gradientNorm)")
     }
     for (prefix, flat, tolerance) in [
-      ("weights", trainer.weights, 5e-5), ("ema", trainer.average, 5e-5), ("m", trainer.firstMoment, 2e-5),
+      ("weights", trainer.weights, 1e-4), ("ema", trainer.average, 1e-4), ("m", trainer.firstMoment, 2e-5),
       ("v", trainer.secondMoment, 2e-5),
     ] {
       for parameter in trainer.table.trainableParameters {
         let (found, expected) = try (
           flat[parameter.range].array, file.tensor("\(prefix).\(parameter.name)").elements
         )
-        let error = relativeError(withoutKeys(found, parameter), withoutKeys(expected, parameter))
+        let (a, b) = (withoutKeys(found, parameter), withoutKeys(expected, parameter))
+        let error = relativeError(a, b)
         #expect(error < tolerance, "\(prefix).\(parameter.name): relative error \(error)")
+        let mean = meanSquareError(a, b)
+        if prefix != "v" { #expect(mean < 3e-6, "\(prefix).\(parameter.name): mean square error \(mean)") }
       }
     }
+  }
+
+  /// The root of the mean square of the error, as a share of the largest number expected.
+  private func meanSquareError(_ found: [Float], _ expected: [Float]) -> Double {
+    let squares = zip(found, expected).reduce(0) { $0 + (Double($1.0) - Double($1.1)) * (Double($1.0) - Double($1.1)) }
+    let largest = expected.reduce(0) { max($0, abs($1)) }
+    return (squares / Double(expected.count)).squareRoot() / Double(largest)
   }
 
   private func fixtureTrainer() throws -> Trainer {
@@ -84,10 +99,38 @@ import Testing
     #expect(losses[299] < 0.05 * losses[0], "from \(losses[0]) to \(losses[299])")
   }
 
+  // MARK: Numerics
+
+  /// Sixty steps in bf16, recomputing: the losses are those of float32 to a percent (measured: 0.14 %).
+  @Test func halfPrecisionLearnsAsMuch() throws {
+    let losses = try [Precision.fp32, .bf16].map { precision in
+      let trainer = try tinyTrainer(threads: 2) {
+        ($0.steps, $0.precision, $0.recompute) = (60, precision, precision == .bf16)
+      }
+      let first = try trainer.step().loss
+      for _ in 2...59 { _ = try trainer.step() }
+      return try [first, trainer.step().loss, #require(trainer.validate()).loss]
+    }
+    let (exact, half) = (losses[0], losses[1])
+    #expect(exact[1] < 0.9 * exact[0], "nothing was learnt: \(exact)")
+    #expect(half != exact, "not in bf16")
+    for (a, b) in zip(half, exact) { #expect(abs(a / b - 1) < 0.01, "\(half), \(exact)") }
+  }
+
+  /// What the backward pass computes again is what it would have kept.
+  @Test(arguments: [Numerics(gemm: .blas), Numerics(gemm: .packed), Numerics(precision: .bf16)])
+  func recomputingChangesNothing(_ numerics: Numerics) throws {
+    let trainers = try [false, true].map { recompute in
+      try tinyTrainer { ($0.precision, $0.gemm, $0.recompute) = (numerics.precision, numerics.gemm, recompute) }
+    }
+    for trainer in trainers { for _ in 0..<8 { _ = try trainer.step() } }
+    #expect(firstDifference(trainers[0].weights, trainers[1].weights) == nil)
+  }
+
   // MARK: Determinism
 
-  @Test func sameBytesAtAnyThreadCount() throws {
-    let trainers = try [1, 2, 3].map { try tinyTrainer(threads: $0) }
+  @Test(arguments: Precision.allCases) func sameBytesAtAnyThreadCount(_ precision: Precision) throws {
+    let trainers = try [1, 2, 3].map { try tinyTrainer(threads: $0) { $0.precision = precision } }
     for trainer in trainers { for _ in 0..<8 { _ = try trainer.step() } }
     for other in trainers.dropFirst() {
       #expect(firstDifference(trainers[0].weights, other.weights) == nil)

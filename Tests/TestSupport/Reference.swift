@@ -56,6 +56,13 @@ public enum Reference {
     0.5 * x * (1 + tanh((2 / Double.pi).squareRoot() * (x + 0.044715 * x * x * x)))
   }
 
+  /// Its slope: with u the argument of tanh, (1 + tanh u)/2 + x/2 (1 − tanh² u) u'.
+  public static func geluSlope(_ x: Double) -> Double {
+    let root = (2 / Double.pi).squareRoot()
+    let t = tanh(root * (x + 0.044715 * x * x * x))
+    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * root * (1 + 3 * 0.044715 * x * x)
+  }
+
   public static func silu(_ x: Double) -> Double { x / (1 + exp(-x)) }
 
   // MARK: Rows

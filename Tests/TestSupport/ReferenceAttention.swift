@@ -74,6 +74,42 @@ extension Reference {
     return gradient
   }
 
+  /// The sums of the absolute values of the terms of ``attention`` and ``attentionGradient``: P |v|; P |dout|, and for dq
+  /// and dk P (|dP| + Σ |dout| |out|) / √d times |k| and |q|. Each term's relative rounding error is that share of them,
+  /// however much of the sums cancels.
+  public static func attentionMagnitudes(
+    _ dout: [Double], _ qkv: [Double], _ h: Heads
+  ) -> (out: [Double], gradient: [Double]) {
+    var out = [Double](repeating: 0, count: dout.count)
+    var gradient = [Double](repeating: 0, count: qkv.count)
+    let (scale, result) = (1 / Double(h.size).squareRoot(), attention(qkv, h).out)
+    for sample in 0..<h.samples {
+      for head in 0..<h.heads {
+        for i in 0..<h.tokens {
+          let (p, _) = probabilities(qkv, h, sample, head, i)
+          let (at, q) = (h.out(sample, i, head), h.qkv(sample, i, 0, head))
+          var delta = 0.0
+          for c in 0..<h.size { delta += abs(dout[at + c] * result[at + c]) }
+          for j in 0..<h.tokens {
+            let (k, v) = (h.qkv(sample, j, 1, head), h.qkv(sample, j, 2, head))
+            var dp = 0.0
+            for c in 0..<h.size {
+              dp += dout[at + c] * qkv[v + c]
+              out[at + c] += p[j] * abs(qkv[v + c])
+              gradient[v + c] += p[j] * abs(dout[at + c])
+            }
+            let ds = p[j] * (abs(dp) + delta) * scale
+            for c in 0..<h.size {
+              gradient[q + c] += ds * abs(qkv[k + c])
+              gradient[k + c] += ds * abs(qkv[q + c])
+            }
+          }
+        }
+      }
+    }
+    return (out, gradient)
+  }
+
   /// The largest |q·k| / √d.
   public static func largestLogit(_ qkv: [Double], _ h: Heads) -> Double {
     var largest = 0.0

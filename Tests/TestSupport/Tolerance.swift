@@ -39,6 +39,11 @@ public struct Tolerance: Sendable, CustomStringConvertible {
     Tolerance("a row with its mean at \(offset) deviations", (8 + Double(terms).squareRoot() + 2 * offset) * ulp)
   }
 
+  /// Numbers rounded to bf16 on the way to a sum: one rounding is wrong by at most 2⁻⁸ of its number.
+  public static func bf16(_ roundings: Double) -> Tolerance {
+    Tolerance("\(roundings) roundings to bf16", roundings * 0x1p-8)
+  }
+
   /// What the engine promises of a network's output: twenty times what torch's own Float32 misses Double by.
   public static let networkOutput = Tolerance("the promise for outputs", 1e-5)
 

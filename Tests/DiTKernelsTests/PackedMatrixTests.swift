@@ -1,0 +1,110 @@
+import DiTKernels
+import DiTTensor
+import TestSupport
+import Testing
+
+/// Packed weights, element by element, and the rounding to bf16, bit by bit.
+@Suite struct PackedMatrixTests {
+  /// Element (k, c) of a packed (depth, columns) matrix: panels of 64 columns, (depth, 64) each, or (depth / 2, 64, 2) of
+  /// bf16.
+  private static func element(_ packed: [Float], _ k: Int, _ c: Int, depth: Int, _ precision: Precision) -> Float {
+    let (panel, lane) = (c / 64, c % 64)
+    guard precision == .bf16 else { return packed[(panel * depth + k) * 64 + lane] }
+    let pair = packed[(panel * ((depth + 1) / 2) + k / 2) * 64 + lane].bitPattern
+    return Float(bitPattern: k % 2 == 0 ? pair << 16 : pair & 0xFFFF_0000)
+  }
+
+  /// nil when the packed matrix holds `value(k, c)`, and zeros beyond the columns and the depth.
+  private static func difference(
+    _ packed: [Float], depth: Int, columns: Int, _ precision: Precision, value: (Int, Int) -> Float
+  ) -> String? {
+    let padded = precision == .bf16 ? (depth + 1) / 2 * 2 : depth
+    for k in 0..<padded {
+      for c in 0..<(columns + 63) / 64 * 64 {
+        let expected = k < depth && c < columns ? value(k, c) : 0
+        let found = element(packed, k, c, depth: depth, precision)
+        if found.bitPattern != expected.bitPattern { return "(\(k), \(c)): expected \(expected), found \(found)" }
+      }
+    }
+    return nil
+  }
+
+  @Test(arguments: [(1, 1), (1, 65), (5, 1), (2, 64), (15, 17), (16, 16), (33, 130), (64, 5), (131, 63)], Level.all)
+  func everyElement(_ extents: (inputs: Int, outputs: Int), _ level: Level) throws {
+    let (inputs, outputs) = extents
+    let context = try level.context()
+    var draw = Draw(seed: 101)
+    let values = draw.normal(outputs * inputs)
+    for precision in Precision.allCases {
+      let operands = Operands()
+      let weight = operands.input("W", values)
+      let w = values.rounded(to: precision)
+      let forward = operands.output(
+        "packed Wᵀ", ComputeContext.packedElements(depth: inputs, columns: outputs, precision: precision))
+      context.packForward(
+        forward.mutableBytes, weight: weight.span, inputs: inputs, outputs: outputs, precision: precision)
+      let wrong = Self.difference(forward.array, depth: inputs, columns: outputs, precision) { w[$1 * inputs + $0] }
+      #expect(wrong == nil, "\(precision), forward")
+      let backward = operands.output(
+        "packed W", ComputeContext.packedElements(depth: outputs, columns: inputs, precision: precision))
+      context.packBackward(
+        backward.mutableBytes, weight: weight.span, inputs: inputs, outputs: outputs, precision: precision)
+      let bad = Self.difference(backward.array, depth: outputs, columns: inputs, precision) { w[$0 * inputs + $1] }
+      #expect(bad == nil, "\(precision), backward")
+      #expect(operands.damage == nil, "\(precision)")
+    }
+  }
+
+  /// Every upper half (so ±0, denormals, the largest finite numbers, infinities and NaN) with the lower halves around
+  /// and at a tie, and with none: 2¹⁸ numbers.
+  private static let everyRounding: [Float] = [0, 0x7FFF, 0x8000, 0x8001].flatMap { (lower: UInt32) in
+    (0..<0x10000).map { Float(bitPattern: $0 << 16 | lower) }
+  }
+
+  /// The bits that a few numbers must have, so that the oracle is no copy of a mistake.
+  @Test(arguments: [
+    (0x3F80_8000, 0x3F80), (0x3F81_8000, 0x3F82), (0x3F80_8001, 0x3F81), (0x3F80_7FFF, 0x3F80),
+    (0xBF81_8000, 0xBF82), (0x7F7F_7FFF, 0x7F7F), (0x7F7F_8000, 0x7F80), (0x7F7F_FFFF, 0x7F80),
+    (0x7F80_0000, 0x7F80), (0xFF80_0000, 0xFF80), (0x7F80_0001, 0x7FC0), (0xFFFF_FFFF, 0xFFFF),
+    (0x0000_8000, 0), (0x0000_8001, 1), (0x0001_8000, 2), (0x007F_8000, 0x80), (0x8000_0000, 0x8000),
+  ])
+  func oracle(_ x: UInt32, _ expected: UInt16) {
+    #expect(BF16.rounded(Float(bitPattern: x)) == expected)
+  }
+
+  /// Weights on their way into both packings.
+  @Test(arguments: Level.all) func packingRounds(_ level: Level) throws {
+    let (context, values) = (try level.context(), Self.everyRounding)
+    let (inputs, outputs) = (values.count / 64, 64)
+    let expected = values.roundedToBF16
+    let elements = ComputeContext.packedElements(depth: inputs, columns: outputs, precision: .bf16)
+    let packed = Slice(zeros: elements)
+    context.packForward(packed.mutableBytes, weight: values.span, inputs: inputs, outputs: outputs, precision: .bf16)
+    let wrong = Self.difference(packed.array, depth: inputs, columns: outputs, .bf16) { expected[$1 * inputs + $0] }
+    #expect(wrong == nil, "forward")
+    // The other way round the depth is the rows.
+    context.packBackward(packed.mutableBytes, weight: values.span, inputs: 64, outputs: inputs, precision: .bf16)
+    let bad = Self.difference(packed.array, depth: inputs, columns: 64, .bf16) { expected[$0 * 64 + $1] }
+    #expect(bad == nil, "backward")
+  }
+
+  /// Sums on their way out of a product: x · 1 + 0 is x, but that −0 becomes 0. 17 columns are a vector and one more.
+  @Test(arguments: Level.all) func resultsRound(_ level: Level) throws {
+    let (context, values, outputs) = (try level.context(), Self.everyRounding, 17)
+    let packed = Slice(zeros: ComputeContext.packedElements(depth: 1, columns: outputs, precision: .fp32))
+    context.packForward(
+      packed.mutableBytes, weight: [Float](repeating: 1, count: outputs).span, inputs: 1, outputs: outputs,
+      precision: .fp32)
+    let bias = [Float](repeating: 0, count: outputs)
+    let y = Slice(zeros: (values.count * outputs + 1) / 2)
+    context.packedLinear(
+      output: y.mutableBytes, .bf16, input: Slice(values).bytes, packed: packed.bytes, .fp32, bias: bias.span,
+      addingRows: [Float]().span, rows: values.count, inputs: 1, outputs: outputs)
+    let found = y.values(values.count * outputs, .bf16)
+    let wrong = values.indices.first { row in
+      let expected = BF16.widened(BF16.rounded(values[row] == 0 ? 0 : values[row])).bitPattern
+      return (0..<outputs).contains { found[row * outputs + $0].bitPattern != expected }
+    }
+    #expect(wrong == nil, "\(wrong.map { "\(values[$0]), bits \(String(values[$0].bitPattern, radix: 16))" } ?? "")")
+  }
+}
