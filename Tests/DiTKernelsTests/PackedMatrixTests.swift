@@ -88,7 +88,8 @@ import Testing
     #expect(bad == nil, "backward")
   }
 
-  /// Sums on their way out of a product: x · 1 + 0 is x, but that −0 becomes 0. 17 columns are a vector and one more.
+  /// Sums on their way out of a product: x · 1 + 0 is x, but that −0 becomes 0. 17 columns are a vector and one more. The
+  /// CPU's own rounding takes a denormal for a zero of its sign.
   @Test(arguments: Level.all) func resultsRound(_ level: Level) throws {
     let (context, values, outputs) = (try level.context(), Self.everyRounding, 17)
     let packed = Slice(zeros: ComputeContext.packedElements(depth: 1, columns: outputs, precision: .fp32))
@@ -102,7 +103,9 @@ import Testing
       addingRows: [Float]().span, rows: values.count, inputs: 1, outputs: outputs)
     let found = y.values(values.count * outputs, .bf16)
     let wrong = values.indices.first { row in
-      let expected = BF16.widened(BF16.rounded(values[row] == 0 ? 0 : values[row])).bitPattern
+      var value = values[row] == 0 ? 0 : values[row]
+      if context.hasNativeBF16, value.isSubnormal { value = value.sign == .minus ? -0.0 : 0 }
+      let expected = BF16.widened(BF16.rounded(value)).bitPattern
       return (0..<outputs).contains { found[row * outputs + $0].bitPattern != expected }
     }
     #expect(wrong == nil, "\(wrong.map { "\(values[$0]), bits \(String(values[$0].bitPattern, radix: 16))" } ?? "")")
