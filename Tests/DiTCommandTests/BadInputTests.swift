@@ -34,6 +34,11 @@ import Testing
     try await expectNothing(sample("--eta", "1.5"), 64, ["--eta", "1.5"])
     try await expectNothing(sample("--guidance-interval", "9,2"), 64, ["--guidance-interval", "9,2"])
     try await expectNothing(sample("--guidance-interval", "9"), 64, ["--guidance-interval", "9"])
+    try await expectNothing(
+      sample("--precision", "fp16"), 64, ["--precision", "fp32 or bf16", "no products of fp16", "found fp16"])
+    try await expectNothing(sample("--precision", "int8"), 64, ["--precision", "fp32 or bf16", "int8"])
+    try await expectNothing(sample("--gemm", "mkl"), 64, ["--gemm", "blas, packed or auto", "mkl"])
+    try await expectNothing(sample("--gemm", "blas", "--precision", "bf16"), 64, ["--gemm", "OpenBLAS", "blas"])
     try await expectNothing(sample("--frobnicate"), 64, ["--frobnicate"])
     try await expectNothing(["sample", "--model", Model.digits], 64, ["--out"])
     try await expectNothing(["simple"], 64, ["simple"])

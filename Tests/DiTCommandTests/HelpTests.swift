@@ -7,22 +7,27 @@ import Testing
     (
       "sample",
       [
-        "--model", "--heads", "--threads", "--classes", "--count", "--steps", "--schedule", "--sampler", "--eta",
+        "--model", "--heads", "--precision", "--gemm", "--threads", "--classes", "--count", "--steps", "--schedule",
+        "--sampler", "--eta",
         "--guidance", "--guidance-interval", "--guidance-channels", "--seed", "--noise", "--trajectory", "--out",
       ]
     ),
     (
       "train",
-      ["--data", "--out", "--config", "--from", "--steps", "--batch", "--seed", "--resume", "--heads", "--threads"]
+      [
+        "--data", "--out", "--config", "--from", "--steps", "--batch", "--seed", "--resume", "--recompute", "--heads",
+        "--precision", "--gemm", "--threads",
+      ]
     ),
     ("info", ["--heads", "--threads", "--json"]),
     ("schedule", ["--heads", "--steps", "--schedule", "--json", "--out"]),
-    ("forward", ["--model", "--heads", "--threads", "--input", "--out"]),
-    ("loss", ["--model", "--heads", "--threads", "--input", "--out"]),
+    ("forward", ["--model", "--heads", "--precision", "--gemm", "--threads", "--input", "--out"]),
+    ("loss", ["--model", "--heads", "--precision", "--gemm", "--threads", "--input", "--out"]),
     (
       "invert",
       [
-        "--model", "--heads", "--threads", "--input", "--steps", "--schedule", "--guidance", "--guidance-interval",
+        "--model", "--heads", "--precision", "--gemm", "--threads", "--input", "--steps", "--schedule", "--guidance",
+        "--guidance-interval",
         "--guidance-channels", "--out",
       ]
     ),

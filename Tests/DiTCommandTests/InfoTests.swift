@@ -1,3 +1,4 @@
+import DiTKernels
 import DiTPipeline
 import Foundation
 import Testing
@@ -18,6 +19,22 @@ import Testing
     let text = try await succeed(["info", "--threads", "3"]).stdout
     #expect(text.contains("threads       3") && text.contains("OpenBLAS"))
     #expect(!text.contains("parameters"))
+  }
+
+  /// Who multiplies when nobody chooses, and whether the CPU has products of bf16: never at a narrow level.
+  @Test func numerics() async throws {
+    let narrow = try await JSON(["info", "--json"], environment: ["DIT_ISA": "portable"])
+    #expect(narrow["native_bf16"] == .bool(false) && narrow["gemm"] == .string("blas"))
+    let text = try await succeed(["info"], environment: ["DIT_ISA": "portable"]).stdout
+    #expect(text.contains("\nbf16          computed in fp32 from rounded operands\n"), "\(text)")
+    #expect(text.contains("\ngemm          blas for fp32, packed for bf16"), "\(text)")
+    guard InstructionSet.supported == .avx512 else { return }
+    let wide = try await JSON(["info", "--json"], environment: ["DIT_ISA": "avx512"])
+    let isNative = try ComputeContext(threads: 1, instructionSet: .avx512).hasNativeBF16
+    #expect(wide["native_bf16"] == .bool(isNative) && wide["gemm"] == .string("packed"))
+    let lines = try await succeed(["info"], environment: ["DIT_ISA": "avx512"]).stdout
+    #expect(lines.contains("\nbf16          \(isNative ? "the CPU's products" : "computed in fp32")"), "\(lines)")
+    #expect(lines.contains("\ngemm          packed for fp32, packed for bf16"), "\(lines)")
   }
 
   /// The counts are those of the published tables.

@@ -116,6 +116,32 @@ extension Scratch {
     #expect(scratch.text("run/config.json").contains("\"num_heads\": 4"))
   }
 
+  /// The options change the run's settings, which its checkpoints hold and `--resume` keeps to.
+  @Test func numerics() async throws {
+    let scratch = try Scratch()
+    _ = try await scratch.train("plain")
+    for (name, arguments, key, value, other) in [
+      ("bf16", ["--precision", "bf16"], "precision", "\"bf16\"", ["--precision", "fp32"]),
+      ("packed", ["--gemm", "packed"], "gemm", "\"packed\"", ["--gemm", "blas"]),
+      ("recompute", ["--recompute"], "recompute", "true", []),
+    ] {
+      _ = try await scratch.train(name, arguments)
+      let settings = scratch.text("\(name)/checkpoints/step-00000012/training.json")
+      #expect(settings.contains("\"\(key)\": \(value)"), "\(name): \(settings)")
+      let resume = ["train", "--data", "digits", "--out", scratch.path(name), "--resume"]
+      if !other.isEmpty { try await expectFailure(resume + other, 64, ["training.\(key)"]) }
+      _ = try await succeed(resume)
+    }
+    try await expectFailure(
+      ["train", "--data", "digits", "--out", scratch.path("plain"), "--resume", "--recompute"], 64,
+      ["training.recompute is false, not true"])
+    let plain = try scratch.bytes("plain/model.safetensors")
+    #expect(try scratch.bytes("bf16/model.safetensors") != plain, "not in bf16")
+    #expect(try scratch.bytes("recompute/model.safetensors") == plain, "recomputing changes the result")
+    let losses = ["plain", "bf16"].map { scratch.log($0).compactMap { $0["mse"] as? Double }.last ?? .nan }
+    #expect(abs(losses[1] / losses[0] - 1) < 0.02, "\(losses)")
+  }
+
   @Test func helpListsEveryKey() async throws {
     let help = try await succeed(["train", "--help"]).stdout
     for key in TrainingConfiguration.keys { #expect(help.contains("\n  \(key.name) ("), "\(key.name)") }
@@ -174,6 +200,11 @@ extension Scratch {
     }
     try await expectFailure(["train", "--data", "digits", "--seed", "-1"] + out, 64, ["seed"])
     try await expectFailure(["train", "--data", "digits", "--threads", "0"] + out, 64, ["threads"])
+    // A single step, lest one that is not refused take the rest of the day.
+    let digits = ["train", "--data", "digits", "--steps", "1", "--batch", "2"] + out
+    try await expectFailure(
+      digits + ["--precision", "fp16"], 64, ["--precision", "bf16", "loss scaling", "fp16"])
+    try await expectFailure(digits + ["--precision", "bf16", "--gemm", "blas"], 64, ["--gemm", "OpenBLAS"])
     #expect(scratch.names == ["data.safetensors"])
   }
 
@@ -187,6 +218,13 @@ extension Scratch {
     let unknown = try scratch.write(configuration(["stepz": "1"]), to: "unknown.json")
     let digits = ["train", "--data", "digits"]
     try await expectFailure(digits + ["--config", unknown] + out, 65, ["unknown.json", "training.stepz"])
+    for (key, settings) in [
+      ("precision", ["precision": "\"fp16\""]), ("gemm", ["gemm": "\"mkl\""]),
+      ("gemm", ["precision": "\"bf16\"", "gemm": "\"blas\""]), ("recompute", ["recompute": "1"]),
+    ] {
+      let config = try scratch.write(configuration(settings), to: "numerics.json")
+      try await expectFailure(digits + ["--config", config] + out, 65, ["numerics.json", "training.\(key)"])
+    }
     try await expectFailure(digits + ["--config", scratch.path("no.json")] + out, 65, ["no.json"])
     try await expectFailure(digits + ["--from", Model.latent] + out, 65, ["images"])
     try await expectFailure(
