@@ -14,9 +14,10 @@ import Testing
   /// factor, so the weights do not see it.
   ///
   /// A weight whose gradient is near AdamW's ε = 1e-8 moves by rate · g / (|g| + ε), so that g's rounding becomes a share
-  /// of a whole step. Element 425 of blocks.0.attn.proj.weight, 0.8e-9 at step 1 where 1.3e-3 is usual, is wrong by 8e-10
-  /// · 1e-3 / 1e-8: measured 5.6e-5 (AVX-512) to 7.7e-5 of the largest weight, and a torch of another summation order
-  /// would miss it as well. So single weights and averages may be off by 1e-4, but a tensor's by 3e-6 in the mean square.
+  /// of a whole step. Element 425 of blocks.0.attn.proj.weight has a gradient below 1e-9 at step 1, where 1.3e-3 is usual;
+  /// a rounding of 4e-10, 3e-7 of what is usual, moves it by 1e-3 · 4e-10 / 1e-8 = 4e-5. Measured: 5.6e-5 (AVX-512) to
+  /// 7.7e-5 (portable) of the tensor's largest, all its other elements within 4e-7. So a single weight or average may be
+  /// off by 1e-4, but a tensor's by 3e-6 in the mean square (measured: 1.8e-6).
   @Test func fiveStepsAgainstTorch() throws {
     let file = try SafetensorsFile(contentsOf: fixture("digits/training.safetensors"))
     let trainer = try fixtureTrainer()
