@@ -33,14 +33,14 @@ def heading(results):
 def forwards(results, precision):
     works = [w for w in results["works"] if w["kind"] == "forward" and w["precision"] == precision]
     peers = peers_of(works)
-    head = [f"forward, {precision}", "ours, ms", "GFLOP/s", "of peak", "ours, steady", *titles(peers, "ms (ours/its time)")]
+    head = [f"forward, {precision}", "ours, ms", "GFLOP/s", "of peak", "ours, steady", *titles(peers, "ms (ours, steady / its)")]
     rows = []
     for work in works:
         found = entries(work)
         ours, steady = found.get("ours", {}), found.get("ours, steady", {})
         rows.append([
             short(work), milliseconds(ours), number(ours.get("gflops")), percent(ours), milliseconds(steady),
-            *(milliseconds(found.get(peer)) + ratio(found.get(peer)) for peer in peers),
+            *(milliseconds(found.get(peer)) + ratio(found.get(peer), steady) for peer in peers),
         ])
     return table(head, rows)
 
@@ -127,8 +127,11 @@ def percent(entry):
     return f"{100 * entry['share_of_peak']:.0f} %" if "share_of_peak" in entry else "–"
 
 
-def ratio(entry):
-    return f" ({entry['ratio']:.2f})" if entry and "ratio" in entry else ""
+def ratio(entry, steady):
+    """Our time over its: for the same work, and for the steady state of sampling."""
+    if not entry or "ratio" not in entry:
+        return ""
+    return f" ({entry['ratio']:.2f}, {entry['ratio'] / steady['ratio']:.2f})" if "ratio" in steady else f" ({entry['ratio']:.2f})"
 
 
 def images(entry):
