@@ -81,7 +81,8 @@ extension Kernels {
       Case("layerNormModulate", .bytes("x r, h w", e.bytes(2))) {
         context.layerNormModulate(
           output: h.mutableBytes, .fp32, mean: mean.mutableSpan, rstd: rstd.mutableSpan, input: x.span,
-          shift: shift.span, scale: scale.span, stride: e.width, epsilon: 1e-6, samples: e.samples, tokens: e.tokens, width: e.width)
+          shift: shift.span, scale: scale.span, stride: e.width, epsilon: 1e-6, samples: e.samples, tokens: e.tokens,
+          width: e.width)
       },
       Case("modulateFromStatistics", .bytes("x r, h w", e.bytes(2))) {
         context.modulateFromStatistics(
