@@ -29,7 +29,7 @@ def curve(path):
 def main(out, *runs):
     figure, axes = plt.subplots(figsize=(8, 4.5))
     for run in runs:
-        title, path = run.split("=", 1)
+        title, path = run.rsplit("=", 1)
         steps, means, held_out = curve(path)
         (line,) = axes.plot(steps, means, label=title, linewidth=1.2)
         if held_out:
