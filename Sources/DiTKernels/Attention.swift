@@ -1,6 +1,6 @@
 import CDiTKernels
 
-// Multi-head self-attention, softmax(q kᵀ / √d) v, over query blocks: nothing of size tokens × tokens exists for more
+// Multi-head self-attention, softmax(scale q kᵀ) v, over query blocks: nothing of size tokens × tokens exists for more
 // than the heads that are being worked on.
 //
 //   qkv  (samples · tokens, 3 · width): q, k, v thirds, each head-major        width = heads · d
@@ -18,9 +18,9 @@ struct AttentionPlan {
   /// Logits held by a worker: 64 Ki elements, a quarter of a second-level cache of 1 MB.
   private static let tile = 1 << 16
 
-  init(tokens: Int, headSize: Int) {
-    self.tokens = tokens
-    self.headSize = headSize
+  init(_ extents: AttentionExtents) {
+    tokens = extents.tokens
+    headSize = extents.headSize
     block = min(tokens, max(16, Self.tile / max(tokens, 1)))
   }
 
@@ -42,34 +42,36 @@ extension ComputeContext {
   public static let fewTokens = AttentionPlan.smallTokens
 
   /// Elements of scratch that attention needs, for all workers of this context.
-  public func attentionScratch(tokens: Int, headSize: Int, backward: Bool) -> Int {
-    threads * AttentionPlan(tokens: tokens, headSize: headSize).scratch(backward: backward)
+  public func attentionScratch(_ extents: AttentionExtents, backward: Bool) -> Int {
+    threads * AttentionPlan(extents).scratch(backward: backward)
   }
 
-  /// out = softmax(q kᵀ / √d) v for every sample and head.
+  /// out = softmax(scale q kᵀ) v for every sample and head.
   ///
   /// - Parameters:
   ///   - output: (samples · tokens, heads · headSize); overwritten.
-  ///   - logsumexp: saved for backward: log Σ_j exp(q·k_j / √d), (samples, heads, tokens).
-  ///   - scratch: ``attentionScratch(tokens:headSize:backward:)`` elements.
+  ///   - logsumexp: saved for backward: log Σ_j exp(scale q·k_j), (samples, heads, tokens).
+  ///   - scratch: ``attentionScratch(_:backward:)`` elements.
   ///   - qkv: (samples · tokens, 3 · heads · headSize).
+  ///   - scales: (samples, heads); empty: 1/√headSize.
   public func attention(
     output: consuming MutableSpan<Float>, logsumexp: consuming MutableSpan<Float>,
-    scratch: consuming MutableSpan<Float>, qkv: Span<Float>, samples: Int, tokens: Int, heads: Int, headSize: Int
+    scratch: consuming MutableSpan<Float>, qkv: Span<Float>, _ extents: AttentionExtents, scales: Span<Float> = Span()
   ) {
-    let plan = AttentionPlan(tokens: tokens, headSize: headSize)
-    check(output.count, atLeast: samples * tokens * heads * headSize, "attention output")
-    check(logsumexp.count, atLeast: samples * tokens * heads, "attention logsumexp")
+    let plan = AttentionPlan(extents)
+    check(output.count, atLeast: extents.elements, "attention output")
     check(scratch.count, atLeast: threads * plan.scratch(backward: false), "attention scratch")
-    check(qkv.count, atLeast: 3 * samples * tokens * heads * headSize, "qkv")
+    check(extents, qkv: qkv.count, logsumexp: logsumexp.count, scales: scales.count)
     unsafe output.withUnsafeMutableBufferPointer { out in
       unsafe logsumexp.withUnsafeMutableBufferPointer { lse in
         unsafe scratch.withUnsafeMutableBufferPointer { scratch in
           unsafe qkv.withUnsafeBufferPointer { qkv in
-            let task = unsafe AttentionForward(
-              kernels: kernels, out: out.baseAddress!, lse: lse.baseAddress!, scratch: scratch.baseAddress!,
-              qkv: qkv.baseAddress!, heads: heads, plan: plan)
-            unsafe parallel(samples * heads * (plan.isSmall ? 1 : plan.blocks), task)
+            unsafe scales.withUnsafeBufferPointer { scales in
+              let task = unsafe AttentionForward(
+                kernels: kernels, out: out.baseAddress!, lse: lse.baseAddress!, scratch: scratch.baseAddress!,
+                qkv: qkv.baseAddress!, scales: HeadScales(scales, extents), heads: extents.heads, plan: plan)
+              unsafe parallel(extents.samples * extents.heads * (plan.isSmall ? 1 : plan.blocks), task)
+            }
           }
         }
       }
@@ -81,28 +83,30 @@ extension ComputeContext {
   /// - Parameters:
   ///   - qkvGradient: (samples · tokens, 3 · heads · headSize); overwritten.
   ///   - outputGradient, output: (samples · tokens, heads · headSize).
+  ///   - scales: as in the forward pass.
   public func attentionBackward(
     qkvGradient: consuming MutableSpan<Float>, scratch: consuming MutableSpan<Float>, outputGradient: Span<Float>,
-    output: Span<Float>, logsumexp: Span<Float>, qkv: Span<Float>, samples: Int, tokens: Int, heads: Int,
-    headSize: Int
+    output: Span<Float>, logsumexp: Span<Float>, qkv: Span<Float>, _ extents: AttentionExtents,
+    scales: Span<Float> = Span()
   ) {
-    let plan = AttentionPlan(tokens: tokens, headSize: headSize)
-    let elements = samples * tokens * heads * headSize
-    check(qkvGradient.count, atLeast: 3 * elements, "qkv gradient")
+    let plan = AttentionPlan(extents)
+    check(qkvGradient.count, atLeast: 3 * extents.elements, "qkv gradient")
     check(scratch.count, atLeast: threads * plan.scratch(backward: true), "attention scratch")
-    check(min(outputGradient.count, output.count), atLeast: elements, "attention output gradient")
-    check(logsumexp.count, atLeast: samples * tokens * heads, "attention logsumexp")
-    check(qkv.count, atLeast: 3 * elements, "qkv")
+    check(min(outputGradient.count, output.count), atLeast: extents.elements, "attention output gradient")
+    check(extents, qkv: qkv.count, logsumexp: logsumexp.count, scales: scales.count)
     unsafe qkvGradient.withUnsafeMutableBufferPointer { dqkv in
       unsafe scratch.withUnsafeMutableBufferPointer { scratch in
         unsafe outputGradient.withUnsafeBufferPointer { dout in
           unsafe output.withUnsafeBufferPointer { out in
             unsafe logsumexp.withUnsafeBufferPointer { lse in
               unsafe qkv.withUnsafeBufferPointer { qkv in
-                let task = unsafe AttentionBackward(
-                  kernels: kernels, dqkv: dqkv.baseAddress!, scratch: scratch.baseAddress!, dout: dout.baseAddress!,
-                  out: out.baseAddress!, lse: lse.baseAddress!, qkv: qkv.baseAddress!, heads: heads, plan: plan)
-                unsafe parallel(samples * heads, task)
+                unsafe scales.withUnsafeBufferPointer { scales in
+                  let task = unsafe AttentionBackward(
+                    kernels: kernels, dqkv: dqkv.baseAddress!, scratch: scratch.baseAddress!, dout: dout.baseAddress!,
+                    out: out.baseAddress!, lse: lse.baseAddress!, qkv: qkv.baseAddress!,
+                    scales: HeadScales(scales, extents), heads: extents.heads, plan: plan)
+                  unsafe parallel(extents.samples * extents.heads, task)
+                }
               }
             }
           }
@@ -110,6 +114,29 @@ extension ComputeContext {
       }
     }
   }
+
+  private func check(_ extents: AttentionExtents, qkv: Int, logsumexp: Int, scales: Int) {
+    DiTKernels.check(qkv, atLeast: 3 * extents.elements, "qkv")
+    DiTKernels.check(logsumexp, atLeast: extents.samples * extents.tokens * extents.heads, "attention logsumexp")
+    DiTKernels.check(scales, atLeast: scales == 0 ? 0 : extents.samples * extents.heads, "attention scales")
+  }
+
+  private func check(_ count: Int, atLeast needed: Int, _ name: StaticString) {
+    DiTKernels.check(count, atLeast: needed, name)
+  }
+}
+
+/// What q·k is multiplied by, for each head of each sample.
+@unsafe private struct HeadScales {
+  private let given: UnsafePointer<Float>?
+  private let usual: Float
+
+  init(_ scales: UnsafeBufferPointer<Float>, _ extents: AttentionExtents) {
+    unsafe given = scales.isEmpty ? nil : scales.baseAddress
+    unsafe usual = 1 / Float(extents.headSize).squareRoot()
+  }
+
+  subscript(head: Int) -> Float { unsafe given.map { unsafe $0[head] } ?? usual }
 }
 
 /// Where a head's rows begin: of q in the qkv matrix and of the output.
@@ -131,10 +158,9 @@ private struct HeadAddress {
   let kernels: DiTKernelTable
   let out, lse, scratch: UnsafeMutablePointer<Float>
   let qkv: UnsafePointer<Float>
+  let scales: HeadScales
   let heads: Int
   let plan: AttentionPlan
-
-  private var scale: Float { unsafe 1 / Float(plan.headSize).squareRoot() }
 
   func run(_ index: Int, worker: Int) {
     let work = unsafe scratch + worker * plan.scratch(backward: false)
@@ -150,7 +176,7 @@ private struct HeadAddress {
     let q = unsafe qkv + at.query
     unsafe kernels.attention_small(
       out + at.result, at.width, lse + index * plan.tokens, work, q, q + at.width, q + 2 * at.width, 3 * at.width,
-      scale, plan.tokens, plan.headSize)
+      scales[index], plan.tokens, plan.headSize)
   }
 
   private func runBlock(head: Int, queries: Range<Int>, _ logits: UnsafeMutablePointer<Float>) {
@@ -163,7 +189,7 @@ private struct HeadAddress {
       .plain(q + queries.lowerBound * ld, ld), .transposed(q + at.width, ld), into: logits, tokens,
       m: queries.count, n: tokens, k: size)
     unsafe kernels.softmax(
-      logits, tokens, inverseSum, lse + head * tokens + queries.lowerBound, scale, queries.count, tokens)
+      logits, tokens, inverseSum, lse + head * tokens + queries.lowerBound, scales[head], queries.count, tokens)
     let result = unsafe out + at.result + queries.lowerBound * at.width
     unsafe sgemm(
       .plain(logits, tokens), .plain(q + 2 * at.width, ld), into: result, at.width, m: queries.count, n: size, k: tokens
@@ -176,10 +202,9 @@ private struct HeadAddress {
   let kernels: DiTKernelTable
   let dqkv, scratch: UnsafeMutablePointer<Float>
   let dout, out, lse, qkv: UnsafePointer<Float>
+  let scales: HeadScales
   let heads: Int
   let plan: AttentionPlan
-
-  private var scale: Float { unsafe 1 / Float(plan.headSize).squareRoot() }
 
   func run(_ index: Int, worker: Int) {
     let work = unsafe scratch + worker * plan.scratch(backward: true)
@@ -188,7 +213,7 @@ private struct HeadAddress {
       let (q, dq) = unsafe (qkv + at.query, dqkv + at.query)
       unsafe kernels.attention_small_backward(
         dq, dq + at.width, dq + 2 * at.width, 3 * at.width, work, dout + at.result, out + at.result, at.width,
-        lse + index * plan.tokens, q, q + at.width, q + 2 * at.width, 3 * at.width, scale, plan.tokens,
+        lse + index * plan.tokens, q, q + at.width, q + 2 * at.width, 3 * at.width, scales[index], plan.tokens,
         plan.headSize)
     } else {
       for block in unsafe 0..<plan.blocks {
@@ -212,7 +237,7 @@ private struct HeadAddress {
     unsafe sgemm(
       .plain(dout + result, at.width), .transposed(v, ld), into: dp, tokens, m: rows, n: tokens, k: size)
     unsafe kernels.row_dots(delta, dout + result, at.width, out + result, at.width, rows, size)
-    unsafe kernels.softmax_backward(s, dp, tokens, lse + index * tokens + first, delta, scale, rows, tokens)
+    unsafe kernels.softmax_backward(s, dp, tokens, lse + index * tokens + first, delta, scales[index], rows, tokens)
     // dq = dS k; dk += dSᵀ q; dv += Pᵀ dout
     unsafe sgemm(.plain(dp, tokens), .plain(k, ld), into: dqkv + at.query + first * ld, ld, m: rows, n: size, k: tokens)
     unsafe sgemm(

@@ -145,6 +145,10 @@ struct TokenExtents {
     width = configuration.hiddenSize
     heads = configuration.numHeads
   }
+
+  var attention: AttentionExtents {
+    AttentionExtents(samples: samples, tokens: tokens, heads: heads, headSize: width / heads)
+  }
 }
 
 extension ComputeContext {
@@ -202,13 +206,11 @@ extension ComputeContext {
     if usesPackedAttention(qkv.precision, isPacked: isPacked, tokens: extents.tokens) {
       packedAttention(
         output: output.slice.mutableBytes, logsumexp: logsumexp.mutableSpan, scratch: scratch.mutableBytes,
-        qkv: qkv.slice.bytes, qkv.precision, samples: extents.samples, tokens: extents.tokens, heads: extents.heads,
-        headSize: extents.width / extents.heads)
+        qkv: qkv.slice.bytes, qkv.precision, extents.attention)
     } else {
       attention(
         output: output.slice.mutableSpan, logsumexp: logsumexp.mutableSpan, scratch: scratch.mutableSpan,
-        qkv: qkv.slice.span, samples: extents.samples, tokens: extents.tokens, heads: extents.heads,
-        headSize: extents.width / extents.heads)
+        qkv: qkv.slice.span, extents.attention)
     }
   }
 
@@ -220,22 +222,20 @@ extension ComputeContext {
       packedAttentionBackward(
         qkvGradient: qkvGradient.slice.mutableBytes, scratch: scratch.mutableBytes,
         outputGradient: outputGradient.slice.bytes, output: output.slice.bytes, logsumexp: logsumexp.span,
-        qkv: qkv.slice.bytes, qkv.precision, samples: extents.samples, tokens: extents.tokens, heads: extents.heads,
-        headSize: extents.width / extents.heads)
+        qkv: qkv.slice.bytes, qkv.precision, extents.attention)
     } else {
       attentionBackward(
         qkvGradient: qkvGradient.slice.mutableSpan, scratch: scratch.mutableSpan,
         outputGradient: outputGradient.slice.span, output: output.slice.span, logsumexp: logsumexp.span,
-        qkv: qkv.slice.span, samples: extents.samples, tokens: extents.tokens, heads: extents.heads,
-        headSize: extents.width / extents.heads)
+        qkv: qkv.slice.span, extents.attention)
     }
   }
 
   /// Floats of scratch that either attention needs.
   func attentionScratch(_ c: DiTConfiguration, _ precision: Precision, isPacked: Bool, backward: Bool) -> Int {
     usesPackedAttention(precision, isPacked: isPacked, tokens: c.tokens)
-      ? packedAttentionScratch(tokens: c.tokens, headSize: c.headSize, backward: backward)
-      : attentionScratch(tokens: c.tokens, headSize: c.headSize, backward: backward)
+      ? packedAttentionScratch(TokenExtents(c, samples: 1).attention, backward: backward)
+      : attentionScratch(TokenExtents(c, samples: 1).attention, backward: backward)
   }
 
   /// Few tokens in float32 have a kernel of their own that packs nothing.

@@ -34,16 +34,16 @@ import Testing
       logsumexp = operands.output("logsumexp", h.samples * h.heads * h.tokens)
       gradient = operands.output("dqkv", qkv.count)
       let forward = operands.output(
-        "scratch", context.attentionScratch(tokens: h.tokens, headSize: h.size, backward: false))
+        "scratch", context.attentionScratch(h.extents, backward: false))
       context.attention(
         output: out.mutableSpan, logsumexp: logsumexp.mutableSpan, scratch: forward.mutableSpan, qkv: values.span,
-        samples: h.samples, tokens: h.tokens, heads: h.heads, headSize: h.size)
+        h.extents)
       let backward = operands.output(
-        "backward scratch", context.attentionScratch(tokens: h.tokens, headSize: h.size, backward: true))
+        "backward scratch", context.attentionScratch(h.extents, backward: true))
       context.attentionBackward(
         qkvGradient: gradient.mutableSpan, scratch: backward.mutableSpan,
         outputGradient: operands.input("dout", dout).span, output: out.span, logsumexp: logsumexp.span,
-        qkv: values.span, samples: h.samples, tokens: h.tokens, heads: h.heads, headSize: h.size)
+        qkv: values.span, h.extents)
     }
 
     /// What disagrees with the reference.

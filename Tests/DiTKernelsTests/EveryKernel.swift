@@ -15,6 +15,7 @@ func isBF16(_ name: String) -> Bool { name.hasPrefix("bf16 ") }
 private func packed(_ context: ComputeContext, _ precision: Precision) -> [(String, [Float])] {
   let results =
     packedProducts(context, precision) + [17, 300].flatMap { packedAttention(context, precision, tokens: $0) }
+    + [AttentionRule.Mask.soft, .hard].flatMap { packedAttention(context, precision, tokens: 300, mask: $0) }
     + (precision == .bf16 ? halfRows(context) : [])
   return results.map { ("\(precision) packed \($0)", $1) }
 }
@@ -68,22 +69,24 @@ private func packedProducts(_ context: ComputeContext, _ precision: Precision) -
 }
 
 private func packedAttention(
-  _ context: ComputeContext, _ precision: Precision, tokens: Int
+  _ context: ComputeContext, _ precision: Precision, tokens: Int, mask: AttentionRule.Mask = .none
 ) -> [(String, [Float])] {
   var draw = Draw(seed: 76)
   let (samples, heads, size) = (2, 3, 9)
+  let extents = AttentionExtents(samples: samples, tokens: tokens, heads: heads, headSize: size)
   let count = samples * tokens * heads * size
   let (qkv, dout) = (Slice(draw.normal(3 * count).stored(precision)), Slice(draw.normal(count).stored(precision)))
   let (out, lse, dqkv) = (Slice(zeros: count), Slice(zeros: samples * heads * tokens), Slice(zeros: 3 * count))
-  let scratch = Slice(zeros: context.packedAttentionScratch(tokens: tokens, headSize: size, backward: true))
+  let rule = AttentionRule(mask: mask, prefix: 3)
+  let scratch = Slice(zeros: context.packedAttentionScratch(extents, rule: rule, backward: true))
   context.packedAttention(
     output: out.mutableBytes, logsumexp: lse.mutableSpan, scratch: scratch.mutableBytes, qkv: qkv.bytes, precision,
-    samples: samples, tokens: tokens, heads: heads, headSize: size)
+    extents, rule: rule, widths: [40, 5].span, prefixKeys: [3, 1].span)
   context.packedAttentionBackward(
     qkvGradient: dqkv.mutableBytes, scratch: scratch.mutableBytes, outputGradient: dout.bytes, output: out.bytes,
-    logsumexp: lse.span, qkv: qkv.bytes, precision, samples: samples, tokens: tokens, heads: heads, headSize: size)
+    logsumexp: lse.span, qkv: qkv.bytes, precision, extents, rule: rule, widths: [40, 5].span, prefixKeys: [3, 1].span)
   return [
-    ("attention over \(tokens)", out.values(count, precision)), ("logsumexp over \(tokens)", lse.array),
+    ("\(mask) attention over \(tokens)", out.values(count, precision)), ("logsumexp over \(tokens)", lse.array),
     ("dqkv over \(tokens)", dqkv.values(3 * count, precision)),
   ]
 }
@@ -179,16 +182,17 @@ private func attentions(_ context: ComputeContext) -> [(String, [Float])] {
   [17, 300].flatMap { tokens -> [(String, [Float])] in
     var draw = Draw(seed: 73)
     let (samples, heads, size) = (2, 3, 8)
+    let extents = AttentionExtents(samples: samples, tokens: tokens, heads: heads, headSize: size)
     let count = samples * tokens * heads * size
     let (qkv, dout) = (draw.normal(3 * count), draw.normal(count))
     let (out, lse, dqkv) = (Slice(zeros: count), Slice(zeros: samples * heads * tokens), Slice(zeros: 3 * count))
-    let scratch = Slice(zeros: context.attentionScratch(tokens: tokens, headSize: size, backward: true))
+    let scratch = Slice(zeros: context.attentionScratch(extents, backward: true))
     context.attention(
       output: out.mutableSpan, logsumexp: lse.mutableSpan, scratch: scratch.mutableSpan, qkv: qkv.span,
-      samples: samples, tokens: tokens, heads: heads, headSize: size)
+      extents)
     context.attentionBackward(
       qkvGradient: dqkv.mutableSpan, scratch: scratch.mutableSpan, outputGradient: dout.span, output: out.span,
-      logsumexp: lse.span, qkv: qkv.span, samples: samples, tokens: tokens, heads: heads, headSize: size)
+      logsumexp: lse.span, qkv: qkv.span, extents)
     return [
       ("attention over \(tokens)", out.array), ("logsumexp over \(tokens)", lse.array),
       ("dqkv over \(tokens)", dqkv.array),

@@ -22,84 +22,10 @@ import Testing
     Case(2, 256, 1, 9), Case(1, 513, 1, 72), Case(1, 513, 2, 9), Case(1, 1100, 1, 9),
   ]
 
-  /// Operands as the kernels round them, and what Double makes of them.
-  private struct Expected {
-    let h: Reference.Heads
-    let precision: Precision
-    let qkv, dout: [Float]
-    let largest: Double
-    let out, logsumexp, gradient: [Double]
-
-    init(_ h: Reference.Heads, _ precision: Precision, qkv: [Float], dout: [Float]) {
-      (self.h, self.precision) = (h, precision)
-      (self.qkv, self.dout) = (qkv.rounded(to: precision), dout.rounded(to: precision))
-      let values = self.qkv.doubles
-      largest = Reference.largestLogit(values, h)
-      (out, logsumexp) = Reference.attention(values, h)
-      gradient = Reference.attentionGradient(self.dout.doubles, values, h)
-    }
-
-    init(_ c: Case, _ precision: Precision) {
-      var draw = Draw(seed: 121)
-      let h = c.heads
-      let qkv = draw.normal(3 * h.samples * h.tokens * h.width)
-      self.init(h, precision, qkv: qkv, dout: draw.normal(h.samples * h.tokens * h.width))
-    }
-
-    /// What disagrees.
-    func problems(_ run: Run) -> [String] {
-      [
-        precision == .bf16 ? halfProblem(run) : exactProblem(run),
-        mismatch(run.logsumexp.array, logsumexp, within: .sum(of: h.size)).map { "logsumexp " + $0 },
-        run.operands.damage,
-      ].compactMap { $0 }
-    }
-
-    private func exactProblem(_ run: Run) -> String? {
-      let tolerance = Tolerance.softmax(largest: largest, terms: h.tokens)
-      return mismatch(run.out.array, out, within: tolerance).map { "out " + $0 }
-        ?? mismatch(run.gradient.array, gradient, within: tolerance).map { "dqkv " + $0 }
-    }
-
-    /// Every weight is rounded once before it multiplies v; in the gradient it and dS are, and in dS so was the output. The
-    /// tenth is for what float32 adds, the smallest scale for weights that are as good as 0.
-    private func halfProblem(_ run: Run) -> String? {
-      let magnitudes = Reference.attentionMagnitudes(dout.doubles, qkv.doubles, h)
-      let (a, b) = (magnitudes.out.map { max($0, 1e-30) }, magnitudes.gradient.map { max($0, 1e-30) })
-      return mismatch(run.out, .bf16, out, within: .bf16(1.1), scales: a).map { "out " + $0 }
-        ?? mismatch(run.gradient, .bf16, gradient, within: .bf16(2.1), scales: b).map { "dqkv " + $0 }
-    }
-  }
-
-  /// The kernels over one case.
-  private struct Run {
-    let operands = Operands()
-    let out, logsumexp, gradient: Slice
-
-    init(_ context: ComputeContext, _ e: Expected) {
-      let (h, precision) = (e.h, e.precision)
-      let values = operands.input("qkv", e.qkv, precision)
-      out = operands.output("out", e.out.count, precision)
-      logsumexp = operands.output("logsumexp", h.samples * h.heads * h.tokens)
-      gradient = operands.output("dqkv", e.qkv.count, precision)
-      let forward = operands.output(
-        "scratch", context.packedAttentionScratch(tokens: h.tokens, headSize: h.size, backward: false))
-      context.packedAttention(
-        output: out.mutableBytes, logsumexp: logsumexp.mutableSpan, scratch: forward.mutableBytes, qkv: values.bytes,
-        precision, samples: h.samples, tokens: h.tokens, heads: h.heads, headSize: h.size)
-      let backward = operands.output(
-        "backward scratch", context.packedAttentionScratch(tokens: h.tokens, headSize: h.size, backward: true))
-      context.packedAttentionBackward(
-        qkvGradient: gradient.mutableBytes, scratch: backward.mutableBytes,
-        outputGradient: operands.input("dout", e.dout, precision).bytes, output: out.bytes, logsumexp: logsumexp.span,
-        qkv: values.bytes, precision, samples: h.samples, tokens: h.tokens, heads: h.heads, headSize: h.size)
-    }
-  }
-
   @Test(arguments: cases, Precision.allCases) func reference(_ c: Case, _ precision: Precision) throws {
-    let expected = Expected(c, precision)
+    let expected = ExpectedAttention(c.heads, precision)
     for level in Level.all {
-      let problems = expected.problems(Run(try level.context(), expected))
+      let problems = expected.problems(PackedAttentionRun(try level.context(), expected))
       #expect(problems.isEmpty, "\(level): \(problems)")
     }
   }
@@ -129,12 +55,12 @@ import Testing
         }
         if part == 2 { qkv[i] *= 20 }
       }
-      let expected = Expected(h, precision, qkv: qkv, dout: draw.normal(h.samples * h.tokens * h.width))
+      let expected = ExpectedAttention(h, precision, qkv: qkv, dout: draw.normal(h.samples * h.tokens * h.width))
       #expect(
         expected.largest > (logits == .low || logits == .high ? 390 : 80),
         "the inputs are not hard: \(expected.largest)")
       for level in Level.all {
-        let problems = expected.problems(Run(try level.context(), expected))
+        let problems = expected.problems(PackedAttentionRun(try level.context(), expected))
         #expect(problems.isEmpty, "\(level), \(h.tokens) tokens: \(problems)")
       }
     }
@@ -142,8 +68,8 @@ import Testing
 
   /// The gradients are those of the loss Σ dout ⊙ out, by central differences of the reference.
   @Test(arguments: Level.all) func differences(_ level: Level) throws {
-    let expected = Expected(Case(2, 5, 2, 3), .fp32)
-    let run = Run(try level.context(), expected)
+    let expected = ExpectedAttention(Case(2, 5, 2, 3).heads, .fp32)
+    let run = PackedAttentionRun(try level.context(), expected)
     let weights = expected.dout.doubles
     let slopes = centralDifferences(at: expected.qkv.doubles) { dot(weights, Reference.attention($0, expected.h).out) }
     #expect(mismatch(run.gradient.array, slopes, within: .softmax(largest: 10, terms: 5)) == nil)
@@ -156,8 +82,8 @@ import Testing
     let heads = try fixture.integers("attention.\(name).heads")[0]
     let h = Reference.Heads(samples: shape[0], tokens: shape[1], heads: heads, size: shape[2] / 3 / heads)
     let (qkv, dout) = try (fixture.floats("attention.\(name).qkv"), fixture.floats("attention.\(name).dy"))
-    let expected = Expected(h, .fp32, qkv: qkv, dout: dout)
-    let run = Run(try level.context(), expected)
+    let expected = ExpectedAttention(h, .fp32, qkv: qkv, dout: dout)
+    let run = PackedAttentionRun(try level.context(), expected)
     let tolerance = Tolerance.softmax(largest: expected.largest, terms: h.tokens)
     try #expect(mismatch(run.out.array, fixture.doubles("attention.\(name).y"), within: tolerance) == nil)
     try #expect(mismatch(run.gradient.array, fixture.doubles("attention.\(name).dqkv"), within: tolerance) == nil)

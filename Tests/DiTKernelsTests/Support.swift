@@ -140,3 +140,8 @@ func gather(_ spread: [Float], width: Int, stride: Int) -> (rows: [Float], clean
   }
   return (rows, clean)
 }
+
+extension Reference.Heads {
+  /// As the kernels take them.
+  var extents: AttentionExtents { AttentionExtents(samples: samples, tokens: tokens, heads: heads, headSize: size) }
+}

@@ -46,13 +46,29 @@ typedef struct DiTProduct {
   long gate_stride, tokens;
 } DiTProduct;
 
+// How a window acts on the logits of the tokens outside: not at all, by making them 0, or by taking them out.
+typedef enum DiTMask { DiTMaskNone = 0, DiTMaskSoft = 1, DiTMaskHard = 2 } DiTMask;
+
 // Heads of attention: qkv (samples * tokens, 3 * heads * dim) in thirds, each head-major; out (samples * tokens, heads *
-// dim); logsumexp (samples, heads, tokens) of scale * q k.
+// dim); logsumexp (samples, heads, tokens) of the logits. A logit is a scale times q k.
+//
+// A sample's tokens are `prefix` ones that are inside every window, of which the first prefix_keys[sample] are keys (the
+// others are padding: queries that nobody looks at), then the image's in row-major order. With a mask, image tokens i
+// and j are inside each other's window when |i - j| < widths[sample], or when both their rows' and their columns'
+// distance is, if there are `columns`.
 typedef struct DiTAttention {
   DiTMatrix qkv, out;
   float *_Nullable logsumexp;
   float scale;
+  const float *_Nullable scales;  // one a head of each sample, in place of `scale`; more than 1e-25
   long tokens, heads, dim;
+  int mask;
+  long prefix;
+  const long *_Nullable prefix_keys;  // all, where there is none
+  long columns;
+  const long *_Nullable widths;
+  const float *_Nullable outside;   // forward, soft: (samples, heads, blocks of 128 image queries, dim)
+  float *_Nullable query_dots;      // backward: sum_i q_i dq_i of each head of each sample
 } DiTAttention;
 
 // ---------------------------------------------------------------------------------------------------------- kernels
@@ -111,9 +127,13 @@ typedef struct DiTKernelTable {
                                    const float *q, const float *k, const float *v, long ld, float scale, long tokens,
                                    long dim);
 
-  // Queries `query …` of head `head` (of all samples' heads), at most 128; `work` holds attention_work bytes.
+  // Queries `query …` of head `head` (of all samples' heads), at most 128, a block that begins at a multiple of 128 of the
+  // prefix or of the image; `work` holds attention_work bytes.
   void (*attention_block)(const DiTAttention *p, long head, long query, long queries, void *work);
   long (*attention_work)(long tokens, long dim);
+  // For each block of 128 image queries the sum of the values of the image tokens that no window of theirs meets:
+  // (blocks, dim), a head's part of `outside`.
+  void (*attention_outside)(const DiTAttention *p, long head, float *sums);
   // All of a head's gradients, over the saved logsumexp; grad_out is of out's format; `work` holds
   // attention_gradient_work bytes.
   void (*attention_backward_head)(const DiTAttention *p, DiTMatrix grad_qkv, DiTMatrix grad_out, long head, void *work);

@@ -180,12 +180,13 @@ extension Kernels {
     let (qkv, dqkv) = (e.drawn(3 * rows * e.width), Slice(zeros: 3 * rows * e.width))
     let (output, dy) = (Slice(zeros: rows * e.width), e.drawn(rows * e.width))
     let logsumexp = Slice(zeros: rows * heads)
-    let scratch = Slice(zeros: context.attentionScratch(tokens: tokens, headSize: headSize, backward: true))
+    let extents = AttentionExtents(samples: samples, tokens: tokens, heads: heads, headSize: headSize)
+    let scratch = Slice(zeros: context.attentionScratch(extents, backward: true))
     let products = Double(samples * tokens * tokens * e.width)
     let forward = {
       context.attention(
         output: output.mutableSpan, logsumexp: logsumexp.mutableSpan, scratch: scratch.mutableSpan, qkv: qkv.span,
-        samples: samples, tokens: tokens, heads: heads, headSize: headSize)
+        extents)
     }
     forward()  // what the backward pass reads
     return [
@@ -193,8 +194,7 @@ extension Kernels {
       Case("attentionBackward, \(samples) × \(tokens) tokens", .operations(10 * products)) {
         context.attentionBackward(
           qkvGradient: dqkv.mutableSpan, scratch: scratch.mutableSpan, outputGradient: dy.span, output: output.span,
-          logsumexp: logsumexp.span, qkv: qkv.span, samples: samples, tokens: tokens, heads: heads,
-          headSize: headSize)
+          logsumexp: logsumexp.span, qkv: qkv.span, extents)
       },
     ]
   }
@@ -209,12 +209,13 @@ extension Kernels {
     let (qkv, dqkv) = (Slice(zeros: 3 * rows * e.width), Slice(zeros: 3 * rows * e.width))
     let (output, dy) = (Slice(zeros: rows * e.width), Slice(zeros: rows * e.width))
     let logsumexp = Slice(zeros: rows * heads)
-    let scratch = Slice(zeros: context.packedAttentionScratch(tokens: tokens, headSize: headSize, backward: true))
+    let extents = AttentionExtents(samples: samples, tokens: tokens, heads: heads, headSize: headSize)
+    let scratch = Slice(zeros: context.packedAttentionScratch(extents, backward: true))
     let products = Double(samples * tokens * tokens * e.width)
     let forward = {
       context.packedAttention(
         output: output.mutableBytes, logsumexp: logsumexp.mutableSpan, scratch: scratch.mutableBytes, qkv: qkv.bytes,
-        precision, samples: samples, tokens: tokens, heads: heads, headSize: headSize)
+        precision, extents)
     }
     forward()
     let name = "packed \(precision.rawValue), \(samples) × \(tokens) tokens"
@@ -223,8 +224,7 @@ extension Kernels {
       Case("attentionBackward, \(name)", .operations(10 * products)) {
         context.packedAttentionBackward(
           qkvGradient: dqkv.mutableBytes, scratch: scratch.mutableBytes, outputGradient: dy.bytes,
-          output: output.bytes, logsumexp: logsumexp.span, qkv: qkv.bytes, precision, samples: samples,
-          tokens: tokens, heads: heads, headSize: headSize)
+          output: output.bytes, logsumexp: logsumexp.span, qkv: qkv.bytes, precision, extents)
       },
     ]
   }

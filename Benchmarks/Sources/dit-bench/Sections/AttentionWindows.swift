@@ -1,0 +1,83 @@
+import DiffusionTransformers
+
+/// What attention costs as the noise mask's window closes.
+enum AttentionWindows: Section {
+  static let name = "windows"
+  static let note = """
+    6 heads of 64 in float32, batch 1; image token i sees |i − j| < k. Pairs: those inside the windows, in tiles of \
+    64 × 64, over all. Bound: 1.4 × the time of full attention × pairs, and a tenth of full attention's time.
+    """
+  private static let tile = 64
+  private static let heads = 6
+  private static let headSize = 64
+
+  static func run(_ session: Session) throws {
+    for tokens in session.isQuick ? [1024] : [1024, 4096] {
+      for isBackward in [false, true] {
+        let pass = isBackward ? "backward" : "forward"
+        let widths = [16, 64, 256, 512, 1024, 2048, 3072, 4096].filter { $0 <= tokens }
+        let works = ["full"] + ["soft", "hard"].flatMap { mask in widths.map { "\(mask), k = \($0)" } }
+        guard works.contains(where: { session.wants(name(tokens, pass, $0)) }) else { continue }
+        let full = Measurement(budget: 1, work(session.context, tokens, isBackward, AttentionRule(), width: tokens))
+        try session.add(name(tokens, pass, "full"), Field.time(full) + fields(1, 1))
+        for (mask, word) in [(AttentionRule.Mask.soft, "soft"), (.hard, "hard")] {
+          for width in widths where session.wants(name(tokens, pass, "\(word), k = \(width)")) {
+            let time = Measurement(
+              budget: 1, work(session.context, tokens, isBackward, AttentionRule(mask: mask), width: width))
+            try session.add(
+              name(tokens, pass, "\(word), k = \(width)"),
+              Field.time(time) + fields(time.median / full.median, share(tokens, width)))
+          }
+        }
+      }
+    }
+  }
+
+  private static func name(_ tokens: Int, _ pass: String, _ work: String) -> String {
+    "\(tokens) tokens, \(pass), \(work)"
+  }
+
+  private static func fields(_ time: Double, _ pairs: Double) -> [Field] {
+    [
+      Field("pairs", "pair_share", pairs), Field("time / full", "time_share", time),
+      Field("bound", "bound_share", 1.4 * pairs + 0.1),
+    ]
+  }
+
+  /// The share of the tiles of 64 × 64 pairs that a window touches.
+  private static func share(_ tokens: Int, _ width: Int) -> Double {
+    let tiles = (tokens + tile - 1) / tile
+    let touched = (0..<tiles).reduce(0) { sum, row in
+      let first = max(0, row * tile - width + 1) / tile
+      let last = min(tokens - 1, (row + 1) * tile - 1 + width - 1) / tile
+      return sum + last - first + 1
+    }
+    return Double(touched) / Double(tiles * tiles)
+  }
+
+  private static func work(
+    _ context: ComputeContext, _ tokens: Int, _ isBackward: Bool, _ rule: AttentionRule, width: Int
+  ) -> () -> Void {
+    let extents = AttentionExtents(samples: 1, tokens: tokens, heads: heads, headSize: headSize)
+    let count = tokens * heads * headSize
+    var random = Philox(seed: 6)
+    let (qkv, dy) = (Slice(random.normal(count: 3 * count)), Slice(random.normal(count: count)))
+    let (output, gradient) = (Slice(zeros: count), Slice(zeros: 3 * count))
+    let logsumexp = Slice(zeros: tokens * heads)
+    let scratch = Slice(
+      zeros: [false, true].map { context.packedAttentionScratch(extents, rule: rule, backward: $0) }.max() ?? 0)
+    let forward = {
+      context.packedAttention(
+        output: output.mutableBytes, logsumexp: logsumexp.mutableSpan, scratch: scratch.mutableBytes, qkv: qkv.bytes,
+        .fp32, extents, rule: rule, widths: [width].span)
+    }
+    forward()
+    guard isBackward else { return forward }
+    return {
+      context.packedAttentionBackward(
+        qkvGradient: gradient.mutableBytes, scratch: scratch.mutableBytes, outputGradient: dy.bytes,
+        output: output.bytes, logsumexp: logsumexp.span, qkv: qkv.bytes, .fp32, extents, rule: rule,
+        widths: [width].span)
+    }
+  }
+}
