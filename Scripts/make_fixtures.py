@@ -10,6 +10,7 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
 
     network      network/: model directories, forward passes, losses, gradients, trajectories, kernels, sizes
     training     network/digits/training.safetensors: AdamW, clipping and EMA for five steps
+    variants     network/variants/: positions, conditioning variants and token sequences
     diffusion    diffusion/: schedules, step grids, samplers
     checkpoint   checkpoint/: files to be read, and files to be refused
     imaging      imaging/: pictures
@@ -29,6 +30,7 @@ import torch
 MODULES = {
     "network": "network",
     "training": "network",
+    "variants": "network",
     "diffusion": "diffusion",
     "checkpoint": "checkpoint",
     "imaging": "imaging",

@@ -28,6 +28,21 @@ public func timeFrequencies(output: consuming MutableSpan<Float>, times: Span<Fl
   }
 }
 
+/// The literal reading of the source's time embedding: pairs [sin(t ω_k), cos(t ω_k)], ω_k = 10^(4k/256), k = 0…127, angles
+/// in Double.
+///
+/// - Parameters as in ``timeFrequencies(output:times:)``.
+public func literalTimeFrequencies(output: consuming MutableSpan<Float>, times: Span<Float>) {
+  check(output.count, atLeast: times.count * timeFrequencyCount, "time frequencies")
+  for sample in 0..<times.count {
+    for k in 0..<timeFrequencyCount / 2 {
+      let angle = Double(times[sample]) * pow(10, 4 * Double(k) / 256)
+      output[sample * timeFrequencyCount + 2 * k] = Float(sin(angle))
+      output[sample * timeFrequencyCount + 2 * k + 1] = Float(cos(angle))
+    }
+  }
+}
+
 /// The fixed 2-D position table, (rows · columns, width): the first half of `width` encodes the **column**, the second
 /// the **row**, each half [sin ‖ cos] with ω_k = 10000^(−k/(width/4)), in Double.
 ///
@@ -48,6 +63,41 @@ public func sinCosPositions(output: consuming MutableSpan<Float>, rows: Int, col
       }
     }
   }
+}
+
+/// A position table for another grid: bilinear interpolation at half-pixel centres, clamped at the border, without
+/// antialiasing (torch's `interpolate(mode: bilinear, align_corners: false, antialias: false)`).
+///
+/// - Parameters:
+///   - output: (target.rows · target.columns, width); overwritten.
+///   - table: (source.rows · source.columns, width).
+public func resamplePositions(
+  output: consuming MutableSpan<Float>, table: Span<Float>, from source: (rows: Int, columns: Int),
+  to target: (rows: Int, columns: Int), width: Int
+) {
+  check(output.count, atLeast: target.rows * target.columns * width, "position table")
+  check(table.count, atLeast: source.rows * source.columns * width, "position table to resample")
+  for row in 0..<target.rows {
+    let (top, bottom, below) = neighbours(row, of: target.rows, in: source.rows)
+    for column in 0..<target.columns {
+      let (left, right, beside) = neighbours(column, of: target.columns, in: source.columns)
+      let (topRow, bottomRow) = (top * source.columns, bottom * source.columns)
+      for i in 0..<width {
+        let upper =
+          table[(topRow + left) * width + i] * (1 - beside) + table[(topRow + right) * width + i] * beside
+        let lower =
+          table[(bottomRow + left) * width + i] * (1 - beside) + table[(bottomRow + right) * width + i] * beside
+        output[(row * target.columns + column) * width + i] = upper * (1 - below) + lower * below
+      }
+    }
+  }
+}
+
+/// The two source indices between which the centre of target cell `index` lies, and the second's share.
+private func neighbours(_ index: Int, of count: Int, in source: Int) -> (Int, Int, Float) {
+  let position = max(0, (Double(index) + 0.5) * Double(source) / Double(count) - 0.5)
+  let first = min(Int(position), source - 1)
+  return (first, min(first + 1, source - 1), Float(position - Double(first)))
 }
 
 /// output[n] += table[labels[n]].

@@ -28,6 +28,6 @@ extension DiTConfiguration {
     return max(
       ComputeContext.independentRows(inputs: timeFrequencyCount, outputs: d),
       ComputeContext.independentRows(inputs: d, outputs: d), ComputeContext.independentRows(inputs: d, outputs: 2 * d),
-      ComputeContext.independentRows(inputs: d, outputs: 6 * d))
+      ComputeContext.independentRows(inputs: d, outputs: Modulation.parts(self) * d))
   }
 }

@@ -35,10 +35,18 @@ public struct DiTConfiguration: Equatable, Sendable {
   public var mlpRatio: Double
   /// Classes without the null class; 0 is an unconditional model.
   public var numClasses: Int
-  /// The share of labels replaced by the null class while training; 0 leaves the null row out.
+  /// The share of samples trained without class and sequence: the null class, the empty sequence. 0 leaves the null row out.
   public var classDropoutProb: Double
   /// Whether the network also predicts the variance, in a second set of C channels.
   public var learnSigma: Bool
+  /// How image tokens know where they are.
+  public var position = PositionEncoding.sincos
+  /// What the time MLP is given.
+  public var timeFrequencies = TimeFrequencies.dit
+  /// How time and class enter.
+  public var conditioning = Conditioning.adaLNZero
+  /// The token sequence that conditions the model too, if any.
+  public var sequence: SequenceSource?
 
   /// Defaults are DiT-S/2 on 32×32×4 latents.
   public init(
@@ -63,12 +71,28 @@ public struct DiTConfiguration: Equatable, Sendable {
   public var outChannels: Int { learnSigma ? 2 * inChannels : inChannels }
   /// L.
   public var tokens: Int { inputHeight / patchSize * (inputWidth / patchSize) }
+  /// Tokens of the conditioning sequence, padding included; 0 without one.
+  public var sequenceLength: Int {
+    switch sequence {
+    case nil: 0
+    case .text(let length): length
+    case .image(let height, let width): height / patchSize * (width / patchSize)
+    }
+  }
+  /// Tokens that stand for time and class.
+  public var inContextTokens: Int { conditioning == .inContext ? (labelRows > 0 ? 2 : 1) : 0 }
+  /// Tokens before the image's: in-context ones, then the sequence's.
+  public var prefixTokens: Int { inContextTokens + sequenceLength }
+  /// Tokens that the blocks run over.
+  public var totalTokens: Int { prefixTokens + tokens }
   /// d = D / h.
   public var headSize: Int { hiddenSize / numHeads }
   /// Hidden size of the MLP.
   public var mlpSize: Int { Int(Double(hiddenSize) * mlpRatio) }
   /// Whether the label table ends in a null row, index `numClasses`.
   public var hasNullClass: Bool { numClasses > 0 && classDropoutProb > 0 }
+  /// Whether training drops class and sequence, so that there is an unconditional prediction to guide away from.
+  public var hasUnconditional: Bool { classDropoutProb > 0 && (numClasses > 0 || sequence != nil) }
   /// Rows of the label table.
   public var labelRows: Int { numClasses + (hasNullClass ? 1 : 0) }
   /// Elements of one input image, C·H·W.
@@ -85,7 +109,7 @@ public struct DiTConfiguration: Equatable, Sendable {
     PatchGrid(channels: outChannels, height: inputHeight, width: inputWidth, patchSize: patchSize)
   }
 
-  /// Throws unless every size is usable: positive, P | H and W, h | D, 4 | D, and no product beyond 2³¹.
+  /// Throws unless every size is usable: positive, P | H and W, h | D, 4 | D (4 | d with rope), and no product beyond 2³¹.
   public func validate() throws(ConfigurationError) {
     let most = 1 << 20
     for (key, value, limit) in [
@@ -115,20 +139,45 @@ public struct DiTConfiguration: Equatable, Sendable {
       throw ConfigurationError(
         key: "class_dropout_prob", problem: "expected at least 0 and less than 1, found \(classDropoutProb)")
     }
+    if position == .rope, headSize % 4 != 0 {
+      throw ConfigurationError(
+        key: "position", problem: "rope needs a head size that is a multiple of 4, not \(headSize)")
+    }
+    try validateSequence()
     // The total is bounded in Double before anything multiplies these in Int.
     let d = Double(hiddenSize)
-    let total = Double(depth) * d * d * (10 + 2 * mlpRatio) + Double(labelRows) * d + Double(imageElements) * d
+    let total =
+      Double(depth) * d * d * (10 + 2 * mlpRatio) + Double(labelRows) * d + Double(imageElements) * d
+      + Double(sequenceLength + 256) * d
     guard total < 0x1p36 else {
       throw ConfigurationError(key: "hidden_size", problem: "about \(total) parameters are more than 2^36")
     }
   }
 
+  private func validateSequence() throws(ConfigurationError) {
+    switch sequence {
+    case nil: break
+    case .text(let length):
+      guard 1...1 << 16 ~= length else {
+        throw ConfigurationError(key: "text.length", problem: "expected 1 to \(1 << 16), found \(length)")
+      }
+    case .image(let height, let width):
+      guard 1...1 << 20 ~= height, 1...1 << 20 ~= width, height % patchSize == 0, width % patchSize == 0 else {
+        throw ConfigurationError(
+          key: "context_image.input_size",
+          problem: "expected positive multiples of patch_size \(patchSize), found \(height)×\(width)")
+      }
+    }
+  }
+
   /// Multiply-adds of one forward pass of one image, matrix products only, as papers count them ("Gflops").
   public var multiplyAdds: Int {
-    let (d, l) = (hiddenSize, tokens)
-    let block = l * d * (4 * d + 2 * mlpSize) + 2 * l * l * d + 6 * d * d
-    let ends = l * d * patchSize * patchSize * (inChannels + outChannels) + timeFrequencyCount * d + d * d + 2 * d * d
-    return depth * block + ends
+    let (d, l, all) = (hiddenSize, tokens, totalTokens)
+    let block = all * d * (4 * d + 2 * mlpSize) + 2 * all * all * d
+    let modulation = conditioning.isModulated ? d * (Modulation.parts(self) * depth + 2) * d : 0
+    let ends = l * d * patchSize * patchSize * (inChannels + outChannels) + timeFrequencyCount * d + d * d
+    let sequence = if case .image = sequence { sequenceLength * d * inputGrid.patchElements } else { 0 }
+    return depth * block + modulation + ends + sequence
   }
 
   /// One of the twelve published configurations, `DiT-S/2` … `DiT-XL/8`, for 256² images (32×32×4 latents).

@@ -13,6 +13,8 @@ public struct DiTNetwork: Sendable {
   public var isPacked: Bool { numerics.isPacked(on: context) }
   /// The packed weights, when they are packed once.
   private let store: PackedWeightStore?
+  /// What q and k of the image's tokens turn by; nil without rotary positions.
+  private let rotary: Slice?
 
   static let epsilon: Float = 1e-6
 
@@ -33,6 +35,14 @@ public struct DiTNetwork: Sendable {
     self.context = context
     self.numerics = numerics
     store = weightsAreFixed && numerics.isPacked(on: context) ? PackedWeightStore() : nil
+    rotary = configuration.position == .rope ? Self.rotaryTable(configuration) : nil
+  }
+
+  private static func rotaryTable(_ c: DiTConfiguration) -> Slice {
+    let table = Slice(zeros: c.tokens * 2 * c.headSize)
+    DiTKernels.rotaryTable(
+      output: table.mutableSpan, rows: c.inputGrid.rows, columns: c.inputGrid.columns, headSize: c.headSize)
+    return table
   }
 
   /// Whether ``forward`` needs memory to pack a layer into.
@@ -47,91 +57,77 @@ public struct DiTNetwork: Sendable {
   func weight(_ layer: ParameterTable.Affine) -> Slice { weights.slices[layer.weight] }
   func bias(_ layer: ParameterTable.Affine) -> Slice { weights.slices[layer.bias] }
 
-  /// c = MLP(freq(t)) + table[y]; every adaLN is Linear(SiLU(c)).
-  ///
-  /// - Parameters:
-  ///   - times: training indices, one a row.
-  ///   - labels: class indices, `numClasses` for the null class; empty for an unconditional model.
-  ///   - modulation: as many rows as `times`; overwritten.
-  ///   - saved: the intermediate rows that ``backward`` reads.
-  ///   - releasing: lets go of each adaLN weight's pages, where they are a file's, once it has been read.
-  func modulate(
-    times: Span<Float>, labels: Span<Int>, into modulation: Modulation, saving saved: ConditioningRows,
-    releasing: Bool = false
-  ) {
-    let (rows, d) = (times.count, configuration.hiddenSize)
-    let table = weights.table
-    timeFrequencies(output: saved.frequencies.mutableSpan, times: times)
-    context.linear(
-      output: Activation(saved.hidden), input: Activation(saved.frequencies), layer: layer(table.time0, .blas),
-      rows: rows)
-    context.silu(output: saved.activated, input: saved.hidden)
-    context.linear(
-      output: Activation(saved.conditioning), input: Activation(saved.activated), layer: layer(table.time2, .blas),
-      rows: rows)
-    if let index = table.labels {
-      precondition(labels.count == rows, "\(labels.count) labels for \(rows) rows")
-      addEmbedding(
-        output: saved.conditioning, table: weights.slices[index], labels: labels, width: d)
-    }
-    context.silu(output: saved.activatedConditioning, input: saved.conditioning)
-    for index in 0...configuration.depth {
-      let adaLN = index == configuration.depth ? table.finalAdaLN : table.blocks[index].adaLN
-      context.linear(
-        output: Activation(modulation.block(index)), input: Activation(saved.activatedConditioning),
-        layer: layer(adaLN, .blas), rows: rows)
-      if releasing { weight(adaLN).releasePages() }
-    }
-  }
-
   /// h = modulate(layerNorm(x), shift, scale)
   func normalise(
     _ h: Activation, _ x: Slice, mean: Slice, rstd: Slice, shift: Modulation.Chunk, scale: Modulation.Chunk,
-    samples: Int
+    _ extents: TokenExtents
   ) {
     context.layerNormModulate(
-      output: h, mean: mean, rstd: rstd, input: x, shift: shift, scale: scale, epsilon: Self.epsilon,
-      TokenExtents(configuration, samples: samples))
+      output: h, mean: mean, rstd: rstd, input: x, shift: shift, scale: scale, epsilon: Self.epsilon, extents)
   }
 
-  /// tokens = patches Wᵀ + b + positions
-  func embed(_ tokens: Slice, patches: Slice, images: Span<Float>, samples: Int, _ source: LayerSource) {
-    let (grid, table) = (configuration.inputGrid, weights.table)
-    patchify(patches: patches.mutableSpan, images: images, samples: samples, grid: grid, order: .channelFirst)
+  /// tokens = patches Wᵀ + b + positions (+ c), after the tokens that stand for time, class and sequence
+  func embed(
+    _ tokens: Slice, patches: Slice, images: Span<Float>, modulation: Modulation, sequence: SequenceTokens?,
+    samples: Int, _ source: LayerSource
+  ) {
+    let (c, table) = (configuration, weights.table)
+    let size = c.tokens * c.hiddenSize
+    patchify(patches: patches.mutableSpan, images: images, samples: samples, grid: c.inputGrid, order: .channelFirst)
     context.linear(
       output: Activation(tokens), input: Activation(patches),
-      layer: layer(table.patchEmbedding, source, precision: .fp32), addingRows: weights.slices[table.positions],
-      rows: samples * configuration.tokens)
+      layer: layer(table.patchEmbedding, source, precision: .fp32),
+      addingRows: table.positions.map { weights.slices[$0] }, rows: samples * c.tokens)
+    if c.conditioning == .additive {
+      for n in 0..<samples {
+        context.add(
+          modulation.condition(n).span, toRows: tokens[n * size..<(n + 1) * size].mutableSpan, rows: c.tokens,
+          width: c.hiddenSize)
+      }
+    }
+    spreadImageTokens(tokens, samples: samples)
+    placePrefix(tokens, modulation: modulation, sequence: sequence, samples: samples)
+  }
+
+  /// q, k, v = Linear(h), q and k of the image's tokens turned by their positions where these are rotary
+  func project(_ qkv: Activation, h: Activation, layer: Layer, _ extents: TokenExtents) {
+    context.linear(output: qkv, input: h, layer: layer, rows: extents.rows)
+    rotate(qkv, inverse: false, extents)
+  }
+
+  func rotate(_ qkv: Activation, inverse: Bool, _ extents: TokenExtents) {
+    guard let rotary else { return }
+    context.rotate(
+      qkv: qkv.slice.mutableBytes, qkv.precision, table: rotary.span, inverse: inverse, samples: extents.samples,
+      tokens: extents.tokens, prefix: extents.prefix, heads: extents.heads, headSize: configuration.headSize)
   }
 
   /// result = x + gate · attention(h)
   func attend(
     _ block: ParameterTable.Block, _ ws: BlockActivations, result: Slice, x: Slice, h: Activation,
-    gate: Modulation.Chunk, scratch: Slice, samples: Int, _ source: LayerSource
+    gate: Modulation.Chunk, scratch: Slice, _ extents: TokenExtents, _ source: LayerSource
   ) {
-    let c = configuration
     let qkv = layer(block.qkv, source)
-    context.linear(output: ws.qkv, input: h, layer: qkv, rows: samples * c.tokens)
+    project(ws.qkv, h: h, layer: qkv, extents)
     context.attention(
       output: ws.attention, logsumexp: ws.logsumexp, scratch: scratch, qkv: ws.qkv, isPacked: qkv.packed != nil,
-      TokenExtents(c, samples: samples))
+      extents)
     context.linearGateResidual(
       result: result, output: ws.attentionProjected, saving: ws.isSaved, residual: x, input: ws.attention,
-      layer: layer(block.proj, source), gate: gate, samples: samples, tokens: c.tokens)
+      layer: layer(block.proj, source), gate: gate, samples: extents.samples, tokens: extents.tokens)
   }
 
   /// result = x + gate · mlp(h), the hidden layer in `hidden`
   func feedForward(
     _ block: ParameterTable.Block, _ ws: BlockActivations, result: Slice, x: Slice, h: Activation, hidden: Activation,
-    gate: Modulation.Chunk, samples: Int, _ source: LayerSource
+    gate: Modulation.Chunk, _ extents: TokenExtents, _ source: LayerSource
   ) {
-    let c = configuration
     context.linearGELU(
       output: hidden, preactivation: ws.preactivation, saving: ws.isSaved, input: h, layer: layer(block.fc1, source),
-      rows: samples * c.tokens)
+      rows: extents.rows)
     context.linearGateResidual(
       result: result, output: ws.mlpProjected, saving: ws.isSaved, residual: x, input: hidden,
-      layer: layer(block.fc2, source), gate: gate, samples: samples, tokens: c.tokens)
+      layer: layer(block.fc2, source), gate: gate, samples: extents.samples, tokens: extents.tokens)
   }
 
   /// output = unpatchify(Linear(h))
@@ -147,33 +143,17 @@ public struct DiTNetwork: Sendable {
 // MARK: - Inference
 
 extension DiTNetwork {
-  /// The modulation for (times, labels), into rows the caller owns.
-  ///
-  /// - Parameters:
-  ///   - times: training indices, one a row.
-  ///   - labels: class indices, `numClasses` for the null class; empty for an unconditional model.
-  ///   - releasingWeights: says that adaLN's weights, a third of a large model, will not be read again soon: where they
-  ///     are a mapped file's, their memory is given back.
-  public func modulate(
-    times: [Float], labels: [Int], into modulation: Modulation, releasingWeights: Bool = false
-  ) {
-    precondition(times.count == modulation.rows, "\(times.count) times for \(modulation.rows) rows")
-    var layout = ArenaLayout()
-    let plan = ConditioningRows.Plan(configuration, rows: times.count, &layout)
-    let rows = ConditioningRows(plan, in: Slice(zeros: layout.count))
-    modulate(times: times.span, labels: labels.span, into: modulation, saving: rows, releasing: releasingWeights)
-  }
-
-  /// One evaluation: output = DiT(images | modulation).
+  /// One evaluation: output = DiT(images | modulation, sequence).
   ///
   /// - Parameters:
   ///   - output: (N, C', H, W); overwritten.
   ///   - images: (N, C, H, W).
   ///   - modulation: N rows.
+  ///   - sequence: N sequences where the network is conditioned by one.
   ///   - workspace: made for at least N samples; nothing is allocated here.
   public func forward(
-    output: consuming MutableSpan<Float>, images: Span<Float>, modulation: Modulation, samples: Int,
-    workspace ws: InferenceWorkspace
+    output: consuming MutableSpan<Float>, images: Span<Float>, modulation: Modulation,
+    sequence: SequenceTokens? = nil, samples: Int, workspace ws: InferenceWorkspace
   ) {
     let c = configuration
     precondition(ws.configuration == c && samples <= ws.samples, "a workspace for \(ws.samples) of another network")
@@ -181,28 +161,32 @@ extension DiTNetwork {
     precondition(!packsPerCall || ws.packing.count > 0, "a workspace for packed weights")
     precondition(images.count == samples * c.imageElements, "\(images.count) elements for \(samples) images")
     precondition(modulation.rows >= samples, "\(modulation.rows) modulation rows for \(samples) images")
+    checkSequence(sequence?.samples, of: samples)
     let a = ws.activations
     let h = Activation(ws.h, numerics.precision)
     let source = inferenceSource(ws)
-    embed(ws.tokens, patches: ws.patches, images: images, samples: samples, source)
+    let extents = TokenExtents(c, samples: samples, prefixKeys: sequence?.prefixKeys ?? [])
+    embed(
+      ws.tokens, patches: ws.patches, images: images, modulation: modulation, sequence: sequence, samples: samples,
+      source)
     for (i, block) in weights.table.blocks.enumerated() {
       normalise(
         h, ws.tokens, mean: a.mean1, rstd: a.rstd1, shift: modulation.shiftMSA(i), scale: modulation.scaleMSA(i),
-        samples: samples)
+        extents)
       attend(
-        block, a, result: ws.tokens, x: ws.tokens, h: h, gate: modulation.gateMSA(i), scratch: ws.scratch,
-        samples: samples, source)
+        block, a, result: ws.tokens, x: ws.tokens, h: h, gate: modulation.gateMSA(i), scratch: ws.scratch, extents,
+        source)
       normalise(
         h, ws.tokens, mean: a.mean1, rstd: a.rstd1, shift: modulation.shiftMLP(i), scale: modulation.scaleMLP(i),
-        samples: samples)
+        extents)
       feedForward(
-        block, a, result: ws.tokens, x: ws.tokens, h: h, hidden: a.preactivation, gate: modulation.gateMLP(i),
-        samples: samples, source)
+        block, a, result: ws.tokens, x: ws.tokens, h: h, hidden: a.preactivation, gate: modulation.gateMLP(i), extents,
+        source)
     }
+    gatherImageTokens(ws.tokens, samples: samples)
     normalise(
       Activation(ws.h), ws.tokens, mean: a.mean1, rstd: a.rstd1, shift: modulation.finalShift,
-      scale: modulation.finalScale,
-      samples: samples)
+      scale: modulation.finalScale, TokenExtents(imagesOf: c, samples: samples))
     decode(output, h: ws.h, patches: ws.patches, samples: samples, source)
   }
 }

@@ -59,7 +59,7 @@ extension ParameterTable {
     return (weight.count / weight.shape[0], weight.shape[0])
   }
 
-  /// The layers whose products run over packed weights, with the format of each: all but the time MLP and adaLN, whose
+  /// The layers whose products run over packed weights, with the format of each: all but the time MLP, adaLN and a sequence's patches, whose
   /// few rows are computed once for many steps. The ends stay in float32.
   func packedLayers(_ precision: Precision) -> [(Affine, Precision)] {
     var layers = [(patchEmbedding, Precision.fp32), (finalLinear, .fp32)]

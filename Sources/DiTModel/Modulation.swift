@@ -1,10 +1,14 @@
 import DiTTensor
 
-/// The conditioning's shift, scale and gate rows for every block, computed from (t, y) alone: when sampling they are
-/// made once for many steps.
+/// What of the network depends on (t, y) alone: when sampling it is made once for many steps.
 ///
-///   block i: (rows, 6D), chunks shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp
-///   final:   (rows, 2D), chunks shift, scale
+///   shift and scale of the LayerNorms, and the gates:
+///     block i: (rows, 6D), chunks shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp
+///              (rows, 4D) without gates
+///     final:   (rows, 2D), chunks shift, scale
+///   Where LayerNorms have weight and bias of their own there is one row for all: bias, weight − 1.
+///   conditions: (rows, k, D): c itself where it is added to the tokens, E_time and E_class where they are tokens
+///   ones: (1, D), the gate where there is none
 public struct Modulation: Sendable {
   /// A chunk of a block's rows: the element of row 0, with the distance from row to row.
   struct Chunk {
@@ -15,51 +19,127 @@ public struct Modulation: Sendable {
   /// Rows, one a sample.
   public let rows: Int
   let values: Slice
-  let width: Int
-  let depth: Int
+  private let layout: Layout
+
+  /// Where the parts lie.
+  private struct Layout: Equatable {
+    let width, depth, parts: Int
+    /// Rows of shift, scale and gate; of ones.
+    let normRows, ungatedRows: Int
+    /// Vectors a row of the conditions.
+    let conditions: Int
+
+    /// - Parameter isGradient: gradients have a row for each sample also of what all samples share.
+    init(_ c: DiTConfiguration, rows: Int, isGradient: Bool) {
+      width = c.hiddenSize
+      depth = c.depth
+      parts = Modulation.parts(c)
+      normRows = isGradient || c.conditioning.isModulated ? rows : 1
+      ungatedRows = c.conditioning == .adaLNZero ? 0 : isGradient ? rows : 1
+      conditions =
+        switch c.conditioning {
+        case .adaLNZero, .adaLN: 0
+        case .additive: 1
+        case .inContext: c.inContextTokens
+        }
+    }
+
+    /// The first element of the conditions.
+    var norms: Int { normRows * width * (parts * depth + 2) }
+
+    func elements(rows: Int) -> Int { norms + (rows * conditions + ungatedRows) * width }
+  }
+
+  /// Chunks of a block: 6 with gates, 4 without.
+  static func parts(_ configuration: DiTConfiguration) -> Int { configuration.conditioning == .adaLNZero ? 6 : 4 }
 
   /// Elements that `rows` rows need.
   public static func elements(_ configuration: DiTConfiguration, rows: Int) -> Int {
-    rows * configuration.hiddenSize * (6 * configuration.depth + 2)
+    Layout(configuration, rows: rows, isGradient: false).elements(rows: rows)
+  }
+
+  /// Elements that the gradients of `rows` rows need.
+  static func gradientElements(_ configuration: DiTConfiguration, rows: Int) -> Int {
+    Layout(configuration, rows: rows, isGradient: true).elements(rows: rows)
   }
 
   /// Rows over `values`.
   public init(_ configuration: DiTConfiguration, rows: Int, values: Slice) {
-    self.rows = rows
-    self.values = values[0..<Self.elements(configuration, rows: rows)]
-    width = configuration.hiddenSize
-    depth = configuration.depth
+    self.init(Layout(configuration, rows: rows, isGradient: false), rows: rows, values: values)
   }
+
+  /// The gradients of `rows` rows over `values`.
+  init(gradients configuration: DiTConfiguration, rows: Int, values: Slice) {
+    self.init(Layout(configuration, rows: rows, isGradient: true), rows: rows, values: values)
+  }
+
+  private init(_ layout: Layout, rows: Int, values: Slice) {
+    self.layout = layout
+    self.rows = rows
+    self.values = values[0..<layout.elements(rows: rows)]
+  }
+
+  private func parts(_ index: Int) -> Int { index == layout.depth ? 2 : layout.parts }
 
   /// All of a block's rows (`depth` for the final layer's).
   func block(_ index: Int) -> Slice {
-    let start = index * rows * 6 * width
-    return values[start..<start + rows * (index == depth ? 2 : 6) * width]
+    let start = index * layout.normRows * layout.parts * layout.width
+    return values[start..<start + layout.normRows * parts(index) * layout.width]
   }
 
   private func chunk(_ index: Int, _ part: Int) -> Chunk {
     let all = block(index)
-    return Chunk(slice: all[part * width..<all.count], stride: (index == depth ? 2 : 6) * width)
+    let stride = layout.normRows == rows ? parts(index) * layout.width : 0
+    return Chunk(slice: all[part * layout.width..<all.count], stride: stride)
   }
+
+  /// A gate; ones (or unread gradients) where there is none.
+  private func gate(_ index: Int, _ part: Int) -> Chunk {
+    layout.ungatedRows == 0
+      ? chunk(index, part) : Chunk(slice: ones, stride: layout.ungatedRows == rows ? layout.width : 0)
+  }
+
+  private var second: Int { layout.parts / 2 }
 
   func shiftMSA(_ i: Int) -> Chunk { chunk(i, 0) }
   func scaleMSA(_ i: Int) -> Chunk { chunk(i, 1) }
-  func gateMSA(_ i: Int) -> Chunk { chunk(i, 2) }
-  func shiftMLP(_ i: Int) -> Chunk { chunk(i, 3) }
-  func scaleMLP(_ i: Int) -> Chunk { chunk(i, 4) }
-  func gateMLP(_ i: Int) -> Chunk { chunk(i, 5) }
-  var finalShift: Chunk { chunk(depth, 0) }
-  var finalScale: Chunk { chunk(depth, 1) }
+  func gateMSA(_ i: Int) -> Chunk { gate(i, 2) }
+  func shiftMLP(_ i: Int) -> Chunk { chunk(i, second) }
+  func scaleMLP(_ i: Int) -> Chunk { chunk(i, second + 1) }
+  func gateMLP(_ i: Int) -> Chunk { gate(i, 5) }
+  var finalShift: Chunk { chunk(layout.depth, 0) }
+  var finalScale: Chunk { chunk(layout.depth, 1) }
 
-  /// Copies row `indices[n]` of `source` into row n.
+  /// Vectors a row of ``conditions``.
+  var conditionCount: Int { layout.conditions }
+  /// (rows, ``conditionCount``, D).
+  var conditions: Slice { values[layout.norms..<layout.norms + rows * layout.conditions * layout.width] }
+  /// The conditions of one row.
+  func condition(_ row: Int) -> Slice {
+    let size = layout.conditions * layout.width
+    return conditions[row * size..<(row + 1) * size]
+  }
+  /// What stands for the gates where there are none.
+  var ones: Slice { values[values.count - layout.ungatedRows * layout.width..<values.count] }
+
+  /// Copies row `indices[n]` of `source` into row n, and what all rows share.
   public func copyRows(_ indices: [Int], from source: Modulation) {
-    precondition(indices.count <= rows && source.width == width && source.depth == depth, "modulations of two models")
-    for index in 0...depth {
-      let size = (index == depth ? 2 : 6) * width
+    precondition(
+      indices.count <= rows && source.layout.width == layout.width && source.layout.depth == layout.depth
+        && source.layout.parts == layout.parts && source.layout.conditions == layout.conditions,
+      "modulations of two models")
+    let isShared = layout.ungatedRows > 0 && layout.conditions > 0
+    if isShared { values[0..<layout.norms].copy(from: source.values[0..<layout.norms].span) }
+    for index in 0...layout.depth where !isShared {
+      let size = parts(index) * layout.width
       let (to, from) = (block(index), source.block(index))
       for (row, sourceRow) in indices.enumerated() {
         to[row * size..<(row + 1) * size].copy(from: from[sourceRow * size..<(sourceRow + 1) * size].span)
       }
     }
+    for (row, sourceRow) in indices.enumerated() where layout.conditions > 0 {
+      condition(row).copy(from: source.condition(sourceRow).span)
+    }
+    ones.copy(from: source.ones.span)
   }
 }

@@ -2,12 +2,12 @@
 public struct Parameter: Equatable, Sendable {
   /// How a new network's values are drawn.
   public enum Initialisation: Equatable, Sendable {
-    case zero
+    case zero, one
     /// U(−a, a), a = √(6 / (fanIn + fanOut)).
     case xavierUniform(fanIn: Int, fanOut: Int)
     /// N(0, deviation²).
     case normal(deviation: Float)
-    /// The fixed 2-D position table.
+    /// The 2-D sine-cosine position table.
     case sinCosPositions
   }
 
@@ -25,7 +25,8 @@ public struct Parameter: Equatable, Sendable {
 /// The ordered list of a network's tensors. Weights, gradients, moments and averages are flat buffers that share its
 /// offsets, so zeroing, AdamW, EMA, the gradient norm and checkpoint IO are one loop each.
 ///
-/// The position table is first and is not trained; everything from `trainable.lowerBound` on is.
+/// A position table, where there is one, is first; unless it is learned it is not trained. Everything from
+/// `trainable.lowerBound` on is.
 public struct ParameterTable: Equatable, Sendable {
   /// A linear layer's two tensors, by index.
   struct Affine: Equatable, Sendable {
@@ -34,7 +35,16 @@ public struct ParameterTable: Equatable, Sendable {
 
   /// A block's tensors, by index.
   struct Block: Equatable, Sendable {
-    let qkv, proj, fc1, fc2, adaLN: Affine
+    let qkv, proj, fc1, fc2: Affine
+    let norms: Norms
+  }
+
+  /// Where the shift and scale of a block's LayerNorms, or the final one's, come from.
+  enum Norms: Equatable, Sendable {
+    /// A linear layer of the condition.
+    case adaLN(Affine)
+    /// Weight and bias of their own: norm1 and norm2, or norm_final.
+    case own([Affine])
   }
 
   public private(set) var parameters: [Parameter] = []
@@ -43,28 +53,44 @@ public struct ParameterTable: Equatable, Sendable {
   /// The part of a flat buffer that training changes; its padding stays zero.
   public let trainable: Range<Int>
 
-  let positions: Int
+  /// The position table's index; nil with rotary positions.
+  let positions: Int?
   let patchEmbedding, time0, time2: Affine
   let labels: Int?
+  /// The conditioning sequence's tensors: what its tokens are embedded with, and their positions.
+  let sequence: Sequence?
   let blocks: [Block]
-  let finalAdaLN, finalLinear: Affine
+  let finalLinear: Affine
+  let finalNorm: Norms
+
+  /// A conditioning sequence's tensors, by index.
+  struct Sequence: Equatable, Sendable {
+    enum Embedding: Equatable, Sendable {
+      /// (256, D), a row a byte.
+      case table(Int)
+      /// A patch embedding.
+      case proj(Affine)
+    }
+
+    let embedding: Embedding
+    /// (1, length, D).
+    let positions: Int
+  }
 
   /// The table of the published names for a configuration.
   public init(_ configuration: DiTConfiguration) {
     let c = configuration
-    let (d, patch) = (c.hiddenSize, c.inputGrid.patchElements)
+    let d = c.hiddenSize
     var builder = Builder()
-    positions = builder.add("pos_embed", [1, c.tokens, d], .sinCosPositions)
-    let firstTrainable = builder.next
-    patchEmbedding = Affine(
-      weight: builder.add(
-        "x_embedder.proj.weight", [d, c.inChannels, c.patchSize, c.patchSize], .xavierUniform(fanIn: patch, fanOut: d)),
-      bias: builder.add("x_embedder.proj.bias", [d], .zero))
+    positions = c.position == .rope ? nil : builder.add("pos_embed", [1, c.tokens, d], .sinCosPositions)
+    let firstTrainable = c.position == .learned ? 0 : builder.next
+    patchEmbedding = builder.patches("x_embedder.proj", c)
     time0 = builder.linear("t_embedder.mlp.0", 256, d, .normal(deviation: 0.02))
     time2 = builder.linear("t_embedder.mlp.2", d, d, .normal(deviation: 0.02))
     labels =
       c.labelRows > 0
       ? builder.add("y_embedder.embedding_table.weight", [c.labelRows, d], .normal(deviation: 0.02)) : nil
+    sequence = builder.sequence(c)
     var blocks: [Block] = []
     for i in 0..<c.depth {
       blocks.append(
@@ -73,11 +99,11 @@ public struct ParameterTable: Equatable, Sendable {
           proj: builder.linear("blocks.\(i).attn.proj", d, d),
           fc1: builder.linear("blocks.\(i).mlp.fc1", d, c.mlpSize),
           fc2: builder.linear("blocks.\(i).mlp.fc2", c.mlpSize, d),
-          adaLN: builder.linear("blocks.\(i).adaLN_modulation.1", d, 6 * d, .zero)))
+          norms: builder.norms("blocks.\(i).", ["norm1", "norm2"], c, parts: Modulation.parts(c))))
     }
     self.blocks = blocks
     finalLinear = builder.linear("final_layer.linear", d, c.outputGrid.patchElements, .zero)
-    finalAdaLN = builder.linear("final_layer.adaLN_modulation.1", d, 2 * d, .zero)
+    finalNorm = builder.norms("final_layer.", ["norm_final"], c, parts: 2)
     parameters = builder.parameters
     elementCount = builder.next
     trainable = firstTrainable..<builder.next
@@ -86,9 +112,12 @@ public struct ParameterTable: Equatable, Sendable {
   /// Scalars in all tensors, the position table included.
   public var parameterCount: Int { parameters.reduce(0) { $0 + $1.count } }
   /// Scalars that training changes.
-  public var trainableCount: Int { parameterCount - parameters[positions].count }
+  public var trainableCount: Int { trainableParameters.reduce(0) { $0 + $1.count } }
   /// The tensors that training changes.
   public var trainableParameters: [Parameter] { parameters.filter { $0.offset >= trainable.lowerBound } }
+
+  /// Where the LayerNorms of block `index` take shift and scale from; of the final layer at `depth`.
+  func norms(_ index: Int) -> Norms { index == blocks.count ? finalNorm : blocks[index].norms }
 
   /// The tensor of that name.
   public func parameter(named name: String) -> Parameter? { parameters.first { $0.name == name } }
@@ -111,5 +140,41 @@ private struct Builder {
     let drawn = initialisation ?? .xavierUniform(fanIn: inputs, fanOut: outputs)
     return ParameterTable.Affine(
       weight: add(name + ".weight", [outputs, inputs], drawn), bias: add(name + ".bias", [outputs], .zero))
+  }
+
+  /// A patch embedding, stored as a convolution's weight.
+  mutating func patches(_ name: String, _ c: DiTConfiguration) -> ParameterTable.Affine {
+    let (d, fanIn) = (c.hiddenSize, c.inputGrid.patchElements)
+    return ParameterTable.Affine(
+      weight: add(
+        name + ".weight", [d, c.inChannels, c.patchSize, c.patchSize], .xavierUniform(fanIn: fanIn, fanOut: d)),
+      bias: add(name + ".bias", [d], .zero))
+  }
+
+  mutating func sequence(_ c: DiTConfiguration) -> ParameterTable.Sequence? {
+    let drawn = Parameter.Initialisation.normal(deviation: 0.02)
+    switch c.sequence {
+    case nil: return nil
+    case .text(let length):
+      return ParameterTable.Sequence(
+        embedding: .table(add("text_embedder.table", [256, c.hiddenSize], drawn)),
+        positions: add("text_embedder.pos_embed", [1, length, c.hiddenSize], drawn))
+    case .image:
+      return ParameterTable.Sequence(
+        embedding: .proj(patches("image_embedder.proj", c)),
+        positions: add("image_embedder.pos_embed", [1, c.sequenceLength, c.hiddenSize], drawn))
+    }
+  }
+
+  mutating func norms(
+    _ prefix: String, _ names: [String], _ c: DiTConfiguration, parts: Int
+  ) -> ParameterTable.Norms {
+    let d = c.hiddenSize
+    if c.conditioning.isModulated { return .adaLN(linear(prefix + "adaLN_modulation.1", d, parts * d, .zero)) }
+    return .own(
+      names.map {
+        ParameterTable.Affine(
+          weight: add("\(prefix)\($0).weight", [d], .one), bias: add("\(prefix)\($0).bias", [d], .zero))
+      })
   }
 }

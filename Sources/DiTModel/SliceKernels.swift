@@ -137,18 +137,41 @@ func addEmbeddingBackward(tableGradient: Slice, outputGradient: Slice, labels: S
 
 /// The extents that a block's kernels share.
 struct TokenExtents {
-  let samples, tokens, width, heads: Int
+  /// `tokens` of each sample, of which the first `prefix` are not the image's.
+  let samples, tokens, prefix, width, heads: Int
+  /// Whether some of the prefix may be padding.
+  let hasPadding: Bool
+  /// So many of each sample's first `prefix` tokens are keys, the others padding; empty: all of them.
+  let prefixKeys: [Int]
 
-  init(_ configuration: DiTConfiguration, samples: Int) {
-    self.samples = samples
-    tokens = configuration.tokens
-    width = configuration.hiddenSize
-    heads = configuration.numHeads
+  /// Those of the blocks.
+  init(_ configuration: DiTConfiguration, samples: Int, prefixKeys: [Int] = []) {
+    self.init(
+      configuration, samples: samples, tokens: configuration.totalTokens, prefix: configuration.prefixTokens,
+      prefixKeys: prefixKeys)
   }
+
+  /// Those of the final layer, which sees the image's tokens only.
+  init(imagesOf configuration: DiTConfiguration, samples: Int) {
+    self.init(configuration, samples: samples, tokens: configuration.tokens, prefix: 0, prefixKeys: [])
+  }
+
+  private init(_ c: DiTConfiguration, samples: Int, tokens: Int, prefix: Int, prefixKeys: [Int]) {
+    self.samples = samples
+    self.tokens = tokens
+    self.prefix = prefix
+    self.prefixKeys = prefixKeys
+    hasPadding = prefix > 0 && c.sequence != nil
+    width = c.hiddenSize
+    heads = c.numHeads
+  }
+
+  var rows: Int { samples * tokens }
 
   var attention: AttentionExtents {
     AttentionExtents(samples: samples, tokens: tokens, heads: heads, headSize: width / heads)
   }
+  var rule: AttentionRule { AttentionRule(prefix: prefix) }
 }
 
 extension ComputeContext {
@@ -203,10 +226,11 @@ extension ComputeContext {
   func attention(
     output: Activation, logsumexp: Slice, scratch: Slice, qkv: Activation, isPacked: Bool, _ extents: TokenExtents
   ) {
-    if usesPackedAttention(qkv.precision, isPacked: isPacked, tokens: extents.tokens) {
+    if usesPackedAttention(qkv.precision, isPacked: isPacked, extents) {
       packedAttention(
         output: output.slice.mutableBytes, logsumexp: logsumexp.mutableSpan, scratch: scratch.mutableBytes,
-        qkv: qkv.slice.bytes, qkv.precision, extents.attention)
+        qkv: qkv.slice.bytes, qkv.precision, extents.attention, rule: extents.rule,
+        prefixKeys: extents.prefixKeys.span)
     } else {
       attention(
         output: output.slice.mutableSpan, logsumexp: logsumexp.mutableSpan, scratch: scratch.mutableSpan,
@@ -218,11 +242,12 @@ extension ComputeContext {
     qkvGradient: Activation, scratch: Slice, outputGradient: Activation, output: Activation, logsumexp: Slice,
     qkv: Activation, isPacked: Bool, _ extents: TokenExtents
   ) {
-    if usesPackedAttention(qkv.precision, isPacked: isPacked, tokens: extents.tokens) {
+    if usesPackedAttention(qkv.precision, isPacked: isPacked, extents) {
       packedAttentionBackward(
         qkvGradient: qkvGradient.slice.mutableBytes, scratch: scratch.mutableBytes,
         outputGradient: outputGradient.slice.bytes, output: output.slice.bytes, logsumexp: logsumexp.span,
-        qkv: qkv.slice.bytes, qkv.precision, extents.attention)
+        qkv: qkv.slice.bytes, qkv.precision, extents.attention, rule: extents.rule,
+        prefixKeys: extents.prefixKeys.span)
     } else {
       attentionBackward(
         qkvGradient: qkvGradient.slice.mutableSpan, scratch: scratch.mutableSpan,
@@ -233,13 +258,14 @@ extension ComputeContext {
 
   /// Floats of scratch that either attention needs.
   func attentionScratch(_ c: DiTConfiguration, _ precision: Precision, isPacked: Bool, backward: Bool) -> Int {
-    usesPackedAttention(precision, isPacked: isPacked, tokens: c.tokens)
-      ? packedAttentionScratch(TokenExtents(c, samples: 1).attention, backward: backward)
-      : attentionScratch(TokenExtents(c, samples: 1).attention, backward: backward)
+    let extents = TokenExtents(c, samples: 1)
+    return usesPackedAttention(precision, isPacked: isPacked, extents)
+      ? packedAttentionScratch(extents.attention, rule: extents.rule, backward: backward)
+      : attentionScratch(extents.attention, backward: backward)
   }
 
-  /// Few tokens in float32 have a kernel of their own that packs nothing.
-  private func usesPackedAttention(_ precision: Precision, isPacked: Bool, tokens: Int) -> Bool {
-    precision == .bf16 || (isPacked && tokens > Self.fewTokens)
+  /// Few tokens in float32 have a kernel of their own that packs nothing; only the packed one leaves padding out.
+  private func usesPackedAttention(_ precision: Precision, isPacked: Bool, _ extents: TokenExtents) -> Bool {
+    precision == .bf16 || (isPacked && extents.tokens > Self.fewTokens) || extents.hasPadding
   }
 }

@@ -6,25 +6,42 @@ import DiTTensor
 /// The rows between (t, y) and the modulation: (rows, 256) or (rows, D) each.
 struct ConditioningRows {
   struct Plan {
-    let frequencies, hidden, activated, conditioning, activatedConditioning: Range<Int>
+    let frequencies, hidden, activated, time, conditioning, activatedConditioning: Range<Int>
 
     init(_ c: DiTConfiguration, rows: Int, _ layout: inout ArenaLayout) {
       frequencies = layout.reserve(rows * timeFrequencyCount)
       hidden = layout.reserve(rows * c.hiddenSize)
       activated = layout.reserve(rows * c.hiddenSize)
+      time = layout.reserve(rows * c.hiddenSize)
       conditioning = layout.reserve(rows * c.hiddenSize)
       activatedConditioning = layout.reserve(rows * c.hiddenSize)
     }
   }
 
-  let frequencies, hidden, activated, conditioning, activatedConditioning: Slice
+  /// `time` is E_time(t), without the class.
+  let frequencies, hidden, activated, time, conditioning, activatedConditioning: Slice
 
   init(_ plan: Plan, in arena: Slice) {
     frequencies = arena[plan.frequencies]
     hidden = arena[plan.hidden]
     activated = arena[plan.activated]
+    time = arena[plan.time]
     conditioning = arena[plan.conditioning]
     activatedConditioning = arena[plan.activatedConditioning]
+  }
+
+  private init(_ all: ConditioningRows, narrow: Range<Int>, wide: Range<Int>) {
+    frequencies = all.frequencies[narrow]
+    hidden = all.hidden[wide]
+    activated = all.activated[wide]
+    time = all.time[wide]
+    conditioning = all.conditioning[wide]
+    activatedConditioning = all.activatedConditioning[wide]
+  }
+
+  /// The first `rows` rows.
+  func prefix(_ c: DiTConfiguration, _ rows: Int) -> ConditioningRows {
+    ConditioningRows(self, narrow: 0..<rows * timeFrequencyCount, wide: 0..<rows * c.hiddenSize)
   }
 }
 
@@ -36,7 +53,7 @@ struct BlockActivations {
 
     /// For inference: the halves of the block reuse each other's memory.
     init(inference c: DiTConfiguration, samples: Int, _ precision: Precision, _ layout: inout ArenaLayout) {
-      let rows = samples * c.tokens
+      let rows = samples * c.totalTokens
       mean1 = layout.reserve(rows)
       rstd1 = layout.reserve(rows)
       logsumexp = layout.reserve(rows * c.numHeads)
@@ -57,7 +74,7 @@ struct BlockActivations {
       training c: DiTConfiguration, samples: Int, _ precision: Precision, recomputed: Recomputed?,
       _ layout: inout ArenaLayout
     ) {
-      let rows = samples * c.tokens
+      let rows = samples * c.totalTokens
       mean1 = layout.reserve(rows)
       rstd1 = layout.reserve(rows)
       mean2 = layout.reserve(rows)
@@ -77,8 +94,8 @@ struct BlockActivations {
     let qkv, preactivation: Range<Int>
 
     init(_ c: DiTConfiguration, samples: Int, _ precision: Precision, _ layout: inout ArenaLayout) {
-      qkv = layout.reserve(samples * c.tokens * 3 * c.hiddenSize, precision)
-      preactivation = layout.reserve(samples * c.tokens * c.mlpSize, precision)
+      qkv = layout.reserve(samples * c.totalTokens * 3 * c.hiddenSize, precision)
+      preactivation = layout.reserve(samples * c.totalTokens * c.mlpSize, precision)
     }
   }
 
@@ -121,8 +138,8 @@ public final class InferenceWorkspace: Sendable {
     precondition(samples > 0, "a workspace for \(samples) samples")
     let (c, precision) = (network.configuration, network.numerics.precision)
     var layout = ArenaLayout()
-    let rows = samples * c.tokens
-    let patches = layout.reserve(rows * max(c.inputGrid.patchElements, c.outputGrid.patchElements))
+    let rows = samples * c.totalTokens
+    let patches = layout.reserve(samples * c.tokens * max(c.inputGrid.patchElements, c.outputGrid.patchElements))
     let tokens = layout.reserve(rows * c.hiddenSize)
     let h = layout.reserve(rows * c.hiddenSize)
     let scratch = layout.reserve(
@@ -164,6 +181,8 @@ public final class TrainingWorkspace: Sendable {
   let tokenGradient, outputGradient, hGradient, hidden, wideGradient, rowGradient, rowGradient2: Slice
   /// Where products run over packed operands: one packed layer, and the packed operands of one weight gradient.
   let packing, gradientScratch: Slice
+  /// The conditioning sequence's tokens, then their gradients; the patches of its images.
+  let sequence, sequencePatches: Slice
 
   /// Memory for steps of `network` over at most `samples` images.
   ///
@@ -173,12 +192,12 @@ public final class TrainingWorkspace: Sendable {
     precondition(samples > 0, "a workspace for \(samples) samples")
     let (c, precision) = (network.configuration, network.numerics.precision)
     var layout = ArenaLayout()
-    let rows = samples * c.tokens
+    let rows = samples * c.totalTokens
     let wide = max(c.mlpSize, 3 * c.hiddenSize)
     let conditioning = ConditioningRows.Plan(c, rows: samples, &layout)
     let modulation = layout.reserve(Modulation.elements(c, rows: samples))
-    let modulationGradient = layout.reserve(Modulation.elements(c, rows: samples))
-    let ends = layout.reserve(rows * max(c.inputGrid.patchElements, c.outputGrid.patchElements))
+    let modulationGradient = layout.reserve(Modulation.gradientElements(c, rows: samples))
+    let ends = layout.reserve(samples * c.tokens * max(c.inputGrid.patchElements, c.outputGrid.patchElements))
     let h = layout.reserve(rows * c.hiddenSize)
     let stats = [layout.reserve(rows), layout.reserve(rows)]
     let scratch = layout.reserve(
@@ -186,10 +205,14 @@ public final class TrainingWorkspace: Sendable {
         network.context.attentionScratch(c, precision, isPacked: network.isPacked, backward: true),
         network.context.attentionScratch(c, precision, isPacked: network.isPacked, backward: false)))
     let reduction = layout.reserve(
-      ComputeContext.rowReductionScratch(samples: samples, tokens: c.tokens, width: c.hiddenSize))
+      ComputeContext.rowReductionScratch(samples: samples, tokens: c.totalTokens, width: c.hiddenSize))
     let packing = layout.reserve(network.isPacked ? network.weights.table.largestPackedLayer(precision) : 0)
     let gradientScratch = layout.reserve(
       network.isPacked ? network.weights.table.largestGradientScratch(rows: rows, precision) : 0)
+    let sequence = layout.reserve(samples * c.sequenceLength * c.hiddenSize)
+    var context = 0
+    if case .image = c.sequence { context = samples * c.sequenceGrid.elements }
+    let sequencePatches = layout.reserve(context)
     let tokens = (0...c.depth).map { _ in layout.reserve(rows * c.hiddenSize) }
     let middle = (0..<c.depth).map { _ in layout.reserve(rows * c.hiddenSize) }
     let recomputed =
@@ -218,6 +241,8 @@ public final class TrainingWorkspace: Sendable {
     self.reduction = arena[reduction]
     self.packing = arena[packing]
     self.gradientScratch = arena[gradientScratch]
+    self.sequence = arena[sequence]
+    self.sequencePatches = arena[sequencePatches]
     self.tokens = tokens.map { arena[$0] }
     self.middle = middle.map { arena[$0] }
     blocks = plans.map { BlockActivations($0, precision, isSaved: true, in: arena) }

@@ -47,6 +47,7 @@ struct Case: Sendable {
   var images: [Float]
   var times: [Float]
   var labels: [Int]
+  var sequence: SequenceInput?
 
   var samples: Int { times.count }
   var outputCount: Int { samples * configuration.outputElements }
@@ -63,7 +64,8 @@ struct Case: Sendable {
     let flat = Slice(zeros: table.elementCount)
     for (parameter, slice) in zip(table.parameters, weights.slices) { flat[parameter.range].copy(from: slice.span) }
     let batch = Case(
-      configuration: configuration, weights: Weights(table, flat: flat), images: images, times: times, labels: labels)
+      configuration: configuration, weights: Weights(table, flat: flat), images: images, times: times, labels: labels,
+      sequence: sequence)
     return (batch, flat)
   }
 
@@ -74,6 +76,7 @@ struct Case: Sendable {
     one.images = Array(images[n * size..<(n + 1) * size])
     one.times = [times[n]]
     one.labels = labels.isEmpty ? [] : [labels[n]]
+    one.sequence = sequence?.sample(n)
     return one
   }
 }
@@ -164,7 +167,8 @@ extension DiTNetwork {
     let output = Slice([Float](repeating: .nan, count: batch.outputCount))
     forward(
       output: output.mutableSpan, images: batch.images.span, modulation: modulation(batch.times, batch.labels),
-      samples: batch.samples, workspace: InferenceWorkspace(self, samples: batch.samples))
+      sequence: batch.sequence.map { embed($0) }, samples: batch.samples,
+      workspace: InferenceWorkspace(self, samples: batch.samples))
     return output.array
   }
 
@@ -177,10 +181,10 @@ extension DiTNetwork {
     let gradients = Slice(zeros: weights.table.elementCount)
     trainingForward(
       output: output.mutableSpan, images: batch.images.span, times: batch.times.span, labels: batch.labels.span,
-      workspace: ws)
+      sequence: batch.sequence, workspace: ws)
     backward(
       gradients: gradients, outputGradient: outputGradient.span, images: batch.images.span, labels: batch.labels.span,
-      samples: batch.samples, workspace: ws)
+      sequence: batch.sequence, samples: batch.samples, workspace: ws)
     return (output.array, gradients)
   }
 }

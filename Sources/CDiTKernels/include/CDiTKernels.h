@@ -107,6 +107,11 @@ typedef struct DiTKernelTable {
   void (*gate_backward)(void *grad_y, float *grad_gate, const float *grad_x, const void *y, int bf16, const float *gate,
                         long rows, long cols);
 
+  // Rotary positions: each pair (2k, 2k+1) of the `heads` heads of `dim` elements that begin a row of x turns by the row's
+  // angle k, backwards for direction -1. table (rows, 2, dim): the cosine for each element of a head, then -sine, sine for
+  // each pair. x is bf16 where `bf16` is not 0.
+  void (*rotate)(void *x, long ld, int bf16, const float *table, float direction, long rows, long heads, long dim);
+
   // s[r][c] = exp(scale * (s[r][c] - max_r)); inverse_sum[r]; logsumexp[r] of scale * s
   void (*softmax)(float *s, long lds, float *inverse_sum, float *logsumexp, float scale, long rows, long cols);
   // p = exp(scale * s - logsumexp) over s; grad_s = scale * p * (grad_p - delta) over grad_p

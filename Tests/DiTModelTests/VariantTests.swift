@@ -1,0 +1,241 @@
+import DiTKernels
+import DiTModel
+import DiTTensor
+import TestSupport
+import Testing
+
+/// Positions, time frequencies, conditioning variants and sequences: outputs and the gradient of every tensor against
+/// PyTorch (Scripts/fixtures/variants.py), each engine against the others, and a sample alone against its batch.
+@Suite struct VariantTests {
+  @Test(arguments: Variant.all, Engine.exact) func torch(_ variant: Variant, _ engine: Engine) throws {
+    let (batch, fixture) = (try variant.batch(), try variant.fixture())
+    let network = try batch.network(engine)
+    let expected = try fixture.doubles("output")
+    #expect(mismatch(network.evaluate(batch), expected, within: .networkOutput) == nil)
+    let dy = try fixture.floats("dy")
+    for recomputes in [false, true] {
+      let ws = TrainingWorkspace(network, samples: batch.samples, recomputes: recomputes)
+      let (output, gradients) = network.differentiate(batch, outputGradient: dy, workspace: ws)
+      #expect(mismatch(output, expected, within: .networkOutput) == nil)
+      for parameter in batch.weights.table.trainableParameters {
+        let found = try variant.rows(parameter, gradients[parameter.range].array)
+        let name = "grad.\(parameter.name)"
+        let exact = fixture.names.contains(name) ? try fixture.doubles(name) : found.map { _ in 0 }
+        #expect(mismatch(found, exact, within: .networkGradient) == nil, "\(parameter.name), \(recomputes)")
+      }
+    }
+  }
+
+  /// bf16: near, no more and no less, as for the published options.
+  @Test(arguments: Variant.all, Engine.bf16) func bf16(_ variant: Variant, _ engine: Engine) throws {
+    let (batch, fixture) = (try variant.batch(), try variant.fixture())
+    let network = try batch.network(engine)
+    let (output, gradients) = network.differentiate(batch, outputGradient: try fixture.floats("dy"))
+    #expect(bitDifference(network.evaluate(batch), output) == nil, "two paths")
+    let error = distance(output, try fixture.doubles("output"))
+    #expect((1e-4...1e-2).contains(error), "\(error)")
+    for parameter in batch.weights.table.trainableParameters {
+      let name = "grad.\(parameter.name)"
+      guard fixture.names.contains(name) else { continue }
+      let found = try variant.rows(parameter, gradients[parameter.range].array)
+      let error = distance(found, try fixture.doubles(name))
+      #expect(error < 3e-2, "\(parameter.name): \(error)")
+    }
+  }
+
+  /// Each sample's sequence, class and time are its own, and padding is nobody's.
+  @Test(arguments: Variant.all, Engine.exact) func samplesAlone(_ variant: Variant, _ engine: Engine) throws {
+    let batch = try variant.batch()
+    let network = try batch.network(engine)
+    let alone = (0..<batch.samples).flatMap { network.evaluate(batch.sample($0)) }
+    #expect(mismatch(network.evaluate(batch), alone.doubles, within: .networkReordered) == nil)
+  }
+
+  /// Rows computed once, for others too and in another order, then copied.
+  @Test(arguments: Variant.all, Engine.exact) func hoisted(_ variant: Variant, _ engine: Engine) throws {
+    let batch = try variant.batch()
+    let (network, c) = (try batch.network(engine), batch.configuration)
+    let hoisted = network.modulation(
+      [500] + batch.times.reversed() + [0], batch.labels.isEmpty ? [] : [0] + batch.labels.reversed() + [1])
+    let values = Slice([Float](repeating: .nan, count: Modulation.elements(c, rows: batch.samples + 1)))
+    let copied = Modulation(c, rows: batch.samples + 1, values: values)
+    copied.copyRows((0..<batch.samples).map { batch.samples - $0 }, from: hoisted)
+    var sequence: SequenceTokens?
+    if let input = batch.sequence {
+      let embedded = network.embed(input)
+      var tokens = SequenceTokens(c, samples: batch.samples + 1)
+      for n in 0..<batch.samples { tokens.copySample(n, from: embedded, n) }
+      sequence = tokens
+    }
+    let output = Slice(zeros: batch.outputCount)
+    network.forward(
+      output: output.mutableSpan, images: batch.images.span, modulation: copied, sequence: sequence,
+      samples: batch.samples, workspace: InferenceWorkspace(network, samples: batch.samples + 2))
+    #expect(mismatch(output.array, network.evaluate(batch).doubles, within: .networkReordered) == nil)
+  }
+
+  /// What lies in a text's padding, or in an image that is not there, changes nothing.
+  @Test(arguments: Variant.all.filter { $0.configuration.sequence != nil })
+  func paddingIsNotSeen(_ variant: Variant) throws {
+    var batch = try variant.batch()
+    let network = try batch.network(Engine.exact[0])
+    let c = batch.configuration
+    let dy = try variant.fixture().floats("dy")
+    let before = network.differentiate(batch, outputGradient: dy)
+    var dirty = SequenceInput(c, samples: batch.samples, content: batch.sequence?.content)
+    for n in 0..<batch.samples {
+      switch dirty.content {
+      case .text: dirty.set(n, text: [UInt8](repeating: 200, count: c.sequenceLength).span)
+      case .image: dirty.set(n, image: [Float](repeating: 9, count: c.inChannels * 12).span)
+      case .embeddings:
+        dirty.set(n, embeddings: [Float](repeating: 9, count: c.sequenceLength * c.hiddenSize).span)
+      }
+    }
+    let full = dirty
+    try variant.fill(&dirty)
+    batch.sequence = dirty
+    let after = network.differentiate(batch, outputGradient: dy)
+    #expect(bitDifference(after.output, before.output) == nil)
+    #expect(bitDifference(after.gradients.array, before.gradients.array) == nil)
+    batch.sequence = full
+    #expect(mismatch(network.evaluate(batch), before.output.doubles, within: .networkReordered) != nil, "not read")
+  }
+
+  @Test(arguments: ["4x4to8x8", "4x4to2x2", "3x5to7x4", "2x6to2x6", "1x3to2x5"]) func resampling(_ name: String) throws
+  {
+    let fixture = try Fixture("variants/resampled")
+    let sizes = name.split { !$0.isNumber }.compactMap { Int($0) }
+    let (table, expected) = try (fixture.floats("\(name).from"), fixture.doubles("\(name).to"))
+    let output = Slice(zeros: expected.count)
+    resamplePositions(
+      output: output.mutableSpan, table: table.span, from: (sizes[0], sizes[1]),
+      to: (sizes[2], sizes[3]), width: 6)
+    #expect(mismatch(output.array, expected, within: .roundings(4)) == nil)
+  }
+}
+
+/// The root of the mean square of the error, as a share of the expected numbers' own.
+private func distance(_ found: [Float], _ expected: [Double]) -> Double {
+  let difference = zip(found, expected).map { Double($0) - $1 }
+  return (dot(difference, difference) / dot(expected, expected)).squareRoot()
+}
+
+/// A case of Scripts/fixtures/variants.py.
+struct Variant: CustomTestStringConvertible, Sendable {
+  let name: String
+  let configuration: DiTConfiguration
+
+  var testDescription: String { name }
+
+  private static let square = DiTConfiguration(
+    inputHeight: 8, inputWidth: 8, patchSize: 2, inChannels: 2, hiddenSize: 16, depth: 2, numHeads: 2, mlpRatio: 2,
+    numClasses: 5)
+  private static let oblong = DiTConfiguration(
+    inputHeight: 4, inputWidth: 10, patchSize: 2, inChannels: 1, hiddenSize: 24, depth: 1, numHeads: 2, mlpRatio: 1,
+    numClasses: 3, learnSigma: false)
+
+  static let all: [Variant] = [
+    Variant("learned_literal_adaln", square) {
+      $0.position = .learned
+      $0.timeFrequencies = .literal
+      $0.conditioning = .adaLN
+    },
+    Variant("rope_additive", oblong) {
+      $0.position = .rope
+      $0.conditioning = .additive
+    },
+    Variant("in_context", oblong) { $0.conditioning = .inContext },
+    Variant("text", oblong) {
+      $0.numClasses = 0
+      $0.sequence = .text(length: 9)
+    },
+    Variant("text_rope_in_context", square) {
+      $0.sequence = .text(length: 7)
+      $0.position = .rope
+      $0.conditioning = .inContext
+    },
+    Variant("image_adaln", oblong) {
+      $0.sequence = .image(height: 2, width: 6)
+      $0.conditioning = .adaLN
+    },
+    Variant("embeddings_additive", square) {
+      $0.sequence = .text(length: 5)
+      $0.position = .learned
+      $0.conditioning = .additive
+    },
+  ]
+
+  private init(_ name: String, _ base: DiTConfiguration, _ edit: (inout DiTConfiguration) -> Void) {
+    self.name = name
+    var configuration = base
+    edit(&configuration)
+    self.configuration = configuration
+  }
+
+  func fixture() throws -> Fixture { try Fixture("variants/\(name)") }
+
+  func batch() throws -> Case {
+    let (c, fixture) = (configuration, try fixture())
+    let table = ParameterTable(c)
+    let stored = table.parameters.map { "weights.\($0.name)" }
+    #expect(stored.sorted() == fixture.names.filter { $0.hasPrefix("weights.") }.sorted())
+    let slices = try table.parameters.map { parameter in
+      let values = try fixture.floats("weights.\(parameter.name)")
+      guard parameter.name == "text_embedder.table" else {
+        try #expect(parameter.shape == fixture.shape("weights.\(parameter.name)"), "\(parameter.name)")
+        return Slice(values)
+      }
+      let (all, d) = (Slice(zeros: parameter.count), c.hiddenSize)
+      for (n, row) in try fixture.integers("rows").enumerated() {
+        all[row * d..<(row + 1) * d].copy(from: values[n * d..<(n + 1) * d].span)
+      }
+      return all
+    }
+    var sequence: SequenceInput?
+    if c.sequence != nil {
+      var input = SequenceInput(c, samples: 3, content: fixture.names.contains("embeddings") ? .embeddings : nil)
+      try fill(&input)
+      sequence = input
+    }
+    return Case(
+      configuration: c, weights: Weights(table, slices: slices), images: try fixture.floats("x"),
+      times: try fixture.integers("t").map(Float.init),
+      labels: fixture.names.contains("y") ? try fixture.integers("y") : [], sequence: sequence)
+  }
+
+  /// The fixture's sequences.
+  func fill(_ input: inout SequenceInput) throws {
+    let (c, fixture) = (configuration, try fixture())
+    switch input.content {
+    case .text:
+      let (bytes, width) = try (fixture.integers("captions"), fixture.shape("captions")[1])
+      for n in 0..<3 {
+        let text = bytes[n * width..<(n + 1) * width].prefix { $0 > 0 }.map(UInt8.init)
+        input.set(n, text: text.span)
+      }
+    case .image:
+      let (values, counts) = try (fixture.floats("context"), fixture.integers("count"))
+      let size = values.count / 3
+      for n in 0..<3 {
+        input.set(n, image: Array(values[n * size..<(n + 1) * size]).span)
+        if counts[n] == 0 { input.clear(n) }
+      }
+    case .embeddings:
+      let (values, counts) = try (fixture.floats("embeddings"), fixture.integers("count"))
+      let size = c.sequenceLength * c.hiddenSize
+      for n in 0..<3 {
+        input.set(n, embeddings: Array(values[n * size..<n * size + counts[n] * c.hiddenSize]).span)
+      }
+    }
+  }
+
+  /// Of the text table the rows that the fixture has.
+  func rows(_ parameter: Parameter, _ values: [Float]) throws -> [Float] {
+    guard parameter.name == "text_embedder.table" else { return values }
+    let d = configuration.hiddenSize
+    let rows = try fixture().integers("rows")
+    let others = Set(0..<256).subtracting(rows).flatMap { values[$0 * d..<($0 + 1) * d] }
+    #expect(others.allSatisfy { $0 == 0 }, "rows of bytes that no text has")
+    return rows.flatMap { values[$0 * d..<($0 + 1) * d] }
+  }
+}
