@@ -1,4 +1,5 @@
 import CDiTKernels
+import Foundation
 
 // GELU in its tanh form, x/2 (1 + tanh √(2/π)(x + 0.044715 x³)), and SiLU, x σ(x).
 
@@ -73,4 +74,9 @@ extension ComputeContext {
     let range = unsafe flatRange(index, of: count)
     unsafe kernels.gelu_backward(h + range.lowerBound, dh + range.lowerBound, pre + range.lowerBound, range.count)
   }
+}
+
+/// x = 1/(1 + e^−x), in place, each in Double and rounded once; for few elements.
+public func sigmoid(_ x: consuming MutableSpan<Float>) {
+  for index in x.indices { x[index] = Float(1 / (1 + exp(-Double(x[index])))) }
 }

@@ -31,12 +31,12 @@ extension ComputeContext {
   ///   - scratch: ``packedAttentionScratch(_:rule:backward:)`` floats.
   ///   - qkv: (samples · tokens, 3 · heads · headSize) in `precision`.
   ///   - scales: of q·k, (samples, heads), at least 1e-20; empty: 1/√headSize.
-  ///   - widths: k, (samples), at least 1; not read without a mask.
+  ///   - widths: k, (samples), whole numbers of at least 1; not read without a mask.
   ///   - prefixKeys: how many of the prefix tokens are keys, (samples); the others are padding. Empty: all.
   public func packedAttention(
     output: consuming MutableRawSpan, logsumexp: consuming MutableSpan<Float>, scratch: consuming MutableRawSpan,
     qkv: RawSpan, _ precision: Precision, _ extents: AttentionExtents, rule: AttentionRule = AttentionRule(),
-    scales: Span<Float> = Span(), widths: Span<Int> = Span(), prefixKeys: Span<Int> = Span()
+    scales: Span<Float> = Span(), widths: Span<Float> = Span(), prefixKeys: Span<Int> = Span()
   ) {
     let bytes = packedAttentionBytes(extents, backward: false)
     let outside = outsideElements(extents, rule)
@@ -79,7 +79,7 @@ extension ComputeContext {
     qkvGradient: consuming MutableRawSpan, queryDots: consuming MutableSpan<Float> = MutableSpan(),
     scratch: consuming MutableRawSpan, outputGradient: RawSpan, output: RawSpan, logsumexp: Span<Float>, qkv: RawSpan,
     _ precision: Precision, _ extents: AttentionExtents, rule: AttentionRule = AttentionRule(),
-    scales: Span<Float> = Span(), widths: Span<Int> = Span(), prefixKeys: Span<Int> = Span()
+    scales: Span<Float> = Span(), widths: Span<Float> = Span(), prefixKeys: Span<Int> = Span()
   ) {
     let bytes = packedAttentionBytes(extents, backward: true)
     let size = extents.elements * precision.size
@@ -118,7 +118,7 @@ extension ComputeContext {
 
   private func check(
     _ e: AttentionExtents, _ rule: AttentionRule, _ precision: Precision, _ qkv: Int, _ logsumexp: Int, _ scales: Int,
-    _ widths: Span<Int>, _ prefixKeys: Span<Int>
+    _ widths: Span<Float>, _ prefixKeys: Span<Int>
   ) {
     check(qkv, atLeast: 3 * e.elements * precision.size, "qkv")
     check(logsumexp, atLeast: e.samples * e.tokens * e.heads, "attention logsumexp")
@@ -127,10 +127,7 @@ extension ComputeContext {
     if let columns = rule.columns {
       precondition((e.tokens - rule.prefix) % columns == 0, "\(e.tokens - rule.prefix) tokens, \(columns) columns")
     }
-    if rule.mask != .none {
-      check(widths.count, atLeast: e.samples, "attention widths")
-      for n in 0..<e.samples { precondition(widths[n] >= 1, "a window of \(widths[n]) tokens") }
-    }
+    if rule.mask != .none { check(widths.count, atLeast: e.samples, "attention widths") }
     if !prefixKeys.isEmpty {
       check(prefixKeys.count, atLeast: e.samples, "prefix keys")
       for n in 0..<e.samples {
@@ -144,7 +141,7 @@ extension ComputeContext {
   }
 
   private func withRule(
-    _ rule: AttentionRule, _ scales: Span<Float>, _ widths: Span<Int>, _ prefixKeys: Span<Int>,
+    _ rule: AttentionRule, _ scales: Span<Float>, _ widths: Span<Float>, _ prefixKeys: Span<Int>,
     _ body: (RulePointers) -> Void
   ) {
     unsafe scales.withUnsafeBufferPointer { scales in
@@ -166,7 +163,8 @@ private let attentionQueries = 128
 @unsafe private struct RulePointers {
   let rule: AttentionRule
   let scales: UnsafePointer<Float>?
-  let widths, prefixKeys: UnsafePointer<Int>?
+  let widths: UnsafePointer<Float>?
+  let prefixKeys: UnsafePointer<Int>?
 
   func attention(
     _ qkv: UnsafeRawBufferPointer, _ out: UnsafeMutableRawBufferPointer, _ logsumexp: UnsafeMutablePointer<Float>,

@@ -35,8 +35,8 @@ extension DiTNetwork {
         h, ws.tokens[i], mean: a.mean1, rstd: a.rstd1, shift: modulation.shiftMSA(i),
         scale: modulation.scaleMSA(i), extents)
       attend(
-        block, a, result: ws.middle[i], x: ws.tokens[i], h: h, gate: modulation.gateMSA(i), scratch: ws.scratch,
-        extents, source)
+        block, a, result: ws.middle[i], x: ws.tokens[i], h: h, gate: modulation.gateMSA(i),
+        scales: modulation.scales(i), widths: modulation.widths, scratch: ws.scratch, extents, source)
       normalise(
         h, ws.middle[i], mean: a.mean2, rstd: a.rstd2, shift: modulation.shiftMLP(i),
         scale: modulation.scaleMLP(i), extents)

@@ -149,8 +149,9 @@ struct BackwardPass {
     blockLayer(
       block.proj, inputGradient: attentionGradient, outputGradient: outputGradient, input: a.attention)
     context.attentionBackward(
-      qkvGradient: wideGradient, scratch: ws.scratch, outputGradient: attentionGradient, output: a.attention,
-      logsumexp: a.logsumexp, qkv: a.qkv, isPacked: network.isPacked, extents)
+      qkvGradient: wideGradient, queryDots: c.attention.hasGate ? dm.scales(i) : dm.scales(i)[0..<0],
+      scratch: ws.scratch, outputGradient: attentionGradient, output: a.attention, logsumexp: a.logsumexp, qkv: a.qkv,
+      isPacked: network.isPacked, scales: m.scales(i), widths: m.widths, extents)
     network.rotate(wideGradient, inverse: true, extents)
     blockLayer(block.qkv, inputGradient: Activation(ws.hGradient), outputGradient: wideGradient, input: h)
     normalisation(
@@ -230,11 +231,32 @@ struct BackwardPass {
     if let index = table.labels {
       addEmbeddingBackward(tableGradient: gradient(index), outputGradient: dclass, labels: labels, width: d)
     }
+    for index in saved.gates.indices { gate(index, saved, dtime) }
     outerLayer(
       table.time2, inputGradient: dhidden, outputGradient: dtime, input: saved.activated, rows: samples)
     context.siluBackward(inputGradient: dtime, outputGradient: dhidden, input: saved.hidden)
     outerLayer(
       table.time0, inputGradient: nil, outputGradient: dtime, input: saved.frequencies, rows: samples)
+  }
+
+  // g = sigmoid(z), z = second(silu(first(E_time(t)))), logits = base · g · q·k: dz = g(1−g) dg, g dg = Σ q·dq
+  private func gate(_ i: Int, _ saved: ConditioningRows, _ dtime: Slice) {
+    guard let layers = table.blocks[i].gate else { return }
+    let (rows, dz) = (saved.gates[i], modulationGradient.scales(i))
+    scaleByComplement(dz, rows.gate)
+    let dhidden = ws.rowGradient2[0..<samples * c.gateSize]
+    let hidden = rows.hidden[0..<samples * c.gateSize]
+    outerLayer(layers.second, inputGradient: dhidden, outputGradient: dz, input: rows.activated, rows: samples)
+    context.siluBackward(inputGradient: dhidden, outputGradient: dhidden, input: hidden)
+    outerLayer(
+      layers.first, inputGradient: dtime, outputGradient: dhidden, input: saved.time, rows: samples, accumulating: true)
+  }
+
+  /// x *= 1 − g
+  private func scaleByComplement(_ x: Slice, _ gates: Slice) {
+    var values = x.mutableSpan
+    let gate = gates.span
+    for index in values.indices { values[index] *= 1 - gate[index] }
   }
 
   /// The gradients of E_time in `dtime`, and of E_class in the slice that is returned.

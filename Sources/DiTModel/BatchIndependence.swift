@@ -25,7 +25,13 @@ extension DiTConfiguration {
   /// Rows of a modulation.
   public var independentModulationRows: Int {
     let d = hiddenSize
+    let gate =
+      attention.hasGate
+      ? max(
+        ComputeContext.independentRows(inputs: d, outputs: gateSize),
+        ComputeContext.independentRows(inputs: gateSize, outputs: numHeads)) : 1
     return max(
+      gate,
       ComputeContext.independentRows(inputs: timeFrequencyCount, outputs: d),
       ComputeContext.independentRows(inputs: d, outputs: d), ComputeContext.independentRows(inputs: d, outputs: 2 * d),
       ComputeContext.independentRows(inputs: d, outputs: Modulation.parts(self) * d))

@@ -7,6 +7,7 @@ import DiTTensor
 //   adaln_zero, adaln: every shift, scale (and gate) = Linear(silu(c))
 //   additive:          c joins every image token
 //   in_context:        E_time(t) and E_class(y) are tokens
+//   noise mask:        a gate a head, g(t) = sigmoid(second(silu(first(E_time(t))))), and a width k(t)
 
 extension DiTNetwork {
   /// The modulation for (times, labels), into rows the caller owns.
@@ -49,6 +50,7 @@ extension DiTNetwork {
       norms(index, modulation, saved.activatedConditioning, rows: rows, releasing: releasing)
     }
     modulation.ones.fill(1)
+    placeAttention(times, modulation, saved)
     placeConditions(modulation, saved)
   }
 

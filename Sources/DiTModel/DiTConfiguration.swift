@@ -47,6 +47,8 @@ public struct DiTConfiguration: Equatable, Sendable {
   public var conditioning = Conditioning.adaLNZero
   /// The token sequence that conditions the model too, if any.
   public var sequence: SequenceSource?
+  /// How attention depends on the noise level.
+  public var attention = AttentionConfiguration()
 
   /// Defaults are DiT-S/2 on 32×32×4 latents.
   public init(
@@ -87,6 +89,8 @@ public struct DiTConfiguration: Equatable, Sendable {
   public var totalTokens: Int { prefixTokens + tokens }
   /// d = D / h.
   public var headSize: Int { hiddenSize / numHeads }
+  /// Hidden size of a noise mask's gate, D/4.
+  public var gateSize: Int { hiddenSize / 4 }
   /// Hidden size of the MLP.
   public var mlpSize: Int { Int(Double(hiddenSize) * mlpRatio) }
   /// Whether the label table ends in a null row, index `numClasses`.
@@ -144,6 +148,7 @@ public struct DiTConfiguration: Equatable, Sendable {
         key: "position", problem: "rope needs a head size that is a multiple of 4, not \(headSize)")
     }
     try validateSequence()
+    try attention.validate()
     // The total is bounded in Double before anything multiplies these in Int.
     let d = Double(hiddenSize)
     let total =
@@ -170,14 +175,16 @@ public struct DiTConfiguration: Equatable, Sendable {
     }
   }
 
-  /// Multiply-adds of one forward pass of one image, matrix products only, as papers count them ("Gflops").
+  /// Multiply-adds of one forward pass of one image, matrix products only, as papers count them ("Gflops"). Attention
+  /// counts every pair of tokens, inside a window or not.
   public var multiplyAdds: Int {
     let (d, l, all) = (hiddenSize, tokens, totalTokens)
     let block = all * d * (4 * d + 2 * mlpSize) + 2 * all * all * d
     let modulation = conditioning.isModulated ? d * (Modulation.parts(self) * depth + 2) * d : 0
     let ends = l * d * patchSize * patchSize * (inChannels + outChannels) + timeFrequencyCount * d + d * d
+    let gates = attention.hasGate ? depth * gateSize * (d + numHeads) : 0
     let sequence = if case .image = sequence { sequenceLength * d * inputGrid.patchElements } else { 0 }
-    return depth * block + modulation + ends + sequence
+    return depth * block + modulation + ends + sequence + gates
   }
 
   /// One of the twelve published configurations, `DiT-S/2` … `DiT-XL/8`, for 256² images (32×32×4 latents).

@@ -13,6 +13,8 @@ public struct DiTNetwork: Sendable {
   public var isPacked: Bool { numerics.isPacked(on: context) }
   /// The packed weights, when they are packed once.
   private let store: PackedWeightStore?
+  /// What attention reads of the noise schedule.
+  let noise: AttentionNoise?
   /// What q and k of the image's tokens turn by; nil without rotary positions.
   private let rotary: Slice?
 
@@ -23,17 +25,20 @@ public struct DiTNetwork: Sendable {
   ///     conditioning and the first and last layer are float32 in every format.
   ///   - weightsAreFixed: whether ``forward`` may pack the weights once, at its first call, and read only the packed ones
   ///     from then on. Otherwise every pass packs each layer just before its product, as it must while weights change.
+  ///   - noise: the schedule's tables, where ``AttentionConfiguration/readsNoise``.
   /// - Precondition: `weights` belong to `configuration`; `numerics` are supported.
   public init(
     _ configuration: DiTConfiguration, weights: Weights, context: ComputeContext, numerics: Numerics = Numerics(),
-    weightsAreFixed: Bool = false
+    weightsAreFixed: Bool = false, noise: AttentionNoise? = nil
   ) {
     precondition(weights.table == ParameterTable(configuration), "weights of another configuration")
+    precondition(noise != nil || !configuration.attention.readsNoise, "attention that reads the noise schedule")
     precondition(numerics.isSupported, "OpenBLAS has no products of bf16")
     self.configuration = configuration
     self.weights = weights
     self.context = context
     self.numerics = numerics
+    self.noise = noise
     store = weightsAreFixed && numerics.isPacked(on: context) ? PackedWeightStore() : nil
     rotary = configuration.position == .rope ? Self.rotaryTable(configuration) : nil
   }
@@ -105,13 +110,13 @@ public struct DiTNetwork: Sendable {
   /// result = x + gate · attention(h)
   func attend(
     _ block: ParameterTable.Block, _ ws: BlockActivations, result: Slice, x: Slice, h: Activation,
-    gate: Modulation.Chunk, scratch: Slice, _ extents: TokenExtents, _ source: LayerSource
+    gate: Modulation.Chunk, scales: Slice, widths: Slice, scratch: Slice, _ extents: TokenExtents, _ source: LayerSource
   ) {
     let qkv = layer(block.qkv, source)
     project(ws.qkv, h: h, layer: qkv, extents)
     context.attention(
       output: ws.attention, logsumexp: ws.logsumexp, scratch: scratch, qkv: ws.qkv, isPacked: qkv.packed != nil,
-      extents)
+      scales: scales, widths: widths, extents)
     context.linearGateResidual(
       result: result, output: ws.attentionProjected, saving: ws.isSaved, residual: x, input: ws.attention,
       layer: layer(block.proj, source), gate: gate, samples: extents.samples, tokens: extents.tokens)
@@ -174,8 +179,8 @@ extension DiTNetwork {
         h, ws.tokens, mean: a.mean1, rstd: a.rstd1, shift: modulation.shiftMSA(i), scale: modulation.scaleMSA(i),
         extents)
       attend(
-        block, a, result: ws.tokens, x: ws.tokens, h: h, gate: modulation.gateMSA(i), scratch: ws.scratch, extents,
-        source)
+        block, a, result: ws.tokens, x: ws.tokens, h: h, gate: modulation.gateMSA(i),
+        scales: modulation.scales(i), widths: modulation.widths, scratch: ws.scratch, extents, source)
       normalise(
         h, ws.tokens, mean: a.mean1, rstd: a.rstd1, shift: modulation.shiftMLP(i), scale: modulation.scaleMLP(i),
         extents)

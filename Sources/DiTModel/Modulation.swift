@@ -9,6 +9,7 @@ import DiTTensor
 ///   Where LayerNorms have weight and bias of their own there is one row for all: bias, weight − 1.
 ///   conditions: (rows, k, D): c itself where it is added to the tokens, E_time and E_class where they are tokens
 ///   ones: (1, D), the gate where there is none
+///   scales: block i: (rows, h), what q·k is multiplied by; widths: (rows), k(t). Where attention depends on t.
 public struct Modulation: Sendable {
   /// A chunk of a block's rows: the element of row 0, with the distance from row to row.
   struct Chunk {
@@ -28,6 +29,9 @@ public struct Modulation: Sendable {
     let normRows, ungatedRows: Int
     /// Vectors a row of the conditions.
     let conditions: Int
+    /// Scales a row of a block; 0 where they are 1/√d.
+    let heads: Int
+    let hasWidths: Bool
 
     /// - Parameter isGradient: gradients have a row for each sample also of what all samples share.
     init(_ c: DiTConfiguration, rows: Int, isGradient: Bool) {
@@ -42,12 +46,19 @@ public struct Modulation: Sendable {
         case .additive: 1
         case .inContext: c.inContextTokens
         }
+      heads = c.attention.isStandard ? 0 : c.numHeads
+      hasWidths = c.attention.hasGate && !isGradient
     }
 
     /// The first element of the conditions.
     var norms: Int { normRows * width * (parts * depth + 2) }
 
-    func elements(rows: Int) -> Int { norms + (rows * conditions + ungatedRows) * width }
+    /// The first element of the scales.
+    func scales(rows: Int) -> Int { norms + (rows * conditions + ungatedRows) * width }
+    /// The first element of the widths.
+    func widths(rows: Int) -> Int { scales(rows: rows) + rows * depth * heads }
+
+    func elements(rows: Int) -> Int { widths(rows: rows) + (hasWidths ? rows : 0) }
   }
 
   /// Chunks of a block: 6 with gates, 4 without.
@@ -120,26 +131,47 @@ public struct Modulation: Sendable {
     return conditions[row * size..<(row + 1) * size]
   }
   /// What stands for the gates where there are none.
-  var ones: Slice { values[values.count - layout.ungatedRows * layout.width..<values.count] }
+  var ones: Slice {
+    let end = layout.scales(rows: rows)
+    return values[end - layout.ungatedRows * layout.width..<end]
+  }
+  /// (rows, h) of block `index`: what q·k is multiplied by, gate included; empty where that is 1/√d.
+  func scales(_ index: Int) -> Slice {
+    let start = layout.scales(rows: rows) + index * rows * layout.heads
+    return values[start..<start + rows * layout.heads]
+  }
+  /// k(t) of each row, whole numbers; empty without a window.
+  var widths: Slice {
+    let start = layout.widths(rows: rows)
+    return values[start..<start + (layout.hasWidths ? rows : 0)]
+  }
 
   /// Copies row `indices[n]` of `source` into row n, and what all rows share.
   public func copyRows(_ indices: [Int], from source: Modulation) {
     precondition(
       indices.count <= rows && source.layout.width == layout.width && source.layout.depth == layout.depth
-        && source.layout.parts == layout.parts && source.layout.conditions == layout.conditions,
+        && source.layout.parts == layout.parts && source.layout.conditions == layout.conditions
+        && source.layout.heads == layout.heads && source.layout.hasWidths == layout.hasWidths,
       "modulations of two models")
     let isShared = layout.ungatedRows > 0 && layout.conditions > 0
     if isShared { values[0..<layout.norms].copy(from: source.values[0..<layout.norms].span) }
     for index in 0...layout.depth where !isShared {
       let size = parts(index) * layout.width
-      let (to, from) = (block(index), source.block(index))
-      for (row, sourceRow) in indices.enumerated() {
-        to[row * size..<(row + 1) * size].copy(from: from[sourceRow * size..<(sourceRow + 1) * size].span)
-      }
+      copyRows(indices, of: size, from: source.block(index), to: block(index))
     }
     for (row, sourceRow) in indices.enumerated() where layout.conditions > 0 {
       condition(row).copy(from: source.condition(sourceRow).span)
     }
     ones.copy(from: source.ones.span)
+    for index in 0..<layout.depth where layout.heads > 0 {
+      copyRows(indices, of: layout.heads, from: source.scales(index), to: scales(index))
+    }
+    if layout.hasWidths { copyRows(indices, of: 1, from: source.widths, to: widths) }
+  }
+
+  private func copyRows(_ indices: [Int], of size: Int, from source: Slice, to target: Slice) {
+    for (row, sourceRow) in indices.enumerated() {
+      target[row * size..<(row + 1) * size].copy(from: source[sourceRow * size..<(sourceRow + 1) * size].span)
+    }
   }
 }

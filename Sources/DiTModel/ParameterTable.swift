@@ -2,7 +2,8 @@
 public struct Parameter: Equatable, Sendable {
   /// How a new network's values are drawn.
   public enum Initialisation: Equatable, Sendable {
-    case zero, one
+    case zero
+    case constant(Float)
     /// U(−a, a), a = √(6 / (fanIn + fanOut)).
     case xavierUniform(fanIn: Int, fanOut: Int)
     /// N(0, deviation²).
@@ -35,8 +36,16 @@ public struct ParameterTable: Equatable, Sendable {
 
   /// A block's tensors, by index.
   struct Block: Equatable, Sendable {
-    let qkv, proj, fc1, fc2: Affine
+    let qkv, proj: Affine
+    /// The noise mask's, where there is one.
+    let gate: Gate?
+    let fc1, fc2: Affine
     let norms: Norms
+  }
+
+  /// A noise mask's gate: sigmoid(second(silu(first(E_time)))).
+  struct Gate: Equatable, Sendable {
+    let first, second: Affine
   }
 
   /// Where the shift and scale of a block's LayerNorms, or the final one's, come from.
@@ -97,6 +106,7 @@ public struct ParameterTable: Equatable, Sendable {
         Block(
           qkv: builder.linear("blocks.\(i).attn.qkv", d, 3 * d),
           proj: builder.linear("blocks.\(i).attn.proj", d, d),
+          gate: builder.gate("blocks.\(i).attn.noise_mask.mlp", c),
           fc1: builder.linear("blocks.\(i).mlp.fc1", d, c.mlpSize),
           fc2: builder.linear("blocks.\(i).mlp.fc2", c.mlpSize, d),
           norms: builder.norms("blocks.\(i).", ["norm1", "norm2"], c, parts: Modulation.parts(c))))
@@ -166,6 +176,16 @@ private struct Builder {
     }
   }
 
+  /// An untrained gate is sigmoid(4) = 0.982 whatever t: nearly plain attention.
+  mutating func gate(_ name: String, _ c: DiTConfiguration) -> ParameterTable.Gate? {
+    guard c.attention.hasGate else { return nil }
+    let first = linear("\(name).0", c.hiddenSize, c.gateSize)
+    let weight = add("\(name).2.weight", [c.numHeads, c.gateSize], .zero)
+    return ParameterTable.Gate(
+      first: first,
+      second: ParameterTable.Affine(weight: weight, bias: add("\(name).2.bias", [c.numHeads], .constant(4))))
+  }
+
   mutating func norms(
     _ prefix: String, _ names: [String], _ c: DiTConfiguration, parts: Int
   ) -> ParameterTable.Norms {
@@ -174,7 +194,7 @@ private struct Builder {
     return .own(
       names.map {
         ParameterTable.Affine(
-          weight: add("\(prefix)\($0).weight", [d], .one), bias: add("\(prefix)\($0).bias", [d], .zero))
+          weight: add("\(prefix)\($0).weight", [d], .constant(1)), bias: add("\(prefix)\($0).bias", [d], .zero))
       })
   }
 }

@@ -143,6 +143,7 @@ struct TokenExtents {
   let hasPadding: Bool
   /// So many of each sample's first `prefix` tokens are keys, the others padding; empty: all of them.
   let prefixKeys: [Int]
+  let rule: AttentionRule
 
   /// Those of the blocks.
   init(_ configuration: DiTConfiguration, samples: Int, prefixKeys: [Int] = []) {
@@ -164,6 +165,14 @@ struct TokenExtents {
     hasPadding = prefix > 0 && c.sequence != nil
     width = c.hiddenSize
     heads = c.numHeads
+    let mask: AttentionRule.Mask =
+      switch c.attention.mask {
+      case .none: .none
+      case .soft: .soft
+      case .hard: .hard
+      }
+    rule = AttentionRule(
+      mask: mask, prefix: prefix, columns: c.attention.distance == .grid ? c.inputGrid.columns : nil)
   }
 
   var rows: Int { samples * tokens }
@@ -171,7 +180,6 @@ struct TokenExtents {
   var attention: AttentionExtents {
     AttentionExtents(samples: samples, tokens: tokens, heads: heads, headSize: width / heads)
   }
-  var rule: AttentionRule { AttentionRule(prefix: prefix) }
 }
 
 extension ComputeContext {
@@ -222,50 +230,56 @@ extension ComputeContext {
       tokens: extents.tokens, width: extents.width)
   }
 
-  /// `isPacked`: over packed operands rather than OpenBLAS.
+  /// `isPacked`: over packed operands rather than OpenBLAS. `scales` and `widths` as in ``Modulation``.
   func attention(
-    output: Activation, logsumexp: Slice, scratch: Slice, qkv: Activation, isPacked: Bool, _ extents: TokenExtents
+    output: Activation, logsumexp: Slice, scratch: Slice, qkv: Activation, isPacked: Bool, scales: Slice,
+    widths: Slice, _ extents: TokenExtents
   ) {
     if usesPackedAttention(qkv.precision, isPacked: isPacked, extents) {
       packedAttention(
         output: output.slice.mutableBytes, logsumexp: logsumexp.mutableSpan, scratch: scratch.mutableBytes,
-        qkv: qkv.slice.bytes, qkv.precision, extents.attention, rule: extents.rule,
-        prefixKeys: extents.prefixKeys.span)
+        qkv: qkv.slice.bytes, qkv.precision, extents.attention, rule: extents.rule, scales: scales.span,
+        widths: widths.span, prefixKeys: extents.prefixKeys.span)
     } else {
       attention(
         output: output.slice.mutableSpan, logsumexp: logsumexp.mutableSpan, scratch: scratch.mutableSpan,
-        qkv: qkv.slice.span, extents.attention)
+        qkv: qkv.slice.span, extents.attention, scales: scales.span)
     }
   }
 
+  /// `queryDots`: Σ q·dq of each head of each sample, where there are gates.
   func attentionBackward(
-    qkvGradient: Activation, scratch: Slice, outputGradient: Activation, output: Activation, logsumexp: Slice,
-    qkv: Activation, isPacked: Bool, _ extents: TokenExtents
+    qkvGradient: Activation, queryDots: Slice, scratch: Slice, outputGradient: Activation, output: Activation,
+    logsumexp: Slice, qkv: Activation, isPacked: Bool, scales: Slice, widths: Slice, _ extents: TokenExtents
   ) {
     if usesPackedAttention(qkv.precision, isPacked: isPacked, extents) {
       packedAttentionBackward(
-        qkvGradient: qkvGradient.slice.mutableBytes, scratch: scratch.mutableBytes,
+        qkvGradient: qkvGradient.slice.mutableBytes, queryDots: queryDots.mutableSpan, scratch: scratch.mutableBytes,
         outputGradient: outputGradient.slice.bytes, output: output.slice.bytes, logsumexp: logsumexp.span,
-        qkv: qkv.slice.bytes, qkv.precision, extents.attention, rule: extents.rule,
-        prefixKeys: extents.prefixKeys.span)
+        qkv: qkv.slice.bytes, qkv.precision, extents.attention, rule: extents.rule, scales: scales.span,
+        widths: widths.span, prefixKeys: extents.prefixKeys.span)
     } else {
       attentionBackward(
         qkvGradient: qkvGradient.slice.mutableSpan, scratch: scratch.mutableSpan,
         outputGradient: outputGradient.slice.span, output: output.slice.span, logsumexp: logsumexp.span,
-        qkv: qkv.slice.span, extents.attention)
+        qkv: qkv.slice.span, extents.attention, scales: scales.span)
     }
   }
 
   /// Floats of scratch that either attention needs.
-  func attentionScratch(_ c: DiTConfiguration, _ precision: Precision, isPacked: Bool, backward: Bool) -> Int {
-    let extents = TokenExtents(c, samples: 1)
+  func attentionScratch(
+    _ c: DiTConfiguration, samples: Int, _ precision: Precision, isPacked: Bool, backward: Bool
+  ) -> Int {
+    let extents = TokenExtents(c, samples: samples)
     return usesPackedAttention(precision, isPacked: isPacked, extents)
       ? packedAttentionScratch(extents.attention, rule: extents.rule, backward: backward)
       : attentionScratch(extents.attention, backward: backward)
   }
 
-  /// Few tokens in float32 have a kernel of their own that packs nothing; only the packed one leaves padding out.
+  /// Few tokens in float32 have a kernel of their own that packs nothing; only the packed one leaves padding out and has
+  /// windows.
   private func usesPackedAttention(_ precision: Precision, isPacked: Bool, _ extents: TokenExtents) -> Bool {
     precision == .bf16 || (isPacked && extents.tokens > Self.fewTokens) || extents.hasPadding
+      || extents.rule.mask != .none
   }
 }

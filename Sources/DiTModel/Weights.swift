@@ -51,7 +51,7 @@ extension Parameter {
     var random = Philox(seed: seed, stream: stream)
     switch initialisation {
     case .zero: values.fill(0)
-    case .one: values.fill(1)
+    case .constant(let value): values.fill(value)
     case .xavierUniform(let fanIn, let fanOut):
       let bound = (6 / Float(fanIn + fanOut)).squareRoot()
       var span = values.mutableSpan

@@ -7,6 +7,8 @@ import DiTTensor
 struct ConditioningRows {
   struct Plan {
     let frequencies, hidden, activated, time, conditioning, activatedConditioning: Range<Int>
+    /// Of each block: the hidden layer's sums and outputs, (rows, D/4), and the gates, (rows, h).
+    let gates: [GateRows<Range<Int>>]
 
     init(_ c: DiTConfiguration, rows: Int, _ layout: inout ArenaLayout) {
       frequencies = layout.reserve(rows * timeFrequencyCount)
@@ -15,11 +17,17 @@ struct ConditioningRows {
       time = layout.reserve(rows * c.hiddenSize)
       conditioning = layout.reserve(rows * c.hiddenSize)
       activatedConditioning = layout.reserve(rows * c.hiddenSize)
+      gates = (0..<(c.attention.hasGate ? c.depth : 0)).map { _ in
+        GateRows(
+          hidden: layout.reserve(rows * c.gateSize), activated: layout.reserve(rows * c.gateSize),
+          gate: layout.reserve(rows * c.numHeads))
+      }
     }
   }
 
   /// `time` is E_time(t), without the class.
   let frequencies, hidden, activated, time, conditioning, activatedConditioning: Slice
+  let gates: [GateRows<Slice>]
 
   init(_ plan: Plan, in arena: Slice) {
     frequencies = arena[plan.frequencies]
@@ -28,6 +36,9 @@ struct ConditioningRows {
     time = arena[plan.time]
     conditioning = arena[plan.conditioning]
     activatedConditioning = arena[plan.activatedConditioning]
+    gates = plan.gates.map {
+      GateRows(hidden: arena[$0.hidden], activated: arena[$0.activated], gate: arena[$0.gate])
+    }
   }
 
   private init(_ all: ConditioningRows, narrow: Range<Int>, wide: Range<Int>) {
@@ -37,12 +48,18 @@ struct ConditioningRows {
     time = all.time[wide]
     conditioning = all.conditioning[wide]
     activatedConditioning = all.activatedConditioning[wide]
+    gates = all.gates  // whose kernels are told the rows
   }
 
   /// The first `rows` rows.
   func prefix(_ c: DiTConfiguration, _ rows: Int) -> ConditioningRows {
     ConditioningRows(self, narrow: 0..<rows * timeFrequencyCount, wide: 0..<rows * c.hiddenSize)
   }
+}
+
+/// What a block's gate computes on its way: as plans, or as memory.
+struct GateRows<Place: Sendable>: Sendable {
+  let hidden, activated, gate: Place
 }
 
 /// What a block computes and, when training, saves for its backward pass.
@@ -143,7 +160,8 @@ public final class InferenceWorkspace: Sendable {
     let tokens = layout.reserve(rows * c.hiddenSize)
     let h = layout.reserve(rows * c.hiddenSize)
     let scratch = layout.reserve(
-      network.context.attentionScratch(c, precision, isPacked: network.isPacked, backward: false))
+      network.context.attentionScratch(
+        c, samples: samples, precision, isPacked: network.isPacked, backward: false))
     let packing = layout.reserve(network.packsPerCall ? network.weights.table.largestPackedLayer(precision) : 0)
     let plan = BlockActivations.Plan(inference: c, samples: samples, precision, &layout)
     let arena = Slice(zeros: layout.count)
@@ -202,8 +220,10 @@ public final class TrainingWorkspace: Sendable {
     let stats = [layout.reserve(rows), layout.reserve(rows)]
     let scratch = layout.reserve(
       max(
-        network.context.attentionScratch(c, precision, isPacked: network.isPacked, backward: true),
-        network.context.attentionScratch(c, precision, isPacked: network.isPacked, backward: false)))
+        network.context.attentionScratch(
+          c, samples: samples, precision, isPacked: network.isPacked, backward: true),
+        network.context.attentionScratch(
+          c, samples: samples, precision, isPacked: network.isPacked, backward: false)))
     let reduction = layout.reserve(
       ComputeContext.rowReductionScratch(samples: samples, tokens: c.totalTokens, width: c.hiddenSize))
     let packing = layout.reserve(network.isPacked ? network.weights.table.largestPackedLayer(precision) : 0)

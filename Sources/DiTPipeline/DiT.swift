@@ -50,13 +50,14 @@ public struct DiT: Sendable {
   ) throws(ConfigurationFileError) {
     try configuration.validate(file: "")
     self.configuration = configuration
-    network = DiTNetwork(
-      configuration.network, weights: weights, context: context, numerics: numerics, weightsAreFixed: true)
     do throws(DiffusionError) {
       schedule = try NoiseSchedule(configuration.diffusion)
     } catch {
       throw ConfigurationFileError(file: "", key: error.name, expected: error.expected, found: error.found)
     }
+    network = DiTNetwork(
+      configuration.network, weights: weights, context: context, numerics: numerics, weightsAreFixed: true,
+      noise: schedule.attention)
   }
 
   /// The network once: ε̂, then v with a learned variance.

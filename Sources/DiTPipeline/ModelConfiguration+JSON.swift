@@ -20,16 +20,12 @@ extension ModelConfiguration {
   public init(reading reader: JSONObjectReader) throws(ConfigurationFileError) {
     var reader = reader
     try reader.require("model_type", is: "dit")
-    let network = try DiTConfiguration(reading: &reader)
+    var network = try DiTConfiguration(reading: &reader)
     try reader.require("position", is: "sincos")
     try reader.require("time_frequencies", is: "dit")
     try reader.require("conditioning", is: "adaln_zero")
-    if var attention = try reader.object("attention") {
-      try attention.require("temperature", is: "standard")
-      try attention.require("mask", is: "none")
-      try attention.require("window", is: "full")
-      try attention.require("distance", is: "raster")
-      try attention.finish()
+    if let attention = try reader.object("attention") {
+      network.attention = try AttentionConfiguration(reading: attention)
     }
     let diffusionSection = try reader.object("diffusion")
     let samplingSection = try reader.object("sampling")
@@ -58,12 +54,7 @@ extension ModelConfiguration {
       JSONMember("class_dropout_prob", .real(n.classDropoutProb)), JSONMember("learn_sigma", .bool(n.learnSigma)),
       JSONMember("position", .string("sincos")), JSONMember("time_frequencies", .string("dit")),
       JSONMember("conditioning", .string("adaln_zero")),
-      JSONMember(
-        "attention",
-        .object([
-          JSONMember("temperature", .string("standard")), JSONMember("mask", .string("none")),
-          JSONMember("window", .string("full")), JSONMember("distance", .string("raster")),
-        ])),
+      JSONMember("attention", n.attention.json),
       JSONMember("diffusion", diffusion.json), JSONMember("sampling", sampling.json),
     ]
     if let classNames { members.append(JSONMember("class_names", .array(classNames.map { .string($0) }))) }

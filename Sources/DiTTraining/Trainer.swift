@@ -112,10 +112,11 @@ public final class Trainer {
     validationSamples = split.validation
     microBatch = training.microBatch(tokens: model.network.tokens)
     let numerics = training.numerics
+    let noise = try NoiseSchedule(model.diffusion).attention
     network = DiTNetwork(
-      model.network, weights: Weights(table, flat: self.weights), context: context, numerics: numerics)
+      model.network, weights: Weights(table, flat: self.weights), context: context, numerics: numerics, noise: noise)
     averageNetwork = DiTNetwork(
-      model.network, weights: Weights(table, flat: average), context: context, numerics: numerics)
+      model.network, weights: Weights(table, flat: average), context: context, numerics: numerics, noise: noise)
     hybridLoss = HybridLoss(try NoiseSchedule(model.diffusion))
     workspace = TrainingWorkspace(network, samples: microBatch, recomputes: training.recompute)
     batch = Batch(model.network, samples: microBatch)

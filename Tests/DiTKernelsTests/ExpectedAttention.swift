@@ -83,7 +83,7 @@ struct PackedAttentionRun {
   init(_ context: ComputeContext, _ e: ExpectedAttention) {
     let (h, precision, windows) = (e.h, e.precision, e.windows)
     let rule = AttentionRule(windows)
-    let scales = windows.scales.map { Float($0) }
+    let (scales, widths) = (windows.scales.map { Float($0) }, windows.widths.map { Float($0) })
     let values = operands.input("qkv", e.qkv, precision)
     out = operands.output("out", e.out.count, precision)
     logsumexp = operands.output("logsumexp", h.samples * h.heads * h.tokens)
@@ -93,14 +93,14 @@ struct PackedAttentionRun {
       "scratch", context.packedAttentionScratch(h.extents, rule: rule, backward: false))
     context.packedAttention(
       output: out.mutableBytes, logsumexp: logsumexp.mutableSpan, scratch: forward.mutableBytes, qkv: values.bytes,
-      precision, h.extents, rule: rule, scales: scales.span, widths: windows.widths.span,
+      precision, h.extents, rule: rule, scales: scales.span, widths: widths.span,
       prefixKeys: windows.prefixKeys.span)
     let backward = operands.output(
       "backward scratch", context.packedAttentionScratch(h.extents, rule: rule, backward: true))
     context.packedAttentionBackward(
       qkvGradient: gradient.mutableBytes, queryDots: queryDots.mutableSpan, scratch: backward.mutableBytes,
       outputGradient: operands.input("dout", e.dout, precision).bytes, output: out.bytes, logsumexp: logsumexp.span,
-      qkv: values.bytes, precision, h.extents, rule: rule, scales: scales.span, widths: windows.widths.span,
+      qkv: values.bytes, precision, h.extents, rule: rule, scales: scales.span, widths: widths.span,
       prefixKeys: windows.prefixKeys.span)
   }
 }

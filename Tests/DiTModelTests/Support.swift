@@ -55,7 +55,7 @@ struct Case: Sendable {
   func network(_ engine: Engine, threads: Int = 2, weightsAreFixed: Bool = false) throws -> DiTNetwork {
     try DiTNetwork(
       configuration, weights: weights, context: engine.context(threads: threads), numerics: engine.numerics,
-      weightsAreFixed: weightsAreFixed)
+      weightsAreFixed: weightsAreFixed, noise: .published)
   }
 
   /// The same with weights of its own, flat, that may be changed.
@@ -193,4 +193,17 @@ extension DiTNetwork {
 func upstream(_ batch: Case) -> [Float] {
   var draw = Draw(seed: 93)
   return draw.normal(batch.outputCount)
+}
+
+extension AttentionNoise {
+  /// The published linear schedule.
+  static let published: AttentionNoise = {
+    let betas = (0..<1000).map { 1e-4 + (0.02 - 1e-4) * Double($0) / 999 }
+    var product = 1.0
+    let alphasCumprod = betas.map { beta in
+      product *= 1 - beta
+      return product
+    }
+    return AttentionNoise(betas: betas, alphasCumprod: alphasCumprod)
+  }()
 }

@@ -33,7 +33,8 @@ func makeNetwork(
 ) throws -> DiTNetwork {
   try variant.validate()
   return DiTNetwork(
-    configuration, weights: weights, context: context, numerics: variant.numerics, weightsAreFixed: weightsAreFixed)
+    configuration, weights: weights, context: context, numerics: variant.numerics, weightsAreFixed: weightsAreFixed,
+    noise: try NoiseSchedule(DiffusionConfiguration()).attention)
 }
 
 /// The model over `weights`, to sample from.

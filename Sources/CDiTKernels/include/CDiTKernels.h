@@ -66,7 +66,7 @@ typedef struct DiTAttention {
   long prefix;
   const long *_Nullable prefix_keys;  // all, where there is none
   long columns;
-  const long *_Nullable widths;
+  const float *_Nullable widths;  // whole numbers, at least 1
   const float *_Nullable outside;   // forward, soft: (samples, heads, blocks of 128 image queries, dim)
   float *_Nullable query_dots;      // backward: sum_i q_i dq_i of each head of each sample
 } DiTAttention;

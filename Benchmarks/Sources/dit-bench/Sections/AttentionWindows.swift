@@ -66,10 +66,11 @@ enum AttentionWindows: Section {
     let logsumexp = Slice(zeros: tokens * heads)
     let scratch = Slice(
       zeros: [false, true].map { context.packedAttentionScratch(extents, rule: rule, backward: $0) }.max() ?? 0)
+    let widths = [Float(width)]
     let forward = {
       context.packedAttention(
         output: output.mutableBytes, logsumexp: logsumexp.mutableSpan, scratch: scratch.mutableBytes, qkv: qkv.bytes,
-        .fp32, extents, rule: rule, widths: [width].span)
+        .fp32, extents, rule: rule, widths: widths.span)
     }
     forward()
     guard isBackward else { return forward }
@@ -77,7 +78,7 @@ enum AttentionWindows: Section {
       context.packedAttentionBackward(
         qkvGradient: gradient.mutableBytes, scratch: scratch.mutableBytes, outputGradient: dy.bytes,
         output: output.bytes, logsumexp: logsumexp.span, qkv: qkv.bytes, .fp32, extents, rule: rule,
-        widths: [width].span)
+        widths: widths.span)
     }
   }
 }

@@ -1,0 +1,44 @@
+import DiTKernels
+import DiTTensor
+
+// What attention needs of the time: base(t) · g(t), the scale of each head, and the window's width k(t).
+
+extension DiTNetwork {
+  /// The scales and widths of all rows.
+  func placeAttention(_ times: Span<Float>, _ modulation: Modulation, _ saved: ConditioningRows) {
+    let (attention, heads, grid) = (configuration.attention, configuration.numHeads, configuration.inputGrid)
+    guard !attention.isStandard else { return }
+    for (index, block) in weights.table.blocks.enumerated() {
+      guard let layers = block.gate else { continue }
+      gate(layers, saved.gates[index], saved.time, rows: times.count)
+    }
+    var widths = modulation.widths.mutableSpan
+    for row in 0..<times.count {
+      let step = noise?.index(ofTime: times[row]) ?? 0
+      let base = attention.scale(at: step, of: noise, headSize: configuration.headSize)
+      if !widths.isEmpty {
+        widths[row] = Float(attention.width(at: step, of: noise, rows: grid.rows, columns: grid.columns))
+      }
+      for index in 0..<configuration.depth {
+        var scales = modulation.scales(index).mutableSpan
+        for head in row * heads..<(row + 1) * heads { scales[head] = base }
+        guard attention.hasGate else { continue }
+        let rows = saved.gates[index].gate
+        let gates = rows.span
+        // A gate that is 0 to Float still leaves logits that a mask's can be told from.
+        for head in row * heads..<(row + 1) * heads { scales[head] = max(1e-20, base * gates[head]) }
+      }
+    }
+  }
+
+  /// gate = sigmoid(second(silu(first(time))))
+  private func gate(_ layers: ParameterTable.Gate, _ rows: GateRows<Slice>, _ time: Slice, rows count: Int) {
+    context.linear(
+      output: Activation(rows.hidden), input: Activation(time), layer: layer(layers.first, .blas), rows: count)
+    let size = count * configuration.gateSize
+    context.silu(output: rows.activated[0..<size], input: rows.hidden[0..<size])
+    context.linear(
+      output: Activation(rows.gate), input: Activation(rows.activated), layer: layer(layers.second, .blas), rows: count)
+    sigmoid(rows.gate[0..<count * configuration.numHeads].mutableSpan)
+  }
+}
