@@ -11,7 +11,7 @@ enum BatchPlan {
   static func inference(_ c: DiTConfiguration, passes: Int) -> Int {
     let patches = c.outputGrid.patchElements
     let token = patches + 3 * c.hiddenSize + max(4 * c.hiddenSize, c.mlpSize) + c.numHeads + 2
-    let pass = c.tokens * token + Modulation.elements(c, rows: 1) + c.imageElements + c.outputElements
+    let pass = c.totalTokens * token + Modulation.elements(c, rows: 1) + c.imageElements + c.outputElements
     return images(elements: passes * pass)
   }
 
@@ -20,7 +20,7 @@ enum BatchPlan {
     let block = 8 * c.hiddenSize + c.mlpSize + c.numHeads + 4
     let wide = max(c.mlpSize, 3 * c.hiddenSize)
     let token = c.depth * block + 6 * c.hiddenSize + 2 * wide + c.outputGrid.patchElements
-    return images(elements: c.tokens * token + 2 * Modulation.elements(c, rows: 1))
+    return images(elements: c.totalTokens * token + 2 * Modulation.elements(c, rows: 1))
   }
 
   private static func images(elements: Int) -> Int {

@@ -21,9 +21,6 @@ extension ModelConfiguration {
     var reader = reader
     try reader.require("model_type", is: "dit")
     var network = try DiTConfiguration(reading: &reader)
-    try reader.require("position", is: "sincos")
-    try reader.require("time_frequencies", is: "dit")
-    try reader.require("conditioning", is: "adaln_zero")
     if let attention = try reader.object("attention") {
       network.attention = try AttentionConfiguration(reading: attention)
     }
@@ -52,11 +49,12 @@ extension ModelConfiguration {
       JSONMember("num_heads", .integer(n.numHeads)), JSONMember("mlp_ratio", .real(n.mlpRatio)),
       JSONMember("num_classes", .integer(n.numClasses)),
       JSONMember("class_dropout_prob", .real(n.classDropoutProb)), JSONMember("learn_sigma", .bool(n.learnSigma)),
-      JSONMember("position", .string("sincos")), JSONMember("time_frequencies", .string("dit")),
-      JSONMember("conditioning", .string("adaln_zero")),
-      JSONMember("attention", n.attention.json),
+      JSONMember("position", .string(n.position.rawValue)),
+      JSONMember("time_frequencies", .string(n.timeFrequencies.rawValue)),
+      JSONMember("conditioning", .string(n.conditioning.rawValue)), JSONMember("attention", n.attention.json),
       JSONMember("diffusion", diffusion.json), JSONMember("sampling", sampling.json),
     ]
+    if let sequence = n.sequence { members.append(sequence.member) }
     if let classNames { members.append(JSONMember("class_names", .array(classNames.map { .string($0) }))) }
     return .object(members)
   }
@@ -73,7 +71,7 @@ extension DiTConfiguration {
   /// The sizes among config.json's keys; DiT-S/2's where they are left out.
   fileprivate init(reading reader: inout JSONObjectReader) throws(ConfigurationFileError) {
     self.init()
-    if let (height, width) = try Self.inputSize(&reader) { (inputHeight, inputWidth) = (height, width) }
+    if let (height, width) = try reader.size("input_size") { (inputHeight, inputWidth) = (height, width) }
     // Ranges are for `validate`, which knows them all; here only what a value is.
     patchSize = try reader.integer("patch_size") ?? patchSize
     inChannels = try reader.integer("in_channels") ?? inChannels
@@ -84,21 +82,62 @@ extension DiTConfiguration {
     numClasses = try reader.integer("num_classes") ?? numClasses
     classDropoutProb = try reader.number("class_dropout_prob") ?? classDropoutProb
     learnSigma = try reader.bool("learn_sigma") ?? learnSigma
+    position = try reader.word("position") ?? position
+    timeFrequencies = try reader.word("time_frequencies") ?? timeFrequencies
+    conditioning = try reader.word("conditioning") ?? conditioning
+    sequence = try SequenceSource(reading: &reader)
   }
+}
 
+extension JSONObjectReader {
   /// One number for a square, or [H, W].
-  private static func inputSize(
-    _ reader: inout JSONObjectReader
-  ) throws(ConfigurationFileError) -> (Int, Int)? {
-    switch reader.value("input_size") {
+  fileprivate mutating func size(_ key: String) throws(ConfigurationFileError) -> (Int, Int)? {
+    switch value(key) {
     case nil: return nil
     case .integer(let side)?: return (side, side)
     case .array(let sides)?:
       if sides.count == 2, case .integer(let height) = sides[0], case .integer(let width) = sides[1] {
         return (height, width)
       }
-      throw reader.failure("input_size", expected: "a number or [H, W]", found: JSONValue.array(sides).summary)
-    case let other?: throw reader.failure("input_size", expected: "a number or [H, W]", found: other.summary)
+      throw failure(key, expected: "a number or [H, W]", found: JSONValue.array(sides).summary)
+    case let other?: throw failure(key, expected: "a number or [H, W]", found: other.summary)
+    }
+  }
+}
+
+extension SequenceSource {
+  fileprivate static let text = "text"
+  fileprivate static let image = "context_image"
+
+  /// `"text": {"length": n}` or `"context_image": {"input_size": [H, W]}`; nil where neither is there.
+  fileprivate init?(reading reader: inout JSONObjectReader) throws(ConfigurationFileError) {
+    let (text, image) = (try reader.object(Self.text), try reader.object(Self.image))
+    switch (text, image) {
+    case (nil, nil): return nil
+    case (_?, _?):
+      throw reader.failure(
+        Self.image, expected: "no \(Self.image) beside \(Self.text), as one sequence conditions a model", found: "both")
+    case (var text?, nil):
+      guard let length = try text.integer("length") else {
+        throw text.failure("length", expected: "the most bytes that a text may have", found: "nothing")
+      }
+      try text.finish()
+      self = .text(length: length)
+    case (nil, var image?):
+      guard let (height, width) = try image.size("input_size") else {
+        throw image.failure("input_size", expected: "a number or [H, W]", found: "nothing")
+      }
+      try image.finish()
+      self = .image(height: height, width: width)
+    }
+  }
+
+  fileprivate var member: JSONMember {
+    switch self {
+    case .text(let length): JSONMember(Self.text, .object([JSONMember("length", .integer(length))]))
+    case .image(let height, let width):
+      JSONMember(
+        Self.image, .object([JSONMember("input_size", .array([.integer(height), .integer(width)]))]))
     }
   }
 }

@@ -11,13 +11,13 @@ public struct SamplingConfiguration: Equatable, Sendable {
     self.guidance = guidance
   }
 
-  /// 50 steps of DDIM on `linspace` (T where that is fewer) with guidance 4, or 1 where there is no null class.
+  /// 50 steps of DDIM on `linspace` (T where that is fewer) with guidance 4, or 1 where nothing is dropped in training.
   public static func standard(
     _ network: DiTConfiguration, _ diffusion: DiffusionConfiguration
   ) -> SamplingConfiguration {
     SamplingConfiguration(
       sampler: Sampler(.ddim, steps: max(1, min(50, diffusion.steps))),
-      guidance: Guidance(scale: network.hasNullClass ? 4 : 1))
+      guidance: Guidance(scale: network.hasUnconditional ? 4 : 1))
   }
 
   /// A `sampling` section; keys left out are those of `defaults`. Finishes the reader.
@@ -84,8 +84,9 @@ extension Guidance {
   /// Throws unless a network can be guided so.
   func validate(_ network: DiTConfiguration) throws(DiffusionError) {
     try validate(channels: network.inChannels)
-    guard scale == 1 || network.hasNullClass else {
-      throw DiffusionError("guidance", expected: "1, as the model has no null class", found: "\(scale)")
+    guard scale == 1 || network.hasUnconditional else {
+      let reason = network.sequence == nil ? "no null class" : "no unconditional prediction"
+      throw DiffusionError("guidance", expected: "1, as the model has \(reason)", found: "\(scale)")
     }
   }
 }

@@ -1,4 +1,5 @@
 import DiTCheckpoint
+import DiTKernels
 import DiTModel
 import DiTTensor
 
@@ -7,9 +8,11 @@ import DiTTensor
 extension Weights {
   private static let positions = "pos_embed"
 
-  /// The tensors of `file`: F32 where they lie in the mapped file, other float types converted. The position table may be
-  /// absent; it is then computed.
+  /// The tensors of `file`: F32 where they lie in the mapped file, other float types converted.
   ///
+  /// The position table: a fixed one that is absent, or belongs to another input size, is computed. A learned one of another
+  /// input size is resampled (see `resamplePositions`), the table's grid being the square one of so many rows, else
+  /// the one with the configuration's aspect ratio.
   /// - Throws: `StateDictMismatch` with every tensor that is missing, unexpected or of another shape; `SafetensorsError`
   ///   when one is not of a float type; ``ModelFileError`` when there are fewer tensors than blocks.
   public init(_ file: SafetensorsFile, configuration: DiTConfiguration) throws {
@@ -19,17 +22,43 @@ extension Weights {
         file: file.path, item: "tensors", expected: "those of \(configuration.depth) blocks", found: "\(found)")
     }
     let table = ParameterTable(configuration)
-    try StateDict.check(
-      file, holds: table.parameters.map { ($0.name, $0.shape) }, optional: [Self.positions])
+    let otherGrid = Self.otherGrid(file, configuration)
+    let expected = table.parameters.map { parameter in
+      let isOther = parameter.name == Self.positions && otherGrid != nil
+      return (parameter.name, isOther ? file.entry(named: parameter.name)?.shape ?? [] : parameter.shape)
+    }
+    try StateDict.check(file, holds: expected, optional: configuration.position == .sincos ? [Self.positions] : [])
     let slices = try table.parameters.map { parameter in
-      if parameter.name == Self.positions, file.entry(named: parameter.name) == nil {
-        let computed = Slice(zeros: parameter.count)
-        parameter.initialise(computed, configuration, seed: 0, stream: 0)
-        return computed
+      let isThere = file.entry(named: parameter.name) != nil
+      guard parameter.name == Self.positions, !isThere || otherGrid != nil else {
+        return try file.slice(parameter.name)
       }
-      return try file.slice(parameter.name)
+      let made = Slice(zeros: parameter.count)
+      if configuration.position == .learned, let otherGrid {
+        let (grid, stored) = (configuration.inputGrid, try file.slice(parameter.name))
+        resamplePositions(
+          output: made.mutableSpan, table: stored.span, from: otherGrid,
+          to: (grid.rows, grid.columns), width: configuration.hiddenSize)
+      } else {
+        parameter.initialise(made, configuration, seed: 0, stream: 0)
+      }
+      return made
     }
     self.init(table, slices: slices)
+  }
+
+  /// The grid of a file's position table where it is another than the configuration's, as far as its rows tell.
+  private static func otherGrid(_ file: SafetensorsFile, _ c: DiTConfiguration) -> (rows: Int, columns: Int)? {
+    guard let shape = file.entry(named: positions)?.shape, shape.count == 3, shape[0] == 1, shape[2] == c.hiddenSize,
+      shape[1] > 0, shape[1] != c.tokens
+    else { return nil }
+    if c.position == .sincos { return (shape[1], 1) }  // whatever it is, the right one is computed
+    let side = Int(Double(shape[1]).squareRoot().rounded())
+    if side * side == shape[1] { return (side, side) }
+    let (grid, ratio) = (c.inputGrid, Double(shape[1]) / Double(c.tokens))
+    let rows = Int((Double(grid.rows) * ratio.squareRoot()).rounded())
+    let columns = rows > 0 ? shape[1] / rows : 0
+    return rows * columns == shape[1] && rows * grid.columns == columns * grid.rows ? (rows, columns) : nil
   }
 
   /// The tensors of the safetensors file at `path`.

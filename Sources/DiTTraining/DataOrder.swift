@@ -14,6 +14,8 @@ enum StreamPurpose: UInt64 {
   case noise = 3
   /// A re-made label table. Index: 0.
   case labels = 4
+  /// A re-made tensor of a conditioning sequence. Index: its offset.
+  case sequence = 5
 
   func stream(_ index: Int, seed: UInt64) -> Philox {
     Philox(seed: seed, stream: rawValue << 56 | UInt64(index))

@@ -1,6 +1,7 @@
 // Weights to start from, taken over from another model.
 
 import DiTCheckpoint
+import DiTKernels
 import DiTModel
 import DiTPipeline
 import DiTTensor
@@ -15,28 +16,36 @@ public struct StartingWeights: Sendable {
   /// The values of `source`, whose own configuration is `origin`, for a network `target`.
   ///
   /// With another number of classes the label table is made anew, the null row too; with the same classes and a null
-  /// row that the source lacks, that row alone; for another input size the fixed position table is computed. All else
-  /// must have the target's names and shapes, and the same number of heads.
+  /// row that the source lacks, that row alone; for another input size a fixed position table is computed and a learned one
+  /// resampled; for another conditioning sequence its tensors are made anew. All else must have the target's names and
+  /// shapes, and the same number of heads and time frequencies.
   ///
   /// - Parameters:
   ///   - name: what errors call the source, for example its path.
   ///   - seed: of what is made anew.
-  /// - Throws: `StateDictMismatch` with every difference, `ModelFileError` for another number of heads.
+  /// - Throws: `StateDictMismatch` with every difference, `ModelFileError` for another number of heads or other time
+  ///   frequencies.
   public init(
     from source: Weights, of origin: DiTConfiguration, for target: DiTConfiguration, seed: Int, name: String
   ) throws {
     let table = ParameterTable(target)
     var transfer = Transfer(source: source, origin: origin, target: target, flat: Slice(zeros: table.elementCount))
-    let made = transfer.remade(table)
+    let isMade = { (parameter: Parameter) in transfer.remakes(parameter.name) }
     let key = { (parameter: Parameter) in (name: parameter.name, shape: parameter.shape) }
     try StateDict.check(
-      source.table.parameters.filter { !made.contains($0.name) }.map(key),
-      holds: table.parameters.filter { !made.contains($0.name) }.map(key), path: name)
+      source.table.parameters.filter { !isMade($0) }.map(key),
+      holds: table.parameters.filter { !isMade($0) }.map(key), path: name)
     guard origin.numHeads == target.numHeads else {
       throw ModelFileError(
         file: name, item: "heads", expected: "\(target.numHeads)", found: "\(origin.numHeads)")
     }
+    guard origin.timeFrequencies == target.timeFrequencies else {
+      throw ModelFileError(
+        file: name, item: "time_frequencies", expected: target.timeFrequencies.rawValue,
+        found: origin.timeFrequencies.rawValue)
+    }
     for parameter in table.parameters { transfer.fill(parameter, seed: UInt64(bitPattern: Int64(seed))) }
+    transfer.noteDroppedPositions()
     flat = transfer.flat
     notes = transfer.notes
   }
@@ -46,6 +55,7 @@ public struct StartingWeights: Sendable {
 private struct Transfer {
   static let positions = "pos_embed"
   static let labels = "y_embedder.embedding_table.weight"
+  static let sequences = ["text_embedder.", "image_embedder."]
 
   let source: Weights
   let origin, target: DiTConfiguration
@@ -63,28 +73,57 @@ private struct Transfer {
     origin.inputHeight == target.inputHeight && origin.inputWidth == target.inputWidth
   }
 
+  /// Whether the source's position table is the target's.
+  private var hasSamePositions: Bool {
+    hasSameGrid && (origin.position == target.position || (origin.position, target.position) == (.sincos, .learned))
+  }
+
   private var hasSameLabels: Bool {
     origin.numClasses == target.numClasses && origin.hasNullClass == target.hasNullClass
   }
 
-  /// The names whose shape need not be the source's.
-  func remade(_ table: ParameterTable) -> Set<String> {
-    var names: Set<String> = []
-    if !hasSameGrid { names.insert(Self.positions) }
-    if !hasSameLabels { names.insert(Self.labels) }
-    return names
+  /// Whether a tensor's shape, or its being there, need not be the source's.
+  func remakes(_ name: String) -> Bool {
+    switch name {
+    case Self.positions: !hasSamePositions
+    case Self.labels: !hasSameLabels
+    default: Self.sequences.contains { name.hasPrefix($0) } && origin.sequence != target.sequence
+    }
   }
 
   mutating func fill(_ parameter: Parameter, seed: UInt64) {
     let values = flat[parameter.range]
-    if parameter.name == Self.positions, !hasSameGrid {
-      parameter.initialise(values, target, seed: seed, stream: 0)
-      notes.append("\(parameter.name): computed for the input size \(target.inputHeight)×\(target.inputWidth)")
-    } else if parameter.name == Self.labels, !hasSameLabels {
-      fillLabels(parameter, values, seed: seed)
-    } else if let known = source[parameter.name] {
-      values.copy(from: known.span)
+    guard remakes(parameter.name) else {
+      if let known = source[parameter.name] { values.copy(from: known.span) }
+      return
     }
+    switch parameter.name {
+    case Self.positions: fillPositions(parameter, values)
+    case Self.labels: fillLabels(parameter, values, seed: seed)
+    default:
+      let random = StreamPurpose.sequence.stream(parameter.offset, seed: seed)
+      parameter.initialise(values, target, seed: random.seed, stream: random.stream)
+      notes.append("\(parameter.name): made anew for another conditioning sequence")
+    }
+  }
+
+  private mutating func fillPositions(_ parameter: Parameter, _ values: Slice) {
+    let size = "\(target.inputHeight)×\(target.inputWidth)"
+    guard target.position == .learned, let known = source[parameter.name] else {
+      parameter.initialise(values, target, seed: 0, stream: 0)
+      notes.append("\(parameter.name): computed for the input size \(size)")
+      return
+    }
+    let (old, new) = (origin.inputGrid, target.inputGrid)
+    resamplePositions(
+      output: values.mutableSpan, table: known.span, from: (old.rows, old.columns), to: (new.rows, new.columns),
+      width: target.hiddenSize)
+    notes.append("\(parameter.name): resampled for the input size \(size)")
+  }
+
+  mutating func noteDroppedPositions() {
+    guard target.position == .rope, origin.position != .rope else { return }
+    notes.append("\(Self.positions): left out, as positions are rotary")
   }
 
   private mutating func fillLabels(_ parameter: Parameter, _ values: Slice, seed: UInt64) {

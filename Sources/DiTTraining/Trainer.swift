@@ -110,7 +110,7 @@ public final class Trainer {
     self.weights.copy(from: weights.span)
     average.copy(from: weights.span)
     validationSamples = split.validation
-    microBatch = training.microBatch(tokens: model.network.tokens)
+    microBatch = training.microBatch(tokens: model.network.totalTokens)
     let numerics = training.numerics
     let noise = try NoiseSchedule(model.diffusion).attention
     network = DiTNetwork(

@@ -108,8 +108,14 @@ private func halfRows(_ context: ComputeContext) -> [(String, [Float])] {
     outputGradient: dbranch.mutableBytes, .bf16, gateGradient: dgate.mutableSpan, gradientStride: width,
     scratch: scratch.mutableSpan, residualGradient: x.span, output: y.bytes, gate: shift.span, stride: width,
     samples: samples, tokens: tokens, width: width)
+  let (qkv, table) = (Slice(draw.normal(2 * 150 * 3 * 24).asHalves), Slice(zeros: 147 * 2 * 12))
+  rotaryTable(output: table.mutableSpan, rows: 21, columns: 7, headSize: 12)
+  context.rotate(
+    qkv: qkv.mutableBytes, .bf16, table: table.span, inverse: false, samples: 2, tokens: 150, prefix: 3, heads: 2,
+    headSize: 12)
   return [
-    ("modulate", out.values(count, .bf16)), ("dbranch", dbranch.values(count, .bf16)), ("dgate", dgate.array),
+    ("rotation", qkv.values(2 * 150 * 3 * 24, .bf16)), ("modulate", out.values(count, .bf16)),
+    ("dbranch", dbranch.values(count, .bf16)), ("dgate", dgate.array),
   ]
 }
 
@@ -215,12 +221,15 @@ private func flatLoops(_ context: ComputeContext) -> [(String, [Float])] {
     gradientScale: 1, learningRate: 1e-3, step: 1, constants: AdamW())
   let average = Slice(g)
   context.exponentialMovingAverage(average.mutableSpan, weights: x.span, decay: 0.9)
+  let total = Slice(zeros: count / 2)
+  context.addSum(into: total.mutableSpan, of: x.span, terms: 2, stride: count / 2, count: count / 2)
   var scratch = [Double](repeating: 0, count: ComputeContext.normScratch(count))
   let sum = context.sumOfSquares(x.span, scratch: scratch.mutableSpan)
   let pattern = sum.bitPattern
   return [
     ("gelu again", h.array), ("gelu gradient", dpre.array), ("silu", y.array), ("silu gradient", dx.array),
     ("AdamW w", w.array), ("AdamW m", m.array), ("AdamW v", v.array), ("average", average.array),
+    ("total", total.array),
     (
       "sum of squares",
       [

@@ -36,7 +36,7 @@ import Testing
   }
 
   /// A sampling step: the rows of a modulation that was computed up front, and the network.
-  @Test(arguments: [Case.tiny, .long], Engine.all)
+  @Test(arguments: [Case.tiny, .long] + Variant.batches, Engine.all)
   func sampling(_ batch: Case, _ engine: Engine) throws {
     for weightsAreFixed in [false, true] {
       #expect(try sampling(batch, engine, weightsAreFixed) == 0, "weights fixed: \(weightsAreFixed)")
@@ -49,17 +49,18 @@ import Testing
     let ws = InferenceWorkspace(network, samples: batch.samples)
     let hoisted = network.modulation(batch.times, batch.labels)
     let modulation = network.modulation(batch.times, batch.labels)
+    let sequence = batch.sequence.map { network.embed($0) }
     let (output, rows) = (Slice(zeros: batch.outputCount), Array((0..<batch.samples).reversed()))
     return watch.allocations {
       modulation.copyRows(rows, from: hoisted)
       network.forward(
-        output: output.mutableSpan, images: batch.images.span, modulation: modulation, samples: batch.samples,
-        workspace: ws)
+        output: output.mutableSpan, images: batch.images.span, modulation: modulation, sequence: sequence,
+        samples: batch.samples, workspace: ws)
     }
   }
 
   /// A training step: forward, backward, the gradient's norm, AdamW and the average.
-  @Test(arguments: [Case.tiny, .long], Engine.all)
+  @Test(arguments: [Case.tiny, .long] + Variant.batches, Engine.all)
   func training(_ batch: Case, _ engine: Engine) throws {
     for recomputes in [false, true] {
       #expect(try training(batch, engine, recomputes) == 0, "recomputing: \(recomputes)")
@@ -79,11 +80,11 @@ import Testing
     return watch.allocations {
       network.trainingForward(
         output: output.mutableSpan, images: batch.images.span, times: batch.times.span, labels: batch.labels.span,
-        workspace: ws)
+        sequence: batch.sequence, workspace: ws)
       gradients.fill(0)
       network.backward(
         gradients: gradients, outputGradient: dy.span, images: batch.images.span, labels: batch.labels.span,
-        samples: batch.samples, workspace: ws)
+        sequence: batch.sequence, samples: batch.samples, workspace: ws)
       let norm = context.sumOfSquares(gradients[range].span, scratch: scratch.mutableSpan).squareRoot()
       context.adamW(
         weights: flat[range].mutableSpan, firstMoment: m[range].mutableSpan, secondMoment: v[range].mutableSpan,

@@ -55,6 +55,24 @@ import Testing
     #expect(rest.allSatisfy { $0 == 0 })
   }
 
+  /// LayerNorms of their own begin as the identity, a sequence's tables are small, learned positions begin as the fixed.
+  @Test func options() throws {
+    var c = Self.configuration
+    (c.conditioning, c.position, c.sequence) = (.additive, .learned, .text(length: 6))
+    let weights = Weights.initialised(c, seed: 1).weights
+    for (parameter, slice) in zip(weights.table.parameters, weights.slices) where parameter.name.contains("norm") {
+      let value: Float = parameter.name.hasSuffix("weight") ? 1 : 0
+      #expect(slice.array.allSatisfy { $0 == value }, "\(parameter.name)")
+    }
+    for name in ["text_embedder.table", "text_embedder.pos_embed"] {
+      let values = try #require(weights[name]).array.doubles
+      let n = Double(values.count)
+      #expect(abs(dot(values, values) / n / 4e-4 - 1) < 4.5 * (2 / n).squareRoot(), "\(name)")
+    }
+    let fixed = Weights.initialised(Self.configuration, seed: 1).weights["pos_embed"]?.array
+    #expect(weights["pos_embed"]?.array == fixed)
+  }
+
   /// Not square, and odd in both extents: torch's table for 3 × 5 patches. Both round a Double formula to Float.
   @Test(arguments: Case.fixtures) func positions(_ name: String) throws {
     let configuration = try Case(fixture: name).configuration

@@ -103,6 +103,27 @@ import Testing
     #expect(mismatch(network.evaluate(batch), before.output.doubles, within: .networkReordered) != nil, "not read")
   }
 
+  /// Counts of tensors, of parameters and of multiply-adds, by hand from DESIGN's list of names.
+  @Test func counts() throws {
+    for variant in Variant.all {
+      let (c, fixture) = (variant.configuration, try variant.fixture())
+      try c.validate()
+      let table = ParameterTable(c)
+      let stored = try fixture.names.filter { $0.hasPrefix("weights.") }.map { name in
+        name.hasSuffix("text_embedder.table") ? 256 * c.hiddenSize : try fixture.shape(name).reduce(1, *)
+      }
+      #expect(table.parameterCount == stored.reduce(0, +), "\(variant.name)")
+      let frozen = c.position == .sincos ? c.tokens * c.hiddenSize : 0
+      #expect(table.trainableCount == table.parameterCount - frozen, "\(variant.name)")
+      #expect(table.trainable.lowerBound == (c.position == .sincos ? table.parameters[1].offset : 0))
+    }
+    // 16 image tokens and 2 + 7 before them; D = 16, two blocks, MLP 32; patches of 8 in, 16 out.
+    let c = try #require(Variant.all.first { $0.name == "text_rope_in_context" }).configuration
+    #expect(c.totalTokens == 25)
+    let block = 25 * (3 * 16 * 16 + 16 * 16 + 2 * 16 * 32) + 2 * 25 * 25 * 16
+    #expect(c.multiplyAdds == 2 * block + 16 * 16 * (8 + 16) + 256 * 16 + 16 * 16)
+  }
+
   @Test(arguments: ["4x4to8x8", "4x4to2x2", "3x5to7x4", "2x6to2x6", "1x3to2x5"]) func resampling(_ name: String) throws
   {
     let fixture = try Fixture("variants/resampled")
@@ -197,6 +218,9 @@ struct Variant: CustomTestStringConvertible, Sendable {
     edit(&configuration)
     self.configuration = configuration
   }
+
+  /// All of them as batches; none where the fixtures are missing, which other tests say.
+  static let batches = all.compactMap { try? $0.batch() }
 
   func fixture() throws -> Fixture { try Fixture("variants/\(name)") }
 

@@ -48,6 +48,26 @@ import Testing
     #expect(try read(configuration.json.text) == configuration, "round trip")
   }
 
+  /// Each option is read, makes another network, and is written again.
+  @Test func optionsOfTheNetwork() throws {
+    func network(_ text: String) throws -> DiTConfiguration {
+      let configuration = try read(text)
+      #expect(try read(configuration.json.text) == configuration, "round trip of \(text)")
+      return configuration.network
+    }
+    #expect(try network(#"{"position": "learned"}"#).position == .learned)
+    #expect(try network(#"{"position": "rope"}"#).position == .rope)
+    #expect(try network(#"{"time_frequencies": "literal"}"#).timeFrequencies == .literal)
+    for conditioning in Conditioning.allCases {
+      #expect(try network(#"{"conditioning": "\#(conditioning.rawValue)"}"#).conditioning == conditioning)
+    }
+    let text = try network(#"{"num_classes": 0, "text": {"length": 24}}"#)
+    #expect(text.sequence == .text(length: 24) && text.hasUnconditional && text.prefixTokens == 24)
+    let image = try network(#"{"context_image": {"input_size": [16, 32]}, "conditioning": "in_context"}"#)
+    #expect(image.sequence == .image(height: 16, width: 32) && image.prefixTokens == 2 + 8 * 16)
+    #expect(try read(#"{"num_classes": 0, "text": {"length": 24}}"#).sampling.guidance.scale == 4)
+  }
+
   @Test(arguments: networkCases) func fixturesComeBackEqual(name: String) throws {
     let configuration = try ModelConfiguration(contentsOf: networkFixture("\(name)/config.json"))
     let directory = try TemporaryDirectory()
@@ -77,9 +97,35 @@ import Testing
     (#"{"depth": 1, "depth": 1}"#, "depth: expected each key once, found it twice"),
     (#"[]"#, "expected an object, found an array of 0"),
     (#"{"model_type": "unet"}"#, "model_type: expected \"dit\", found \"unet\""),
-    (#"{"position": "rope"}"#, "position: expected \"sincos\", found \"rope\""),
-    (#"{"time_frequencies": "literal"}"#, "time_frequencies: expected \"dit\", found \"literal\""),
-    (#"{"conditioning": "additive"}"#, "conditioning: expected \"adaln_zero\", found \"additive\""),
+    (#"{"position": "alibi"}"#, "position: expected one of \"sincos\", \"learned\", \"rope\", found \"alibi\""),
+    (
+      #"{"position": "rope", "num_heads": 64}"#,
+      "position: rope needs a head size that is a multiple of 4, not 6"
+    ),
+    (#"{"time_frequencies": "log"}"#, "time_frequencies: expected one of \"dit\", \"literal\", found \"log\""),
+    (
+      #"{"conditioning": "cross"}"#,
+      #"conditioning: expected one of "adaln_zero", "adaln", "additive", "in_context", found "cross""#
+    ),
+    (#"{"text": {}}"#, "text.length: expected the most bytes that a text may have, found nothing"),
+    (#"{"text": {"length": 0}}"#, "text.length: expected 1 to 65536, found 0"),
+    (
+      #"{"text": {"length": 4, "vocabulary": 3}}"#, "text.vocabulary: expected one of the keys length, found an unknown"
+    ),
+    (#"{"text": 4}"#, "text: expected an object, found 4"),
+    (#"{"context_image": {}}"#, "context_image.input_size: expected a number or [H, W], found nothing"),
+    (
+      #"{"context_image": {"input_size": [4, 3]}}"#,
+      "context_image.input_size: expected positive multiples of patch_size 2, found 4×3"
+    ),
+    (
+      #"{"context_image": {"input_size": 4}, "text": {"length": 4}}"#,
+      "context_image: expected no context_image beside text, as one sequence conditions a model, found both"
+    ),
+    (
+      #"{"text": {"length": 4}, "class_dropout_prob": 0, "sampling": {"guidance": 2}}"#,
+      "sampling.guidance: expected 1, as the model has no unconditional prediction, found 2.0"
+    ),
     (#"{"attention": {"mask": "soft"}}"#, "attention.mask: expected \"none\", found \"soft\""),
     (#"{"attention": {"window": 3}}"#, "attention.window: expected \"full\", found 3"),
     (#"{"attention": {"temperature": "sqrt_beta"}}"#, "attention.temperature: expected \"standard\", found \"sqrt_"),

@@ -95,6 +95,47 @@ import Testing
     #expect(read.flattened().array == weights.flattened().array)
   }
 
+  /// config.json may name another input size than the table's: a fixed table is computed, a learned one resampled.
+  @Test func anotherInputSize() throws {
+    let temporary = try TemporaryDirectory()
+    for position in [PositionEncoding.sincos, .learned, .rope] {
+      var network = smallNetwork
+      network.position = position
+      let path = temporary("\(position).safetensors")
+      let weights = randomWeights(network)
+      try weights.write(to: path)
+      var larger = network
+      (larger.inputHeight, larger.inputWidth) = (12, 20)
+      let read = try Weights(contentsOf: path, configuration: larger)
+      #expect(read["x_embedder.proj.weight"]?.array == weights["x_embedder.proj.weight"]?.array)
+      guard position != .rope else { continue }
+      let expected = Slice(zeros: 60 * 24)
+      if position == .sincos {
+        sinCosPositions(output: expected.mutableSpan, rows: 6, columns: 10, width: 24)
+      } else {
+        let table = try #require(weights["pos_embed"])
+        resamplePositions(output: expected.mutableSpan, table: table.span, from: (3, 5), to: (6, 10), width: 24)
+      }
+      #expect(read["pos_embed"]?.array == expected.array, "\(position)")
+      // 15 rows are no square, nor of these proportions.
+      (larger.inputHeight, larger.inputWidth) = (8, 8)
+      if position == .learned {
+        #expect(throws: StateDictMismatch.self) { try Weights(contentsOf: path, configuration: larger) }
+      } else {
+        #expect(try Weights(contentsOf: path, configuration: larger)["pos_embed"]?.count == 16 * 24)
+      }
+    }
+    var learned = smallNetwork
+    learned.position = .learned
+    let path = temporary("none.safetensors")
+    let weights = randomWeights(smallNetwork)
+    let sources = zip(weights.table.parameters, weights.slices).filter { $0.0.name != "pos_embed" }
+      .map { TensorSource($0.name, $1, shape: $0.shape) }
+    try SafetensorsWriter.write(sources, to: path)
+    let error = #expect(throws: StateDictMismatch.self) { try Weights(contentsOf: path, configuration: learned) }
+    #expect(error?.missing == ["pos_embed"], "a learned table cannot be computed")
+  }
+
   // MARK: State dicts
 
   /// A state dict of this network; a model read back from it must be the same.

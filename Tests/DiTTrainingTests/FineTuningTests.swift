@@ -1,6 +1,8 @@
 import DiTCheckpoint
+import DiTKernels
 import DiTModel
 import DiTPipeline
+import DiTTensor
 import DiTTraining
 import Testing
 
@@ -65,6 +67,48 @@ import Testing
     let (source, found, notes) = try start(from: tinyNetwork(), for: larger)
     #expect(changed(source, found) == ["pos_embed"] && notes == ["pos_embed: computed for the input size 8×8"])
     #expect(found["pos_embed"]?.array == Weights.initialised(larger, seed: 0).weights["pos_embed"]?.array)
+  }
+
+  /// Learned positions follow the input size by interpolation, begin as the fixed ones, and are dropped for rotary ones.
+  @Test func learnedPositions() throws {
+    var small = tinyNetwork()
+    small.position = .learned
+    var large = small
+    (large.inputHeight, large.inputWidth) = (8, 12)
+    let (source, found, notes) = try start(from: small, for: large)
+    #expect(notes == ["pos_embed: resampled for the input size 8×12"])
+    let expected = Slice(zeros: 24 * 16)
+    let table = try #require(source["pos_embed"])
+    resamplePositions(output: expected.mutableSpan, table: table.span, from: (2, 3), to: (4, 6), width: 16)
+    #expect(found["pos_embed"]?.array == expected.array)
+
+    let fromFixed = try start(from: tinyNetwork(), for: small)
+    #expect(changed(fromFixed.source, fromFixed.found).isEmpty && fromFixed.notes.isEmpty)
+    var rotary = tinyNetwork()
+    rotary.position = .rope
+    #expect(try start(from: small, for: rotary).notes == ["pos_embed: left out, as positions are rotary"])
+    #expect(try start(from: rotary, for: small).found["pos_embed"]?.array == fromFixed.found["pos_embed"]?.array)
+  }
+
+  @Test func anotherSequenceIsMadeAnew() throws {
+    var text = tinyNetwork()
+    text.sequence = .text(length: 5)
+    let (_, found, notes) = try start(from: tinyNetwork(), for: text)
+    #expect(
+      notes == ["table", "pos_embed"].map { "text_embedder.\($0): made anew for another conditioning sequence" })
+    let positions = try #require(found["text_embedder.pos_embed"]).array
+    let size = (positions.reduce(0) { $0 + $1 * $1 } / Float(positions.count)).squareRoot()
+    #expect(positions.count == 80 && abs(size / 0.02 - 1) < 0.4, "\(size)")
+    #expect(try start(from: text, for: tinyNetwork()).notes.isEmpty)
+    let same = try start(from: text, for: text)
+    #expect(changed(same.source, same.found).isEmpty && same.notes.isEmpty)
+  }
+
+  @Test func otherTimeFrequenciesAreRefused() throws {
+    var other = tinyNetwork()
+    other.timeFrequencies = .literal
+    let refused = #expect(throws: ModelFileError.self) { try start(from: tinyNetwork(), for: other) }
+    #expect(description(refused) == "base: time_frequencies: expected literal, found dit")
   }
 
   @Test func otherShapesAreRefusedTogether() throws {
