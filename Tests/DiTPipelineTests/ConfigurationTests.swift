@@ -58,6 +58,11 @@ import Testing
     #expect(try network(#"{"position": "learned"}"#).position == .learned)
     #expect(try network(#"{"position": "rope"}"#).position == .rope)
     #expect(try network(#"{"time_frequencies": "literal"}"#).timeFrequencies == .literal)
+    let attention =
+      #"{"attention": {"temperature": "sqrt_beta", "mask": "hard", "window": "noise", "distance": "grid"}}"#
+    #expect(
+      try network(attention).attention
+        == AttentionConfiguration(temperature: .sqrtBeta, mask: .hard, window: .noise, distance: .grid))
     for conditioning in Conditioning.allCases {
       #expect(try network(#"{"conditioning": "\#(conditioning.rawValue)"}"#).conditioning == conditioning)
     }
@@ -126,10 +131,23 @@ import Testing
       #"{"text": {"length": 4}, "class_dropout_prob": 0, "sampling": {"guidance": 2}}"#,
       "sampling.guidance: expected 1, as the model has no unconditional prediction, found 2.0"
     ),
-    (#"{"attention": {"mask": "soft"}}"#, "attention.mask: expected \"none\", found \"soft\""),
-    (#"{"attention": {"window": 3}}"#, "attention.window: expected \"full\", found 3"),
-    (#"{"attention": {"temperature": "sqrt_beta"}}"#, "attention.temperature: expected \"standard\", found \"sqrt_"),
-    (#"{"attention": {"distance": "grid"}}"#, "attention.distance: expected \"raster\", found \"grid\""),
+    (
+      #"{"attention": {"mask": "both"}}"#, #"attention.mask: expected one of "none", "soft", "hard", found "both""#
+    ),
+    (
+      #"{"attention": {"window": "wide"}}"#,
+      #"attention.window: expected one of "signal", "noise", "full", found "wide""#
+    ),
+    (
+      #"{"attention": {"temperature": "beta"}}"#,
+      #"attention.temperature: expected one of "standard", "sqrt_beta", "inverse_sqrt_beta", found "beta""#
+    ),
+    (
+      #"{"attention": {"distance": "circle"}}"#,
+      #"attention.distance: expected one of "raster", "grid", found "circle""#
+    ),
+    (#"{"attention": {"window": "signal"}}"#, "attention.window: expected full, as there is no mask, found signal"),
+    (#"{"attention": {"distance": "grid"}}"#, "attention.distance: expected raster, as there is no mask, found grid"),
     (#"{"attention": true}"#, "attention: expected an object, found true"),
     (#"{"diffusion": {"prediction": "v"}}"#, "diffusion.prediction: expected one of \"epsilon\", found \"v\""),
     (#"{"diffusion": {"variance": "learned"}}"#, "diffusion.variance: expected one of "),
