@@ -186,28 +186,4 @@ public struct DiTConfiguration: Equatable, Sendable {
     let sequence = if case .image = sequence { sequenceLength * d * inputGrid.patchElements } else { 0 }
     return depth * block + modulation + ends + sequence + gates
   }
-
-  /// One of the twelve published configurations, `DiT-S/2` … `DiT-XL/8`, for 256² images (32×32×4 latents).
-  public static func published(_ name: String) -> DiTConfiguration? {
-    publishedNames.contains(name) ? publishedSizes(name) : nil
-  }
-
-  /// The names ``published(_:)`` knows.
-  public static let publishedNames = ["S", "B", "L", "XL"].flatMap { size in
-    [2, 4, 8].map { "DiT-\(size)/\($0)" }
-  }
-
-  private static func publishedSizes(_ name: String) -> DiTConfiguration? {
-    let parts = name.dropFirst(4).split(separator: "/")
-    guard parts.count == 2, let patch = Int(parts[1]) else { return nil }
-    var configuration = DiTConfiguration(patchSize: patch)
-    switch parts[0] {
-    case "S": break
-    case "B": (configuration.hiddenSize, configuration.numHeads) = (768, 12)
-    case "L": (configuration.depth, configuration.hiddenSize, configuration.numHeads) = (24, 1024, 16)
-    case "XL": (configuration.depth, configuration.hiddenSize, configuration.numHeads) = (28, 1152, 16)
-    default: return nil
-    }
-    return configuration
-  }
 }

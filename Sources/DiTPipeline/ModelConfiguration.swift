@@ -24,9 +24,10 @@ public struct ModelConfiguration: Equatable, Sendable {
     self.classNames = classNames
   }
 
-  /// One of the twelve published models, `DiT-S/2` … `DiT-XL/8`; nil for any other name.
+  /// One of the twelve published models, `DiT-S/2` … `DiT-XL/8`, or of the six over pixels, `DiT-Base/8` …
+  /// `DiT-Large/32`; nil for any other name.
   public init?(published name: String) {
-    guard let network = DiTConfiguration.published(name) else { return nil }
+    guard let network = DiTConfiguration.named(name) else { return nil }
     self.init(network: network)
   }
 

@@ -8,14 +8,14 @@ public enum ModelReference: Equatable, Sendable {
   case directory(String)
   /// A safetensors file with the published names; sizes are read from its shapes.
   case stateDict(String)
-  /// `DiT-S/2` … `DiT-XL/8`: a configuration without weights.
+  /// `DiT-S/2` … `DiT-XL/8`, `DiT-Base/8` … `DiT-Large/32`: a configuration without weights.
   case published(String)
 
   /// Reads the word. A published name wins over a path of that spelling, which can be written `./DiT-S/2`.
   ///
   /// - Throws: `FileError` when it is no published name and there is nothing at that path.
   public init(_ argument: String) throws(FileError) {
-    if DiTConfiguration.published(argument) != nil {
+    if DiTConfiguration.named(argument) != nil {
       self = .published(argument)
       return
     }

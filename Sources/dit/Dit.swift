@@ -16,7 +16,8 @@ struct Dit: ParsableCommand {
       Wherever a command takes a model, that is one of
         a directory with config.json and model.safetensors, as `dit train` makes;
         a .safetensors file with the published tensor names;
-        a published name, DiT-S/2 to DiT-XL/8, where no weights are needed;
+        a published name, DiT-S/2 to DiT-XL/8 over latents, DiT-Base/8 to
+        DiT-Large/32 over 256² pixels, where no weights are needed;
         nothing: the digits model.
 
       Results go to stdout; errors, warnings and progress to stderr. Files appear

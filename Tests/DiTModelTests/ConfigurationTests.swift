@@ -72,6 +72,29 @@ import Testing
     #expect(table.trainableCount == expected.trainable)
   }
 
+  /// Pixels at 256²: 1024, 256 or 64 tokens of 3P² numbers, D = 1024, 16 heads.
+  @Test(arguments: DiTConfiguration.pixelSpaceNames) func pixelSpace(_ name: String) throws {
+    let c = try #require(DiTConfiguration.pixelSpace(name))
+    try c.validate()
+    let patch = try #require(name.split(separator: "/").last.flatMap { Int($0) })
+    #expect(c.depth == (name.contains("Base") ? 12 : 36))
+    #expect(c.tokens == (256 / patch) * (256 / patch) && c.inputGrid.patchElements == 3 * patch * patch)
+    #expect(c.headSize == 64 && c.hiddenSize == 1024 && c.inChannels == 3)
+    #expect(DiTConfiguration.published(name) == nil && DiTConfiguration.named(name) == c)
+    // Counted by hand: blocks of 18 D² + 15 D, ends of 3P² · D and D · 6P².
+    let d = 1024
+    let blocks = c.depth * (18 * d * d + 15 * d)
+    let ends = 3 * patch * patch * d + d + 6 * patch * patch * (d + 1) + 2 * d * d + 2 * d
+    let rest = c.tokens * d + (256 * d + d) + (d * d + d) + 1001 * d
+    #expect(ParameterTable(c).parameterCount == blocks + ends + rest)
+  }
+
+  @Test func unknownPixelSpaceNames() {
+    for name in ["DiT-Base/4", "DiT-Huge/16", "DiT-Base", "DiT-Base/016"] {
+      #expect(DiTConfiguration.pixelSpace(name) == nil, "\(name)")
+    }
+  }
+
   /// Names, shapes and order of DiT-XL/2; the others' follow from the counts.
   @Test func publishedTensors() throws {
     let c = try #require(DiTConfiguration.published("DiT-XL/2"))

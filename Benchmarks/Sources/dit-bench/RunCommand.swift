@@ -13,8 +13,8 @@ struct RunCommand: ParsableCommand {
 
   static var sections: [any Section.Type] {
     [
-      Products.self, Kernels.self, AttentionWindows.self, Forwards.self, TrainingSteps.self, SamplingRuns.self,
-      TokenCounts.self, ThreadScaling.self, MemoryUses.self,
+      Products.self, Kernels.self, AttentionWindows.self, DiffusionAware.self, Forwards.self, TrainingSteps.self,
+      SamplingRuns.self, TokenCounts.self, ThreadScaling.self, MemoryUses.self,
     ]
   }
 

@@ -6,7 +6,7 @@ struct Inputs {
   /// x, (N, C, H, W).
   let images: Slice
   /// t, (N).
-  let times: [Float]
+  var times: [Float]
   /// y, (N); none for an unconditional network.
   let labels: [Int]
   /// (N, C, H, W).
