@@ -10,10 +10,18 @@ public enum BetaSchedule: String, CaseIterable, Sendable {
   case scaledLinear = "scaled_linear"
 }
 
-/// What the network's first C output channels mean.
+/// What the network's first C output channels mean. ``PredictionCoefficients`` converts them.
 public enum Prediction: String, CaseIterable, Sendable {
-  /// The noise ε of x_t = √ᾱ_t x_* + √(1−ᾱ_t) ε.
+  /// The noise ε of x_t = √ᾱ_t x_* + √(1−ᾱ_t) ε (Ho et al. 2020).
   case epsilon
+  /// μ_θ itself, the mean of p_θ(x_{t−1} | x_t), of the full schedule.
+  case mean
+  /// The clean data x_*.
+  case x0
+  /// v = √ᾱ_t ε − √(1−ᾱ_t) x_* (Salimans & Ho 2022).
+  case v
+  /// The velocity ε − x_* of a rectified flow x_s = (1−s) x_* + s ε (Liu et al. 2023). See ``FlowSchedule``.
+  case flow
 }
 
 /// The variance σ_t² of the reverse process p_θ(x_{t−1} | x_t).

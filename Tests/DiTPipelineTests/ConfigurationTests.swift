@@ -149,7 +149,7 @@ import Testing
     (#"{"attention": {"window": "signal"}}"#, "attention.window: expected full, as there is no mask, found signal"),
     (#"{"attention": {"distance": "grid"}}"#, "attention.distance: expected raster, as there is no mask, found grid"),
     (#"{"attention": true}"#, "attention: expected an object, found true"),
-    (#"{"diffusion": {"prediction": "v"}}"#, "diffusion.prediction: expected one of \"epsilon\", found \"v\""),
+    (#"{"diffusion": {"prediction": "v"}}"#, "diffusion.prediction: expected epsilon, found v"),
     (#"{"diffusion": {"variance": "learned"}}"#, "diffusion.variance: expected one of "),
     (#"{"diffusion": {"schedule": "sigmoid"}}"#, "diffusion.schedule: expected one of \"linear\", \"cosine\", \"scal"),
     (#"{"diffusion": {"steps": 0}}"#, "diffusion.steps: expected 1…1000000, found 0"),
