@@ -12,6 +12,7 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
     training     network/digits/training.safetensors: AdamW, clipping and EMA for five steps
     variants     network/variants/: positions, conditioning variants and token sequences
     diffusion    diffusion/: schedules, step grids, samplers
+    predictions  diffusion/predictions.safetensors: what networks predict, with every sampler; losses; step rules
     checkpoint   checkpoint/: files to be read, and files to be refused
     imaging      imaging/: pictures
 
@@ -32,6 +33,7 @@ MODULES = {
     "training": "network",
     "variants": "network",
     "diffusion": "diffusion",
+    "predictions": "diffusion",
     "checkpoint": "checkpoint",
     "imaging": "imaging",
 }

@@ -1,6 +1,8 @@
 // Ancestral sampling (Ho et al. 2020, algorithm 2) on respaced steps.
 //
-// - x_{i−1} = a x_i − b ε̂ + σ_i z, coefficients of the respaced β' in Double, each element rounded once
+// - x_{i−1} = c₁ x̂_* + c₂ x_i + σ_i z, coefficients of the respaced β' in Double, each element rounded once
+// - for ε̂ that is (x_i − β' ε̂/√(1−ᾱ))/√(1−β'), their algorithm
+// - matches diffusers' DDPMScheduler on the same kept steps for epsilon, sample and v_prediction
 // - x̂_* is not clipped
 // - no noise at the last kept step (index 0), whatever its training index
 
@@ -9,19 +11,25 @@ import Foundation
 /// DDPM: the respaced ancestral sampler.
 public struct DDPMSampler: ReverseProcess, Equatable {
   public let schedule: RespacedSchedule
+  public let evaluations: [NetworkTime]
 
-  public init(_ schedule: RespacedSchedule) { self.schedule = schedule }
+  public init(_ schedule: RespacedSchedule) {
+    self.schedule = schedule
+    evaluations = schedule.evaluations
+  }
 
-  public var timesteps: [Int] { schedule.timesteps }
+  public var stepCount: Int { schedule.count }
   public var variance: Variance { schedule.variance }
 
-  public func needsNoise(at index: Int) -> Bool { index > 0 }
+  public func needsNoise(at evaluation: Int) -> Bool { evaluation < schedule.count - 1 }
 
-  public func step(
-    _ index: Int, x: inout MutableSpan<Float>, shape: BatchShape, output: Span<Float>, noise: Span<Float>
+  public func advance(
+    _ evaluation: Int, x: inout MutableSpan<Float>, shape: BatchShape, output: Span<Float>, noise: Span<Float>,
+    memory: inout MutableSpan<Float>
   ) {
-    check(index, x.count, shape, output.count, noise.count)
-    let (ofNoised, ofEpsilon) = schedule.tables.meanCoefficients(index)
+    check(evaluation, x.count, shape, output.count, noise.count, memory.count)
+    let index = schedule.count - 1 - evaluation
+    let (ofNoised, ofOutput) = mean(index)
     let deviation = exp(0.5 * fixedLogVariance(index))
     let (low, high) = schedule.tables.logVarianceRange(index)
     let size = shape.elementsPerSample
@@ -30,7 +38,7 @@ public struct DDPMSampler: ReverseProcess, Equatable {
     for n in 0..<shape.samples {
       for i in 0..<size {
         let at = n * size + i
-        var value = ofNoised * Double(x[at]) - ofEpsilon * Double(output[n * stride + i])
+        var value = ofNoised * Double(x[at]) + ofOutput * Double(output[n * stride + i])
         if index > 0 {
           var sigma = deviation
           if learned {
@@ -42,6 +50,14 @@ public struct DDPMSampler: ReverseProcess, Equatable {
         x[at] = Float(value)
       }
     }
+  }
+
+  /// c₁ x̂_* + c₂ x as a function of x and the output.
+  private func mean(_ index: Int) -> (noised: Double, output: Double) {
+    let tables = schedule.tables
+    let (noised, output) = schedule.coefficients.clean(at: schedule.timesteps[index])
+    let ofClean = tables.posteriorCleanCoefficient[index]
+    return (tables.posteriorNoisedCoefficient[index] + ofClean * noised, ofClean * output)
   }
 
   /// log σ² where it is the same for all elements; `learned_range` replaces it.

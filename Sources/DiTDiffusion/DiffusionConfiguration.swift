@@ -48,6 +48,9 @@ public struct DiffusionConfiguration: Equatable, Sendable {
   public var prediction: Prediction
   public var variance: Variance
 
+  /// Whether the prediction is a flow's velocity, so that times are real and β plays no part in training and sampling.
+  public var isFlow: Bool { prediction == .flow }
+
   public init(
     steps: Int = 1000, schedule: BetaSchedule = .linear, betaStart: Double = 1e-4, betaEnd: Double = 0.02,
     prediction: Prediction = .epsilon, variance: Variance = .learnedRange

@@ -1,10 +1,12 @@
 // Classifier-free guidance (Ho & Salimans 2022). ε_c is the network's answer for the label, ε_u for the null label.
+// ε stands for what the network predicts: as ε̂ is affine in it, guiding the one is guiding the other.
 
-/// ε̂ = ε_u + s(ε_c − ε_u) inside an interval of timesteps, ε_c outside it.
+/// ε̂ = ε_u + s(ε_c − ε_u) inside an interval of times, ε_c outside it.
 public struct Guidance: Equatable, Sendable {
   /// s; 1 is the conditional network alone, 0 the unconditional one.
   public var scale: Double
-  /// LO ≤ t ≤ HI in training indices, both ends guided; nil is everywhere (Kynkäänniemi et al. 2024).
+  /// LO ≤ t ≤ HI in the network's time, both ends guided; nil is everywhere (Kynkäänniemi et al. 2024). That is the
+  /// training index 0…T−1, or the real 1000·s of a flow, which begins at 1000.
   public var interval: ClosedRange<Int>?
   /// How many of the C channels of ε are guided, the first ones; nil is all. 3 is the reference's quirk.
   public var channels: Int?
@@ -36,9 +38,11 @@ public struct Guidance: Equatable, Sendable {
     return low...high
   }
 
-  /// Whether the unconditional pass is needed at training index t: s ≠ 1 and t inside the interval.
-  public func isActive(at timestep: Int) -> Bool {
-    scale != 1 && (interval?.contains(timestep) ?? true)
+  /// Whether the unconditional pass is needed at t: s ≠ 1 and t inside the interval.
+  public func isActive(at time: NetworkTime) -> Bool {
+    guard scale != 1 else { return false }
+    guard let interval else { return true }
+    return Double(interval.lowerBound) <= Double(time.value) && Double(time.value) <= Double(interval.upperBound)
   }
 
   /// Mixes the two passes' outputs, each (N, C', H, W).

@@ -1,4 +1,4 @@
-// The forward process: β_t of all T training steps and the noising of clean data. Index t = 0 is the least noisy.
+// β_t and ᾱ_t of all T training steps. Index t = 0 is the least noisy.
 
 import Foundation
 
@@ -18,7 +18,8 @@ public struct NoiseSchedule: Equatable, Sendable {
 
   /// The schedule of a configuration.
   ///
-  /// - Throws: `DiffusionError` when T is not in 1…1,000,000, a β is not inside (0, 1), or ᾱ_{T−1} vanishes in Double.
+  /// - Throws: `DiffusionError` when T is not in 1…1,000,000, a β is not inside (0, 1), ᾱ_{T−1} vanishes in Double, or
+  ///   a flow is to learn its variance.
   public init(_ configuration: DiffusionConfiguration) throws(DiffusionError) {
     let steps = configuration.steps
     guard 1...Self.maximumSteps ~= steps else {
@@ -35,6 +36,12 @@ public struct NoiseSchedule: Equatable, Sendable {
       throw DiffusionError(
         "diffusion.beta_end", expected: "a product of 1−β over \(steps) steps above 0",
         found: "\(configuration.betaEnd)")
+    }
+    guard !configuration.isFlow || configuration.variance != .learnedRange else {
+      throw DiffusionError(
+        "diffusion.variance",
+        expected: "fixed_small or fixed_large (and learn_sigma false), as a flow has no variance to learn",
+        found: configuration.variance.rawValue)
     }
     self.configuration = configuration
     tables = PosteriorTables(alphasCumprod: alphasCumprod, betas: betas)
@@ -76,34 +83,5 @@ public struct NoiseSchedule: Equatable, Sendable {
     guard count > 1 else { return [start] }
     let stride = (end - start) / Double(count - 1)
     return (0..<count).map { $0 == count - 1 ? end : start + Double($0) * stride }
-  }
-
-  /// Noises clean data: x_t = √ᾱ_t x_* + √(1−ᾱ_t) ε, every sample with its own t.
-  ///
-  /// Coefficients and products are in Double; each element is rounded once.
-  /// - Parameters:
-  ///   - clean: x_*, (N, …).
-  ///   - noise: ε, the same shape.
-  ///   - timesteps: t of each of the N samples, 0…T−1.
-  ///   - noised: x_t, the same shape.
-  public func addNoise(
-    clean: Span<Float>, noise: Span<Float>, timesteps: [Int], into noised: inout MutableSpan<Float>
-  ) {
-    precondition(
-      clean.count == noise.count && clean.count == noised.count,
-      "clean has \(clean.count) elements, noise \(noise.count), noised \(noised.count)")
-    precondition(
-      !timesteps.isEmpty && clean.count % timesteps.count == 0,
-      "\(clean.count) elements cannot be \(timesteps.count) samples")
-    let size = clean.count / timesteps.count
-    for n in timesteps.indices {
-      let t = timesteps[n]
-      precondition(0..<steps ~= t, "timestep \(t) of sample \(n) is not in 0…\(steps - 1)")
-      let signal = alphasCumprod[t].squareRoot()
-      let spread = (1 - alphasCumprod[t]).squareRoot()
-      for i in n * size..<(n + 1) * size {
-        noised[i] = Float(signal * Double(clean[i]) + spread * Double(noise[i]))
-      }
-    }
   }
 }

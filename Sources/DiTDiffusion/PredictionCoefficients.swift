@@ -23,7 +23,7 @@ public struct PredictionCoefficients: Equatable, Sendable {
 
   /// - Precondition: the schedule's prediction is not `flow`.
   public init(_ schedule: NoiseSchedule) {
-    precondition(schedule.configuration.prediction != .flow, "a flow has no posterior mean")
+    precondition(!schedule.configuration.isFlow, "a flow has no posterior mean")
     prediction = schedule.configuration.prediction
     tables = schedule.tables
   }

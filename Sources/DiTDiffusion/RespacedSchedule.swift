@@ -1,29 +1,50 @@
 /// The chain that is left when only S of the T steps are kept.
 ///
 /// ᾱ at a kept step is the training chain's; β' = 1 − ᾱ_{τ_i}/ᾱ_{τ_{i−1}}, and the posterior tables follow from it
-/// (Nichol & Dhariwal 2021, section 4). The network still sees the training index τ_i; β' serve only the sampler.
+/// (Nichol & Dhariwal 2021, section 4). The network still sees the training index τ_i; β' serve only the sampler. What
+/// its output means there is for the full chain to say.
 public struct RespacedSchedule: Equatable, Sendable {
   /// τ_0 < … < τ_{S−1}.
   public let timesteps: [Int]
   /// β', ᾱ and the posterior, indexed by i = 0…S−1.
   public let tables: PosteriorTables
   public let variance: Variance
+  /// What the output means, by the training index.
+  public let coefficients: PredictionCoefficients
 
   /// The number S of kept steps.
   public var count: Int { timesteps.count }
 
   /// Keeps the given steps of a chain.
   ///
-  /// - Throws: `DiffusionError` when they are not strictly ascending inside 0…T−1, or there are none.
+  /// - Throws: `DiffusionError` when they are not strictly ascending inside 0…T−1, or there are none; for a flow.
   public init(_ schedule: NoiseSchedule, keeping timesteps: [Int]) throws(DiffusionError) {
+    guard !schedule.configuration.isFlow else {
+      throw DiffusionError("prediction", expected: "one with training steps to keep", found: "flow")
+    }
     try StepSchedule.check(timesteps, of: schedule.steps)
     self.timesteps = timesteps
     variance = schedule.variance
     tables = PosteriorTables(alphasCumprod: timesteps.map { schedule.alphasCumprod[$0] })
+    coefficients = PredictionCoefficients(schedule)
   }
 
-  /// Keeps S steps by rule; see `StepSchedule.timesteps(count:of:)` for what is refused.
+  /// Keeps S steps by rule; see `StepSchedule.timesteps(count:betas:)` for what is refused.
   public init(_ schedule: NoiseSchedule, _ rule: StepSchedule, count: Int?) throws(DiffusionError) {
-    try self.init(schedule, keeping: rule.timesteps(count: count, of: schedule.steps))
+    try self.init(schedule, keeping: rule.timesteps(count: count, betas: schedule.betas))
+  }
+
+  /// What the network is asked at, from the noisiest step down.
+  var evaluations: [NetworkTime] { timesteps.reversed().map { NetworkTime($0) } }
+
+  /// signal·x̂_* + spread·ε̂ at step i, as noised·x + output·out. No large terms cancel for any prediction.
+  func combination(
+    _ index: Int, signal: Double, spread: Double
+  ) -> (noised: Double, output: Double) {
+    let clean = coefficients.clean(at: timesteps[index])
+    let epsilon = coefficients.epsilon(at: timesteps[index])
+    return (
+      signal * clean.noised + spread * epsilon.noised, signal * clean.output + spread * epsilon.output
+    )
   }
 }

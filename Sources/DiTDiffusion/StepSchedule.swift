@@ -1,5 +1,7 @@
 // Which S of the T training steps a sampler keeps. Kept steps ascend: τ_0 < … < τ_{S−1}; samplers walk them backwards.
 
+import Foundation
+
 /// A rule that keeps exactly S of T steps, for every 1 ≤ S ≤ T. S = 1 keeps T−1.
 public enum StepSchedule: Equatable, Sendable {
   /// τ_i = i·⌊T/S⌋.
@@ -8,6 +10,14 @@ public enum StepSchedule: Equatable, Sendable {
   case trailing
   /// τ_i = round(i·(T−1)/(S−1)), the stride accumulated in Double, halves to even: the reference's respacing.
   case linspace
+  /// τ_k = round((T−1)(k/(S−1))²), exact before rounding, halves to even; then repaired to 0 = τ_0 < … < τ_{S−1} = T−1
+  /// (Song, Meng & Ermon 2021 have one like it in their appendix D).
+  case quadratic
+  /// jump(γ), γ ≥ 0: long strides where β_t is high, short ones where it is low.
+  ///
+  /// With F(t) = Σ_{s≤t} β_s^{−γ}, τ_k is the index whose F is nearest to F_0 + k (F_{T−1} − F_0)/(S−1), the lower of two
+  /// as near; then repaired like `quadratic`. γ = 0 is uniform; ½ is what `jump` alone means.
+  case jump(exponent: Double)
   /// These steps, ascending.
   case custom([Int])
 
@@ -15,10 +25,11 @@ public enum StepSchedule: Equatable, Sendable {
   ///
   /// - Parameters:
   ///   - count: S; may be nil for `custom`, and otherwise must equal the length of its list.
-  ///   - steps: T.
-  /// - Throws: `DiffusionError` when S is missing or not in 1…T, or the custom list is empty, out of range, not strictly
-  ///   ascending or not S long.
-  public func timesteps(count: Int?, of steps: Int) throws(DiffusionError) -> [Int] {
+  ///   - betas: β_t of all T steps; only `jump` reads more than their number.
+  /// - Throws: `DiffusionError` when S is missing or not in 1…T; the custom list is empty, out of range, not strictly
+  ///   ascending or not S long; γ is negative or so large that a β^{−γ} overflows.
+  public func timesteps(count: Int?, betas: [Double]) throws(DiffusionError) -> [Int] {
+    let steps = betas.count
     precondition(steps > 0, "a chain of \(steps) steps has none to keep")
     if case .custom(let list) = self {
       try Self.check(list, of: steps)
@@ -27,6 +38,7 @@ public enum StepSchedule: Equatable, Sendable {
       }
       return list
     }
+    let sums = try exponent.map { (exponent) throws(DiffusionError) in try Self.sums(betas, exponent) }
     guard let count, 1...steps ~= count else {
       throw DiffusionError("steps", expected: "1…\(steps)", found: count.map { "\($0)" } ?? "none")
     }
@@ -35,8 +47,15 @@ public enum StepSchedule: Equatable, Sendable {
     case .leading: return (0..<count).map { $0 * (steps / count) }
     case .trailing: return (1...count).map { Self.roundedQuotient($0 * steps, count) - 1 }
     case .linspace: return Self.linspace(count, of: steps)
+    case .quadratic: return Self.repaired(Self.quadratic(count, of: steps), of: steps)
+    case .jump: return Self.repaired(Self.nearest(count, to: sums ?? []), of: steps)
     case .custom(let list): return list
     }
+  }
+
+  /// γ of `jump`.
+  private var exponent: Double? {
+    if case .jump(let exponent) = self { exponent } else { nil }
   }
 
   private static func linspace(_ count: Int, of steps: Int) -> [Int] {
@@ -48,12 +67,60 @@ public enum StepSchedule: Equatable, Sendable {
     }
   }
 
+  private static func quadratic(_ count: Int, of steps: Int) -> [Int] {
+    let last = count - 1
+    return (0..<count).map { roundedQuotient((steps - 1) * $0 * $0, last * last) }
+  }
+
   /// a/b rounded to the nearest whole number, halves to even, without a floating-point step; a ≥ 0, b > 0.
   private static func roundedQuotient(_ a: Int, _ b: Int) -> Int {
     let (quotient, remainder) = a.quotientAndRemainder(dividingBy: b)
     let up = 2 * remainder > b || (2 * remainder == b && quotient % 2 == 1)
     return up ? quotient + 1 : quotient
   }
+
+  // MARK: jump
+
+  /// F(t) = Σ_{s≤t} β_s^{−γ}.
+  private static func sums(_ betas: [Double], _ exponent: Double) throws(DiffusionError) -> [Double] {
+    var sum = 0.0
+    let sums = betas.map { beta in
+      sum += pow(beta, -exponent)
+      return sum
+    }
+    guard exponent >= 0, sum.isFinite else {
+      throw DiffusionError(
+        "schedule", expected: "jump:γ with γ ≥ 0 and a finite sum of β^(−γ)", found: "jump:\(exponent)")
+    }
+    return sums
+  }
+
+  /// For k = 0…S−1 the index whose sum is nearest to F_0 + k (F_{T−1} − F_0)/(S−1), the lowest of several as near.
+  private static func nearest(_ count: Int, to sums: [Double]) -> [Int] {
+    let (first, last) = (sums[0], sums[sums.count - 1])
+    var above = 0
+    return (0..<count).map { k in
+      let target = first + Double(k) * (last - first) / Double(count - 1)
+      while above < sums.count - 1, sums[above] < target { above += 1 }
+      var index = above
+      if above > 0, target - sums[above - 1] <= sums[above] - target { index -= 1 }
+      while index > 0, sums[index - 1] == sums[index] { index -= 1 }
+      return index
+    }
+  }
+
+  /// The nearest list that strictly ascends from 0 to T−1: first no step under its predecessor + 1, then none over its
+  /// successor − 1.
+  private static func repaired(_ list: [Int], of steps: Int) -> [Int] {
+    var kept = list
+    kept[0] = 0
+    for k in kept.indices.dropFirst() { kept[k] = max(kept[k], kept[k - 1] + 1) }
+    kept[kept.count - 1] = steps - 1
+    for k in kept.indices.dropLast().reversed() { kept[k] = min(kept[k], kept[k + 1] - 1) }
+    return kept
+  }
+
+  // MARK: custom
 
   /// Refuses a list which is empty, leaves 0…T−1 or does not strictly ascend.
   static func check(_ list: [Int], of steps: Int) throws(DiffusionError) {
@@ -67,41 +134,6 @@ public enum StepSchedule: Equatable, Sendable {
       guard i == 0 || list[i - 1] < t else {
         throw DiffusionError("custom schedule", expected: "strictly ascending steps", found: "\(list[i - 1]),\(t)")
       }
-    }
-  }
-}
-
-extension StepSchedule: CustomStringConvertible {
-  /// Reads what `description` writes: `leading`, `trailing`, `linspace` or `custom:T1,T2,…`.
-  ///
-  /// - Throws: `DiffusionError` for another word, or a list with anything but whole numbers in it.
-  public init(parsing text: String) throws(DiffusionError) {
-    switch text {
-    case "leading": self = .leading
-    case "trailing": self = .trailing
-    case "linspace": self = .linspace
-    default:
-      let prefix = "custom:"
-      guard text.hasPrefix(prefix) else {
-        throw DiffusionError("schedule", expected: "leading, trailing, linspace or custom:T1,T2,…", found: "'\(text)'")
-      }
-      var list: [Int] = []
-      for word in text.dropFirst(prefix.count).split(separator: ",", omittingEmptySubsequences: false) {
-        guard let t = Int(word) else {
-          throw DiffusionError("custom schedule", expected: "whole numbers between commas", found: "'\(word)'")
-        }
-        list.append(t)
-      }
-      self = .custom(list)
-    }
-  }
-
-  public var description: String {
-    switch self {
-    case .leading: "leading"
-    case .trailing: "trailing"
-    case .linspace: "linspace"
-    case .custom(let list): "custom:" + list.map { "\($0)" }.joined(separator: ",")
     }
   }
 }

@@ -2,9 +2,17 @@ import DiTDiffusion
 import DiTModel
 import DiTTensor
 
-/// The loss of each sample, and the gradient of their mean.
+/// The loss of each sample, and where in it the error lies.
+public struct LossReport: Equatable, Sendable {
+  /// N.
+  public fileprivate(set) var losses: [SampleLoss]
+  /// The mse of each patch, (N, L) with the patches row-major. A sample's mean is its mse.
+  public fileprivate(set) var patchErrors: Tensor
+}
+
+/// A report, and the gradient of the mean of its losses.
 public struct LossGradients: Sendable {
-  public let losses: [SampleLoss]
+  public let report: LossReport
   /// Where the tensors lie in `flat`.
   public let table: ParameterTable
   /// The gradient, flat with the table's offsets; zero where nothing is trained.
@@ -21,101 +29,137 @@ extension DiT {
   ///
   /// - Parameters:
   ///   - clean: `x0`, (N, C, H, W).
-  ///   - times: `t`, (N), in 0…T−1.
+  ///   - times: `t`, (N): training indices 0…T−1, or of a flow the network's real time 1000·s in 0…1000.
   ///   - labels: `y`, (N), classes or the null class; none for an unconditional model.
   ///   - noise: `noise`, ε, (N, C, H, W).
+  ///   - weighting: how much each noise level counts.
   /// - Throws: ``InputError``.
   public func loss(
-    clean: Tensor, times: [Int], labels: [Int], noise: Tensor
-  ) throws(InputError) -> [SampleLoss] {
-    let (samples, noised) = try noised(clean, times, labels, noise)
-    let output = try predict(images: noised, times: times.map(Float.init), labels: labels)
-    var losses = [SampleLoss](repeating: .zero, count: samples)
-    var target = losses.mutableSpan
-    HybridLoss(schedule).evaluate(
-      output: output.elements.span, clean: clean.elements.span, noise: noise.elements.span, timesteps: times,
-      shape: configuration.network.batchShape(samples), losses: &target)
-    return losses
+    clean: Tensor, times: [Float], labels: [Int], noise: Tensor, weighting: LossWeighting = .uniform
+  ) throws(InputError) -> LossReport {
+    let inputs = try LossInputs(self, clean, times, labels, noise)
+    let output = try predict(images: inputs.noised, times: times, labels: labels)
+    let loss = TrainingLoss(schedule, weighting: weighting)
+    var report = LossReport(samples: inputs.samples, patches: configuration.network.tokens)
+    var none = MutableSpan<Float>()
+    report.fill(
+      0..<inputs.samples, loss, inputs, output: output.elements.span, configuration.network, gradient: &none, weight: 0)
+    return report
   }
 
-  /// The loss and the gradient of its mean over the samples. Parameters as in ``loss(clean:times:labels:noise:)``.
+  /// The loss and the gradient of its mean over the samples. Parameters as in
+  /// ``loss(clean:times:labels:noise:weighting:)``.
   ///
   /// - Throws: ``InputError``.
   public func lossAndGradients(
-    clean: Tensor, times: [Int], labels: [Int], noise: Tensor
+    clean: Tensor, times: [Float], labels: [Int], noise: Tensor, weighting: LossWeighting = .uniform
   ) throws(InputError) -> LossGradients {
-    let (samples, noised) = try noised(clean, times, labels, noise)
-    let batch = min(samples, BatchPlan.training(configuration.network))
-    let pass = GradientPass(self, batch: batch)
-    let losses = batches(samples, of: batch).flatMap { range in
-      pass.add(range, of: samples, clean: clean, noised: noised, times: times, labels: labels, noise: noise)
-    }
-    return LossGradients(losses: losses, table: network.weights.table, flat: pass.gradients)
+    let inputs = try LossInputs(self, clean, times, labels, noise)
+    let batch = min(inputs.samples, BatchPlan.training(configuration.network))
+    let pass = GradientPass(self, TrainingLoss(schedule, weighting: weighting), batch: batch)
+    var report = LossReport(samples: inputs.samples, patches: configuration.network.tokens)
+    for range in batches(inputs.samples, of: batch) { pass.add(range, of: inputs, into: &report) }
+    return LossGradients(report: report, table: network.weights.table, flat: pass.gradients)
   }
+}
 
-  /// N and x_t = √ᾱ_t x0 + √(1−ᾱ_t) ε, all inputs checked.
-  private func noised(
-    _ clean: Tensor, _ times: [Int], _ labels: [Int], _ noise: Tensor
-  ) throws(InputError) -> (samples: Int, images: Tensor) {
-    let c = configuration.network
-    let samples = try c.checkImages(clean, "x0")
+/// What a loss is computed at, checked.
+private struct LossInputs {
+  let samples: Int
+  let clean, noise, noised: Tensor
+  let levels: [NoiseLevel]
+  let times: [Float]
+  let labels: [Int]
+
+  init(
+    _ model: DiT, _ clean: Tensor, _ times: [Float], _ labels: [Int], _ noise: Tensor
+  ) throws(InputError) {
+    let (c, schedule) = (model.configuration.network, model.schedule)
+    samples = try c.checkImages(clean, "x0")
     guard noise.shape == clean.shape else {
       throw InputError("noise", expected: "the shape \(clean.shape) of x0", found: "\(noise.shape)")
     }
     try c.checkCount(times.count, samples, "t")
-    for time in times where !(0..<schedule.steps ~= time) {
-      throw InputError("t", expected: "times in 0…\(schedule.steps - 1)", found: "\(time)")
-    }
+    try schedule.checkTimes(times, whole: schedule.configuration.prediction != .flow)
     try c.checkLabels(labels, samples)
+    levels = times.map { schedule.level(atNetworkTime: $0) }
     var elements = [Float](repeating: 0, count: clean.count)
     var target = elements.mutableSpan
-    schedule.addNoise(
-      clean: clean.elements.span, noise: noise.elements.span, timesteps: times, into: &target)
-    return (samples, Tensor(shape: clean.shape, elements: elements))
+    schedule.addNoise(clean: clean.elements.span, noise: noise.elements.span, levels: levels, into: &target)
+    (self.clean, self.noise, self.times, self.labels) = (clean, noise, times, labels)
+    noised = Tensor(shape: clean.shape, elements: elements)
+  }
+}
+
+extension LossReport {
+  fileprivate init(samples: Int, patches: Int) {
+    losses = [SampleLoss](repeating: .zero, count: samples)
+    patchErrors = Tensor(zeros: [samples, patches])
+  }
+
+  /// The losses and the map of the samples in `range`, and the gradient of weight · mean(loss) by the output, unless it
+  /// is empty; `output` and `gradient` are of those samples alone.
+  fileprivate mutating func fill(
+    _ range: Range<Int>, _ loss: TrainingLoss, _ inputs: LossInputs, output: Span<Float>, _ c: DiTConfiguration,
+    gradient: inout MutableSpan<Float>, weight: Double
+  ) {
+    let elements = range.elements(c.imageElements)
+    let clean = inputs.clean.elements.span.extracting(elements)
+    let noise = inputs.noise.elements.span.extracting(elements)
+    let (levels, shape) = (Array(inputs.levels[range]), c.batchShape(range.count))
+    var values = [SampleLoss](repeating: .zero, count: range.count)
+    var losses = values.mutableSpan
+    if gradient.isEmpty {
+      loss.evaluate(output: output, clean: clean, noise: noise, levels: levels, shape: shape, losses: &losses)
+    } else {
+      loss.evaluate(
+        output: output, clean: clean, noise: noise, levels: levels, shape: shape, losses: &losses,
+        gradient: &gradient, weight: weight)
+    }
+    self.losses.replaceSubrange(range, with: values)
+    var map = [Float](repeating: 0, count: range.count * c.tokens)
+    var means = map.mutableSpan
+    loss.patchErrors(
+      output: output, clean: clean, noise: noise, levels: levels, shape: shape, patchSize: c.patchSize, means: &means)
+    patchErrors.elements.replaceSubrange(range.elements(c.tokens), with: map)
   }
 }
 
 /// Adds up the gradients of sub-batches.
 private struct GradientPass {
   let model: DiT
+  let loss: TrainingLoss
   let workspace: TrainingWorkspace
   let gradients, output, outputGradient: Slice
 
-  init(_ model: DiT, batch: Int) {
+  init(_ model: DiT, _ loss: TrainingLoss, batch: Int) {
     let c = model.configuration.network
     self.model = model
+    self.loss = loss
     workspace = TrainingWorkspace(model.network, samples: batch)
     gradients = Slice(zeros: model.network.weights.table.elementCount)
     output = Slice(zeros: batch * c.outputElements)
     outputGradient = Slice(zeros: batch * c.outputElements)
   }
 
-  /// The losses of the samples in `range`; adds their part of the gradient of the mean over all `samples`.
-  func add(
-    _ range: Range<Int>, of samples: Int, clean: Tensor, noised: Tensor, times: [Int], labels: [Int], noise: Tensor
-  ) -> [SampleLoss] {
+  /// Reports the samples in `range`; adds their part of the gradient of the mean over all samples.
+  func add(_ range: Range<Int>, of inputs: LossInputs, into report: inout LossReport) {
     let c = model.configuration.network
-    let inputs = range.elements(c.imageElements)
     let output = output[0..<range.count * c.outputElements]
     let outputGradient = outputGradient[0..<range.count * c.outputElements]
-    let images = noised.elements.span.extracting(inputs)
-    let times = Array(times[range])
-    let realTimes = times.map(Float.init)
-    let labels = labels.isEmpty ? [] : Array(labels[range])
-    var losses = [SampleLoss](repeating: .zero, count: range.count)
+    let images = inputs.noised.elements.span.extracting(range.elements(c.imageElements))
+    let times = Array(inputs.times[range])
+    let labels = inputs.labels.isEmpty ? [] : Array(inputs.labels[range])
 
     model.network.trainingForward(
-      output: output.mutableSpan, images: images, times: realTimes.span, labels: labels.span, workspace: workspace)
-    var lossSpan = losses.mutableSpan
-    var gradientSpan = outputGradient.mutableSpan
-    HybridLoss(model.schedule).evaluate(
-      output: output.span, clean: clean.elements.span.extracting(inputs),
-      noise: noise.elements.span.extracting(inputs), timesteps: times, shape: c.batchShape(range.count),
-      losses: &lossSpan, gradient: &gradientSpan, weight: Double(range.count) / Double(samples))
+      output: output.mutableSpan, images: images, times: times.span, labels: labels.span, workspace: workspace)
+    var gradient = outputGradient.mutableSpan
+    report.fill(
+      range, loss, inputs, output: output.span, c, gradient: &gradient,
+      weight: Double(range.count) / Double(inputs.samples))
     model.network.backward(
       gradients: gradients, outputGradient: outputGradient.span, images: images, labels: labels.span,
       samples: range.count, workspace: workspace)
-    return losses
   }
 }
 

@@ -29,7 +29,7 @@ extension DiT {
     }
     let process = try options.sampler.process(on: schedule)
     return try run(
-      .down(process), count: classes.count, labels: classes, options: options, start: start, progress: progress)
+      process, count: classes.count, labels: classes, options: options, start: start, progress: progress)
   }
 
   /// `count` images of an unconditional model, or of a conditional model's null class.
@@ -45,7 +45,7 @@ extension DiT {
     }
     let process = try options.sampler.process(on: schedule)
     return try run(
-      .down(process), count: count, labels: nullLabels(count), options: options, start: start, progress: progress)
+      process, count: count, labels: nullLabels(count), options: options, start: start, progress: progress)
   }
 
   /// Images of the given classes, one each; guidance and sampler are config.json's where nil.
@@ -59,31 +59,24 @@ extension DiT {
     return try sample(classes: classes, options: options, progress: progress)
   }
 
-  /// DDIM run backwards: images → the noise from which DDIM at η = 0 with the same options would make them.
+  /// Sampling run backwards: images → the noise from which DDIM at η = 0 (Euler, of a flow) with the same options would
+  /// make them.
   ///
   /// - Parameters:
   ///   - images: (N, C, H, W).
   ///   - classes: one an image, the null class allowed; nil is the null class, or an unconditional model.
   ///   - options: nil is config.json's steps and schedule without guidance. The seed is not used.
-  /// - Throws: as ``sample(classes:options:start:progress:)``; also for another sampler than DDIM, and η other than 0.
+  /// - Throws: as ``sample(classes:options:start:progress:)``; also for another sampler than those, and η other than 0.
   public func invert(
     _ images: Tensor, classes: [Int]? = nil, options: SamplingOptions? = nil,
     progress: (SamplingProgress) throws -> Bool = { _ in true }
   ) throws -> Samples {
-    let defaults = configuration.sampling.sampler
-    let options = options ?? SamplingOptions(sampler: Sampler(steps: defaults.steps, schedule: defaults.schedule))
-    guard options.sampler.name == .ddim else {
-      throw DiffusionError("sampler", expected: "ddim to run backwards", found: options.sampler.name.rawValue)
-    }
-    guard (options.sampler.eta ?? 0) == 0 else {
-      throw DiffusionError("eta", expected: "0 to run backwards", found: "\(options.sampler.eta ?? 0)")
-    }
+    let options = options ?? SamplingOptions(sampler: configuration.sampling.inversion(configuration.diffusion))
+    let process = try options.sampler.inversion(on: schedule)
     let count = try configuration.network.checkImages(images, "images")
     let labels = try classes ?? nullLabels(count)
     try configuration.network.checkLabels(labels, count, "classes")
-    let kept = try RespacedSchedule(schedule, options.sampler.schedule, count: options.sampler.steps)
-    return try run(
-      .up(DDIMSampler(kept)), count: count, labels: labels, options: options, start: images, progress: progress)
+    return try run(process, count: count, labels: labels, options: options, start: images, progress: progress)
   }
 
   private func nullLabels(_ count: Int) throws(InputError) -> [Int] {
@@ -96,7 +89,7 @@ extension DiT {
   }
 
   private func run(
-    _ direction: SamplingRun.Direction, count: Int, labels: [Int], options: SamplingOptions, start: Tensor?,
+    _ process: any ReverseProcess, count: Int, labels: [Int], options: SamplingOptions, start: Tensor?,
     progress: (SamplingProgress) throws -> Bool
   ) throws -> Samples {
     let c = configuration.network
@@ -108,7 +101,7 @@ extension DiT {
     if let start, start.shape != c.imageShape(count) {
       throw InputError("noise", expected: "shape \(c.imageShape(count))", found: "\(start.shape)")
     }
-    let run = SamplingRun(self, direction, count: count, labels: labels, options: options, start: start)
+    let run = SamplingRun(self, process, count: count, labels: labels, options: options, start: start)
     return try run.finish(progress)
   }
 }

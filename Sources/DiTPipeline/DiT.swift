@@ -60,11 +60,11 @@ public struct DiT: Sendable {
       noise: schedule.attention)
   }
 
-  /// The network once: ε̂, then v with a learned variance.
+  /// The network once: what it predicts, then v with a learned variance.
   ///
   /// - Parameters:
   ///   - images: `x`, (N, C, H, W).
-  ///   - times: `t`, (N), training indices 0…T−1.
+  ///   - times: `t`, (N), training indices 0…T−1, or of a flow 1000·s in 0…1000.
   ///   - labels: `y`, (N), classes or the null class `num_classes`; none for an unconditional model.
   /// - Returns: (N, C', H, W).
   /// - Throws: ``InputError``.
@@ -72,10 +72,7 @@ public struct DiT: Sendable {
     let c = configuration.network
     let samples = try c.checkImages(images, "x")
     try c.checkCount(times.count, samples, "t")
-    let last = Float(schedule.steps - 1)
-    for time in times where !(0...last ~= time) {
-      throw InputError("t", expected: "times in 0…\(schedule.steps - 1)", found: "\(time)")
-    }
+    try schedule.checkTimes(times)
     try c.checkLabels(labels, samples)
 
     let batch = min(samples, BatchPlan.inference(c, passes: 1))

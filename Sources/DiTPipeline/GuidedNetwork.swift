@@ -3,15 +3,15 @@ import DiTKernels
 import DiTModel
 import DiTTensor
 
-/// The network as samplers see it, a function of (x, step), with guidance and with memory for up to `batch` images.
+/// The network as samplers see it, a function of (x, evaluation), with guidance and with memory for up to `batch` images.
 ///
 /// Where guidance is active, the conditional and the unconditional pass are the two halves of one batch of 2N. Where an
 /// image has so few tokens that its last bits would depend on the number of images, the batch is filled up.
 final class GuidedNetwork {
   private let network: DiTNetwork
   private let guidance: Guidance
-  /// Training indices in the order in which the steps are taken.
-  private let times: [Int]
+  /// What the network is asked at, in order.
+  private let times: [NetworkTime]
   private let isGuided: Bool
   private let minimumImages: Int
   private let workspace: InferenceWorkspace
@@ -23,7 +23,7 @@ final class GuidedNetwork {
   private var rowIndices: [Int] = []
   private var samples = 0
 
-  init(_ network: DiTNetwork, guidance: Guidance, times: [Int], batch: Int) {
+  init(_ network: DiTNetwork, guidance: Guidance, times: [NetworkTime], batch: Int) {
     let c = network.configuration
     self.network = network
     self.guidance = guidance
@@ -52,17 +52,17 @@ final class GuidedNetwork {
     }
   }
 
-  /// The guided prediction for x at the `step`-th step taken, 0…S−1.
+  /// The guided prediction for x at an evaluation, 0 for the first.
   ///
   /// - Parameters:
   ///   - output: (N, C', H, W); overwritten.
   ///   - x: (N, C, H, W).
-  func predict(_ output: inout MutableSpan<Float>, _ x: Span<Float>, step: Int) {
+  func predict(_ output: inout MutableSpan<Float>, _ x: Span<Float>, evaluation: Int) {
     guard let table else { preconditionFailure("predict before begin") }
     let c = network.configuration
-    let isActive = guidance.isActive(at: times[step])
+    let isActive = guidance.isActive(at: times[evaluation])
     let count = isActive ? 2 * samples : samples
-    let first = table.row(ofStep: step)
+    let first = table.row(ofEvaluation: evaluation)
     rowIndices.removeAll(keepingCapacity: true)
     for index in 0..<count { rowIndices.append(first + labelIndices[index]) }
     rows.copyRows(rowIndices, from: table.modulation)

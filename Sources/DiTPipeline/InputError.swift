@@ -1,3 +1,4 @@
+import DiTDiffusion
 import DiTModel
 import DiTTensor
 
@@ -18,7 +19,19 @@ public struct InputError: Error, Equatable, Sendable, CustomStringConvertible {
   public var description: String { "\(name): expected \(expected), found \(found)" }
 }
 
-// MARK: - What a network can take
+// MARK: - What a schedule and a network can take
+
+extension NoiseSchedule {
+  /// Throws unless all are times that the network knows; `whole` also refuses those between two training indices.
+  func checkTimes(_ times: [Float], whole: Bool = false) throws(InputError) {
+    for time in times {
+      guard timeRange ~= time, !whole || time == time.rounded() else {
+        let kind = whole ? "whole times" : "times"
+        throw InputError("t", expected: "\(kind) in 0…\(Int(timeRange.upperBound))", found: "\(time)")
+      }
+    }
+  }
+}
 
 extension DiTConfiguration {
   /// (N, C, H, W).

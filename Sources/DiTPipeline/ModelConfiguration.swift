@@ -56,10 +56,6 @@ public struct ModelConfiguration: Equatable, Sendable {
     } catch {
       throw ConfigurationFileError(file: file, key: dotted(error.name), expected: error.expected, found: error.found)
     }
-    guard diffusion.prediction == .epsilon else {
-      throw ConfigurationFileError(
-        file: file, key: dotted("diffusion.prediction"), expected: "epsilon", found: diffusion.prediction.rawValue)
-    }
     guard (diffusion.variance == .learnedRange) == network.learnSigma else {
       let expected =
         network.learnSigma ? "learned_range, as learn_sigma is true" : "a fixed variance, as learn_sigma is false"

@@ -3,8 +3,9 @@ import DiTDiffusion
 /// Which of the T steps are taken, and how: a sampler before it is put on a model's noise schedule.
 public struct Sampler: Equatable, Sendable {
   public var name: SamplerName
-  /// S, 1…T; the length of the list with a custom schedule.
+  /// S, 1…T; the length of the list with a custom schedule. Heun asks the network 2S−1 times, all others S times.
   public var steps: Int
+  /// Which steps are kept; a flow has an even grid of its own and takes `linspace` alone.
   public var schedule: StepSchedule
   /// DDIM's η, 0…1; nil is the sampler's own (0 for ddim). Samplers without η refuse a value.
   public var eta: Double?
@@ -23,17 +24,18 @@ public struct Sampler: Equatable, Sendable {
     }
   }
 
-  /// The kept steps, ascending.
-  ///
-  /// - Throws: `DiffusionError` when S is not in 1…T, or a custom list does not fit.
-  public func timesteps(of noise: NoiseSchedule) throws(DiffusionError) -> [Int] {
-    try schedule.timesteps(count: steps, of: noise.steps)
-  }
-
   /// The sampler on a model's schedule.
   ///
-  /// - Throws: `DiffusionError`, as ``timesteps(of:)`` and when η is not in 0…1 or the sampler has none.
+  /// - Throws: `DiffusionError` when S is not in 1…T, a custom list does not fit, η is not in 0…1 or the sampler has none,
+  ///   or the model predicts what the sampler does not integrate.
   public func process(on noise: NoiseSchedule) throws(DiffusionError) -> any ReverseProcess {
-    try name.sampler(on: RespacedSchedule(noise, schedule, count: steps), eta: eta)
+    try name.process(on: noise, schedule, count: steps, eta: eta)
+  }
+
+  /// The sampler backwards, from images to noise: DDIM at η = 0, or Euler of a flow.
+  ///
+  /// - Throws: `DiffusionError`, as ``process(on:)``, and for other samplers.
+  public func inversion(on noise: NoiseSchedule) throws(DiffusionError) -> any ReverseProcess {
+    try name.inversion(on: noise, schedule, count: steps, eta: eta)
   }
 }

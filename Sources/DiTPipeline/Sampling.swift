@@ -26,8 +26,8 @@ public struct SamplingProgress: Sendable {
   public let step: Int
   /// S.
   public let steps: Int
-  /// The training index that the network was asked at.
-  public let timestep: Int
+  /// What the network was asked at; of Heun's two evaluations the second.
+  public let time: NetworkTime
   /// The images at hand: they run in sub-batches.
   public let images: Range<Int>
   /// All images.

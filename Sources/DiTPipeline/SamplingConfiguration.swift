@@ -11,12 +11,13 @@ public struct SamplingConfiguration: Equatable, Sendable {
     self.guidance = guidance
   }
 
-  /// 50 steps of DDIM on `linspace` (T where that is fewer) with guidance 4, or 1 where nothing is dropped in training.
+  /// 50 steps (T where that is fewer) of DDIM on `linspace`, or of Heun for a flow, with guidance 4, or 1 where nothing is
+  /// dropped in training.
   public static func standard(
     _ network: DiTConfiguration, _ diffusion: DiffusionConfiguration
   ) -> SamplingConfiguration {
     SamplingConfiguration(
-      sampler: Sampler(.ddim, steps: max(1, min(50, diffusion.steps))),
+      sampler: Sampler(.standard(diffusion.prediction), steps: max(1, min(50, diffusion.steps))),
       guidance: Guidance(scale: network.hasUnconditional ? 4 : 1))
   }
 
@@ -71,6 +72,11 @@ public struct SamplingConfiguration: Equatable, Sendable {
     }
     if let channels = guidance.channels { members.append(JSONMember("guidance_channels", .integer(channels))) }
     return .object(members)
+  }
+
+  /// The sampler that runs backwards, with the block's steps and schedule: DDIM, or Euler for a flow.
+  public func inversion(_ diffusion: DiffusionConfiguration) -> Sampler {
+    Sampler(diffusion.prediction == .flow ? .euler : .ddim, steps: sampler.steps, schedule: sampler.schedule)
   }
 
   /// Throws unless a model with these parts can be sampled so.

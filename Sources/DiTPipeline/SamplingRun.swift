@@ -7,24 +7,8 @@ import DiTTensor
 /// Random numbers: image n has stream n of the seed to itself, its start noise first, then C·H·W numbers for each step
 /// that needs noise; so it does not matter which images run together.
 final class SamplingRun {
-  /// Which way along the steps.
-  enum Direction {
-    /// From noise to images.
-    case down(any ReverseProcess)
-    /// From images to noise.
-    case up(DDIMSampler)
-
-    /// Training indices in the order in which the steps are taken.
-    var times: [Int] {
-      switch self {
-      case .down(let process): process.timesteps.reversed()
-      case .up(let sampler): sampler.timesteps
-      }
-    }
-  }
-
   private let model: DiT
-  private let direction: Direction
+  private let process: any ReverseProcess
   private let labels: [Int]
   private let network: GuidedNetwork
   private let batches: [Range<Int>]
@@ -40,13 +24,15 @@ final class SamplingRun {
   /// - Parameters:
   ///   - labels: one an image; none for an unconditional model.
   ///   - start: what to start from; nil draws noise.
-  init(_ model: DiT, _ direction: Direction, count: Int, labels: [Int], options: SamplingOptions, start: Tensor?) {
+  init(
+    _ model: DiT, _ process: any ReverseProcess, count: Int, labels: [Int], options: SamplingOptions, start: Tensor?
+  ) {
     let c = model.configuration.network
-    let times = direction.times
+    let times = process.evaluations
     let passes = times.contains { options.guidance.isActive(at: $0) } ? 2 : 1
     let batch = min(count, options.batch ?? BatchPlan.inference(c, passes: passes))
     self.model = model
-    self.direction = direction
+    self.process = process
     self.labels = labels
     imageShape = [c.inChannels, c.inputHeight, c.inputWidth]
     batches = DiTPipeline.batches(count, of: batch)
@@ -87,39 +73,25 @@ final class SamplingRun {
         return false
       }
     }
-    let isComplete =
-      switch direction {
-      case .down(let process): walkDown(process, images, window, report)
-      case .up(let sampler): walkUp(sampler, images, window, report)
-      }
+    let isComplete = walk(process, images, window, report)
     if let failure { throw failure }
     return isComplete
   }
 
-  private func walkDown(
+  private func walk(
     _ process: some ReverseProcess, _ images: Range<Int>, _ window: Slice, _ report: (SamplingStep) -> Bool
   ) -> Bool {
     var x = window.mutableSpan
     return process.sample(
       &x, shape: model.configuration.network.batchShape(images.count),
-      predict: { x, step, output in network.predict(&output, x, step: step.number - 1) },
+      predict: { x, step, output in network.predict(&output, x, evaluation: step.evaluation) },
       noise: { _, noise in drawNoise(of: images, into: &noise) }, progress: { step, _ in report(step) })
-  }
-
-  private func walkUp(
-    _ sampler: DDIMSampler, _ images: Range<Int>, _ window: Slice, _ report: (SamplingStep) -> Bool
-  ) -> Bool {
-    var x = window.mutableSpan
-    return sampler.invert(
-      &x, shape: model.configuration.network.batchShape(images.count),
-      predict: { x, step, output in network.predict(&output, x, step: step.number - 1) },
-      progress: { step, _ in report(step) })
   }
 
   private func progress(_ step: SamplingStep, _ images: Range<Int>, _ window: Slice) -> SamplingProgress {
     completed += 1
     return SamplingProgress(
-      step: step.number, steps: step.count, timestep: step.timestep, images: images, count: random.count,
+      step: step.number, steps: step.count, time: step.time, images: images, count: random.count,
       completedSteps: completed, totalSteps: batches.count * step.count,
       shape: imageShape, elements: window)
   }

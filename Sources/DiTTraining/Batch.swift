@@ -7,11 +7,11 @@ import DiTTensor
 struct Batch {
   let shape: BatchShape
   let clean, noise, noised, output, outputGradient: Slice
-  private(set) var timesteps: [Int]
+  private(set) var levels: [NoiseLevel]
   private(set) var losses: [SampleLoss]
   /// Empty for an unconditional network.
   private(set) var labels: [Int]
-  /// `timesteps` as the network takes them.
+  /// The times of `levels` as the network takes them.
   private var times: [Float]
 
   init(_ configuration: DiTConfiguration, samples: Int) {
@@ -22,7 +22,7 @@ struct Batch {
     noised = Slice(zeros: shape.count)
     output = Slice(zeros: samples * c.outputElements)
     outputGradient = Slice(zeros: samples * c.outputElements)
-    timesteps = [Int](repeating: 0, count: samples)
+    levels = [NoiseLevel](repeating: NoiseLevel(time: NetworkTime(0), signal: 1, spread: 0), count: samples)
     losses = [SampleLoss](repeating: .zero, count: samples)
     labels = [Int](repeating: 0, count: c.numClasses > 0 ? samples : 0)
     times = [Float](repeating: 0, count: samples)
@@ -32,44 +32,48 @@ struct Batch {
     n * shape.elementsPerSample..<(n + 1) * shape.elementsPerSample
   }
 
-  /// Puts sample `index` of `data` at place n, with its time, label and noise.
+  /// Puts sample `index` of `data` at place n, with its noise level, label and noise.
   mutating func put(
-    _ n: Int, from data: Dataset, index: Int, flipped: Bool, time: Int, label: Int, noise random: inout Philox
+    _ n: Int, from data: Dataset, index: Int, flipped: Bool, level: NoiseLevel, label: Int, noise random: inout Philox
   ) {
     var image = clean[range(n)].mutableSpan
     data.copy(index, flipped: flipped, into: &image)
     var noise = noise[range(n)].mutableSpan
     random.fillNormal(&noise)
-    set(n, time: time, label: label)
+    set(n, level: level, label: label)
   }
 
-  /// Puts given values at all places.
-  mutating func put(clean: Span<Float>, noise: Span<Float>, timesteps: Span<Int>, labels: Span<Int>) {
-    precondition(timesteps.count == shape.samples, "\(timesteps.count) times for a batch of \(shape.samples)")
+  /// Puts given values at all places; `times` are the network's.
+  mutating func put(
+    clean: Span<Float>, noise: Span<Float>, times: Span<Float>, labels: Span<Int>, on schedule: NoiseSchedule
+  ) {
+    precondition(times.count == shape.samples, "\(times.count) times for a batch of \(shape.samples)")
     precondition(self.labels.isEmpty || labels.count == shape.samples, "\(labels.count) labels for \(shape.samples)")
     self.clean.copy(from: clean)
     self.noise.copy(from: noise)
-    for n in timesteps.indices { set(n, time: timesteps[n], label: self.labels.isEmpty ? 0 : labels[n]) }
+    for n in times.indices {
+      set(n, level: schedule.level(atNetworkTime: times[n]), label: self.labels.isEmpty ? 0 : labels[n])
+    }
   }
 
-  private mutating func set(_ n: Int, time: Int, label: Int) {
-    timesteps[n] = time
-    times[n] = Float(time)
+  private mutating func set(_ n: Int, level: NoiseLevel, label: Int) {
+    levels[n] = level
+    times[n] = level.time.value
     if !labels.isEmpty { labels[n] = label }
   }
 
   /// x_t, the network's output at it, and the losses.
-  mutating func evaluate(_ network: DiTNetwork, _ loss: HybridLoss, _ workspace: TrainingWorkspace) {
+  mutating func evaluate(_ network: DiTNetwork, _ loss: TrainingLoss, _ workspace: TrainingWorkspace) {
     forward(network, loss, workspace)
-    let (output, clean, noise, timesteps, shape) = (output, clean, noise, timesteps, shape)
+    let (output, clean, noise, levels, shape) = (output, clean, noise, levels, shape)
     var values = losses.mutableSpan
     loss.evaluate(
-      output: output.span, clean: clean.span, noise: noise.span, timesteps: timesteps, shape: shape, losses: &values)
+      output: output.span, clean: clean.span, noise: noise.span, levels: levels, shape: shape, losses: &values)
   }
 
   /// The losses, and the gradient of weight · mean(losses) added to `gradients`.
   mutating func differentiate(
-    _ network: DiTNetwork, _ loss: HybridLoss, _ workspace: TrainingWorkspace, into gradients: Slice, weight: Double
+    _ network: DiTNetwork, _ loss: TrainingLoss, _ workspace: TrainingWorkspace, into gradients: Slice, weight: Double
   ) {
     forward(network, loss, workspace)
     evaluate(loss, gradient: outputGradient, weight: weight)
@@ -78,18 +82,18 @@ struct Batch {
       samples: shape.samples, workspace: workspace)
   }
 
-  private mutating func evaluate(_ loss: HybridLoss, gradient: Slice, weight: Double) {
-    let (output, clean, noise, timesteps, shape) = (output, clean, noise, timesteps, shape)
+  private mutating func evaluate(_ loss: TrainingLoss, gradient: Slice, weight: Double) {
+    let (output, clean, noise, levels, shape) = (output, clean, noise, levels, shape)
     var values = losses.mutableSpan
     var slopes = gradient.mutableSpan
     loss.evaluate(
-      output: output.span, clean: clean.span, noise: noise.span, timesteps: timesteps, shape: shape,
+      output: output.span, clean: clean.span, noise: noise.span, levels: levels, shape: shape,
       losses: &values, gradient: &slopes, weight: weight)
   }
 
-  private func forward(_ network: DiTNetwork, _ loss: HybridLoss, _ workspace: TrainingWorkspace) {
+  private func forward(_ network: DiTNetwork, _ loss: TrainingLoss, _ workspace: TrainingWorkspace) {
     var noised = noised.mutableSpan
-    loss.schedule.addNoise(clean: clean.span, noise: noise.span, timesteps: timesteps, into: &noised)
+    loss.schedule.addNoise(clean: clean.span, noise: noise.span, levels: levels, into: &noised)
     network.trainingForward(
       output: output.mutableSpan, images: self.noised.span, times: times.span, labels: labels.span,
       workspace: workspace)

@@ -17,7 +17,7 @@ extension Trainer {
       let count = min(microBatch, validationSamples.count - start)
       if count < microBatch { batch = Batch(model.network, samples: count) }
       fill(&batch, with: validationSamples[start..<start + count])
-      batch.evaluate(averageNetwork, hybridLoss, workspace)
+      batch.evaluate(averageNetwork, trainingLoss, workspace)
       for loss in batch.losses { sum += loss }
       start += count
     }
@@ -31,7 +31,7 @@ extension Trainer {
       var choices = StreamPurpose.choices.stream(index, seed: Self.validationSeed)
       var noise = StreamPurpose.noise.stream(index, seed: Self.validationSeed)
       batch.put(
-        n, from: data, index: index, flipped: false, time: choices.index(below: model.diffusion.steps),
+        n, from: data, index: index, flipped: false, level: trainingLoss.schedule.level(drawnBy: &choices),
         label: data.labels?[index] ?? 0, noise: &noise)
     }
   }

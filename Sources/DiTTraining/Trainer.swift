@@ -16,7 +16,7 @@ import DiTTensor
 public struct StepReport: Equatable, Sendable {
   /// 1 for the first.
   public var step: Int
-  /// Means over the batch: mse + vb, mse, and with a learned variance the bound's term in bits.
+  /// Means over the batch: the weighted mse + vb, mse, and with a learned variance the bound's term in bits.
   public var loss, mse: Double
   public var vb: Double?
   /// The gradient's global norm before clipping.
@@ -74,7 +74,7 @@ public final class Trainer {
   public let microBatch: Int
 
   let network, averageNetwork: DiTNetwork
-  let hybridLoss: HybridLoss
+  let trainingLoss: TrainingLoss
   let workspace: TrainingWorkspace
   private var batch: Batch
   private var order: DataOrder
@@ -117,7 +117,7 @@ public final class Trainer {
       model.network, weights: Weights(table, flat: self.weights), context: context, numerics: numerics, noise: noise)
     averageNetwork = DiTNetwork(
       model.network, weights: Weights(table, flat: average), context: context, numerics: numerics, noise: noise)
-    hybridLoss = HybridLoss(try NoiseSchedule(model.diffusion))
+    trainingLoss = TrainingLoss(try NoiseSchedule(model.diffusion), weighting: training.weighting)
     workspace = TrainingWorkspace(network, samples: microBatch, recomputes: training.recompute)
     batch = Batch(model.network, samples: microBatch)
     order = DataOrder(samples: split.training, seed: UInt64(training.seed))
@@ -146,14 +146,14 @@ public final class Trainer {
   ///
   /// - Parameters:
   ///   - clean, noise: x_* and ε, (N, C, H, W).
-  ///   - timesteps: t of each sample.
+  ///   - times: t of each sample as the network takes it: a training index, or 1000·s of a flow.
   ///   - labels: y of each sample, `numClasses` for the null class; ignored by an unconditional network.
   /// - Throws: ``Divergence``.
   public func step(
-    clean: Span<Float>, noise: Span<Float>, timesteps: Span<Int>, labels: Span<Int>
+    clean: Span<Float>, noise: Span<Float>, times: Span<Float>, labels: Span<Int>
   ) throws(Divergence) -> StepReport {
     gradients.fill(0)
-    batch.put(clean: clean, noise: noise, timesteps: timesteps, labels: labels)
+    batch.put(clean: clean, noise: noise, times: times, labels: labels, on: trainingLoss.schedule)
     let sum = differentiate(weight: 1)
     return try update(sum / microBatch, samples: 0)
   }
@@ -164,18 +164,18 @@ public final class Trainer {
       let number = first + n
       let index = order.sample(number)
       var random = StreamPurpose.choices.stream(number, seed: UInt64(training.seed))
-      let time = random.index(below: model.diffusion.steps)
+      let level = trainingLoss.schedule.level(drawnBy: &random)
       let isDropped = Double(random.uniform()) < model.network.classDropoutProb
       let isFlipped = random.next() >> 63 == 1 && training.flip
       let label = isDropped ? model.network.numClasses : data.labels?[index] ?? 0
       var noise = StreamPurpose.noise.stream(number, seed: UInt64(training.seed))
-      batch.put(n, from: data, index: index, flipped: isFlipped, time: time, label: label, noise: &noise)
+      batch.put(n, from: data, index: index, flipped: isFlipped, level: level, label: label, noise: &noise)
     }
   }
 
   /// Adds the micro-batch's gradients; returns the sum of its losses.
   private func differentiate(weight: Double) -> SampleLoss {
-    batch.differentiate(network, hybridLoss, workspace, into: gradients, weight: weight)
+    batch.differentiate(network, trainingLoss, workspace, into: gradients, weight: weight)
     var sum = SampleLoss.zero
     for loss in batch.losses { sum += loss }
     return sum

@@ -7,7 +7,7 @@ public struct TrainingKey: Sendable {
     case integer(WritableKeyPath<TrainingConfiguration, Int> & Sendable, ClosedRange<Int>)
     case number(WritableKeyPath<TrainingConfiguration, Double> & Sendable, ClosedRange<Double>)
     case flag(WritableKeyPath<TrainingConfiguration, Bool> & Sendable)
-    case schedule, precision, gemm
+    case schedule, weighting, precision, gemm
   }
 
   /// As the file spells it.
@@ -36,6 +36,7 @@ public struct TrainingKey: Sendable {
     case .number(let path, _): .number(configuration[keyPath: path])
     case .flag(let path): .bool(configuration[keyPath: path])
     case .schedule: .string(configuration.schedule.rawValue)
+    case .weighting: .string(configuration.lossWeighting.rawValue)
     case .precision: .string(configuration.precision.rawValue)
     case .gemm: .string(configuration.gemm.rawValue)
     }
@@ -53,6 +54,8 @@ public struct TrainingKey: Sendable {
       if let value = try reader.bool(name) { configuration[keyPath: path] = value }
     case .schedule:
       if let value = try reader.word(name, LearningRateSchedule.self) { configuration.schedule = value }
+    case .weighting:
+      if let value = try reader.word(name, LossWeightingName.self) { configuration.lossWeighting = value }
     case .precision:
       if let value = try reader.word(name, Precision.self) { configuration.precision = value }
     case .gemm:
@@ -70,7 +73,7 @@ public struct TrainingKey: Sendable {
     case .number(let path, let range):
       let value = configuration[keyPath: path]
       return range.contains(value) ? nil : ("\(range.lowerBound) to \(range.upperBound)", "\(value)")
-    case .flag, .schedule, .precision, .gemm: return nil
+    case .flag, .schedule, .weighting, .precision, .gemm: return nil
     }
   }
 }
@@ -95,6 +98,10 @@ extension TrainingConfiguration {
     TrainingKey(
       "ema_decay", .number(\.emaDecay, 0...1), "the average's largest decay; at update n it is at most (1+n)/(10+n)"),
     TrainingKey("gradient_clip", .number(\.gradientClip, 0...1e9), "largest global gradient norm; 0 does not clip"),
+    TrainingKey(
+      "loss_weighting", .weighting,
+      "uniform, or min_snr (Hang et al. 2023): noise levels count by min(SNR, gamma) in the error of the clean image"),
+    TrainingKey("min_snr_gamma", .number(\.minSNRGamma, 1e-6...1e9), "gamma of min_snr; unused with uniform"),
     TrainingKey("flip", .flag(\.flip), "mirror every second image, at random; off for digits"),
     TrainingKey(
       "seed", .integer(\.seed, 0...Int.max), "of first weights, data order, t, noise, label dropout and flips"),

@@ -1,5 +1,6 @@
 // How a network is trained: the `training` block of a configuration file.
 
+import DiTDiffusion
 import DiTKernels
 import DiTModel
 import Foundation
@@ -10,6 +11,12 @@ public enum LearningRateSchedule: String, CaseIterable, Sendable {
   case cosine
   /// The full rate.
   case constant
+}
+
+/// How the noise levels are weighted, by name: see `LossWeighting`.
+public enum LossWeightingName: String, CaseIterable, Sendable {
+  case uniform
+  case minSNR = "min_snr"
 }
 
 /// The training settings. Defaults are the engine's for images; label dropout is the model's `class_dropout_prob`.
@@ -29,6 +36,9 @@ public struct TrainingConfiguration: Equatable, Sendable {
   public var emaDecay = 0.9999
   /// The largest global gradient norm; 0 does not clip.
   public var gradientClip = 0.0
+  public var lossWeighting = LossWeightingName.uniform
+  /// γ of `min_snr`.
+  public var minSNRGamma = 5.0
   public var flip = true
   public var seed = 0
   /// With M, every sample i with i mod M = M − 1 is held out; 0 holds none out.
@@ -46,6 +56,11 @@ public struct TrainingConfiguration: Equatable, Sendable {
   public var recompute = false
 
   public init() {}
+
+  /// How much the noise levels count.
+  public var weighting: LossWeighting {
+    lossWeighting == .minSNR ? .minSNR(gamma: minSNRGamma) : .uniform
+  }
 
   public var numerics: Numerics { Numerics(precision: precision, gemm: gemm) }
 

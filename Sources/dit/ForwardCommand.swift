@@ -9,13 +9,15 @@ struct ForwardCommand: ParsableCommand {
     discussion: """
       The input is a safetensors file with
         x  (N, C, H, W)  noised images or latents; F32, F16, BF16 or F64
-        t  (N)           training time steps, 0 (least noisy) to T−1
+        t  (N)           training time steps, 0 (least noisy) to T−1, or of a
+                         flow the real times 1000·s, 0 to 1000
         y  (N)           classes, or num_classes for none; only read by a model
                          with classes
       where t and y may be I64, I32, U8 or floats. Other tensors are ignored.
       The output has
-        output  (N, C', H, W)  F32; the predicted noise, and after it, with a
-                               learned variance, the interpolation v
+        output  (N, C', H, W)  F32; what the model predicts (noise, mean, clean
+                               image, v or flow), and after it, with a learned
+                               variance, the interpolation of its logarithm
 
         dit forward --model runs/mine --input batch.safetensors --out o.safetensors
       """)

@@ -1,11 +1,11 @@
 import ArgumentParser
 import DiffusionTransformers
 
-/// `dit invert`: DDIM run backwards.
+/// `dit invert`: sampling run backwards.
 struct InvertCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "invert",
-    abstract: "Run DDIM backwards: images or latents to the noise they come from.",
+    abstract: "Run DDIM (of a flow Euler) backwards: images or latents to the noise they come from.",
     discussion: """
       The input is a safetensors file with one of
         samples  (N, C, H, W)  what `dit sample` left; preferred to the others
@@ -19,8 +19,9 @@ struct InvertCommand: ParsableCommand {
         dit invert --input a.safetensors --steps 250 --out noise.safetensors
         dit sample --noise noise.safetensors --sampler ddim --steps 250 --out b.png
 
-      Sample with ddim and the same steps, schedule and guidance. The more steps and
-      the less guidance, the nearer the result.
+      Sample with ddim (a flow with euler) and the same steps, schedule and guidance.
+      The more steps and the less guidance, the nearer the result: each step asks the
+      network about the image before it, so the error falls like 1/steps.
       """)
 
   @OptionGroup var model: ModelOptions
@@ -66,10 +67,8 @@ struct InvertCommand: ParsableCommand {
 
   /// What the model says, steps and guidance overridden; without labels nothing is guided unless asked for.
   private func options(for model: ModelConfiguration, hasLabels: Bool) -> SamplingOptions {
-    let defaults = model.sampling
-    var options = SamplingOptions(
-      sampler: Sampler(.ddim, steps: defaults.sampler.steps, schedule: defaults.sampler.schedule))
-    if hasLabels { options.guidance = defaults.guidance }
+    var options = SamplingOptions(sampler: model.sampling.inversion(model.diffusion))
+    if hasLabels { options.guidance = model.sampling.guidance }
     steps.apply(to: &options.sampler)
     guidance.apply(to: &options.guidance)
     return options

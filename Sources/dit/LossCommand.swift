@@ -10,7 +10,8 @@ struct LossCommand: ParsableCommand {
       The input is a safetensors file with
         x0     (N, C, H, W)  clean images in [−1, 1], or latents; F32, F16, BF16
                              or F64
-        t      (N)           training time steps, 0 to T−1
+        t      (N)           training time steps, 0 to T−1, or of a flow the
+                             network's real times 1000·s, 0 to 1000
         y      (N)           classes, or num_classes for none; only read by a
                              model with classes
         noise  (N, C, H, W)  the noise ε that is mixed in
@@ -18,10 +19,14 @@ struct LossCommand: ParsableCommand {
       There is no label dropout and no flip.
 
       The means over the N samples are printed. The optional output has
-        loss.loss  (N)  F32; mse, plus vb where there is one
-        loss.mse   (N)  F32
-        loss.vb    (N)  F32, in bits; with a learned variance
-        grad.NAME       the gradient of mean(loss.loss) for each trained tensor
+        loss.loss     (N)     F32; weight · mse, plus vb where there is one
+        loss.mse      (N)     F32; the mean square error of the prediction, for
+                              `mean` over the square of what multiplies ε in it
+        loss.vb       (N)     F32, in bits; with a learned variance
+        loss.patches  (N, L)  F32; the mse of each patch, row by row
+        grad.NAME             the gradient of mean(loss.loss) for each trained
+                              tensor
+      The weight is 1 unless --loss-weighting says otherwise.
 
         dit loss --model runs/mine --input batch.safetensors --out g.safetensors
       """)
@@ -31,30 +36,58 @@ struct LossCommand: ParsableCommand {
   @Option(help: ArgumentHelp("The safetensors file with x0, t, y and noise.", valueName: "file"))
   var input: String
 
+  @Option(
+    help: ArgumentHelp(
+      "uniform, or min_snr: the error of the clean image counts by min(SNR, γ). (default: uniform)", valueName: "name"))
+  var lossWeighting = LossWeightingName.uniform
+
+  @Option(help: ArgumentHelp("γ of min_snr, above 0. (default: 5)", valueName: "x"))
+  var minSnrGamma: Double?
+
   @Option(help: ArgumentHelp("The .safetensors file to write. (default: none, and no gradients)", valueName: "file"))
   var out: String?
 
   func run() throws {
+    let weighting = try weighting()
     let target = try out.map { path throws(Failure) in try OutputFile(path, .safetensors) }
     let dit = try model.load()
     let tensors = try TensorFile(input)
     let clean = try tensors.images("x0")
     let noise = try tensors.images("noise")
-    let times = try tensors.integers("t")
+    let times =
+      dit.configuration.diffusion.isFlow ? try tensors.numbers("t") : try tensors.integers("t").map { Float($0) }
     let labels = dit.configuration.network.numClasses > 0 ? try tensors.integers("y") : []
     if let target {
       try target.checkWritable()
       let result = try tensors.blamed {
-        try dit.lossAndGradients(clean: clean, times: times, labels: labels, noise: noise)
+        try dit.lossAndGradients(clean: clean, times: times, labels: labels, noise: noise, weighting: weighting)
       }
       let gradients = result.named.map { TensorSource("grad.\($0.name)", $0.tensor) }
-      try target.write(Self.columns(result.losses).map { TensorSource("loss.\($0.name)", $0.values) } + gradients)
-      Self.printMeans(result.losses)
+      let map = [TensorSource("loss.patches", result.report.patchErrors)]
+      let losses = Self.columns(result.report.losses).map { TensorSource("loss.\($0.name)", $0.values) }
+      try target.write(losses + map + gradients)
+      Self.printMeans(result.report.losses)
     } else {
-      Self.printMeans(
-        try tensors.blamed { try dit.loss(clean: clean, times: times, labels: labels, noise: noise) })
+      let report = try tensors.blamed {
+        try dit.loss(clean: clean, times: times, labels: labels, noise: noise, weighting: weighting)
+      }
+      Self.printMeans(report.losses)
     }
     Warnings.write()
+  }
+
+  private func weighting() throws(Failure) -> LossWeighting {
+    guard lossWeighting == .minSNR else {
+      if let minSnrGamma {
+        throw .usage("--min-snr-gamma", expected: "none without --loss-weighting min_snr", found: "\(minSnrGamma)")
+      }
+      return .uniform
+    }
+    let gamma = minSnrGamma ?? TrainingConfiguration().minSNRGamma
+    guard gamma > 0, gamma.isFinite else {
+      throw .usage("--min-snr-gamma", expected: "a number above 0", found: "\(gamma)")
+    }
+    return .minSNR(gamma: gamma)
   }
 
   /// One list a term, one value a sample.
@@ -73,3 +106,5 @@ struct LossCommand: ParsableCommand {
     if !bounds.isEmpty { print("vb   \(bounds.reduce(0, +) / count)") }
   }
 }
+
+extension LossWeightingName: ExpressibleByArgument {}

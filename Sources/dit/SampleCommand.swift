@@ -40,7 +40,10 @@ struct SampleCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "ddim (DDIM, few steps suffice) or ddpm (ancestral). (default: the model's, else ddim)", valueName: "name"))
+      """
+      ddim, ddpm (ancestral, many steps), dpmpp (DPM-Solver++ 2M) or unipc (order 2); for a flow euler or heun (two \
+      passes a step, one in the last). (default: the model's, else ddim, for a flow heun)
+      """, valueName: "name"))
   var sampler: SamplerName?
 
   @Option(
@@ -65,8 +68,8 @@ struct SampleCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       """
-      Also write x after each step: .png, a strip an image; .safetensors, states (S, N, C, H, W) and the training steps \
-      timesteps (S).
+      Also write x after each step: .png, a strip an image; .safetensors, states (S, N, C, H, W) and timesteps (S): the \
+      training steps, or of a flow the network's times 1000·s.
       """, valueName: "file"))
   var trajectory: String?
 
@@ -89,7 +92,7 @@ struct SampleCommand: ParsableCommand {
     var states = try path.map { _ in
       Trajectory(
         count: request.count, network: dit.configuration.network,
-        timesteps: try options.sampler.timesteps(of: dit.schedule).reversed())
+        times: try options.sampler.process(on: dit.schedule).stepTimes, isFlow: dit.configuration.diffusion.isFlow)
     }
     var bar = SamplingBar("sampling")
     let samples = try request.samples(of: dit, options) { progress in

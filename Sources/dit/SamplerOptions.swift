@@ -9,8 +9,10 @@ struct StepOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
-      Which steps of T are kept: leading (i·⌊T/n⌋), trailing (T first), linspace (both ends), or custom:T1,T2,… in \
-      ascending order. (default: the model's, else linspace)
+      Which steps of T are kept: leading (i·⌊T/n⌋), trailing (T first), linspace (both ends), quadratic (dense at low \
+      noise), jump or jump:γ (strides where β^γ is high are long, where it is low short; γ ≥ 0, alone ½), or \
+      custom:T1,T2,… in ascending order. A flow has an even grid of its own and takes linspace alone. (default: the \
+      model's, else linspace)
       """, valueName: "rule"),
     transform: StepSchedule.init(parsing:))
   var schedule: StepSchedule?
@@ -35,7 +37,9 @@ struct GuidanceOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Guide only at steps LO ≤ t ≤ HI, t in 0…T−1; the others cost half. (default: all steps)", valueName: "lo,hi"),
+      """
+      Guide only at steps LO ≤ t ≤ HI, t in 0…T−1 (of a flow 0 to 1000); the others cost half. (default: all steps)
+      """, valueName: "lo,hi"),
     transform: Guidance.interval(parsing:))
   var guidanceInterval: ClosedRange<Int>?
 

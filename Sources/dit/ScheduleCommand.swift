@@ -16,8 +16,11 @@ struct ScheduleCommand: ParsableCommand {
         alpha      √ᾱ_t
         stride     how far the sampler goes from there: to the kept step below,
                    and from the lowest to clean data, t = −1
+      A flow is sampled at s = 1 − i/n; its network's time is 1000·s, and t the
+      training step whose β and ᾱ diffusion-aware attention takes.
 
         dit schedule --steps 10
+        dit schedule --schedule jump:0.5 --steps 50
         dit schedule --schedule trailing --steps 20 --json DiT-XL/2
         dit schedule --out schedule.png runs/digits
       """)
@@ -40,7 +43,8 @@ struct ScheduleCommand: ParsableCommand {
     var sampler = model.sampling.sampler
     steps.apply(to: &sampler)
     let noise = try NoiseSchedule(model.diffusion)
-    let kept = KeptSteps(noise, try sampler.timesteps(of: noise), rule: "\(sampler.schedule)")
+    let times = try sampler.process(on: noise).stepTimes
+    let kept = KeptSteps(noise, times.reversed(), rule: "\(sampler.schedule)")
     try target?.checkWritable()
     if let target {
       let picture = SchedulePlot.picture(noise, kept)
@@ -53,33 +57,41 @@ struct ScheduleCommand: ParsableCommand {
 /// The kept steps and what is known of each.
 struct KeptSteps {
   struct Row {
-    let t: Int
+    let time: NetworkTime
     let beta, alphaBar: Double
     let stride: Int
 
+    var t: Int { time.index }
+    /// A flow's s.
+    var s: Double { Double(time.value) / FlowSchedule.timeScale }
     var alpha: Double { alphaBar.squareRoot() }
   }
 
   /// T.
   let total: Int
+  let isFlow: Bool
   let rule: String
   /// Ascending.
   let rows: [Row]
 
-  init(_ noise: NoiseSchedule, _ timesteps: [Int], rule: String) {
+  /// - Parameter times: ascending.
+  init(_ noise: NoiseSchedule, _ times: [NetworkTime], rule: String) {
     total = noise.steps
+    isFlow = noise.configuration.isFlow
     self.rule = rule
-    rows = zip([-1] + timesteps, timesteps).map { below, t in
-      Row(t: t, beta: noise.betas[t], alphaBar: noise.alphasCumprod[t], stride: t - below)
+    rows = zip([-1] + times.map(\.index), times).map { below, time in
+      let t = time.index
+      return Row(time: time, beta: noise.betas[t], alphaBar: noise.alphasCumprod[t], stride: t - below)
     }
   }
 
   var table: String {
     var text = "\(rule): \(rows.count) of \(total) steps\n\n"
-    text += "  step      t         beta    alpha_bar        alpha   stride\n"
+    text += "  step      t         beta    alpha_bar        alpha   stride\(isFlow ? "            s" : "")\n"
     for (index, row) in rows.enumerated() {
       text += String(
-        format: "%6d %6d %12.6g %12.6g %12.6g %8d\n", index, row.t, row.beta, row.alphaBar, row.alpha, row.stride)
+        format: "%6d %6d %12.6g %12.6g %12.6g %8d", index, row.t, row.beta, row.alphaBar, row.alpha, row.stride)
+      text += isFlow ? String(format: " %12.6g\n", row.s) : "\n"
     }
     return text
   }
@@ -92,11 +104,12 @@ struct KeptSteps {
         "kept",
         .array(
           rows.map { row in
-            .object([
-              JSONMember("t", .integer(row.t)), JSONMember("beta", .number(row.beta)),
-              JSONMember("alpha_bar", .number(row.alphaBar)), JSONMember("alpha", .number(row.alpha)),
-              JSONMember("stride", .integer(row.stride)),
-            ])
+            .object(
+              [
+                JSONMember("t", .integer(row.t)), JSONMember("beta", .number(row.beta)),
+                JSONMember("alpha_bar", .number(row.alphaBar)), JSONMember("alpha", .number(row.alpha)),
+                JSONMember("stride", .integer(row.stride)),
+              ] + (isFlow ? [JSONMember("s", .number(row.s))] : []))
           })),
     ])
   }

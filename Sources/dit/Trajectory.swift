@@ -7,13 +7,16 @@ struct Trajectory {
   private let shape: [Int]
   /// A state a step: (N, C, H, W).
   private var states: [[Float]]
-  /// What the network was asked at, a training index a step, descending.
-  private(set) var timesteps: [Int]
+  /// What the network was asked at, by the step, descending.
+  private let times: [NetworkTime]
+  /// Whether `times` are real numbers.
+  private let isFlow: Bool
 
-  init(count: Int, network: DiTConfiguration, timesteps: [Int]) {
+  init(count: Int, network: DiTConfiguration, times: [NetworkTime], isFlow: Bool) {
     shape = [network.inChannels, network.inputHeight, network.inputWidth]
-    states = timesteps.map { _ in [Float](repeating: 0, count: count * network.imageElements) }
-    self.timesteps = timesteps
+    states = times.map { _ in [Float](repeating: 0, count: count * network.imageElements) }
+    self.times = times
+    self.isFlow = isFlow
   }
 
   /// Keeps what a step left.
@@ -26,7 +29,7 @@ struct Trajectory {
 
   /// Writes the trajectories of the first `count` images.
   ///
-  /// `.safetensors`: `states` (S, N, C, H, W), `timesteps` (S). `.png`: a row an image, from noise on the left to the
+  /// `.safetensors`: `states` (S, N, C, H, W), `timesteps` (S), training indices or a flow's 1000·s. `.png`: a row an image, from noise on the left to the
   /// sample on the right, at most ``columns`` of the states.
   func write(_ count: Int, labels: [String], to file: OutputFile, settings: SampleSettings) throws(Failure) {
     switch file.format {
@@ -36,10 +39,17 @@ struct Trajectory {
     default:
       let size = shape.reduce(1, *)
       let elements = states.flatMap { $0.prefix(count * size) }
-      let states = Tensor(shape: [timesteps.count, count] + shape, elements: elements)
-      try file.write(
-        [TensorSource("states", states), TensorSource("timesteps", timesteps)], metadata: settings.metadata)
+      let states = Tensor(shape: [times.count, count] + shape, elements: elements)
+      let timesteps =
+        isFlow
+        ? TensorSource("timesteps", Tensor(shape: [times.count], elements: times.map(\.value)))
+        : TensorSource("timesteps", times.map(\.index))
+      try file.write([TensorSource("states", states), timesteps], metadata: settings.metadata)
     }
+  }
+
+  private func label(_ time: NetworkTime) -> String {
+    isFlow ? "\((time.value * 10).rounded() / 10)" : "\(time.index)"
   }
 
   private static let columns = 12
@@ -57,6 +67,6 @@ struct Trajectory {
       }
     }
     return ImageGrid(
-      images, columns: columns, rowLabels: labels, columnLabels: shown.map { "t = \(timesteps[$0])" })
+      images, columns: columns, rowLabels: labels, columnLabels: shown.map { "t = \(label(times[$0]))" })
   }
 }

@@ -115,7 +115,13 @@ import Testing
     let fixture = try Fixture("\(name)/loss")
     let output = try scratch.tensors("o.safetensors")
     let results = fixture.names.filter { $0.hasPrefix("loss.") || $0.hasPrefix("grad.") }
-    #expect(Set(output.names) == Set(results))
+    #expect(Set(output.names) == Set(results).union(["loss.patches"]))
+    let (map, mse) = (try output.floats("loss.patches"), try fixture.doubles("loss.mse"))
+    let means = mse.indices.map { n in
+      let count = map.count / mse.count
+      return map[n * count..<(n + 1) * count].reduce(0, +) / Float(count)
+    }
+    #expect(relativeError(means, mse) <= outputTolerance, "the patches' mean is the mse")
     for name in results {
       #expect(try output.requireEntry(named: name).shape == fixture.shape(name), "\(name)")
       let error = relativeError(try output.floats(name), try fixture.doubles(name))

@@ -22,7 +22,13 @@ import Testing
     ("info", ["--heads", "--threads", "--json"]),
     ("schedule", ["--heads", "--steps", "--schedule", "--json", "--out"]),
     ("forward", ["--model", "--heads", "--precision", "--gemm", "--threads", "--input", "--out"]),
-    ("loss", ["--model", "--heads", "--precision", "--gemm", "--threads", "--input", "--out"]),
+    (
+      "loss",
+      [
+        "--model", "--heads", "--precision", "--gemm", "--threads", "--input", "--loss-weighting", "--min-snr-gamma",
+        "--out",
+      ]
+    ),
     (
       "invert",
       [

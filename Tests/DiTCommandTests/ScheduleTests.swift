@@ -11,6 +11,7 @@ import Testing
   @Test func keepsTheStepsOfTheRule() async throws {
     let rules: [(String, [Double])] = [
       ("leading", [0, 333, 666]), ("trailing", [332, 666, 999]), ("linspace", [0, 500, 999]),
+      ("quadratic", [0, 250, 999]),
     ]
     for (rule, steps) in rules {
       let json = try await JSON(["schedule", "DiT-S/2", "--schedule", rule, "--steps", "3", "--json"])
@@ -19,6 +20,29 @@ import Testing
     }
     let custom = try await JSON(["schedule", "DiT-S/2", "--schedule", "custom:5,17,640", "--json"])
     #expect(custom.numbers("kept", "t") == [5, 17, 640])
+  }
+
+  @Test(arguments: ["jump:0.5", "jump", "jump:2", "quadratic"])
+  func printsExactlyTheSteps(_ rule: String) async throws {
+    let text = try await succeed(["schedule", "DiT-S/2", "--schedule", rule, "--steps", "50"]).stdout
+    let rows = text.split(separator: "\n").dropFirst(2)
+    #expect(rows.count == 50)
+    let t = rows.compactMap { $0.split(separator: " ").dropFirst().first.flatMap { Int($0) } }
+    #expect(t.first == 0 && t.last == 999 && zip(t, t.dropFirst()).allSatisfy { $0 < $1 }, "\(t)")
+  }
+
+  /// A flow's own grid: s = 1 − i/n, from the least noisy.
+  @Test func flowsHaveAnEvenGrid() async throws {
+    let scratch = try Scratch()
+    try FileManager.default.createDirectory(atPath: scratch.path("flow"), withIntermediateDirectories: true)
+    _ = try scratch.write(#"{"learn_sigma": false, "diffusion": {"prediction": "flow"}}"#, to: "flow/config.json")
+    let flow = ["schedule", scratch.path("flow"), "--steps", "4"]
+    let json = try await JSON(flow + ["--json"])
+    #expect(json.numbers("kept", "s") == [0.25, 0.5, 0.75, 1])
+    #expect(json.numbers("kept", "t") == [249, 499, 749, 999])
+    let last = try await succeed(flow).stdout.split(separator: "\n").last?.split(separator: " ").map(String.init)
+    #expect(last == ["3", "999", "0.02", "4.03583e-05", "0.00635282", "250", "1"])
+    try await expectFailure(flow + ["--schedule", "jump"], 64, ["--schedule", "linspace", "jump:0.5"])
   }
 
   @Test func givesNoiseLevelsAndStrides() async throws {

@@ -38,10 +38,16 @@ import Testing
 
   @Test func activeInsideTheClosedInterval() {
     let limited = Guidance(scale: 2, interval: 100...700)
-    #expect([99, 100, 700, 701].map { limited.isActive(at: $0) } == [false, true, true, false])
-    #expect(Guidance(scale: 2).isActive(at: 0))
-    #expect(!Guidance(scale: 1, interval: 0...999).isActive(at: 5))
-    #expect(Guidance(scale: 0).isActive(at: 5))
+    #expect([99, 100, 700, 701].map { limited.isActive(at: NetworkTime($0)) } == [false, true, true, false])
+    // A flow's times are real; 1000·s of s = 1 − 3/10 is 700, whatever Double makes of it.
+    let times = [0.7, 0.70001, 0.1, 0.0999999].map { FlowSchedule.networkTime($0, steps: 10) }
+    #expect(times.map { limited.isActive(at: $0) } == [true, false, true, false])
+    #expect(
+      FlowSchedule.grid(10).map { limited.isActive(at: FlowSchedule.networkTime($0, steps: 10)) }
+        == [Bool](repeating: false, count: 3) + [Bool](repeating: true, count: 7) + [false])
+    #expect(Guidance(scale: 2).isActive(at: NetworkTime(0)))
+    #expect(!Guidance(scale: 1, interval: 0...999).isActive(at: NetworkTime(5)))
+    #expect(Guidance(scale: 0).isActive(at: NetworkTime(5)))
   }
 
   @Test func impossibleValuesAreRefused() throws {

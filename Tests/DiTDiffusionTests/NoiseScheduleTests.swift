@@ -73,7 +73,7 @@ import Testing
     let timesteps = [0, 999, 412]
     var noised = [Float](repeating: .nan, count: 21)
     var span = noised.mutableSpan
-    schedule.addNoise(clean: clean.span, noise: noise.span, timesteps: timesteps, into: &span)
+    schedule.addNoise(clean: clean.span, noise: noise.span, levels: timesteps.map(schedule.level), into: &span)
     let expected = (0..<21).map { i in
       let bar = schedule.alphasCumprod[timesteps[i / 7]]
       return bar.squareRoot() * Double(clean[i]) + (1 - bar).squareRoot() * Double(noise[i])
@@ -99,6 +99,11 @@ import Testing
       "diffusion.beta_end: expected a value whose product with 1000/1000 lies inside (0, 1), found nan (nan)"
     ),
     (
+      DiffusionConfiguration(prediction: .flow),
+      "diffusion.variance: expected fixed_small or fixed_large (and learn_sigma false), as a flow has no variance to "
+        + "learn, found learned_range"
+    ),
+    (
       DiffusionConfiguration(betaStart: 0.9, betaEnd: 0.9),
       "diffusion.beta_end: expected a product of 1−β over 1000 steps above 0, found 0.9"
     ),
@@ -118,7 +123,7 @@ import Testing
     #expect(BetaSchedule.allCases.map(\.rawValue) == ["linear", "cosine", "scaled_linear"])
     #expect(Variance.allCases.map(\.rawValue) == ["fixed_small", "fixed_large", "learned_range"])
     #expect(Prediction.allCases.map(\.rawValue) == ["epsilon", "mean", "x0", "v", "flow"])
-    #expect(SamplerName.allCases.map(\.rawValue) == ["ddpm", "ddim"])
+    #expect(SamplerName.allCases.map(\.rawValue) == ["ddpm", "ddim", "dpmpp", "unipc", "euler", "heun"])
     #expect(Variance.allCases.map { $0.outputChannels(4) } == [4, 4, 8])
   }
 }

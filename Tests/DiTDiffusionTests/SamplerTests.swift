@@ -12,7 +12,7 @@ private struct Stopped: Error {}
     try RespacedSchedule(noiseSchedule(.linear, variance), keeping: steps)
   }
 
-  /// One step from seeded x, ε̂ and noise; v is the same everywhere.
+  /// The step at a kept index from seeded x, ε̂ and noise; v is the same everywhere.
   private func step(_ sampler: some ReverseProcess, _ index: Int, v: Float = 0, noisy: Bool = true) -> [Float] {
     var random = Random(seed: 2)
     let shape = Self.shape
@@ -25,15 +25,17 @@ private struct Stopped: Error {}
       output[i / shape.elementsPerSample * stride + i % shape.elementsPerSample] = epsilon[i]
     }
     var span = x.mutableSpan
-    sampler.step(index, x: &span, shape: shape, output: output.span, noise: noise.span)
+    var memory = MutableSpan<Float>()
+    sampler.advance(
+      sampler.stepCount - 1 - index, x: &span, shape: shape, output: output.span, noise: noise.span, memory: &memory)
     return x
   }
 
   @Test func noiseIsNeededWhereItIsRead() throws {
     let chain = try respaced()
     let samplers: [(any ReverseProcess, [Bool])] = [
-      (DDPMSampler(chain), [false, true, true]), (try DDIMSampler(chain), [false, false, false]),
-      (try DDIMSampler(chain, eta: 0.2), [false, true, true]),
+      (DDPMSampler(chain), [true, true, false]), (try DDIMSampler(chain), [false, false, false]),
+      (try DDIMSampler(chain, eta: 0.2), [true, true, false]),
     ]
     for (sampler, expected) in samplers {
       #expect((0..<3).map { sampler.needsNoise(at: $0) } == expected, "\(sampler)")
@@ -71,39 +73,54 @@ private struct Stopped: Error {}
 
   @Test(arguments: [0, 1, 2])
   func invertingUndoesAStep(_ index: Int) throws {
-    let sampler = try DDIMSampler(respaced(), eta: 0)
+    let chain = try respaced()
     let shape = Self.shape
     var random = Random(seed: 14)
     let start = random.normals(shape.count)
     let output = random.normals(shape.count)
     var x = start
     var span = x.mutableSpan
-    sampler.invertStep(index, x: &span, shape: shape, output: output.span)
+    var memory = MutableSpan<Float>()
+    DDIMInversion(chain).advance(
+      index, x: &span, shape: shape, output: output.span, noise: Span(), memory: &memory)
     #expect(span[0] != start[0])
-    sampler.step(index, x: &span, shape: shape, output: output.span, noise: Span())
+    try DDIMSampler(chain).advance(
+      2 - index, x: &span, shape: shape, output: output.span, noise: Span(), memory: &memory)
     let error = relativeError(x.doubles, start.doubles)
     // At index 2 x' is multiplied by √(ᾱ/ᾱ') and back: rounding grows by its inverse, about 150.
     #expect(error < 5e-5, "relative error \(error)")
   }
 
-  /// A step moves a sample by its own ε̂ and noise only.
-  @Test func samplesOfABatchAreIndependent() throws {
-    let sampler = DDPMSampler(try respaced(.learnedRange))
-    let one = BatchShape(samples: 1, channels: 2, height: 1, width: 7)
-    var random = Random(seed: 6)
-    let start = random.normals(3 * 14)
-    let output = random.normals(3 * 28)
-    let noise = random.normals(3 * 14)
-    var batch = start
-    var span = batch.mutableSpan
-    sampler.step(2, x: &span, shape: Self.shape, output: output.span, noise: noise.span)
-    for n in 0..<3 {
-      var single = Array(start[n * 14..<(n + 1) * 14])
-      var span = single.mutableSpan
-      let noise = noise.span.extracting(n * 14..<(n + 1) * 14)
-      sampler.step(2, x: &span, shape: one, output: output.span.extracting(n * 28..<(n + 1) * 28), noise: noise)
-      #expect(single == Array(batch[n * 14..<(n + 1) * 14]), "sample \(n)")
+  /// A whole run moves a sample by its own outputs and noise only.
+  @Test(arguments: SamplerName.allCases)
+  func samplesOfABatchAreIndependent(_ name: SamplerName) throws {
+    let prediction: Prediction = name.isForFlow ? .flow : .v
+    let noise = try noiseSchedule(.linear, name.isForFlow ? .fixedSmall : .learnedRange, prediction: prediction)
+    let sampler = try name.process(on: noise, .linspace, count: 5)
+    let outputs = (0..<9).map { e in
+      var random = Random(seed: UInt64(100 + e))
+      return random.normals(Self.shape.outputCount(sampler.variance))
     }
+    var random = Random(seed: 6)
+    let start = random.normals(Self.shape.count)
+    let normals = random.normals(Self.shape.count)
+    /// The images of `range` run together.
+    func run(_ range: Range<Int>) -> [Float] {
+      let shape = BatchShape(samples: range.count, channels: 2, height: 1, width: 7)
+      let size = shape.elementsPerSample
+      var x = Array(start[range.lowerBound * size..<range.upperBound * size])
+      var span = x.mutableSpan
+      sampler.sample(
+        &span, shape: shape,
+        predict: { _, step, output in
+          let first = range.lowerBound * output.count / range.count
+          for i in output.indices { output[i] = outputs[step.evaluation][first + i] }
+        },
+        noise: { _, noise in for i in noise.indices { noise[i] = normals[range.lowerBound * size + i] } })
+      return x
+    }
+    let whole = run(0..<3)
+    #expect(whole == run(0..<2) + run(2..<3) && whole != start && whole.allSatisfy { $0.isFinite })
   }
 
   @Test func theLoopWalksDownAndReports() throws {
@@ -112,8 +129,8 @@ private struct Stopped: Error {}
     var span = x.mutableSpan
     var log: [String] = []
     let done = sampler.sample(
-      &span, shape: Self.shape, predict: { _, step, _ in log.append("predict \(step.timestep)") },
-      noise: { step, _ in log.append("noise \(step.index)") },
+      &span, shape: Self.shape, predict: { _, step, _ in log.append("predict \(step.time.index)") },
+      noise: { step, _ in log.append("noise \(step.evaluation)") },
       progress: { step, _ in
         log.append("done \(step.number)/\(step.count)")
         return true
@@ -121,7 +138,7 @@ private struct Stopped: Error {}
     #expect(done)
     #expect(
       log == [
-        "predict 998", "noise 2", "done 1/3", "predict 100", "noise 1", "done 2/3", "predict 4", "done 3/3",
+        "predict 998", "noise 0", "done 1/3", "predict 100", "noise 1", "done 2/3", "predict 4", "done 3/3",
       ])
   }
 
@@ -134,8 +151,9 @@ private struct Stopped: Error {}
       &span, shape: Self.shape, predict: { _, _, _ in predictions += 1 }, noise: { _, _ in },
       progress: { step, _ in step.number < 2 })
     #expect(!done && predictions == 2)
-    let inverted = sampler.invert(
-      &span, shape: Self.shape, predict: { _, _, _ in predictions += 1 }, progress: { _, _ in false })
+    let inverted = DDIMInversion(sampler.schedule).sample(
+      &span, shape: Self.shape, predict: { _, _, _ in predictions += 1 }, noise: { _, _ in },
+      progress: { _, _ in false })
     #expect(!inverted && predictions == 3)
   }
 
@@ -155,11 +173,54 @@ private struct Stopped: Error {}
     #expect(error?.description == "eta: expected 0…1, found \(eta)")
   }
 
-  @Test func ddpmHasNoEta() throws {
-    let chain = try respaced()
-    #expect(throws: DiffusionError.self) { try SamplerName.ddpm.sampler(on: chain, eta: 0) }
-    #expect(try SamplerName.ddpm.sampler(on: chain) is DDPMSampler)
-    #expect(try (SamplerName.ddim.sampler(on: chain, eta: 0.5) as? DDIMSampler)?.eta == 0.5)
+  @Test(arguments: [
+    (
+      SamplerName.ddpm, Prediction.epsilon, "linspace", 0.0 as Double?,
+      "eta: expected none with the sampler ddpm, found 0.0"
+    ),
+    (.unipc, .x0, "linspace", 0.5, "eta: expected none with the sampler unipc, found 0.5"),
+    (.heun, .flow, "linspace", 1, "eta: expected none with the sampler heun, found 1.0"),
+    (
+      .ddim, .flow, "linspace", nil, "sampler: expected euler, heun, as the model's prediction is flow, found ddim"
+    ),
+    (
+      .euler, .v, "linspace", nil,
+      "sampler: expected ddpm, ddim, dpmpp, unipc, as the model's prediction is v, no flow, found euler"
+    ),
+    (
+      .heun, .flow, "jump:1", nil,
+      "schedule: expected linspace, as a flow has an even grid of its own, found jump:1.0"
+    ),
+  ])
+  func impossibleSamplersAreRefused(
+    _ name: SamplerName, _ prediction: Prediction, _ rule: String, _ eta: Double?, _ message: String
+  ) throws {
+    let schedule = try noiseSchedule(.linear, .fixedSmall, prediction: prediction)
+    let error = #expect(throws: DiffusionError.self) {
+      try name.process(on: schedule, StepSchedule(parsing: rule), count: 7, eta: eta)
+    }
+    #expect(error?.description == message)
+  }
+
+  @Test func flowsTakeTheStepsThatAChainHas() throws {
+    let schedule = try noiseSchedule(.linear, .fixedSmall, prediction: .flow)
+    for count in [0, 1001, nil] {
+      #expect(throws: DiffusionError.self) { try SamplerName.euler.process(on: schedule, .linspace, count: count) }
+    }
+    #expect(try SamplerName.heun.process(on: schedule, .linspace, count: 1000).evaluations.count == 1999)
+    #expect(throws: DiffusionError.self) { try RespacedSchedule(schedule, keeping: [1, 2]) }
+  }
+
+  @Test func onlyOneSamplerRunsBackwards() throws {
+    let (chain, flow) = (try noiseSchedule(), try noiseSchedule(.linear, .fixedSmall, prediction: .flow))
+    for name in SamplerName.allCases {
+      #expect(((try? name.inversion(on: chain, .linspace, count: 5)) != nil) == (name == .ddim), "\(name)")
+      #expect(((try? name.inversion(on: flow, .linspace, count: 5)) != nil) == (name == .euler), "\(name)")
+    }
+    let error = #expect(throws: DiffusionError.self) {
+      try SamplerName.ddim.inversion(on: chain, .linspace, count: 5, eta: 0.5)
+    }
+    #expect(error?.description == "eta: expected 0 to run backwards, found 0.5")
   }
 
   @Test func aWrongOutputTraps() async {
@@ -168,9 +229,10 @@ private struct Stopped: Error {}
       var x = [Float](repeating: 0, count: 6)
       let output = [Float](repeating: 0, count: 6)  // learned_range needs 12
       var span = x.mutableSpan
-      try DDIMSampler(chain).step(
-        1, x: &span, shape: BatchShape(samples: 1, channels: 1, height: 2, width: 3), output: output.span,
-        noise: Span())
+      var memory = MutableSpan<Float>()
+      try DDIMSampler(chain).advance(
+        0, x: &span, shape: BatchShape(samples: 1, channels: 1, height: 2, width: 3), output: output.span,
+        noise: Span(), memory: &memory)
     }
   }
 }

@@ -3,20 +3,23 @@ import Testing
 
 @Suite struct StepScheduleTests {
   static let rules: [StepSchedule] = [.leading, .trailing, .linspace]
+  static let repaired: [StepSchedule] = [.quadratic] + [0, 0.5, 1, 2].map { .jump(exponent: $0) }
+  static let betas = [Double](repeating: 0.01, count: 1000)
 
   /// Exactly S ascending steps inside 0…T−1 for every S, and S = 1 keeps T−1.
-  @Test(arguments: rules, [1, 2, 3, 7, 64, 1000, 1001])
+  @Test(arguments: rules + repaired, [1, 2, 3, 7, 64, 1000, 1001])
   func everyCountIsExact(_ rule: StepSchedule, _ steps: Int) throws {
     var wrong: [Int] = []
+    let betas = try noiseSchedule(.cosine, steps: steps).betas
     for count in 1...steps {
-      let kept = try rule.timesteps(count: count, of: steps)
+      let kept = try rule.timesteps(count: count, betas: betas)
       let ascends = zip(kept, kept.dropFirst()).allSatisfy { $0 < $1 }
       let inside = kept.allSatisfy { 0..<steps ~= $0 }
       if kept.count != count || !ascends || !inside { wrong.append(count) }
     }
     #expect(wrong.isEmpty, "\(rule), T = \(steps): wrong for S = \(wrong.prefix(5))")
-    #expect(try rule.timesteps(count: 1, of: steps) == [steps - 1])
-    #expect(try rule.timesteps(count: steps, of: steps) == Array(0..<steps))
+    #expect(try rule.timesteps(count: 1, betas: betas) == [steps - 1])
+    #expect(try rule.timesteps(count: steps, betas: betas) == Array(0..<steps))
   }
 
   /// diffusers' grids where they follow our rule, and the reference's respacing.
@@ -27,24 +30,64 @@ import Testing
     #expect(names.count >= 6)
     for name in names {
       let expected = try fixture.integers(name)
-      #expect(try rule.timesteps(count: expected.count, of: 1000) == expected, "\(name)")
+      #expect(try rule.timesteps(count: expected.count, betas: Self.betas) == expected, "\(name)")
     }
   }
 
   /// Halves, written out: both roundings go to the even neighbour.
   @Test func halvesGoToEven() throws {
     // T − i·T/S = 10, 7.5, 5, 2.5
-    #expect(try StepSchedule.trailing.timesteps(count: 4, of: 10) == [1, 4, 7, 9])
+    #expect(try StepSchedule.trailing.timesteps(count: 4, betas: Array(Self.betas.prefix(10))) == [1, 4, 7, 9])
     // i·9/6 = 0, 1.5, 3, 4.5, 6, 7.5, 9
-    #expect(try StepSchedule.linspace.timesteps(count: 7, of: 10) == [0, 2, 3, 4, 6, 8, 9])
+    #expect(
+      try StepSchedule.linspace.timesteps(count: 7, betas: Array(Self.betas.prefix(10))) == [0, 2, 3, 4, 6, 8, 9])
     // 10/4 rounded down
-    #expect(try StepSchedule.leading.timesteps(count: 4, of: 10) == [0, 2, 4, 6])
+    #expect(try StepSchedule.leading.timesteps(count: 4, betas: Array(Self.betas.prefix(10))) == [0, 2, 4, 6])
+  }
+
+  /// numpy's sums and rounding.
+  @Test(arguments: [BetaSchedule.linear, .cosine])
+  func chosenStepsAreTheOracles(_ schedule: BetaSchedule) throws {
+    let fixture = try Fixture("predictions")
+    let prefix = "steps:\(schedule.rawValue):"
+    let names = fixture.names.filter { $0.hasPrefix(prefix) }
+    #expect(names.count == (schedule == .linear ? 25 : 20))
+    let betas = try noiseSchedule(schedule).betas
+    for name in names {
+      let expected = try fixture.integers(name)
+      let words = name.dropFirst(prefix.count).split(separator: ":").dropLast()
+      let rule = try StepSchedule(parsing: words.joined(separator: ":"))
+      #expect(try rule.timesteps(count: expected.count, betas: betas) == expected, "\(name)")
+    }
+  }
+
+  /// Every S from 2 to 1000: S strictly ascending steps from 0 to T−1.
+  @Test(arguments: repaired, [BetaSchedule.linear, .cosine])
+  func repairedRulesSpanTheChain(_ rule: StepSchedule, _ schedule: BetaSchedule) throws {
+    let betas = try noiseSchedule(schedule).betas
+    var wrong: [Int] = []
+    for count in 2...1000 {
+      let kept = try rule.timesteps(count: count, betas: betas)
+      let ascends = zip(kept, kept.dropFirst()).allSatisfy { $0 < $1 }
+      if kept.count != count || !ascends || kept.first != 0 || kept.last != 999 { wrong.append(count) }
+    }
+    #expect(wrong.isEmpty, "\(rule), \(schedule): wrong for S = \(wrong.prefix(5))")
+  }
+
+  /// Equal β: F is t+1 times a constant, so every γ is uniform, and a half goes down. High β: longer strides.
+  @Test func jumpsAreLongWhereBetaIsHigh() throws {
+    let flat = try StepSchedule.jump(exponent: 1).timesteps(count: 3, betas: [Double](repeating: 0.5, count: 8))
+    #expect(flat == [0, 3, 7])  // 3.5
+    let kept = try StepSchedule.jump(exponent: 1).timesteps(count: 50, betas: noiseSchedule().betas)
+    let strides = zip(kept, kept.dropFirst()).map { $1 - $0 }
+    #expect(strides[48] > 4 * strides[0], "\(strides)")
+    #expect(try StepSchedule(parsing: "jump") == .jump(exponent: 0.5))
   }
 
   @Test func customKeepsItsList() throws {
     let rule = StepSchedule.custom([0, 5, 999])
-    #expect(try rule.timesteps(count: nil, of: 1000) == [0, 5, 999])
-    #expect(try rule.timesteps(count: 3, of: 1000) == [0, 5, 999])
+    #expect(try rule.timesteps(count: nil, betas: Self.betas) == [0, 5, 999])
+    #expect(try rule.timesteps(count: 3, betas: Self.betas) == [0, 5, 999])
   }
 
   @Test(arguments: [
@@ -52,6 +95,12 @@ import Testing
     (.trailing, -1, "steps: expected 1…1000, found -1"),
     (.linspace, 1001, "steps: expected 1…1000, found 1001"),
     (.linspace, nil, "steps: expected 1…1000, found none"),
+    (.jump(exponent: 1), 1001, "steps: expected 1…1000, found 1001"),
+    (.quadratic, 0, "steps: expected 1…1000, found 0"),
+    (
+      .jump(exponent: 200), 5,
+      "schedule: expected jump:γ with γ ≥ 0 and a finite sum of β^(−γ), found jump:200.0"
+    ),
     (.custom([1, 2]), 3, "steps: expected the 2 of the custom schedule, found 3"),
     (.custom([]), nil, "custom schedule: expected at least one step, found none"),
     (.custom([0, 1000]), nil, "custom schedule: expected steps in 0…999, found 1000"),
@@ -60,18 +109,25 @@ import Testing
     (.custom([9, 4]), nil, "custom schedule: expected strictly ascending steps, found 9,4"),
   ])
   func impossibleCountsAndListsAreRefused(_ rule: StepSchedule, _ count: Int?, _ message: String) throws {
-    let error = #expect(throws: DiffusionError.self) { try rule.timesteps(count: count, of: 1000) }
+    let error = #expect(throws: DiffusionError.self) { try rule.timesteps(count: count, betas: Self.betas) }
     #expect(error?.description == message)
   }
 
-  @Test(arguments: rules + [.custom([3]), .custom([0, 17, 999])])
+  @Test(arguments: rules + repaired + [.custom([3]), .custom([0, 17, 999])])
   func descriptionIsReadBack(_ rule: StepSchedule) throws {
     #expect(try StepSchedule(parsing: rule.description) == rule)
   }
 
   @Test(arguments: [
-    ("", "schedule: expected leading, trailing, linspace or custom:T1,T2,…, found ''"),
-    ("Leading", "schedule: expected leading, trailing, linspace or custom:T1,T2,…, found 'Leading'"),
+    ("", "schedule: expected leading, trailing, linspace, quadratic, jump, jump:γ or custom:T1,T2,…, found ''"),
+    (
+      "Leading",
+      "schedule: expected leading, trailing, linspace, quadratic, jump, jump:γ or custom:T1,T2,…, found 'Leading'"
+    ),
+    ("jump:", "schedule: expected jump:γ with a number γ ≥ 0, found 'jump:'"),
+    ("jump:-1", "schedule: expected jump:γ with a number γ ≥ 0, found 'jump:-1'"),
+    ("jump:nan", "schedule: expected jump:γ with a number γ ≥ 0, found 'jump:nan'"),
+    ("jump:inf", "schedule: expected jump:γ with a number γ ≥ 0, found 'jump:inf'"),
     ("custom:", "custom schedule: expected whole numbers between commas, found ''"),
     ("custom:1,,2", "custom schedule: expected whole numbers between commas, found ''"),
     ("custom:1,2.5", "custom schedule: expected whole numbers between commas, found '2.5'"),

@@ -101,7 +101,9 @@ struct Random: RandomNumberGenerator {
 
 /// The published schedule with another rule or variance.
 func noiseSchedule(
-  _ schedule: BetaSchedule = .linear, _ variance: Variance = .learnedRange, steps: Int = 1000
+  _ schedule: BetaSchedule = .linear, _ variance: Variance = .learnedRange, prediction: Prediction = .epsilon,
+  steps: Int = 1000
 ) throws -> NoiseSchedule {
-  try NoiseSchedule(DiffusionConfiguration(steps: steps, schedule: schedule, variance: variance))
+  try NoiseSchedule(
+    DiffusionConfiguration(steps: steps, schedule: schedule, prediction: prediction, variance: variance))
 }

@@ -32,6 +32,7 @@ private struct Case {
   let sampler: String
   let network: AnalyticNetwork
   let respaced: RespacedSchedule
+  let rule: StepSchedule
   let eta: Double
 
   init(_ name: String) throws {
@@ -41,7 +42,8 @@ private struct Case {
     let variance = try #require(Variance(rawValue: words[5]))
     network = AnalyticNetwork(schedule: try noiseSchedule(rule, variance))
     let count = try #require(Int(words[3]))
-    respaced = try RespacedSchedule(network.schedule, StepSchedule(parsing: words[2]), count: count)
+    self.rule = try StepSchedule(parsing: words[2])
+    respaced = try RespacedSchedule(network.schedule, self.rule, count: count)
     eta = try #require(Double(words[4]))
   }
 }
@@ -74,20 +76,20 @@ private struct Case {
     var found: [Double] = []
     let shape = Self.shape
     func predict(_ x: Span<Float>, _ step: SamplingStep, _ output: inout MutableSpan<Float>) {
-      test.network.predict(x, step.timestep, shape, &output)
+      test.network.predict(x, step.time.index, shape, &output)
     }
     func record(_ step: SamplingStep, _ x: Span<Float>) -> Bool {
       for i in x.indices { found.append(Double(x[i])) }
       return true
     }
     if test.sampler == "invert" {
-      let sampler = try DDIMSampler(test.respaced, eta: test.eta)
-      sampler.invert(
-        &span, shape: shape, predict: { predict($0, $1, &$2) }, progress: { record($0, $1) })
+      DDIMInversion(test.respaced).sample(
+        &span, shape: shape, predict: { predict($0, $1, &$2) }, noise: { _, _ in }, progress: { record($0, $1) })
       return found
     }
     let name = try #require(SamplerName(rawValue: test.sampler))
-    let sampler = try name.sampler(on: test.respaced, eta: name == .ddim ? test.eta : nil)
+    let sampler = try name.process(
+      on: test.network.schedule, test.rule, count: test.respaced.count, eta: name == .ddim ? test.eta : nil)
     sampler.sample(
       &span, shape: shape, predict: { predict($0, $1, &$2) },
       noise: { step, normal in
@@ -106,7 +108,7 @@ private struct Case {
     var x = start
     var span = x.mutableSpan
     sampler.sample(
-      &span, shape: shape, predict: { x, step, output in network.predict(x, step.timestep, shape, &output) },
+      &span, shape: shape, predict: { x, step, output in network.predict(x, step.time.index, shape, &output) },
       noise: { _, _ in Issue.record("DDIM(0) drew noise") })
     let bar = network.schedule.alphasCumprod[999]
     let expected = start.map { 0.3 + 0.5 * (Double($0) - bar.squareRoot() * 0.3) / (1 - 0.75 * bar).squareRoot() }
@@ -120,14 +122,14 @@ private struct Case {
   @Test(arguments: [Variance.fixedSmall, .fixedLarge], [nil, 1.0])
   func noisySamplersHitTheDistribution(_ variance: Variance, _ eta: Double?) throws {
     let network = AnalyticNetwork(schedule: try noiseSchedule(.linear, variance), ripple: 0)
-    let respaced = try RespacedSchedule(network.schedule, .linspace, count: 250)
-    let sampler = try (eta == nil ? SamplerName.ddpm : .ddim).sampler(on: respaced, eta: eta)
+    let sampler = try (eta == nil ? SamplerName.ddpm : .ddim).process(
+      on: network.schedule, .linspace, count: 250, eta: eta)
     let shape = BatchShape(samples: 4, channels: 1, height: 40, width: 40)
     var random = Random(seed: 33)
     var x = random.normals(shape.count)
     var span = x.mutableSpan
     sampler.sample(
-      &span, shape: shape, predict: { x, step, output in network.predict(x, step.timestep, shape, &output) },
+      &span, shape: shape, predict: { x, step, output in network.predict(x, step.time.index, shape, &output) },
       noise: { _, normal in
         for i in normal.indices { normal[i] = random.normal() }
       })
@@ -147,9 +149,10 @@ private struct Case {
       var x = clean
       var span = x.mutableSpan
       func predict(_ x: Span<Float>, _ step: SamplingStep, _ output: inout MutableSpan<Float>) {
-        network.predict(x, step.timestep, shape, &output)
+        network.predict(x, step.time.index, shape, &output)
       }
-      sampler.invert(&span, shape: shape, predict: { predict($0, $1, &$2) })
+      DDIMInversion(sampler.schedule).sample(
+        &span, shape: shape, predict: { predict($0, $1, &$2) }, noise: { _, _ in })
       let moved = relativeError(span.span.indices.map { Double(span[$0]) }, clean.doubles)
       #expect(moved > 0.5, "inversion did not leave the image: \(moved)")
       sampler.sample(&span, shape: shape, predict: { predict($0, $1, &$2) }, noise: { _, _ in })

@@ -73,6 +73,23 @@ import Testing
     #expect(try read(#"{"num_classes": 0, "text": {"length": 24}}"#).sampling.guidance.scale == 4)
   }
 
+  @Test func everyPredictionIsReadWithItsSampler() throws {
+    for prediction in Prediction.allCases {
+      let word = prediction.rawValue
+      let configuration = try read(#"{"learn_sigma": false, "diffusion": {"prediction": "\#(word)"}}"#)
+      #expect(configuration.diffusion.prediction == prediction)
+      #expect(configuration.sampling.sampler == Sampler(prediction == .flow ? .heun : .ddim, steps: 50))
+      #expect(try read(configuration.json.text) == configuration, "round trip of \(word)")
+    }
+    for (word, schedule) in [
+      ("quadratic", StepSchedule.quadratic), ("jump", .jump(exponent: 0.5)), ("jump:2", .jump(exponent: 2)),
+    ] {
+      let configuration = try read(#"{"sampling": {"sampler": "unipc", "steps": 9, "schedule": "\#(word)"}}"#)
+      #expect(configuration.sampling.sampler == Sampler(.unipc, steps: 9, schedule: schedule))
+      #expect(try read(configuration.json.text) == configuration, "round trip of \(word)")
+    }
+  }
+
   @Test(arguments: networkCases) func fixturesComeBackEqual(name: String) throws {
     let configuration = try ModelConfiguration(contentsOf: networkFixture("\(name)/config.json"))
     let directory = try TemporaryDirectory()
@@ -149,7 +166,25 @@ import Testing
     (#"{"attention": {"window": "signal"}}"#, "attention.window: expected full, as there is no mask, found signal"),
     (#"{"attention": {"distance": "grid"}}"#, "attention.distance: expected raster, as there is no mask, found grid"),
     (#"{"attention": true}"#, "attention: expected an object, found true"),
-    (#"{"diffusion": {"prediction": "v"}}"#, "diffusion.prediction: expected epsilon, found v"),
+    (
+      #"{"diffusion": {"prediction": "eps"}}"#,
+      "diffusion.prediction: expected one of \"epsilon\", \"mean\", \"x0\", \"v\", \"flow\", found \"eps\""
+    ),
+    (
+      #"{"diffusion": {"prediction": "flow"}}"#,
+      "diffusion.variance: expected fixed_small or fixed_large (and learn_sigma false), as a flow has no variance to "
+        + "learn, found learned_range"
+    ),
+    (
+      #"{"learn_sigma": false, "diffusion": {"prediction": "flow"}, "sampling": {"sampler": "ddim"}}"#,
+      "sampling.sampler: expected euler, heun, as the model's prediction is flow, found ddim"
+    ),
+    (
+      #"{"learn_sigma": false, "diffusion": {"prediction": "flow"}, "sampling": {"schedule": "trailing"}}"#,
+      "sampling.schedule: expected linspace, as a flow has an even grid of its own, found trailing"
+    ),
+    (#"{"sampling": {"sampler": "dpmpp", "eta": 0.5}}"#, "sampling.eta: expected none with the sampler dpmpp"),
+    (#"{"sampling": {"schedule": "jump:-1"}}"#, "sampling.schedule: expected jump:γ with a number γ ≥ 0"),
     (#"{"diffusion": {"variance": "learned"}}"#, "diffusion.variance: expected one of "),
     (#"{"diffusion": {"schedule": "sigmoid"}}"#, "diffusion.schedule: expected one of \"linear\", \"cosine\", \"scal"),
     (#"{"diffusion": {"steps": 0}}"#, "diffusion.steps: expected 1…1000000, found 0"),
@@ -176,10 +211,13 @@ import Testing
     (#"{"learn_sigma": 1}"#, "learn_sigma: expected true or false, found 1"),
     (#"{"class_names": ["a"], "num_classes": 2}"#, "class_names: expected 2 names, as num_classes says, found 1"),
     (#"{"class_names": [1]}"#, "class_names: expected an array of strings, found 1 in it"),
-    (#"{"sampling": {"sampler": "euler"}}"#, "sampling.sampler: expected one of \"ddpm\", \"ddim\", found \"euler\""),
+    (
+      #"{"sampling": {"sampler": "euler"}}"#,
+      "sampling.sampler: expected ddpm, ddim, dpmpp, unipc, as the model's prediction is epsilon"
+    ),
     (#"{"sampling": {"steps": 0}}"#, "sampling.steps: expected 1 to 1000000, found 0"),
     (#"{"sampling": {"steps": 1001}}"#, "sampling.steps: expected 1…1000, found 1001"),
-    (#"{"sampling": {"schedule": "jump"}}"#, "sampling.schedule: expected leading, trailing, linspace or custom"),
+    (#"{"sampling": {"schedule": "hop"}}"#, "sampling.schedule: expected leading, trailing, linspace, quadratic, jump"),
     (#"{"sampling": {"schedule": "custom:5,1000"}}"#, "sampling.schedule: expected steps in 0…999, found 1000"),
     (#"{"sampling": {"schedule": "custom:1", "steps": 2}}"#, "sampling.steps: expected the 1 of the custom schedule"),
     (#"{"sampling": {"eta": 2}}"#, "sampling.eta: expected 0…1, found 2.0"),

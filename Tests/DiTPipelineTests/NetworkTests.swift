@@ -27,13 +27,13 @@ import Testing
     let model = try DiT(contentsOf: networkFixture(name), context: ComputeContext(instructionSet: level))
     let file = try open("\(name)/loss.safetensors")
     let (clean, noise) = try (file.tensor("x0"), file.tensor("noise"))
-    let (times, labels) = try (file.integers("t").values, file.labels())
+    let (times, labels) = try (file.integers("t").values.map { Float($0) }, file.labels())
     let report = try model.lossAndGradients(clean: clean, times: times, labels: labels, noise: noise)
 
     let isLearned = file.entry(named: "loss.vb") != nil
     for (key, found) in [
-      ("loss.loss", report.losses.map(\.loss)), ("loss.mse", report.losses.map(\.mse)),
-      ("loss.vb", report.losses.compactMap(\.vb)),
+      ("loss.loss", report.report.losses.map(\.loss)), ("loss.mse", report.report.losses.map(\.mse)),
+      ("loss.vb", report.report.losses.compactMap(\.vb)),
     ] where key != "loss.vb" || isLearned {
       let difference = try Difference(found, file.tensor(key).elements.map { Double($0) })
       #expect(difference.relative <= 1e-5, "\(name) \(key): \(difference)")
@@ -45,7 +45,8 @@ import Testing
       #expect(difference.relative <= 1e-4, "\(name) \(parameter): \(difference)")
     }
     let alone = try model.loss(clean: clean, times: times, labels: labels, noise: noise)
-    #expect(Difference(alone.map(\.loss), report.losses.map(\.loss)).relative <= 1e-5)
+    #expect(Difference(alone.losses.map(\.loss), report.report.losses.map(\.loss)).relative <= 1e-5)
+    #expect(Difference(alone.patchErrors, report.report.patchErrors).relative <= 1e-5)
   }
 
   /// A batch larger than one pass holds: the parts must add up to the mean over all.
@@ -53,7 +54,7 @@ import Testing
     let model = try randomModel(smallNetwork)
     let (count, half) = (70, 35)  // 64 fit one pass
     let (clean, noise) = (normal([count, 3, 6, 10], seed: 1), normal([count, 3, 6, 10], seed: 2))
-    let times = (0..<count).map { $0 * 14 }
+    let times = (0..<count).map { Float($0 * 14) }
     let labels = (0..<count).map { $0 % 5 }
     func part(_ tensor: Tensor, _ range: Range<Int>) -> Tensor {
       Tensor(
@@ -65,7 +66,13 @@ import Testing
       try model.lossAndGradients(
         clean: part(clean, range), times: Array(times[range]), labels: Array(labels[range]), noise: part(noise, range))
     }
-    #expect(Difference(whole.losses.map(\.loss), halves.flatMap { $0.losses.map(\.loss) }).relative <= 1e-5)
+    #expect(
+      Difference(whole.report.losses.map(\.loss), halves.flatMap { $0.report.losses.map(\.loss) }).relative <= 1e-5)
+    // 3×5 patches an image; their mean is the image's mse.
+    let map = whole.report.patchErrors
+    #expect(map.shape == [70, 15])
+    let means = (0..<count).map { n in map.elements[n * 15..<(n + 1) * 15].reduce(0) { $0 + Double($1) } / 15 }
+    #expect(Difference(means, whole.report.losses.map(\.mse)).relative <= 1e-5)
     let mean = zip(halves[0].flat.array, halves[1].flat.array).map { ($0 + $1) / 2 }
     let shape = [mean.count]
     let difference = Difference(
@@ -93,14 +100,15 @@ import Testing
     #expect(predict(x, [1, 2], [0, 5]) == "y: expected labels in 0…4, found 5")
     #expect(predict(x, [1, 2], [-1, 0]) == "y: expected labels in 0…4, found -1")
 
-    func loss(_ x: Tensor, _ t: [Int], _ y: [Int], _ noise: Tensor) -> String? {
+    func loss(_ x: Tensor, _ t: [Float], _ y: [Int], _ noise: Tensor) -> String? {
       message { _ = try model.lossAndGradients(clean: x, times: t, labels: y, noise: noise) }
     }
     #expect(loss(Tensor(zeros: [6, 10]), [1], [0], x)?.hasPrefix("x0: expected shape [N, 3, 6, 10]") == true)
     #expect(
       loss(x, [1, 2], [0, 1], normal([1, 3, 6, 10], seed: 2))
         == "noise: expected the shape [2, 3, 6, 10] of x0, found [1, 3, 6, 10]")
-    #expect(loss(x, [1, 1000], [0, 1], x) == "t: expected times in 0…999, found 1000")
+    #expect(loss(x, [1, 1000], [0, 1], x) == "t: expected whole times in 0…999, found 1000.0")
+    #expect(loss(x, [1, 2.5], [0, 1], x) == "t: expected whole times in 0…999, found 2.5")
     #expect(loss(x, [1, 2], [0, 9], x) == "y: expected labels in 0…4, found 9")
 
     var without = smallNetwork

@@ -82,14 +82,15 @@ import Testing
     // By hand, from single predictions.
     var x = try #require(try sample(Guidance(scale: 1)).images.elements.isEmpty ? nil : startNoise(2, 64, seed: 1))
     let process = try DDIMSampler(RespacedSchedule(model.schedule, .linspace, count: 4))
-    for index in process.timesteps.indices.reversed() {
-      let t = Float(process.timesteps[index])
+    for (evaluation, time) in process.evaluations.enumerated() {
+      let t = time.value
       let output = try model.predict(
         images: Tensor(shape: [2, 1, 8, 8], elements: x), times: [t, t], labels: [3, 7])
       var span = x.mutableSpan
-      process.step(
-        index, x: &span, shape: BatchShape(samples: 2, channels: 1, height: 8, width: 8),
-        output: output.elements.span, noise: Span())
+      var memory = MutableSpan<Float>()
+      process.advance(
+        evaluation, x: &span, shape: BatchShape(samples: 2, channels: 1, height: 8, width: 8),
+        output: output.elements.span, noise: Span(), memory: &memory)
     }
     let expected = Tensor(shape: [2, 1, 8, 8], elements: x)
     let plain = try sample(Guidance(scale: 1)).images
@@ -133,7 +134,7 @@ import Testing
     var seen: [String] = []
     let whole = try model.sample(classes: [0, 1, 2], options: options) {
       seen.append(
-        "\($0.images) \($0.step)/\($0.steps) t=\($0.timestep) \($0.completedSteps)/\($0.totalSteps) of \($0.count)")
+        "\($0.images) \($0.step)/\($0.steps) t=\($0.time.index) \($0.completedSteps)/\($0.totalSteps) of \($0.count)")
       return true
     }
     #expect(
@@ -160,14 +161,14 @@ import Testing
   /// The modulation is computed for chunks of steps (of 1, 2 and all 5 here): their length must not show.
   @Test(arguments: [1, 20_000, 1 << 28]) func modulationTablesHoldEveryStep(maximumBytes: Int) throws {
     let model = try randomModel(smallNetwork)
-    let times = [999, 512, 77, 33, 0]
+    let times = [999, 512, 77, 33, 0].map { NetworkTime($0) }
     let table = ModulationTable(model.network, times: times, labels: [0, 2, 4], maximumBytes: maximumBytes)
-    for (step, time) in times.enumerated().reversed() {
-      let row = table.row(ofStep: step)
+    for (evaluation, time) in times.enumerated().reversed() {
+      let row = table.row(ofEvaluation: evaluation)
       let direct = Modulation(
         smallNetwork, rows: 3, values: Slice(zeros: Modulation.elements(smallNetwork, rows: 3)))
       model.network.modulate(
-        times: [Float](repeating: Float(time), count: 3), labels: [0, 2, 4], into: direct)
+        times: [Float](repeating: time.value, count: 3), labels: [0, 2, 4], into: direct)
       let copied = Modulation(
         smallNetwork, rows: 3, values: Slice(zeros: Modulation.elements(smallNetwork, rows: 3)))
       copied.copyRows([row, row + 1, row + 2], from: table.modulation)
@@ -181,7 +182,8 @@ import Testing
         return Tensor(shape: [output.count], elements: output.array)
       }
       #expect(
-        Difference(outputs[1], outputs[0]).relative <= 1e-5, "step \(step): \(Difference(outputs[1], outputs[0]))")
+        Difference(outputs[1], outputs[0]).relative <= 1e-5,
+        "evaluation \(evaluation): \(Difference(outputs[1], outputs[0]))")
     }
   }
 

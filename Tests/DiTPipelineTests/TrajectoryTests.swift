@@ -15,7 +15,7 @@ import Testing
     let samples = try model.sample(
       classes: file.integers("classes").values, options: options, start: file.tensor("start")
     ) { progress in
-      if progress.images.contains(0) { times.append(progress.timestep) }
+      if progress.images.contains(0) { times.append(progress.time.index) }
       return true
     }
     #expect(samples.isComplete)
@@ -49,9 +49,9 @@ import Testing
     var x = try file.tensor("start").elements
     var times: [Int] = []
     let guidanceRule = Guidance(scale: Double(guidance))
-    for (taken, index) in process.timesteps.indices.reversed().enumerated() {
+    for (taken, time) in process.evaluations.enumerated() {
       let images = Tensor(shape: [3, 1, 8, 8], elements: x)
-      let t = process.timesteps[index]
+      let t = time.index
       times.append(t)
       let conditional = try model.predict(
         images: images, times: [Float](repeating: Float(t), count: 3), labels: classes)
@@ -65,9 +65,10 @@ import Testing
           into: &target)
       }
       var state = x.mutableSpan
-      process.step(
-        index, x: &state, shape: shape, output: output.span,
-        noise: noise.span.extracting(taken * shape.count..<(taken + 1) * shape.count))
+      var memory = MutableSpan<Float>()
+      process.advance(
+        taken, x: &state, shape: shape, output: output.span,
+        noise: noise.span.extracting(taken * shape.count..<(taken + 1) * shape.count), memory: &memory)
     }
     #expect(times == (try file.integers("ddpm.timesteps").values))
     let difference = try Difference(

@@ -1,4 +1,5 @@
 import CAllocationCounter
+import DiTDiffusion
 import DiTKernels
 import DiTPipeline
 import DiTTensor
@@ -23,13 +24,18 @@ import Testing
   }
 
   /// A sampling run of more steps allocates no more than one of fewer.
-  @Test(arguments: [Sampler(.ddim, steps: 0), Sampler(.ddpm, steps: 0)]) func samplingSteps(sampler: Sampler) throws {
+  @Test(arguments: SamplerName.allCases) func samplingSteps(_ name: SamplerName) throws {
     dit_allocations_watch()
     defer { dit_allocations_unwatch() }
-    let model = try tinyTrainer(threads: 2).averagedModel()
+    var network = tinyNetwork()
+    network.learnSigma = !name.isForFlow
+    let diffusion = DiffusionConfiguration(
+      prediction: name.isForFlow ? .flow : .epsilon, variance: name.isForFlow ? .fixedSmall : .learnedRange)
+    let model = try tinyTrainer(threads: 2, model: ModelConfiguration(network: network, diffusion: diffusion))
+      .averagedModel()
     func allocations(steps: Int) throws -> Int {
       var options = model.samplingDefaults
-      options.sampler = Sampler(sampler.name, steps: steps, schedule: .leading)
+      options.sampler = Sampler(name, steps: steps)
       options.guidance.scale = 2
       let before = dit_allocations_count()
       _ = try model.sample(classes: [0, 1, 2], options: options)

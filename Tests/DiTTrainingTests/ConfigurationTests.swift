@@ -12,7 +12,8 @@ import Testing
   private static let others: [String: String] = [
     "steps": "7", "batch": "12", "micro_batch": "64", "learning_rate": "0.5", "warmup_steps": "3",
     "schedule": "\"constant\"", "weight_decay": "0", "beta1": "0.5", "beta2": "0.25", "epsilon": "0.001",
-    "ema_decay": "0.5", "gradient_clip": "1.5", "flip": "false", "seed": "42", "validation_modulus": "5",
+    "ema_decay": "0.5", "gradient_clip": "1.5", "loss_weighting": "\"min_snr\"", "min_snr_gamma": "2.5",
+    "flip": "false", "seed": "42", "validation_modulus": "5",
     "checkpoint_every": "11", "keep_checkpoints": "3", "validate_every": "13", "sample_every": "0", "log_every": "1",
     "precision": "\"bf16\"", "gemm": "\"packed\"", "recompute": "true",
   ]
@@ -48,6 +49,8 @@ import Testing
     (#"{"keep_checkpoints": 0}"#, "training.keep_checkpoints: "), (#"{"seed": -1}"#, "training.seed: "),
     (#"{"batch": 10, "micro_batch": 4}"#, "training.micro_batch: expected a divisor of batch 10, found 4"),
     (#"{"precision": "fp16"}"#, "training.precision: "), (#"{"gemm": "mkl"}"#, "training.gemm: "),
+    (#"{"loss_weighting": "snr"}"#, "training.loss_weighting: expected one of \"uniform\", \"min_snr\""),
+    (#"{"min_snr_gamma": 0}"#, "training.min_snr_gamma: "),
     (#"{"recompute": 1}"#, "training.recompute: "),
     (#"{"precision": "bf16", "gemm": "blas"}"#, "training.gemm: expected packed or auto with bf16"),
     (#"{"validation_modulus": 1}"#, "training.validation_modulus: expected 0, or 2"),

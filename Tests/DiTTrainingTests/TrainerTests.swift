@@ -23,14 +23,14 @@ import Testing
     let trainer = try fixtureTrainer()
     let labels = try file.integers("y").values
     let (times, clean, noise) = try (
-      file.integers("t").values, file.tensor("x0").elements, file.tensor("noise").elements
+      file.integers("t").values.map { Float($0) }, file.tensor("x0").elements, file.tensor("noise").elements
     )
     let (losses, norms) = try (file.tensor("loss").elements, file.tensor("grad_norm").elements)
     for n in 0..<5 {
       let (images, samples) = (n * 256..<(n + 1) * 256, n * 4..<(n + 1) * 4)
       let report = try trainer.step(
         clean: clean.span.extracting(images), noise: noise.span.extracting(images),
-        timesteps: times.span.extracting(samples), labels: labels.span.extracting(samples))
+        times: times.span.extracting(samples), labels: labels.span.extracting(samples))
       #expect(abs(report.loss / Double(losses[n]) - 1) < 1e-5, "step \(n + 1): loss \(report.loss), \(losses[n])")
       #expect(abs(report.gradientNorm / Double(norms[n]) - 1) < 1e-5, "step \(n + 1): norm \(report.gradientNorm)")
     }
@@ -94,7 +94,7 @@ import Testing
     for _ in 0..<300 {
       losses.append(
         try trainer.step(
-          clean: clean.span, noise: noise.span, timesteps: [3, 200, 500, 900].span, labels: [0, 1, 2, 3].span
+          clean: clean.span, noise: noise.span, times: [3, 200, 500, 900].span, labels: [0, 1, 2, 3].span
         ).loss)
     }
     #expect(losses[299] < 0.05 * losses[0], "from \(losses[0]) to \(losses[299])")

@@ -4,7 +4,7 @@ import Testing
 
 /// One batch: the network's output and what it is compared with.
 private struct Batch {
-  let loss: HybridLoss
+  let loss: TrainingLoss
   let shape: BatchShape
   var clean: [Float]
   let noise: [Float]
@@ -15,7 +15,8 @@ private struct Batch {
     var result = [SampleLoss](repeating: .zero, count: shape.samples)
     var losses = result.mutableSpan
     loss.evaluate(
-      output: output.span, clean: clean.span, noise: noise.span, timesteps: timesteps, shape: shape, losses: &losses)
+      output: output.span, clean: clean.span, noise: noise.span, levels: timesteps.map(loss.schedule.level),
+      shape: shape, losses: &losses)
     return result
   }
 
@@ -25,7 +26,8 @@ private struct Batch {
     var losses = result.mutableSpan
     var gradient = values.mutableSpan
     loss.evaluate(
-      output: output.span, clean: clean.span, noise: noise.span, timesteps: timesteps, shape: shape, losses: &losses,
+      output: output.span, clean: clean.span, noise: noise.span, levels: timesteps.map(loss.schedule.level),
+      shape: shape, losses: &losses,
       gradient: &gradient, weight: weight)
     return (result, values)
   }
@@ -34,7 +36,7 @@ private struct Batch {
   init(variance: Variance, timesteps: [Int], seed: UInt64) throws {
     var random = Random(seed: seed)
     shape = BatchShape(samples: timesteps.count, channels: 2, height: 3, width: 5)
-    loss = HybridLoss(try noiseSchedule(.linear, variance))
+    loss = TrainingLoss(try noiseSchedule(.linear, variance))
     clean = (0..<shape.count).map { _ in Float(Int.random(in: 0...255, using: &random)) / 127.5 - 1 }
     noise = random.normals(shape.count)
     output = random.normals(shape.outputCount(variance))
@@ -50,7 +52,7 @@ private struct Batch {
   init(_ fixture: Fixture, _ schedule: BetaSchedule, _ variance: Variance) throws {
     let name = "\(schedule.rawValue).\(variance.rawValue)"
     shape = BatchShape(samples: 6, channels: 3, height: 5, width: 7)
-    loss = HybridLoss(try noiseSchedule(schedule, variance))
+    loss = TrainingLoss(try noiseSchedule(schedule, variance))
     clean = try fixture.floats("\(name).clean")
     noise = try fixture.floats("\(name).noise")
     output = try fixture.floats("\(name).output")
@@ -58,7 +60,7 @@ private struct Batch {
   }
 }
 
-@Suite struct HybridLossTests {
+@Suite struct TrainingLossTests {
   static let cases: [(BetaSchedule, Variance)] = [
     (.linear, .learnedRange), (.cosine, .learnedRange), (.linear, .fixedLarge),
   ]
