@@ -16,6 +16,9 @@ struct ScheduleCommand: ParsableCommand {
         alpha      √ᾱ_t
         stride     how far the sampler goes from there: to the kept step below,
                    and from the lowest to clean data, t = −1
+      Where attention depends on the noise:
+        scale      what q·k is multiplied by, before a mask's gate
+        window     k(t): image tokens i and j see each other when |i − j| < k
       A flow is sampled at s = 1 − i/n; its network's time is 1000·s, and t the
       training step whose β and ᾱ diffusion-aware attention takes.
 
@@ -44,7 +47,7 @@ struct ScheduleCommand: ParsableCommand {
     steps.apply(to: &sampler)
     let noise = try NoiseSchedule(model.diffusion)
     let times = try sampler.process(on: noise).stepTimes
-    let kept = KeptSteps(noise, times.reversed(), rule: "\(sampler.schedule)")
+    let kept = KeptSteps(noise, times.reversed(), rule: "\(sampler.schedule)", network: model.network)
     try target?.checkWritable()
     if let target {
       let picture = SchedulePlot.picture(noise, kept)
@@ -60,11 +63,39 @@ struct KeptSteps {
     let time: NetworkTime
     let beta, alphaBar: Double
     let stride: Int
+    /// What attention makes of the step, where it is not the published one.
+    let attention: Attention?
 
     var t: Int { time.index }
     /// A flow's s.
     var s: Double { Double(time.value) / FlowSchedule.timeScale }
     var alpha: Double { alphaBar.squareRoot() }
+  }
+
+  struct Attention {
+    let scale: Float
+    /// Nil without a mask.
+    let window: Int?
+
+    init?(_ network: DiTConfiguration, _ noise: NoiseSchedule, at t: Int) {
+      let (attention, grid) = (network.attention, network.inputGrid)
+      guard !attention.isStandard else { return nil }
+      scale = attention.scale(at: t, of: noise.attention, headSize: network.headSize)
+      window =
+        attention.hasGate
+        ? attention.width(at: t, of: noise.attention, rows: grid.rows, columns: grid.columns) : nil
+    }
+
+    static func header(_ attention: Attention?) -> String {
+      guard let attention else { return "" }
+      return "        scale" + (attention.window == nil ? "" : "   window")
+    }
+
+    var text: String { String(format: " %12.6g", scale) + (window.map { String(format: " %8d", $0) } ?? "") }
+
+    var members: [JSONMember] {
+      [JSONMember("scale", .number(Double(scale)))] + (window.map { [JSONMember("window", .integer($0))] } ?? [])
+    }
   }
 
   /// T.
@@ -75,23 +106,26 @@ struct KeptSteps {
   let rows: [Row]
 
   /// - Parameter times: ascending.
-  init(_ noise: NoiseSchedule, _ times: [NetworkTime], rule: String) {
+  init(_ noise: NoiseSchedule, _ times: [NetworkTime], rule: String, network: DiTConfiguration) {
     total = noise.steps
     isFlow = noise.configuration.isFlow
     self.rule = rule
     rows = zip([-1] + times.map(\.index), times).map { below, time in
       let t = time.index
-      return Row(time: time, beta: noise.betas[t], alphaBar: noise.alphasCumprod[t], stride: t - below)
+      return Row(
+        time: time, beta: noise.betas[t], alphaBar: noise.alphasCumprod[t], stride: t - below,
+        attention: Attention(network, noise, at: t))
     }
   }
 
   var table: String {
     var text = "\(rule): \(rows.count) of \(total) steps\n\n"
-    text += "  step      t         beta    alpha_bar        alpha   stride\(isFlow ? "            s" : "")\n"
+    text += "  step      t         beta    alpha_bar        alpha   stride\(isFlow ? "            s" : "")"
+    text += Attention.header(rows.first?.attention) + "\n"
     for (index, row) in rows.enumerated() {
       text += String(
         format: "%6d %6d %12.6g %12.6g %12.6g %8d", index, row.t, row.beta, row.alphaBar, row.alpha, row.stride)
-      text += isFlow ? String(format: " %12.6g\n", row.s) : "\n"
+      text += (isFlow ? String(format: " %12.6g", row.s) : "") + (row.attention?.text ?? "") + "\n"
     }
     return text
   }
@@ -109,7 +143,7 @@ struct KeptSteps {
                 JSONMember("t", .integer(row.t)), JSONMember("beta", .number(row.beta)),
                 JSONMember("alpha_bar", .number(row.alphaBar)), JSONMember("alpha", .number(row.alpha)),
                 JSONMember("stride", .integer(row.stride)),
-              ] + (isFlow ? [JSONMember("s", .number(row.s))] : []))
+              ] + (isFlow ? [JSONMember("s", .number(row.s))] : []) + (row.attention?.members ?? []))
           })),
     ])
   }

@@ -45,6 +45,24 @@ import Testing
     try await expectFailure(flow + ["--schedule", "jump"], 64, ["--schedule", "linspace", "jump:0.5"])
   }
 
+  /// k(t) = ⌈√ᾱ_t · L⌉ of 256 tokens, and √β_t; nothing of it for the published attention.
+  @Test func showsWindowsAndScales() async throws {
+    let scratch = try Scratch()
+    try FileManager.default.createDirectory(atPath: scratch.path("aware"), withIntermediateDirectories: true)
+    _ = try scratch.write(
+      #"{"attention": {"temperature": "sqrt_beta", "mask": "soft", "window": "signal"}}"#, to: "aware/config.json")
+    let command = ["schedule", scratch.path("aware"), "--schedule", "custom:5,400"]
+    let json = try await JSON(command + ["--json"])
+    #expect(json.numbers("kept", "window") == [5, 400].map { (Self.alphaBar($0).squareRoot() * 256).rounded(.up) })
+    for (found, t) in zip(json.numbers("kept", "scale"), [5, 400]) {
+      #expect(abs(found - Self.betas[t].squareRoot()) < 1e-7)
+    }
+    let table = try await succeed(command).stdout
+    #expect(table.contains("scale   window\n") && table.hasSuffix("     113\n"), "\(table)")
+    let published = try await JSON(["schedule", "DiT-S/2", "--schedule", "custom:5,400", "--json"])
+    #expect(published.numbers("kept", "window").isEmpty && published.numbers("kept", "scale").isEmpty)
+  }
+
   @Test func givesNoiseLevelsAndStrides() async throws {
     let json = try await JSON(["schedule", "DiT-S/2", "--schedule", "custom:5,17,640", "--json"])
     #expect(json.numbers("kept", "stride") == [6, 12, 623])
