@@ -115,8 +115,12 @@ struct BackwardPass {
   // x' = x + gate · fc2(gelu(fc1(h))), h = modulate(layerNorm(x), shift, scale)
   func feedForward(_ i: Int) {
     let (m, dm, a, block) = (modulation, modulationGradient, ws.blocks[i], table.blocks[i])
+    if ws.recomputesMiddle {
+      context.gateResidual(
+        result: ws.middle[i], residual: ws.tokens[i], output: a.attentionProjected, gate: m.gateMSA(i), extents)
+    }
     recompute(h, ws.middle[i], mean: a.mean2, rstd: a.rstd2, shift: m.shiftMLP(i), scale: m.scaleMLP(i), extents)
-    if ws.recomputes { hiddenSums(again: a.preactivation, network.layer(block.fc1, source)) }
+    if ws.recomputes { mlp(again: i) }
     gate(a.mlpProjected, gate: m.gateMLP(i), gradient: dm.gateMLP(i))
     context.linearBackwardGELU(
       preactivationGradient: wideGradient, hidden: hidden, preactivation: a.preactivation,
@@ -129,14 +133,11 @@ struct BackwardPass {
       scaleGradient: dm.scaleMLP(i), extents)
   }
 
-  /// fc1(h) with the forward's bits. Without packing those are `linearGELU`'s: `linear` adds few rows in another order.
-  private func hiddenSums(again preactivation: Activation, _ fc1: Layer) {
-    if fc1.packed != nil {
-      context.linear(output: preactivation, input: h, layer: fc1, rows: rows)
-    } else {
-      context.linearGELU(
-        output: hidden, preactivation: preactivation, saving: true, input: h, layer: fc1, rows: rows)
-    }
+  /// The forward's half block again, for its bits; what it leaves in `outputGradient`, the block's output, is not read.
+  private func mlp(again i: Int) {
+    network.feedForward(
+      table.blocks[i], ws.blocks[i], result: ws.outputGradient, x: ws.middle[i], h: h, hidden: hidden,
+      gate: modulation.gateMLP(i), extents, source)
   }
 
   // x' = x + gate · proj(attention(qkv(h))), h = modulate(layerNorm(x), shift, scale)

@@ -85,8 +85,8 @@ struct BlockActivations {
       if layout.count < preactivation.upperBound { _ = layout.reserve(preactivation.upperBound - layout.count) }
     }
 
-    /// For training. With `recomputed`, the two widest tensors are computed again in the backward pass, in memory that
-    /// all blocks share.
+    /// For training. With `recomputed`, the tensors that products alone give again are computed again in the backward
+    /// pass, in memory that all blocks share.
     init(
       training c: DiTConfiguration, samples: Int, _ precision: Precision, recomputed: Recomputed?,
       _ layout: inout ArenaLayout
@@ -99,20 +99,21 @@ struct BlockActivations {
       logsumexp = layout.reserve(rows * c.numHeads)
       attentionProjected = layout.reserve(rows * c.hiddenSize, precision)
       attention = layout.reserve(rows * c.hiddenSize, precision)
-      mlpProjected = layout.reserve(rows * c.hiddenSize, precision)
-      let wide = recomputed ?? Recomputed(c, samples: samples, precision, &layout)
-      qkv = wide.qkv
-      preactivation = wide.preactivation
+      let again = recomputed ?? Recomputed(c, samples: samples, precision, &layout)
+      mlpProjected = again.mlpProjected
+      qkv = again.qkv
+      preactivation = again.preactivation
     }
   }
 
-  /// The tensors that the backward pass can compute again from a block's input with two products.
+  /// The tensors that the backward pass can compute again from a block's input with three products.
   struct Recomputed {
-    let qkv, preactivation: Range<Int>
+    let qkv, preactivation, mlpProjected: Range<Int>
 
     init(_ c: DiTConfiguration, samples: Int, _ precision: Precision, _ layout: inout ArenaLayout) {
       qkv = layout.reserve(samples * c.totalTokens * 3 * c.hiddenSize, precision)
       preactivation = layout.reserve(samples * c.totalTokens * c.mlpSize, precision)
+      mlpProjected = layout.reserve(samples * c.totalTokens * c.hiddenSize, precision)
     }
   }
 
@@ -185,6 +186,8 @@ public final class TrainingWorkspace: Sendable {
   public let numerics: Numerics
   /// Whether the backward pass computes the widest activations again instead of reading them.
   public let recomputes: Bool
+  /// Whether it computes the tokens between a block's halves again.
+  let recomputesMiddle: Bool
   /// The largest batch.
   public let samples: Int
   /// Bytes of the arena.
@@ -193,7 +196,8 @@ public final class TrainingWorkspace: Sendable {
   let conditioning: ConditioningRows
   let modulation, modulationGradient: Slice
   let patches, h, finalMean, finalRstd, scratch, reduction: Slice
-  /// tokens[i] enters block i, middle[i] is between its halves; tokens[depth] leaves the last.
+  /// tokens[i] enters block i, middle[i] is between its halves; tokens[depth] leaves the last. Where the middle is computed
+  /// again, all are one.
   let tokens, middle: [Slice]
   let blocks: [BlockActivations]
   let tokenGradient, outputGradient, hGradient, hidden, wideGradient, rowGradient, rowGradient2: Slice
@@ -204,8 +208,8 @@ public final class TrainingWorkspace: Sendable {
 
   /// Memory for steps of `network` over at most `samples` images.
   ///
-  /// - Parameter recomputes: keeps a third of the activations; the backward pass then computes q, k, v and the MLP's
-  ///   hidden sums of each block again, two of its four products.
+  /// - Parameter recomputes: keeps a quarter of the activations; the backward pass then computes again q, k, v and the MLP of
+  ///   each block, three of its four products.
   public init(_ network: DiTNetwork, samples: Int, recomputes: Bool = false) {
     precondition(samples > 0, "a workspace for \(samples) samples")
     let (c, precision) = (network.configuration, network.numerics.precision)
@@ -234,7 +238,10 @@ public final class TrainingWorkspace: Sendable {
     if case .image = c.sequence { context = samples * c.sequenceGrid.elements }
     let sequencePatches = layout.reserve(context)
     let tokens = (0...c.depth).map { _ in layout.reserve(rows * c.hiddenSize) }
-    let middle = (0..<c.depth).map { _ in layout.reserve(rows * c.hiddenSize) }
+    // From a rounded attention output the middle would not come out the same.
+    let sharesMiddle = recomputes && precision == .fp32
+    let middles = (0..<(sharesMiddle ? 1 : c.depth)).map { _ in layout.reserve(rows * c.hiddenSize) }
+    let middle = (0..<c.depth).map { middles[sharesMiddle ? 0 : $0] }
     let recomputed =
       recomputes ? BlockActivations.Recomputed(c, samples: samples, precision, &layout) : nil
     let plans = (0..<c.depth).map { _ in
@@ -248,6 +255,7 @@ public final class TrainingWorkspace: Sendable {
     configuration = c
     numerics = network.numerics
     self.recomputes = recomputes
+    recomputesMiddle = sharesMiddle
     self.samples = samples
     byteCount = layout.count * MemoryLayout<Float>.stride
     self.conditioning = ConditioningRows(conditioning, in: arena)

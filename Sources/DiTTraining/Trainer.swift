@@ -93,28 +93,28 @@ public final class Trainer {
     try model.validate(file: "model configuration")
     try training.validate()
     try data.check(for: model.network)
+    let weights =
+      start.map { Slice($0.array) } ?? Weights.initialised(model.network, seed: UInt64(training.seed)).flat
     let split = try Split(data, modulus: training.validationModulus)
     let table = ParameterTable(model.network)
     if let start { precondition(start.count == table.elementCount, "\(start.count) weights for another network") }
-    let weights = start ?? Weights.initialised(model.network, seed: UInt64(training.seed)).flat
     self.model = model
     self.training = training
     self.data = data
     self.context = context
     self.table = table
-    self.weights = Slice(zeros: table.elementCount)
+    self.weights = weights
     average = Slice(zeros: table.elementCount)
     firstMoment = Slice(zeros: table.elementCount)
     secondMoment = Slice(zeros: table.elementCount)
     gradients = Slice(zeros: table.elementCount)
-    self.weights.copy(from: weights.span)
     average.copy(from: weights.span)
     validationSamples = split.validation
     microBatch = training.microBatch(tokens: model.network.totalTokens)
     let numerics = training.numerics
     let noise = try NoiseSchedule(model.diffusion).attention
     network = DiTNetwork(
-      model.network, weights: Weights(table, flat: self.weights), context: context, numerics: numerics, noise: noise)
+      model.network, weights: Weights(table, flat: weights), context: context, numerics: numerics, noise: noise)
     averageNetwork = DiTNetwork(
       model.network, weights: Weights(table, flat: average), context: context, numerics: numerics, noise: noise)
     trainingLoss = TrainingLoss(try NoiseSchedule(model.diffusion), weighting: training.weighting)
