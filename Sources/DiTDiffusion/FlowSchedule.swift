@@ -19,7 +19,22 @@ public enum FlowSchedule {
   ///   - s: 0…1.
   ///   - steps: T.
   public static func trainingIndex(_ s: Double, steps: Int) -> Int {
-    let last = Int((s * Double(steps) - 1e-6).rounded(.up)) - 1
+    index(s, steps, slack: 1e-6)
+  }
+
+  /// The training index of a network time 1000·s, which has lost up to half an ulp when it was rounded to Float: s·T may
+  /// lie that much too high.
+  ///
+  /// - Parameters:
+  ///   - time: 0…1000.
+  ///   - steps: T.
+  public static func trainingIndex(networkTime time: Float, steps: Int) -> Int {
+    let rounding = 0.51 * Double(time.ulp) / timeScale * Double(steps)
+    return index(Double(time) / timeScale, steps, slack: max(1e-6, rounding))
+  }
+
+  private static func index(_ s: Double, _ steps: Int, slack: Double) -> Int {
+    let last = Int((s * Double(steps) - slack).rounded(.up)) - 1
     return min(steps - 1, max(0, last))
   }
 

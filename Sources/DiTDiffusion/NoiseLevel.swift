@@ -56,7 +56,9 @@ extension NoiseSchedule {
   ///
   /// - Precondition: `time` is in ``timeRange``.
   public func level(atNetworkTime time: Float) -> NoiseLevel {
-    configuration.isFlow ? level(atFlow: Double(time) / FlowSchedule.timeScale) : level(at: Int(time))
+    guard configuration.isFlow else { return level(at: Int(time)) }
+    let s = Double(time) / FlowSchedule.timeScale
+    return NoiseLevel(time: networkTime(time), signal: 1 - s, spread: s)
   }
 
   /// The network time with its training index. A time between two indices of a β schedule has the nearer one's.
@@ -66,7 +68,7 @@ extension NoiseSchedule {
     precondition(timeRange ~= time, "time \(time) is not in \(timeRange)")
     let index =
       configuration.isFlow
-      ? FlowSchedule.trainingIndex(Double(time) / FlowSchedule.timeScale, steps: steps) : Int(time.rounded())
+      ? FlowSchedule.trainingIndex(networkTime: time, steps: steps) : Int(time.rounded())
     return NetworkTime(value: time, index: index)
   }
 

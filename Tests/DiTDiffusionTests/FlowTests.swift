@@ -9,7 +9,9 @@ import Testing
     for count in 1...1000 {
       for (i, s) in FlowSchedule.grid(count).dropLast().enumerated() {
         let exact = ((count - i) * steps + count - 1) / count - 1
-        if FlowSchedule.trainingIndex(s, steps: steps) != exact { wrong.append("\(count - i)/\(count)") }
+        let time = FlowSchedule.networkTime(s, steps: steps)
+        let again = FlowSchedule.trainingIndex(networkTime: time.value, steps: steps)
+        if time.index != exact || again != exact { wrong.append("\(count - i)/\(count)") }
       }
     }
     #expect(wrong.isEmpty, "T = \(steps): \(wrong.prefix(5))")

@@ -80,6 +80,20 @@ import Testing
     #expect(difference.relative <= 1e-5, "\(difference)")
   }
 
+  /// What attention makes of a time is the sampler's training index, also of a flow's real times.
+  @Test(arguments: [250, 1000]) func attentionFindsTheTrainingIndex(steps: Int) throws {
+    let flow = try NoiseSchedule(
+      DiffusionConfiguration(steps: steps, prediction: .flow, variance: .fixedSmall))
+    var wrong: [Float] = []
+    for count in 1...steps {
+      for time in FlowEulerSampler(flow, steps: count).evaluations
+      where flow.attention.index(ofTime: time.value) != time.index { wrong.append(time.value) }
+    }
+    #expect(wrong.isEmpty, "\(wrong.prefix(5))")
+    let chain = try NoiseSchedule(DiffusionConfiguration(steps: steps))
+    #expect((0..<steps).allSatisfy { chain.attention.index(ofTime: Float($0)) == $0 })
+  }
+
   @Test func wrongInputsAreNamed() throws {
     let model = try randomModel(smallNetwork)
     let x = normal([2, 3, 6, 10], seed: 1)
