@@ -58,13 +58,14 @@ public struct SequenceInput: Sendable {
   /// Real tokens of sample n.
   public func count(_ n: Int) -> Int { prefixKeys[n] - configuration.inContextTokens }
 
-  /// The sequence of sample n alone.
-  public func sample(_ n: Int) -> SequenceInput {
-    var one = SequenceInput(configuration, samples: 1, content: content)
-    one.prefixKeys = [prefixKeys[n]]
-    one.bytes = Array(bytes[n * one.bytes.count..<(n + 1) * one.bytes.count])
-    one.values.copy(from: values[n * one.values.count..<(n + 1) * one.values.count].span)
-    return one
+  /// The sequences of some samples alone.
+  public func samples(_ range: Range<Int>) -> SequenceInput {
+    var some = SequenceInput(configuration, samples: range.count, content: content)
+    let (width, size) = (bytes.count / samples, values.count / samples)
+    some.prefixKeys = Array(prefixKeys[range])
+    some.bytes = Array(bytes[range.lowerBound * width..<range.upperBound * width])
+    some.values.copy(from: values[range.lowerBound * size..<range.upperBound * size].span)
+    return some
   }
 
   /// Makes sample n's sequence empty: the null that guidance turns away from.

@@ -32,13 +32,15 @@ extension DiT {
   ///   - times: `t`, (N): training indices 0…T−1, or of a flow the network's real time 1000·s in 0…1000.
   ///   - labels: `y`, (N), classes or the null class; none for an unconditional model.
   ///   - noise: `noise`, ε, (N, C, H, W).
+  ///   - sequence: N sequences for a model that takes them; nil are empty ones.
   ///   - weighting: how much each noise level counts.
   /// - Throws: ``InputError``.
   public func loss(
-    clean: Tensor, times: [Float], labels: [Int], noise: Tensor, weighting: LossWeighting = .uniform
+    clean: Tensor, times: [Float], labels: [Int], noise: Tensor, sequence: ConditioningSequence? = nil,
+    weighting: LossWeighting = .uniform
   ) throws(InputError) -> LossReport {
     let inputs = try LossInputs(self, clean, times, labels, noise)
-    let output = try predict(images: inputs.noised, times: times, labels: labels)
+    let output = try predict(images: inputs.noised, times: times, labels: labels, sequence: sequence)
     let loss = TrainingLoss(schedule, weighting: weighting)
     var report = LossReport(samples: inputs.samples, patches: configuration.network.tokens)
     var none = MutableSpan<Float>()
@@ -48,17 +50,21 @@ extension DiT {
   }
 
   /// The loss and the gradient of its mean over the samples. Parameters as in
-  /// ``loss(clean:times:labels:noise:weighting:)``.
+  /// ``loss(clean:times:labels:noise:sequence:weighting:)``.
   ///
   /// - Throws: ``InputError``.
   public func lossAndGradients(
-    clean: Tensor, times: [Float], labels: [Int], noise: Tensor, weighting: LossWeighting = .uniform
+    clean: Tensor, times: [Float], labels: [Int], noise: Tensor, sequence: ConditioningSequence? = nil,
+    weighting: LossWeighting = .uniform
   ) throws(InputError) -> LossGradients {
     let inputs = try LossInputs(self, clean, times, labels, noise)
+    let sequences = try configuration.network.input(sequence, samples: inputs.samples)
     let batch = min(inputs.samples, BatchPlan.training(configuration.network))
     let pass = GradientPass(self, TrainingLoss(schedule, weighting: weighting), batch: batch)
     var report = LossReport(samples: inputs.samples, patches: configuration.network.tokens)
-    for range in batches(inputs.samples, of: batch) { pass.add(range, of: inputs, into: &report) }
+    for range in batches(inputs.samples, of: batch) {
+      pass.add(range, of: inputs, sequence: sequences?.samples(range), into: &report)
+    }
     return LossGradients(report: report, table: network.weights.table, flat: pass.gradients)
   }
 }
@@ -143,7 +149,7 @@ private struct GradientPass {
   }
 
   /// Reports the samples in `range`; adds their part of the gradient of the mean over all samples.
-  func add(_ range: Range<Int>, of inputs: LossInputs, into report: inout LossReport) {
+  func add(_ range: Range<Int>, of inputs: LossInputs, sequence: SequenceInput?, into report: inout LossReport) {
     let c = model.configuration.network
     let output = output[0..<range.count * c.outputElements]
     let outputGradient = outputGradient[0..<range.count * c.outputElements]
@@ -152,14 +158,15 @@ private struct GradientPass {
     let labels = inputs.labels.isEmpty ? [] : Array(inputs.labels[range])
 
     model.network.trainingForward(
-      output: output.mutableSpan, images: images, times: times.span, labels: labels.span, workspace: workspace)
+      output: output.mutableSpan, images: images, times: times.span, labels: labels.span,
+      sequence: sequence, workspace: workspace)
     var gradient = outputGradient.mutableSpan
     report.fill(
       range, loss, inputs, output: output.span, c, gradient: &gradient,
       weight: Double(range.count) / Double(inputs.samples))
     model.network.backward(
       gradients: gradients, outputGradient: outputGradient.span, images: images, labels: labels.span,
-      samples: range.count, workspace: workspace)
+      sequence: sequence, samples: range.count, workspace: workspace)
   }
 }
 

@@ -13,11 +13,12 @@ extension DiT {
   /// Image n depends on (seed, n), its class and the options, not on the other images.
   /// - Parameters:
   ///   - classes: 0…`num_classes`−1.
+  ///   - sequence: a text or another image for each, for a model that takes them; nil are empty ones.
   ///   - start: noise to start from, (N, C, H, W); nil draws it: image n from stream n of the seed, as all later noise.
   ///   - progress: called after each step; false stops.
   /// - Throws: ``InputError`` (classes, `noise`), `DiffusionError` (steps, schedule, η, guidance), what `progress` throws.
   public func sample(
-    classes: [Int], options: SamplingOptions, start: Tensor? = nil,
+    classes: [Int], sequence: ConditioningSequence? = nil, options: SamplingOptions, start: Tensor? = nil,
     progress: (SamplingProgress) throws -> Bool = { _ in true }
   ) throws -> Samples {
     let c = configuration.network
@@ -29,23 +30,40 @@ extension DiT {
     }
     let process = try options.sampler.process(on: schedule)
     return try run(
-      process, count: classes.count, labels: classes, options: options, start: start, progress: progress)
+      process, count: classes.count, labels: classes, sequence: sequence, options: options, start: start,
+      progress: progress)
   }
 
-  /// `count` images of an unconditional model, or of a conditional model's null class.
+  /// `count` images of a model without classes, or of a conditional model's null class.
   ///
-  /// - Throws: as ``sample(classes:options:start:progress:)``; also for a conditional model without a null class, and for
-  ///   guidance other than 1.
+  /// - Parameters: as in ``sample(classes:sequence:options:start:progress:)``.
+  /// - Throws: as that; also for a conditional model without a null class, and for guidance other than 1 where there is
+  ///   neither class nor sequence.
   public func sample(
-    count: Int, options: SamplingOptions, start: Tensor? = nil,
+    count: Int, sequence: ConditioningSequence? = nil, options: SamplingOptions, start: Tensor? = nil,
     progress: (SamplingProgress) throws -> Bool = { _ in true }
   ) throws -> Samples {
-    guard options.guidance.scale == 1 else {
-      throw DiffusionError("guidance", expected: "1 without a class", found: "\(options.guidance.scale)")
+    guard options.guidance.scale == 1 || sequence != nil else {
+      throw DiffusionError("guidance", expected: "1 without a class or a prompt", found: "\(options.guidance.scale)")
     }
     let process = try options.sampler.process(on: schedule)
     return try run(
-      process, count: count, labels: nullLabels(count), options: options, start: start, progress: progress)
+      process, count: count, labels: nullLabels(count), sequence: sequence, options: options, start: start,
+      progress: progress)
+  }
+
+  /// Images of the given texts, one each; guidance and sampler are config.json's where nil.
+  ///
+  /// - Throws: as ``sample(count:sequence:options:start:progress:)``; `InputError` for a model without `text` and for a
+  ///   text of more bytes than its length.
+  public func sample(
+    prompts: [String], guidance: Guidance? = nil, sampler: Sampler? = nil, seed: UInt64 = 0,
+    progress: (SamplingProgress) throws -> Bool = { _ in true }
+  ) throws -> Samples {
+    let defaults = configuration.sampling
+    let options = SamplingOptions(
+      sampler: sampler ?? defaults.sampler, guidance: guidance ?? defaults.guidance, seed: seed)
+    return try sample(count: prompts.count, sequence: .texts(prompts), options: options, progress: progress)
   }
 
   /// Images of the given classes, one each; guidance and sampler are config.json's where nil.
@@ -65,10 +83,11 @@ extension DiT {
   /// - Parameters:
   ///   - images: (N, C, H, W).
   ///   - classes: one an image, the null class allowed; nil is the null class, or an unconditional model.
+  ///   - sequence: one an image, for a model that takes them; nil are empty ones.
   ///   - options: nil is config.json's steps and schedule without guidance. The seed is not used.
   /// - Throws: as ``sample(classes:options:start:progress:)``; also for another sampler than those, and η other than 0.
   public func invert(
-    _ images: Tensor, classes: [Int]? = nil, options: SamplingOptions? = nil,
+    _ images: Tensor, classes: [Int]? = nil, sequence: ConditioningSequence? = nil, options: SamplingOptions? = nil,
     progress: (SamplingProgress) throws -> Bool = { _ in true }
   ) throws -> Samples {
     let options = options ?? SamplingOptions(sampler: configuration.sampling.inversion(configuration.diffusion))
@@ -76,7 +95,8 @@ extension DiT {
     let count = try configuration.network.checkImages(images, "images")
     let labels = try classes ?? nullLabels(count)
     try configuration.network.checkLabels(labels, count, "classes")
-    return try run(process, count: count, labels: labels, options: options, start: images, progress: progress)
+    return try run(
+      process, count: count, labels: labels, sequence: sequence, options: options, start: images, progress: progress)
   }
 
   private func nullLabels(_ count: Int) throws(InputError) -> [Int] {
@@ -89,8 +109,8 @@ extension DiT {
   }
 
   private func run(
-    _ process: any ReverseProcess, count: Int, labels: [Int], options: SamplingOptions, start: Tensor?,
-    progress: (SamplingProgress) throws -> Bool
+    _ process: any ReverseProcess, count: Int, labels: [Int], sequence: ConditioningSequence?,
+    options: SamplingOptions, start: Tensor?, progress: (SamplingProgress) throws -> Bool
   ) throws -> Samples {
     let c = configuration.network
     guard count > 0 else { throw InputError("count", expected: "at least one image", found: "\(count)") }
@@ -101,7 +121,9 @@ extension DiT {
     if let start, start.shape != c.imageShape(count) {
       throw InputError("noise", expected: "shape \(c.imageShape(count))", found: "\(start.shape)")
     }
-    let run = SamplingRun(self, process, count: count, labels: labels, options: options, start: start)
+    let run = SamplingRun(
+      self, process, count: count, labels: labels, sequence: try c.input(sequence, samples: count), options: options,
+      start: start)
     return try run.finish(progress)
   }
 }

@@ -66,14 +66,18 @@ public struct DiT: Sendable {
   ///   - images: `x`, (N, C, H, W).
   ///   - times: `t`, (N), training indices 0…T−1, or of a flow 1000·s in 0…1000.
   ///   - labels: `y`, (N), classes or the null class `num_classes`; none for an unconditional model.
+  ///   - sequence: N sequences for a model that takes them; nil are empty ones.
   /// - Returns: (N, C', H, W).
   /// - Throws: ``InputError``.
-  public func predict(images: Tensor, times: [Float], labels: [Int]) throws(InputError) -> Tensor {
+  public func predict(
+    images: Tensor, times: [Float], labels: [Int], sequence: ConditioningSequence? = nil
+  ) throws(InputError) -> Tensor {
     let c = configuration.network
     let samples = try c.checkImages(images, "x")
     try c.checkCount(times.count, samples, "t")
     try schedule.checkTimes(times)
     try c.checkLabels(labels, samples)
+    let sequences = try c.input(sequence, samples: samples)
 
     let batch = min(samples, BatchPlan.inference(c, passes: 1))
     let workspace = InferenceWorkspace(network, samples: batch)
@@ -86,7 +90,7 @@ public struct DiT: Sendable {
       network.forward(
         output: output[range.elements(c.outputElements)].mutableSpan,
         images: images.elements.span.extracting(range.elements(c.imageElements)), modulation: modulation,
-        samples: range.count, workspace: workspace)
+        sequence: sequences.map { network.embed($0.samples(range)) }, samples: range.count, workspace: workspace)
     }
     return Tensor(shape: [samples, c.outChannels, c.inputHeight, c.inputWidth], elements: output.array)
   }

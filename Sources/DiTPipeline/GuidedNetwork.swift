@@ -21,6 +21,8 @@ final class GuidedNetwork {
   /// For each row of the batch, conditional half first, which of the table's labels it has.
   private var labelIndices: [Int] = []
   private var rowIndices: [Int] = []
+  /// The sequences of the batch's rows: the images' own, then empty ones.
+  private var sequences: SequenceTokens?
   private var samples = 0
 
   init(_ network: DiTNetwork, guidance: Guidance, times: [NetworkTime], batch: Int) {
@@ -37,14 +39,21 @@ final class GuidedNetwork {
     rows = Modulation(c, rows: images, values: Slice(zeros: Modulation.elements(c, rows: images)))
   }
 
-  /// Takes up `samples` images with these labels (none for an unconditional model).
-  func begin(samples: Int, labels: [Int]) {
+  /// Takes up `samples` images with these labels (none for an unconditional model) and sequences.
+  func begin(samples: Int, labels: [Int], sequence: SequenceInput?) {
     self.samples = samples
+    if let sequence {
+      let own = network.embed(sequence)
+      var all = SequenceTokens(network.configuration, samples: workspace.samples)
+      for n in 0..<samples { all.copySample(n, from: own, n) }
+      sequences = all
+    }
     let null = network.configuration.numClasses
-    let asked = isGuided ? labels + [Int](repeating: null, count: samples) : labels
+    let asked = isGuided && !labels.isEmpty ? labels + [Int](repeating: null, count: samples) : labels
     let distinct = Set(asked).sorted()
     let places = Dictionary(uniqueKeysWithValues: distinct.enumerated().map { ($1, $0) })
-    labelIndices = labels.isEmpty ? [Int](repeating: 0, count: samples) : asked.map { places[$0, default: 0] }
+    let rows = isGuided ? 2 * samples : samples
+    labelIndices = labels.isEmpty ? [Int](repeating: 0, count: rows) : asked.map { places[$0, default: 0] }
     rowIndices.reserveCapacity(labelIndices.count)
     if table?.labels != distinct {
       table = nil  // before the next is made
@@ -73,7 +82,8 @@ final class GuidedNetwork {
     let evaluated = max(count, minimumImages)
     network.forward(
       output: outputs[0..<evaluated * c.outputElements].mutableSpan,
-      images: inputs[0..<evaluated * c.imageElements].span, modulation: rows, samples: evaluated, workspace: workspace)
+      images: inputs[0..<evaluated * c.imageElements].span, modulation: rows, sequence: sequences,
+      samples: evaluated, workspace: workspace)
 
     let half = samples * c.outputElements
     guard isActive else {

@@ -3,5 +3,7 @@ import DiTModel
 
 extension NoiseSchedule {
   /// What diffusion-aware attention reads of the schedule.
-  public var attention: AttentionNoise { AttentionNoise(betas: betas, alphasCumprod: alphasCumprod, isFlow: configuration.isFlow) }
+  public var attention: AttentionNoise {
+    AttentionNoise(betas: betas, alphasCumprod: alphasCumprod, isFlow: configuration.isFlow)
+  }
 }

@@ -10,6 +10,7 @@ final class SamplingRun {
   private let model: DiT
   private let process: any ReverseProcess
   private let labels: [Int]
+  private let sequence: SequenceInput?
   private let network: GuidedNetwork
   private let batches: [Range<Int>]
   /// (N, C, H, W) of all images.
@@ -23,9 +24,11 @@ final class SamplingRun {
 
   /// - Parameters:
   ///   - labels: one an image; none for an unconditional model.
+  ///   - sequence: one an image; nil for a model that takes none.
   ///   - start: what to start from; nil draws noise.
   init(
-    _ model: DiT, _ process: any ReverseProcess, count: Int, labels: [Int], options: SamplingOptions, start: Tensor?
+    _ model: DiT, _ process: any ReverseProcess, count: Int, labels: [Int], sequence: SequenceInput?,
+    options: SamplingOptions, start: Tensor?
   ) {
     let c = model.configuration.network
     let times = process.evaluations
@@ -34,6 +37,7 @@ final class SamplingRun {
     self.model = model
     self.process = process
     self.labels = labels
+    self.sequence = sequence
     imageShape = [c.inChannels, c.inputHeight, c.inputWidth]
     batches = DiTPipeline.batches(count, of: batch)
     network = GuidedNetwork(model.network, guidance: options.guidance, times: times, batch: batch)
@@ -63,7 +67,8 @@ final class SamplingRun {
   /// Takes all steps of a sub-batch, unless `progress` stops: then false.
   private func walk(_ images: Range<Int>, _ progress: (SamplingProgress) throws -> Bool) throws -> Bool {
     let window = x[images.elements(model.configuration.network.imageElements)]
-    network.begin(samples: images.count, labels: labels.isEmpty ? [] : Array(labels[images]))
+    network.begin(
+      samples: images.count, labels: labels.isEmpty ? [] : Array(labels[images]), sequence: sequence?.samples(images))
     var failure: (any Error)?
     func report(_ step: SamplingStep) -> Bool {
       do {

@@ -13,6 +13,10 @@ struct Batch {
   private(set) var labels: [Int]
   /// The times of `levels` as the network takes them.
   private var times: [Float]
+  /// Nil for a network that no sequence conditions.
+  private var sequence: SequenceInput?
+  /// One context image.
+  private var mirror: [Float]
 
   init(_ configuration: DiTConfiguration, samples: Int) {
     let c = configuration
@@ -26,6 +30,8 @@ struct Batch {
     losses = [SampleLoss](repeating: .zero, count: samples)
     labels = [Int](repeating: 0, count: c.numClasses > 0 ? samples : 0)
     times = [Float](repeating: 0, count: samples)
+    sequence = c.sequence == nil ? nil : SequenceInput(c, samples: samples)
+    mirror = [Float](repeating: 0, count: c.sequenceLength * c.inputGrid.patchElements)
   }
 
   private func range(_ n: Int) -> Range<Int> {
@@ -56,6 +62,17 @@ struct Batch {
     }
   }
 
+  /// Puts the sequence of sample `index` of `data` at place n; an empty one when it is dropped.
+  mutating func putSequence(_ n: Int, from data: Dataset, index: Int, flipped: Bool, isDropped: Bool) {
+    guard sequence != nil else { return }
+    if isDropped {
+      sequence?.clear(n)
+    } else if var input = sequence.take() {
+      data.setSequence(n, of: &input, index: index, flipped: flipped, mirror: &mirror)
+      sequence = input
+    }
+  }
+
   private mutating func set(_ n: Int, level: NoiseLevel, label: Int) {
     levels[n] = level
     times[n] = level.time.value
@@ -79,7 +96,7 @@ struct Batch {
     evaluate(loss, gradient: outputGradient, weight: weight)
     network.backward(
       gradients: gradients, outputGradient: outputGradient.span, images: noised.span, labels: labels.span,
-      samples: shape.samples, workspace: workspace)
+      sequence: sequence, samples: shape.samples, workspace: workspace)
   }
 
   private mutating func evaluate(_ loss: TrainingLoss, gradient: Slice, weight: Double) {
@@ -96,7 +113,7 @@ struct Batch {
     loss.schedule.addNoise(clean: clean.span, noise: noise.span, levels: levels, into: &noised)
     network.trainingForward(
       output: output.mutableSpan, images: self.noised.span, times: times.span, labels: labels.span,
-      workspace: workspace)
+      sequence: sequence, workspace: workspace)
   }
 }
 

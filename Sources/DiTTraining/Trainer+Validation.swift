@@ -33,6 +33,7 @@ extension Trainer {
       batch.put(
         n, from: data, index: index, flipped: false, level: trainingLoss.schedule.level(drawnBy: &choices),
         label: data.labels?[index] ?? 0, noise: &noise)
+      batch.putSequence(n, from: data, index: index, flipped: false, isDropped: false)
     }
   }
 }

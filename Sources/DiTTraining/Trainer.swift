@@ -170,6 +170,7 @@ public final class Trainer {
       let label = isDropped ? model.network.numClasses : data.labels?[index] ?? 0
       var noise = StreamPurpose.noise.stream(number, seed: UInt64(training.seed))
       batch.put(n, from: data, index: index, flipped: isFlipped, level: level, label: label, noise: &noise)
+      batch.putSequence(n, from: data, index: index, flipped: isFlipped, isDropped: isDropped)
     }
   }
 

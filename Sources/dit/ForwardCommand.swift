@@ -13,6 +13,10 @@ struct ForwardCommand: ParsableCommand {
                          flow the real times 1000·s, 0 to 1000
         y  (N)           classes, or num_classes for none; only read by a model
                          with classes
+        captions (N, M)  texts, U8, UTF-8, zero-padded; only read by a model
+                         with text; without them all are empty
+        context (N, C, h, w)  other images; only read by a model with
+                         context_image; without them there are none
       where t and y may be I64, I32, U8 or floats. Other tensors are ignored.
       The output has
         output  (N, C', H, W)  F32; what the model predicts (noise, mean, clean
@@ -37,8 +41,11 @@ struct ForwardCommand: ParsableCommand {
     let images = try tensors.images("x")
     let times = try tensors.numbers("t")
     let labels = dit.configuration.network.numClasses > 0 ? try tensors.integers("y") : []
+    let sequence = try tensors.sequence(for: dit.configuration, count: images.shape[0])
     try target.checkWritable()
-    let output = try tensors.blamed { try dit.predict(images: images, times: times, labels: labels) }
+    let output = try tensors.blamed {
+      try dit.predict(images: images, times: times, labels: labels, sequence: sequence)
+    }
     try target.write([TensorSource("output", output)])
     Warnings.write()
   }

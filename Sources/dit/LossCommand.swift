@@ -15,6 +15,7 @@ struct LossCommand: ParsableCommand {
         y      (N)           classes, or num_classes for none; only read by a
                              model with classes
         noise  (N, C, H, W)  the noise ε that is mixed in
+        captions (N, M), context (N, C, h, w)  as for `dit forward`
       where t and y may be I64, I32, U8 or floats. Other tensors are ignored.
       There is no label dropout and no flip.
 
@@ -57,10 +58,12 @@ struct LossCommand: ParsableCommand {
     let times =
       dit.configuration.diffusion.isFlow ? try tensors.numbers("t") : try tensors.integers("t").map { Float($0) }
     let labels = dit.configuration.network.numClasses > 0 ? try tensors.integers("y") : []
+    let sequence = try tensors.sequence(for: dit.configuration, count: clean.shape[0])
     if let target {
       try target.checkWritable()
       let result = try tensors.blamed {
-        try dit.lossAndGradients(clean: clean, times: times, labels: labels, noise: noise, weighting: weighting)
+        try dit.lossAndGradients(
+          clean: clean, times: times, labels: labels, noise: noise, sequence: sequence, weighting: weighting)
       }
       let gradients = result.named.map { TensorSource("grad.\($0.name)", $0.tensor) }
       let map = [TensorSource("loss.patches", result.report.patchErrors)]
@@ -69,7 +72,7 @@ struct LossCommand: ParsableCommand {
       Self.printMeans(result.report.losses)
     } else {
       let report = try tensors.blamed {
-        try dit.loss(clean: clean, times: times, labels: labels, noise: noise, weighting: weighting)
+        try dit.loss(clean: clean, times: times, labels: labels, noise: noise, sequence: sequence, weighting: weighting)
       }
       Self.printMeans(report.losses)
     }

@@ -20,6 +20,7 @@ struct SampleCommand: ParsableCommand {
         dit sample --classes 3,7 --count 8 --seed 1 --guidance 2 --out some.png
         dit sample --model runs/mine --sampler ddpm --steps 250 --out some.npz
         dit sample --noise noise.safetensors --out again.png
+        dit sample --model runs/captions --prompt 'the digit seven' --out 7.png
 
       Image n depends on the seed, n, its class and the settings, not on how many
       there are or on the threads. Ctrl-C stops after the step at hand and writes
@@ -36,6 +37,7 @@ struct SampleCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Images of each class, at least 1. (default: 1, or what --noise has)", valueName: "n"))
   var count: Int?
 
+  @OptionGroup var conditions: ConditionOptions
   @OptionGroup var steps: StepOptions
 
   @Option(
@@ -84,8 +86,10 @@ struct SampleCommand: ParsableCommand {
     }
     if path?.path == out { throw Failure.usage("--trajectory", expected: "another file than --out", found: out) }
     let dit = try model.load()
-    let request = try SampleRequest(classes: classes, count: count, noise: noise, for: dit.configuration)
-    let options = options(for: dit.configuration, isNull: request.labels == nil)
+    let request = try SampleRequest(
+      classes: classes, count: count, noise: noise, conditions: conditions, for: dit.configuration)
+    let options = options(
+      for: dit.configuration, isNull: request.labels == nil && request.sequence == nil)
     for file in [target, path].compactMap(\.self) { try Self.check(file, for: dit.configuration) }
 
     Interruption.listen()
@@ -105,7 +109,7 @@ struct SampleCommand: ParsableCommand {
     if finished > 0 {
       let writer = SampleWriter(
         model: dit.configuration,
-        settings: SampleSettings(options, classes: samples.labels, hasNoise: noise != nil),
+        settings: SampleSettings(options, classes: samples.labels, prompt: conditions.prompt, hasNoise: noise != nil),
         countPerClass: request.countPerClass)
       let labels = Array(samples.labels.prefix(finished))
       try writer.write(samples.images.prefix(finished), labels: labels, to: target)

@@ -2,8 +2,10 @@ import DiffusionTransformers
 
 /// What `dit sample` is to make: a class an image, and perhaps the noise to start from.
 struct SampleRequest {
-  /// One an image, class-major; nil for an unconditional model, or a start whose labels are all the null class.
+  /// One an image, class-major; nil for a model without classes, or a start whose labels are all the null class.
   let labels: [Int]?
+  /// One an image, of `--prompt` or `--context`; nil where neither is given.
+  let sequence: ConditioningSequence?
   /// The number of images.
   let count: Int
   /// So many successive images are of one class.
@@ -18,8 +20,14 @@ struct SampleRequest {
   ///   - classes: `--classes`.
   ///   - count: `--count`, positive.
   ///   - noise: `--noise`.
+  ///   - conditions: `--prompt` and `--context`.
   /// - Throws: ``Failure`` 64 for options that contradict each other or the model, 65 for a noise file that does not fit.
-  init(classes: String?, count: Int?, noise: String?, for model: ModelConfiguration) throws {
+  init(
+    classes: String?, count: Int?, noise: String?, conditions: ConditionOptions = ConditionOptions(),
+    for model: ModelConfiguration
+  ) throws {
+    try conditions.validate(for: model)
+    let context = try conditions.contextImages()
     let file = try noise.map { try TensorFile($0) }
     start = try file.map { (noise: try $0.images("noise"), file: $0) }
     if let file, file.contains("labels"), model.network.numClasses > 0 {
@@ -32,7 +40,8 @@ struct SampleRequest {
       (self.count, countPerClass) = (labels.count, 1)
     } else {
       let list = try Self.classes(classes, for: model)
-      let perClass = count ?? max(1, (start?.noise.shape[0] ?? 1) / (list?.count ?? 1))
+      let given = start?.noise.shape[0] ?? context?.shape[0] ?? 1
+      let perClass = count ?? max(1, given / (list?.count ?? 1))
       let total = perClass.multipliedReportingOverflow(by: list?.count ?? 1)
       guard !total.overflow, total.partialValue <= Self.largestCount else {
         throw Failure.usage("--count", expected: "at most \(Self.largestCount) images in all", found: "\(perClass)")
@@ -45,6 +54,7 @@ struct SampleRequest {
         start.file.file.path, "tensor noise", expected: "noise of \(self.count) images",
         found: "shape \(start.noise.shape)")
     }
+    sequence = try conditions.sequence(self.count, context)
   }
 
   /// nil for an unconditional model.
@@ -62,9 +72,11 @@ struct SampleRequest {
   ) throws -> Samples {
     func run() throws -> Samples {
       if let labels {
-        return try dit.sample(classes: labels, options: options, start: start?.noise, progress: progress)
+        return try dit.sample(
+          classes: labels, sequence: sequence, options: options, start: start?.noise, progress: progress)
       }
-      return try dit.sample(count: count, options: options, start: start?.noise, progress: progress)
+      return try dit.sample(
+        count: count, sequence: sequence, options: options, start: start?.noise, progress: progress)
     }
     guard let start else { return try run() }
     return try start.file.blamed(["classes": "labels"], for: run)

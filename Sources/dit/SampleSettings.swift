@@ -9,7 +9,7 @@ struct SampleSettings {
   var metadata: [String: String] { Dictionary(text.map { ($0.key, $0.value) }) { first, _ in first } }
 
   /// - Parameter hasNoise: whether the start was given and not drawn from the seed.
-  init(_ options: SamplingOptions, classes: [Int], hasNoise: Bool) {
+  init(_ options: SamplingOptions, classes: [Int], prompt: String? = nil, hasNoise: Bool) {
     let sampler = options.sampler
     var text = [
       (key: "Software", value: "dit"), (key: "Seed", value: "\(options.seed)"),
@@ -22,6 +22,7 @@ struct SampleSettings {
       text.append((key: "Guidance interval", value: "\(interval.lowerBound),\(interval.upperBound)"))
     }
     if let channels = options.guidance.channels { text.append((key: "Guidance channels", value: "\(channels)")) }
+    if let prompt { text.append((key: "Prompt", value: prompt)) }
     if hasNoise { text.append((key: "Start", value: "given noise")) }
     if !classes.isEmpty {
       text.append((key: "Classes", value: classes.map(String.init).joined(separator: ",")))

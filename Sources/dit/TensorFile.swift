@@ -37,10 +37,24 @@ struct TensorFile {
     return values
   }
 
+  /// What conditions the samples of a model beside their classes: `captions` or `context`; nil where the file has none, or
+  /// the model takes none.
+  func sequence(for model: ModelConfiguration, count: Int) throws -> ConditioningSequence? {
+    switch model.network.sequence {
+    case .text? where contains("captions"):
+      let captions = try Captions(file, count: count)
+      return .texts((0..<count).map { captions[$0] })
+    case .image? where contains("context"): return .images(try images("context"))
+    default: return nil
+    }
+  }
+
   /// Calls the library with what was read: what it refuses is this file's fault.
   ///
   /// - Parameter names: what the library calls a tensor that the file calls otherwise.
-  func blamed<Result>(_ names: [String: String] = [:], for body: () throws -> Result) throws -> Result {
+  func blamed<Result>(_ names: [String: String] = ["prompt": "captions"], for body: () throws -> Result) throws
+    -> Result
+  {
     do {
       return try body()
     } catch let error as InputError {

@@ -29,6 +29,23 @@ struct TrainingFollower {
 
   mutating func clear() { bar.clear() }
 
+  /// The first samples' captions or context images, for a model without classes that takes them.
+  private var sequence: ConditioningSequence? {
+    let (data, count) = (run.trainer.data, Self.gridImages)
+    switch run.trainer.model.network.sequence {
+    case nil: return nil
+    case .text: return data.captions.map { captions in .texts((0..<count).map { captions[$0 % captions.count] }) }
+    case .image:
+      return data.context.map { context in
+        let size = context.count / context.shape[0]
+        let elements = (0..<count).flatMap { n in
+          context.elements[n % context.shape[0] * size..<(n % context.shape[0] + 1) * size]
+        }
+        return .images(Tensor(shape: [count] + context.shape.dropFirst(), elements: elements))
+      }
+    }
+  }
+
   /// DIR/samples/step-N.png, from the averaged weights, seed 0. Samples that are no pictures are left out.
   private func writeGrid(_ step: Int) throws {
     let model = run.trainer.model
@@ -36,11 +53,11 @@ struct TrainingFollower {
     let folder = "\(run.directory)/samples"
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     let dit = try run.trainer.averagedModel()
-    let options = dit.samplingDefaults
+    let (options, sequence) = (dit.samplingDefaults, sequence)
     let samples =
       model.network.numClasses > 0
       ? try dit.sample(classes: Array(0..<min(model.network.numClasses, Self.gridImages)), options: options)
-      : try dit.sample(count: Self.gridImages, options: options)
+      : try dit.sample(count: Self.gridImages, sequence: sequence, options: options)
     let writer = SampleWriter(
       model: model, settings: SampleSettings(options, classes: samples.labels, hasNoise: false), countPerClass: 1)
     let file = try OutputFile("\(folder)/step-\(String(format: "%08d", step)).png", .png)

@@ -7,7 +7,8 @@ import Testing
     (
       "sample",
       [
-        "--model", "--heads", "--precision", "--gemm", "--threads", "--classes", "--count", "--steps", "--schedule",
+        "--model", "--heads", "--precision", "--gemm", "--threads", "--classes", "--count", "--prompt", "--context",
+        "--steps", "--schedule",
         "--sampler", "--eta",
         "--guidance", "--guidance-interval", "--guidance-channels", "--seed", "--noise", "--trajectory", "--out",
       ]

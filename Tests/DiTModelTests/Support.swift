@@ -76,7 +76,7 @@ struct Case: Sendable {
     one.images = Array(images[n * size..<(n + 1) * size])
     one.times = [times[n]]
     one.labels = labels.isEmpty ? [] : [labels[n]]
-    one.sequence = sequence?.sample(n)
+    one.sequence = sequence?.samples(n..<n + 1)
     return one
   }
 }
