@@ -44,6 +44,11 @@ enum Elements {
     }
   }
 
+  /// Writes `source` as F64 to `target`.
+  static func writeDoubles(_ source: Span<Double>, into target: inout MutableSpan<UInt8>) {
+    write(source, &target) { $0.bitPattern }
+  }
+
   /// Writes `source`, whose values fit, as `dtype` (I64, I32, U8) to `target`.
   static func write(_ source: Span<Int>, as dtype: Dtype, into target: inout MutableSpan<UInt8>) {
     switch dtype {

@@ -69,6 +69,14 @@ public final class SafetensorsFile: Sendable {
     return Tensor(shape: entry.shape, elements: floats(entry))
   }
 
+  /// Shape and elements of the tensor `name`, of dtype F32, F16, BF16 or F64, in Double: exact.
+  ///
+  /// - Throws: ``SafetensorsError`` when there is no such tensor or it has another dtype.
+  public func doubles(_ name: String) throws(SafetensorsError) -> (shape: [Int], values: [Double]) {
+    let entry = try readable(name, allowingIntegers: false)
+    return (entry.shape, entry.dtype == .f64 ? doubles(entry) : floats(entry).map(Double.init))
+  }
+
   /// Reads the tensor `name`, of dtype F32, F16, BF16 or F64, into `target`.
   ///
   /// - Throws: ``SafetensorsError`` when there is no such tensor, it has another dtype or another number of elements.

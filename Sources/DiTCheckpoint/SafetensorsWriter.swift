@@ -62,6 +62,10 @@ public enum SafetensorsWriter {
       try write(tensor, filledBy: fill, zero: 0, to: file) { _, chunk, bytes in
         Elements.write(chunk, as: dtype, into: &bytes)
       }
+    case .doubles(let fill):
+      try write(tensor, filledBy: fill, zero: 0, to: file) { _, chunk, bytes in
+        Elements.writeDoubles(chunk, into: &bytes)
+      }
     case .integers(let fill):
       let path = file.path
       try write(tensor, filledBy: fill, zero: 0, to: file) { offset, chunk, bytes in

@@ -7,6 +7,7 @@ public struct TensorSource {
 
   enum Elements {
     case floats(Fill<Float>)
+    case doubles(Fill<Double>)
     case integers(Fill<Int>)
   }
 
@@ -47,6 +48,16 @@ public struct TensorSource {
       for i in chunk.indices { chunk[i] = source[i] }
     }
     requireCount(slice.count)
+  }
+
+  /// `values`, stored as F64.
+  public init(_ name: String, shape: [Int], doubles values: [Double]) {
+    self.init(
+      name, shape, .f64,
+      .doubles { offset, chunk in
+        for i in chunk.indices { chunk[i] = values[offset + i] }
+      })
+    requireCount(values.count)
   }
 
   /// `values`, stored as I64, I32 or U8.
