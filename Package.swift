@@ -25,7 +25,7 @@ let package = Package(
     .target(name: "DiTKernels", dependencies: ["CBLAS", "CDiTKernels"], swiftSettings: safe),
     .target(name: "DiTTensor", swiftSettings: safe + [.enableExperimentalFeature("Lifetimes")]),
     .target(name: "DiTModel", dependencies: ["DiTKernels", "DiTTensor"], swiftSettings: safe),
-    .target(name: "DiTDiffusion", swiftSettings: safe),
+    .target(name: "DiTDiffusion", dependencies: ["DiTKernels"], swiftSettings: safe),
     .target(name: "DiTCheckpoint", dependencies: ["DiTTensor"], swiftSettings: safe),
 
     // Where the siblings meet
@@ -62,7 +62,9 @@ let package = Package(
       name: "DiTModelTests",
       dependencies: ["DiTModel", "DiTCheckpoint", "DiTKernels", "DiTTensor", "TestSupport", "CAllocationCounter"],
       swiftSettings: safe),
-    .testTarget(name: "DiTDiffusionTests", dependencies: ["DiTDiffusion"], swiftSettings: safe),
+    .testTarget(
+      name: "DiTDiffusionTests", dependencies: ["DiTDiffusion", "DiTKernels", "CAllocationCounter"],
+      swiftSettings: safe),
     .testTarget(name: "DiTCheckpointTests", dependencies: ["DiTCheckpoint", "DiTTensor"], swiftSettings: safe),
     .testTarget(name: "DiTPipelineTests", dependencies: ["DiTPipeline"], swiftSettings: safe),
     .testTarget(

@@ -13,6 +13,7 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
     variants     network/variants/: positions, conditioning variants and token sequences
     diffusion    diffusion/: schedules, step grids, samplers
     predictions  diffusion/predictions.safetensors: what networks predict, with every sampler; losses; step rules
+    sequence     diffusion/sequence.safetensors: the sequence-consistency loss
     checkpoint   checkpoint/: files to be read, and files to be refused
     imaging      imaging/: pictures
 
@@ -34,6 +35,7 @@ MODULES = {
     "variants": "network",
     "diffusion": "diffusion",
     "predictions": "diffusion",
+    "sequence": "diffusion",
     "checkpoint": "checkpoint",
     "imaging": "imaging",
 }

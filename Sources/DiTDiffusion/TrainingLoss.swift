@@ -1,6 +1,6 @@
 // The training loss of every prediction (Nichol & Dhariwal 2021, section 3.1, as DiT trains with it):
 //
-//   loss = w · mse + vb
+//   loss = w · mse + vb        (and λ_seq w_t L_seq: see SequenceLoss.swift)
 //   mse  = κ mean (out − target)²
 //   vb   = mean KL( q(x_{t−1} | x_t, x_*) ‖ p_θ(x_{t−1} | x_t) ) in bits, and at t = 0 −log₂ p_θ(x_*) discretised
 //
@@ -15,12 +15,14 @@ import Foundation
 
 /// The loss of one sample.
 public struct SampleLoss: Equatable, Sendable {
-  /// w · mse + vb.
+  /// w · mse + vb + λ_seq seq.
   public var loss: Double
   /// κ mean (out − target)², before the weighting.
   public var mse: Double
   /// The variational bound's term in bits per element; nil unless the variance is learned.
   public var vb: Double?
+  /// w_t L_seq, see ``SequenceLoss``; nil unless it is part of the loss.
+  public var seq: Double?
 
   public static let zero = SampleLoss(loss: 0, mse: 0, vb: nil)
 
