@@ -8,6 +8,8 @@ public struct LossReport: Equatable, Sendable {
   public fileprivate(set) var losses: [SampleLoss]
   /// The mse of each patch, (N, L) with the patches row-major. A sample's mean is its mse.
   public fileprivate(set) var patchErrors: Tensor
+  /// The sequence-consistency term of each patch, w_t KL/n, (N, L): a sample's mean is its seq. Nil without the term.
+  public fileprivate(set) var sequencePatches: Tensor?
 }
 
 /// A report, and the gradient of the mean of its losses.
@@ -34,37 +36,47 @@ extension DiT {
   ///   - noise: `noise`, ε, (N, C, H, W).
   ///   - sequence: N sequences for a model that takes them; nil are empty ones.
   ///   - weighting: how much each noise level counts.
+  ///   - consistency: the sequence-consistency term; not of a flow.
   /// - Throws: ``InputError``.
   public func loss(
     clean: Tensor, times: [Float], labels: [Int], noise: Tensor, sequence: ConditioningSequence? = nil,
-    weighting: LossWeighting = .uniform
+    weighting: LossWeighting = .uniform, consistency: SequenceLossInput? = nil
   ) throws(InputError) -> LossReport {
     let inputs = try LossInputs(self, clean, times, labels, noise)
     let output = try predict(images: inputs.noised, times: times, labels: labels, sequence: sequence)
     let loss = TrainingLoss(schedule, weighting: weighting)
     var report = LossReport(samples: inputs.samples, patches: configuration.network.tokens)
+    var pass = try consistency.map { input throws(InputError) in
+      try SequencePass(input, self, clean: clean, batch: inputs.samples)
+    }
     var none = MutableSpan<Float>()
     report.fill(
-      0..<inputs.samples, loss, inputs, output: output.elements.span, configuration.network, gradient: &none, weight: 0)
+      0..<inputs.samples, loss, &pass, inputs, output: output.elements.span, configuration.network, gradient: &none,
+      weight: 0)
+    report.sequencePatches = pass?.patches
     return report
   }
 
   /// The loss and the gradient of its mean over the samples. Parameters as in
-  /// ``loss(clean:times:labels:noise:sequence:weighting:)``.
+  /// ``loss(clean:times:labels:noise:sequence:weighting:consistency:)``.
   ///
   /// - Throws: ``InputError``.
   public func lossAndGradients(
     clean: Tensor, times: [Float], labels: [Int], noise: Tensor, sequence: ConditioningSequence? = nil,
-    weighting: LossWeighting = .uniform
+    weighting: LossWeighting = .uniform, consistency: SequenceLossInput? = nil
   ) throws(InputError) -> LossGradients {
     let inputs = try LossInputs(self, clean, times, labels, noise)
     let sequences = try configuration.network.input(sequence, samples: inputs.samples)
     let batch = min(inputs.samples, BatchPlan.training(configuration.network))
     let pass = GradientPass(self, TrainingLoss(schedule, weighting: weighting), batch: batch)
     var report = LossReport(samples: inputs.samples, patches: configuration.network.tokens)
-    for range in batches(inputs.samples, of: batch) {
-      pass.add(range, of: inputs, sequence: sequences?.samples(range), into: &report)
+    var term = try consistency.map { input throws(InputError) in
+      try SequencePass(input, self, clean: clean, batch: batch)
     }
+    for range in batches(inputs.samples, of: batch) {
+      pass.add(range, of: inputs, sequence: sequences?.samples(range), &term, into: &report)
+    }
+    report.sequencePatches = term?.patches
     return LossGradients(report: report, table: network.weights.table, flat: pass.gradients)
   }
 }
@@ -106,7 +118,8 @@ extension LossReport {
   /// The losses and the map of the samples in `range`, and the gradient of weight · mean(loss) by the output, unless it
   /// is empty; `output` and `gradient` are of those samples alone.
   fileprivate mutating func fill(
-    _ range: Range<Int>, _ loss: TrainingLoss, _ inputs: LossInputs, output: Span<Float>, _ c: DiTConfiguration,
+    _ range: Range<Int>, _ loss: TrainingLoss, _ consistency: inout SequencePass?, _ inputs: LossInputs,
+    output: Span<Float>, _ c: DiTConfiguration,
     gradient: inout MutableSpan<Float>, weight: Double
   ) {
     let elements = range.elements(c.imageElements)
@@ -122,6 +135,9 @@ extension LossReport {
         output: output, clean: clean, noise: noise, levels: levels, shape: shape, losses: &losses,
         gradient: &gradient, weight: weight)
     }
+    consistency?.add(
+      range, clean: inputs.clean, noise: inputs.noise, output: output, levels: levels, losses: &values,
+      gradient: &gradient, weight: weight)
     self.losses.replaceSubrange(range, with: values)
     var map = [Float](repeating: 0, count: range.count * c.tokens)
     var means = map.mutableSpan
@@ -149,7 +165,10 @@ private struct GradientPass {
   }
 
   /// Reports the samples in `range`; adds their part of the gradient of the mean over all samples.
-  func add(_ range: Range<Int>, of inputs: LossInputs, sequence: SequenceInput?, into report: inout LossReport) {
+  func add(
+    _ range: Range<Int>, of inputs: LossInputs, sequence: SequenceInput?, _ consistency: inout SequencePass?,
+    into report: inout LossReport
+  ) {
     let c = model.configuration.network
     let output = output[0..<range.count * c.outputElements]
     let outputGradient = outputGradient[0..<range.count * c.outputElements]
@@ -162,7 +181,7 @@ private struct GradientPass {
       sequence: sequence, workspace: workspace)
     var gradient = outputGradient.mutableSpan
     report.fill(
-      range, loss, inputs, output: output.span, c, gradient: &gradient,
+      range, loss, &consistency, inputs, output: output.span, c, gradient: &gradient,
       weight: Double(range.count) / Double(inputs.samples))
     model.network.backward(
       gradients: gradients, outputGradient: outputGradient.span, images: images, labels: labels.span,

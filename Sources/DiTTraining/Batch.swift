@@ -17,8 +17,10 @@ struct Batch {
   private var sequence: SequenceInput?
   /// One context image.
   private var mirror: [Float]
+  /// λ_seq w_t L_seq, where it is part of the loss.
+  private var consistency: SequenceTerm?
 
-  init(_ configuration: DiTConfiguration, samples: Int) {
+  init(_ configuration: DiTConfiguration, samples: Int, consistency: SequenceObjective?) {
     let c = configuration
     shape = BatchShape(samples: samples, channels: c.inChannels, height: c.inputHeight, width: c.inputWidth)
     clean = Slice(zeros: shape.count)
@@ -32,6 +34,7 @@ struct Batch {
     times = [Float](repeating: 0, count: samples)
     sequence = c.sequence == nil ? nil : SequenceInput(c, samples: samples)
     mirror = [Float](repeating: 0, count: c.sequenceLength * c.inputGrid.patchElements)
+    self.consistency = consistency.map { SequenceTerm($0, shape) }
   }
 
   private func range(_ n: Int) -> Range<Int> {
@@ -47,6 +50,14 @@ struct Batch {
     var noise = noise[range(n)].mutableSpan
     random.fillNormal(&noise)
     set(n, level: level, label: label)
+  }
+
+  /// Draws what x_{t−1} of place n is made of, where L_seq wants it: of sample `number` under `seed`.
+  func drawPosterior(_ n: Int, number: Int, seed: UInt64) {
+    guard let consistency else { return }
+    var random = StreamPurpose.posterior.stream(number, seed: seed)
+    var noise = consistency.noise[range(n)].mutableSpan
+    random.fillNormal(&noise)
   }
 
   /// Puts given values at all places; `times` are the network's.
@@ -86,6 +97,7 @@ struct Batch {
     var values = losses.mutableSpan
     loss.evaluate(
       output: output.span, clean: clean.span, noise: noise.span, levels: levels, shape: shape, losses: &values)
+    consistency?.add(to: &losses, output: output, clean: clean, noise: noise, levels: levels, shape: shape)
   }
 
   /// The losses, and the gradient of weight · mean(losses) added to `gradients`.
@@ -106,6 +118,9 @@ struct Batch {
     loss.evaluate(
       output: output.span, clean: clean.span, noise: noise.span, levels: levels, shape: shape,
       losses: &values, gradient: &slopes, weight: weight)
+    consistency?.add(
+      to: &losses, gradient: gradient, weight: weight, output: output, clean: clean, noise: noise, levels: levels,
+      shape: shape)
   }
 
   private func forward(_ network: DiTNetwork, _ loss: TrainingLoss, _ workspace: TrainingWorkspace) {
@@ -123,6 +138,7 @@ extension SampleLoss {
     sum.loss += next.loss
     sum.mse += next.mse
     if let vb = next.vb { sum.vb = (sum.vb ?? 0) + vb }
+    if let seq = next.seq { sum.seq = (sum.seq ?? 0) + seq }
   }
 
   static func / (sum: SampleLoss, count: Int) -> SampleLoss {
@@ -130,6 +146,7 @@ extension SampleLoss {
     mean.loss /= Double(count)
     mean.mse /= Double(count)
     if let vb = sum.vb { mean.vb = vb / Double(count) }
+    if let seq = sum.seq { mean.seq = seq / Double(count) }
     return mean
   }
 }

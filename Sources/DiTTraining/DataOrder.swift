@@ -17,6 +17,8 @@ enum StreamPurpose: UInt64 {
   case labels = 4
   /// A re-made tensor of a conditioning sequence. Index: its offset.
   case sequence = 5
+  /// The draw of x_{t−1} from the posterior, for L_seq. Index: the number of the sample drawn.
+  case posterior = 6
 
   func stream(_ index: Int, seed: UInt64) -> Philox {
     Philox(seed: seed, stream: rawValue << 56 | UInt64(index))

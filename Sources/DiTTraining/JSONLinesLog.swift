@@ -4,10 +4,10 @@ import Foundation
 
 /// A log of one JSON object a line, appended and handed to the system line by line.
 ///
-/// A step: `{"step":10,"loss":…,"mse":…,"vb":…,"gradient_norm":…,"learning_rate":…,"samples":1280,"seconds":…}`,
+/// A step: `{"step":10,"loss":…,"mse":…,"vb":…,"seq":…,"gradient_norm":…,"learning_rate":…,"samples":1280,"seconds":…}`,
 /// seconds being the mean of a step since the line before. A validation:
-/// `{"step":1000,"validation_loss":…,"validation_mse":…,"validation_vb":…,"validation_samples":…}`.
-/// `vb` is there with a learned variance only. No other file of a run carries times.
+/// `{"step":1000,"validation_loss":…,"validation_mse":…,"validation_vb":…,"validation_seq":…,"validation_samples":…}`.
+/// `vb` is there with a learned variance only, `seq` (w_t L_seq) with `lambda_seq` only. No other file of a run carries times.
 public struct JSONLinesLog {
   public let path: String
   private let file: FileHandle
@@ -49,8 +49,8 @@ public struct JSONLinesLog {
     try write(
       report.step,
       [
-        ("loss", report.loss), ("mse", report.mse), ("vb", report.vb), ("gradient_norm", report.gradientNorm),
-        ("learning_rate", report.learningRate),
+        ("loss", report.loss), ("mse", report.mse), ("vb", report.vb), ("seq", report.seq),
+        ("gradient_norm", report.gradientNorm), ("learning_rate", report.learningRate),
       ], counter: ("samples", report.samplesSeen), seconds: seconds)
   }
 
@@ -58,7 +58,10 @@ public struct JSONLinesLog {
   public func write(_ report: ValidationReport) throws(FileError) {
     try write(
       report.step,
-      [("validation_loss", report.loss), ("validation_mse", report.mse), ("validation_vb", report.vb)],
+      [
+        ("validation_loss", report.loss), ("validation_mse", report.mse), ("validation_vb", report.vb),
+        ("validation_seq", report.seq),
+      ],
       counter: ("validation_samples", report.samples))
   }
 

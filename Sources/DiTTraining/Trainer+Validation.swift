@@ -11,11 +11,11 @@ extension Trainer {
   public func validate() -> ValidationReport? {
     guard !validationSamples.isEmpty else { return nil }
     var sum = SampleLoss.zero
-    var batch = Batch(model.network, samples: microBatch)
+    var batch = Batch(model.network, samples: microBatch, consistency: consistency)
     var start = 0
     while start < validationSamples.count {
       let count = min(microBatch, validationSamples.count - start)
-      if count < microBatch { batch = Batch(model.network, samples: count) }
+      if count < microBatch { batch = Batch(model.network, samples: count, consistency: consistency) }
       fill(&batch, with: validationSamples[start..<start + count])
       batch.evaluate(averageNetwork, trainingLoss, workspace)
       for loss in batch.losses { sum += loss }
@@ -23,7 +23,8 @@ extension Trainer {
     }
     let mean = sum / validationSamples.count
     return ValidationReport(
-      step: completedSteps, loss: mean.loss, mse: mean.mse, vb: mean.vb, samples: validationSamples.count)
+      step: completedSteps, loss: mean.loss, mse: mean.mse, vb: mean.vb, seq: mean.seq,
+      samples: validationSamples.count)
   }
 
   private func fill(_ batch: inout Batch, with samples: ArraySlice<Int>) {
@@ -34,6 +35,7 @@ extension Trainer {
         n, from: data, index: index, flipped: false, level: trainingLoss.schedule.level(drawnBy: &choices),
         label: data.labels?[index] ?? 0, noise: &noise)
       batch.putSequence(n, from: data, index: index, flipped: false, isDropped: false)
+      batch.drawPosterior(n, number: index, seed: Self.validationSeed)
     }
   }
 }

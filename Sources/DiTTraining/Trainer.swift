@@ -16,9 +16,11 @@ import DiTTensor
 public struct StepReport: Equatable, Sendable {
   /// 1 for the first.
   public var step: Int
-  /// Means over the batch: the weighted mse + vb, mse, and with a learned variance the bound's term in bits.
+  /// Means over the batch: the weighted mse + vb + λ_seq seq, mse, with a learned variance the bound's term in bits, and
+  /// with λ_seq w_t L_seq.
   public var loss, mse: Double
   public var vb: Double?
+  public var seq: Double?
   /// The gradient's global norm before clipping.
   public var gradientNorm: Double
   public var learningRate: Double
@@ -33,14 +35,16 @@ public struct ValidationReport: Equatable, Sendable {
   /// Means over the samples.
   public var loss, mse: Double
   public var vb: Double?
+  public var seq: Double?
   /// The number of samples held out.
   public var samples: Int
 
-  public init(step: Int, loss: Double, mse: Double, vb: Double?, samples: Int) {
+  public init(step: Int, loss: Double, mse: Double, vb: Double?, seq: Double? = nil, samples: Int) {
     self.step = step
     self.loss = loss
     self.mse = mse
     self.vb = vb
+    self.seq = seq
     self.samples = samples
   }
 }
@@ -72,9 +76,12 @@ public final class Trainer {
   public let validationSamples: [Int]
   /// Samples whose gradients are computed at a time.
   public let microBatch: Int
+  /// What L_seq compares with; nil without λ_seq.
+  public let sequencePrior: SequencePrior?
 
   let network, averageNetwork: DiTNetwork
   let trainingLoss: TrainingLoss
+  let consistency: SequenceObjective?
   let workspace: TrainingWorkspace
   private var batch: Batch
   private var order: DataOrder
@@ -85,10 +92,11 @@ public final class Trainer {
   /// - Parameters:
   ///   - start: the first weights, flat with the parameter table's offsets; a new network's, drawn from the seed,
   ///     when left out.
+  ///   - prior: what L_seq compares with; fitted to the samples that are trained on when left out. Ignored without λ_seq.
   /// - Throws: ``DatasetError``, `ConfigurationFileError` or `DiffusionError` when the parts are unusable or do not fit.
   public init(
     model: ModelConfiguration, training: TrainingConfiguration, data: Dataset, start: Slice? = nil,
-    context: ComputeContext
+    prior: SequencePrior? = nil, context: ComputeContext
   ) throws {
     try model.validate(file: "model configuration")
     try training.validate()
@@ -117,9 +125,14 @@ public final class Trainer {
       model.network, weights: Weights(table, flat: weights), context: context, numerics: numerics, noise: noise)
     averageNetwork = DiTNetwork(
       model.network, weights: Weights(table, flat: average), context: context, numerics: numerics, noise: noise)
-    trainingLoss = TrainingLoss(try NoiseSchedule(model.diffusion), weighting: training.weighting)
+    let schedule = try NoiseSchedule(model.diffusion)
+    trainingLoss = TrainingLoss(schedule, weighting: training.weighting)
+    sequencePrior = try training.sequencePrior(prior, model, data, split.training, context)
+    consistency = try sequencePrior.map {
+      try SequenceObjective($0, weight: training.lambdaSeq, schedule: schedule, context: context)
+    }
     workspace = TrainingWorkspace(network, samples: microBatch, recomputes: training.recompute)
-    batch = Batch(model.network, samples: microBatch)
+    batch = Batch(model.network, samples: microBatch, consistency: consistency)
     order = DataOrder(samples: split.training, seed: UInt64(training.seed))
     norm = FlatNorm(elements: table.trainable.count)
   }
@@ -154,6 +167,9 @@ public final class Trainer {
   ) throws(Divergence) -> StepReport {
     gradients.fill(0)
     batch.put(clean: clean, noise: noise, times: times, labels: labels, on: trainingLoss.schedule)
+    for n in 0..<microBatch {
+      batch.drawPosterior(n, number: completedSteps * microBatch + n, seed: UInt64(training.seed))
+    }
     let sum = differentiate(weight: 1)
     return try update(sum / microBatch, samples: 0)
   }
@@ -171,6 +187,7 @@ public final class Trainer {
       var noise = StreamPurpose.noise.stream(number, seed: UInt64(training.seed))
       batch.put(n, from: data, index: index, flipped: isFlipped, level: level, label: label, noise: &noise)
       batch.putSequence(n, from: data, index: index, flipped: isFlipped, isDropped: isDropped)
+      batch.drawPosterior(n, number: number, seed: UInt64(training.seed))
     }
   }
 
@@ -193,8 +210,8 @@ public final class Trainer {
     completedSteps = next
     samplesSeen += samples
     return StepReport(
-      step: next, loss: loss.loss, mse: loss.mse, vb: loss.vb, gradientNorm: norm, learningRate: rate,
-      samplesSeen: samplesSeen)
+      step: next, loss: loss.loss, mse: loss.mse, vb: loss.vb, seq: loss.seq, gradientNorm: norm,
+      learningRate: rate, samplesSeen: samplesSeen)
   }
 
   /// min(1, clip / (‖g‖ + 10⁻⁶)), as torch clips.

@@ -102,6 +102,9 @@ extension TrainingConfiguration {
       "loss_weighting", .weighting,
       "uniform, or min_snr (Hang et al. 2023): noise levels count by min(SNR, gamma) in the error of the clean image"),
     TrainingKey("min_snr_gamma", .number(\.minSNRGamma, 1e-6...1e9), "gamma of min_snr; unused with uniform"),
+    TrainingKey(
+      "lambda_seq", .number(\.lambdaSeq, 0...1e9),
+      "weight of the sequence-consistency loss, 0 for none; its prior is fitted to the data that are trained on"),
     TrainingKey("flip", .flag(\.flip), "mirror every second image, at random; off for digits"),
     TrainingKey(
       "seed", .integer(\.seed, 0...Int.max), "of first weights, data order, t, noise, label dropout and flips"),

@@ -39,6 +39,8 @@ public struct TrainingConfiguration: Equatable, Sendable {
   public var lossWeighting = LossWeightingName.uniform
   /// γ of `min_snr`.
   public var minSNRGamma = 5.0
+  /// The weight λ_seq of the sequence-consistency loss; 0 leaves it out.
+  public var lambdaSeq = 0.0
   public var flip = true
   public var seed = 0
   /// With M, every sample i with i mod M = M − 1 is held out; 0 holds none out.

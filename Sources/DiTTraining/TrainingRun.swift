@@ -2,10 +2,12 @@
 // DIR itself as a model directory. Prints nothing; whoever runs it hears of events.
 
 import DiTCheckpoint
+import DiTDiffusion
 import DiTKernels
 import DiTModel
 import DiTPipeline
 import DiTTensor
+import Foundation
 
 /// What happened during a run, in the order in which it happens after a step.
 public enum TrainingEvent: Sendable {
@@ -53,6 +55,7 @@ public final class TrainingRun {
     store = CheckpointStore(directory: directory)
     guard store.steps.isEmpty else { throw TrainingError.holdsCheckpoints(directory: directory) }
     try Folder.create(directory)
+    try Self.keep(trainer.sequencePrior, in: directory)
     log = try JSONLinesLog(creating: "\(directory)/\(Self.logFile)")
     self.directory = directory
     self.trainer = trainer
@@ -72,10 +75,22 @@ public final class TrainingRun {
     }
     try checkpoint.check(trainer.model, trainer.training, trainer.data)
     try trainer.restore(checkpoint)
+    try Self.keep(trainer.sequencePrior, in: directory)
     log = try JSONLinesLog(resuming: "\(directory)/\(Self.logFile)", after: checkpoint.step)
     self.directory = directory
     self.trainer = trainer
     lastCheckpoint = (checkpoint.step, checkpoint.path)
+  }
+
+  /// Writes DIR's sequence prior. One that is there is this run's, or without λ_seq another's.
+  private static func keep(_ prior: SequencePrior?, in directory: String) throws {
+    let path = "\(directory)/\(SequencePrior.fileName)"
+    let isThere = FileManager.default.fileExists(atPath: path)
+    if let prior {
+      try prior.write(to: path)
+    } else if isThere {
+      try Folder.remove(path)
+    }
   }
 
   /// Trains to the last step, or until `shouldStop`, which is asked before every step; then saves a checkpoint and writes

@@ -60,6 +60,7 @@ extension Failure {
   private static func option(_ name: String) -> String {
     switch name {
     case "custom schedule": "--schedule"
+    case "lambda_seq": "--lambda-seq"
     default: "--" + name.replacing(" ", with: "-")
     }
   }

@@ -16,15 +16,22 @@ struct LossCommand: ParsableCommand {
                              model with classes
         noise  (N, C, H, W)  the noise ε that is mixed in
         captions (N, M), context (N, C, h, w)  as for `dit forward`
+        posterior_noise  (N, C, H, W)
+                             with --lambda-seq: the noise with which x_{t−1} is
+                             drawn from its posterior given x0 and x_t
       where t and y may be I64, I32, U8 or floats. Other tensors are ignored.
       There is no label dropout and no flip.
 
       The means over the N samples are printed. The optional output has
-        loss.loss     (N)     F32; weight · mse, plus vb where there is one
+        loss.loss     (N)     F32; weight · mse, plus vb and λ·seq where there
+                              are any
         loss.mse      (N)     F32; the mean square error of the prediction, for
                               `mean` over the square of what multiplies ε in it
         loss.vb       (N)     F32, in bits; with a learned variance
+        loss.seq      (N)     F32, in nats; with --lambda-seq: sequence
+                              consistency, weighted by 1−ᾱ_{t−1}; 0 at t = 0
         loss.patches  (N, L)  F32; the mse of each patch, row by row
+        loss.seq_patches  (N, L)  F32; the seq of each patch
         grad.NAME             the gradient of mean(loss.loss) for each trained
                               tensor
       The weight is 1 unless --loss-weighting says otherwise.
@@ -45,6 +52,12 @@ struct LossCommand: ParsableCommand {
   @Option(help: ArgumentHelp("γ of min_snr, above 0. (default: 5)", valueName: "x"))
   var minSnrGamma: Double?
 
+  @Option(
+    help: ArgumentHelp(
+      "Weight λ_seq ≥ 0 of sequence consistency; above 0 the model's folder holds sequence_prior.safetensors.",
+      valueName: "x"))
+  var lambdaSeq = 0.0
+
   @Option(help: ArgumentHelp("The .safetensors file to write. (default: none, and no gradients)", valueName: "file"))
   var out: String?
 
@@ -59,20 +72,25 @@ struct LossCommand: ParsableCommand {
       dit.configuration.diffusion.isFlow ? try tensors.numbers("t") : try tensors.integers("t").map { Float($0) }
     let labels = dit.configuration.network.numClasses > 0 ? try tensors.integers("y") : []
     let sequence = try tensors.sequence(for: dit.configuration, count: clean.shape[0])
+    let consistency = try consistency(of: dit, tensors)
     if let target {
       try target.checkWritable()
       let result = try tensors.blamed {
         try dit.lossAndGradients(
-          clean: clean, times: times, labels: labels, noise: noise, sequence: sequence, weighting: weighting)
+          clean: clean, times: times, labels: labels, noise: noise, sequence: sequence, weighting: weighting,
+          consistency: consistency)
       }
       let gradients = result.named.map { TensorSource("grad.\($0.name)", $0.tensor) }
-      let map = [TensorSource("loss.patches", result.report.patchErrors)]
+      var maps = [TensorSource("loss.patches", result.report.patchErrors)]
+      if let patches = result.report.sequencePatches { maps.append(TensorSource("loss.seq_patches", patches)) }
       let losses = Self.columns(result.report.losses).map { TensorSource("loss.\($0.name)", $0.values) }
-      try target.write(losses + map + gradients)
+      try target.write(losses + maps + gradients)
       Self.printMeans(result.report.losses)
     } else {
       let report = try tensors.blamed {
-        try dit.loss(clean: clean, times: times, labels: labels, noise: noise, sequence: sequence, weighting: weighting)
+        try dit.loss(
+          clean: clean, times: times, labels: labels, noise: noise, sequence: sequence, weighting: weighting,
+          consistency: consistency)
       }
       Self.printMeans(report.losses)
     }
@@ -93,9 +111,27 @@ struct LossCommand: ParsableCommand {
     return .minSNR(gamma: gamma)
   }
 
+  /// What `--lambda-seq` adds to the loss.
+  private func consistency(of dit: DiT, _ tensors: TensorFile) throws -> SequenceLossInput? {
+    guard lambdaSeq >= 0, lambdaSeq.isFinite else {
+      throw Failure.usage("--lambda-seq", expected: "0 or more", found: "\(lambdaSeq)")
+    }
+    guard lambdaSeq > 0 else { return nil }
+    guard !dit.configuration.diffusion.isFlow else {
+      throw Failure.usage("--lambda-seq", expected: "0 for a flow, which has no x_{t−1}", found: "\(lambdaSeq)")
+    }
+    let drawn = try tensors.images("posterior_noise")
+    return SequenceLossInput(
+      try SequenceConditionals(directory: model.model ?? ShippedResources.digitsModel(), for: dit), weight: lambdaSeq,
+      posteriorNoise: drawn)
+  }
+
   /// One list a term, one value a sample.
   private static func columns(_ losses: [SampleLoss]) -> [(name: String, values: Tensor)] {
-    let columns = [("loss", losses.map(\.loss)), ("mse", losses.map(\.mse)), ("vb", losses.compactMap(\.vb))]
+    let columns = [
+      ("loss", losses.map(\.loss)), ("mse", losses.map(\.mse)), ("vb", losses.compactMap(\.vb)),
+      ("seq", losses.compactMap(\.seq)),
+    ]
     return columns.filter { !$0.1.isEmpty }.map {
       (name: $0.0, values: Tensor(shape: [$0.1.count], elements: $0.1.map(Float.init)))
     }
@@ -107,6 +143,8 @@ struct LossCommand: ParsableCommand {
     print("mse  \(losses.reduce(0) { $0 + $1.mse } / count)")
     let bounds = losses.compactMap(\.vb)
     if !bounds.isEmpty { print("vb   \(bounds.reduce(0, +) / count)") }
+    let terms = losses.compactMap(\.seq)
+    if !terms.isEmpty { print("seq  \(terms.reduce(0, +) / count)") }
   }
 }
 

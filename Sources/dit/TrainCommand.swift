@@ -91,7 +91,8 @@ struct TrainCommand: ParsableCommand {
     let dataset = try TrainingPlan.dataset(data)
     let plan = try plan(for: dataset)
     let trainer = try Trainer(
-      model: plan.model, training: plan.training, data: dataset, start: plan.start, context: context)
+      model: plan.model, training: plan.training, data: dataset, start: plan.start, prior: try prior(plan),
+      context: context)
     let run = try open(trainer)
     // Not before: stderr's first line is the error where there is one.
     for note in plan.notes { StandardError.write("Note: \(note)\n") }
@@ -115,6 +116,12 @@ struct TrainCommand: ParsableCommand {
     if from != nil { throw Failure.usage("--from", expected: "none with --resume", found: "one") }
     guard let checkpoint = try Checkpoint.latest(in: out) else { throw TrainingError.noCheckpoint(directory: out) }
     return try TrainingPlan(resuming: checkpoint, config: config, data: data, overrides: overrides)
+  }
+
+  /// The prior of a run that goes on; nil where it is to be fitted.
+  private func prior(_ plan: TrainingPlan) throws -> SequencePrior? {
+    guard resume, plan.training.lambdaSeq > 0 else { return nil }
+    return try SequencePrior(directory: out, for: plan.model.network)
   }
 
   /// A folder that cannot be written is an output's failure, a checkpoint that cannot be read an input's.

@@ -27,7 +27,7 @@ import Testing
       "loss",
       [
         "--model", "--heads", "--precision", "--gemm", "--threads", "--input", "--loss-weighting", "--min-snr-gamma",
-        "--out",
+        "--lambda-seq", "--out",
       ]
     ),
     (
