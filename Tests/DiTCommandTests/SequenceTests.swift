@@ -97,5 +97,11 @@ import Testing
       ["train", "--data", "digits", "--config", config, "--out", scratch.path("coarse")], 65,
       ["lambda_seq", "2 rows or 3 columns", "2×2"])
     #expect(!scratch.exists("coarse"))
+    let flow = Self.configuration(1).replacing(
+      "\"num_classes\": 10 },",
+      with: "\"num_classes\": 10, \"learn_sigma\": false, \"diffusion\": { \"prediction\": \"flow\" } },")
+    try await expectFailure(
+      ["train", "--data", "digits", "--config", try scratch.write(flow, to: "flow.json")]
+        + ["--out", scratch.path("flow")], 65, ["lambda_seq", "flow"])
   }
 }
