@@ -143,6 +143,21 @@ import Testing
     #expect(text.allSatisfy { $0 == 0 } && labels.prefix(48).allSatisfy { $0 == 0 } && labels.contains { $0 != 0 })
   }
 
+  /// A context image is mirrored with its image: with images that are their own mirror, it is all that a flip changes.
+  @Test func contextIsMirroredWithTheImage() throws {
+    func weights(flip: Bool, context: [Float]) throws -> Slice {
+      let data = try Dataset(
+        Tensor(shape: [10, 1, 4, 6], elements: [Float](repeating: 0.3, count: 240)),
+        context: Tensor(shape: [10, 1, 2, 4], elements: (0..<10).flatMap { _ in context }), name: "mirrors")
+      let trainer = try tinyTrainer(model: Self.image, data: data) { $0.flip = flip }
+      for _ in 0..<3 { _ = try trainer.step() }
+      return trainer.weights
+    }
+    let (slope, even): ([Float], [Float]) = ([-1, -0.5, 0, 0.5, 1, 0, 1, -1], [1, 0, 0, 1, -1, 0.5, 0.5, -1])
+    #expect(firstDifference(try weights(flip: true, context: slope), try weights(flip: false, context: slope)) != nil)
+    #expect(firstDifference(try weights(flip: true, context: even), try weights(flip: false, context: even)) == nil)
+  }
+
   @Test(arguments: [text, image]) func threadsAndMicroBatches(_ model: ModelConfiguration) throws {
     func weights(threads: Int) throws -> Slice {
       let trainer = try tinyTrainer(threads: threads, model: model, data: Self.data())
