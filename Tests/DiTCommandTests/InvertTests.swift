@@ -66,6 +66,22 @@ import Testing
     #expect(!scratch.exists("x.safetensors"))
   }
 
+  /// Steps and schedule are the model's where the command line has none.
+  @Test func takesTheModelsSteps() async throws {
+    let directory = scratch.path("model")
+    try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    let config = try String(contentsOfFile: Model.digits + "/config.json", encoding: .utf8)
+    let changed = config.replacing("\"linspace\"", with: "\"trailing\"")
+    try #require(changed != config)
+    _ = try scratch.write(changed, to: "model/config.json")
+    try FileManager.default.copyItem(
+      atPath: Model.digits + "/model.safetensors", toPath: directory + "/model.safetensors")
+    let found = try await invert(try image(), model: directory)
+    let named = try await invert(try image(), "--schedule", "trailing", "--steps", "10")
+    #expect(bitDifference(found, named) == nil)
+    #expect(try await invert(try image(), "--schedule", "linspace", "--steps", "10") != found)
+  }
+
   @Test func takesImagesLatentsSamplesAndBytes() async throws {
     let expected = try await invert(try image(), "--steps", "3")
     #expect(bitDifference(try await invert(try image("latents"), "--steps", "3"), expected) == nil)
