@@ -120,12 +120,12 @@ public final class Trainer {
     validationSamples = split.validation
     microBatch = training.microBatch(tokens: model.network.totalTokens)
     let numerics = training.numerics
-    let noise = try NoiseSchedule(model.diffusion).attention
+    let schedule = try NoiseSchedule(model.diffusion)
+    let noise = schedule.attention
     network = DiTNetwork(
       model.network, weights: Weights(table, flat: weights), context: context, numerics: numerics, noise: noise)
     averageNetwork = DiTNetwork(
       model.network, weights: Weights(table, flat: average), context: context, numerics: numerics, noise: noise)
-    let schedule = try NoiseSchedule(model.diffusion)
     trainingLoss = TrainingLoss(schedule, weighting: training.weighting)
     sequencePrior = try training.sequencePrior(prior, model, data, split.training, context)
     consistency = try sequencePrior.map {
