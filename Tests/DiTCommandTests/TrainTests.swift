@@ -52,6 +52,25 @@ extension Scratch {
     _ = try await succeed(["sample", "--model", scratch.path("run"), "--classes", "1,2", "--out", picture])
   }
 
+  /// The configuration's attention is trained, kept with the model, and gives the same bytes at any number of threads.
+  @Test func trainsDiffusionAwareAttention() async throws {
+    let scratch = try Scratch()
+    let attention = #""attention": {"temperature": "sqrt_beta", "mask": "soft", "window": "signal"}, "#
+    let config = try scratch.write(
+      configuration().replacing(#""depth": 1"#, with: attention + #""depth": 1"#), to: "aware.json")
+    let command = ["train", "--data", "digits", "--config", config, "--out"]
+    _ = try await succeed(command + [scratch.path("run")])
+    let name = "blocks.0.attn.noise_mask.mlp.2.weight"
+    let trained = try scratch.tensors("run/model.safetensors").floats(name)
+    #expect(trained.count == 2 * 4 && trained.allSatisfy { $0 != 0 }, "from 0: \(trained)")
+    #expect(scratch.text("run/config.json").contains(#""temperature": "sqrt_beta""#))
+    _ = try await succeed(command + [scratch.path("parts"), "--steps", "12", "--threads", "1"])
+    #expect(try scratch.bytes("parts/model.safetensors") == scratch.bytes("run/model.safetensors"))
+    _ = try await succeed([
+      "sample", "--model", scratch.path("run"), "--classes", "1", "--steps", "3", "--out", scratch.path("one.png"),
+    ])
+  }
+
   @Test func stepsBatchAndSeedOverride() async throws {
     let scratch = try Scratch()
     _ = try await scratch.train("plain")
