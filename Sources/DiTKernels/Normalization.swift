@@ -89,31 +89,6 @@ extension ComputeContext {
     }
   }
 
-  /// result = residual + gate ⊙ output: what ``packedLinearGateResidual`` made of the output it saved.
-  ///
-  /// - Parameters:
-  ///   - result, residual, output: (samples · tokens, width).
-  ///   - gate: one row of `width` a sample, `gateStride` elements apart.
-  public func gateResidual(
-    result: consuming MutableSpan<Float>, residual: Span<Float>, output: Span<Float>, gate: Span<Float>,
-    gateStride: Int, samples: Int, tokens: Int, width: Int
-  ) {
-    check(min(result.count, residual.count, output.count), atLeast: samples * tokens * width, "gated rows")
-    check(gate.count, atLeast: (samples - 1) * gateStride + width, "gate")
-    unsafe result.withUnsafeMutableBufferPointer { out in
-      unsafe residual.withUnsafeBufferPointer { x in
-        unsafe output.withUnsafeBufferPointer { y in
-          unsafe gate.withUnsafeBufferPointer { gate in
-            let task = unsafe GateResidual(
-              kernels: kernels, out: out.baseAddress!, y: y.baseAddress!, x: x.baseAddress!, gate: gate.baseAddress!,
-              stride: gateStride, width: width, parts: RowParts(tokens: tokens))
-            unsafe parallel(samples * task.parts.perSample, task)
-          }
-        }
-      }
-    }
-  }
-
   /// Elements of scratch that ``layerNormModulateBackward`` and ``gateBackward`` need.
   public static func rowReductionScratch(samples: Int, tokens: Int, width: Int) -> Int {
     samples * RowParts(tokens: tokens).perSample * 2 * width
@@ -251,21 +226,6 @@ extension ComputeContext {
       out + row * width * precision.size, precision.flag, mean + row, rstd + row, x + row * width,
       shift + sample * stride, scale + sample * stride,
       rows.count, width)
-  }
-}
-
-@unsafe private struct GateResidual: ParallelTask {
-  let kernels: DiTKernelTable
-  let out: UnsafeMutablePointer<Float>
-  let y, x, gate: UnsafePointer<Float>
-  let stride, width: Int
-  let parts: RowParts
-
-  func run(_ index: Int, worker: Int) {
-    let rows = unsafe parts.rows(index)
-    let at = unsafe rows.lowerBound * width
-    unsafe kernels.gate_residual(
-      out + at, y + at, x + at, gate + parts.sample(index) * stride, rows.count, width)
   }
 }
 

@@ -115,10 +115,7 @@ struct BackwardPass {
   // x' = x + gate · fc2(gelu(fc1(h))), h = modulate(layerNorm(x), shift, scale)
   func feedForward(_ i: Int) {
     let (m, dm, a, block) = (modulation, modulationGradient, ws.blocks[i], table.blocks[i])
-    if ws.recomputesMiddle {
-      context.gateResidual(
-        result: ws.middle[i], residual: ws.tokens[i], output: a.attentionProjected, gate: m.gateMSA(i), extents)
-    }
+    if ws.recomputes { middle(again: i) }
     recompute(h, ws.middle[i], mean: a.mean2, rstd: a.rstd2, shift: m.shiftMLP(i), scale: m.scaleMLP(i), extents)
     if ws.recomputes { mlp(again: i) }
     gate(a.mlpProjected, gate: m.gateMLP(i), gradient: dm.gateMLP(i))
@@ -131,6 +128,15 @@ struct BackwardPass {
     normalisation(
       ws.middle[i], mean: a.mean2, rstd: a.rstd2, scale: m.scaleMLP(i), shiftGradient: dm.shiftMLP(i),
       scaleGradient: dm.scaleMLP(i), extents)
+  }
+
+  /// x + gate · proj(attention), and what the gate multiplies, with the forward's bits.
+  private func middle(again i: Int) {
+    let a = ws.blocks[i]
+    context.linearGateResidual(
+      result: ws.middle[i], output: a.attentionProjected, saving: true, residual: ws.tokens[i], input: a.attention,
+      layer: network.layer(table.blocks[i].proj, source), gate: modulation.gateMSA(i), samples: samples,
+      tokens: extents.tokens)
   }
 
   /// The forward's half block again, for its bits; what it leaves in `outputGradient`, the block's output, is not read.

@@ -230,15 +230,6 @@ extension ComputeContext {
       tokens: extents.tokens, width: extents.width)
   }
 
-  /// result = residual + gate ⊙ output, in float32
-  func gateResidual(
-    result: Slice, residual: Slice, output: Activation, gate: Modulation.Chunk, _ extents: TokenExtents
-  ) {
-    gateResidual(
-      result: result.mutableSpan, residual: residual.span, output: output.slice.span, gate: gate.slice.span,
-      gateStride: gate.stride, samples: extents.samples, tokens: extents.tokens, width: extents.width)
-  }
-
   /// `isPacked`: over packed operands rather than OpenBLAS. `scales` and `widths` as in ``Modulation``.
   func attention(
     output: Activation, logsumexp: Slice, scratch: Slice, qkv: Activation, isPacked: Bool, scales: Slice,

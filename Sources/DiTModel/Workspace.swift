@@ -97,22 +97,24 @@ struct BlockActivations {
       mean2 = layout.reserve(rows)
       rstd2 = layout.reserve(rows)
       logsumexp = layout.reserve(rows * c.numHeads)
-      attentionProjected = layout.reserve(rows * c.hiddenSize, precision)
       attention = layout.reserve(rows * c.hiddenSize, precision)
       let again = recomputed ?? Recomputed(c, samples: samples, precision, &layout)
+      attentionProjected = again.attentionProjected
       mlpProjected = again.mlpProjected
       qkv = again.qkv
       preactivation = again.preactivation
     }
   }
 
-  /// The tensors that the backward pass can compute again from a block's input with three products.
+  /// The tensors that the backward pass can compute again, with a block's four products, from its input and what attention
+  /// made of it.
   struct Recomputed {
-    let qkv, preactivation, mlpProjected: Range<Int>
+    let qkv, attentionProjected, preactivation, mlpProjected: Range<Int>
 
     init(_ c: DiTConfiguration, samples: Int, _ precision: Precision, _ layout: inout ArenaLayout) {
       qkv = layout.reserve(samples * c.totalTokens * 3 * c.hiddenSize, precision)
       preactivation = layout.reserve(samples * c.totalTokens * c.mlpSize, precision)
+      attentionProjected = layout.reserve(samples * c.totalTokens * c.hiddenSize, precision)
       mlpProjected = layout.reserve(samples * c.totalTokens * c.hiddenSize, precision)
     }
   }
@@ -186,8 +188,6 @@ public final class TrainingWorkspace: Sendable {
   public let numerics: Numerics
   /// Whether the backward pass computes the widest activations again instead of reading them.
   public let recomputes: Bool
-  /// Whether it computes the tokens between a block's halves again.
-  let recomputesMiddle: Bool
   /// The largest batch.
   public let samples: Int
   /// Bytes of the arena.
@@ -208,8 +208,8 @@ public final class TrainingWorkspace: Sendable {
 
   /// Memory for steps of `network` over at most `samples` images.
   ///
-  /// - Parameter recomputes: keeps a quarter of the activations; the backward pass then computes again q, k, v and the MLP of
-  ///   each block, three of its four products.
+  /// - Parameter recomputes: keeps a block's input and attention's output, a fifth of the activations; the backward pass
+  ///   computes the rest again, attention itself not.
   public init(_ network: DiTNetwork, samples: Int, recomputes: Bool = false) {
     precondition(samples > 0, "a workspace for \(samples) samples")
     let (c, precision) = (network.configuration, network.numerics.precision)
@@ -238,10 +238,8 @@ public final class TrainingWorkspace: Sendable {
     if case .image = c.sequence { context = samples * c.sequenceGrid.elements }
     let sequencePatches = layout.reserve(context)
     let tokens = (0...c.depth).map { _ in layout.reserve(rows * c.hiddenSize) }
-    // From a rounded attention output the middle would not come out the same.
-    let sharesMiddle = recomputes && precision == .fp32
-    let middles = (0..<(sharesMiddle ? 1 : c.depth)).map { _ in layout.reserve(rows * c.hiddenSize) }
-    let middle = (0..<c.depth).map { middles[sharesMiddle ? 0 : $0] }
+    let middles = (0..<(recomputes ? 1 : c.depth)).map { _ in layout.reserve(rows * c.hiddenSize) }
+    let middle = (0..<c.depth).map { middles[recomputes ? 0 : $0] }
     let recomputed =
       recomputes ? BlockActivations.Recomputed(c, samples: samples, precision, &layout) : nil
     let plans = (0..<c.depth).map { _ in
@@ -255,7 +253,6 @@ public final class TrainingWorkspace: Sendable {
     configuration = c
     numerics = network.numerics
     self.recomputes = recomputes
-    recomputesMiddle = sharesMiddle
     self.samples = samples
     byteCount = layout.count * MemoryLayout<Float>.stride
     self.conditioning = ConditioningRows(conditioning, in: arena)

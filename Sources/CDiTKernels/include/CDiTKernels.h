@@ -103,8 +103,6 @@ typedef struct DiTKernelTable {
   void (*layernorm_modulate_backward)(float *grad_x, float *grad_shift, float *grad_scale, const float *grad_out,
                                       const float *mean, const float *rstd, const float *x, const float *scale,
                                       long rows, long cols);
-  // out = x + gate * y, with the bits of the products' epilogue
-  void (*gate_residual)(float *out, const float *y, const float *x, const float *gate, long rows, long cols);
   // grad_y = gate * grad_x; grad_gate += sum_r grad_x * y; y and grad_y are bf16 where `bf16` is not 0
   void (*gate_backward)(void *grad_y, float *grad_gate, const float *grad_x, const void *y, int bf16, const float *gate,
                         long rows, long cols);
