@@ -123,7 +123,7 @@ extension TrainingConfiguration {
       "fp32, or bf16: mixed precision with float32 weights and sums, so that no loss scaling is needed"),
     TrainingKey("gemm", .gemm, "who multiplies: blas (OpenBLAS), packed (our kernels) or auto, what is faster here"),
     TrainingKey(
-      "recompute", .flag(\.recompute), "keep a third of the activations and compute the rest again, for memory"),
+      "recompute", .flag(\.recompute), "keep a fifth of the activations and compute the rest again, for memory"),
   ]
 
   /// A `training` section; keys left out keep their value in `defaults`. Takes every key and finishes the reader.

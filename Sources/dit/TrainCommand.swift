@@ -68,7 +68,7 @@ struct TrainCommand: ParsableCommand {
   @Flag(help: "Go on from the newest checkpoint in the folder; the settings are the run's own.")
   var resume = false
 
-  @Flag(help: "Keep a third of the activations and compute the rest again; overrides training.recompute.")
+  @Flag(help: "Keep a fifth of the activations and compute the rest again; overrides training.recompute.")
   var recompute = false
 
   @OptionGroup var heads: HeadsOption
