@@ -42,6 +42,58 @@ import Testing
     #expect(once != none)
   }
 
+  /// One number of a stream: see `StreamPurpose`.
+  private static func stream(_ purpose: UInt64, _ index: Int, seed: UInt64) -> Philox {
+    Philox(seed: seed, stream: purpose << 56 | UInt64(index))
+  }
+
+  /// The mean of seq over samples whose t, ε and x_{t−1} are drawn from the streams of `seed` and their index.
+  private static func expected(
+    _ model: DiT, _ trainer: Trainer, _ data: Dataset, samples: [(index: Int, number: Int)], seed: UInt64
+  ) throws -> Double {
+    var (clean, noise, posterior, times): ([Float], [Float], [Float], [Float]) = ([], [], [], [])
+    for (index, number) in samples {
+      var choices = stream(2, number, seed: seed)
+      var (first, second) = (stream(3, number, seed: seed), stream(6, number, seed: seed))
+      clean += data.sample(index)
+      times.append(Float(choices.next().multipliedFullWidth(by: 1000).high))
+      noise += first.normal(count: 24)
+      posterior += second.normal(count: 24)
+    }
+    let shape = [samples.count, 1, 4, 6]
+    let prior = try #require(trainer.sequencePrior)
+    let input = SequenceLossInput(
+      try SequenceConditionals(prior, context: trainer.context), weight: 0.5,
+      posteriorNoise: Tensor(shape: shape, elements: posterior))
+    let report = try model.loss(
+      clean: Tensor(shape: shape, elements: clean), times: times,
+      labels: samples.map { data.labels?[$0.index] ?? 0 }, noise: Tensor(shape: shape, elements: noise),
+      consistency: input)
+    return report.losses.reduce(0) { $0 + ($1.seq ?? 0) } / Double(samples.count)
+  }
+
+  /// x_{t−1} is drawn for every sample from a stream of its own, in training and in validation.
+  @Test func theDrawsAreTheStreams() throws {
+    let prior = try SequencePrior(  // pixels that are all the same, so that neighbours tell everything
+      grid: tinyNetwork().inputGrid, mean: [Double](repeating: 0, count: 24),
+      covariance: [Double](repeating: 1, count: 400))
+    var all = try tinyData()
+    all = try Dataset(
+      Tensor(shape: [5, 1, 4, 6], elements: (0..<5).flatMap { _ in all.sample(0) }), labels: [0, 0, 0, 0, 1],
+      name: "one")
+    let trainer = try Trainer(
+      model: tinyModel(dropout: 0), training: tinyTraining { ($0.lambdaSeq, $0.flip) = (0.5, false) }, data: all,
+      prior: prior, context: ComputeContext(threads: 1))
+    let model = try trainer.averagedModel()
+    let held = try Self.expected(
+      model, trainer, all, samples: [(4, 4)], seed: 0x7661_6C69_6461_7465)
+    let validation = try #require(trainer.validate()?.seq)
+    #expect(abs(validation / held - 1) < 1e-5, "\(validation), expected \(held)")
+    let drawn = try Self.expected(model, trainer, all, samples: (0..<6).map { (0, $0) }, seed: 0)
+    let seq = try #require(try trainer.step().seq)
+    #expect(abs(seq / drawn - 1) < 1e-5, "\(seq), expected \(drawn)")
+  }
+
   @Test func thePriorIsFittedToTheTrainingSplit() throws {
     let data = try tinyData()
     let grid = PatchGrid(channels: 1, height: 4, width: 6, patchSize: 2)
