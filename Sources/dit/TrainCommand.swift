@@ -31,6 +31,14 @@ struct TrainCommand: ParsableCommand {
       The keys of "model", with the values of DiT-S/2:
 
       \(TrainingPlan.modelTable)
+
+      Instead of those words:
+
+      \(TrainingPlan.wordTable)
+
+      And, where there are any: "text": {"length": bytes} for captions, or
+      "context_image": {"input_size": [H, W]} for patches of another image, before
+      the image's tokens; "class_names": ["…"].
       """)
 
   @Option(

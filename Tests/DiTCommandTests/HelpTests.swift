@@ -53,6 +53,19 @@ import Testing
     }
   }
 
+  /// Every word of the network's and the diffusion's keys.
+  @Test func wordsAreInTheHelp() async throws {
+    let help = try await succeed(["train", "--help"]).stdout
+    for line in [
+      "sincos, learned, rope", "dit, literal", "adaln_zero, adaln, additive, in_context",
+      "standard, sqrt_beta, inverse_sqrt_beta", "none, soft, hard", "signal, noise, full", "raster, grid",
+      "linear, cosine, scaled_linear", "epsilon, mean, x0, v, flow", "fixed_small, fixed_large, learned_range",
+      "ddpm, ddim, dpmpp, unipc, euler, heun", "\"text\"", "\"context_image\"",
+    ] {
+      #expect(help.contains(line), "\(line)")
+    }
+  }
+
   @Test func statusesAreInTheHelp() async throws {
     let help = try await succeed(["--help"]).stdout
     for status in ["0", "64", "65", "130", "1"] {

@@ -1,0 +1,21 @@
+import DiffusionTransformers
+
+extension TrainingPlan {
+  /// The words that a configuration's keys take, a line each.
+  static var wordTable: String {
+    let words: [(String, [String])] = [
+      ("position", PositionEncoding.allCases.map(\.rawValue)),
+      ("time_frequencies", TimeFrequencies.allCases.map(\.rawValue)),
+      ("conditioning", Conditioning.allCases.map(\.rawValue)),
+      ("attention.temperature", AttentionConfiguration.Temperature.allCases.map(\.rawValue)),
+      ("attention.mask", AttentionConfiguration.Mask.allCases.map(\.rawValue)),
+      ("attention.window", AttentionConfiguration.Window.allCases.map(\.rawValue)),
+      ("attention.distance", AttentionConfiguration.Distance.allCases.map(\.rawValue)),
+      ("diffusion.schedule", BetaSchedule.allCases.map(\.rawValue)),
+      ("diffusion.prediction", Prediction.allCases.map(\.rawValue)),
+      ("diffusion.variance", Variance.allCases.map(\.rawValue)),
+      ("sampling.sampler", SamplerName.allCases.map(\.rawValue)),
+    ]
+    return words.map { key, values in "  \(key)\n      \(values.joined(separator: ", "))" }.joined(separator: "\n")
+  }
+}
