@@ -91,6 +91,27 @@ import Testing
     }
   }
 
+  /// The gradients are those of the loss Σ dout ⊙ out, by central differences of the reference: of q, k and v, and of a
+  /// factor on each head's scale.
+  @Test(arguments: [Reference.Windows.Mask.soft, .hard], Level.all)
+  func differences(_ mask: Reference.Windows.Mask, _ level: Level) throws {
+    let c = Case(mask, [2, 4], tokens: 6, heads: 2, size: 3, prefix: 1)
+    let expected = ExpectedAttention(c.heads, .fp32, c.windows)
+    let run = PackedAttentionRun(try level.context(), expected)
+    let (weights, qkv) = (expected.dout.doubles, expected.qkv.doubles)
+    func loss(_ qkv: [Double], _ windows: Reference.Windows) -> Double {
+      dot(weights, Reference.attention(qkv, c.heads, windows).out)
+    }
+    let slopes = centralDifferences(at: qkv) { loss($0, c.windows) }
+    #expect(mismatch(run.gradient.array, slopes, within: .softmax(largest: 10, terms: 7)) == nil)
+    let factors = centralDifferences(at: c.windows.scales.map { _ in 1.0 }) { factors in
+      var windows = c.windows
+      windows.scales = zip(windows.scales, factors).map { $0 * $1 }
+      return loss(qkv, windows)
+    }
+    #expect(mismatch(run.queryDots.array, factors, within: .softmax(largest: 10, terms: 7)) == nil)
+  }
+
   /// A window over all tokens is plain attention, to the bit.
   @Test(arguments: [Reference.Windows.Mask.soft, .hard], Precision.allCases)
   func fullWindow(_ mask: Reference.Windows.Mask, _ precision: Precision) throws {
