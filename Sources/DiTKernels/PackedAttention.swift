@@ -39,7 +39,7 @@ extension ComputeContext {
     scales: Span<Float> = Span(), widths: Span<Float> = Span(), prefixKeys: Span<Int> = Span()
   ) {
     let bytes = packedAttentionBytes(extents, backward: false)
-    let outside = outsideElements(extents, rule)
+    let (outside, group) = (outsideElements(extents, rule), queryGroup(extents, rule))
     check(output.byteCount, atLeast: extents.elements * precision.size, "attention output")
     check(scratch.byteCount, atLeast: threads * bytes + 4 * outside, "attention scratch")
     check(extents, rule, precision, qkv.byteCount, logsumexp.count, scales.count, widths, prefixKeys)
@@ -58,7 +58,8 @@ extension ComputeContext {
                 unsafe parallel(extents.samples * extents.heads, task)
               }
               let task = unsafe PackedAttentionForward(
-                kernels: kernels, attention: attention, scratch: scratch.baseAddress!, scratchBytes: bytes)
+                kernels: kernels, attention: attention, group: group,
+                scratch: scratch.baseAddress!, scratchBytes: bytes)
               unsafe parallel(extents.samples * extents.heads * task.blocks, task)
             }
           }
@@ -116,6 +117,19 @@ extension ComputeContext {
     }
   }
 
+  /// Queries of a task. Packing a block of keys and values costs what 23 queries cost, so a task takes many queries, as
+  /// long as that leaves no worker idle at the end; windows differ from block to block. Results do not depend on it.
+  private func queryGroup(_ e: AttentionExtents, _ rule: AttentionRule) -> Int {
+    guard rule.mask == .none else { return attentionQueries }
+    func cost(_ group: Int) -> Int {
+      let tasks = e.samples * e.heads * ceilDivide(e.tokens, group)
+      return ceilDivide(tasks, threads) * (min(group, e.tokens) + 23)
+    }
+    var best = attentionQueries
+    for blocks in 2...8 where cost(blocks * attentionQueries) <= cost(best) { best = blocks * attentionQueries }
+    return best
+  }
+
   private func check(
     _ e: AttentionExtents, _ rule: AttentionRule, _ precision: Precision, _ qkv: Int, _ logsumexp: Int, _ scales: Int,
     _ widths: Span<Float>, _ prefixKeys: Span<Int>
@@ -157,7 +171,7 @@ extension ComputeContext {
   }
 }
 
-/// Queries of a task: QUERY_BLOCK of attention.inc.
+/// Queries that meet a block of keys at once: QUERY_BLOCK of attention.inc. A task takes at most eight such blocks.
 private let attentionQueries = 128
 
 @unsafe private struct RulePointers {
@@ -195,12 +209,14 @@ private let attentionQueries = 128
 @unsafe private struct PackedAttentionForward: ParallelTask {
   let kernels: DiTKernelTable
   let attention: DiTAttention
+  /// Queries of a task.
+  let group: Int
   let scratch: UnsafeMutableRawPointer
   let scratchBytes: Int
 
-  /// A block has queries of the prefix or of the image.
-  private var prefixBlocks: Int { unsafe ceilDivide(attention.prefix, attentionQueries) }
-  var blocks: Int { unsafe prefixBlocks + ceilDivide(attention.tokens - attention.prefix, attentionQueries) }
+  /// A group has queries of the prefix or of the image.
+  private var prefixBlocks: Int { unsafe ceilDivide(attention.prefix, group) }
+  var blocks: Int { unsafe prefixBlocks + ceilDivide(attention.tokens - attention.prefix, group) }
 
   func run(_ index: Int, worker: Int) {
     let queries = unsafe queries(index % blocks)
@@ -213,8 +229,8 @@ private let attentionQueries = 128
   private func queries(_ block: Int) -> Range<Int> {
     let inImage = unsafe block - prefixBlocks
     let (base, end) = unsafe inImage < 0 ? (0, attention.prefix) : (attention.prefix, attention.tokens)
-    let first = base + (inImage < 0 ? block : inImage) * attentionQueries
-    return first..<min(first + attentionQueries, end)
+    let first = unsafe base + (inImage < 0 ? block : inImage) * group
+    return unsafe first..<min(first + group, end)
   }
 }
 

@@ -14,7 +14,7 @@ func isBF16(_ name: String) -> Bool { name.hasPrefix("bf16 ") }
 /// The kernels that take a format, in one: products, rows, attention.
 private func packed(_ context: ComputeContext, _ precision: Precision) -> [(String, [Float])] {
   let results =
-    packedProducts(context, precision) + [17, 300].flatMap { packedAttention(context, precision, tokens: $0) }
+    packedProducts(context, precision) + [17, 700].flatMap { packedAttention(context, precision, tokens: $0) }
     + [AttentionRule.Mask.soft, .hard].flatMap { packedAttention(context, precision, tokens: 300, mask: $0) }
     + (precision == .bf16 ? halfRows(context) : [])
   return results.map { ("\(precision) packed \($0)", $1) }

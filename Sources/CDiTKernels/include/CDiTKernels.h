@@ -132,8 +132,8 @@ typedef struct DiTKernelTable {
                                    const float *q, const float *k, const float *v, long ld, float scale, long tokens,
                                    long dim);
 
-  // Queries `query …` of head `head` (of all samples' heads), at most 128, a block that begins at a multiple of 128 of the
-  // prefix or of the image; `work` holds attention_work bytes.
+  // Queries `query …` of head `head` (of all samples' heads), a group that begins at a multiple of 128 of the prefix or of
+  // the image: at most 1024, with a mask 128; `work` holds attention_work bytes.
   void (*attention_block)(const DiTAttention *p, long head, long query, long queries, void *work);
   long (*attention_work)(long tokens, long dim);
   // For each block of 128 image queries the sum of the values of the image tokens that no window of theirs meets:
