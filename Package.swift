@@ -39,7 +39,10 @@ let package = Package(
     .systemLibrary(
       name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"]), .brew(["libpng"])]),
     .target(name: "CDiTPNG", dependencies: ["CPNG"]),
-    .target(name: "DiTImaging", dependencies: ["CDiTPNG"], swiftSettings: safe),
+    .systemLibrary(
+      name: "CJPEG", pkgConfig: "libjpeg", providers: [.apt(["libjpeg62-turbo-dev"]), .brew(["jpeg-turbo"])]),
+    .target(name: "CDiTJPEG", dependencies: ["CJPEG"]),
+    .target(name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG"], swiftSettings: safe),
     .executableTarget(
       name: "dit",
       dependencies: [

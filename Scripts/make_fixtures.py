@@ -15,7 +15,8 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
     predictions  diffusion/predictions.safetensors: what networks predict, with every sampler; losses; step rules
     sequence     diffusion/sequence.safetensors: the sequence-consistency loss
     checkpoint   checkpoint/: files to be read, and files to be refused
-    imaging      imaging/: pictures
+    imaging      imaging/: PNGs of every kind, and broken ones
+    pictures     pictures/: JPEGs, fitting to a size, luma
 
 The files are repeatable: a second run with the same versions on the same machine gives the same bytes. Versions and
 seeds stand in each safetensors file's metadata. What the script can check it asserts while it runs: the plain torch
@@ -38,6 +39,7 @@ MODULES = {
     "sequence": "diffusion",
     "checkpoint": "checkpoint",
     "imaging": "imaging",
+    "pictures": "pictures",
 }
 FIXTURES = Path(__file__).resolve().parent.parent / "Tests" / "Fixtures"
 

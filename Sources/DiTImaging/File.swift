@@ -8,21 +8,42 @@
 
 /// The door to the file system: whole files in, whole files out. Errors carry the system's words; the caller adds the path.
 enum File {
-  /// The bytes of a file, which may be a pipe; at most `maximumBytes` are ever held.
-  static func contents(of path: String, maximumBytes: Int) throws(ImagingError) -> [UInt8] {
+  /// The first bytes of a regular file, all of them unless `prefix` says otherwise, and the file's size.
+  ///
+  /// A file larger than the limit is refused unread. Pipes and devices are refused without waiting for what they might say.
+  static func contents(
+    of path: String, limits: ImageLimits, prefix: Int = .max
+  ) throws(ImagingError) -> (bytes: [UInt8], size: Int) {
     guard !path.utf8.contains(0) else { throw ImagingError(.unreadable("the path contains a NUL")) }
-    let file = Descriptor(unsafe open(path, O_RDONLY | O_CLOEXEC))
+    let file = Descriptor(unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY))
     guard file.isOpen else { throw ImagingError(.unreadable(lastError())) }
-    var bytes: [UInt8] = []
-    var block = [UInt8](repeating: 0, count: 1 << 16)
-    while true {
-      let count = unsafe read(file.number, &block, block.count)
-      if count < 0 && errno == EINTR { continue }
-      guard count >= 0 else { throw ImagingError(.unreadable(lastError())) }
-      guard count > 0 else { return bytes }
-      guard count <= maximumBytes - bytes.count else { throw ImagingError(.fileTooLarge(maximumBytes: maximumBytes)) }
-      bytes += block[..<count]
+    var status = stat()
+    guard unsafe fstat(file.number, &status) == 0 else { throw ImagingError(.unreadable(lastError())) }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      let isFolder = status.st_mode & S_IFMT == S_IFDIR
+      throw ImagingError(.unreadable(isFolder ? "it is a directory" : "it is a pipe or a device, not a file"))
     }
+    let size = Int(status.st_size)
+    try limits.check(fileBytes: size)
+    return (try read(min(size, prefix), from: file), size)
+  }
+
+  /// `count` bytes, fewer where the file has become shorter.
+  private static func read(_ count: Int, from file: borrowing Descriptor) throws(ImagingError) -> [UInt8] {
+    var failed = false
+    let number = file.number
+    let bytes = unsafe [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
+      while filled < count {
+        let part = unsafe UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(buffer)[filled...])
+        let step = unsafe systemRead(number, part.baseAddress, count - filled)
+        if step < 0 && errno == EINTR { continue }
+        failed = step < 0
+        guard step > 0 else { return }
+        filled += step
+      }
+    }
+    guard !failed else { throw ImagingError(.unreadable(lastError())) }
+    return bytes
   }
 
   /// Puts the bytes at a path: into a new file beside it, flushed, then renamed over it; on failure the path is as it was.
@@ -82,6 +103,16 @@ enum File {
       unsafe Musl.write(descriptor, bytes.baseAddress, bytes.count)
     #else
       unsafe Darwin.write(descriptor, bytes.baseAddress, bytes.count)
+    #endif
+  }
+
+  private static func systemRead(_ descriptor: Int32, _ bytes: UnsafeMutableRawPointer?, _ count: Int) -> Int {
+    #if canImport(Glibc)
+      unsafe Glibc.read(descriptor, bytes, count)
+    #elseif canImport(Musl)
+      unsafe Musl.read(descriptor, bytes, count)
+    #else
+      unsafe Darwin.read(descriptor, bytes, count)
     #endif
   }
 

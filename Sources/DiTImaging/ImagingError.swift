@@ -2,16 +2,22 @@
 public struct ImagingError: Error, Equatable, Sendable, CustomStringConvertible {
   /// What went wrong.
   public enum Reason: Equatable, Sendable {
-    /// The data does not begin with the PNG signature.
-    case notPNG
+    /// The data is neither a PNG nor a JPEG; what it is instead ("a GIF file", "empty", …).
+    case unrecognized(String)
     /// The data ends before the image does.
-    case truncated
-    /// The data is a PNG that breaks the format; libpng's words (a checksum, a chunk, the compressed stream).
-    case damaged(String)
-    /// The header claims more pixels than the caller allows. Nothing of that size was allocated.
-    case tooLarge(width: Int, height: Int, maximumPixels: Int)
-    /// The file is larger than any PNG of the allowed number of pixels.
-    case fileTooLarge(maximumBytes: Int)
+    case truncated(ImageFormat)
+    /// The data breaks its format, or uses a part of it that is not read; libpng's or libjpeg's words.
+    case damaged(ImageFormat, String)
+    /// The header claims more pixels than ``ImageLimits/pixels``. Nothing of that size was allocated.
+    case tooManyPixels(width: Int, height: Int, maximum: Int)
+    /// The header claims a side longer than ``ImageLimits/side``. Nothing of that size was allocated.
+    case sideTooLong(width: Int, height: Int, maximum: Int)
+    /// Decoding would need more than ``ImageLimits/memoryBytes``. Nothing of that size was allocated.
+    case tooMuchMemory(bytes: Int, maximum: Int)
+    /// A progressive JPEG has more scans than ``ImageLimits/scans``.
+    case tooManyScans(maximum: Int)
+    /// The file is larger than ``ImageLimits/fileBytes``. It was not read.
+    case fileTooLarge(bytes: Int, maximum: Int)
     /// The operating system could not open or read the file; its words.
     case unreadable(String)
     /// The operating system could not write the file; its words. Nothing is left at the path that was not there before.
@@ -34,17 +40,21 @@ public struct ImagingError: Error, Equatable, Sendable, CustomStringConvertible 
   }
 
   /// `path: reason`, on one line.
-  public var description: String { "\(path ?? "PNG data"): \(Self.text(of: reason))" }
+  public var description: String { "\(path ?? "image data"): \(Self.text(of: reason))" }
 
   private static func text(of reason: Reason) -> String {
     switch reason {
-    case .notPNG: "not a PNG file (its first bytes are not the PNG signature)"
-    case .truncated: "the PNG is truncated: the data ends before the image does"
-    case .damaged(let words): "the PNG is damaged: \(words)"
-    case .tooLarge(let width, let height, let maximum):
-      "the PNG claims \(width)×\(height) pixels, more than the limit of \(maximum)"
-    case .fileTooLarge(let maximum):
-      "the file is larger than the \(maximum) bytes an image of the allowed size can need"
+    case .unrecognized(let found): "expected a PNG or a JPEG, found \(found)"
+    case .truncated(let format): "the \(format) is truncated: the data ends before the image does"
+    case .damaged(let format, let words): "the \(format) is damaged or of a kind that is not read: \(words)"
+    case .tooManyPixels(let width, let height, let maximum):
+      "the header claims \(width)×\(height) pixels, more than the limit of \(maximum)"
+    case .sideTooLong(let width, let height, let maximum):
+      "the header claims \(width)×\(height) pixels; a side may have \(maximum)"
+    case .tooMuchMemory(let bytes, let maximum):
+      "decoding takes \(bytes) bytes of memory, more than the limit of \(maximum)"
+    case .tooManyScans(let maximum): "the JPEG has more than \(maximum) scans"
+    case .fileTooLarge(let bytes, let maximum): "a file of \(bytes) bytes, more than the limit of \(maximum)"
     case .unreadable(let words): "cannot be read: \(words)"
     case .unwritable(let words): "cannot be written: \(words)"
     case .unencodable(let words): "cannot be encoded as PNG: \(words)"

@@ -13,22 +13,22 @@ public struct PNGText: Equatable, Sendable {
 
   /// The text entries of a PNG in file order: tEXt, and iTXt that is not compressed. Others are skipped.
   ///
-  /// Walks the chunks without decoding the image and without looking at checksums, which ``Image/init(pngData:maximumPixels:)`` checks.
-  /// - Throws: ``ImagingError`` `.notPNG`, or `.truncated` when a chunk is longer than the data.
+  /// Walks the chunks without decoding the image and without looking at checksums, which ``Image/init(encoded:limits:)`` checks.
+  /// - Throws: ``ImagingError`` `.unrecognized`, or `.truncated` when a chunk is longer than the data.
   public static func entries(inPNG data: [UInt8]) throws(ImagingError) -> [PNGText] {
-    guard data.starts(with: signature) else { throw ImagingError(.notPNG) }
+    guard try ImageFormat(of: data) == .png else { throw ImagingError(.unrecognized("a JPEG file")) }
     var entries: [PNGText] = []
-    var rest = data[signature.count...]
+    var rest = data[8...]
     while rest.count >= 8 {
       let length = rest.prefix(4).reduce(0) { $0 << 8 | Int($1) }
       let type = rest.dropFirst(4).prefix(4)
-      guard length <= rest.count - 12 else { throw ImagingError(.truncated) }
+      guard length <= rest.count - 12 else { throw ImagingError(.truncated(.png)) }
       let body = rest.dropFirst(8).prefix(length)
       if let entry = PNGText(type: type, body: body) { entries.append(entry) }
       if type.elementsEqual("IEND".utf8) { return entries }
       rest = rest.dropFirst(12 + length)
     }
-    throw ImagingError(.truncated)
+    throw ImagingError(.truncated(.png))
   }
 
   /// The entry as a chunk without its checksum: tEXt where Latin-1 can say it, else iTXt (UTF-8).
@@ -43,8 +43,6 @@ public struct PNGText: Equatable, Sendable {
     let length = (0..<4).map { UInt8(truncatingIfNeeded: body.count >> (24 - 8 * $0)) }
     return length + Array((latin ? "tEXt" : "iTXt").utf8) + body
   }
-
-  private static let signature: [UInt8] = [0x89, 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A]
 
   private init?(type: ArraySlice<UInt8>, body: ArraySlice<UInt8>) {
     guard let end = body.firstIndex(of: 0) else { return nil }

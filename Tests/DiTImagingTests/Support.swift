@@ -2,24 +2,34 @@ import DiTImaging
 import Foundation
 import Testing
 
-/// The files of Tests/Fixtures/imaging, made by Scripts/fixtures/imaging.py.
-enum Fixtures {
-  static let directory = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-    .appending(path: "Fixtures/imaging")
+/// A folder of Tests/Fixtures, made by a script of Scripts/fixtures.
+struct Fixtures {
+  /// PNGs of every kind, and broken ones (imaging.py).
+  static let imaging = Fixtures("imaging")
+  /// JPEGs, and images fitted to a size (pictures.py).
+  static let pictures = Fixtures("pictures")
 
-  static func path(_ name: String) -> String { directory.appending(path: name).path }
+  let directory: URL
 
-  static func bytes(_ name: String) throws -> [UInt8] { [UInt8](try Data(contentsOf: directory.appending(path: name))) }
+  private init(_ name: String) {
+    directory = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .appending(path: "Fixtures/\(name)")
+  }
+
+  func path(_ name: String) -> String { directory.appending(path: name).path }
+
+  func bytes(_ name: String) throws -> [UInt8] { [UInt8](try Data(contentsOf: directory.appending(path: name))) }
 
   /// The names, without ending, of files which have an ending.
-  static func names(ending: String) -> [String] {
+  func names(ending: String) -> [String] {
     let files = (try? FileManager.default.contentsOfDirectory(atPath: directory.path)) ?? []
     return files.filter { $0.hasSuffix(ending) }.map { String($0.dropLast(ending.count)) }.sorted()
   }
 
-  /// A binary PGM (P5) or PPM (P6).
-  static func pnm(_ name: String) throws -> Image {
-    let bytes = try bytes(name)
+  /// What `name`.pgm or `name`.ppm holds.
+  func pnm(_ name: String) throws -> Image {
+    let isGrey = FileManager.default.fileExists(atPath: path(name + ".pgm"))
+    let bytes = try bytes(name + (isGrey ? ".pgm" : ".ppm"))
     let fields = bytes.split(whereSeparator: { $0 == 10 || $0 == 32 }).prefix(4).map {
       String(decoding: $0, as: UTF8.self)
     }
@@ -30,6 +40,22 @@ enum Fixtures {
     let pixels = Array(bytes.suffix(width * height * channels))
     return Image(width: width, height: height, channels: channels, pixels: pixels)
   }
+}
+
+/// Expects the same shape, and samples that differ by `tolerance` at most.
+func expect(
+  _ image: Image, equals expected: Image, within tolerance: Int = 0, _ name: String,
+  location: SourceLocation = #_sourceLocation
+) {
+  let shape = [image.height, image.width, image.channels]
+  let wanted = [expected.height, expected.width, expected.channels]
+  #expect(shape == wanted, "\(name): (height, width, channels)", sourceLocation: location)
+  guard shape == wanted else { return }
+  let differences = zip(image.pixels, expected.pixels).map { abs(Int($0) - Int($1)) }
+  let first = differences.firstIndex { $0 > tolerance }
+  #expect(
+    first == nil, "\(name): largest difference \(differences.max() ?? 0), first at \(first ?? -1)",
+    sourceLocation: location)
 }
 
 /// A seeded generator (SplitMix64).

@@ -1,0 +1,55 @@
+// Resizing for training. One weighted sum an axis, computed on the stored values in Float, rows first; the order of sums is fixed.
+
+extension Image {
+  /// The image resized until it just covers width×height, and cut to that from its middle.
+  ///
+  /// The part that is kept is the largest centred rectangle of the wanted shape; its edges may lie inside pixels. When it shrinks, a result is the mean
+  /// over the area it covers, every pixel weighted by the exact part of it inside (a box filter; where the ratio is whole, Pillow's `reduce`).
+  /// When it grows, results are bilinear between pixel centres at half-integers, the border repeated (Pillow's and PyTorch's bilinear).
+  /// Where nothing is resized the cut falls between pixels, the odd one off at the right or bottom. Rounded half up.
+  public func fitted(width: Int, height: Int) -> Image {
+    fitted(width: width, height: height, extent: (Double(self.width), Double(self.height)))
+  }
+
+  /// The same, of an image whose last column or row is narrower than others: `extent` is its size in whole pixels, less than 1 under its own.
+  func fitted(width: Int, height: Int, extent: (width: Double, height: Double)) -> Image {
+    precondition(width > 0 && height > 0, "an image fitted to \(height)×\(width)")
+    guard Double(width) != extent.width || Double(height) != extent.height else { return self }
+    // The axis that must be enlarged most is used whole, the other in part; both have that axis's ratio, old over new.
+    let ratio = min(extent.width / Double(width), extent.height / Double(height))
+    let columns = Resampling(from: extent.width, to: width, ratio: ratio)
+    let rows = Resampling(from: extent.height, to: height, ratio: ratio)
+    return resampled(columns: columns, rows: rows)
+  }
+
+  private func resampled(columns: Resampling, rows: Resampling) -> Image {
+    let used = columns.sources.lowerBound * channels..<columns.sources.upperBound * channels
+    var line = [Float](repeating: 0, count: used.count)
+    var result = [UInt8](repeating: 0, count: columns.count * rows.count * channels)
+    for row in 0..<rows.count {
+      for index in line.indices { line[index] = 0 }
+      for tap in rows.taps(row) {
+        let start = tap.source * width * channels
+        Self.add(pixels, used.lowerBound + start, weight: tap.weight, to: &line)
+      }
+      let start = row * columns.count * channels
+      for column in 0..<columns.count {
+        for channel in 0..<channels {
+          var sum: Float = 0
+          for tap in columns.taps(column) {
+            sum += tap.weight * line[(tap.source - columns.sources.lowerBound) * channels + channel]
+          }
+          result[start + column * channels + channel] = UInt8(min(255, max(0, sum + 0.5)))
+        }
+      }
+    }
+    return Image(width: columns.count, height: rows.count, channels: channels, pixels: result)
+  }
+
+  /// line[i] += weight·pixels[start + i]
+  private static func add(_ pixels: [UInt8], _ start: Int, weight: Float, to line: inout [Float]) {
+    let row = pixels.span.extracting(start..<start + line.count)
+    var sums = line.mutableSpan
+    for index in row.indices { sums[index] += weight * Float(row[index]) }
+  }
+}

@@ -1,0 +1,58 @@
+/// What a file says of its image before it is decoded.
+public struct ImageHeader: Equatable, Sendable {
+  /// PNG or JPEG.
+  public let format: ImageFormat
+  /// Pixels in a row, after a JPEG's Exif orientation.
+  public let width: Int
+  /// Rows, after a JPEG's Exif orientation.
+  public let height: Int
+  /// Samples a pixel as stored: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha. Decoding composites alpha on white, so an ``Image`` has 1 or 3.
+  public let channels: Int
+
+  /// The header of a file, reading no more of it than that takes (64 KiB mostly).
+  ///
+  /// Checks the file's size against `limits`, not the image's.
+  /// - Throws: ``ImagingError`` that names the file.
+  public init(ofFile path: String, limits: ImageLimits = ImageLimits()) throws(ImagingError) {
+    do {
+      var prefix = 1 << 16
+      while true {  // a profile or a preview may stand before the size
+        if let header = try Self.header(ofFile: path, limits: limits, prefix: prefix) {
+          self = header
+          return
+        }
+        prefix *= 8
+      }
+    } catch {
+      throw error.at(path)
+    }
+  }
+
+  /// The header, nil when it does not lie within the file's first `prefix` bytes.
+  private static func header(
+    ofFile path: String, limits: ImageLimits, prefix: Int
+  ) throws(ImagingError) -> ImageHeader? {
+    let (bytes, size) = try File.contents(of: path, limits: limits, prefix: prefix)
+    do throws(ImagingError) {
+      return try ImageHeader(of: bytes)
+    } catch {
+      guard case .truncated = error.reason, prefix < size else { throw error }
+      return nil
+    }
+  }
+
+  /// The header of an image in memory.
+  public init(of data: [UInt8]) throws(ImagingError) {
+    switch try ImageFormat(of: data) {
+    case .png: self = try PNGCodec.header(of: data)
+    case .jpeg: self = try JPEGCodec.header(of: data)
+    }
+  }
+
+  init(format: ImageFormat, width: Int, height: Int, channels: Int) {
+    self.format = format
+    self.width = width
+    self.height = height
+    self.channels = channels
+  }
+}

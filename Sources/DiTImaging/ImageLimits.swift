@@ -1,0 +1,51 @@
+/// What is refused before it is decoded: checked against the file's size and the image's header, before memory of the
+/// claimed size is asked for.
+///
+/// A file can promise far more than it holds. The defaults let through any photograph, and let no file take more than
+/// half a gigabyte.
+public struct ImageLimits: Equatable, Sendable {
+  /// The most pixels of an image; 64 Mi (8192×8192) by default.
+  public var pixels: Int
+  /// The longest side in pixels; 65,535 by default.
+  public var side: Int
+  /// The largest file, in bytes; 256 MiB by default. A larger one is not read.
+  public var fileBytes: Int
+  /// The most memory decoding may take, in bytes: pixels and what the decoder holds, without the file; 512 MiB by default. Progressive JPEGs take the most:
+  /// 2 bytes a coefficient, 6 a pixel without chroma subsampling, beside 3 for the pixel.
+  public var memoryBytes: Int
+  /// The most scans of a progressive JPEG, each of which costs a pass over the image; 100 by default (encoders make about 10).
+  public var scans: Int
+
+  /// Limits; each must be at least 1.
+  public init(
+    pixels: Int = 1 << 26, side: Int = 65_535, fileBytes: Int = 1 << 28, memoryBytes: Int = 1 << 29, scans: Int = 100
+  ) {
+    precondition(min(pixels, side, fileBytes, memoryBytes, scans) >= 1, "a limit below 1")
+    self.pixels = pixels
+    self.side = side
+    self.fileBytes = fileBytes
+    self.memoryBytes = memoryBytes
+    self.scans = scans
+  }
+
+  /// Refuses a file that is too large.
+  func check(fileBytes count: Int) throws(ImagingError) {
+    guard count <= fileBytes else { throw ImagingError(.fileTooLarge(bytes: count, maximum: fileBytes)) }
+  }
+
+  /// Refuses a header that claims too much; `decodingBytes` is what the decoder holds beside the pixels.
+  func check(_ header: ImageHeader, decodingBytes: Int) throws(ImagingError) {
+    let (width, height) = (header.width, header.height)
+    guard max(width, height) <= side else {
+      throw ImagingError(.sideTooLong(width: width, height: height, maximum: side))
+    }
+    guard width <= pixels / height else {
+      throw ImagingError(.tooManyPixels(width: width, height: height, maximum: pixels))
+    }
+    let (bytes, overflow) = (width * height).multipliedReportingOverflow(by: header.channels)
+    let (total, overflow2) = bytes.addingReportingOverflow(decodingBytes)
+    guard !overflow, !overflow2, total <= memoryBytes else {
+      throw ImagingError(.tooMuchMemory(bytes: overflow || overflow2 ? .max : total, maximum: memoryBytes))
+    }
+  }
+}

@@ -1,0 +1,51 @@
+import DiTImaging
+import Testing
+
+@Suite struct FittingTests {
+  /// Areas by cumulative sums in Double, interpolation in Double: the same but for ties that Float rounds the other way.
+  @Test(arguments: Fixtures.pictures.names(ending: ".ppm").filter { $0.contains("x") && $0.hasPrefix("fit_") })
+  func fitsAsNumPyDoes(name: String) throws {
+    let fields = name.split(separator: "_")
+    let source = try Fixtures.pictures.pnm("fit_\(fields[1])")
+    let size = fields[2].split(separator: "x").compactMap { Int($0) }
+    let image = source.fitted(width: size[0], height: size[1])
+    let expected = try Fixtures.pictures.pnm(name)
+    expect(image, equals: expected, within: 1, name)
+    let differing = zip(image.pixels, expected.pixels).count { $0 != $1 }
+    #expect(differing * 20 <= expected.pixels.count, "\(differing) of \(expected.pixels.count) samples differ by 1")
+  }
+
+  @Test func thereAreFixtures() {
+    #expect(Fixtures.pictures.names(ending: ".ppm").count { $0.contains("x") && $0.hasPrefix("fit_") } == 18)
+  }
+
+  @Test func theOwnSizeChangesNothing() {
+    let image = Image.random(width: 9, height: 5, channels: 3, seed: 1)
+    #expect(image.fitted(width: 9, height: 5) == image)
+  }
+
+  @Test(arguments: [0, 1, 127, 254, 255] as [UInt8])
+  func aShadeStaysThatShade(shade: UInt8) {
+    let image = Image(width: 37, height: 23, channels: 1, shade: shade)
+    for (width, height) in [(1, 1), (7, 5), (30, 23), (64, 64), (100, 3), (3, 100)] {
+      #expect(image.fitted(width: width, height: height).pixels.allSatisfy { $0 == shade })
+    }
+  }
+
+  /// One pixel wide or high is no special case, and neither is a great ratio.
+  @Test func thinImagesAreFitted() {
+    let line = Image(width: 1, height: 1000, channels: 3, pixels: (0..<3000).map { UInt8($0 / 3 % 256) })
+    #expect(line.fitted(width: 1, height: 2).pixels == [243, 243, 243, 244, 244, 244])
+    #expect(line.fitted(width: 4, height: 4).pixels.count == 48)
+    let row = Image(width: 1000, height: 1, channels: 1, pixels: (0..<1000).map { UInt8($0 / 8) })
+    #expect(row.fitted(width: 1, height: 1).pixels == [62])
+  }
+
+  @Test func greyIsRec601Luma() throws {
+    let (colour, grey) = try (Fixtures.pictures.pnm("luma_rgb"), Fixtures.pictures.pnm("luma_grey"))
+    expect(colour.converted(toChannels: 1), equals: grey, "luma")
+    #expect(grey.converted(toChannels: 3).pixels == grey.pixels.flatMap { [$0, $0, $0] })
+    #expect(grey.converted(toChannels: 3).converted(toChannels: 1) == grey)
+    #expect(colour.converted(toChannels: 3) == colour)
+  }
+}
