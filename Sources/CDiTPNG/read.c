@@ -50,20 +50,51 @@ static void read_header(reader *r, dit_png_info *info) {
   info->stored_row_bytes = png_get_rowbytes(r->png, r->header);
 }
 
+static void read_rows(reader *r, uint32_t height, size_t row_bytes, uint8_t *pixels) {
+  const int passes = png_get_interlace_type(r->png, r->header) == PNG_INTERLACE_NONE ? 1 : PNG_INTERLACE_ADAM7_PASSES;
+  for (int pass = 0; pass < passes; pass++) {
+    for (uint32_t y = 0; y < height; y++) png_read_row(r->png, pixels + y * row_bytes, NULL);
+  }
+  png_read_end(r->png, NULL);
+}
+
+// Indices, a byte each at the front of `pixels`, become colours, from the last to the first so that none is overwritten
+// before it is read. libpng would read an index past the palette as black.
+static void look_up(reader *r, size_t count, uint32_t channels, uint8_t *pixels) {
+  png_colorp palette = NULL;
+  png_bytep alpha = NULL;
+  int colours = 0, alphas = 0;
+  png_get_PLTE(r->png, r->header, &palette, &colours);
+  if (channels == 4) png_get_tRNS(r->png, r->header, &alpha, &alphas, NULL);
+  for (size_t i = count; i-- > 0;) {
+    const int index = pixels[i];
+    if (index >= colours) {
+      char text[64];
+      snprintf(text, sizeof text, "a pixel of colour %d of a palette of %d", index, colours);
+      png_error(r->png, text);
+    }
+    const uint8_t values[4] = {palette[index].red, palette[index].green, palette[index].blue,
+                               index < alphas ? alpha[index] : 255};
+    memcpy(pixels + i * channels, values, channels);
+  }
+}
+
 static void read_pixels(reader *r, const dit_png_info *info, uint8_t *pixels, size_t pixel_count) {
-  png_set_expand(r->png);  // palette → RGB, 1, 2, 4 bits → 8, tRNS → alpha
+  const int indexed = png_get_color_type(r->png, r->header) == PNG_COLOR_TYPE_PALETTE;
+  if (indexed) {
+    png_set_packing(r->png);  // 1, 2, 4 bits → a byte
+  } else {
+    png_set_expand(r->png);  // 1, 2, 4 bits → 8, tRNS → alpha
+  }
   png_set_scale_16(r->png);
   (void)png_set_interlace_handling(r->png);
   png_read_update_info(r->png, r->header);  // from here on libpng holds rows
-  const size_t row_bytes = png_get_rowbytes(r->png, r->header);
-  if (row_bytes != (size_t)info->width * info->channels || pixel_count != row_bytes * info->height) {
+  const size_t row_bytes = png_get_rowbytes(r->png, r->header), area = (size_t)info->width * info->height;
+  if (row_bytes != info->width * (indexed ? 1u : (size_t)info->channels) || pixel_count != area * info->channels) {
     png_error(r->png, "the pixel buffer does not fit the header");
   }
-  const int passes = png_get_interlace_type(r->png, r->header) == PNG_INTERLACE_NONE ? 1 : PNG_INTERLACE_ADAM7_PASSES;
-  for (int pass = 0; pass < passes; pass++) {
-    for (uint32_t y = 0; y < info->height; y++) png_read_row(r->png, pixels + y * row_bytes, NULL);
-  }
-  png_read_end(r->png, NULL);
+  read_rows(r, info->height, row_bytes, pixels);
+  if (indexed) look_up(r, area, info->channels, pixels);
 }
 
 // `pixels` NULL: the header alone.

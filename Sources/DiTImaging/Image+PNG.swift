@@ -1,9 +1,6 @@
 // PNG into memory and files. What is written depends on nothing but the image and the text: no time, no path.
 
 extension Image {
-  /// An image from a PNG or JPEG file; see ``init(contentsOf:limits:)``.
-  public static func readPNG(contentsOf path: String) throws(ImagingError) -> Image { try Image(contentsOf: path) }
-
   /// The image as an 8-bit PNG, with text entries.
   public func pngData(text: [(key: String, value: String)] = []) throws(ImagingError) -> [UInt8] {
     var chunks: [UInt8] = []

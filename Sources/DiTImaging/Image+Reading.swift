@@ -35,15 +35,11 @@ extension Image {
     reducing: Bool = false
   ) throws(ImagingError) {
     precondition(size.width > 0 && size.height > 0, "an image fitted to \(size.height)×\(size.width)")
-    guard reducing, try ImageFormat(of: data) == .jpeg else {
-      self = try Image(encoded: data, limits: limits).fitted(width: size.width, height: size.height)
-      return
-    }
     try limits.check(fileBytes: data.count)
-    let stored = try JPEGCodec.decode(data, limits: limits, target: size)
-    let isTransposed = stored.orientation.isTransposed
-    let (width, height) = isTransposed ? (size.height, size.width) : size
-    self = stored.image.fitted(width: width, height: height, extent: stored.extent).upright(from: stored.orientation)
+    switch try ImageFormat(of: data) {
+    case .png: self = try PNGCodec.decode(data, limits: limits).image().fitted(width: size.width, height: size.height)
+    case .jpeg: self = try JPEGCodec.decode(data, limits: limits, target: reducing ? size : nil).fitted(to: size)
+    }
   }
 
   /// An image from a PNG or JPEG file; see ``init(encoded:limits:)``.

@@ -16,6 +16,12 @@ enum JPEGCodec {
     var extent: (width: Double, height: Double)
 
     var upright: Image { image.upright(from: orientation) }
+
+    /// Upright and fitted; turned last, when it is small.
+    func fitted(to size: (width: Int, height: Int)) -> Image {
+      let (width, height) = orientation.isTransposed ? (size.height, size.width) : size
+      return image.fitted(width: width, height: height, extent: extent).upright(from: orientation)
+    }
   }
 
   /// Decodes a JPEG after checking its claims against the limits and against the data's own length.

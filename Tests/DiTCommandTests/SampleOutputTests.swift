@@ -44,7 +44,7 @@ import Testing
     try await sample("s.png")
     let expected = ImageGrid(try pictures("s.safetensors"), classNames: (0...9).map(String.init))
     #expect(expected.scale == 12)  // 8 pixels to 96
-    #expect(try Image.readPNG(contentsOf: scratch.path("s.png")) == expected.rendered())
+    #expect(try Image(contentsOf: scratch.path("s.png")) == expected.rendered())
   }
 
   @Test func gridOfSeveralAClassInColour() async throws {
@@ -55,7 +55,7 @@ import Testing
         model: Model.oblong)
     }
     let expected = ImageGrid(try pictures("s.safetensors"), classNames: ["4", "1"])
-    let found = try Image.readPNG(contentsOf: scratch.path("s.png"))
+    let found = try Image(contentsOf: scratch.path("s.png"))
     #expect(found.channels == 3 && found == expected.rendered())
   }
 
@@ -104,7 +104,7 @@ import Testing
     }
     let expected = ImageGrid(
       images, columns: 3, rowLabels: ["6", "2"], columnLabels: ["t = 999", "t = 500", "t = 0"])
-    #expect(try Image.readPNG(contentsOf: scratch.path("t.png")) == expected.rendered())
+    #expect(try Image(contentsOf: scratch.path("t.png")) == expected.rendered())
     // The last state is the sample.
     #expect(try Array(states.suffix(128)) == scratch.tensors("s.safetensors").floats("samples"))
   }

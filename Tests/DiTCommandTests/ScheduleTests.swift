@@ -104,7 +104,7 @@ import Testing
     #expect(few4.channels == 3 && few4.width > 700 && few4.height > 500)
     #expect(dark(few4) > 0 && dark(many40) > 2 * dark(few4), "\(dark(few4)), \(dark(many40))")
 
-    func picture(_ name: String) throws -> Image { try Image.readPNG(contentsOf: scratch.path(name)) }
+    func picture(_ name: String) throws -> Image { try Image(contentsOf: scratch.path(name)) }
     func dark(_ image: Image) -> Int {
       // Below the labels, whose height is the same in both.
       stride(from: 0, to: image.pixels.count, by: 3).count { image.pixels[$0...$0 + 2] == [24, 28, 36] }

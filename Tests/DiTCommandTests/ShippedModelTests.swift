@@ -9,7 +9,7 @@ import Testing
   @Test func samplesTenDigits() async throws {
     let scratch = try Scratch()
     _ = try await succeed(["sample", "--classes", "0-9", "--out", scratch.path("digits.png")])
-    let grid = try Image.readPNG(contentsOf: scratch.path("digits.png"))
+    let grid = try Image(contentsOf: scratch.path("digits.png"))
     #expect(grid.width >= 5 * 96 && grid.height >= 2 * 96, "\(grid.width)×\(grid.height)")
   }
 

@@ -16,7 +16,7 @@ import Testing
   }
 
   @Test func thereAreFixturesOfEveryKind() {
-    #expect(Fixtures.imaging.names(ending: ".pgm").count + Fixtures.imaging.names(ending: ".ppm").count == 33)
+    #expect(Fixtures.imaging.names(ending: ".pgm").count + Fixtures.imaging.names(ending: ".ppm").count == 34)
     #expect(
       Set(Fixtures.imaging.names(ending: ".png").filter { $0.hasPrefix("broken_") })
         == Set(Self.broken.map { "broken_" + $0.0 }))
@@ -29,7 +29,7 @@ import Testing
     ("truncated_pixels", "truncated"), ("truncated_end", "truncated"), ("crc_header", "IHDR: CRC error"),
     ("crc_text", "tEXt: CRC error"),
     ("crc_pixels", "IDAT: CRC error"), ("stream_short", "damaged"), ("stream_damaged", "damaged"),
-    ("palette_missing", "damaged"),
+    ("palette_missing", "damaged"), ("palette_exceeded", "a pixel of colour 200 of a palette of 200"),
     ("zero_width", "damaged"), ("depth_3", "damaged"), ("pixels_missing", "damaged"), ("huge", "60000×50000"),
     ("huge_2e31", "2147483647×2147483647"), ("claims_more", "truncated"),
   ]
