@@ -11,6 +11,12 @@ let package = Package(
   targets: [
     .target(name: "DiTTensor", swiftSettings: safe + [.enableExperimentalFeature("Lifetimes")]),
     .target(name: "DiTCheckpoint", dependencies: ["DiTTensor"], swiftSettings: safe),
+    .systemLibrary(name: "CPNG", pkgConfig: "libpng"),
+    .target(name: "CDiTPNG", dependencies: ["CPNG"]),
+    .systemLibrary(name: "CJPEG", pkgConfig: "libjpeg"),
+    .target(name: "CDiTJPEG", dependencies: ["CJPEG"]),
+    .target(name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG"], swiftSettings: safe),
     .executableTarget(name: "fuzz-safetensors", dependencies: ["DiTCheckpoint", "DiTTensor"], swiftSettings: safe),
+    .executableTarget(name: "fuzz-images", dependencies: ["DiTImaging"], swiftSettings: safe),
   ]
 )

@@ -18,7 +18,7 @@ public struct PNGText: Equatable, Sendable {
   public static func entries(inPNG data: [UInt8]) throws(ImagingError) -> [PNGText] {
     guard try ImageFormat(of: data) == .png else { throw ImagingError(.unrecognized("a JPEG file")) }
     var entries: [PNGText] = []
-    var rest = data[8...]
+    var rest = data.dropFirst(8)
     while rest.count >= 8 {
       let length = rest.prefix(4).reduce(0) { $0 << 8 | Int($1) }
       let type = rest.dropFirst(4).prefix(4)

@@ -82,6 +82,10 @@ import Testing
     #expect(throws: ImagingError(.truncated(.png))) {
       try PNGText.entries(inPNG: Fixtures.imaging.bytes("broken_truncated_pixels.png"))
     }
+    let data = try Fixtures.imaging.bytes("chunks.png")
+    for count in 1..<data.count {
+      #expect(throws: ImagingError(.truncated(.png))) { try PNGText.entries(inPNG: Array(data[..<count])) }
+    }
     #expect(throws: ImagingError(.unrecognized("a GIF file"))) {
       try PNGText.entries(inPNG: Fixtures.imaging.bytes("broken_not_a_png.png"))
     }
