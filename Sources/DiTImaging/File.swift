@@ -10,7 +10,8 @@
 enum File {
   /// The first bytes of a regular file, all of them unless `prefix` says otherwise, and the file's size.
   ///
-  /// A file larger than the limit is refused unread. Pipes and devices are refused without waiting for what they might say.
+  /// A file larger than the limit is refused unread. Pipes and devices are refused without waiting for what they might
+  /// say.
   static func contents(
     of path: String, limits: ImageLimits, prefix: Int = .max
   ) throws(ImagingError) -> (bytes: [UInt8], size: Int) {

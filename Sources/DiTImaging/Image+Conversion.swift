@@ -3,7 +3,8 @@ extension Image {
   ///
   ///     grey = (19595·r + 38470·g + 7471·b + 32768) / 65536
   ///
-  /// the luma of Rec. 601 (0.299, 0.587, 0.114) on the stored values, to the bit as Pillow computes it. Grey becomes three equal channels.
+  /// the luma of Rec. 601 (0.299, 0.587, 0.114) on the stored values, to the bit as Pillow computes it. Grey becomes
+  /// three equal channels.
   public func converted(toChannels count: Int) -> Image {
     precondition(count == 1 || count == 3, "an image has 1 or 3 channels, not \(count)")
     guard count != channels else { return self }

@@ -1,17 +1,22 @@
-// Resizing for training. One weighted sum an axis, computed on the stored values in Float, rows first; the order of sums is fixed.
+// Resizing for training: a weighted sum an axis, rows first, of the stored values in Float. The order of sums is fixed.
 
 extension Image {
   /// The image resized until it just covers width×height, and cut to that from its middle.
   ///
-  /// The part that is kept is the largest centred rectangle of the wanted shape; its edges may lie inside pixels. When it shrinks, a result is the mean
-  /// over the area it covers, every pixel weighted by the exact part of it inside (a box filter; where the ratio is whole, Pillow's `reduce`).
-  /// When it grows, results are bilinear between pixel centres at half-integers, the border repeated (Pillow's and PyTorch's bilinear).
-  /// Where nothing is resized the cut falls between pixels, the odd one off at the right or bottom. Rounded half up.
+  /// The part that is kept is the largest centred rectangle of the wanted shape; its edges may lie inside pixels.
+  /// - When it shrinks, a result is the mean over the area it covers, every pixel weighted by the exact part of it inside:
+  ///   a box filter; where the ratio is whole, Pillow's `reduce`.
+  /// - When it grows, results are bilinear between pixel centres at half-integers, the border repeated: Pillow's and
+  ///   PyTorch's bilinear.
+  /// - Where nothing is resized the cut falls between pixels, the odd one off at the right or bottom.
+  ///
+  /// Rounded half up.
   public func fitted(width: Int, height: Int) -> Image {
     fitted(width: width, height: height, extent: (Double(self.width), Double(self.height)))
   }
 
-  /// The same, of an image whose last column or row is narrower than others: `extent` is its size in whole pixels, less than 1 under its own.
+  /// The same, of an image whose last column or row is narrower than others: `extent` is its size in pixels, less than 1
+  /// under its own.
   func fitted(width: Int, height: Int, extent: (width: Double, height: Double)) -> Image {
     precondition(width > 0 && height > 0, "an image fitted to \(height)×\(width)")
     guard Double(width) != extent.width || Double(height) != extent.height else { return self }

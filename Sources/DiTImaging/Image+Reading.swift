@@ -4,12 +4,13 @@ extension Image {
   /// An image from a PNG or a JPEG of any kind, 8 bits a sample: 1 channel for grey files, 3 for others.
   ///
   /// The first bytes say which it is. What is converted:
-  /// - PNG: palettes become RGB; 16-bit samples are rounded to 8 (x·255/65535); alpha and transparent colours are composited on white, in
-  ///   the stored values; gamma and colour profiles are ignored; of an animation the default image is read.
-  /// - JPEG: YCbCr becomes RGB; so do CMYK and YCCK, as (1−c)(1−k) without a profile, inverted inks where an Adobe marker says so; Exif
-  ///   orientation is applied.
+  /// - PNG: palettes become RGB; 16-bit samples are rounded to 8 (x·255/65535); alpha and transparent colours are
+  ///   composited on white, in the stored values; gamma and colour profiles are ignored; of an animation the default image
+  ///   is read.
+  /// - JPEG: YCbCr becomes RGB; so do CMYK and YCCK, as (1−c)(1−k) without a profile, inks inverted where there is an
+  ///   Adobe marker; Exif orientation is applied.
   ///
-  /// What a decoder would guess (data that are missing, damaged or left over) is an error here: a JPEG's warnings too, since it has no checksums.
+  /// Data that are missing or damaged are an error, never a guess: a JPEG has no checksums, so libjpeg's warnings count.
   /// - Parameters:
   ///   - data: the whole file.
   ///   - limits: what is refused before it is decoded.
@@ -27,8 +28,9 @@ extension Image {
   ///   - data: the whole file.
   ///   - limits: what is refused before it is decoded.
   ///   - size: width and height of the result.
-  ///   - reducing: whether a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size (libjpeg's scaled transforms): the smallest at least twice as
-  ///     wide and high as the result. Faster for large pictures; a few of 255 levels off at edges.
+  ///   - reducing: whether a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size (libjpeg's scaled transforms): the
+  ///     smallest at least twice as wide and high as the result. Faster for large pictures; sharp edges may differ by
+  ///     some 20 of 255 levels.
   /// - Throws: ``ImagingError``.
   public init(
     encoded data: [UInt8], limits: ImageLimits = ImageLimits(), fittedTo size: (width: Int, height: Int),

@@ -6,7 +6,8 @@ public struct ImageHeader: Equatable, Sendable {
   public let width: Int
   /// Rows, after a JPEG's Exif orientation.
   public let height: Int
-  /// Samples a pixel as stored: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha. Decoding composites alpha on white, so an ``Image`` has 1 or 3.
+  /// Samples a pixel: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha. Decoding composites alpha on white, so an
+  /// ``Image`` has 1 or 3.
   public let channels: Int
 
   /// The header of a file, reading no more of it than that takes (64 KiB mostly).

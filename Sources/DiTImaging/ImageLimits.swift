@@ -10,10 +10,11 @@ public struct ImageLimits: Equatable, Sendable {
   public var side: Int
   /// The largest file, in bytes; 256 MiB by default. A larger one is not read.
   public var fileBytes: Int
-  /// The most memory decoding may take, in bytes: pixels and what the decoder holds, without the file; 512 MiB by default. Progressive JPEGs take the most:
-  /// 2 bytes a coefficient, 6 a pixel without chroma subsampling, beside 3 for the pixel.
+  /// The most memory decoding may take, in bytes: pixels and what the decoder holds, without the file; 512 MiB by
+  /// default. Progressive JPEGs take the most: 6 bytes of coefficients a pixel where chroma is not subsampled, beside 3.
   public var memoryBytes: Int
-  /// The most scans of a progressive JPEG, each of which costs a pass over the image; 100 by default (encoders make about 10).
+  /// The most scans of a progressive JPEG, each of which costs a pass over the image; 100 by default (encoders make
+  /// about 10).
   public var scans: Int
 
   /// Limits; each must be at least 1.

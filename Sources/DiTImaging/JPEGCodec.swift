@@ -26,7 +26,8 @@ enum JPEGCodec {
 
   /// Decodes a JPEG after checking its claims against the limits and against the data's own length.
   ///
-  /// With `target` (width, height) it comes at 1/2, 1/4 or 1/8 of its size where that is at least twice the target in both directions: the smallest.
+  /// With `target` (width, height) it comes at 1/2, 1/4 or 1/8 of its size: the smallest that is at least twice the target
+  /// in both directions.
   static func decode(
     _ data: [UInt8], limits: ImageLimits, target: (width: Int, height: Int)? = nil
   ) throws(ImagingError) -> Stored {

@@ -1,10 +1,10 @@
 /// How a camera held the picture it stored: Exif's orientation, 1 to 8.
 ///
-/// Source: Exif 2.32 (CIPA DC-008), tag 0x0112 of the first directory, in the first APP1 segment that begins "Exif". What is missing or
-/// malformed there means upright. XMP and a PNG's eXIf chunk are not looked at.
+/// Source: Exif 2.32 (CIPA DC-008), tag 0x0112 of the first directory, in the first APP1 segment that begins "Exif".
+/// What is missing or malformed there means upright. XMP and a PNG's eXIf chunk are not looked at.
 struct Orientation: Equatable {
-  /// 1 upright · 2 mirrored · 3 turned by 180° · 4 upside down, mirrored · 5 transposed · 6 to be turned right · 7 transposed on the
-  /// other diagonal · 8 to be turned left.
+  /// 1 upright · 2 mirrored · 3 turned by 180° · 4 upside down, mirrored · 5 transposed · 6 to be turned right ·
+  /// 7 transposed on the other diagonal · 8 to be turned left.
   let value: Int
 
   init(_ value: Int) { self.value = 1...8 ~= value ? value : 1 }

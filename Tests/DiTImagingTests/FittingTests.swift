@@ -2,7 +2,7 @@ import DiTImaging
 import Testing
 
 @Suite struct FittingTests {
-  /// Areas by cumulative sums in Double, interpolation in Double: the same but for ties that Float rounds the other way.
+  /// Areas by cumulative sums and interpolation, in Double: the same but for ties that Float rounds the other way.
   @Test(arguments: Fixtures.pictures.names(ending: ".ppm").filter { $0.contains("x") && $0.hasPrefix("fit_") })
   func fitsAsNumPyDoes(name: String) throws {
     let fields = name.split(separator: "_")

@@ -3,7 +3,8 @@ import Foundation
 import Testing
 
 @Suite struct JPEGTests {
-  /// Byte for byte what Pillow's libjpeg-turbo decodes: grey, YCbCr with every subsampling, RGB, CMYK, YCCK, progressive, restarts, Exif orientations.
+  /// Byte for byte what Pillow's libjpeg-turbo decodes: grey, YCbCr with every subsampling, RGB, CMYK, YCCK, progressive,
+  /// restarts, Exif orientations.
   @Test(arguments: Fixtures.pictures.names(ending: ".jpg"))
   func decodesAsPillowDoes(name: String) throws {
     let image = try Image(contentsOf: Fixtures.pictures.path(name + ".jpg"))

@@ -28,7 +28,8 @@ private func check(_ bytes: [UInt8]) {
     preconditionFailure("the header says another size")
   }
   precondition(image.channels == (header.channels - 1) / 2 * 2 + 1, "the header says other channels")
-  precondition(image.width * image.height <= limits.pixels && max(image.width, image.height) <= limits.side, "too large")
+  let side = max(image.width, image.height)
+  precondition(image.width * image.height <= limits.pixels && side <= limits.side, "larger than allowed")
   precondition(fitted != nil, "an image that can be read cannot be fitted")
   _ = image.fitted(width: width, height: height).converted(toChannels: 4 - image.channels)
 }
