@@ -12,27 +12,28 @@ extension SequencePrior {
   ///
   /// - Parameters:
   ///   - images: how many there are, at least 1.
-  ///   - copy: puts the image of an index, (C, H, W), finite, at the start of its target.
-  /// - Throws: `DiffusionError` (`lambda_seq`) when the grid is too small or its patches too large.
+  ///   - copy: puts the image of an index, (C, H, W), finite, at the start of its target. It is asked for all indices in
+  ///     ascending order, twice.
+  /// - Throws: `DiffusionError` (`lambda_seq`) when the grid is too small or its patches too large, and what `copy` throws.
   public init(
     fitting images: Int, of grid: PatchGrid, context: ComputeContext,
-    copy: (_ index: Int, _ image: inout MutableSpan<Float>) -> Void
-  ) throws(DiffusionError) {
+    copy: (_ index: Int, _ image: inout MutableSpan<Float>) throws -> Void
+  ) throws {
     try grid.checkSequence()
     precondition(images > 0, "a prior of no images")
-    let mean = Self.mean(images, grid, copy)
-    let covariance = Self.covariance(images, grid, mean, context, copy)
+    let mean = try Self.mean(images, grid, copy)
+    let covariance = try Self.covariance(images, grid, mean, context, copy)
     try self.init(grid: grid, mean: mean, covariance: covariance)
   }
 
   private static func mean(
-    _ images: Int, _ grid: PatchGrid, _ copy: (Int, inout MutableSpan<Float>) -> Void
-  ) -> [Double] {
+    _ images: Int, _ grid: PatchGrid, _ copy: (Int, inout MutableSpan<Float>) throws -> Void
+  ) rethrows -> [Double] {
     var image = [Float](repeating: 0, count: grid.channels * grid.height * grid.width)
     var sums = [Double](repeating: 0, count: image.count)
     for index in 0..<images {
       var target = image.mutableSpan
-      copy(index, &target)
+      try copy(index, &target)
       for i in sums.indices { sums[i] += Double(image[i]) }
     }
     return sums.map { $0 / Double(images) }
@@ -40,8 +41,8 @@ extension SequencePrior {
 
   private static func covariance(
     _ images: Int, _ grid: PatchGrid, _ mean: [Double], _ context: ComputeContext,
-    _ copy: (Int, inout MutableSpan<Float>) -> Void
-  ) -> [Double] {
+    _ copy: (Int, inout MutableSpan<Float>) throws -> Void
+  ) rethrows -> [Double] {
     let order = blocks * grid.patchElements
     let tokens = (0..<grid.tokens).filter { grid.context(of: $0) == .interior }
     let offsets = grid.patchOffsets
@@ -52,7 +53,7 @@ extension SequencePrior {
 
     for index in 0..<images {
       var target = image.mutableSpan
-      copy(index, &target)
+      try copy(index, &target)
       for token in tokens {
         var row = rows.mutableSpan
         gather(token, image.span, mean, grid, offsets, into: &row, at: filled * order)

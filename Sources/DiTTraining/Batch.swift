@@ -41,12 +41,15 @@ struct Batch {
     n * shape.elementsPerSample..<(n + 1) * shape.elementsPerSample
   }
 
-  /// Puts sample `index` of `data` at place n, with its noise level, label and noise.
+  /// Puts the `number`-th sample of `reader` at place n, with its noise level, label and noise.
+  ///
+  /// - Throws: ``DatasetError`` where it cannot be read.
   mutating func put(
-    _ n: Int, from data: Dataset, index: Int, flipped: Bool, level: NoiseLevel, label: Int, noise random: inout Philox
-  ) {
+    _ n: Int, from reader: SampleReader, number: Int, flipped: Bool, level: NoiseLevel, label: Int,
+    noise random: inout Philox
+  ) throws(DatasetError) {
     var image = clean[range(n)].mutableSpan
-    data.copy(index, flipped: flipped, into: &image)
+    try reader.copy(number, flipped: flipped, into: &image)
     var noise = noise[range(n)].mutableSpan
     random.fillNormal(&noise)
     set(n, level: level, label: label)

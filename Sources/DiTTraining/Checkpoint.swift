@@ -54,7 +54,9 @@ public struct Checkpoint: Sendable {
   func check(_ model: ModelConfiguration, _ training: TrainingConfiguration, _ data: Dataset) throws(TrainingError) {
     let keys =
       differences(self.model.json, model.json, "model").filter { !$0.hasPrefix("model.sampling") }
-      + differences(self.training.json, training.json, "training")
+      + differences(self.training.json, training.json, "training").filter { difference in
+        !TrainingConfiguration.loading.contains { difference.hasPrefix("training.\($0) ") }
+      }
       + differences(self.data.json, DataIdentity(data).json, "data")
     guard keys.isEmpty else { throw .differs(checkpoint: path, keys: keys) }
   }

@@ -40,9 +40,15 @@ extension NoiseSchedule {
   }
 }
 
+/// Which sample comes when.
+package protocol SampleOrder: Sendable {
+  /// The data set's index of the `number`-th sample, from 0. Allocates nothing.
+  mutating func sample(_ number: Int) -> Int
+}
+
 /// The samples a run trains on, epoch after epoch in a fresh order. A batch that reaches the end of an epoch goes on
 /// with the next.
-package struct DataOrder {
+package struct DataOrder: SampleOrder {
   private let seed: UInt64
   /// The samples of the data set that are trained on, ascending.
   package let samples: [Int]

@@ -9,7 +9,8 @@ extension TrainingConfiguration {
   /// The prior of a run: the given one, else one fitted to the samples that are trained on, as they stand (not mirrored);
   /// nil without λ_seq.
   ///
-  /// - Throws: `ConfigurationFileError` for a flow, and when the network's grid can have none; `DiffusionError`.
+  /// - Throws: `ConfigurationFileError` for a flow, and when the network's grid can have none; `DiffusionError`;
+  ///   ``DatasetError`` when a sample cannot be read.
   func sequencePrior(
     _ given: SequencePrior?, _ model: ModelConfiguration, _ data: Dataset, _ samples: [Int], _ context: ComputeContext
   ) throws -> SequencePrior? {
@@ -30,8 +31,14 @@ extension TrainingConfiguration {
       precondition(given.grid == grid, "a prior of \(given.grid) for \(grid)")
       return given
     }
+    // The fit asks for all samples twice, in order.
+    let reader = SampleReader(
+      data, order: ListOrder(samples: samples), end: 2 * samples.count, threads: loaderThreads)
+    var number = 0
     return try SequencePrior(fitting: samples.count, of: grid, context: context) { index, image in
-      data.copy(samples[index], flipped: false, into: &image)
+      precondition(number % samples.count == index, "sample \(index) as the \(number)-th")
+      try reader.copy(number, flipped: false, into: &image)
+      number += 1
     }
   }
 }

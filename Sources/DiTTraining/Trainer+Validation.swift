@@ -8,15 +8,20 @@ extension Trainer {
 
   /// The mean loss of the **averaged** (EMA) weights over the held-out samples, each at a t and an ε that depend on its
   /// index alone; labels as they are, no flips. Nil when nothing is held out.
-  public func validate() -> ValidationReport? {
+  ///
+  /// - Throws: ``DatasetError`` when a sample cannot be read.
+  public func validate() throws(DatasetError) -> ValidationReport? {
     guard !validationSamples.isEmpty else { return nil }
+    let reader = SampleReader(
+      data, order: ListOrder(samples: validationSamples), end: validationSamples.count,
+      threads: training.loaderThreads)
     var sum = SampleLoss.zero
     var batch = Batch(model.network, samples: microBatch, consistency: consistency)
     var start = 0
     while start < validationSamples.count {
       let count = min(microBatch, validationSamples.count - start)
       if count < microBatch { batch = Batch(model.network, samples: count, consistency: consistency) }
-      fill(&batch, with: validationSamples[start..<start + count])
+      for n in 0..<count { try fill(&batch, n, with: start + n, of: reader) }
       batch.evaluate(averageNetwork, trainingLoss, workspace)
       for loss in batch.losses { sum += loss }
       start += count
@@ -27,15 +32,16 @@ extension Trainer {
       samples: validationSamples.count)
   }
 
-  private func fill(_ batch: inout Batch, with samples: ArraySlice<Int>) {
-    for (n, index) in samples.enumerated() {
-      var choices = StreamPurpose.choices.stream(index, seed: Self.validationSeed)
-      var noise = StreamPurpose.noise.stream(index, seed: Self.validationSeed)
-      batch.put(
-        n, from: data, index: index, flipped: false, level: trainingLoss.schedule.level(drawnBy: &choices),
-        label: data.labels?[index] ?? 0, noise: &noise)
-      batch.putSequence(n, from: data, index: index, flipped: false, isDropped: false)
-      batch.drawPosterior(n, number: index, seed: Self.validationSeed)
-    }
+  private func fill(
+    _ batch: inout Batch, _ n: Int, with number: Int, of reader: SampleReader
+  ) throws(DatasetError) {
+    let index = reader.index(number)
+    var choices = StreamPurpose.choices.stream(index, seed: Self.validationSeed)
+    var noise = StreamPurpose.noise.stream(index, seed: Self.validationSeed)
+    try batch.put(
+      n, from: reader, number: number, flipped: false, level: trainingLoss.schedule.level(drawnBy: &choices),
+      label: data.labels?[index] ?? 0, noise: &noise)
+    batch.putSequence(n, from: data, index: index, flipped: false, isDropped: false)
+    batch.drawPosterior(n, number: index, seed: Self.validationSeed)
   }
 }

@@ -51,8 +51,8 @@ public struct ValidationReport: Equatable, Sendable {
 
 /// A network in training: its values, its optimiser's state and its place in the data. Touches no file.
 ///
-/// The same configuration, data and seed give the same bytes at any number of threads and at any time. After the first
-/// step, ``step()`` allocates nothing. One caller at a time.
+/// The same configuration, data and seed give the same bytes at any number of threads and at any time, whether the data are
+/// in memory or read in the background. After the first step, ``step()`` allocates nothing. One caller at a time.
 public final class Trainer {
   public let model: ModelConfiguration
   public let training: TrainingConfiguration
@@ -84,7 +84,7 @@ public final class Trainer {
   let consistency: SequenceObjective?
   let workspace: TrainingWorkspace
   private var batch: Batch
-  private var order: DataOrder
+  private let reader: SampleReader
   private var norm: FlatNorm
 
   /// A run at its start.
@@ -133,7 +133,10 @@ public final class Trainer {
     }
     workspace = TrainingWorkspace(network, samples: microBatch, recomputes: training.recompute)
     batch = Batch(model.network, samples: microBatch, consistency: consistency)
-    order = DataOrder(samples: split.training, seed: UInt64(training.seed))
+    reader = SampleReader(
+      data, order: DataOrder(samples: split.training, seed: UInt64(training.seed)),
+      end: training.steps * training.batch,
+      threads: training.loaderThreads)
     norm = FlatNorm(elements: table.trainable.count)
   }
 
@@ -141,14 +144,14 @@ public final class Trainer {
 
   /// Draws a batch and updates the weights and their average.
   ///
-  /// - Throws: ``Divergence`` when the loss or the gradient's norm is not finite. Nothing but `gradients` has then
-  ///   changed.
-  public func step() throws(Divergence) -> StepReport {
+  /// - Throws: ``Divergence`` when the loss or the gradient's norm is not finite, ``DatasetError`` when a sample cannot be
+  ///   read. Nothing but `gradients` has then changed.
+  public func step() throws -> StepReport {
     gradients.fill(0)
     var sum = SampleLoss.zero
     let parts = training.batch / microBatch
     for part in 0..<parts {
-      draw(from: samplesSeen + part * microBatch)
+      try draw(from: samplesSeen + part * microBatch)
       sum += differentiate(weight: 1 / Double(parts))
     }
     return try update(sum / training.batch, samples: training.batch)
@@ -175,17 +178,17 @@ public final class Trainer {
   }
 
   /// Fills the micro-batch with the samples drawn as number `first`, `first` + 1, …
-  private func draw(from first: Int) {
+  private func draw(from first: Int) throws(DatasetError) {
     for n in 0..<microBatch {
       let number = first + n
-      let index = order.sample(number)
+      let index = reader.index(number)
       var random = StreamPurpose.choices.stream(number, seed: UInt64(training.seed))
       let level = trainingLoss.schedule.level(drawnBy: &random)
       let isDropped = Double(random.uniform()) < model.network.classDropoutProb
       let isFlipped = random.next() >> 63 == 1 && training.flip
       let label = isDropped ? model.network.numClasses : data.labels?[index] ?? 0
       var noise = StreamPurpose.noise.stream(number, seed: UInt64(training.seed))
-      batch.put(n, from: data, index: index, flipped: isFlipped, level: level, label: label, noise: &noise)
+      try batch.put(n, from: reader, number: number, flipped: isFlipped, level: level, label: label, noise: &noise)
       batch.putSequence(n, from: data, index: index, flipped: isFlipped, isDropped: isDropped)
       batch.drawPosterior(n, number: number, seed: UInt64(training.seed))
     }

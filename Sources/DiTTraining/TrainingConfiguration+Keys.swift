@@ -7,7 +7,7 @@ public struct TrainingKey: Sendable {
     case integer(WritableKeyPath<TrainingConfiguration, Int> & Sendable, ClosedRange<Int>)
     case number(WritableKeyPath<TrainingConfiguration, Double> & Sendable, ClosedRange<Double>)
     case flag(WritableKeyPath<TrainingConfiguration, Bool> & Sendable)
-    case schedule, weighting, precision, gemm
+    case schedule, weighting, precision, gemm, brokenImages
   }
 
   /// As the file spells it.
@@ -39,6 +39,7 @@ public struct TrainingKey: Sendable {
     case .weighting: .string(configuration.lossWeighting.rawValue)
     case .precision: .string(configuration.precision.rawValue)
     case .gemm: .string(configuration.gemm.rawValue)
+    case .brokenImages: .string(configuration.brokenImages.rawValue)
     }
   }
 
@@ -60,6 +61,8 @@ public struct TrainingKey: Sendable {
       if let value = try reader.word(name, Precision.self) { configuration.precision = value }
     case .gemm:
       if let value = try reader.word(name, GEMM.self) { configuration.gemm = value }
+    case .brokenImages:
+      if let value = try reader.word(name, BrokenImages.self) { configuration.brokenImages = value }
     }
   }
 
@@ -73,7 +76,7 @@ public struct TrainingKey: Sendable {
     case .number(let path, let range):
       let value = configuration[keyPath: path]
       return range.contains(value) ? nil : ("\(range.lowerBound) to \(range.upperBound)", "\(value)")
-    case .flag, .schedule, .weighting, .precision, .gemm: return nil
+    case .flag, .schedule, .weighting, .precision, .gemm, .brokenImages: return nil
     }
   }
 }
@@ -124,7 +127,20 @@ extension TrainingConfiguration {
     TrainingKey("gemm", .gemm, "who multiplies: blas (OpenBLAS), packed (our kernels) or auto, what is faster here"),
     TrainingKey(
       "recompute", .flag(\.recompute), "keep a fifth of the activations and compute the rest again, for memory"),
+    TrainingKey(
+      "broken_images", .brokenImages,
+      "of a folder: refuse, or skip (which decodes every file before the first step); either names them"),
+    TrainingKey(
+      "cache_megabytes", .integer(\.cacheMegabytes, 0...1 << 30),
+      "a folder whose resized images take no more MiB is decoded once, into memory; a larger one while training"),
+    TrainingKey(
+      "loader_threads", .integer(\.loaderThreads, 1...64),
+      "threads that decode ahead of the training step, where a folder is larger than the cache"),
   ]
+
+  /// The keys that change how data are read and never what is learnt: a run may be resumed with others. (What skipping
+  /// leaves out is part of the data's digest.)
+  static let loading = ["broken_images", "cache_megabytes", "loader_threads"]
 
   /// A `training` section; keys left out keep their value in `defaults`. Takes every key and finishes the reader.
   ///

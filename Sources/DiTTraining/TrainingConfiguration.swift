@@ -57,6 +57,13 @@ public struct TrainingConfiguration: Equatable, Sendable {
   /// Whether the backward pass computes the widest activations again instead of keeping them.
   public var recompute = false
 
+  /// What becomes of images in a folder that cannot be decoded.
+  public var brokenImages = BrokenImages.refuse
+  /// Threads that read samples ahead where the data are not in memory.
+  public var loaderThreads = 2
+  /// Data of a folder that take no more than so many MiB, once resized, are kept in memory.
+  public var cacheMegabytes = 512
+
   public init() {}
 
   /// How much the noise levels count.

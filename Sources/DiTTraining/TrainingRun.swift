@@ -98,7 +98,8 @@ public final class TrainingRun {
   ///
   /// - Parameter report: hears of every event; what it throws ends the run as it is, without a checkpoint.
   /// - Returns: how it ended; divergence is a value, not an error.
-  /// - Throws: `FileError` when something cannot be written, and what `report` throws.
+  /// - Throws: ``DatasetError`` when a sample can no longer be read, after saving as for a request to stop; `FileError`
+  ///   when something cannot be written; what `report` throws.
   public func run(
     shouldStop: () -> Bool = { false }, report: (TrainingEvent) throws -> Void
   ) throws -> TrainingOutcome {
@@ -120,16 +121,28 @@ public final class TrainingRun {
   /// A step and what is due after it. The checkpoint comes last: whoever resumes from it has seen all the rest.
   private func advance(_ report: (TrainingEvent) throws -> Void) throws {
     let start = ContinuousClock.now
-    let step = try trainer.step()
+    let step = try reading(report) { try trainer.step() }
     let seconds = Double((ContinuousClock.now - start) / .nanoseconds(1)) * 1e-9
     try report(.step(step, seconds: seconds))
     try logStep(step, seconds)
-    if isDue(trainer.training.validateEvery), let validation = trainer.validate() {
+    if isDue(trainer.training.validateEvery), let validation = try reading(report, trainer.validate) {
       try log.write(validation)
       try report(.validation(validation))
     }
     if isDue(trainer.training.sampleEvery) { try report(.sampleDue(step: step.step)) }
     if isDue(trainer.training.checkpointEvery) { try save(report) }
+  }
+
+  /// Data that can no longer be read end the run, but what was learnt is saved first.
+  private func reading<Report>(
+    _ report: (TrainingEvent) throws -> Void, _ body: () throws -> Report
+  ) throws -> Report {
+    do {
+      return try body()
+    } catch let error as DatasetError {
+      try leave(report)
+      throw error
+    }
   }
 
   private func isDue(_ every: Int) -> Bool {

@@ -16,6 +16,7 @@ import Testing
     "lambda_seq": "0.5", "flip": "false", "seed": "42", "validation_modulus": "5",
     "checkpoint_every": "11", "keep_checkpoints": "3", "validate_every": "13", "sample_every": "0", "log_every": "1",
     "precision": "\"bf16\"", "gemm": "\"packed\"", "recompute": "true",
+    "broken_images": "\"skip\"", "cache_megabytes": "0", "loader_threads": "5",
   ]
 
   @Test func everyKeyIsReadAndWritten() throws {

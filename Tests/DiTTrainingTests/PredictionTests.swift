@@ -81,7 +81,7 @@ import Testing
   /// Times of a flow are drawn from (0, 1]: the batch's losses are finite and differ from those at training indices.
   @Test func validationOfAFlowIsRepeatable() throws {
     let trainers = try (0..<2).map { _ in try trainer(.flow) { $0.validationModulus = 4 } }
-    let reports = try trainers.map { try #require($0.validate()) }
+    let reports = try trainers.map { try #require(try $0.validate()) }
     #expect(reports[0] == reports[1] && reports[0].samples == 2 && reports[0].loss.isFinite)
   }
 }

@@ -1,0 +1,121 @@
+import CAllocationCounter
+import DiTCheckpoint
+import DiTTensor
+import DiTTraining
+import Foundation
+import Synchronization
+import Testing
+
+/// The tiny images as bytes, read one at a time; a sample can be made to fail.
+private final class Stored: ImageSource {
+  let name = "stored"
+  let (count, channels, height, width) = (23, 1, 4, 6)
+  let digest: UInt64 = 7
+  let pixels: [UInt8]
+  let reads = Atomic<Int>(0)
+  /// Fails from here on.
+  let broken = Atomic<Int>(.max)
+  /// Microseconds a sample takes.
+  let delay: UInt32
+
+  init(delay: UInt32 = 0) {
+    var random = Philox(seed: 5)
+    pixels = (0..<23 * 24).map { _ in UInt8(truncatingIfNeeded: random.next() >> 40) }
+    self.delay = delay
+  }
+
+  func read(_ index: Int, into pixels: inout MutableSpan<UInt8>) throws(DatasetError) {
+    reads.add(1, ordering: .relaxed)
+    if delay > 0 { usleep(delay * UInt32(1 + index % 3)) }
+    if index >= broken.load(ordering: .relaxed) { throw DatasetError("image \(index)", nil, .unusable("is gone")) }
+    for i in 0..<24 { pixels[i] = self.pixels[index * 24 + i] }
+  }
+
+  static let labels = (0..<23).map { $0 % 3 }
+  var streamed: Dataset { get throws { try Dataset(self, labels: Self.labels) } }
+  var kept: Dataset { get throws { try Dataset(self, pixels: pixels, labels: Self.labels) } }
+}
+
+/// What is read in the background trains as what is in memory does, to the bit.
+@Suite struct StreamTests {
+  @Test(arguments: [1, 2, 5]) func sameBytesAsInMemory(_ threads: Int) throws {
+    let stored = Stored(delay: 50)
+    let kept = try tinyTrainer(data: stored.kept) { $0.lambdaSeq = 0.01 }
+    let streamed = try tinyTrainer(threads: 2, data: stored.streamed) {
+      ($0.lambdaSeq, $0.loaderThreads) = (0.01, threads)
+    }
+    #expect(kept.data.digest == streamed.data.digest && !kept.data.isStreamed && streamed.data.isStreamed)
+    for _ in 1...12 { #expect(try kept.step() == streamed.step()) }
+    #expect(firstDifference(kept.average, streamed.average) == nil)
+    #expect(try kept.validate() == streamed.validate())
+    // More steps than the configuration says, and back in time, are no streams ahead but still right.
+    #expect(try kept.step() == streamed.step())
+    for index in [0, 9, 22] {
+      #expect(try kept.data.sample(index, flipped: true) == streamed.data.sample(index, flipped: true))
+    }
+  }
+
+  @Test func everySampleIsReadOncePerDraw() throws {
+    let stored = Stored()
+    let trainer = try tinyTrainer(data: stored.streamed)
+    for _ in 1...12 { _ = try trainer.step() }
+    // 12 steps of 6: what is read ahead ends with the run.
+    #expect(stored.reads.load(ordering: .relaxed) == 72)
+    _ = try trainer.validate()
+    #expect(stored.reads.load(ordering: .relaxed) == 72 + 4)
+  }
+
+  @Test func stepsAllocateNothing() throws {
+    guard dit_allocations_supported() != 0 else { return }
+    dit_allocations_watch()
+    defer { dit_allocations_unwatch() }
+    let trainer = try tinyTrainer(threads: 2, data: Stored().streamed)
+    for _ in 1...2 { _ = try trainer.step() }
+    usleep(20_000)  // the threads that read ahead have begun
+    for step in 3...9 {
+      let before = dit_allocations_count()
+      _ = try trainer.step()
+      #expect(dit_allocations_count() == before, "step \(step)")
+    }
+  }
+
+  /// A run that cannot read on saves what it has; resumed when the data are back, in memory or not, it ends as if nothing
+  /// had happened.
+  @Test func aSampleThatIsGoneStopsTheRunAndSaves() throws {
+    let folder = try TemporaryDirectory()
+    let stored = Stored()
+    let whole = try tinyTrainer(data: stored.kept)
+    for _ in 1...12 { _ = try whole.step() }
+    let run = try TrainingRun(starting: tinyTrainer(data: stored.streamed), in: folder("run"))
+    var saved: [Int] = []
+    let error = #expect(throws: DatasetError.self) {
+      _ = try run.run { event in
+        if case .step(let report, _) = event, report.step == 6 { stored.broken.store(0, ordering: .relaxed) }
+        if case .checkpoint(let step, _) = event { saved.append(step) }
+      }
+    }
+    // What was read ahead by then may have been used.
+    #expect(description(error).hasSuffix(": is gone") && saved.last! >= 6, "\(saved), \(description(error))")
+    #expect(FileManager.default.fileExists(atPath: folder("run/ema.safetensors")))
+    stored.broken.store(.max, ordering: .relaxed)
+    let rest = try TrainingRun(
+      resuming: tinyTrainer(data: stored.streamed) {
+        ($0.loaderThreads, $0.cacheMegabytes, $0.brokenImages) = (1, 0, .skip)
+      }, in: folder("run"))
+    #expect(try rest.run { _ in } == .finished(step: 12))
+    #expect(firstDifference(rest.trainer.weights, whole.weights) == nil)
+    #expect(try SafetensorsFile(contentsOf: folder("run/model.safetensors")).names.count > 0)
+  }
+
+  @Test func anUnreadableSampleEndsValidationAndTheFit() throws {
+    let stored = Stored()
+    let trainer = try tinyTrainer(data: stored.streamed)
+    stored.broken.store(9, ordering: .relaxed)
+    #expect(throws: DatasetError.self) { try trainer.validate() }
+    #expect(throws: DatasetError.self) { try tinyTrainer(data: stored.streamed) { $0.lambdaSeq = 1 } }
+    #expect(throws: DatasetError.self) { for _ in 1...9 { _ = try trainer.step() } }
+    let done = trainer.completedSteps
+    stored.broken.store(.max, ordering: .relaxed)
+    #expect(try trainer.step().step == done + 1, "goes on where it was")
+  }
+}
