@@ -11,6 +11,7 @@ let package = Package(
   products: [
     .library(name: "DiffusionTransformers", targets: ["DiffusionTransformers"]),
     .library(name: "DiTImaging", targets: ["DiTImaging"]),
+    .library(name: "DiTImageFolders", targets: ["DiTImageFolders"]),
     .executable(name: "dit", targets: ["dit"]),
   ],
   dependencies: [
@@ -43,10 +44,11 @@ let package = Package(
       name: "CJPEG", pkgConfig: "libjpeg", providers: [.apt(["libjpeg62-turbo-dev"]), .brew(["jpeg-turbo"])]),
     .target(name: "CDiTJPEG", dependencies: ["CJPEG"]),
     .target(name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG"], swiftSettings: safe),
+    .target(name: "DiTImageFolders", dependencies: ["DiTImaging", "DiTTraining"], swiftSettings: safe),
     .executableTarget(
       name: "dit",
       dependencies: [
-        "DiffusionTransformers", "DiTImaging",
+        "DiffusionTransformers", "DiTImageFolders", "DiTImaging",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       resources: [.copy("Resources")],
@@ -75,6 +77,9 @@ let package = Package(
     .testTarget(
       name: "DiffusionTransformersTests", dependencies: ["DiffusionTransformers"], swiftSettings: safe),
     .testTarget(name: "DiTImagingTests", dependencies: ["DiTImaging"], swiftSettings: safe),
+    .testTarget(
+      name: "DiTImageFoldersTests", dependencies: ["DiTImageFolders", "DiTImaging", "DiTTraining"],
+      swiftSettings: safe),
     .testTarget(
       name: "DiTCommandTests", dependencies: ["dit", "DiffusionTransformers", "DiTImaging", "TestSupport"],
       swiftSettings: safe),

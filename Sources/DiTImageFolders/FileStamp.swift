@@ -1,0 +1,73 @@
+// The target's only raw memory and system calls.
+
+import DiTTraining
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// What tells that a file is still the one that was listed: its size and the time of its last change. Of this process only;
+/// neither is ever written down, as copies of a folder have other times.
+struct FileStamp: Equatable, Sendable {
+  let size: Int
+  let seconds, nanoseconds: Int
+
+  /// Nil where there is no such file.
+  init?(_ path: String) {
+    var status = stat()
+    guard unsafe stat(path, &status) == 0 else { return nil }
+    size = Int(status.st_size)
+    #if canImport(Darwin)
+      (seconds, nanoseconds) = (Int(status.st_mtimespec.tv_sec), Int(status.st_mtimespec.tv_nsec))
+    #else
+      (seconds, nanoseconds) = (Int(status.st_mtim.tv_sec), Int(status.st_mtim.tv_nsec))
+    #endif
+  }
+
+  static func isFolder(_ path: String) -> Bool {
+    var status = stat()
+    return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+  }
+}
+
+/// The first and last 4 KiB of a file, or all of a smaller one.
+struct FileEnds {
+  static let length = 4096
+
+  let head, tail: [UInt8]
+
+  /// Nil where the file cannot be read, or is none.
+  init?(_ path: String, size: Int) {
+    // A pipe that is opened waits for its writer.
+    let file = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    guard file >= 0 else { return nil }
+    defer { _ = close(file) }
+    guard let head = Self.bytes(file, at: 0), let tail = Self.bytes(file, at: max(0, size - Self.length)) else {
+      return nil
+    }
+    (self.head, self.tail) = (head, tail)
+  }
+
+  private static func bytes(_ file: Int32, at offset: Int) -> [UInt8]? {
+    var bytes = [UInt8](repeating: 0, count: length)
+    let count = unsafe pread(file, &bytes, length, off_t(offset))
+    return count < 0 ? nil : Array(bytes[..<count])
+  }
+
+  /// Adds size and ends to a digest. A compressed picture that was changed has another size or, as a PNG ends with a
+  /// checksum of its pixels, other ends: nearly always, at the cost of two small reads.
+  func add(to digest: inout Digest) {
+    for byte in head { digest.add(UInt64(byte)) }
+    for byte in tail { digest.add(UInt64(byte)) }
+  }
+
+  /// Whether the file ends as a PNG or JPEG does; one that was cut off does not.
+  var isWhole: Bool {
+    let end: [UInt8] = [0, 0, 0, 0, 0x49, 0x45, 0x4E, 0x44, 0xAE, 0x42, 0x60, 0x82]  // IEND
+    return head.first == 0xFF ? tail.suffix(2) == [0xFF, 0xD9] : tail.suffix(end.count).elementsEqual(end)
+  }
+}

@@ -1,0 +1,61 @@
+import DiTTraining
+import Foundation
+
+/// What one folder holds: names sorted by their bytes, hidden ones left out, relative to the root.
+struct FolderLevel {
+  var folders: [String] = []
+  /// Files that a picture's ending names.
+  var pictures: [String] = []
+  /// Files of other endings.
+  var others: [String] = []
+
+  /// Deeper than this a folder is taken for a loop of links.
+  static let maximumDepth = 32
+
+  /// The level `inner` below `root`; the root itself when that is empty.
+  init(_ root: String, _ inner: String) throws(DatasetError) {
+    let path = inner.isEmpty ? root : "\(root)/\(inner)"
+    guard inner.count(where: { $0 == "/" }) < Self.maximumDepth else {
+      throw DatasetError(path, nil, .unusable("expected at most \(Self.maximumDepth) folders in each other"))
+    }
+    for name in try Self.names(path).sorted(by: Self.isBefore) where !name.hasPrefix(".") {
+      let relative = inner.isEmpty ? name : "\(inner)/\(name)"
+      if FileStamp.isFolder("\(path)/\(name)") {
+        folders.append(relative)
+      } else if ImageFolder.endings.contains(where: { name.lowercased().hasSuffix(".\($0)") }) {
+        pictures.append(relative)
+      } else {
+        others.append(relative)
+      }
+    }
+  }
+
+  /// All files below a folder, sorted by the bytes of their paths.
+  static func all(below root: String, _ inner: String) throws(DatasetError) -> (pictures: [String], others: [String]) {
+    let level = try FolderLevel(root, inner)
+    var (pictures, others) = (level.pictures, level.others)
+    for folder in level.folders {
+      let below = try all(below: root, folder)
+      pictures += below.pictures
+      others += below.others
+    }
+    return (pictures.sorted(by: isBefore), others.sorted(by: isBefore))
+  }
+
+  private static func names(_ path: String) throws(DatasetError) -> [String] {
+    guard FileStamp.isFolder(path) else {
+      let isThere = FileManager.default.fileExists(atPath: path)
+      throw DatasetError(path, nil, .unusable("expected a folder, found \(isThere ? "a file" : "nothing")"))
+    }
+    do {
+      return try FileManager.default.contentsOfDirectory(atPath: path)
+    } catch {
+      throw DatasetError(path, nil, .unusable("the folder cannot be read"))
+    }
+  }
+
+  /// Byte order of UTF-8, whatever the locale.
+  private static func isBefore(_ a: String, _ b: String) -> Bool {
+    a.utf8.lexicographicallyPrecedes(b.utf8)
+  }
+}

@@ -1,0 +1,72 @@
+import DiTTraining
+import Foundation
+import Synchronization
+
+/// All of a source's pictures, decoded on all cores.
+struct Sweep {
+  /// (N, C, H, W) where they were to be kept; zeros for the broken ones.
+  private(set) var pixels: [UInt8]?
+  /// In the order of the samples.
+  private(set) var broken: [(index: Int, error: DatasetError)]
+
+  /// Decodes the pictures of `indices`; when they are kept, these are all.
+  static func run(_ source: FolderSource, _ indices: [Int], keeping: Bool) -> Sweep {
+    let sum = Sum(
+      Sweep(pixels: keeping ? [UInt8](repeating: 0, count: source.count * source.sampleBytes) : nil, broken: []))
+    let threads = min(indices.count, ProcessInfo.processInfo.activeProcessorCount)
+    if threads > 0 {
+      DispatchQueue.concurrentPerform(iterations: threads) { _ in sum.work(source, indices) }
+    }
+    var sweep = sum.sweep.withLock { $0 }
+    sweep.broken.sort { $0.index < $1.index }
+    return sweep
+  }
+
+  /// Closes the gaps of the broken pictures.
+  mutating func drop(_ broken: Set<Int>, sampleBytes: Int) {
+    guard var pixels else { return }
+    self.pixels = nil
+    var next = 0
+    for index in 0..<pixels.count / sampleBytes where !broken.contains(index) {
+      if next < index {
+        for i in 0..<sampleBytes { pixels[next * sampleBytes + i] = pixels[index * sampleBytes + i] }
+      }
+      next += 1
+    }
+    pixels.removeLast(pixels.count - next * sampleBytes)
+    self.pixels = pixels
+  }
+
+  /// What the threads share.
+  private final class Sum: Sendable {
+    let sweep: Mutex<Sweep>
+    private let next = Atomic<Int>(0)
+
+    init(_ sweep: Sweep) { self.sweep = Mutex(sweep) }
+
+    /// Takes one picture after another until none is left.
+    func work(_ source: FolderSource, _ indices: [Int]) {
+      var sample = [UInt8](repeating: 0, count: source.sampleBytes)
+      while true {
+        let place = next.add(1, ordering: .relaxed).oldValue
+        guard place < indices.count else { return }
+        let index = indices[place]
+        do throws(DatasetError) {
+          try Self.read(source, index, into: &sample)
+        } catch {
+          sweep.withLock { $0.broken.append((index, error)) }
+          continue
+        }
+        let start = index * sample.count
+        sweep.withLock { $0.pixels?.replaceSubrange(start..<start + sample.count, with: sample) }
+      }
+    }
+
+    private static func read(
+      _ source: FolderSource, _ index: Int, into sample: inout [UInt8]
+    ) throws(DatasetError) {
+      var span = sample.mutableSpan
+      try source.read(index, into: &span)
+    }
+  }
+}

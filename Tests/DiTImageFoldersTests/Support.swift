@@ -1,0 +1,73 @@
+import DiTImaging
+import DiTKernels
+import DiTModel
+import DiTPipeline
+import DiTTensor
+import DiTTraining
+import Foundation
+import Testing
+
+/// A folder that lasts as long as the object.
+final class Scratch: Sendable {
+  let path: String
+
+  init() throws {
+    path = FileManager.default.temporaryDirectory.appending(path: "dit-folders-\(UUID())").path(percentEncoded: false)
+    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
+  }
+
+  deinit { try? FileManager.default.removeItem(atPath: path) }
+
+  func callAsFunction(_ name: String) -> String { "\(path)/\(name)" }
+
+  /// Writes a file, with the folders above it.
+  func write(_ bytes: [UInt8], to name: String) throws {
+    let folder = (self(name) as NSString).deletingLastPathComponent
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    try Data(bytes).write(to: URL(filePath: self(name)))
+  }
+
+  /// Writes a PNG.
+  func write(_ image: Image, to name: String) throws { try write(image.pngData(), to: name) }
+
+  func bytes(_ name: String) throws -> [UInt8] { try [UInt8](Data(contentsOf: URL(filePath: self(name)))) }
+
+  func remove(_ name: String) throws { try FileManager.default.removeItem(atPath: self(name)) }
+}
+
+/// A picture of seeded noise.
+func noise(_ seed: Int, width: Int = 6, height: Int = 4, channels: Int = 1) -> Image {
+  var random = Philox(seed: UInt64(seed))
+  let pixels = (0..<width * height * channels).map { _ in UInt8(truncatingIfNeeded: random.next() >> 40) }
+  return Image(width: width, height: height, channels: channels, pixels: pixels)
+}
+
+/// The picture as training data hold it, (C, H, W).
+func planes(_ image: Image) -> [UInt8] {
+  (0..<image.channels).flatMap { channel in
+    (0..<image.width * image.height).map { image.pixels[$0 * image.channels + channel] }
+  }
+}
+
+func floats(_ bytes: [UInt8]) -> [Float] { bytes.map { Float($0) / 127.5 - 1 } }
+
+/// Twelve steps of a network that takes 1×4×6, of three classes.
+func trainer(
+  _ data: Dataset, threads: Int = 1, _ edit: (inout TrainingConfiguration) -> Void = { _ in }
+) throws -> Trainer {
+  let network = DiTConfiguration(
+    inputHeight: 4, inputWidth: 6, patchSize: 2, inChannels: 1, hiddenSize: 16, depth: 1, numHeads: 2, numClasses: 3,
+    classDropoutProb: 0.1)
+  var training = TrainingConfiguration()
+  (training.steps, training.batch, training.microBatch) = (12, 6, 3)
+  (training.learningRate, training.warmupSteps, training.validationModulus) = (3e-3, 2, 5)
+  (training.checkpointEvery, training.validateEvery, training.sampleEvery, training.logEvery) = (4, 4, 0, 1)
+  edit(&training)
+  return try Trainer(
+    model: ModelConfiguration(network: network), training: training, data: data,
+    context: ComputeContext(threads: threads))
+}
+
+func bits(_ slice: Slice) -> [UInt32] { slice.array.map(\.bitPattern) }
+
+func description(_ error: (any Error)?) -> String { error.map { "\($0)" } ?? "no error" }
