@@ -1,7 +1,7 @@
 import DiffusionTransformers
 
 /// The classes that a LIST names: `3`, `0,3,7`, `0-9`, class names, or any of these between commas. Order and repetitions
-/// are kept.
+/// are kept. A word that is a class's name means that class, also where the name is a number.
 enum LabelList {
   /// With more classes than this, all of them is not a sensible default.
   static let largestDefault = 100
@@ -32,8 +32,8 @@ enum LabelList {
     if let index = index(named: word, of: model) { return [index] }
     let ends = word.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
     guard let low = ends[0], ends.count <= 2, let high = ends[ends.count - 1], low <= high else {
-      let names = model.classNames == nil ? "" : ", class names"
-      throw .usage("--classes", expected: "classes such as 3, 0,3,7 or 0-9\(names)", found: "'\(word)'")
+      throw .usage(
+        "--classes", expected: "classes such as 3, 0,3,7 or 0-9\(names(near: word, of: model))", found: "'\(word)'")
     }
     guard 0 <= low, high <= last else {
       throw .usage("--classes", expected: "classes in 0…\(last)", found: "'\(word)'")
@@ -41,9 +41,37 @@ enum LabelList {
     return Array(low...high)
   }
 
-  /// The class of that name, upper and lower case alike; nil for a number, which is an index.
+  /// The class of that name; upper and lower case are alike unless two names differ in nothing else.
   private static func index(named name: String, of model: ModelConfiguration) -> Int? {
-    guard Int(name) == nil else { return nil }
-    return model.classNames?.firstIndex { $0.lowercased() == name.lowercased() }
+    guard let names = model.classNames else { return nil }
+    return names.firstIndex(of: name) ?? names.firstIndex { $0.lowercased() == name.lowercased() }
+  }
+
+  /// The names that look most like a word, for an error; empty where the classes have none.
+  private static func names(near word: String, of model: ModelConfiguration) -> String {
+    guard let names = model.classNames else { return "" }
+    let word = Array(word.lowercased())
+    let ranked = names.map { (name: $0, distance: distance(word, Array($0.lowercased()))) }.sorted {
+      ($0.distance, $0.name) < ($1.distance, $1.name)
+    }
+    let near = ranked.prefix(3).map(\.name).joined(separator: ", ")
+    return ", or names, of which the nearest \(min(3, names.count) == 1 ? "is" : "are") \(near)"
+  }
+
+  /// How many letters must be changed, added or left out to make `b` of `a` (Levenshtein), less what is alike when one
+  /// begins with the other.
+  private static func distance(_ a: [Character], _ b: [Character]) -> Int {
+    if !a.isEmpty, b.starts(with: a) { return 0 }
+    var row = Array(0...b.count)
+    for i in a.indices {
+      var corner = row[0]
+      row[0] = i + 1
+      for j in b.indices {
+        let changed = corner + (a[i] == b[j] ? 0 : 1)
+        corner = row[j + 1]
+        row[j + 1] = min(changed, corner + 1, row[j] + 1)
+      }
+    }
+    return row[b.count]
   }
 }

@@ -15,6 +15,7 @@ struct TrainCommand: ParsableCommand {
 
         dit train --data digits --out runs/digits
         dit train --data digits --out runs/digits --resume
+        dit train --data pictures --config my.json --out runs/mine
         dit train --data my.safetensors --config my.json --out runs/mine
         dit train --data my.safetensors --from runs/mine --out runs/finer
 
@@ -44,8 +45,8 @@ struct TrainCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       """
-      digits (ships with the tool) or a .safetensors file with images (N, C, H, W), float in [−1, 1] or U8, or latents, \
-      and perhaps labels (N).
+      digits (ships with the tool), a folder of class folders of PNG and JPEG pictures (or of pictures without classes), or \
+      a .safetensors file with images (N, C, H, W), float in [−1, 1] or U8, or latents, and perhaps labels (N).
       """, valueName: "data"))
   var data: String
 
@@ -79,6 +80,12 @@ struct TrainCommand: ParsableCommand {
   @Flag(help: "Keep a fifth of the activations and compute the rest again; overrides training.recompute.")
   var recompute = false
 
+  @Option(
+    help: ArgumentHelp(
+      "Pictures of a folder that cannot be decoded: refuse or skip; overrides training.broken_images.",
+      valueName: "what"))
+  var brokenImages: BrokenImages?
+
   @OptionGroup var heads: HeadsOption
   @OptionGroup var numerics: NumericsOptions
   @OptionGroup var threads: ThreadsOption
@@ -96,34 +103,35 @@ struct TrainCommand: ParsableCommand {
 
   private func train() throws {
     let context = try threads.context()
-    let dataset = try TrainingPlan.dataset(data)
-    let plan = try plan(for: dataset)
+    let content = try TrainingData(data)
+    let plan = try plan(for: content)
+    let (dataset, notes) = try content.dataset(for: plan.model, plan.training)
     let trainer = try Trainer(
       model: plan.model, training: plan.training, data: dataset, start: plan.start, prior: try prior(plan),
       context: context)
     let run = try open(trainer)
     // Not before: stderr's first line is the error where there is one.
-    for note in plan.notes { StandardError.write("Note: \(note)\n") }
+    for note in notes + plan.notes { StandardError.write("Note: \(note)\n") }
     Interruption.listen()
     var follower = TrainingFollower(run)
-    let outcome = try writing {
-      try run.run(shouldStop: { Interruption.isRequested }, report: { try follower.show($0) })
+    let outcome = try reading(trainer) {
+      try writing { try run.run(shouldStop: { Interruption.isRequested }, report: { try follower.show($0) }) }
     }
     follower.clear()
     try finish(outcome, follower)
   }
 
-  private func plan(for dataset: Dataset) throws -> TrainingPlan {
+  private func plan(for content: TrainingData) throws -> TrainingPlan {
     var overrides = TrainingPlan.Overrides()
     (overrides.steps, overrides.batch, overrides.seed) = (steps, batch, seed)
-    (overrides.numerics, overrides.recompute) = (numerics, recompute)
+    (overrides.numerics, overrides.recompute, overrides.brokenImages) = (numerics, recompute, brokenImages)
     guard resume else {
       return try TrainingPlan(
-        data: data, dataset: dataset, config: config, from: from, heads: heads, overrides: overrides)
+        data: data, content: content, config: config, from: from, heads: heads, overrides: overrides)
     }
     if from != nil { throw Failure.usage("--from", expected: "none with --resume", found: "one") }
     guard let checkpoint = try Checkpoint.latest(in: out) else { throw TrainingError.noCheckpoint(directory: out) }
-    return try TrainingPlan(resuming: checkpoint, config: config, data: data, overrides: overrides)
+    return try TrainingPlan(resuming: checkpoint, config: config, content: content, overrides: overrides)
   }
 
   /// The prior of a run that goes on; nil where it is to be fitted.
@@ -136,6 +144,16 @@ struct TrainCommand: ParsableCommand {
   private func open(_ trainer: Trainer) throws -> TrainingRun {
     if resume { return try TrainingRun(resuming: trainer, in: out) }
     return try writing { try TrainingRun(starting: trainer, in: out) }
+  }
+
+  /// Data that cannot be read any more: the run has saved what it had.
+  private func reading<Result>(_ trainer: Trainer, _ body: () throws -> Result) throws -> Result {
+    do {
+      return try body()
+    } catch let error as DatasetError {
+      let step = trainer.completedSteps
+      throw Failure(.input, "\(error); training stopped after step \(step), which is saved; --resume goes on from it")
+    }
   }
 
   private func writing<Result>(_ body: () throws -> Result) throws -> Result {
@@ -159,3 +177,5 @@ struct TrainCommand: ParsableCommand {
     }
   }
 }
+
+extension BrokenImages: ExpressibleByArgument {}

@@ -7,6 +7,7 @@ struct TrainingPlan {
     var steps, batch, seed: Int?
     var numerics = NumericsOptions()
     var recompute = false
+    var brokenImages: BrokenImages?
 
     fileprivate func apply(to training: inout TrainingConfiguration) throws {
       for (option, value, least) in [("--steps", steps, 1), ("--batch", batch, 1), ("--seed", seed, 0)] {
@@ -15,6 +16,7 @@ struct TrainingPlan {
       let chosen = try numerics.numerics(defaults: training.numerics)
       (training.precision, training.gemm) = (chosen.precision, chosen.gemm)
       if recompute { training.recompute = true }
+      if let brokenImages { training.brokenImages = brokenImages }
       if let steps { training.steps = steps }
       if let seed { training.seed = seed }
       if let batch {
@@ -39,10 +41,10 @@ struct TrainingPlan {
 
   /// A new run.
   init(
-    data: String, dataset: Dataset, config: String?, from: String?, heads: HeadsOption, overrides: Overrides
+    data: String, content: TrainingData, config: String?, from: String?, heads: HeadsOption, overrides: Overrides
   ) throws {
     let shipped = data == Self.digits ? try Sections(contentsOf: ShippedResources.digitsTraining()) : nil
-    let given = try config.map { try Sections(contentsOf: $0, defaults: shipped?.training) }
+    let given = try config.map { try Sections(contentsOf: $0, data: content, defaults: shipped?.training) }
     let source = try from.map { name in
       try heads.blamed { try ModelReference(name).load(heads: heads.heads) }
     }
@@ -52,10 +54,7 @@ struct TrainingPlan {
         "--config", expected: "a configuration with a model, or --from MODEL (only digits has a default)", found: "none"
       )
     }
-    if given?.model == nil, source != nil, let classes = dataset.classCount, classes != model.network.numClasses {
-      model.network.numClasses = classes
-      model.classNames = nil
-    }
+    if given?.model == nil, source != nil { notes = content.setClasses(of: &model) }
     self.model = model
     try given?.applySampling(to: &self.model)
     try overrides.apply(to: &training)
@@ -63,35 +62,21 @@ struct TrainingPlan {
     let starting = try StartingWeights(
       from: weights, of: source.configuration.network, for: model.network, seed: training.seed, name: from)
     start = starting.flat
-    notes = starting.notes
+    notes += starting.notes
   }
 
   /// A run that goes on: its own settings, or those of the command line, which must then agree with them.
-  init(resuming checkpoint: Checkpoint, config: String?, data: String, overrides: Overrides) throws {
+  init(resuming checkpoint: Checkpoint, config: String?, content: TrainingData, overrides: Overrides) throws {
     model = checkpoint.model
     training = checkpoint.training
     if let config {
-      let given = try Sections(contentsOf: config, defaults: checkpoint.training)
+      let given = try Sections(contentsOf: config, data: content, defaults: checkpoint.training)
       if let stated = given.model { model = stated }
       training = given.training ?? training
       try given.applySampling(to: &model)
     }
     try overrides.apply(to: &training)
   }
-
-  /// The data that `--data` names.
-  static func dataset(_ data: String) throws -> Dataset {
-    if data == digits { return try Dataset(contentsOf: ShippedResources.digits()) }
-    guard data.lowercased().hasSuffix(".safetensors") else {
-      throw Failure.usage("--data", expected: "digits or a .safetensors file", found: data)
-    }
-    return try Dataset(contentsOf: data)
-  }
-}
-
-extension Dataset {
-  /// One more than the largest label.
-  fileprivate var classCount: Int? { labels?.max().map { $0 + 1 } }
 }
 
 /// The parts of a configuration file.
@@ -100,9 +85,15 @@ private struct Sections {
   var training: TrainingConfiguration?
   private let sampling: JSONObjectReader?
 
-  init(contentsOf path: String, defaults: TrainingConfiguration? = nil) throws {
+  /// - Parameter data: what the classes of the model must agree with, and are taken from where it names none.
+  init(contentsOf path: String, data: TrainingData? = nil, defaults: TrainingConfiguration? = nil) throws {
     var root = try JSONObjectReader(contentsOf: path)
-    model = try root.object("model").map { try ModelConfiguration(reading: $0) }
+    model = try root.value("model").map { value in
+      let reader = try JSONObjectReader(data?.completed(value) ?? value, file: path, path: "model")
+      let model = try ModelConfiguration(reading: reader)
+      try data?.check(model, file: path)
+      return model
+    }
     training = try root.object("training").map {
       try TrainingConfiguration(reading: $0, defaults: defaults ?? TrainingConfiguration())
     }

@@ -16,7 +16,8 @@ import Testing
     (
       "train",
       [
-        "--data", "--out", "--config", "--from", "--steps", "--batch", "--seed", "--resume", "--recompute", "--heads",
+        "--data", "--out", "--config", "--from", "--steps", "--batch", "--seed", "--resume", "--recompute",
+        "--broken-images", "--heads",
         "--precision", "--gemm", "--threads",
       ]
     ),
