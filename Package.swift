@@ -34,7 +34,9 @@ let package = Package(
       name: "DiTPipeline",
       dependencies: ["DiTKernels", "DiTTensor", "DiTModel", "DiTDiffusion", "DiTCheckpoint"], swiftSettings: safe),
     .target(name: "DiTTraining", dependencies: ["DiTPipeline"], swiftSettings: safe),
-    .target(name: "DiffusionTransformers", dependencies: ["DiTPipeline", "DiTTraining"], swiftSettings: safe),
+    .target(name: "DiTEvaluation", dependencies: ["DiTKernels", "DiTTensor", "DiTCheckpoint"], swiftSettings: safe),
+    .target(
+      name: "DiffusionTransformers", dependencies: ["DiTPipeline", "DiTTraining", "DiTEvaluation"], swiftSettings: safe),
 
     // Pictures and the command line
     .systemLibrary(
@@ -43,12 +45,13 @@ let package = Package(
     .systemLibrary(
       name: "CJPEG", pkgConfig: "libjpeg", providers: [.apt(["libjpeg62-turbo-dev"]), .brew(["jpeg-turbo"])]),
     .target(name: "CDiTJPEG", dependencies: ["CJPEG"]),
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
     .target(name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG"], swiftSettings: safe),
     .target(name: "DiTImageFolders", dependencies: ["DiTImaging", "DiTTraining"], swiftSettings: safe),
     .executableTarget(
       name: "dit",
       dependencies: [
-        "DiffusionTransformers", "DiTImageFolders", "DiTImaging",
+        "DiffusionTransformers", "DiTImageFolders", "DiTImaging", "CZlib",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       resources: [.copy("Resources")],
@@ -71,6 +74,7 @@ let package = Package(
       name: "DiTDiffusionTests", dependencies: ["DiTDiffusion", "DiTKernels", "CAllocationCounter"],
       swiftSettings: safe),
     .testTarget(name: "DiTCheckpointTests", dependencies: ["DiTCheckpoint", "DiTTensor"], swiftSettings: safe),
+    .testTarget(name: "DiTEvaluationTests", dependencies: ["DiTEvaluation", "TestSupport"], swiftSettings: safe),
     .testTarget(name: "DiTPipelineTests", dependencies: ["DiTPipeline"], swiftSettings: safe),
     .testTarget(
       name: "DiTTrainingTests", dependencies: ["DiTTraining", "CAllocationCounter"], swiftSettings: safe),

@@ -17,6 +17,7 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
     checkpoint   checkpoint/: files to be read, and files to be refused
     imaging      imaging/: PNGs of every kind, and broken ones
     pictures     pictures/: JPEGs, fitting to a size, luma
+    evaluation   evaluation/: Fréchet distances and nearest neighbours by scipy and scikit-learn
 
 The files are repeatable: a second run with the same versions on the same machine gives the same bytes. Versions and
 seeds stand in each safetensors file's metadata. What the script can check it asserts while it runs: the plain torch
@@ -40,6 +41,7 @@ MODULES = {
     "checkpoint": "checkpoint",
     "imaging": "imaging",
     "pictures": "pictures",
+    "evaluation": "evaluation",
 }
 FIXTURES = Path(__file__).resolve().parent.parent / "Tests" / "Fixtures"
 

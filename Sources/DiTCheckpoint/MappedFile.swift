@@ -53,6 +53,17 @@ import DiTTensor
     return try unsafe body(RawSpan(_unsafeStart: base + range.lowerBound, byteCount: range.count))
   }
 
+  /// Lets the system take back the memory of whole pages in `range`; a later read maps the file again.
+  public func releasePages(_ range: Range<Int>) {
+    #if os(Linux)
+      let page = Int(sysconf(Int32(_SC_PAGESIZE)))
+      let first = (range.lowerBound + page - 1) / page * page
+      let end = range.upperBound / page * page
+      guard end > first else { return }
+      unsafe madvise(UnsafeMutableRawPointer(mutating: base + first), end - first, MADV_DONTNEED)
+    #endif
+  }
+
   /// Whether the byte at `offset` may be the first of a Float.
   func isFloatAligned(_ offset: Int) -> Bool {
     unsafe Int(bitPattern: base + offset) % MemoryLayout<Float>.alignment == 0

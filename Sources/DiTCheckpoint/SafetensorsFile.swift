@@ -88,6 +88,30 @@ public final class SafetensorsFile: Sendable {
     read(entry, into: &target)
   }
 
+  /// Reads as many elements of the tensor `name` as `target` takes, from element `start` on. Whole numbers, of dtype
+  /// I64, I32 or U8, are read as well.
+  ///
+  /// - Throws: ``SafetensorsError`` when there is no such tensor, it has another dtype, or it ends before.
+  public func copyNumbers(
+    _ name: String, from start: Int, into target: inout MutableSpan<Float>
+  ) throws(SafetensorsError) {
+    let entry = try readable(name, allowingIntegers: true)
+    guard start >= 0, target.count <= entry.count - start else {
+      throw failure(name, .countMismatch(expected: start + target.count, found: entry.count))
+    }
+    let size = entry.dtype.bitWidth / 8
+    let first = entry.byteRange.lowerBound + start * size
+    bytes.withBytes(first..<first + target.count * size) { bytes in
+      Elements.read(bytes, as: entry.dtype, into: &target)
+    }
+  }
+
+  /// Says that the tensor `name` will not be read soon: the memory of its mapped pages is given back until then.
+  public func releasePages(of name: String) {
+    guard case .mapped(let file) = bytes, let entry = entry(named: name) else { return }
+    file.releasePages(entry.byteRange)
+  }
+
   /// The elements of the tensor `name`, of dtype F32, F16, BF16 or F64: in the mapped file where they lie there as
   /// aligned Floats, which costs neither time nor memory, else read into new memory.
   ///

@@ -2,6 +2,7 @@
 
 @_exported import DiTCheckpoint
 @_exported import DiTDiffusion
+@_exported import DiTEvaluation
 @_exported import DiTKernels
 @_exported import DiTModel
 @_exported import DiTPipeline

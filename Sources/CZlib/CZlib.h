@@ -1,0 +1,3 @@
+// The system's zlib: what numpy's compressed archives need.
+#pragma once
+#include <zlib.h>

@@ -1,0 +1,64 @@
+import DiTKernels
+import DiTTensor
+
+/// How far a Fréchet distance scatters with the samples: it is computed again for resamples of them, drawn with
+/// replacement, against the same reference.
+///
+/// A resample repeats samples, so its covariance is too small in places and its distance biased upwards; plain quantiles
+/// would leave out the distance itself. The interval therefore lays the quantiles of the resamples **around their own
+/// mean** around the distance.
+public struct Bootstrap: Equatable, Sendable {
+  public let seed: UInt64
+  /// One distance a resample. Those of two sets of as many samples under one seed draw the same indices: they pair.
+  public let values: [Double]
+  /// The ends of the interval.
+  public let low, high: Double
+
+  /// The share of resamples between `low` and `high`.
+  public static let level = 0.95
+
+  public var mean: Double { values.reduce(0, +) / Double(values.count) }
+
+  /// The standard deviation of the resamples.
+  public var standardError: Double {
+    let mean = mean
+    return (values.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(max(1, values.count - 1))).squareRoot()
+  }
+
+  init(
+    _ samples: SampleSet, _ reference: Gaussian, distance: Double, resamples: Int, seed: UInt64,
+    on context: ComputeContext, progress: (Int) throws -> Void
+  ) throws {
+    var values: [Double] = []
+    for resample in 0..<resamples {
+      let weights = Self.counts(of: samples.count, seed: seed, resample: resample).map(Double.init)
+      let gaussian = try Gaussian(of: samples, weights: weights, on: context)
+      values.append(FrechetDistance(gaussian, reference, on: context).value)
+      try progress(resample + 1)
+    }
+    self.seed = seed
+    self.values = values
+    let mean = values.reduce(0, +) / Double(values.count)
+    let tail = (1 - Self.level) / 2
+    low = distance + quantile(values, tail) - mean
+    high = distance + quantile(values, 1 - tail) - mean
+  }
+
+  /// How often each of `count` samples stands in a resample: `count` draws of Philox's stream `resample`.
+  public static func counts(of count: Int, seed: UInt64, resample: Int) -> [Int] {
+    var random = Philox(seed: seed, stream: UInt64(resample))
+    var counts = [Int](repeating: 0, count: count)
+    for _ in 0..<count { counts[Int(random.next().multipliedFullWidth(by: UInt64(count)).high)] += 1 }
+    return counts
+  }
+}
+
+/// The quantile of level `p`, between neighbours on a line, as numpy's default.
+func quantile(_ values: [Double], _ p: Double) -> Double {
+  let sorted = values.sorted()
+  guard let last = sorted.indices.last else { return .nan }
+  let place = p * Double(last)
+  let index = min(last, Int(place))
+  let next = min(last, index + 1)
+  return sorted[index] + (sorted[next] - sorted[index]) * (place - Double(index))
+}

@@ -1,0 +1,106 @@
+import DiTKernels
+
+/// What is compared, and how.
+public struct EvaluationOptions: Equatable, Sendable {
+  /// The coordinates in which everything but copies is measured.
+  public enum Features: Equatable, Sendable {
+    /// The samples' own numbers.
+    case pixels
+    /// This many principal components, 1…64, fitted on the reference.
+    case principal(Int)
+  }
+
+  public var features = Features.pixels
+  public var frechet = true
+  /// Neighbours that a ball of precision and recall reaches to; nil for neither.
+  public var precisionNeighbours: Int? = 3
+  /// Neighbours that a ball of density and coverage reaches to; nil for neither.
+  public var densityNeighbours: Int? = 5
+  public var copies = true
+  /// Whether classes are measured one by one too, where both sets have labels.
+  public var perClass = true
+  /// Resamples for the Fréchet distance's interval; 0 for none.
+  public var resamples = 0
+  public var seed: UInt64 = 0
+
+  /// The largest number of principal components.
+  public static let largestComponents = 64
+
+  public init() {}
+}
+
+/// What a set is judged by: samples, or no more than their mean and covariance.
+public enum EvaluationInput: Sendable {
+  case samples(SampleSet)
+  case statistics(Statistics)
+
+  public var name: String {
+    switch self {
+    case .samples(let set): set.name
+    case .statistics(let statistics): statistics.name
+    }
+  }
+
+  /// d.
+  public var depth: Int {
+    switch self {
+    case .samples(let set): set.depth
+    case .statistics(let statistics): statistics.mean.count
+    }
+  }
+
+  public var set: SampleSet? {
+    if case .samples(let set) = self { set } else { nil }
+  }
+}
+
+/// The measures of one class.
+public struct ClassEvaluation: Equatable, Sendable {
+  public let label: Int
+  /// Samples of the class.
+  public let samples: Int
+  /// References of the class.
+  public let reference: Int
+  /// Nil where a set has too few of the class.
+  public internal(set) var frechet: FrechetDistance?
+  /// |μ_samples − μ_reference|; nil where a set has none of the class.
+  public internal(set) var meanDistance: Double?
+  public internal(set) var precisionRecall: PrecisionRecall?
+  public internal(set) var densityCoverage: DensityCoverage?
+}
+
+/// What was found of a set of samples against a reference.
+public struct Evaluation: Equatable, Sendable {
+  /// Coordinates in which it was measured.
+  public internal(set) var dimensions: Int
+  /// The share of the reference's variance that the principal components hold; nil for pixels.
+  public internal(set) var explainedVariance: Double?
+  public internal(set) var frechet: FrechetDistance?
+  public internal(set) var bootstrap: Bootstrap?
+  public internal(set) var precisionRecall: PrecisionRecall?
+  public internal(set) var densityCoverage: DensityCoverage?
+  public internal(set) var copies: CopyCheck?
+  /// One entry a label that either set has, ascending; nil where classes were not measured.
+  public internal(set) var classes: [ClassEvaluation]?
+  /// What a person should know of the figures, a line each.
+  public internal(set) var warnings: [String] = []
+
+  /// Measures `samples` against `reference`.
+  ///
+  /// - Parameters:
+  ///   - training: where copies are looked for; by default the reference.
+  ///   - progress: called with the work done and the work in all, in pairs compared and resamples drawn; throwing ends it.
+  /// - Throws: ``EvaluationError``, and what `progress` throws.
+  public init(
+    of samples: EvaluationInput, against reference: EvaluationInput, training: SampleSet? = nil,
+    options: EvaluationOptions = EvaluationOptions(), on context: ComputeContext,
+    progress: @escaping (_ done: Int, _ total: Int) throws -> Void = { _, _ in }
+  ) throws {
+    let run = EvaluationRun(
+      samples: samples, reference: reference, training: training, options: options, context: context,
+      progress: progress)
+    self = try run.evaluation()
+  }
+
+  init(dimensions: Int) { self.dimensions = dimensions }
+}

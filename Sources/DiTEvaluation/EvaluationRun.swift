@@ -1,0 +1,177 @@
+import DiTKernels
+
+/// The order in which the measures are taken.
+final class EvaluationRun {
+  private let samples, reference: EvaluationInput
+  private let training: SampleSet?
+  private let options: EvaluationOptions
+  private let context: ComputeContext
+  private let report: (Int, Int) throws -> Void
+  private var done = 0
+  private var total = 0
+
+  init(
+    samples: EvaluationInput, reference: EvaluationInput, training: SampleSet?, options: EvaluationOptions,
+    context: ComputeContext, progress: @escaping (Int, Int) throws -> Void
+  ) {
+    (self.samples, self.reference, self.training) = (samples, reference, training)
+    (self.options, self.context, report) = (options, context, progress)
+  }
+
+  private var neighbourhoods: Neighbourhoods {
+    Neighbourhoods(precision: options.precisionNeighbours, density: options.densityNeighbours)
+  }
+
+  private var search: NeighbourSearch {
+    NeighbourSearch(context: context) { [unowned self] pairs in try advance(pairs) }
+  }
+
+  private func advance(_ amount: Int) throws {
+    done += amount
+    try report(min(done, total), total)
+  }
+
+  func evaluation() throws -> Evaluation {
+    try checkInputs()
+    total = plannedPairs()
+    let (samples, reference, components) = try features()
+    var evaluation = Evaluation(dimensions: samples.depth)
+    evaluation.explainedVariance = components?.explained
+    warn(samples, &evaluation)
+    warn(reference, &evaluation)
+    if options.frechet { try measureFrechet(samples, reference, &evaluation) }
+    if let samples = samples.set, let reference = reference.set {
+      if !neighbourhoods.isEmpty {
+        (evaluation.precisionRecall, evaluation.densityCoverage) = try neighbourhoods.judge(samples, reference, search)
+      }
+      if options.perClass, samples.labels != nil, reference.labels != nil {
+        evaluation.classes = try classes(samples, reference)
+      }
+    }
+    if options.copies, let samples = self.samples.set, let against = training ?? self.reference.set {
+      let heldOut = training == nil ? nil : self.reference.set
+      evaluation.copies = try CopyCheck(samples, training: against, heldOut: heldOut, search)
+    }
+    return evaluation
+  }
+
+  private func measureFrechet(
+    _ samples: EvaluationInput, _ reference: EvaluationInput, _ evaluation: inout Evaluation
+  ) throws {
+    let (a, b) = (try gaussian(samples), try gaussian(reference))
+    let distance = FrechetDistance(a, b, on: context)
+    evaluation.frechet = distance
+    guard options.resamples > 0, let samples = samples.set else { return }
+    evaluation.bootstrap = try Bootstrap(
+      samples, b, distance: distance.value, resamples: options.resamples, seed: options.seed, on: context
+    ) { _ in try advance(samples.count) }
+  }
+
+  private func gaussian(_ input: EvaluationInput) throws -> Gaussian {
+    switch input {
+    case .samples(let set): try Gaussian(of: set, on: context)
+    case .statistics(let statistics): try Gaussian(statistics, on: context)
+    }
+  }
+
+  // MARK: Inputs
+
+  private func checkInputs() throws(EvaluationError) {
+    guard samples.depth == reference.depth else {
+      throw EvaluationError(
+        samples.name, expected: "samples of \(extents(reference)), as \(reference.name) has", found: extents(samples))
+    }
+    if let a = samples.set, let b = reference.set { try checkShapes(a, b) }
+    if let training, let samples = samples.set { try checkShapes(training, samples) }
+    for set in [samples.set, reference.set].compactMap(\.self) {
+      try set.requireTwo()
+      let needed = neighbourhoods.needed
+      guard neighbourhoods.isEmpty || set.count >= needed else {
+        throw EvaluationError(
+          set.name, expected: "at least \(needed) samples for \(needed - 1) neighbours", found: "\(set.count)")
+      }
+    }
+    if options.copies { try training?.requireTwo() }
+    if case .principal(let count) = options.features, count > reference.depth {
+      throw EvaluationError(
+        reference.name, expected: "at least \(count) numbers a sample for \(count) principal components",
+        found: "\(reference.depth)")
+    }
+  }
+
+  private func checkShapes(_ a: SampleSet, _ b: SampleSet) throws(EvaluationError) {
+    guard a.shape == b.shape else {
+      throw EvaluationError(a.name, expected: "samples of \(b.shape), as \(b.name) has", found: "\(a.shape)")
+    }
+  }
+
+  private func extents(_ input: EvaluationInput) -> String {
+    input.set.map { "\($0.shape)" } ?? "\(input.depth) numbers"
+  }
+
+  /// The sets in the coordinates that are measured.
+  private func features() throws -> (EvaluationInput, EvaluationInput, PrincipalComponents?) {
+    guard case .principal(let count) = options.features else { return (samples, reference, nil) }
+    guard let set = samples.set else {
+      throw EvaluationError(
+        samples.name, expected: "samples, which principal components can be taken of", found: "statistics")
+    }
+    let components: PrincipalComponents
+    let projected: EvaluationInput
+    switch reference {
+    case .samples(let reference):
+      components = try PrincipalComponents(of: reference, count: count, on: context)
+      projected = .samples(try components.project(reference, on: context))
+    case .statistics(let statistics):
+      components = try PrincipalComponents(statistics, count: count, on: context)
+      projected = .statistics(try components.projectedStatistics(name: statistics.name))
+    }
+    return (.samples(try components.project(set, on: context)), projected, components)
+  }
+
+  private func warn(_ input: EvaluationInput, _ evaluation: inout Evaluation) {
+    guard options.frechet, let set = input.set, set.count <= set.depth else { return }
+    evaluation.warnings.append(
+      "\(set.name): \(set.count) samples of \(set.depth) numbers give a covariance of rank \(set.count - 1) at most: "
+        + "compare Fréchet distances only between sets of as many samples, or use fewer principal components")
+  }
+
+  private func plannedPairs() -> Int {
+    guard let samples = samples.set else { return 0 }
+    var total = options.frechet ? options.resamples * samples.count : 0
+    if let reference = reference.set {
+      total += neighbourhoods.pairs(samples.count, reference.count)
+      if options.perClass, let a = samples.labels, let b = reference.labels {
+        for label in Set(a).union(b) where !neighbourhoods.isEmpty {
+          total += neighbourhoods.pairs(a.count { $0 == label }, b.count { $0 == label })
+        }
+      }
+    }
+    if options.copies, let against = training ?? reference.set {
+      let heldOut = training == nil ? nil : reference.set?.count
+      total += CopyCheck.pairs(samples.count, training: against.count, heldOut: heldOut)
+    }
+    return total
+  }
+
+  // MARK: Classes
+
+  private func classes(_ samples: SampleSet, _ reference: SampleSet) throws -> [ClassEvaluation] {
+    let labels = Set(samples.labels ?? []).union(reference.labels ?? [])
+    return try labels.sorted().map { label in
+      let (a, b) = (samples.ofClass(label), reference.ofClass(label))
+      var entry = ClassEvaluation(label: label, samples: a.count, reference: b.count)
+      if a.count > 0, b.count > 0 {
+        let means = zip(try a.mean(), try b.mean())
+        entry.meanDistance = means.reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) }.squareRoot()
+      }
+      if options.frechet, a.count >= 2, b.count >= 2 {
+        entry.frechet = try FrechetDistance(Gaussian(of: a, on: context), Gaussian(of: b, on: context), on: context)
+      }
+      if !neighbourhoods.isEmpty, min(a.count, b.count) >= neighbourhoods.needed {
+        (entry.precisionRecall, entry.densityCoverage) = try neighbourhoods.judge(a, b, search)
+      }
+      return entry
+    }
+  }
+}

@@ -1,0 +1,83 @@
+import DiTCheckpoint
+
+/// A tensor of a safetensors file, which stays there: each read widens what it needs.
+private struct TensorStore: SampleStore {
+  let file: SafetensorsFile
+  let tensor: String
+  let count: Int
+  let depth: Int
+  /// Bytes are read as x/127.5 − 1.
+  let isBytes: Bool
+
+  func read(from start: Int, into target: inout MutableSpan<Float>) {
+    do {
+      try file.copyNumbers(tensor, from: start * depth, into: &target)
+    } catch {
+      preconditionFailure("\(error)")  // dtype and shape were checked when the set was made
+    }
+    if isBytes { for i in target.indices { target[i] = target[i] / 127.5 - 1 } }
+  }
+
+  func releasePages() { file.releasePages(of: tensor) }
+}
+
+extension SampleSet {
+  /// What a safetensors file may call its samples, in the order in which they are looked for.
+  public enum Kind: String, CaseIterable, Sendable {
+    /// Pixels, (N, C, H, W): floats in [−1, 1], or U8 read as x/127.5 − 1.
+    case images
+    /// Latents, (N, C, H, W): finite floats.
+    case latents
+    /// What a sampler left, (N, C, H, W): finite floats, pixels or latents.
+    case samples
+    /// Numbers of any origin, (N, d): finite floats.
+    case features
+  }
+
+  /// The samples of a safetensors file, with `labels` (N; whole numbers) where it has them.
+  ///
+  /// - Parameters:
+  ///   - name: what errors call the set; by default the path.
+  ///   - preferring: looked for first, then the kinds in their order.
+  /// - Throws: ``EvaluationError``, `SafetensorsError` or `FileError`.
+  public static func open(
+    _ path: String, name: String? = nil, preferring: [Kind] = []
+  ) throws -> (set: SampleSet, kind: Kind) {
+    let file = try SafetensorsFile(contentsOf: path)
+    guard let kind = (preferring + Kind.allCases).first(where: { file.entry(named: $0.rawValue) != nil }) else {
+      throw EvaluationError(
+        path, expected: "a tensor images, latents, samples or features",
+        found: file.names.isEmpty ? "none" : file.names.prefix(8).joined(separator: ", "))
+    }
+    let set = try SampleSet(file, kind, name: name ?? path)
+    try set.check("tensor \(kind.rawValue)", isImage: kind == .images)
+    return (set, kind)
+  }
+
+  private init(_ file: SafetensorsFile, _ kind: Kind, name: String) throws {
+    let (entry, item) = (try file.requireEntry(named: kind.rawValue), "tensor \(kind.rawValue)")
+    let extents = kind == .features ? "(N, d)" : "(N, C, H, W)"
+    guard entry.shape.count == (kind == .features ? 2 : 4), entry.shape.allSatisfy({ $0 > 0 }) else {
+      throw EvaluationError(file.path, item, expected: "\(extents), none of them 0", found: "shape \(entry.shape)")
+    }
+    let isBytes = entry.dtype == .u8 && kind == .images
+    guard entry.dtype.isReadableFloat || isBytes else {
+      throw EvaluationError(
+        file.path, item, expected: "F32, F16, BF16\(kind == .images ? ", F64 or U8" : " or F64")",
+        found: entry.dtype.rawValue)
+    }
+    let count = entry.shape[0]
+    let store = TensorStore(
+      file: file, tensor: kind.rawValue, count: count, depth: entry.count / count, isBytes: isBytes)
+    var labels: [Int]?
+    if file.entry(named: "labels") != nil {
+      let (shape, values) = try file.integers("labels")
+      guard shape == [count] else {
+        throw EvaluationError(
+          file.path, "tensor labels", expected: "(\(count)), one a sample", found: "shape \(shape)")
+      }
+      labels = values
+    }
+    self.init(name: name, shape: Array(entry.shape.dropFirst()), store: store, labels: labels)
+  }
+}
