@@ -45,7 +45,7 @@ extension Failure {
     switch error {
     case let failure as Failure: self = failure
     case is FileError, is SafetensorsError, is StateDictMismatch, is ConfigurationFileError, is ModelFileError,
-      is DatasetError:
+      is DatasetError, is EvaluationError:
       self.init(.input, "\(error)")
     case let error as DiffusionError:
       self = .usage(Self.option(error.name), expected: error.expected, found: error.found)

@@ -4,7 +4,7 @@ import DiffusionTransformers
 /// A file that a command is to write. Its ending says the format; it appears whole or not at all.
 struct OutputFile {
   enum Format: String, CaseIterable {
-    case png, safetensors, npz
+    case png, safetensors, npz, json
   }
 
   let path: String

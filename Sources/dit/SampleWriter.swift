@@ -22,10 +22,11 @@ struct SampleWriter {
     case .npz:
       let shape = [images.shape[0], images.shape[2], images.shape[3], images.shape[1]]
       let pixels = pictures(images).flatMap(\.pixels)
-      try file.saving { try NPZFile.write(pixels, shape: shape, named: "arr_0", to: file.path) }
+      try file.saving { try NPZFile.write([NPZFile.Array("arr_0", shape: shape, bytes: pixels)], to: file.path) }
     case .png:
       let picture = grid(pictures(images), labels).rendered()
       try file.saving { try picture.writePNG(to: file.path, text: settings.text) }
+    case .json: preconditionFailure("samples are not written as JSON")
     }
   }
 
