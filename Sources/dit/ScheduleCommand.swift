@@ -37,7 +37,9 @@ struct ScheduleCommand: ParsableCommand {
   @Flag(help: "Print one JSON object instead of a table.")
   var json = false
 
-  @Option(help: ArgumentHelp("Draw ᾱ and β over t with the kept steps to this .png.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp(
+      "Draw ᾱ, β and attention's scale and window over t, with the kept steps, to this .png.", valueName: "file"))
   var out: String?
 
   func run() throws {
@@ -50,7 +52,7 @@ struct ScheduleCommand: ParsableCommand {
     let kept = KeptSteps(noise, times.reversed(), rule: "\(sampler.schedule)", network: model.network)
     try target?.checkWritable()
     if let target {
-      let picture = SchedulePlot.picture(noise, kept)
+      let picture = SchedulePlot.picture(noise, kept, network: model.network)
       try target.saving { try picture.writePNG(to: target.path, text: [(key: "Software", value: "dit")]) }
     }
     print(json ? kept.json.text : kept.table, terminator: "")
