@@ -15,7 +15,8 @@ let package = Package(
     .executable(name: "dit", targets: ["dit"]),
   ],
   dependencies: [
-    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-protobuf", from: "1.39.0", traits: []),
   ],
   targets: [
     // Engine
@@ -48,10 +49,14 @@ let package = Package(
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
     .target(name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG"], swiftSettings: safe),
     .target(name: "DiTImageFolders", dependencies: ["DiTImaging", "DiTTraining"], swiftSettings: safe),
+    .target(
+      name: "DiTEvents",
+      dependencies: ["DiTCheckpoint", .product(name: "SwiftProtobuf", package: "swift-protobuf")],
+      exclude: ["Protos"], swiftSettings: safe),
     .executableTarget(
       name: "dit",
       dependencies: [
-        "DiffusionTransformers", "DiTImageFolders", "DiTImaging", "CZlib",
+        "DiffusionTransformers", "DiTImageFolders", "DiTImaging", "DiTEvents", "CZlib",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       resources: [.copy("Resources")],
@@ -80,6 +85,7 @@ let package = Package(
       name: "DiTTrainingTests", dependencies: ["DiTTraining", "CAllocationCounter"], swiftSettings: safe),
     .testTarget(
       name: "DiffusionTransformersTests", dependencies: ["DiffusionTransformers"], swiftSettings: safe),
+    .testTarget(name: "DiTEventsTests", dependencies: ["DiTEvents"], swiftSettings: safe),
     .testTarget(name: "DiTImagingTests", dependencies: ["DiTImaging"], swiftSettings: safe),
     .testTarget(
       name: "DiTImageFoldersTests", dependencies: ["DiTImageFolders", "DiTImaging", "DiTTraining"],

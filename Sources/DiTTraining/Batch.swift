@@ -103,6 +103,13 @@ struct Batch {
     consistency?.add(to: &losses, output: output, clean: clean, noise: noise, levels: levels, shape: shape)
   }
 
+  /// The mse of every patch of what was evaluated, (N, L).
+  func patchErrors(_ loss: TrainingLoss, patchSize: Int, into means: inout MutableSpan<Float>) {
+    loss.patchErrors(
+      output: output.span, clean: clean.span, noise: noise.span, levels: levels, shape: shape, patchSize: patchSize,
+      means: &means)
+  }
+
   /// The losses, and the gradient of weight · mean(losses) added to `gradients`.
   mutating func differentiate(
     _ network: DiTNetwork, _ loss: TrainingLoss, _ workspace: TrainingWorkspace, into gradients: Slice, weight: Double

@@ -16,20 +16,30 @@ extension Trainer {
       data, order: ListOrder(samples: validationSamples), end: validationSamples.count,
       threads: training.loaderThreads)
     var sum = SampleLoss.zero
+    let (network, size) = (model.network, model.network.patchSize)
+    let grid = network.inputGrid
+    var map = PatchLossMap(steps: trainingLoss.schedule.steps, rows: grid.rows, columns: grid.columns)
+    var patches = [Float](repeating: 0, count: microBatch * network.tokens)
     var batch = Batch(model.network, samples: microBatch, consistency: consistency)
     var start = 0
     while start < validationSamples.count {
       let count = min(microBatch, validationSamples.count - start)
-      if count < microBatch { batch = Batch(model.network, samples: count, consistency: consistency) }
+      if count < microBatch {
+        batch = Batch(model.network, samples: count, consistency: consistency)
+        patches = [Float](repeating: 0, count: count * network.tokens)
+      }
       for n in 0..<count { try fill(&batch, n, with: start + n, of: reader) }
       batch.evaluate(averageNetwork, trainingLoss, workspace)
       for loss in batch.losses { sum += loss }
+      var errors = patches.mutableSpan
+      batch.patchErrors(trainingLoss, patchSize: size, into: &errors)
+      map.add(patches.span, at: batch.levels)
       start += count
     }
     let mean = sum / validationSamples.count
     return ValidationReport(
       step: completedSteps, loss: mean.loss, mse: mean.mse, vb: mean.vb, seq: mean.seq,
-      samples: validationSamples.count)
+      samples: validationSamples.count, patches: map)
   }
 
   private func fill(

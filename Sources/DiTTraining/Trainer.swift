@@ -38,14 +38,19 @@ public struct ValidationReport: Equatable, Sendable {
   public var seq: Double?
   /// The number of samples held out.
   public var samples: Int
+  /// Where their mse lies. Nil where nobody measured it.
+  public var patches: PatchLossMap?
 
-  public init(step: Int, loss: Double, mse: Double, vb: Double?, seq: Double? = nil, samples: Int) {
+  public init(
+    step: Int, loss: Double, mse: Double, vb: Double?, seq: Double? = nil, samples: Int, patches: PatchLossMap? = nil
+  ) {
     self.step = step
     self.loss = loss
     self.mse = mse
     self.vb = vb
     self.seq = seq
     self.samples = samples
+    self.patches = patches
   }
 }
 

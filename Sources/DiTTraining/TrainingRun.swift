@@ -33,7 +33,8 @@ public enum TrainingOutcome: Equatable, Sendable {
 
 /// A run in a folder. One caller at a time.
 public final class TrainingRun {
-  static let logFile = "log.jsonl"
+  /// The log's name in DIR.
+  public static let logFile = "log.jsonl"
 
   /// DIR.
   public let directory: String

@@ -24,11 +24,14 @@ struct SampleWriter {
       let pixels = pictures(images).flatMap(\.pixels)
       try file.saving { try NPZFile.write([NPZFile.Array("arr_0", shape: shape, bytes: pixels)], to: file.path) }
     case .png:
-      let picture = grid(pictures(images), labels).rendered()
+      let picture = picture(images, labels: labels)
       try file.saving { try picture.writePNG(to: file.path, text: settings.text) }
     case .json: preconditionFailure("samples are not written as JSON")
     }
   }
+
+  /// The labelled grid of images that are pixels.
+  func picture(_ images: Tensor, labels: [Int]) -> Image { grid(pictures(images), labels).rendered() }
 
   /// What stands beside each image: its class's name or number.
   func names(_ labels: some Collection<Int>) -> [String] {

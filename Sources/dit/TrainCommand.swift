@@ -9,9 +9,12 @@ struct TrainCommand: ParsableCommand {
     discussion: """
       DIR becomes a model directory: config.json, model.safetensors (the last
       weights) and ema.safetensors (their moving average, which sampling
-      prefers). Beside them: log.jsonl, a line every few steps; samples/, a grid
-      of images every so often; checkpoints/, from which --resume goes on bit for
-      bit. Ctrl-C finishes the step and saves.
+      prefers). Beside them: log.jsonl, a line every few steps; loss.png, its
+      curves; loss_map.png, the held-out samples' loss by patch and t, and the
+      same as numbers in loss_map.safetensors (mse (bins, rows, columns), samples
+      (bins), and t, where the bins begin); samples/, a grid of images every so
+      often; checkpoints/, from which --resume goes on bit for bit. Ctrl-C
+      finishes the step and saves.
 
         dit train --data digits --out runs/digits
         dit train --data digits --out runs/digits --resume
@@ -86,6 +89,13 @@ struct TrainCommand: ParsableCommand {
       valueName: "what"))
   var brokenImages: BrokenImages?
 
+  @Flag(
+    help: """
+      Also write event files for TensorBoard to DIR/tensorboard: scalars with each line of the log, sample grids and loss \
+      maps. They alone of a run's files hold the time of day.
+      """)
+  var tensorboard = false
+
   @OptionGroup var heads: HeadsOption
   @OptionGroup var numerics: NumericsOptions
   @OptionGroup var threads: ThreadsOption
@@ -113,7 +123,7 @@ struct TrainCommand: ParsableCommand {
     // Not before: stderr's first line is the error where there is one.
     for note in notes + plan.notes { StandardError.write("Note: \(note)\n") }
     Interruption.listen()
-    var follower = TrainingFollower(run)
+    var follower = try writing { try TrainingFollower(run, tensorBoard: tensorboard) }
     let outcome = try reading(trainer) {
       try writing { try run.run(shouldStop: { Interruption.isRequested }, report: { try follower.show($0) }) }
     }

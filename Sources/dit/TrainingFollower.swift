@@ -1,30 +1,58 @@
+import DiTImaging
 import DiffusionTransformers
 import Foundation
 
-/// Follows a training run: a progress bar with the loss, and a grid of samples when one is due.
+/// Follows a training run: a progress bar with the loss, the pictures of its curves and of where its loss lies, a grid of
+/// samples when one is due, and TensorBoard's files.
 struct TrainingFollower {
   private let run: TrainingRun
   private var bar: ProgressBar
+  private var curves: TrainingCurves
+  private var tensorBoard: TensorBoardLog?
   /// The newest validation loss.
   private(set) var validation: ValidationReport?
 
   /// Images in a grid: one a class, up to this many, or this many where there are no classes.
   private static let gridImages = 10
 
-  init(_ run: TrainingRun) {
+  /// - Throws: `FileError` when TensorBoard's file cannot be made.
+  init(_ run: TrainingRun, tensorBoard: Bool) throws {
     self.run = run
+    curves = TrainingCurves(run.trainer.training, log: "\(run.directory)/\(TrainingRun.logFile)")
+    self.tensorBoard = try tensorBoard ? TensorBoardLog(run) : nil
     let (done, total) = (run.trainer.completedSteps, run.trainer.training.steps)
     bar = ProgressBar("training", unit: "steps", total: total, completed: done)
   }
 
   mutating func show(_ event: TrainingEvent) throws {
     switch event {
-    case .step(let report, _):
+    case .step(let report, let seconds):
       bar.update(report.step, note: String(format: "loss %.4f", report.loss))
-    case .validation(let report): validation = report
+      curves.add(report)
+      try tensorBoard?.write(report, seconds: seconds, isLogged: curves.isLogged(report.step))
+    case .validation(let report): try show(report)
     case .sampleDue(let step): try writeGrid(step)
-    case .checkpoint: break
+    case .checkpoint: try writeCurves()
     }
+  }
+
+  private mutating func show(_ report: ValidationReport) throws {
+    validation = report
+    curves.add(report)
+    try writeCurves()
+    try tensorBoard?.write(report)
+    guard let patches = report.patches else { return }
+    let map = LossMap(map: patches, step: report.step)
+    let picture = map.picture
+    try map.write(to: run.directory, picture: picture)
+    try tensorBoard?.write(picture, "loss_map", step: report.step)
+  }
+
+  /// DIR/loss.png.
+  private func writeCurves() throws {
+    guard let picture = curves.picture else { return }
+    let file = try OutputFile("\(run.directory)/loss.png", .png)
+    try file.saving { try picture.writePNG(to: file.path, text: [(key: "Software", value: "dit")]) }
   }
 
   mutating func clear() { bar.clear() }
@@ -61,6 +89,8 @@ struct TrainingFollower {
     let writer = SampleWriter(
       model: model, settings: SampleSettings(options, classes: samples.labels, hasNoise: false), countPerClass: 1)
     let file = try OutputFile("\(folder)/step-\(String(format: "%08d", step)).png", .png)
-    try writer.write(samples.images, labels: samples.labels, to: file)
+    let picture = writer.picture(samples.images, labels: samples.labels)
+    try file.saving { try picture.writePNG(to: file.path, text: writer.settings.text) }
+    try tensorBoard?.write(picture, "samples", step: step)
   }
 }

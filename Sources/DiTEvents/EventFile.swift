@@ -1,0 +1,99 @@
+import DiTCheckpoint
+import Foundation
+import SwiftProtobuf
+
+/// A TensorBoard event file: values and pictures by step, appended and handed to the system event by event.
+///
+///     let events = try EventFile(in: "runs/mine/tensorboard", after: 0)
+///     try events.write(step: 10, ["training/loss": 0.25])
+///
+/// Every event carries the time at which it was written, because TensorBoard wants it, as does the file's name: a file
+/// that is not to be compared byte by byte. One caller at a time.
+public final class EventFile {
+  /// FOLDER/events.out.tfevents.SECONDS.dit, with a number behind it where that is taken.
+  public let path: String
+  private let file: FileHandle
+  private let clock: () -> Double
+
+  /// A new file.
+  ///
+  /// - Parameters:
+  ///   - directory: made if need be. Files that are there stay: TensorBoard reads them all.
+  ///   - after: the step that a run goes on from, 0 of a new one: what earlier files hold of later steps no longer counts.
+  ///   - clock: seconds since 1970.
+  /// - Throws: `FileError`.
+  public init(
+    in directory: String, after step: Int, clock: @escaping () -> Double = { Date().timeIntervalSince1970 }
+  ) throws(FileError) {
+    do {
+      try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    } catch {
+      throw FileError(path: directory, reason: .refused(operation: "make the folder", code: errno))
+    }
+    // TensorBoard reads the files of a folder in the order of their names, which seconds of ten digits are.
+    let name = "\(directory)/events.out.tfevents.\(Self.padded(Int(clock()))).dit"
+    let names = [name] + (1...999).map { "\(name).\(Self.padded($0).suffix(3))" }
+    guard let path = names.first(where: { !FileManager.default.fileExists(atPath: $0) }) else {
+      throw FileError(path: name, reason: .refused(operation: "create", code: EEXIST))
+    }
+    guard FileManager.default.createFile(atPath: path, contents: nil), let file = FileHandle(forWritingAtPath: path)
+    else { throw FileError(path: path, reason: .refused(operation: "create", code: errno)) }
+    self.path = path
+    self.file = file
+    self.clock = clock
+    try append(0) { $0.fileVersion = "brain.Event:2" }
+    if step > 0 { try append(step + 1) { $0.sessionLog.status = .start } }
+  }
+
+  /// Writes one value for each tag; those that are nil are left out.
+  ///
+  /// - Throws: `FileError`.
+  public func write(step: Int, _ values: KeyValuePairs<String, Double?>) throws(FileError) {
+    let summary = Dit_Events_Summary.with {
+      $0.value = values.compactMap { tag, value in
+        value.map { value in
+          Dit_Events_Summary.Value.with { ($0.tag, $0.simpleValue) = (tag, Float(value)) }
+        }
+      }
+    }
+    try append(step) { $0.summary = summary }
+  }
+
+  /// Writes a picture.
+  ///
+  /// - Parameters:
+  ///   - png: the file's bytes.
+  ///   - channels: 1 grey, 3 RGB.
+  /// - Throws: `FileError`.
+  public func write(
+    step: Int, _ tag: String, png: [UInt8], width: Int, height: Int, channels: Int
+  ) throws(FileError) {
+    let value = Dit_Events_Summary.Value.with {
+      $0.tag = tag
+      $0.image.width = Int32(width)
+      $0.image.height = Int32(height)
+      $0.image.colorspace = Int32(channels)
+      $0.image.encodedImageString = Data(png)
+    }
+    try append(step) { $0.summary.value = [value] }
+  }
+
+  private func append(_ step: Int, _ fill: (inout Dit_Events_Event) -> Void) throws(FileError) {
+    var event = Dit_Events_Event()
+    event.wallTime = clock()
+    event.step = Int64(step)
+    fill(&event)
+    let data: [UInt8]
+    do {
+      data = try event.serializedBytes()
+    } catch {
+      preconditionFailure("an event of the schema's own types cannot be encoded: \(error)")
+    }
+    try AtomicFile.write(Record.framed(data).span, to: file.fileDescriptor, path: path)
+  }
+
+  private static func padded(_ number: Int) -> String {
+    let digits = String(number)
+    return String(repeating: "0", count: max(0, 10 - digits.count)) + digits
+  }
+}

@@ -1,0 +1,50 @@
+import DiTEvents
+import DiTImaging
+import DiffusionTransformers
+
+/// What `dit train --tensorboard` writes: DIR/tensorboard/events.out.tfevents.…, a new file each time a run is started
+/// or resumed.
+struct TensorBoardLog {
+  private let events: EventFile
+  private let batch: Int
+  private var secondsSinceLine = 0.0
+  private var stepsSinceLine = 0
+
+  /// - Throws: `FileError`.
+  init(_ run: TrainingRun) throws {
+    events = try EventFile(in: "\(run.directory)/tensorboard", after: run.trainer.completedSteps)
+    batch = run.trainer.training.batch
+  }
+
+  /// A step; written where the log has a line too.
+  mutating func write(_ report: StepReport, seconds: Double, isLogged: Bool) throws(FileError) {
+    secondsSinceLine += seconds
+    stepsSinceLine += 1
+    guard isLogged else { return }
+    try events.write(
+      step: report.step,
+      [
+        "training/loss": report.loss, "training/mse": report.mse, "training/vb": report.vb,
+        "training/seq": report.seq, "training/gradient_norm": report.gradientNorm,
+        "training/learning_rate": report.learningRate,
+        "training/images_per_second": Double(batch * stepsSinceLine) / secondsSinceLine,
+      ])
+    (secondsSinceLine, stepsSinceLine) = (0, 0)
+  }
+
+  func write(_ report: ValidationReport) throws(FileError) {
+    try events.write(
+      step: report.step,
+      [
+        "validation/loss": report.loss, "validation/mse": report.mse, "validation/vb": report.vb,
+        "validation/seq": report.seq,
+      ])
+  }
+
+  /// A picture: `samples` or `loss_map`.
+  func write(_ picture: Image, _ tag: String, step: Int) throws {
+    try events.write(
+      step: step, tag, png: picture.pngData(), width: picture.width, height: picture.height,
+      channels: picture.channels)
+  }
+}

@@ -1,0 +1,92 @@
+import DiTImaging
+import DiffusionTransformers
+import Foundation
+
+/// The curves of a run, from its log and from what follows: DIR/loss.png.
+///
+/// Only steps that the log has count, so that the picture of a run which was resumed is that of one which was not.
+struct TrainingCurves {
+  private typealias Points = [(x: Double, y: Double)]
+  private var training: Points = []
+  private var rate: Points = []
+  private var validation: Points = []
+  private let logEvery, lastStep: Int
+
+  /// - Parameter log: of a run that goes on; lines that are not to be understood are passed over.
+  init(_ training: TrainingConfiguration, log: String) {
+    (logEvery, lastStep) = (training.logEvery, training.steps)
+    for line in (FileManager.default.contents(atPath: log) ?? Data()).split(separator: UInt8(ascii: "\n")) {
+      guard let values = try? LogLine(Array(line)), let step = values["step"] else { continue }
+      if let loss = values["loss"] { self.training.append((step, loss)) }
+      if let learningRate = values["learning_rate"] { rate.append((step, learningRate)) }
+      if let loss = values["validation_loss"] { validation.append((step, loss)) }
+    }
+  }
+
+  /// Whether the log has a line of this step.
+  func isLogged(_ step: Int) -> Bool { step % logEvery == 0 || step == lastStep }
+
+  mutating func add(_ report: StepReport) {
+    guard isLogged(report.step) else { return }
+    training.append((Double(report.step), report.loss))
+    rate.append((Double(report.step), report.learningRate))
+  }
+
+  mutating func add(_ report: ValidationReport) { validation.append((Double(report.step), report.loss)) }
+
+  /// The losses above the learning rate; nil before the first line of the log.
+  var picture: Image? {
+    guard !training.isEmpty else { return nil }
+    let window = max(1, min(101, training.count / 20))
+    let losses = LinePlot(
+      title: "loss", xTitle: "step", yScale: Self.scale(training + validation),
+      series: [
+        LinePlot.Series(nil, training, thickness: 1, colour: PlotColour.blue.faded(to: 0.3)),
+        LinePlot.Series("training", Self.smoothed(training, window), colour: .blue),
+        LinePlot.Series(nil, validation, thickness: 1.5, colour: .orange),
+        LinePlot.Series(
+          validation.isEmpty ? nil : "validation (EMA)", validation, .dots, thickness: 7, colour: .orange),
+      ], height: 480)
+    let rates = LinePlot(
+      title: "learning rate", xTitle: "step", yCovers: [0],
+      series: [LinePlot.Series(nil, rate, colour: .green)], height: 180)
+    return .stacked([losses.rendered(), rates.rendered()])
+  }
+
+  /// Logarithmic where the losses differ by more than a factor of 4.
+  private static func scale(_ points: Points) -> PlotScale {
+    let (low, high) = (points.map(\.y).min() ?? 1, points.map(\.y).max() ?? 1)
+    return low > 0 && high > 4 * low ? .logarithmic : .linear
+  }
+
+  /// The mean over `window` points around each; fewer at the ends, as many on both sides.
+  private static func smoothed(_ points: Points, _ window: Int) -> Points {
+    var sums = [0.0]
+    for point in points { sums.append(sums[sums.count - 1] + point.y) }
+    return points.indices.map { index in
+      let half = min(window / 2, index, points.count - 1 - index)
+      let mean = (sums[index + half + 1] - sums[index - half]) / Double(2 * half + 1)
+      return (points[index].x, mean)
+    }
+  }
+}
+
+/// The numbers of a line of log.jsonl.
+private struct LogLine {
+  private let members: [JSONMember]
+
+  init(_ bytes: [UInt8]) throws {
+    guard case .object(let members) = try JSONValue(parsing: bytes, file: "") else {
+      throw CocoaError(.coderInvalidValue)
+    }
+    self.members = members
+  }
+
+  subscript(_ key: String) -> Double? {
+    switch members.first(where: { $0.key == key })?.value {
+    case .integer(let value)?: Double(value)
+    case .number(let value)?: value
+    default: nil
+    }
+  }
+}
