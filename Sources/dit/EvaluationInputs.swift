@@ -64,13 +64,15 @@ private struct EvaluationSource {
   }
 
   private func whole(_ preferring: [SampleSet.Kind]) throws -> Opened {
-    if path == TrainingPlan.digits { return try tensors(in: ShippedResources.digits(), preferring) }
+    if let shipped = ShippedResources.DataSet(rawValue: path) {
+      return try tensors(in: shipped.images(), preferring)
+    }
     switch path.split(separator: ".").last?.lowercased() {
     case "safetensors": return try tensors(in: path, preferring)
     case "npz": return Opened(input: try NPZReader(path).evaluationInput(name: path))
     default:
       throw Failure(
-        .usage, "set: expected digits, a .safetensors or an .npz file, :train or :test behind it, found \(name)")
+        .usage, "set: expected digits, emoji, a .safetensors or an .npz file, :train or :test behind it, found \(name)")
     }
   }
 

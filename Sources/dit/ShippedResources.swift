@@ -5,11 +5,16 @@ enum ShippedResources {
   /// The model directory of the digits.
   static func digitsModel() throws(Failure) -> String { try path("digits-model", isDirectory: true) }
 
-  /// The data set of the digits.
-  static func digits() throws(Failure) -> String { try path("digits.safetensors", isDirectory: false) }
+  /// The data sets that `--data` knows by name.
+  enum DataSet: String {
+    case digits, emoji
 
-  /// How the digits model was trained: the default configuration of `dit train --data digits`.
-  static func digitsTraining() throws(Failure) -> String { try path("digits-training.json", isDirectory: false) }
+    /// Its safetensors file.
+    func images() throws(Failure) -> String { try path("\(rawValue).safetensors", isDirectory: false) }
+
+    /// The default configuration of `dit train --data NAME`; for the digits, how the shipped model was trained.
+    func training() throws(Failure) -> String { try path("\(rawValue)-training.json", isDirectory: false) }
+  }
 
   /// The path of a resource.
   ///

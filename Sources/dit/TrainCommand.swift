@@ -48,8 +48,8 @@ struct TrainCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       """
-      digits (ships with the tool), a folder of class folders of PNG and JPEG pictures (or of pictures without classes), or \
-      a .safetensors file with images (N, C, H, W), float in [−1, 1] or U8, or latents, and perhaps labels (N).
+      digits or emoji (both ship with the tool), a folder of class folders of PNG and JPEG pictures (or of pictures without \
+      classes), or a .safetensors file with images (N, C, H, W), float in [−1, 1] or U8, or latents, and perhaps labels (N).
       """, valueName: "data"))
   var data: String
 
@@ -57,7 +57,9 @@ struct TrainCommand: ParsableCommand {
   var out: String
 
   @Option(
-    help: ArgumentHelp("Configuration file. (default: for digits that of the shipped model)", valueName: "file"))
+    help: ArgumentHelp(
+      "Configuration file. (default: for digits that of the shipped model, for emoji one that ships too)",
+      valueName: "file"))
   var config: String?
 
   @Option(

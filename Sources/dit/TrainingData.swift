@@ -9,14 +9,14 @@ enum TrainingData {
 
   /// The data that `--data` names.
   init(_ data: String) throws {
-    if data == TrainingPlan.digits {
-      self = .file(try Dataset(contentsOf: ShippedResources.digits()))
+    if let shipped = ShippedResources.DataSet(rawValue: data) {
+      self = .file(try Dataset(contentsOf: shipped.images()))
     } else if data.lowercased().hasSuffix(".safetensors") {
       self = .file(try Dataset(contentsOf: data))
     } else if (try? URL(filePath: data).resourceValues(forKeys: [.isDirectoryKey]))?.isDirectory == true {
       self = .folder(try ImageFolder(data))
     } else {
-      throw Failure.usage("--data", expected: "digits, a .safetensors file or a folder of pictures", found: data)
+      throw Failure.usage("--data", expected: "digits, emoji, a .safetensors file or a folder of pictures", found: data)
     }
   }
 

@@ -36,14 +36,11 @@ struct TrainingPlan {
   /// What a person should know, a line each.
   private(set) var notes: [String] = []
 
-  /// The word for the data that ship with the tool.
-  static let digits = "digits"
-
   /// A new run.
   init(
     data: String, content: TrainingData, config: String?, from: String?, heads: HeadsOption, overrides: Overrides
   ) throws {
-    let shipped = data == Self.digits ? try Sections(contentsOf: ShippedResources.digitsTraining()) : nil
+    let shipped = try ShippedResources.DataSet(rawValue: data).map { try Sections(contentsOf: $0.training()) }
     let given = try config.map { try Sections(contentsOf: $0, data: content, defaults: shipped?.training) }
     let source = try from.map { name in
       try heads.blamed { try ModelReference(name).load(heads: heads.heads) }
@@ -51,7 +48,8 @@ struct TrainingPlan {
     training = given?.training ?? shipped?.training ?? TrainingConfiguration()
     guard var model = given?.model ?? source?.configuration ?? shipped?.model else {
       throw Failure.usage(
-        "--config", expected: "a configuration with a model, or --from MODEL (only digits has a default)", found: "none"
+        "--config", expected: "a configuration with a model, or --from MODEL (only digits and emoji have a default)",
+        found: "none"
       )
     }
     if given?.model == nil, source != nil { notes = content.setClasses(of: &model) }
@@ -136,7 +134,7 @@ extension TrainingPlan {
 
   /// What the configuration of the shipped digits model says.
   static var digitsTable: String {
-    guard let path = try? ShippedResources.digitsTraining(), let json = try? JSONValue(contentsOf: path) else {
+    guard let path = try? ShippedResources.DataSet.digits.training(), let json = try? JSONValue(contentsOf: path) else {
       return "  (the file that ships with the tool is missing)"
     }
     return json.text.indented

@@ -103,6 +103,20 @@ extension Scratch {
     #expect(scratch.exists("run/ema.safetensors"))
   }
 
+  /// The colour pictures that ship with the tool bring their own sizes and class names.
+  @Test func emoji() async throws {
+    let scratch = try Scratch()
+    let command = ["train", "--data", "emoji", "--steps", "1", "--batch", "2", "--threads", "1"]
+    _ = try await succeed(command + ["--out", scratch.path("run")])
+    let labels = try SafetensorsFile(contentsOf: scratch.path("run/model.safetensors"))
+      .tensor("y_embedder.embedding_table.weight")
+    #expect(labels.shape == [13, 128])
+    #expect(try scratch.tensors("run/model.safetensors").floats("x_embedder.proj.weight").count == 128 * 3 * 16)
+    _ = try await succeed([
+      "sample", "--model", scratch.path("run"), "--classes", "flags", "--steps", "1", "--out", scratch.path("flag.png"),
+    ])
+  }
+
   @Test func fromAnotherModelToOtherClasses() async throws {
     let scratch = try Scratch()
     let images = TensorSource("images", Tensor(zeros: [20, 1, 8, 8]))
