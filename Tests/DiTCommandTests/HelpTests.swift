@@ -39,6 +39,13 @@ import Testing
         "--guidance-channels", "--out",
       ]
     ),
+    (
+      "evaluate",
+      [
+        "--samples", "--reference", "--training", "--features", "--measures", "--k", "--density-k", "--bootstrap",
+        "--seed", "--no-per-class", "--save-statistics", "--json", "--out", "--threads",
+      ]
+    ),
   ]
 
   @Test func everyCommandAndOption() async throws {

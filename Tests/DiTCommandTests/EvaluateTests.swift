@@ -1,0 +1,207 @@
+import DiTCheckpoint
+import DiTTensor
+import Foundation
+import TestSupport
+import Testing
+
+/// `dit evaluate`, as a person runs it. The figures themselves are tested in DiTEvaluationTests.
+@Suite struct EvaluateTests {
+  private let scratch: Scratch
+  private static let fixture = Fixture.path("../evaluation/")
+
+  init() throws { scratch = try Scratch() }
+
+  /// Writes the images of a case as a data file.
+  private func set(_ name: String, labels: String? = nil) throws -> String {
+    let file = try SafetensorsFile(contentsOf: Self.fixture + "evaluation.safetensors")
+    let images = try file.numbers(name)
+    let isBytes = try file.requireEntry(named: name).dtype == .u8
+    var tensors = [
+      isBytes
+        ? TensorSource("images", shape: images.shape, bytes: images.elements.map { UInt8($0) })
+        : TensorSource("images", images)
+    ]
+    if let labels { tensors.append(TensorSource("labels", labels: try file.integers(labels).values)) }
+    return try scratch.write(tensors, to: "\(name).safetensors")
+  }
+
+  private func regular() throws -> [String] {
+    [
+      "--samples", try set("regular.samples", labels: "regular.sample_labels"),
+      "--reference", try set("regular.reference", labels: "regular.reference_labels"),
+    ]
+  }
+
+  private func expected(_ name: String) throws -> [Double] {
+    try SafetensorsFile(contentsOf: Self.fixture + "evaluation.safetensors").doubles(name).values
+  }
+
+  private func json(_ arguments: [String]) async throws -> [String: Any] {
+    let text = try await succeed(["evaluate", "--json"] + arguments).stdout
+    return try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
+  }
+
+  private func number(_ object: [String: Any], _ path: String...) -> Double {
+    var value: Any? = object
+    for key in path { value = (value as? [String: Any])?[key] }
+    return (value as? Double) ?? .nan
+  }
+
+  private func isClose(_ a: Double, _ b: Double) -> Bool { abs(a - b) <= 1e-6 * abs(b) }
+
+  @Test func everyKey() async throws {
+    let found = try await json(try regular() + ["--bootstrap", "5", "--seed", "3"])
+    let distance = try expected("regular.frechet").reduce(0, +)
+    #expect(isClose(number(found, "frechet", "distance"), distance))
+    let shares = try expected("regular.neighbourhoods")
+    let keys = [
+      ("precision_recall", "precision"), ("precision_recall", "recall"), ("density_coverage", "density"),
+      ("density_coverage", "coverage"),
+    ]
+    for (key, share) in zip(keys, shares) { #expect(isClose(number(found, key.0, key.1), share), "\(key)") }
+    let bootstrap = try #require((found["frechet"] as? [String: Any])?["bootstrap"] as? [String: Any])
+    #expect(
+      Set(bootstrap.keys) == ["resamples", "seed", "mean", "standard_error", "low", "high", "level", "values"])
+    #expect((bootstrap["values"] as? [Double])?.count == 5 && number(bootstrap, "seed") == 3)
+    #expect(number(found, "dimensions") == 30 && found["features"] as? String == "pixels")
+    let classes = try #require(found["classes"] as? [[String: Any]])
+    #expect(classes.count == 3 && number(classes[1], "label") == 1 && number(classes[1], "samples") == 40)
+    let means = try expected("regular.class_frechet").reduce(0, +) / 3
+    #expect(isClose(number(found, "class_mean", "frechet"), means))
+    #expect(number(found, "samples", "count") == 120 && number(found, "reference", "count") == 90)
+    let copies = try #require(found["copies"] as? [String: Any])
+    #expect(
+      Set(copies.keys) == [
+        "against", "exact", "exact_pairs", "near", "mean_distance", "own_mean_distance", "ratio", "median_relative",
+      ])
+  }
+
+  @Test func everyOptionCounts() async throws {
+    let sets = try regular()
+    let plain = try await json(sets)
+    let frechet = try await json(sets + ["--measures", "frechet", "--no-per-class"])
+    #expect(frechet["precision_recall"] == nil && frechet["copies"] == nil && frechet["classes"] == nil)
+    #expect(number(frechet, "frechet", "distance") == number(plain, "frechet", "distance"))
+    let pca = try await json(sets + ["--features", "pca:4", "--threads", "1"])
+    #expect(isClose(number(pca, "frechet", "distance"), try expected("regular.pca")[0]))
+    #expect(isClose(number(pca, "explained_variance"), try expected("regular.pca")[1]))
+    let wide = try await json(sets + ["--k", "9", "--density-k", "2", "--measures", "precision,density"])
+    #expect(wide["frechet"] == nil && number(wide, "precision_recall", "k") == 9)
+    #expect(number(wide, "density_coverage", "k") == 2)
+    #expect(number(wide, "precision_recall", "recall") > number(plain, "precision_recall", "recall"))
+    let training = try await json(sets + ["--training", sets[1], "--out", scratch.path("o.json")])
+    #expect(number(training, "copies", "exact") == 120 && number(training, "training", "count") == 120)
+    #expect(number(training, "copies", "reference_ratio") == 0)
+    let written = try JSONSerialization.jsonObject(with: scratch.bytes("o.json")) as? [String: Any]
+    #expect(number(try #require(written), "copies", "exact") == 120)
+    func values(_ seed: String) async throws -> [Double]? {
+      let found = try await json(sets + ["--bootstrap", "3", "--seed", seed, "--measures", "frechet"])
+      return ((found["frechet"] as? [String: Any])?["bootstrap"] as? [String: Any])?["values"] as? [Double]
+    }
+    let (one, again, two) = (try await values("1"), try await values("1"), try await values("2"))
+    #expect(one == again && one != two)
+  }
+
+  @Test func digitsAndTheirParts() async throws {
+    let found = try await json(["--samples", "digits:train", "--reference", "digits:test", "--measures", "frechet"])
+    #expect(number(found, "samples", "count") == 1438 && number(found, "reference", "count") == 359)
+    // What Scripts/judge_digits.py calls frechet_train.
+    #expect(isClose(number(found, "frechet", "distance"), 0.5240301), "\(number(found, "frechet", "distance"))")
+    let table = try await succeed(["evaluate", "--samples", "digits:test", "--reference", "digits"]).stdout
+    for line in ["Fréchet distance", "359 exact", "precision", "coverage", "class   samples"] {
+      #expect(table.contains(line), "\(line)")
+    }
+  }
+
+  @Test func archivesOfNumpy() async throws {
+    let sets = try regular()
+    let distance = try expected("regular.frechet").reduce(0, +)
+    for name in ["statistics", "statistics-compressed"] {
+      let found = try await json(["--samples", sets[1], "--reference", Self.fixture + "\(name).npz"])
+      #expect(isClose(number(found, "frechet", "distance"), distance), "\(name)")
+      #expect(found["copies"] == nil && found["classes"] == nil)
+    }
+    let found = try await json([
+      "--samples", Self.fixture + "images-compressed.npz", "--reference",
+      try set("bytes.reference", labels: "bytes.reference_labels"),
+    ])
+    #expect(isClose(number(found, "frechet", "distance"), try expected("bytes.frechet").reduce(0, +)))
+    #expect(isClose(number(found, "class_mean", "frechet"), try expected("bytes.class_frechet").reduce(0, +) / 3))
+  }
+
+  /// Written statistics stand for the set, and are laid out as numpy's.
+  @Test func savedStatistics() async throws {
+    let sets = try regular()
+    let path = scratch.path("s.npz")
+    let quiet = try await succeed(["evaluate", "--reference", sets[3], "--save-statistics", path])
+    #expect(quiet.stdout.isEmpty)
+    let distance = try expected("regular.frechet").reduce(0, +)
+    #expect(
+      isClose(number(try await json(["--samples", sets[1], "--reference", path]), "frechet", "distance"), distance))
+    let both = try await json(["--samples", path, "--reference", Self.fixture + "statistics.npz"])
+    #expect(abs(number(both, "frechet", "distance")) < 1e-10)
+  }
+
+  @Test func fewSamplesAreWarnedOf() async throws {
+    let run = try await succeed([
+      "evaluate", "--samples", try set("singular.samples"), "--reference", try set("singular.reference"),
+    ])
+    #expect(run.stderr.contains("Warning: ") && run.stderr.contains("14 samples of 20 numbers"))
+  }
+
+  @Test func whatCannotBe() async throws {
+    let sets = try regular()
+    let statistics = Self.fixture + "statistics.npz"
+    let cases: [([String], Int32, [String])] = [
+      (sets + ["--features", "pca:65"], 64, ["--features", "pca:64", "pca:65"]),
+      (sets + ["--features", "inception"], 64, ["--features", "inception"]),
+      (sets + ["--measures", "frechet,fid"], 64, ["--measures", "'fid'"]),
+      (sets + ["--k", "0"], 64, ["--k", "0"]),
+      (sets + ["--density-k", "0"], 64, ["--density-k", "0"]),
+      (sets + ["--bootstrap", "10001"], 64, ["--bootstrap", "10001"]),
+      (sets + ["--seed", "1"], 64, ["--seed", "--bootstrap"]),
+      (sets + ["--bootstrap", "2", "--measures", "copies"], 64, ["--bootstrap", "frechet"]),
+      (sets + ["--out", "x.txt"], 64, ["--out", ".json"]),
+      (sets + ["--save-statistics", "x.txt"], 64, ["--save-statistics", ".npz"]),
+      (sets + ["--k", "200"], 65, ["at least 201", "120"]),
+      (["--reference", sets[3]], 64, ["--samples", "--save-statistics"]),
+      (["--reference", sets[3], "--save-statistics", scratch.path("s.npz"), "--json"], 64, ["--json", "--samples"]),
+      (["--samples", sets[1], "--reference", "cats"], 64, ["digits", "cats"]),
+      (["--samples", sets[1], "--reference", "none.npz"], 65, ["none.npz", "no such file"]),
+      (["--samples", sets[1], "--reference", "digits"], 65, ["regular.samples", "[1, 8, 8]", "[2, 3, 5]"]),
+      (["--samples", sets[1], "--reference", statistics, "--measures", "copies"], 64, ["--measures", "statistics"]),
+      (["--samples", statistics, "--reference", statistics, "--bootstrap", "2"], 64, ["--bootstrap"]),
+      (["--samples", sets[1], "--reference", statistics + ":test"], 65, ["statistics"]),
+    ]
+    for (arguments, status, words) in cases { try await expectFailure(["evaluate"] + arguments, status, words) }
+  }
+
+  /// Every byte of a small archive changed, and every length of it: an error of status 65, or figures.
+  @Test func hostileArchives() async throws {
+    let good = try Data(contentsOf: URL(filePath: Self.fixture + "images-compressed.npz"))
+    let reference = try set("bytes.reference")
+    func run(_ bytes: Data) async throws -> Dit.Result {
+      try bytes.write(to: scratch.url.appending(path: "bad.npz"))
+      return try await Dit.run([
+        "evaluate", "--samples", scratch.path("bad.npz"), "--reference", reference, "--measures", "frechet",
+      ])
+    }
+    for place in stride(from: 0, to: good.count, by: good.count / 12) {
+      let cut = try await run(good.prefix(place))
+      #expect(cut.status == 65 && cut.error.contains("bad.npz"), "cut at \(place): \(cut.status) \(cut.error)")
+    }
+    let end = good.count - 22
+    for place in [0, 12, 40, 100, good.count / 2, end + 12, end + 16, end - 60, end - 50] {
+      var changed = good
+      changed[place] ^= 0xFF
+      let found = try await run(changed)
+      #expect([0, 65].contains(found.status), "byte \(place): \(found.status) \(found.stderr)")
+    }
+    // An entry that claims 4 GB: refused before memory is taken for it.
+    let directory = try #require(good.range(of: Data([0x50, 0x4B, 1, 2])))
+    var bomb = good
+    for i in 24..<28 { bomb[directory.lowerBound + i] = 0xF0 }
+    let refused = try await run(bomb)
+    #expect(refused.status == 65 && refused.error.contains("a size that"), "\(refused.error)")
+  }
+}
