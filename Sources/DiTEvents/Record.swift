@@ -8,17 +8,17 @@
 // A reader stops at a record that is cut off, so a file may be read while it grows.
 
 /// CRC-32C (Castagnoli), reflected, as iSCSI and TensorFlow have it.
-enum CRC32C {
+package enum CRC32C {
   private static let table: [UInt32] = (0..<256).map { byte in
     (0..<8).reduce(UInt32(byte)) { crc, _ in crc & 1 == 1 ? crc >> 1 ^ 0x82F6_3B78 : crc >> 1 }
   }
 
-  static func value(_ bytes: some Sequence<UInt8>) -> UInt32 {
+  package static func value(_ bytes: some Sequence<UInt8>) -> UInt32 {
     ~bytes.reduce(~UInt32(0)) { crc, byte in crc >> 8 ^ table[Int(UInt8(truncatingIfNeeded: crc) ^ byte)] }
   }
 
   /// Rotated right by 15 and moved on, so that a checksum of bytes which hold checksums is none of those.
-  static func masked(_ bytes: some Sequence<UInt8>) -> UInt32 {
+  package static func masked(_ bytes: some Sequence<UInt8>) -> UInt32 {
     let crc = value(bytes)
     return (crc >> 15 | crc << 17) &+ 0xA282_EAD8
   }

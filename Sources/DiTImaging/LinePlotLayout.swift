@@ -17,6 +17,8 @@ struct LinePlotLayout {
 
   private static let margin = 12
   private static let gap = 8
+  /// Labels of the vertical axis take at least this, so that charts one below the other share their left end.
+  private static let labelWidth = 58
 
   init(_ plot: LinePlot) {
     self.plot = plot
@@ -25,12 +27,12 @@ struct LinePlotLayout {
     let rows = plot.height - 3 * PlotCanvas.lineHeight
     y = PlotAxis(
       points.map(\.y) + plot.yCovers, scale: plot.yScale, rounds: true, count: min(8, max(2, rows / 45)))
-    let labels = y.labels.map { PlotCanvas.width(of: $0) }.max() ?? 0
+    let labels = y.labels.reduce(Self.labelWidth) { max($0, PlotCanvas.width(of: $1)) }
     // The last label of the axis below is centred on the right end.
     let overhang = (x.labels.last.map { PlotCanvas.width(of: $0) } ?? 0) / 2
     left = Double(Self.margin + labels + Self.gap)
     right = Double(plot.width - Self.margin - overhang)
-    top = Double(Self.margin + PlotCanvas.lineHeight + Self.gap / 2)
+    top = Double(Self.margin + PlotCanvas.lineHeight + Self.gap)
     bottom = Double(plot.height - Self.margin - PlotCanvas.lineHeight - Self.gap / 2)
   }
 
@@ -43,7 +45,7 @@ struct LinePlotLayout {
     for (tick, label) in zip(y.ticks, y.labels) {
       guard let share = y.share(tick) else { continue }
       let row = bottom - share * (bottom - top)
-      canvas.line(from: (left, row), to: (right, row), thickness: 1, .grid)
+      across(row, .grid, on: &canvas)
       canvas.text(label, x: Int(left) - Self.gap, y: Int(row) - PlotCanvas.textHeight / 2, .right)
     }
     let under = Int(bottom) + Self.gap
@@ -51,7 +53,7 @@ struct LinePlotLayout {
     for (tick, label) in zip(x.ticks, x.labels) {
       guard let share = x.share(tick) else { continue }
       let column = left + share * (right - left)
-      canvas.line(from: (column, top), to: (column, bottom), thickness: 1, .grid)
+      down(column, from: top, .grid, on: &canvas)
       let end = Int(column) + PlotCanvas.width(of: label) / 2
       // The axis's title stands at its right end, where it takes the place of labels.
       if plot.xTitle.isEmpty || end + 2 * Self.gap < plot.width - Self.margin - title {
@@ -60,8 +62,18 @@ struct LinePlotLayout {
     }
     canvas.text(plot.xTitle, x: plot.width - Self.margin, y: under, .right)
     canvas.text(plot.title, x: Self.margin, y: Self.margin)
-    canvas.line(from: (left, bottom), to: (right, bottom), thickness: 1, .frame)
-    canvas.line(from: (left, top), to: (left, bottom), thickness: 1, .frame)
+    across(bottom, .frame, on: &canvas)
+    down(left, from: top, .frame, on: &canvas)
+  }
+
+  /// A line one pixel thick from the left end of the plot area to the right.
+  private func across(_ row: Double, _ colour: PlotColour, on canvas: inout PlotCanvas) {
+    canvas.fill(x: Int(left), y: Int(row), width: Int(right) - Int(left) + 1, height: 1, colour)
+  }
+
+  /// A line one pixel thick down to the horizontal axis.
+  private func down(_ column: Double, from row: Double, _ colour: PlotColour, on canvas: inout PlotCanvas) {
+    canvas.fill(x: Int(column), y: Int(row), width: 1, height: Int(bottom) - Int(row) + 1, colour)
   }
 
   func draw(_ series: LinePlot.Series, _ colour: PlotColour, on canvas: inout PlotCanvas) {
@@ -78,7 +90,7 @@ struct LinePlotLayout {
     case .stems, .dots:
       if series.mark == .stems {
         for place in places.compactMap(\.self) {
-          canvas.line(from: place, to: (place.x, bottom), thickness: 1, .stem)
+          down(place.x, from: place.y, .stem, on: &canvas)
         }
       }
       for place in places.compactMap(\.self) { canvas.disc(at: place, radius: series.thickness / 2, colour) }

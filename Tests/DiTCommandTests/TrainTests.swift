@@ -200,7 +200,7 @@ extension Scratch {
     #expect(result.status == (signal == SIGKILL ? 128 + SIGKILL : 130), "\(result)")
     if signal != SIGKILL { #expect(result.stderr.contains("--resume"), "\(result.stderr)") }
     _ = try await succeed(arguments("parts") + ["--resume"])
-    for name in ["model.safetensors", "ema.safetensors", "config.json"] {
+    for name in ["model.safetensors", "ema.safetensors", "config.json", "loss.png"] {
       #expect(try scratch.bytes("whole/\(name)") == scratch.bytes("parts/\(name)"), "\(name)")
     }
     let lines = { (name: String) in scratch.log(name).compactMap { $0["step"] as? Int } }

@@ -1,7 +1,6 @@
+import DiTEvents
 import Foundation
 import Testing
-
-@testable import DiTEvents
 
 /// Against TensorBoard: its bytes, and what it reads back.
 @Suite struct EventFileTests {

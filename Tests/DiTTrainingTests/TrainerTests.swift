@@ -241,6 +241,56 @@ import Testing
     #expect(abs(a.loss / b.loss - 1) < 1e-5, "\(a.loss), \(b.loss)")
   }
 
+  /// The map is what `dit loss` says of the held-out samples at the same t and ε, averaged in tenths of T.
+  @Test func validationMapIsTheLossByPatch() throws {
+    let trainer = try tinyTrainer(data: tinyData(count: 200))
+    for _ in 0..<3 { _ = try trainer.step() }
+    let report = try #require(trainer.validate())
+    let map = try #require(report.patches)
+    let held = trainer.validationSamples
+    let seed: UInt64 = 0x7661_6C69_6461_7465
+    let times = held.map { index in
+      var random = Philox(seed: seed, stream: 2 << 56 | UInt64(index))
+      return Int(random.next().multipliedFullWidth(by: 1000).high)
+    }
+    let noise = held.flatMap { index in
+      var random = Philox(seed: seed, stream: 3 << 56 | UInt64(index))
+      return random.normal(count: 24)
+    }
+    var random = Philox(seed: 99)
+    let images = random.normal(count: 200 * 24).map { max(-1, min(1, 0.5 * $0)) }
+    let clean = held.flatMap { images[$0 * 24..<($0 + 1) * 24] }
+    let loss = try trainer.averagedModel().loss(
+      clean: Tensor(shape: [held.count, 1, 4, 6], elements: clean), times: times.map(Float.init),
+      labels: held.map { $0 % 3 }, noise: Tensor(shape: [held.count, 1, 4, 6], elements: noise))
+    #expect(map.rows == 2 && map.columns == 3 && map.bins == 10 && map.counts.reduce(0, +) == 40)
+    for bin in 0..<10 {
+      let members = times.indices.filter { map.times(ofBin: bin).contains(times[$0]) }
+      #expect(map.counts[bin] == members.count && map.times(ofBin: bin) == bin * 100...bin * 100 + 99)
+      for (patch, found) in map.means(ofBin: bin).enumerated() where !members.isEmpty {
+        let sum = members.reduce(0.0) { $0 + Double(loss.patchErrors.elements[$1 * 6 + patch]) }
+        #expect(abs(found / (sum / Double(members.count)) - 1) < 1e-5, "bin \(bin), patch \(patch)")
+      }
+      if members.isEmpty { #expect(map.means(ofBin: bin).allSatisfy { $0.isNaN }) }
+    }
+    let total = (0..<10).reduce(0.0) { sum, bin in
+      map.counts[bin] == 0 ? sum : sum + map.means(ofBin: bin).reduce(0, +) / 6 * Double(map.counts[bin])
+    }
+    #expect(abs(total / 40 / report.mse - 1) < 1e-6, "the mean over everything is the mse")
+  }
+
+  /// T need not be a multiple of the bins.
+  @Test(arguments: [7, 10, 13, 1000]) func validationMapCoversEachTime(_ steps: Int) throws {
+    var model = tinyModel()
+    model.diffusion.steps = steps
+    model.diffusion.betaEnd = 0.02 * Double(steps) / 1000 * 0.5
+    model.diffusion.betaStart = 0.0001 * Double(steps) / 1000
+    model.sampling.sampler.steps = steps
+    let map = try #require(tinyTrainer(model: model).validate()?.patches)
+    #expect((0..<map.bins).flatMap { Array(map.times(ofBin: $0)) } == Array(0..<steps))
+    #expect(map.bins == min(10, steps) && map.counts.reduce(0, +) == 4)
+  }
+
   // MARK: Divergence
 
   @Test func divergenceIsThrownAndChangesNothing() throws {
