@@ -33,7 +33,7 @@ extension Image {
     _ = try await succeed(run + arguments)
   }
 
-  private func picture(_ name: String) throws -> Image { try Image.readPNG(contentsOf: scratch.path(name)) }
+  private func picture(_ name: String) throws -> Image { try Image(contentsOf: scratch.path(name)) }
 
   private func lines() -> [[String: Any]] {
     scratch.text("run/log.jsonl").split(separator: "\n").compactMap {

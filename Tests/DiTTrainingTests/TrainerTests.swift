@@ -245,7 +245,7 @@ import Testing
   @Test func validationMapIsTheLossByPatch() throws {
     let trainer = try tinyTrainer(data: tinyData(count: 200))
     for _ in 0..<3 { _ = try trainer.step() }
-    let report = try #require(trainer.validate())
+    let report = try #require(try trainer.validate())
     let map = try #require(report.patches)
     let held = trainer.validationSamples
     let seed: UInt64 = 0x7661_6C69_6461_7465
