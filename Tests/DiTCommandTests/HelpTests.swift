@@ -17,7 +17,7 @@ import Testing
       "train",
       [
         "--data", "--out", "--config", "--from", "--steps", "--batch", "--seed", "--resume", "--recompute",
-          "--broken-images", "--tensorboard", "--heads",
+        "--broken-images", "--tensorboard", "--heads",
         "--precision", "--gemm", "--threads",
       ]
     ),
