@@ -12,14 +12,17 @@ public struct Statistics: Equatable, Sendable {
   /// The largest number of elements of a matrix that is made here: 2 GiB.
   static let largestMatrix = 1 << 28
 
+  /// Beyond this, products of two covariances might overflow.
+  private static let largestNumber = 1e30
+
   /// Given numbers, as those of a file.
   ///
-  /// - Throws: ``EvaluationError`` unless all are finite and Σ is symmetric to rounding.
+  /// - Throws: ``EvaluationError`` unless all are finite and at most 1e30, and Σ is symmetric to rounding.
   public init(name: String, mean: [Double], covariance: [Double]) throws(EvaluationError) {
     let d = mean.count
     precondition(covariance.count == d * d, "a covariance of \(covariance.count) elements for \(d) means")
-    guard mean.allSatisfy(\.isFinite) else { throw Self.notFinite(name, "mu") }
-    guard covariance.allSatisfy(\.isFinite) else { throw Self.notFinite(name, "sigma") }
+    guard mean.allSatisfy({ abs($0) <= Self.largestNumber }) else { throw Self.notFinite(name, "mu") }
+    guard covariance.allSatisfy({ abs($0) <= Self.largestNumber }) else { throw Self.notFinite(name, "sigma") }
     let largest = (0..<d).reduce(0) { max($0, abs(covariance[$1 * d + $1])) }
     for i in 0..<d {
       for j in 0..<i where abs(covariance[i * d + j] - covariance[j * d + i]) > 1e-6 * largest {
@@ -32,7 +35,7 @@ public struct Statistics: Equatable, Sendable {
   }
 
   private static func notFinite(_ name: String, _ item: String) -> EvaluationError {
-    EvaluationError(name, item, expected: "finite numbers", found: "NaN or infinity")
+    EvaluationError(name, item, expected: "finite numbers, at most 1e30", found: "others")
   }
 
   /// Those of a set, with n−1; the set is read twice, in blocks.

@@ -85,6 +85,7 @@ import Testing
     }
     expect("s", "sigma", "symmetric") { _ = try Statistics(name: "s", mean: [0, 0], covariance: [1, 0.5, 0.2, 1]) }
     expect("s", "mu", "finite") { _ = try Statistics(name: "s", mean: [.nan], covariance: [1]) }
+    expect("s", "sigma", "1e30") { _ = try Statistics(name: "s", mean: [0], covariance: [1e300]) }
     expect("s", "no negative eigenvalue") {
       let bad = try EvaluationInput.statistics(Statistics(name: "s", mean: [0, 0], covariance: [1, 2, 2, 1]))
       _ = try Evaluation(of: .samples(set("a", 9, 2)), against: bad, on: ComputeContext(threads: 1))
