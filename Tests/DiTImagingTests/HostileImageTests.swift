@@ -39,11 +39,14 @@ import Testing
   @Test func limitsAreExact() throws {
     let png = try #require(grey)
     let jpeg = TinyJPEG(width: 7, height: 5).bytes
+    let tall = TinyJPEG(width: 2, height: 9).bytes
     for data in [png, jpeg] {
       #expect(try Image(encoded: data, limits: ImageLimits(pixels: 35, side: 7, fileBytes: data.count)).width == 7)
       expect(
         data, throws: .tooManyPixels(width: 7, height: 5, maximum: 34), limits: ImageLimits(pixels: 34))
       expect(data, throws: .sideTooLong(width: 7, height: 5, maximum: 6), limits: ImageLimits(side: 6))
+      #expect(try Image(encoded: tall, limits: ImageLimits(side: 9)).height == 9)
+      expect(tall, throws: .sideTooLong(width: 2, height: 9, maximum: 8), limits: ImageLimits(side: 8))
       expect(
         data, throws: .fileTooLarge(bytes: data.count, maximum: data.count - 1),
         limits: ImageLimits(fileBytes: data.count - 1))

@@ -44,6 +44,8 @@ import Testing
     let small = try Image(encoded: data, fittedTo: size, reducing: true)
     let whole = try Image(encoded: data, fittedTo: size)
     expect(small, equals: whole, within: 2, "\(size), orientation \(orientation)")
+    let upright = try Image(encoded: data).fitted(width: size.width, height: size.height)
+    expect(whole, equals: upright, within: 1, "\(size), orientation \(orientation), turned before")
   }
 }
 
