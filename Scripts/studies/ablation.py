@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What each idea is worth: the same small DiT, data, parameters and steps, one thing changed at a time.
 
-    swift build -c release --product dit
+    swift build -c release
     python3 -m venv ~/dit-studies && ~/dit-studies/bin/pip install -r Scripts/studies/requirements.txt
     ~/dit-studies/bin/python Scripts/studies/ablation.py            (about an hour on two cores; Ctrl-C, and start it again)
 

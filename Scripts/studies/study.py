@@ -70,7 +70,7 @@ def find_dit(given):
     for candidate in candidates:
         if candidate and shutil.which(candidate):
             return str(Path(shutil.which(candidate)).resolve())
-    raise Failed(f"no dit at {' or '.join(c for c in candidates if c)}: swift build -c release --product dit")
+    raise Failed(f"no dit at {' or '.join(c for c in candidates if c)}: swift build -c release")
 
 
 def command(arguments):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A DDPM U-Net against a DiT: as many parameters, as long trained, the same digits, judged by `dit evaluate`.
 
-    swift build -c release --product dit
+    swift build -c release
     python3 -m venv ~/dit-unet
     ~/dit-unet/bin/pip install --extra-index-url https://download.pytorch.org/whl/cpu -r Scripts/studies/requirements-unet.txt
     ~/dit-unet/bin/python Scripts/studies/unet.py [--quick]          (about ten minutes on two idle cores)
