@@ -14,13 +14,15 @@ whose parameter count is nearest the DiT's.
 
 The DiT is trained first, by `dit train`; its wall time, start of the process included, is the U-Net's allowance (which does not
 count PyTorch's import). Both: batch, AdamW, warm-up, cosine decay, clipping, average of the weights and label dropout alike;
-only the learning rate is each network's own. Seconds to sample are of whole calls, for the same number of images.
+only the learning rate is each network's own: the best of three (RATES) by the epsilon error on held-out digits, seed 0. Then both
+are trained from three seeds. Seconds to sample are of whole calls, for the same number of images.
 
 Kept in runs/studies/unet, resumable; results in Documentation/studies/unet.json and the tables of Documentation/UNet.md.
 """
 
 import argparse
 import copy
+import json
 import math
 import time
 from pathlib import Path
@@ -35,7 +37,8 @@ from study import note
 
 T, CLASSES, NULL, GROUPS = 1000, 10, 10, 4
 SETTINGS = {"batch": 64, "warmup": 100, "beta2": 0.99, "decay": 0.05, "clip": 1.0, "dropout": 0.1}
-RATES = {"DiT": 0.004, "U-Net": 0.002}
+RATES = {"DiT": [0.002, 0.004, 0.008], "U-Net": [0.001, 0.002, 0.004]}
+SEEDS = [0, 1, 2]
 RUNS = [("ddpm", 1000), ("ddim", 200), ("ddim", 100), ("ddim", 50)]
 
 
@@ -132,7 +135,7 @@ def schedule():
     return beta, np.cumprod(1 - beta)
 
 
-def train_unet(network, seconds, seed):
+def train_unet(network, highest, seconds, seed):
     """(averaged network, steps) after `seconds` of training."""
     images, labels = study.real("digits")
     chosen = ~study.is_test(len(labels))
@@ -143,7 +146,7 @@ def train_unet(network, seconds, seed):
     optimiser = torch.optim.AdamW(network.parameters(), betas=(0.9, SETTINGS["beta2"]), weight_decay=SETTINGS["decay"])
     start, step, batch = time.monotonic(), 0, SETTINGS["batch"]
     while (elapsed := time.monotonic() - start) < seconds:
-        rate = RATES["U-Net"] * min(1, (step + 1) / SETTINGS["warmup"]) * 0.5 * (1 + math.cos(math.pi * elapsed / seconds))
+        rate = highest * min(1, (step + 1) / SETTINGS["warmup"]) * 0.5 * (1 + math.cos(math.pi * elapsed / seconds))
         for group in optimiser.param_groups:
             group["lr"] = rate
         n = torch.randint(len(images), (batch,), generator=random)
@@ -163,6 +166,21 @@ def train_unet(network, seconds, seed):
             for mean, new in zip(average.parameters(), network.parameters()):
                 mean.lerp_(new, 1 - keep)
     return average, step
+
+
+@torch.no_grad()
+def held_out_error(network):
+    """Mean (epsilon - prediction)^2 over the test split, a hundred times: the same t and noise for every network."""
+    images, labels = study.real("digits")
+    chosen = study.is_test(len(labels))
+    images, labels = torch.tensor(images[chosen], dtype=torch.float32), torch.tensor(labels[chosen])
+    signal, random, errors = torch.tensor(schedule()[1]), torch.Generator().manual_seed(0), []
+    for _ in range(100):
+        t = torch.randint(T, (len(images),), generator=random)
+        noise = torch.randn(images.shape, generator=random)
+        a = signal[t].float()[:, None, None, None]
+        errors.append(F.mse_loss(network(a.sqrt() * images + (1 - a).sqrt() * noise, t.float(), labels), noise).item())
+    return sum(errors) / len(errors)
 
 
 @torch.no_grad()
@@ -190,68 +208,83 @@ def sample_unet(network, noise, labels, sampler, steps, seed):
 class Comparison:
     def __init__(self, arguments):
         self.dit = study.find_dit(arguments.dit)
-        self.evaluator = arguments.evaluator.split() if arguments.evaluator else [self.dit]
-        self.quick, self.threads, self.seed = arguments.quick, arguments.threads, arguments.seed
+        self.quick, self.threads = arguments.quick, arguments.threads
         self.work = Path(arguments.work).resolve() / ("quick-unet" if self.quick else "unet")
         self.runs = [("ddpm", 20), ("ddim", 5)] if self.quick else RUNS
+        self.seeds = SEEDS[:2] if self.quick else SEEDS
         torch.set_num_threads(self.threads)
 
-    def dit_configuration(self):
+    def dit_configuration(self, rate):
         steps = 30 if self.quick else 6000
         return {
             "model": {"model_type": "dit", "input_size": 8, "patch_size": 2, "in_channels": 1, "hidden_size": 64, "depth": 4,
                       "num_heads": 4, "num_classes": CLASSES, "class_dropout_prob": SETTINGS["dropout"]},
-            "training": {"steps": steps, "batch": SETTINGS["batch"], "learning_rate": RATES["DiT"],
+            "training": {"steps": steps, "batch": SETTINGS["batch"], "learning_rate": rate,
                          "warmup_steps": SETTINGS["warmup"], "beta2": SETTINGS["beta2"], "weight_decay": SETTINGS["decay"],
                          "gradient_clip": SETTINGS["clip"], "flip": False, "validation_modulus": 5, "checkpoint_every": 0,
-                         "validate_every": 0, "sample_every": 0, "log_every": 100},
+                         "validate_every": steps, "sample_every": 0, "log_every": 100},
         }
+
+    # Training
+
+    def train_dit(self, rate, seed):
+        """{"folder", "training_seconds", "steps", "error"}."""
+        folder, settings = self.work / f"dit-{rate}-seed-{seed}", self.dit_configuration(rate)
+        seconds = study.train(self.dit, "digits", settings, folder, seed=seed, threads=self.threads)
+        error = [line["validation_mse"] for line in study.log(folder) if "validation_mse" in line][-1]
+        return {"folder": folder, "training_seconds": seconds, "steps": settings["training"]["steps"], "error": error}
+
+    def train_unet(self, rate, seed, wanted, seconds):
+        """The same, with "network" for the folder."""
+        name = f"unet-{rate}-seed-{seed}"
+        network, weights, about = of_size(wanted, seed), self.work / f"{name}.pt", self.work / f"{name}.json"
+        if not about.exists():
+            average, steps = train_unet(network, rate, seconds, seed)
+            torch.save(average.state_dict(), weights)
+            study.write_json(about, {"training_seconds": seconds, "steps": steps, "error": held_out_error(average)})
+        network.load_state_dict(torch.load(weights, weights_only=True))
+        return {"network": network.eval(), **study.read_json(about)}
+
+    def best(self, name, train):
+        """The rate whose run of the first seed has the smallest held-out error, and every rate's error."""
+        errors = {rate: train(rate)["error"] for rate in RATES[name]}
+        note(f"{name}: held-out error by learning rate {errors}")
+        return min(errors, key=errors.get), errors
 
     def run(self):
-        import json
-
-        folder, noise = self.work / "dit", self.work / "noise.safetensors"
-        study.make_noise(noise, "digits", self.seed)
-        seconds = study.train(self.dit, "digits", self.dit_configuration(), folder, seed=self.seed, threads=self.threads)
-        info = json.loads(study.command([self.dit, "info", folder, "--json"]))
-        wanted = info["model"]["trainable_parameters"]
-        note(f"DiT: {wanted} parameters, trained in {seconds:.0f} s")
-        network, unet = self.unet(wanted, seconds)
-        rows = []
-        for sampler, steps in self.runs:
-            rows.append({"network": "DiT", **self.judged("dit", sampler, steps, lambda out: study.sample(
-                self.dit, folder, noise, out, "--sampler", sampler, "--schedule", "leading", "--steps", steps, "--guidance",
-                "1", "--seed", self.seed, threads=self.threads))})
-            rows.append({"network": "U-Net", **self.judged("unet", sampler, steps, lambda out: self.sample_to(
-                out, network, noise, sampler, steps))})
-        value = {
-            "study": "unet", "quick": self.quick, "seed": self.seed, "threads": self.threads,
-            "machine": study.machine(self.dit), "torch": torch.__version__, "images": rows[0]["images"],
-            "networks": {
-                "DiT": {"parameters": wanted, "training_seconds": seconds, "rate": RATES["DiT"],
-                        "steps": self.dit_configuration()["training"]["steps"]},
-                "U-Net": unet,
-            },
-            "runs": rows,
+        dit_rate, dit_errors = self.best("DiT", lambda rate: self.train_dit(rate, self.seeds[0]))
+        first = self.train_dit(dit_rate, self.seeds[0])
+        info = json.loads(study.command([self.dit, "info", first["folder"], "--json"]))
+        wanted, seconds = info["model"]["trainable_parameters"], first["training_seconds"]
+        unet_rate, unet_errors = self.best("U-Net", lambda rate: self.train_unet(rate, self.seeds[0], wanted, seconds))
+        networks = {
+            "DiT": {"parameters": wanted, "rate": dit_rate, "errors": dit_errors, "runs": []},
+            "U-Net": {"parameters": size(of_size(wanted, 0)), "rate": unet_rate, "errors": unet_errors, "runs": []},
         }
-        self.report(value)
+        rows = []
+        for seed in self.seeds:
+            noise = self.work / f"noise-{seed}.safetensors"
+            study.make_noise(noise, "digits", seed)
+            ours = self.train_dit(dit_rate, seed)
+            theirs = self.train_unet(unet_rate, seed, wanted, ours["training_seconds"])
+            for name, run in (("DiT", ours), ("U-Net", theirs)):
+                networks[name]["runs"].append({key: run[key] for key in ("training_seconds", "steps", "error")})
+            for sampler, steps in self.runs:
+                rows.append({"network": "DiT", "seed": seed, **self.judged(f"dit-{seed}", sampler, steps, lambda out: study.sample(
+                    self.dit, ours["folder"], noise, out, "--sampler", sampler, "--schedule", "leading", "--steps", steps,
+                    "--guidance", "1", "--seed", seed, threads=self.threads))})
+                rows.append({"network": "U-Net", "seed": seed, **self.judged(f"unet-{seed}", sampler, steps, lambda out:
+                    self.sample_to(out, theirs["network"], noise, sampler, steps, seed))})
+        self.report({
+            "study": "unet", "quick": self.quick, "seeds": self.seeds, "threads": self.threads,
+            "machine": study.machine(self.dit), "torch": torch.__version__, "images": rows[0]["images"],
+            "networks": networks, "runs": rows,
+        })
 
-    def unet(self, wanted, seconds):
-        network, weights, about = of_size(wanted, self.seed), self.work / "unet.pt", self.work / "unet.json"
-        if not about.exists():
-            average, steps = train_unet(network, seconds, self.seed)
-            torch.save(average.state_dict(), weights)
-            study.write_json(about, {"parameters": size(network), "width": network.width, "condition": network.width * network.widening,
-                                     "training_seconds": seconds,
-                                     "rate": RATES["U-Net"], "steps": steps})
-        network.load_state_dict(torch.load(weights, weights_only=True))
-        note(f"U-Net: {size(network)} parameters, {study.read_json(about)['steps']} steps in {seconds:.0f} s")
-        return network.eval(), study.read_json(about)
-
-    def sample_to(self, out, network, noise, sampler, steps):
+    def sample_to(self, out, network, noise, sampler, steps, seed):
         tensors = study.load_tensors(noise)
         x, labels = torch.tensor(tensors["noise"]), torch.tensor(tensors["labels"])
-        images = sample_unet(network, x, labels, sampler, steps, self.seed).clamp(-1, 1).numpy()
+        images = sample_unet(network, x, labels, sampler, steps, seed).clamp(-1, 1).numpy()
         study.save_tensors(out, {"images": images, "labels": tensors["labels"]})
 
     def judged(self, name, sampler, steps, make):
@@ -262,7 +295,7 @@ class Comparison:
             start = time.monotonic()
             make(out)
             study.write_json(seconds, round(time.monotonic() - start, 2))
-        result = study.evaluate(self.evaluator, out, study.DATA["digits"], out.with_suffix(".judged.json"), "--measures",
+        result = study.evaluate([self.dit], out, study.DATA["digits"], out.with_suffix(".judged.json"), "--measures",
                                 "frechet", "--no-per-class", "--bootstrap", 200, "--seed", 0)
         frechet = result["frechet"]
         note(f"{name}, {sampler}, {steps} steps: {frechet['distance']:.3f}")
@@ -277,24 +310,28 @@ class Comparison:
         if not page.exists():
             study.write_text(page, "# The U-Net question\n\n<!-- unet:begin -->\n<!-- unet:end -->\n")
         networks = study.table(
-            ["network", "parameters", "training seconds", "training steps", "learning rate"],
-            [[name, n["parameters"], f"{n['training_seconds']:.0f}", n["steps"], n["rate"]]
+            ["network", "parameters", "training seconds", "training steps", "held-out ε error", "learning rate (error of each)"],
+            [[name, n["parameters"], *(study.mean_and_deviation([run[key] for run in n["runs"]], digits)
+                                       for key, digits in (("training_seconds", 1), ("steps", 0), ("error", 4))),
+              f"{n['rate']} (" + ", ".join(f"{rate}: {error:.4f}" for rate, error in n["errors"].items()) + ")"]
              for name, n in value["networks"].items()])
+        cells = []
+        for sampler, steps in self.runs:
+            for name in value["networks"]:
+                runs = [r for r in value["runs"] if (r["network"], r["sampler"], r["steps"]) == (name, sampler, steps)]
+                cells.append([sampler.upper(), steps, name, study.mean_and_deviation([r["distance"] for r in runs], 3),
+                              study.mean_and_deviation([r["seconds"] for r in runs], 1)])
         samples = study.table(
-            ["network", "sampler", "steps", "Fréchet distance (95 %)", f"seconds for {value['images']} images"],
-            [[r["network"], r["sampler"].upper(), r["steps"], f"{r['distance']:.3f} ({r['low']:.3f}–{r['high']:.3f})",
-              f"{r['seconds']:.1f}"] for r in value["runs"]])
-        study.between_markers(page, "unet", f"{networks}\n\n{samples}")
+            ["sampler", "steps", "network", "Fréchet distance", f"seconds for {value['images']} images"], cells)
+        study.between_markers(page, "unet", f"{len(value['seeds'])} seeds.\n\n{networks}\n\n{samples}")
         note(f"{page} written")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dit", help="the built tool (.build/release/dit, else the one on the path)")
-    parser.add_argument("--evaluator", help="what to call for `evaluate` instead of it")
     parser.add_argument("--work", default=study.ROOT / "runs" / "studies", help="where runs are kept (runs/studies)")
     parser.add_argument("--threads", type=int, default=2, help="of both networks (2)")
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="to see that it runs")
     Comparison(parser.parse_args()).run()
 

@@ -10,10 +10,9 @@ public enum StateDict {
   ///   - ignored: names in the file that are not expected and do no harm.
   /// - Throws: ``StateDictMismatch``, which lists everything that differs.
   public static func check(
-    _ file: SafetensorsFile, holds expected: [Key], optional: Set<String> = [], ignoring ignored: Set<String> = []
+    _ file: some TensorStore, holds expected: [Key], optional: Set<String> = [], ignoring ignored: Set<String> = []
   ) throws(StateDictMismatch) {
-    let found = file.header.entries.map { (name: $0.name, shape: $0.shape) }
-    try check(found, holds: expected, path: file.path, optional: optional, ignoring: ignored)
+    try check(file.keys, holds: expected, path: file.path, optional: optional, ignoring: ignored)
   }
 
   /// Checks that `found`, read from `path`, are exactly the `expected` tensors, each of its shape.

@@ -30,7 +30,7 @@ extension ModelConfiguration {
   ///
   /// - Parameter heads: shapes do not tell; nil takes those of the published hidden sizes 384, 768, 1024 and 1152.
   /// - Throws: ``ModelFileError`` when a tensor that tells a size is missing or of another rank, or sizes do not fit.
-  public init(stateDict file: SafetensorsFile, heads: Int? = nil) throws(ModelFileError) {
+  public init(stateDict file: some TensorStore, heads: Int? = nil) throws(ModelFileError) {
     let shapes = StateDictShapes(file)
     var network = DiTConfiguration()
     let patch = try shapes.shape("x_embedder.proj.weight", "[D, C, P, P]", rank: 4)
@@ -60,27 +60,27 @@ extension ModelConfiguration {
 
 /// Reads sizes off a state dict.
 private struct StateDictShapes {
-  let file: SafetensorsFile
+  let file: any TensorStore
 
-  init(_ file: SafetensorsFile) { self.file = file }
+  init(_ file: any TensorStore) { self.file = file }
 
   func failure(_ name: String, _ expected: String) -> ModelFileError {
-    let found = file.entry(named: name).map { "\($0.shape)" } ?? "no such tensor"
+    let found = file.shape(of: name).map { "\($0)" } ?? "no such tensor"
     return ModelFileError(file: file.path, item: "tensor \(name)", expected: expected, found: found)
   }
 
   /// The shape of a tensor of that rank without an extent of 0.
   func shape(_ name: String, _ expected: String, rank: Int) throws(ModelFileError) -> [Int] {
-    guard let entry = file.entry(named: name), entry.shape.count == rank, !entry.shape.contains(0) else {
+    guard let shape = file.shape(of: name), shape.count == rank, !shape.contains(0) else {
       throw failure(name, expected)
     }
-    return entry.shape
+    return shape
   }
 
   /// Blocks 0, 1, … without a gap.
   var depth: Int {
     var depth = 0
-    while file.entry(named: "blocks.\(depth).attn.qkv.weight") != nil { depth += 1 }
+    while file.shape(of: "blocks.\(depth).attn.qkv.weight") != nil { depth += 1 }
     return max(1, depth)
   }
 
@@ -98,7 +98,7 @@ private struct StateDictShapes {
   /// Rows of the label table without the null class; 0 where there is no table.
   func classes() throws(ModelFileError) -> Int {
     let name = "y_embedder.embedding_table.weight"
-    guard file.entry(named: name) != nil else { return 0 }
+    guard file.shape(of: name) != nil else { return 0 }
     let expected = "[classes + 1, D]"
     let rows = try shape(name, expected, rank: 2)[0]
     guard rows > 1 else { throw failure(name, expected) }

@@ -15,8 +15,8 @@ extension Weights {
   /// the one with the configuration's aspect ratio.
   /// - Throws: `StateDictMismatch` with every tensor that is missing, unexpected or of another shape; `SafetensorsError`
   ///   when one is not of a float type; ``ModelFileError`` when there are fewer tensors than blocks.
-  public init(_ file: SafetensorsFile, configuration: DiTConfiguration) throws {
-    let found = file.header.entries.count
+  public init(_ file: some TensorStore, configuration: DiTConfiguration) throws {
+    let found = file.keys.count
     guard configuration.depth <= found else {  // or the table would be larger than the file warrants
       throw ModelFileError(
         file: file.path, item: "tensors", expected: "those of \(configuration.depth) blocks", found: "\(found)")
@@ -25,11 +25,11 @@ extension Weights {
     let otherGrid = Self.otherGrid(file, configuration)
     let expected = table.parameters.map { parameter in
       let isOther = parameter.name == Self.positions && otherGrid != nil
-      return (parameter.name, isOther ? file.entry(named: parameter.name)?.shape ?? [] : parameter.shape)
+      return (parameter.name, isOther ? file.shape(of: parameter.name) ?? [] : parameter.shape)
     }
     try StateDict.check(file, holds: expected, optional: configuration.position == .sincos ? [Self.positions] : [])
     let slices = try table.parameters.map { parameter in
-      let isThere = file.entry(named: parameter.name) != nil
+      let isThere = file.shape(of: parameter.name) != nil
       guard parameter.name == Self.positions, !isThere || otherGrid != nil else {
         return try file.slice(parameter.name)
       }
@@ -48,8 +48,8 @@ extension Weights {
   }
 
   /// The grid of a file's position table where it is another than the configuration's, as far as its rows tell.
-  private static func otherGrid(_ file: SafetensorsFile, _ c: DiTConfiguration) -> (rows: Int, columns: Int)? {
-    guard let shape = file.entry(named: positions)?.shape, shape.count == 3, shape[0] == 1, shape[2] == c.hiddenSize,
+  private static func otherGrid(_ file: some TensorStore, _ c: DiTConfiguration) -> (rows: Int, columns: Int)? {
+    guard let shape = file.shape(of: positions), shape.count == 3, shape[0] == 1, shape[2] == c.hiddenSize,
       shape[1] > 0, shape[1] != c.tokens
     else { return nil }
     if c.position == .sincos { return (shape[1], 1) }  // whatever it is, the right one is computed
