@@ -20,6 +20,17 @@ extension Dataset {
     return sample
   }
 
+  /// Copies as many samples of data in memory as `target` takes, from sample `start` on: (n, C, H, W).
+  ///
+  /// - Precondition: the data are not streamed, and `target` holds whole samples.
+  public func copy(from start: Int, into target: inout MutableSpan<Float>) {
+    precondition(target.count % sampleCount == 0, "\(target.count) elements for samples of \(sampleCount)")
+    for n in 0..<target.count / sampleCount {
+      var place = target.extracting(n * sampleCount..<(n + 1) * sampleCount)
+      copy(start + n, flipped: false, into: &place)
+    }
+  }
+
   /// Copies sample `index` of data in memory to the start of `target`, mirrored left to right when `flipped`.
   func copy(_ index: Int, flipped: Bool, into target: inout MutableSpan<Float>) {
     let range = index * sampleCount..<(index + 1) * sampleCount
