@@ -13,7 +13,7 @@ DIR (default .studies/jump); what is there is not made again, so an interrupted 
     Documentation/JumpSampling.md        the tables between its markers
     Documentation/studies/jump.png       the plot
 
-About 45 minutes on two cores. --quick: 200 training steps, 200 images, three step counts; a minute or two, and no figure of it
+About 25 minutes on two cores. --quick: 200 training steps, 200 images, three step counts; a minute or two, and no figure of it
 means anything.
 """
 

@@ -180,11 +180,11 @@ def is_test(count):
     return np.arange(count) % 5 == 4
 
 
-def make_noise(path, data, seed, copies=1):
-    """Start noise and labels: those of the real images, `copies` times, so that classes have the data's shares."""
+def make_noise(path, data, seed, every=1):
+    """Start noise and labels: those of every `every`-th real image, so that classes have the data's shares."""
     if not path.exists():
         images, labels = real(data)
-        labels = np.tile(labels, copies)
+        labels = labels[::every]
         noise = np.random.default_rng(seed).standard_normal((len(labels), *images.shape[1:]), dtype=np.float32)
         save_tensors(path, {"noise": noise, "labels": labels})
 

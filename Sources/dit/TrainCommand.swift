@@ -24,7 +24,9 @@ struct TrainCommand: ParsableCommand {
 
       A configuration is { "model": {…}, "training": {…}, "sampling": {…} }; each
       part and each key may be left out. "model" is a config.json, "sampling"
-      takes the place of its sampling part. The keys of "training":
+      takes the place of its sampling part; where neither says so, 20 steps of
+      dpmpp are kept in the model's config.json, on jump:0.5, or leading where a
+      cosine schedule asks for it (a flow: heun). The keys of "training":
 
       \(TrainingPlan.keyTable)
 

@@ -52,7 +52,10 @@ struct TrainingPlan {
         found: "none"
       )
     }
-    if given?.model == nil, source != nil { notes = content.setClasses(of: &model) }
+    if given?.model == nil, let source {
+      notes = content.setClasses(of: &model)
+      if source.weights == nil { model.sampling = .recommended(model.network, model.diffusion) }
+    }
     self.model = model
     try given?.applySampling(to: &self.model)
     try overrides.apply(to: &training)
@@ -88,7 +91,8 @@ private struct Sections {
     var root = try JSONObjectReader(contentsOf: path)
     model = try root.value("model").map { value in
       let reader = try JSONObjectReader(data?.completed(value) ?? value, file: path, path: "model")
-      let model = try ModelConfiguration(reading: reader)
+      var model = try ModelConfiguration(reading: reader)
+      if !Self.statesSampling(value) { model.sampling = .recommended(model.network, model.diffusion) }
       try data?.check(model, file: path)
       return model
     }
@@ -102,6 +106,10 @@ private struct Sections {
       try model.validate(file: path, path: "model")
       self.model = model
     }
+  }
+
+  private static func statesSampling(_ model: JSONValue) -> Bool {
+    if case .object(let members) = model { members.contains { $0.key == "sampling" } } else { false }
   }
 
   func applySampling(to model: inout ModelConfiguration) throws {

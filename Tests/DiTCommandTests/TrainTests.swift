@@ -71,6 +71,36 @@ extension Scratch {
     ])
   }
 
+  /// What a configuration leaves unsaid about sampling is what measured best, kept in config.json; what it says stays.
+  @Test func samplingThatServesBest() async throws {
+    let scratch = try Scratch()
+    func sampling(_ model: String, _ section: String = "") async throws -> [String: String] {
+      let text = configuration(["steps": "1"]).replacing(#""depth": 1"#, with: model + #""depth": 1"#)
+        .replacing(#","# + "\n" + #"  "sampling": { "steps": 5, "guidance": 1.5 }"#, with: section)
+      #expect(!text.contains("1.5"))
+      _ = try await succeed([
+        "train", "--data", "digits", "--config", try scratch.write(text, to: "c.json"), "--out", scratch.path("run"),
+      ])
+      let json = try JSONSerialization.jsonObject(with: scratch.bytes("run/config.json")) as? [String: Any]
+      try FileManager.default.removeItem(atPath: scratch.path("run"))
+      return (json?["sampling"] as? [String: Any] ?? [:]).mapValues { "\($0)" }
+    }
+    let linear = try await sampling("")
+    #expect(linear == ["sampler": "dpmpp", "steps": "20", "schedule": "jump:0.5", "guidance": "4"], "\(linear)")
+    let cosine = try await sampling(#""diffusion": {"schedule": "cosine"}, "#)
+    #expect(cosine["sampler"] == "dpmpp" && cosine["schedule"] == "leading", "\(cosine)")
+    let velocity = try await sampling(#""diffusion": {"schedule": "cosine", "prediction": "v"}, "#)
+    #expect(velocity["schedule"] == "jump:0.5", "\(velocity)")
+    let short = try await sampling(#""diffusion": {"steps": 30, "beta_end": 0.01}, "#)
+    #expect(short["steps"] == "20", "\(short)")
+    let flow = try await sampling(#""learn_sigma": false, "diffusion": {"prediction": "flow"}, "#)
+    #expect(flow["sampler"] == "heun" && flow["steps"] == "50", "\(flow)")
+    let stated = try await sampling(#""sampling": {"steps": 7}, "#)
+    #expect(stated["sampler"] == "ddim" && stated["steps"] == "7" && stated["schedule"] == "linspace", "\(stated)")
+    let section = try await sampling("", #", "sampling": {"guidance": 2}"#)
+    #expect(section["sampler"] == "dpmpp" && section["guidance"] == "2", "\(section)")
+  }
+
   @Test func stepsBatchAndSeedOverride() async throws {
     let scratch = try Scratch()
     _ = try await scratch.train("plain")
