@@ -93,7 +93,9 @@ struct StateDictionary {
     }
     var values: [Int] = []
     for item in pickle.tuples[tuple.range] {
-      guard case .integer(let value) = item else { throw failure(name, "sizes and strides in whole numbers", item.kind) }
+      guard case .integer(let value) = item else {
+        throw failure(name, "sizes and strides in whole numbers", item.kind)
+      }
       values.append(value)
     }
     return values

@@ -17,7 +17,8 @@ enum TorchFormat {
       throw TorchFileError(
         path: path, expected: expected,
         found: isLegacy
-          ? "the format before that: load it in torch and save it again" : "a plain pickle, which torch.save does not write")
+          ? "the format before that: load it in torch and save it again"
+          : "a plain pickle, which torch.save does not write")
     }
     throw TorchFileError(path: path, expected: expected, found: description(start, count: bytes.count))
   }
@@ -58,12 +59,14 @@ struct TorchArchive {
         found: pickles.isEmpty ? names : "\(pickles.count) of them")
     }
     prefix = String(pickles[0].name.dropLast("data.pkl".count))
-    for entry in archive.entries where entry.name == prefix + "constants.pkl" || entry.name.hasPrefix(prefix + "code/") {
+    for entry in archive.entries where entry.name == prefix + "constants.pkl" || entry.name.hasPrefix(prefix + "code/")
+    {
       throw TorchFileError(
         path: path, item: "entry \(entry.name)", expected: "a state dict, as torch.save writes it",
         found: "a TorchScript archive, which holds code")
     }
-    for case let (entry, obstacle?) in archive.entries.lazy.map({ ($0, $0.obstacle) }) {
+    for entry in archive.entries {
+      guard let obstacle = entry.obstacle else { continue }
       throw TorchFileError(path: path, item: "entry \(entry.name)", expected: "stored bytes", found: obstacle)
     }
     pickle = pickles[0].range
@@ -85,7 +88,8 @@ struct TorchArchive {
   func storage(key: String, dtype: Dtype, count: Int) throws(TorchFileError) -> Range<Int> {
     let name = "\(prefix)data/\(key)"
     guard let entry = archive.entry(named: name) else {
-      throw TorchFileError(path: path, item: "entry \(name)", expected: "a storage of the pickle", found: "no such entry")
+      throw TorchFileError(
+        path: path, item: "entry \(name)", expected: "a storage of the pickle", found: "no such entry")
     }
     let (size, overflow) = count.multipliedReportingOverflow(by: dtype.bitWidth / 8)
     guard count >= 0, !overflow, size == entry.range.count else {

@@ -58,7 +58,8 @@ struct Unpickler {
       try run(opcode)
     }
     guard stack.count == 1, marks.isEmpty else { throw failure("one value at STOP", "\(stack.count)") }
-    guard offset == bytes.bytes.count else { throw failure("STOP at the end", "\(bytes.bytes.count - offset) bytes more") }
+    let rest = bytes.bytes.count - offset
+    guard rest == 0 else { throw failure("STOP at the end", "\(rest) bytes more") }
     return stack[0]
   }
 

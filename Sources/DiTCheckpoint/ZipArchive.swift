@@ -144,7 +144,8 @@ private struct ZipReader {
     claims.reserveCapacity(directory.count)
     while claims.count < directory.count { claims.append(try claim(records, &offset)) }
     guard offset == directory.size else {
-      throw failure("ZIP archive", "\(directory.count) entries in the directory", "\(directory.size - offset) bytes more")
+      let rest = directory.size - offset
+      throw failure("ZIP archive", "\(directory.count) entries in the directory", "\(rest) bytes more")
     }
     var entries: [ZipArchive.Entry] = []
     entries.reserveCapacity(claims.count)

@@ -77,7 +77,8 @@ public enum ModelReference: Equatable, Sendable {
     return file
   }
 
-  private static func configuration(_ file: some TensorStore, heads: Int?) throws(ModelFileError) -> ModelConfiguration {
+  private static func configuration(_ file: some TensorStore, heads: Int?) throws(ModelFileError) -> ModelConfiguration
+  {
     try ModelConfiguration(stateDict: file, heads: heads)
   }
 

@@ -20,7 +20,8 @@ struct ModelOptions: ParsableArguments {
     let context = try threads.context()
     return try heads.blamed {
       try DiT(
-        contentsOf: model ?? ShippedResources.digitsModel(), context: context, weights: weights.weights ?? .emaPreferred,
+        contentsOf: model ?? ShippedResources.digitsModel(), context: context,
+        weights: weights.weights ?? .emaPreferred,
         heads: heads.heads, numerics: numerics)
     }
   }
