@@ -7,7 +7,7 @@
 ///
 /// Lists, sets and the attributes of objects take part but are not kept: nobody asks for them.
 struct Unpickler {
-  /// The longest pickle that is read, in bytes, and the most instructions: a training checkpoint of DiT-XL/2 has 65,000.
+  /// The longest pickle that is read, in bytes, and the most instructions: a training checkpoint of DiT-XL/2 has 43,000.
   static let maximumLength = 64 << 20
   static let maximumInstructions = 1 << 19
 
