@@ -253,7 +253,7 @@ extension MalformedTorch {
       "name without an end", run: Array("ctorch".utf8),
       "data.pkl byte 2: expected a name that ends with its line, found the pickle's end"),
     .init(
-      "name that is not UTF-8", run: [0x63, 0xFF, 0x0A, 0x61, 0x0A],
+      "global that is not UTF-8", run: [0x63, 0xFF, 0x0A, 0x61, 0x0A],
       "data.pkl byte 2: expected names in UTF-8, found one that is not"),
     .init(
       "INST", run: Array("(iposix\nsystem\n".utf8),
@@ -321,21 +321,21 @@ extension MalformedTorch {
     .init(
       "persistent module",
       run: Pickle.tuple([Pickle.string("module"), [0x4E], [0x4E], [0x4E], [0x4E]]) + [0x51],
-      "data.pkl byte 21: expected 'storage', its type, key, location and size, found a tuple of 5"),
+      "data.pkl byte 19: expected 'storage', its type, key, location and size, found a tuple of 5"),
     .init(
       "tensor of too few arguments", run: Pickle.rebuild([Pickle.storage(), Pickle.integer(0)]),
-      "data.pkl byte 114: expected a storage, an offset, sizes and strides for a tensor, found a storage, a number"),
+      "data.pkl byte 106: expected a storage, an offset, sizes and strides for a tensor, found a storage, a number"),
     .init(
       "tensor of no storage", run: Pickle.rebuild([[0x4E], [0x4B, 0], [0x29], [0x29], [0x89], [0x7D]]),
-      "data.pkl byte 45: expected a storage, an offset, sizes and strides for a tensor, found None, a number, a tuple of 0, "
+      "data.pkl byte 44: expected a storage, an offset, sizes and strides for a tensor, found None, a number, a tuple of 0, "
         + "a tuple of 0, a truth value, a dictionary"),
     .init(
       "conjugate view", x: Pickle.tensor(more: [Pickle.dictionary([("conj", [0x88])])]),
-      "data.pkl byte 215: expected a tensor without metadata (a conjugate or negative view), found a dictionary"),
+      "data.pkl byte 179: expected a tensor without metadata (a conjugate or negative view), found a dictionary"),
     .init(
       "parameter of a number",
       run: Pickle.global("torch._utils", "_rebuild_parameter") + Pickle.tuple([[0x4E], [0x88], [0x7D]]) + [0x52],
-      "data.pkl byte 41: expected a tensor and two more arguments for a parameter, found None, a truth value, a dictionary"
+      "data.pkl byte 40: expected a tensor and two more arguments for a parameter, found None, a truth value, a dictionary"
     ),
     .init(
       "half a million instructions", run: [UInt8](repeating: 0x4E, count: 1 << 19),
@@ -363,7 +363,7 @@ extension MalformedTorch {
       "a name that is not UTF-8", run: [0x7D, 0x55, 1, 0xFF] + Pickle.tensor() + [0x73],
       "expected tensors' names as keys, found a string"),
     .init(
-      "a name twice", run: Pickle.dictionary([("x", Pickle.tensor()), ("x", Pickle.tensor())]),
+      "a tensor's name twice", run: Pickle.dictionary([("x", Pickle.tensor()), ("x", Pickle.tensor())]),
       "tensor x: expected each name once, found it again"),
     .init(
       "a number among tensors", run: Pickle.dictionary([("x", Pickle.tensor()), ("step", [0x4B, 7])]),

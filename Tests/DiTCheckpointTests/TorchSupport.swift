@@ -31,12 +31,12 @@ struct ZipBytes: Sendable {
 
   /// - Parameters:
   ///   - wide: with 64-bit end records, as torch writes.
-  ///   - gap: bytes before each entry that belong to none.
+  ///   - gap: bytes between entries that belong to none.
   init(_ entries: [Entry], wide: Bool = false, gap: Int = 0) {
     var records: [UInt8] = []
     var places: [Int] = []
-    for entry in entries {
-      bytes += [UInt8](repeating: 0, count: gap)
+    for (index, entry) in entries.enumerated() {
+      if index > 0 { bytes += [UInt8](repeating: 0, count: gap) }
       let sizes =
         little(0x1234, 4) + little(entry.data.count, 4) + little(entry.data.count, 4) + little(entry.name.count, 2)
         + little(0, 2)
