@@ -49,7 +49,8 @@ import Testing
 
   @Test func trainingStarts() async throws {
     var draw = Draw(seed: 5)
-    let images = TensorSource("images", Tensor(shape: [6, 3, 6, 6], elements: draw.normal(6 * 108, deviation: 0.4)))
+    let pixels = draw.normal(6 * 108, deviation: 0.4).map { min(1, max(-1, $0)) }
+    let images = TensorSource("images", Tensor(shape: [6, 3, 6, 6], elements: pixels))
     let data = try scratch.write([images, TensorSource("labels", labels: [0, 1, 2, 3, 4, 0])], to: "d.safetensors")
     var first: [[Float]] = []
     for choice in ["ema", "model"] {
