@@ -48,7 +48,7 @@ import Testing
     let file = try TorchFile(contentsOf: torchFixture("plain.pt"))
     let mapped = ["f32", "shared", "parameter", "frozen", "rows", "offset", "scalar", "element", "one"]
     for name in mapped { #expect(try !file.slice(name).buffer.isMutable, "\(name) is a view of the file") }
-    for name in ["transposed", "columns", "every.other", "permuted", "expanded", "f16", "bf16", "f64"] {
+    for name in ["transposed", "columns", "every.other", "permuted", "reversed", "expanded", "f16", "bf16", "f64"] {
       #expect(try file.slice(name).buffer.isMutable, "\(name)")
     }
     #expect(file.entry(named: "f32")?.storage == file.entry(named: "transposed")?.storage, "one storage")
