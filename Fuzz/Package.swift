@@ -16,7 +16,17 @@ let package = Package(
     .systemLibrary(name: "CJPEG", pkgConfig: "libjpeg"),
     .target(name: "CDiTJPEG", dependencies: ["CJPEG"]),
     .target(name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG"], swiftSettings: safe),
+    .systemLibrary(name: "CBLAS", pkgConfig: "openblas"),
+    .target(name: "CDiTKernels"),
+    .target(name: "DiTKernels", dependencies: ["CBLAS", "CDiTKernels"], swiftSettings: safe),
+    .target(name: "DiTModel", dependencies: ["DiTKernels", "DiTTensor"], swiftSettings: safe),
+    .target(name: "DiTDiffusion", dependencies: ["DiTKernels"], swiftSettings: safe),
+    .target(
+      name: "DiTPipeline",
+      dependencies: ["DiTKernels", "DiTTensor", "DiTModel", "DiTDiffusion", "DiTCheckpoint"], swiftSettings: safe),
     .executableTarget(name: "fuzz-safetensors", dependencies: ["DiTCheckpoint", "DiTTensor"], swiftSettings: safe),
+    .executableTarget(name: "fuzz-torch", dependencies: ["DiTCheckpoint", "DiTTensor"], swiftSettings: safe),
+    .executableTarget(name: "fuzz-config", dependencies: ["DiTPipeline"], swiftSettings: safe),
     .executableTarget(name: "fuzz-images", dependencies: ["DiTImaging"], swiftSettings: safe),
   ]
 )

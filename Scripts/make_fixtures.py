@@ -15,6 +15,7 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
     predictions  diffusion/predictions.safetensors: what networks predict, with every sampler; losses; step rules
     sequence     diffusion/sequence.safetensors: the sequence-consistency loss
     checkpoint   checkpoint/: files to be read, and files to be refused
+    torch_files  torch/: what torch.save writes, and what torch reads from it
     imaging      imaging/: PNGs of every kind, and broken ones
     pictures     pictures/: JPEGs, fitting to a size, luma
     evaluation   evaluation/: Fréchet distances and nearest neighbours by scipy and scikit-learn
@@ -39,6 +40,7 @@ MODULES = {
     "predictions": "diffusion",
     "sequence": "diffusion",
     "checkpoint": "checkpoint",
+    "torch_files": "torch",
     "imaging": "imaging",
     "pictures": "pictures",
     "evaluation": "evaluation",

@@ -29,6 +29,34 @@ enum Elements {
     }
   }
 
+  /// Reads the elements of `run` (F32, F16, BF16, F64, I64, I32, U8) of a storage into their place in `target`.
+  static func read(
+    _ storage: RawSpan, _ run: StridedLayout.Run, as dtype: Dtype, into target: inout MutableSpan<Float>
+  ) {
+    switch dtype {
+    case .f32: read(storage, run, &target) { (bits: UInt32) in Float(bitPattern: bits) }
+    case .bf16: read(storage, run, &target) { (bits: UInt16) in Float(bitPattern: UInt32(bits) << 16) }
+    case .f16: read(storage, run, &target, float(half:))
+    case .f64: read(storage, run, &target) { (bits: UInt64) in Float(Double(bitPattern: bits)) }
+    case .i64: read(storage, run, &target) { (value: Int64) in Float(value) }
+    case .i32: read(storage, run, &target) { (value: Int32) in Float(value) }
+    case .u8: read(storage, run, &target) { (value: UInt8) in Float(value) }
+    default: preconditionFailure("\(dtype.rawValue) cannot be read as Float")
+    }
+  }
+
+  /// Reads the whole numbers (I64, I32, U8) of `run` of a storage into their place in `target`.
+  static func read(
+    _ storage: RawSpan, _ run: StridedLayout.Run, as dtype: Dtype, into target: inout MutableSpan<Int>
+  ) {
+    switch dtype {
+    case .i64: read(storage, run, &target) { (value: Int64) in Int(value) }
+    case .i32: read(storage, run, &target) { (value: Int32) in Int(value) }
+    case .u8: read(storage, run, &target) { (value: UInt8) in Int(value) }
+    default: preconditionFailure("\(dtype.rawValue) cannot be read as Int")
+    }
+  }
+
   /// Reads F64 from `source` into `target`.
   static func readDoubles(_ source: RawSpan, into target: inout MutableSpan<Double>) {
     read(source, &target) { (bits: UInt64) in Double(bitPattern: bits) }
@@ -110,6 +138,27 @@ enum Elements {
         for i in 0..<target.count {
           let bits = unsafe source.loadUnaligned(fromByteOffset: i &* size, as: Bits.self)
           unsafe target[i] = number(Bits(littleEndian: bits))
+        }
+      }
+    }
+  }
+
+  @inline(__always)
+  private static func read<Bits: FixedWidthInteger & BitwiseCopyable, Number>(
+    _ storage: RawSpan, _ run: StridedLayout.Run, _ target: inout MutableSpan<Number>, _ number: (Bits) -> Number
+  ) {
+    let size = MemoryLayout<Bits>.size
+    let (last, overflow) = (run.count - 1).multipliedReportingOverflow(by: run.stride)
+    precondition(
+      run.count > 0 && run.source >= 0 && run.stride >= 0 && !overflow && run.source < storage.byteCount / size
+        && last < storage.byteCount / size - run.source && run.target >= 0
+        && run.target <= target.count - run.count, "a run outside its storage or its tensor")
+    unsafe storage.withUnsafeBytes { storage in
+      unsafe target.withUnsafeMutableBufferPointer { target in
+        for i in 0..<run.count {
+          let place = (run.source &+ i &* run.stride) &* size
+          let bits = unsafe storage.loadUnaligned(fromByteOffset: place, as: Bits.self)
+          unsafe target[run.target &+ i] = number(Bits(littleEndian: bits))
         }
       }
     }

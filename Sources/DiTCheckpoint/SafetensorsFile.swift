@@ -25,7 +25,7 @@ public final class SafetensorsFile: Sendable {
     try self.init(.memory(bytes), path: path)
   }
 
-  private init(_ bytes: FileBytes, path: String) throws(SafetensorsError) {
+  init(_ bytes: FileBytes, path: String) throws(SafetensorsError) {
     self.path = path
     self.bytes = bytes
     header = try bytes.withBytes(0..<bytes.count) { start throws(SafetensorsError) in

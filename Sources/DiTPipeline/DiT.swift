@@ -18,15 +18,16 @@ public struct DiT: Sendable {
   /// Where the kernels run.
   public var context: ComputeContext { network.context }
 
-  /// Loads the model that `path` stands for: a model directory or a safetensors state dict with the published names.
+  /// Loads the model that `path` stands for: a model directory, or a state dict with the published names, safetensors or
+  /// torch `.pt`.
   ///
   /// - Parameters:
   ///   - context: where to run; nil makes one with all processors.
-  ///   - weights: which weights of a directory.
+  ///   - weights: which weights of a directory or a training checkpoint.
   ///   - heads: the number of heads where a state dict's shapes cannot tell.
   ///   - numerics: the format of the operands and who multiplies; see `DiTNetwork`.
-  /// - Throws: `FileError`, `SafetensorsError`, `StateDictMismatch`, ``ConfigurationFileError``, ``ModelFileError`` (also
-  ///   for a published name, which has no weights), `ComputeError`.
+  /// - Throws: `FileError`, `SafetensorsError`, `TorchFileError`, `StateDictMismatch`, ``ConfigurationFileError``,
+  ///   ``ModelFileError`` (also for a published name, which has no weights), `ComputeError`.
   public init(
     contentsOf path: String, context: ComputeContext? = nil, weights: WeightChoice = .emaPreferred, heads: Int? = nil,
     numerics: Numerics = Numerics()

@@ -2,14 +2,22 @@ import DiTCheckpoint
 import DiTModel
 import Foundation
 
-/// Which of a model directory's weights to use.
+/// Which of a model directory's weights to use, or of a torch training checkpoint's.
 public enum WeightChoice: String, CaseIterable, Sendable {
   /// The moving average where there is one, else the trained weights.
   case emaPreferred = "auto"
-  /// The moving average, ema.safetensors.
+  /// The moving average: ema.safetensors, or what stands under `ema`.
   case ema
-  /// The trained weights, model.safetensors.
+  /// The trained weights: model.safetensors, or what stands under `model`.
   case model
+
+  /// The keys of a training checkpoint under which they stand, the preferred one first.
+  var sections: [String] {
+    switch self {
+    case .emaPreferred: TorchFile.trainingSections
+    case .ema, .model: [rawValue]
+    }
+  }
 }
 
 /// A model on disk: config.json with model.safetensors, ema.safetensors or both beside it.

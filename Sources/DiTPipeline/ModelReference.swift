@@ -6,7 +6,8 @@ import Foundation
 public enum ModelReference: Equatable, Sendable {
   /// A directory with config.json.
   case directory(String)
-  /// A safetensors file with the published names; sizes are read from its shapes.
+  /// A safetensors file or a torch `.pt` with the published names (plain, or a training checkpoint); sizes are read from
+  /// its shapes.
   case stateDict(String)
   /// `DiT-S/2` … `DiT-XL/8`, `DiT-Base/8` … `DiT-Large/32`: a configuration without weights.
   case published(String)
@@ -29,14 +30,14 @@ public enum ModelReference: Equatable, Sendable {
   /// The configuration; weights are not read.
   ///
   /// - Parameter heads: where a state dict's shapes cannot tell; anything else must agree with it.
-  /// - Throws: `FileError`, `SafetensorsError`, ``ConfigurationFileError``, ``ModelFileError``.
+  /// - Throws: `FileError`, `SafetensorsError`, `TorchFileError`, ``ConfigurationFileError``, ``ModelFileError``.
   public func configuration(heads: Int? = nil) throws -> ModelConfiguration {
     switch self {
     case .directory(let path):
       let configuration = try ModelDirectory(contentsOf: path).configuration
       return try Self.check(configuration, heads: heads, ModelDirectory.join(path, ModelDirectory.configurationFile))
     case .stateDict(let path):
-      return try ModelConfiguration(stateDict: SafetensorsFile(contentsOf: path), heads: heads)
+      return try Self.configuration(Self.open(path, .emaPreferred), heads: heads)
     case .published(let name):
       guard let configuration = ModelConfiguration(published: name) else {
         throw FileError(path: name, reason: .missing)
@@ -55,12 +56,30 @@ public enum ModelReference: Equatable, Sendable {
     case .directory(let path):
       return (try configuration(heads: heads), try ModelDirectory(contentsOf: path).weights(choice))
     case .stateDict(let path):
-      let file = try SafetensorsFile(contentsOf: path)
-      let configuration = try ModelConfiguration(stateDict: file, heads: heads)
+      let file = try Self.open(path, choice)
+      let configuration = try Self.configuration(file, heads: heads)
       return (configuration, try Weights(file, configuration: configuration.network))
     case .published:
       return (try configuration(heads: heads), nil)
     }
+  }
+
+  /// The state dict at `path`, of a training checkpoint the one that is chosen.
+  ///
+  /// A plain state dict is what `model` and the default ask for, whatever it was averaged over; it has no other.
+  private static func open(_ path: String, _ choice: WeightChoice) throws -> any TensorStore {
+    let file = try StateDictFile.open(contentsOf: path, sections: choice.sections)
+    if choice == .ema, (file as? TorchFile)?.section == nil {
+      throw ModelFileError(
+        file: path, item: "weights", expected: "a training checkpoint or a model directory with ema",
+        found: "a plain state dict")
+    }
+    return file
+  }
+
+  private static func configuration(_ file: some TensorStore, heads: Int?) throws(ModelFileError) -> ModelConfiguration
+  {
+    try ModelConfiguration(stateDict: file, heads: heads)
   }
 
   private static func check(

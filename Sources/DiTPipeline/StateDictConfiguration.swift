@@ -26,7 +26,8 @@ public struct ModelFileError: Error, Equatable, Sendable, CustomStringConvertibl
 
 extension ModelConfiguration {
   /// What the shapes of a published state dict say: all sizes, a square input, learned_range where the output has twice
-  /// the input's channels, and a null class in the label table's last row.
+  /// the input's channels, and a null class in the label table's last row. Without `pos_embed`, which is computed when it is
+  /// not stored, nothing tells the input size: it is then the published 32×32, as in a config.json that names none.
   ///
   /// - Parameter heads: shapes do not tell; nil takes those of the published hidden sizes 384, 768, 1024 and 1152.
   /// - Throws: ``ModelFileError`` when a tensor that tells a size is missing or of another rank, or sizes do not fit.
@@ -87,6 +88,13 @@ private struct StateDictShapes {
   /// H and W of a square input of L patches.
   func inputSize(patchSize: Int) throws(ModelFileError) -> (Int, Int) {
     let expected = "[1, L, D] with a square number L"
+    guard file.shape(of: "pos_embed") != nil else {
+      let published = DiTConfiguration()
+      guard published.inputHeight.isMultiple(of: patchSize) else {
+        throw failure("pos_embed", "\(expected), as patches of \(patchSize) do not divide the published input size")
+      }
+      return (published.inputHeight, published.inputWidth)
+    }
     let tokens = try shape("pos_embed", expected, rank: 3)[1]
     let side = Int(Double(tokens).squareRoot().rounded())
     let (square, overflow) = side.multipliedReportingOverflow(by: side)

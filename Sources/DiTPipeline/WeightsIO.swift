@@ -14,7 +14,7 @@ extension Weights {
   /// input size is resampled (see `resamplePositions`), the table's grid being the square one of so many rows, else
   /// the one with the configuration's aspect ratio.
   /// - Throws: `StateDictMismatch` with every tensor that is missing, unexpected or of another shape; `SafetensorsError`
-  ///   when one is not of a float type; ``ModelFileError`` when there are fewer tensors than blocks.
+  ///   or `TorchFileError` when one is not of a float type; ``ModelFileError`` when there are fewer tensors than blocks.
   public init(_ file: some TensorStore, configuration: DiTConfiguration) throws {
     let found = file.keys.count
     guard configuration.depth <= found else {  // or the table would be larger than the file warrants

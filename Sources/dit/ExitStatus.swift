@@ -44,8 +44,8 @@ extension Failure {
   init?(_ error: any Error) {
     switch error {
     case let failure as Failure: self = failure
-    case is FileError, is SafetensorsError, is StateDictMismatch, is ConfigurationFileError, is ModelFileError,
-      is DatasetError, is EvaluationError:
+    case is FileError, is SafetensorsError, is TorchFileError, is StateDictMismatch, is ConfigurationFileError,
+      is ModelFileError, is DatasetError, is EvaluationError:
       self.init(.input, "\(error)")
     case let error as DiffusionError:
       self = .usage(Self.option(error.name), expected: error.expected, found: error.found)

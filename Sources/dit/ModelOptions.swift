@@ -1,14 +1,15 @@
 import ArgumentParser
 import DiffusionTransformers
 
-/// `--model`, `--heads`, `--precision`, `--gemm`, `--threads`: what computes, and how.
+/// `--model`, `--weights`, `--heads`, `--precision`, `--gemm`, `--threads`: what computes, and how.
 struct ModelOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "The model: a directory with config.json, or a .safetensors state dict. (default: the digits model)",
+      "The model: a directory with config.json, or a .safetensors or .pt state dict. (default: the digits model)",
       valueName: "model"))
   var model: String?
 
+  @OptionGroup var weights: WeightsOption
   @OptionGroup var heads: HeadsOption
   @OptionGroup var numerics: NumericsOptions
   @OptionGroup var threads: ThreadsOption
@@ -19,9 +20,22 @@ struct ModelOptions: ParsableArguments {
     let context = try threads.context()
     return try heads.blamed {
       try DiT(
-        contentsOf: model ?? ShippedResources.digitsModel(), context: context, heads: heads.heads, numerics: numerics)
+        contentsOf: model ?? ShippedResources.digitsModel(), context: context,
+        weights: weights.weights ?? .emaPreferred,
+        heads: heads.heads, numerics: numerics)
     }
   }
+}
+
+extension WeightChoice: ExpressibleByArgument {}
+
+/// `--weights`, where there are two.
+struct WeightsOption: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "Which weights of a directory or a training checkpoint: auto, ema or model. (default: auto, ema where there is one)",
+      valueName: "name"))
+  var weights: WeightChoice?
 }
 
 /// `--heads`, for state dicts.

@@ -28,7 +28,8 @@ struct ScheduleCommand: ParsableCommand {
         dit schedule --out schedule.png runs/digits
       """)
 
-  @Argument(help: "A model directory, a .safetensors state dict, or a published name. (default: the digits model)")
+  @Argument(
+    help: "A model directory, a .safetensors or .pt state dict, or a published name. (default: the digits model)")
   var model: String?
 
   @OptionGroup var heads: HeadsOption

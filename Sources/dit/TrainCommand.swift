@@ -100,6 +100,7 @@ struct TrainCommand: ParsableCommand {
       """)
   var tensorboard = false
 
+  @OptionGroup var weights: WeightsOption
   @OptionGroup var heads: HeadsOption
   @OptionGroup var numerics: NumericsOptions
   @OptionGroup var threads: ThreadsOption
@@ -141,7 +142,11 @@ struct TrainCommand: ParsableCommand {
     (overrides.numerics, overrides.recompute, overrides.brokenImages) = (numerics, recompute, brokenImages)
     guard resume else {
       return try TrainingPlan(
-        data: data, content: content, config: config, from: from, heads: heads, overrides: overrides)
+        data: data, content: content, config: config, from: from, weights: weights, heads: heads,
+        overrides: overrides)
+    }
+    if let word = weights.weights?.rawValue {
+      throw Failure.usage("--weights", expected: "none with --resume", found: word)
     }
     if from != nil { throw Failure.usage("--from", expected: "none with --resume", found: "one") }
     guard let checkpoint = try Checkpoint.latest(in: out) else { throw TrainingError.noCheckpoint(directory: out) }

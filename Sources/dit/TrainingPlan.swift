@@ -38,12 +38,16 @@ struct TrainingPlan {
 
   /// A new run.
   init(
-    data: String, content: TrainingData, config: String?, from: String?, heads: HeadsOption, overrides: Overrides
+    data: String, content: TrainingData, config: String?, from: String?, weights choice: WeightsOption,
+    heads: HeadsOption, overrides: Overrides
   ) throws {
     let shipped = try ShippedResources.DataSet(rawValue: data).map { try Sections(contentsOf: $0.training()) }
     let given = try config.map { try Sections(contentsOf: $0, data: content, defaults: shipped?.training) }
     let source = try from.map { name in
-      try heads.blamed { try ModelReference(name).load(heads: heads.heads) }
+      try heads.blamed { try ModelReference(name).load(choice.weights ?? .emaPreferred, heads: heads.heads) }
+    }
+    if let word = choice.weights?.rawValue, source?.weights == nil {
+      throw Failure.usage("--weights", expected: "none but with --from MODEL that has weights", found: word)
     }
     training = given?.training ?? shipped?.training ?? TrainingConfiguration()
     guard var model = given?.model ?? source?.configuration ?? shipped?.model else {

@@ -7,7 +7,8 @@ import Testing
     (
       "sample",
       [
-        "--model", "--heads", "--precision", "--gemm", "--threads", "--classes", "--count", "--prompt", "--context",
+        "--model", "--weights", "--heads", "--precision", "--gemm", "--threads", "--classes", "--count", "--prompt",
+        "--context",
         "--steps", "--schedule",
         "--sampler", "--eta",
         "--guidance", "--guidance-interval", "--guidance-channels", "--seed", "--noise", "--trajectory", "--out",
@@ -17,24 +18,26 @@ import Testing
       "train",
       [
         "--data", "--out", "--config", "--from", "--steps", "--batch", "--seed", "--resume", "--recompute",
-        "--broken-images", "--tensorboard", "--heads",
+        "--broken-images", "--tensorboard", "--weights", "--heads",
         "--precision", "--gemm", "--threads",
       ]
     ),
     ("info", ["--heads", "--threads", "--json"]),
     ("schedule", ["--heads", "--steps", "--schedule", "--json", "--out"]),
-    ("forward", ["--model", "--heads", "--precision", "--gemm", "--threads", "--input", "--out"]),
+    ("forward", ["--model", "--weights", "--heads", "--precision", "--gemm", "--threads", "--input", "--out"]),
     (
       "loss",
       [
-        "--model", "--heads", "--precision", "--gemm", "--threads", "--input", "--loss-weighting", "--min-snr-gamma",
+        "--model", "--weights", "--heads", "--precision", "--gemm", "--threads", "--input", "--loss-weighting",
+        "--min-snr-gamma",
         "--lambda-seq", "--out",
       ]
     ),
     (
       "invert",
       [
-        "--model", "--heads", "--precision", "--gemm", "--threads", "--input", "--steps", "--schedule", "--guidance",
+        "--model", "--weights", "--heads", "--precision", "--gemm", "--threads", "--input", "--steps", "--schedule",
+        "--guidance",
         "--guidance-interval",
         "--guidance-channels", "--out",
       ]

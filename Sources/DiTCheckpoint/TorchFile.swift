@@ -1,0 +1,164 @@
+import DiTTensor
+
+/// A file of `torch.save`, open to read: the tensors of a state dict, or of one of a training checkpoint's.
+///
+/// The file is a ZIP archive of plain bytes (see ``ZipArchive``): a pickle that says what there is, and a storage an entry.
+/// The pickle is read as data (see ``Unpickler``); nothing of it can run. Opening reads the directory and the pickle;
+/// storages stay where they are. Every tensor's offset, sizes and strides are checked against its storage's real size, and
+/// all tensors together may have no more elements than the file has bytes, so that views of one another cannot ask for
+/// memory out of proportion.
+///
+/// Tensors may share storages, be views of them in any order, and be parameters. F32, F16, BF16 and F64 can be read as
+/// real numbers; I64, I32 and U8 by ``numbers(_:)`` and ``integers(_:)``. The object is immutable; any number of threads
+/// may read from it. About files that change while they are mapped see ``MappedFile``.
+public final class TorchFile: Sendable {
+  /// A tensor of the file.
+  public struct Entry: Sendable {
+    public let name: String
+    public let dtype: Dtype
+    /// The extents, outermost first; `[]` for a scalar.
+    public let shape: [Int]
+    /// The storage's bytes, counted from the start of the file.
+    public let storage: Range<Int>
+    let layout: StridedLayout
+
+    /// The number of elements.
+    public var count: Int { layout.count }
+    /// Whether the elements lie one after the other in row-major order.
+    public var isContiguous: Bool { layout.isContiguous }
+  }
+
+  /// The state dicts of a training checkpoint of the published code, the preferred one first.
+  public static let trainingSections = ["ema", "model"]
+
+  /// The path as given.
+  public let path: String
+  /// The key under which the state dict stands in a training checkpoint; nil for a plain one.
+  public let section: String?
+  /// The tensors in the order of the dictionary.
+  public let entries: [Entry]
+  private let index: [String: Int]
+  private let bytes: FileBytes
+
+  /// Opens the file at `path`.
+  ///
+  /// - Parameter sections: where the dictionary holds others, the keys to look under: the first that is there counts.
+  /// - Throws: ``FileError`` when the file cannot be mapped, ``TorchFileError`` when it is not such a file.
+  public convenience init(contentsOf path: String, sections: [String] = trainingSections) throws {
+    try self.init(.mapped(MappedFile(path: path)), path: path, sections: sections)
+  }
+
+  /// Reads `bytes` as if they were a file; errors name it `path`.
+  public convenience init(
+    bytes: [UInt8], path: String, sections: [String] = trainingSections
+  ) throws(TorchFileError) {
+    try self.init(.memory(bytes), path: path, sections: sections)
+  }
+
+  init(_ bytes: FileBytes, path: String, sections: [String]) throws(TorchFileError) {
+    self.path = path
+    self.bytes = bytes
+    try TorchFormat.check(bytes, path: path)
+    let archive = try TorchArchive(bytes, path: path)
+    var unpickler = Unpickler(bytes.withBytes(archive.pickle) { $0.array }, path: path, storages: archive.storage)
+    let root = try unpickler.load()
+    let dictionary = try StateDictionary(root, unpickler, sections: sections)
+    section = dictionary.section
+    entries = try dictionary.entries(fileSize: bytes.count)
+    index = Dictionary(entries.indices.lazy.map { [entries] in (entries[$0].name, $0) }) { first, _ in first }
+  }
+
+  /// The tensor's dtype, shape and place; nil when there is none of that name.
+  public func entry(named name: String) -> Entry? { index[name].map { entries[$0] } }
+
+  // MARK: Elements
+
+  /// The tensor `name`, of dtype F32, F16, BF16 or F64. Widening is exact, F64 rounds to the nearest Float.
+  ///
+  /// - Throws: ``TorchFileError`` when there is no such tensor or it has another dtype.
+  public func tensor(_ name: String) throws(TorchFileError) -> Tensor {
+    try tensor(readable(name, allowingIntegers: false))
+  }
+
+  /// The tensor `name`, of dtype F32, F16, BF16, F64, I64, I32 or U8, as real numbers.
+  ///
+  /// - Throws: ``TorchFileError`` when there is no such tensor or it has another dtype.
+  public func numbers(_ name: String) throws(TorchFileError) -> Tensor {
+    try tensor(readable(name, allowingIntegers: true))
+  }
+
+  /// Shape and elements of the tensor `name`, of dtype I64, I32 or U8.
+  ///
+  /// - Throws: ``TorchFileError`` when there is no such tensor or it has another dtype.
+  public func integers(_ name: String) throws(TorchFileError) -> (shape: [Int], values: [Int]) {
+    let entry = try readable(name, allowingIntegers: true)
+    guard entry.dtype.isReadableInteger else { throw unreadable(entry, "I64, I32 or U8") }
+    var values = [Int](repeating: 0, count: entry.count)
+    bytes.withBytes(entry.storage) { storage in
+      var target = values.mutableSpan
+      for run in entry.layout.runs { Elements.read(storage, run, as: entry.dtype, into: &target) }
+    }
+    return (entry.shape, values)
+  }
+
+  /// The elements of the tensor `name`, of dtype F32, F16, BF16 or F64, in row-major order: in the mapped file where they
+  /// lie there so as aligned Floats, which costs neither time nor memory, else read into new memory.
+  ///
+  /// - Throws: ``TorchFileError`` when there is no such tensor or it has another dtype.
+  public func slice(_ name: String) throws(TorchFileError) -> Slice {
+    let entry = try readable(name, allowingIntegers: false)
+    if let mapped = mappedFloats(entry), mapped.count > 0 { return mapped.slice }
+    let slice = Slice(zeros: entry.count)
+    var target = slice.mutableSpan
+    read(entry, into: &target)
+    return slice
+  }
+
+  /// Where the elements lie as Floats that can be used in place.
+  private func mappedFloats(_ entry: Entry) -> MappedFloats? {
+    guard case .mapped(let file) = bytes, entry.dtype == .f32, entry.isContiguous else { return nil }
+    let offset = entry.storage.lowerBound + entry.layout.offset * MemoryLayout<Float>.size
+    guard file.isFloatAligned(offset) else { return nil }
+    return MappedFloats(file: file, byteOffset: offset, count: entry.count)
+  }
+
+  private func tensor(_ entry: Entry) -> Tensor {
+    var elements = [Float](repeating: 0, count: entry.count)
+    var target = elements.mutableSpan
+    read(entry, into: &target)
+    return Tensor(shape: entry.shape, elements: elements)
+  }
+
+  private func read(_ entry: Entry, into target: inout MutableSpan<Float>) {
+    let layout = entry.layout
+    bytes.withBytes(entry.storage) { storage in
+      if layout.isContiguous {
+        let (size, offset) = (entry.dtype.bitWidth / 8, layout.offset)
+        let elements = storage.extracting(offset * size..<(offset + layout.count) * size)
+        Elements.read(elements, as: entry.dtype, into: &target)
+      } else {
+        for run in layout.runs { Elements.read(storage, run, as: entry.dtype, into: &target) }
+      }
+    }
+  }
+
+  private func readable(_ name: String, allowingIntegers: Bool) throws(TorchFileError) -> Entry {
+    guard let entry = entry(named: name) else {
+      throw TorchFileError(path: path, item: "tensor \(name)", expected: "in the file", found: "no tensor of that name")
+    }
+    guard entry.dtype.isReadableFloat || allowingIntegers && entry.dtype.isReadableInteger else {
+      throw unreadable(entry, "F32, F16, BF16\(allowingIntegers ? ", F64, I64, I32 or U8" : " or F64")")
+    }
+    return entry
+  }
+
+  private func unreadable(_ entry: Entry, _ expected: String) -> TorchFileError {
+    TorchFileError(path: path, item: "tensor \(entry.name)", expected: expected, found: entry.dtype.rawValue)
+  }
+}
+
+extension TorchFile: TensorStore {
+  public var keys: [StateDict.Key] { entries.map { (name: $0.name, shape: $0.shape) } }
+
+  public func shape(of name: String) -> [Int]? { entry(named: name)?.shape }
+}
