@@ -9,6 +9,9 @@ public struct ModelConfiguration: Equatable, Sendable {
   public var sampling: SamplingConfiguration
   /// One name a class, or nil.
   public var classNames: [String]?
+  /// The saved scheduler of the diffusers directory that the model comes from: samplers are then built as diffusers builds
+  /// them. Nil for all other models.
+  public var diffusersScheduler: DiffusersScheduler?
 
   /// - Parameters:
   ///   - diffusion: nil is the published process, its variance learned_range, or fixed_large without `learnSigma`.
