@@ -5,17 +5,21 @@ import DiTTensor
 public struct SamplingOptions: Equatable, Sendable {
   public var sampler: Sampler
   public var guidance: Guidance
-  /// Image n is drawn from stream n of this seed, whatever the batch.
+  /// With Philox image n is drawn from stream n of this seed, whatever the batch.
   public var seed: UInt64
+  /// Where noise comes from.
+  public var random: RandomStream
   /// Images at once; nil is at most 64 and what about 1 GB holds.
   public var batch: Int?
 
   public init(
-    sampler: Sampler = Sampler(), guidance: Guidance = Guidance(scale: 1), seed: UInt64 = 0, batch: Int? = nil
+    sampler: Sampler = Sampler(), guidance: Guidance = Guidance(scale: 1), seed: UInt64 = 0,
+    random: RandomStream = .philox, batch: Int? = nil
   ) {
     self.sampler = sampler
     self.guidance = guidance
     self.seed = seed
+    self.random = random
     self.batch = batch
   }
 }

@@ -23,7 +23,7 @@ struct SampleCommand: ParsableCommand {
         dit sample --model runs/captions --prompt 'the digit seven' --out 7.png
 
       Image n depends on the seed, n, its class and the settings, not on how many
-      there are or on the threads. Ctrl-C stops after the step at hand and writes
+      there are (but see --rng) or on the threads. Ctrl-C stops after the step at hand and writes
       the images that are finished.
       """)
 
@@ -62,6 +62,14 @@ struct SampleCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       """
+      Whose random numbers: philox, by which image n depends on the seed and n alone, or torch, those of PyTorch's CPU \
+      generator in the order in which diffusers draws them, for the same seed and the same number of images.
+      """, valueName: "name"))
+  var rng: RandomStream = .philox
+
+  @Option(
+    help: ArgumentHelp(
+      """
       Start from this safetensors file's noise (N, C, H, W), as `dit invert` writes it; its labels (N), where it has \
       any, take the place of --classes.
       """, valueName: "file"))
@@ -96,7 +104,7 @@ struct SampleCommand: ParsableCommand {
     var states = try path.map { _ in
       Trajectory(
         count: request.count, network: dit.configuration.network,
-        times: try options.sampler.process(on: dit.schedule).stepTimes, isFlow: dit.configuration.diffusion.isFlow)
+        times: try dit.process(options.sampler).stepTimes, isFlow: dit.configuration.diffusion.isFlow)
     }
     var bar = SamplingBar("sampling")
     let samples = try request.samples(of: dit, options) { progress in
@@ -109,7 +117,9 @@ struct SampleCommand: ParsableCommand {
     if finished > 0 {
       let writer = SampleWriter(
         model: dit.configuration,
-        settings: SampleSettings(options, classes: samples.labels, prompt: conditions.prompt, hasNoise: noise != nil),
+        settings: SampleSettings(
+          options, saved: dit.configuration.diffusersScheduler, classes: samples.labels, prompt: conditions.prompt,
+          hasNoise: noise != nil),
         countPerClass: request.countPerClass)
       let labels = Array(samples.labels.prefix(finished))
       try writer.write(samples.images.prefix(finished), labels: labels, to: target)
@@ -122,7 +132,8 @@ struct SampleCommand: ParsableCommand {
 
   /// What the model says, overridden by the command line.
   private func options(for model: ModelConfiguration, isNull: Bool) -> SamplingOptions {
-    var options = SamplingOptions(sampler: model.sampling.sampler, guidance: model.sampling.guidance, seed: seed)
+    var options = SamplingOptions(
+      sampler: model.sampling.sampler, guidance: model.sampling.guidance, seed: seed, random: rng)
     if isNull { options.guidance.scale = 1 }
     if let sampler, sampler != options.sampler.name {
       options.sampler.name = sampler
@@ -144,3 +155,5 @@ struct SampleCommand: ParsableCommand {
     try file.checkWritable()
   }
 }
+
+extension RandomStream: ExpressibleByArgument {}
