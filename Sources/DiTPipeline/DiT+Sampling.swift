@@ -104,7 +104,8 @@ extension DiT {
     let labels = try classes ?? nullLabels(count)
     try configuration.network.checkLabels(labels, count, "classes")
     return try run(
-      process, count: count, labels: labels, sequence: sequence, options: options, start: images, progress: progress)
+      process, count: count, labels: labels, sequence: sequence, options: options, start: images, isInversion: true,
+      progress: progress)
   }
 
   private func nullLabels(_ count: Int) throws(InputError) -> [Int] {
@@ -118,7 +119,8 @@ extension DiT {
 
   private func run(
     _ process: any ReverseProcess, count: Int, labels: [Int], sequence: ConditioningSequence?,
-    options: SamplingOptions, start: Tensor?, progress: (SamplingProgress) throws -> Bool
+    options: SamplingOptions, start: Tensor?, isInversion: Bool = false,
+    progress: (SamplingProgress) throws -> Bool
   ) throws -> Samples {
     let c = configuration.network
     guard count > 0 else { throw InputError("count", expected: "at least one image", found: "\(count)") }
@@ -131,7 +133,7 @@ extension DiT {
     }
     let run = SamplingRun(
       self, process, count: count, labels: labels, sequence: try c.input(sequence, samples: count), options: options,
-      start: start)
+      start: start, isInversion: isInversion)
     return try run.finish(progress)
   }
 }

@@ -42,10 +42,17 @@ public struct SamplingProgress: Sendable {
   public let totalSteps: Int
   let shape: [Int]
   let elements: Slice
+  let estimates: Slice?
 
   /// The images at hand as they are after this step, (`images.count`, C, H, W). A copy is made at each access, and only
   /// inside the callback is it of this step.
   public var x: Tensor { Tensor(shape: [images.count] + shape, elements: elements.array) }
+
+  /// x̂_*, what the network's output of this step (of Heun's two the second) says the finished images are, not clipped; nil
+  /// where a run goes backwards. A copy, as ``x``.
+  public var estimate: Tensor? {
+    estimates.map { Tensor(shape: [images.count] + shape, elements: $0.array) }
+  }
 }
 
 /// What a run leaves.

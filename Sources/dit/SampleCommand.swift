@@ -83,6 +83,14 @@ struct SampleCommand: ParsableCommand {
       """, valueName: "file"))
   var trajectory: String?
 
+  @Option(
+    help: ArgumentHelp(
+      """
+      Also show the images while they come, in this .png, written anew about once a second: what the network thinks they \
+      will be; latents of 4 channels by a linear map to colours.
+      """, valueName: "file"))
+  var preview: String?
+
   @Option(help: ArgumentHelp("The file to write: .png, .safetensors or .npz.", valueName: "file"))
   var out: String
 
@@ -93,12 +101,16 @@ struct SampleCommand: ParsableCommand {
       try OutputFile(path, .png, .safetensors, option: "--trajectory")
     }
     if path?.path == out { throw Failure.usage("--trajectory", expected: "another file than --out", found: out) }
+    for other in [out, trajectory].compactMap(\.self) where other == preview {
+      throw Failure.usage("--preview", expected: "a file of its own", found: other)
+    }
     let dit = try model.load()
     let request = try SampleRequest(
       classes: classes, count: count, noise: noise, conditions: conditions, for: dit.configuration)
     let options = options(
       for: dit.configuration, isNull: request.labels == nil && request.sequence == nil)
     for file in [target, path].compactMap(\.self) { try Self.check(file, for: dit.configuration) }
+    var preview = try preview.map { path throws(Failure) in try Preview(path, for: dit.configuration) }
 
     Interruption.listen()
     var states = try path.map { _ in
@@ -109,6 +121,7 @@ struct SampleCommand: ParsableCommand {
     var bar = SamplingBar("sampling")
     let samples = try request.samples(of: dit, options) { progress in
       states?.record(progress)
+      preview?.show(progress)
       return bar.show(progress)
     }
     bar.clear()
@@ -127,7 +140,7 @@ struct SampleCommand: ParsableCommand {
     }
     if !samples.isComplete { throw SamplingBar.interrupted(finished, of: request.count, target) }
     print("\(out): \(finished) \(finished == 1 ? "image" : "images"), seed \(seed)")
-    Warnings.write()
+    Warnings.write(preview?.problem)
   }
 
   /// What the model says, overridden by the command line.

@@ -10,7 +10,8 @@ import Testing
         "--model", "--heads", "--precision", "--gemm", "--threads", "--classes", "--count", "--prompt", "--context",
         "--steps", "--schedule",
         "--sampler", "--eta",
-        "--guidance", "--guidance-interval", "--guidance-channels", "--seed", "--noise", "--trajectory", "--out",
+        "--guidance", "--guidance-interval", "--guidance-channels", "--seed", "--rng", "--noise", "--trajectory",
+        "--preview", "--out",
       ]
     ),
     (

@@ -166,3 +166,56 @@ import Testing
     }
   }
 }
+
+/// x̂_*, which those who follow a run can see.
+@Suite struct EstimateTests {
+  /// DDIM's step holds it: x = α x̂ + σ ε̂ before, x' = α' x̂ + σ' ε̂ after.
+  @Test func aStepGoesToItsEstimate() throws {
+    let model = try DiT(contentsOf: networkFixture("digits"))
+    let noise = normal([3, 1, 8, 8], seed: 4)
+    let options = SamplingOptions(sampler: Sampler(.ddim, steps: 4), guidance: Guidance(scale: 2), batch: 2)
+    let times = try model.process(options.sampler).evaluations.map(\.index)
+    let bars = times.map { model.schedule.alphasCumprod[$0] } + [1]
+    var before = Array(noise.elements.prefix(2 * 64))
+    var estimates: [Tensor] = []
+    _ = try model.sample(classes: [1, 2, 3], options: options, start: noise) { progress in
+      guard progress.images.lowerBound == 0 else { return true }
+      let (now, next) = (bars[progress.step - 1], bars[progress.step])
+      let after = progress.x
+      let expected = zip(before, after.elements).map { x, y -> Float in
+        let (spread, nextSpread) = ((1 - now).squareRoot(), (1 - next).squareRoot())
+        let divisor = nextSpread * now.squareRoot() - spread * next.squareRoot()
+        return Float((nextSpread * Double(x) - spread * Double(y)) / divisor)
+      }
+      before = after.elements
+      let estimate = try #require(progress.estimate)
+      estimates.append(estimate)
+      let difference = Difference(estimate, Tensor(shape: after.shape, elements: expected))
+      #expect(difference.relative < 1e-4, "step \(progress.step): \(difference)")
+      return true
+    }
+    #expect(estimates.count == 4 && estimates[0] != estimates[1])
+  }
+
+  /// A flow's estimate: Euler's last step goes to it. A run backwards has none.
+  @Test func flowsAndInversions() throws {
+    var network = smallNetwork
+    network.learnSigma = false
+    let configuration = ModelConfiguration(
+      network: network, diffusion: DiffusionConfiguration(prediction: .flow, variance: .fixedLarge))
+    let model = try DiT(
+      configuration: configuration, weights: randomWeights(network), context: ComputeContext(threads: 1))
+    var last: Tensor?
+    let options = SamplingOptions(sampler: Sampler(.euler, steps: 3))
+    let samples = try model.sample(classes: [1], options: options) { progress in
+      #expect(progress.step == 3 || progress.estimate != progress.x)
+      last = progress.estimate
+      return true
+    }
+    #expect(Difference(try #require(last), samples.images).relative < 1e-6)
+    _ = try model.invert(samples.images, classes: [1], options: options) { progress in
+      #expect(progress.estimate == nil)
+      return true
+    }
+  }
+}
