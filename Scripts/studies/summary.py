@@ -7,6 +7,7 @@ A study that has not been run leaves its line out.
 """
 
 import math
+import statistics
 
 import study
 
@@ -39,12 +40,14 @@ def jump(value):
 
 
 def unet(value):
-    by = {(r["network"], r["sampler"], r["steps"]): r for r in value["runs"]}
-    for (network, sampler, steps), theirs in by.items():
-        if network == "U-Net":
-            ours = by["DiT", sampler, steps]
-            yield [f"DiT against a U-Net, {sampler}, {steps} steps", f"{ours['distance']:.3f} against {theirs['distance']:.3f}",
-                   f"{ours['seconds']:.1f} s against {theirs['seconds']:.1f} s for {ours['images']} images"]
+    runs = {}
+    for row in value["runs"]:
+        runs.setdefault((row["sampler"], row["steps"]), {}).setdefault(row["network"], []).append(row)
+    for (sampler, steps), networks in runs.items():
+        ours, theirs = ({"distance": mean([row["distance"] for row in networks[name]]),
+                         "seconds": statistics.mean(row["seconds"] for row in networks[name])} for name in ("DiT", "U-Net"))
+        yield [f"DiT against a U-Net, {sampler}, {steps} steps", f"{ours['distance']:.3f} against {theirs['distance']:.3f}",
+               f"{ours['seconds']:.1f} s against {theirs['seconds']:.1f} s for {value['images']} images"]
 
 
 def main():

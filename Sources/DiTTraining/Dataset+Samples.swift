@@ -20,9 +20,21 @@ extension Dataset {
     return sample
   }
 
+  /// Copies as many samples of data in memory as `target` takes, from sample `start` on: (n, C, H, W).
+  ///
+  /// - Precondition: the data are not streamed, and `target` holds whole samples.
+  public func copy(from start: Int, into target: inout MutableSpan<Float>) {
+    precondition(target.count % sampleCount == 0, "\(target.count) elements for samples of \(sampleCount)")
+    let first = start * sampleCount
+    copy(first..<first + target.count, flipped: false, into: &target)
+  }
+
   /// Copies sample `index` of data in memory to the start of `target`, mirrored left to right when `flipped`.
   func copy(_ index: Int, flipped: Bool, into target: inout MutableSpan<Float>) {
-    let range = index * sampleCount..<(index + 1) * sampleCount
+    copy(index * sampleCount..<(index + 1) * sampleCount, flipped: flipped, into: &target)
+  }
+
+  private func copy(_ range: Range<Int>, flipped: Bool, into target: inout MutableSpan<Float>) {
     switch elements {
     case .floats(let slice):
       let source = slice[range].span

@@ -14,6 +14,8 @@ struct EvaluateCommand: ParsableCommand {
         x.npz             arr_0 (N, H, W, C) of bytes, as dit sample writes it,
                           and optional labels arr_1; or statistics, mu (d) and
                           sigma (d, d), of which only the Fréchet distance is known
+        a folder          class folders of PNG and JPEG, or such files, read at the
+                          other set's size, or --size
       and :test behind it takes every fifth sample (i mod 5 = 4), :train the rest.
 
         dit sample --classes 0-9 --count 100 --out samples.safetensors
@@ -80,6 +82,14 @@ struct EvaluateCommand: ParsableCommand {
       "Seed of the resamples; sets of as many samples draw the same ones under one seed. (default: 0)", valueName: "n"))
   var seed: Int?
 
+  @Option(
+    help: ArgumentHelp(
+      """
+      Size in pixels that folders of pictures are read at: resized by area, cut from the middle. (default: the other \
+      set's)
+      """, valueName: "n|hxw"))
+  var size: String?
+
   @Flag(help: "Leave out the classes one by one.")
   var noPerClass = false
 
@@ -104,7 +114,9 @@ struct EvaluateCommand: ParsableCommand {
     }
     let target = try out.map { path throws(Failure) in try OutputFile(path, .json) }
     let context = try threads.context()
-    let inputs = try EvaluationInputs(samples: samples, reference: reference, training: training)
+    let inputs = try EvaluationInputs(
+      samples: samples, reference: reference, training: training,
+      size: try size.map { text throws(Failure) in try PictureSize(text) })
     let options = try request.options(for: inputs)
     for file in [statistics, target].compactMap(\.self) { try file.checkWritable() }
     if let statistics { try Self.save(inputs.reference, to: statistics, on: context) }

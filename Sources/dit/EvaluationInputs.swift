@@ -1,3 +1,4 @@
+import DiTImageFolders
 import DiffusionTransformers
 
 /// The sets that `dit evaluate` is given by name.
@@ -9,14 +10,20 @@ struct EvaluationInputs {
   /// Names of the classes, where a set has them.
   let classNames: [String]?
 
+  /// - Parameter size: `--size`.
   /// - Throws: ``Failure``, `EvaluationError`, and what opening a file throws.
-  init(samples: String?, reference: String, training: String?) throws {
-    let real = try EvaluationSource(reference).open()
+  init(samples: String?, reference: String, training: String?, size: PictureSize?) throws {
+    let (given, wanted) = (samples.map { EvaluationSource($0) }, EvaluationSource(reference))
+    // A folder is read at the size of the set that is none.
+    let shown = wanted.isFolder && given?.isFolder == false ? try given?.open() : nil
+    let real = try wanted.open(folderShape: try Self.folderShape(size, shown, wanted))
+    let shape = try Self.folderShape(size, real, given)
     // What a sampler left are latents where the reference has latents.
     let preferring: [SampleSet.Kind] = real.kind == .latents ? [.latents, .samples] : []
-    let opened = try samples.map { try EvaluationSource($0).open(preferring: preferring) }
+    let opened = try shown ?? given.map { try $0.open(preferring: preferring, folderShape: shape) }
     let training = try training.map { name in
-      let input = try EvaluationSource(name).open(preferring: preferring)
+      let source = EvaluationSource(name)
+      let input = try source.open(preferring: preferring, folderShape: try Self.folderShape(size, real, source))
       guard let set = input.input.set else {
         throw Failure.input(name, "set", expected: "images to look for copies in", found: "statistics")
       }
@@ -24,6 +31,26 @@ struct EvaluationInputs {
     }
     (self.reference, self.samples, self.training) = (real.input, opened?.input, training?.0)
     classNames = real.classNames ?? training?.1 ?? opened?.classNames
+  }
+
+  /// (C, H, W) at which the pictures of `folder` are read: `--size`, else those of the `other` set.
+  ///
+  /// - Returns: nil where `folder` is none.
+  private static func folderShape(
+    _ size: PictureSize?, _ other: EvaluationSource.Opened?, _ folder: EvaluationSource?
+  ) throws(Failure) -> [Int]? {
+    guard let folder, folder.isFolder else { return nil }
+    let shape = other?.input.set?.shape
+    if let shape, shape.count != 3 || ![1, 3].contains(shape[0]) {
+      throw .input(
+        folder.path, "folder", expected: "another set of pictures of 1 or 3 channels",
+        found: "samples of shape \(shape)")
+    }
+    if let size { return [shape?[0] ?? 3, size.height, size.width] }
+    guard let shape else {
+      throw .usage("--size", expected: "the size to read the folder \(folder.path) at", found: "none")
+    }
+    return shape
   }
 }
 
@@ -43,18 +70,25 @@ private struct EvaluationSource {
     func contains(_ index: Int) -> Bool { (index % 5 == 4) == (self == .test) }
   }
 
-  private let name, path: String
+  let path: String
+  private let name: String
   private let part: Part?
+  /// Whether it is a folder of pictures.
+  let isFolder: Bool
 
   init(_ name: String) {
     let words = name.split(separator: ":", omittingEmptySubsequences: false)
     part = words.count > 1 ? Part(rawValue: String(words[words.count - 1])) : nil
     self.name = name
     path = part == nil ? name : words.dropLast().joined(separator: ":")
+    isFolder = ShippedResources.DataSet(rawValue: path) == nil && TrainingData.isFolder(path)
   }
 
-  func open(preferring: [SampleSet.Kind] = []) throws -> Opened {
-    let opened = try whole(preferring)
+  /// - Parameters:
+  ///   - preferring: what of a safetensors file is looked for first.
+  ///   - folderShape: (C, H, W) of a folder's pictures.
+  func open(preferring: [SampleSet.Kind] = [], folderShape: [Int]? = nil) throws -> Opened {
+    let opened = try folderShape.map { try pictures($0) } ?? whole(preferring)
     guard let part else { return opened }
     guard let set = opened.input.set else {
       throw Failure.input(path, "set", expected: "samples, to take a part of", found: "statistics")
@@ -72,8 +106,21 @@ private struct EvaluationSource {
     case "npz": return Opened(input: try NPZReader(path).evaluationInput(name: path))
     default:
       throw Failure(
-        .usage, "set: expected digits, emoji, a .safetensors or an .npz file, :train or :test behind it, found \(name)")
+        .usage,
+        "set: expected digits, emoji, a .safetensors or .npz file or a folder of pictures, :train or :test behind it, "
+          + "found \(name)")
     }
+  }
+
+  /// A folder's pictures, (C, H, W), a byte a value in memory.
+  private func pictures(_ shape: [Int]) throws -> Opened {
+    let folder = try ImageFolder(path)
+    let data = try folder.dataset(
+      channels: shape[0], height: shape[1], width: shape[2], options: ImageFolderOptions(cacheBytes: .max)
+    ).data
+    for note in folder.notes { StandardError.write("\(note)\n") }
+    let set = SampleSet(name: name, shape: shape, store: DatasetStore(data: data), labels: data.labels)
+    return Opened(input: .samples(set), kind: .images, classNames: data.classNames)
   }
 
   private func tensors(in file: String, _ preferring: [SampleSet.Kind]) throws -> Opened {
@@ -88,5 +135,30 @@ private struct EvaluationSource {
     guard case .array(let values)? = try? JSONValue(parsing: Array(text.utf8), file: path) else { return nil }
     let names = values.compactMap { if case .string(let name) = $0 { name } else { nil } }
     return names.count == values.count ? names : nil
+  }
+}
+
+/// Training data in memory as samples to be judged by.
+private struct DatasetStore: SampleStore {
+  let data: Dataset
+
+  var count: Int { data.count }
+  var depth: Int { data.sampleCount }
+
+  func read(from start: Int, into target: inout MutableSpan<Float>) { data.copy(from: start, into: &target) }
+}
+
+/// `--size`: N, or HxW.
+struct PictureSize {
+  let height, width: Int
+
+  /// - Throws: ``Failure`` (64).
+  init(_ text: String) throws(Failure) {
+    let words = text.lowercased().split(separator: "x", omittingEmptySubsequences: false)
+    let sides = words.compactMap { Int($0) }.filter { 1...8192 ~= $0 }
+    guard sides.count == words.count, 1...2 ~= sides.count else {
+      throw .usage("--size", expected: "N or HxW, each 1 to 8192", found: text)
+    }
+    (height, width) = (sides[0], sides[sides.count - 1])
   }
 }

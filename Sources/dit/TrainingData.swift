@@ -13,11 +13,16 @@ enum TrainingData {
       self = .file(try Dataset(contentsOf: shipped.images()))
     } else if data.lowercased().hasSuffix(".safetensors") {
       self = .file(try Dataset(contentsOf: data))
-    } else if (try? URL(filePath: data).resourceValues(forKeys: [.isDirectoryKey]))?.isDirectory == true {
+    } else if Self.isFolder(data) {
       self = .folder(try ImageFolder(data))
     } else {
       throw Failure.usage("--data", expected: "digits, emoji, a .safetensors file or a folder of pictures", found: data)
     }
+  }
+
+  /// Whether there is a folder of that path.
+  static func isFolder(_ path: String) -> Bool {
+    (try? URL(filePath: path).resourceValues(forKeys: [.isDirectoryKey]))?.isDirectory == true
   }
 
   var classNames: [String]? {

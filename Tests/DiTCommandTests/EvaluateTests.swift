@@ -1,4 +1,5 @@
 import DiTCheckpoint
+import DiTImaging
 import DiTTensor
 import Foundation
 import TestSupport
@@ -141,6 +142,50 @@ import Testing
       isClose(number(try await json(["--samples", sets[1], "--reference", path]), "frechet", "distance"), distance))
     let both = try await json(["--samples", path, "--reference", Self.fixture + "statistics.npz"])
     #expect(abs(number(both, "frechet", "distance")) < 1e-10)
+  }
+
+  /// A folder of pictures is the same set as a file of their pixels.
+  @Test func foldersOfPictures() async throws {
+    var random = Philox(seed: 5)
+    let bytes = (0..<24 * 64).map { _ in UInt8(truncatingIfNeeded: random.next() >> 40) }
+    for n in 0..<24 {
+      let folder = scratch.path("pictures/\(["b", "a"][n % 2])")
+      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+      let pixels = Array(bytes[n * 64..<(n + 1) * 64])
+      try Image(width: 8, height: 8, channels: 1, pixels: pixels).writePNG(to: "\(folder)/\(n + 10).png")
+    }
+    // a holds the odd ones, and comes first.
+    let order = (0..<24).filter { $0 % 2 == 1 } + (0..<24).filter { $0 % 2 == 0 }
+    let file = try scratch.write(
+      [
+        TensorSource("images", shape: [24, 1, 8, 8], bytes: order.flatMap { bytes[$0 * 64..<($0 + 1) * 64] }),
+        TensorSource("labels", labels: [Int](repeating: 0, count: 12) + [Int](repeating: 1, count: 12)),
+      ], to: "pictures.safetensors")
+    let folder = scratch.path("pictures")
+    let same = try await json(["--samples", folder, "--reference", file])
+    #expect(number(same, "copies", "exact") == 24 && abs(number(same, "frechet", "distance")) < 1e-9)
+    #expect((same["classes"] as? [[String: Any]])?.count == 2)
+    let turned = try await json(["--samples", file, "--reference", folder, "--training", folder + ":train"])
+    #expect(number(turned, "reference", "count") == 24 && number(turned, "training", "count") == 20)
+    let sized = try await json([
+      "--samples", folder + ":test", "--reference", folder, "--size", "4x2", "--measures", "frechet",
+    ])
+    #expect(number(sized, "dimensions") == 3 * 4 * 2 && number(sized, "samples", "count") == 4)
+    let statistics = scratch.path("folder.npz")
+    _ = try await succeed(["evaluate", "--reference", folder, "--size", "2", "--save-statistics", statistics])
+    let found = try await json(["--samples", folder, "--size", "2", "--reference", statistics])
+    #expect(abs(number(found, "frechet", "distance")) < 1e-9)
+    for (arguments, status, words) in [
+      (["--samples", folder, "--reference", folder], Int32(64), ["--size", "none"]),
+      (["--samples", folder, "--reference", folder, "--size", "0"], 64, ["--size", "1 to 8192"]),
+      (["--samples", folder, "--reference", folder, "--size", "8x8x8"], 64, ["--size", "HxW"]),
+      (
+        ["--samples", folder, "--reference", try set("regular.reference")], 65,
+        ["pictures", "1 or 3 channels", "[2, 3, 5]"]
+      ),
+    ] { try await expectFailure(["evaluate"] + arguments, status, words) }
+    try Data([1, 2, 3]).write(to: scratch.url.appending(path: "pictures/a/broken.png"))
+    try await expectFailure(["evaluate", "--samples", folder, "--reference", file], 65, ["broken.png"])
   }
 
   @Test func fewSamplesAreWarnedOf() async throws {

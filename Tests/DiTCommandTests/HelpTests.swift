@@ -44,7 +44,7 @@ import Testing
       "evaluate",
       [
         "--samples", "--reference", "--training", "--features", "--measures", "--k", "--density-k", "--bootstrap",
-        "--seed", "--no-per-class", "--save-statistics", "--json", "--out", "--threads",
+        "--seed", "--size", "--no-per-class", "--save-statistics", "--json", "--out", "--threads",
       ]
     ),
   ]
