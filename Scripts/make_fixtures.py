@@ -13,6 +13,8 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
     variants     network/variants/: positions, conditioning variants and token sequences
     diffusion    diffusion/: schedules, step grids, samplers
     predictions  diffusion/predictions.safetensors: what networks predict, with every sampler; losses; step rules
+    schedulers   diffusion/schedulers.safetensors, network/latent/pipeline.safetensors: diffusers' schedulers and pipeline
+    randomness   random/: what torch's generator draws
     sequence     diffusion/sequence.safetensors: the sequence-consistency loss
     checkpoint   checkpoint/: files to be read, and files to be refused
     torch_files  torch/: what torch.save writes, and what torch reads from it
@@ -38,6 +40,8 @@ MODULES = {
     "variants": "network",
     "diffusion": "diffusion",
     "predictions": "diffusion",
+    "schedulers": "diffusion",
+    "randomness": "random",
     "sequence": "diffusion",
     "checkpoint": "checkpoint",
     "torch_files": "torch",

@@ -2,8 +2,9 @@
 //
 // - x'  = √ᾱ' x̂_* + √(1−ᾱ'−σ²) ε̂ + σ z,  σ = η √((1−ᾱ')/(1−ᾱ)) √(1−ᾱ/ᾱ')
 // - ᾱ' is that of the next kept step; the last step goes to ᾱ' = 1, that is to x̂_* itself
-// - matches diffusers' DDIMScheduler (epsilon, sample, v_prediction) where its stride is ours
-// - x̂_* is not clipped; a variance half of the network's output is not read
+// - matches diffusers' DDIMScheduler (epsilon, sample, v_prediction) where its stride is ours; with the steps of
+//   `DiffusersScheduler` everywhere
+// - x̂_* is not clipped, unless a diffusers configuration asks for it (then ε̂ stays as it was); a variance half of the network's output is not read
 
 /// DDIM(η): η = 0 is deterministic and can be run backwards, η = 1 has the variance β̃ of DDPM.
 public struct DDIMSampler: ReverseProcess, Equatable {
@@ -11,19 +12,33 @@ public struct DDIMSampler: ReverseProcess, Equatable {
   public let evaluations: [NetworkTime]
   /// How much of β̃'s deviation is drawn anew in each step, 0…1.
   public let eta: Double
+  /// How far from 0 x̂_* may lie; nil is anywhere.
+  let clip: Double?
 
   /// - Throws: `DiffusionError` when η is not in 0…1 (above 1 the direction's coefficient can be imaginary).
   public init(_ schedule: RespacedSchedule, eta: Double = 0) throws(DiffusionError) {
+    try self.init(schedule, eta: eta, clip: nil)
+  }
+
+  init(_ schedule: RespacedSchedule, eta: Double, clip: Double?) throws(DiffusionError) {
     guard 0...1 ~= eta else { throw DiffusionError("eta", expected: "0…1", found: "\(eta)") }
     self.schedule = schedule
     evaluations = schedule.evaluations
     self.eta = eta
+    self.clip = clip
   }
 
   public var stepCount: Int { schedule.count }
   public var variance: Variance { schedule.variance }
 
-  public func needsNoise(at evaluation: Int) -> Bool { evaluation < schedule.count - 1 && eta > 0 }
+  public func needsNoise(at evaluation: Int) -> Bool { deviation(schedule.count - 1 - evaluation) > 0 }
+
+  /// σ of a kept step, 0 of one that ends at clean data.
+  private func deviation(_ index: Int) -> Double {
+    let current = schedule.tables.alphasCumprod[index]
+    let next = schedule.tables.alphasCumprodPrevious[index]
+    return eta * ((1 - next) / (1 - current)).squareRoot() * (1 - current / next).squareRoot()
+  }
 
   public func advance(
     _ evaluation: Int, x: inout MutableSpan<Float>, shape: BatchShape, output: Span<Float>, noise: Span<Float>,
@@ -31,11 +46,11 @@ public struct DDIMSampler: ReverseProcess, Equatable {
   ) {
     check(evaluation, x.count, shape, output.count, noise.count, memory.count)
     let index = schedule.count - 1 - evaluation
-    let current = schedule.tables.alphasCumprod[index]
     let next = schedule.tables.alphasCumprodPrevious[index]
-    let sigma = eta * ((1 - next) / (1 - current)).squareRoot() * (1 - current / next).squareRoot()
+    let sigma = deviation(index)
     let direction = max(0, 1 - next - sigma * sigma).squareRoot()
     let (ofNoised, ofOutput) = schedule.combination(index, signal: next.squareRoot(), spread: direction)
+    let clean = schedule.coefficients.clean(at: schedule.timesteps[index])
 
     let size = shape.elementsPerSample
     let stride = output.count / shape.samples
@@ -43,7 +58,12 @@ public struct DDIMSampler: ReverseProcess, Equatable {
     for n in 0..<shape.samples {
       for i in 0..<size {
         let at = n * size + i
-        var value = ofNoised * Double(x[at]) + ofOutput * Double(output[n * stride + i])
+        let (noised, out) = (Double(x[at]), Double(output[n * stride + i]))
+        var value = ofNoised * noised + ofOutput * out
+        if let clip {
+          let estimate = clean.noised * noised + clean.output * out
+          value += next.squareRoot() * (min(clip, max(-clip, estimate)) - estimate)
+        }
         if noisy { value += sigma * Double(noise[at]) }
         x[at] = Float(value)
       }

@@ -13,10 +13,13 @@ public struct DPMSolverSampler: ReverseProcess, Equatable {
   public let evaluations: [NetworkTime]
   private let integrator: ExponentialIntegrator
 
-  public init(_ schedule: RespacedSchedule) {
+  public init(_ schedule: RespacedSchedule) { self.init(schedule, ExponentialIntegrator(schedule)) }
+
+  /// With other orders than its own.
+  init(_ schedule: RespacedSchedule, _ integrator: ExponentialIntegrator) {
     self.schedule = schedule
     evaluations = schedule.evaluations
-    integrator = ExponentialIntegrator(schedule)
+    self.integrator = integrator
   }
 
   public var stepCount: Int { schedule.count }

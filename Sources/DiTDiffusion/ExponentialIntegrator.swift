@@ -6,11 +6,14 @@
 
 import Foundation
 
-/// The kept steps from the noisiest down, then clean data, as α, σ and λ; steps are counted e = 0…S−1.
+/// The kept steps from the noisiest down, then clean data (or where the last step ends), as α, σ and λ; steps are counted
+/// e = 0…S−1.
 struct ExponentialIntegrator: Equatable, Sendable {
   private let signals: [Double]
   private let spreads: [Double]
   private let logRatios: [Double]
+  /// Of each step.
+  private let orders: [Int]
   /// x̂_* = noised·x + output·out at each step.
   let clean: [Linear]
 
@@ -34,11 +37,15 @@ struct ExponentialIntegrator: Equatable, Sendable {
     var older = 0.0
   }
 
-  init(_ schedule: RespacedSchedule) {
-    let bars = Array(schedule.tables.alphasCumprod.reversed())
-    signals = bars.map { $0.squareRoot() } + [1]
-    spreads = bars.map { (1 - $0).squareRoot() } + [0]
-    logRatios = bars.map { 0.5 * log($0 / (1 - $0)) } + [.infinity]
+  /// - Parameter orders: 1 or 2 a step; nil is 1 for the first, which has no history, and the last, where λ ends at ∞, else
+  ///   2.
+  init(_ schedule: RespacedSchedule, orders: [Int]? = nil) {
+    let bars = schedule.tables.alphasCumprod.reversed() + [schedule.tables.alphasCumprodPrevious[0]]
+    signals = bars.map { $0.squareRoot() }
+    spreads = bars.map { (1 - $0).squareRoot() }
+    logRatios = bars.map { 0.5 * log($0 / (1 - $0)) }  // ∞ for clean data
+    self.orders = orders ?? (0..<schedule.count).map { $0 == 0 || $0 == schedule.count - 1 ? 1 : 2 }
+    precondition(self.orders.count == schedule.count, "\(self.orders.count) orders for \(schedule.count) steps")
     clean = schedule.timesteps.reversed().map {
       let (noised, output) = schedule.coefficients.clean(at: $0)
       return Linear(noised: noised, output: output)
@@ -48,15 +55,12 @@ struct ExponentialIntegrator: Equatable, Sendable {
   /// S.
   var count: Int { clean.count }
 
-  /// The order of the e-th step: 1 for the first, which has no history, and the last, where λ ends at ∞; else 2.
-  private func order(_ e: Int) -> Int { e == 0 || e == count - 1 ? 1 : 2 }
-
   /// 2M's step with x̂_* linear through m_e and m_{e−1}, its slope taken at the middle; the last step is m_e itself.
   func predictor(_ e: Int) -> Predictor {
     let h = logRatios[e + 1] - logRatios[e]
     let gain = -signals[e + 1] * expm1(-h)
     var step = Predictor(noised: spreads[e + 1] / spreads[e], current: gain)
-    if order(e) == 2 {
+    if orders[e] == 2 {
       let slope = 0.5 * gain * h / (logRatios[e] - logRatios[e - 1])
       step.current += slope
       step.previous = -slope
@@ -69,7 +73,7 @@ struct ExponentialIntegrator: Equatable, Sendable {
     let h = logRatios[e] - logRatios[e - 1]
     let gain = -signals[e] * expm1(-h)
     let ratio = spreads[e] / spreads[e - 1]
-    guard order(e - 1) == 2 else { return Corrector(last: ratio, current: 0.5 * gain, previous: 0.5 * gain) }
+    guard orders[e - 1] == 2 else { return Corrector(last: ratio, current: 0.5 * gain, previous: 0.5 * gain) }
     // ρ solves ρ₀ + ρ₁ = φ₂/φ₁, r ρ₀ + ρ₁ = 2 φ₃/φ₁ at −h, r where m_{e−2} lies in units of h.
     let phi = Self.phi(-h)
     let r = (logRatios[e - 2] - logRatios[e - 1]) / h

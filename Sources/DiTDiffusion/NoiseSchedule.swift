@@ -47,10 +47,19 @@ public struct NoiseSchedule: Equatable, Sendable {
     tables = PosteriorTables(alphasCumprod: alphasCumprod, betas: betas)
   }
 
+  /// The schedule of known tables: T of β and ᾱ, the latter decreasing inside (0, 1). β in `configuration` are not read.
+  init(_ configuration: DiffusionConfiguration, betas: [Double], alphasCumprod: [Double]) {
+    precondition(
+      betas.count == configuration.steps && alphasCumprod.count == configuration.steps,
+      "\(betas.count) β and \(alphasCumprod.count) ᾱ for \(configuration.steps) steps")
+    self.configuration = configuration
+    tables = PosteriorTables(alphasCumprod: alphasCumprod, betas: betas)
+  }
+
   private static func betas(_ configuration: DiffusionConfiguration) throws(DiffusionError) -> [Double] {
     let steps = configuration.steps
     if configuration.schedule == .cosine {
-      return (0..<steps).map { min(1 - cosine($0 + 1, of: steps) / cosine($0, of: steps), 0.999) }
+      return (0..<steps).map { cosineBeta($0, of: steps) }
     }
     let scale = 1000 / Double(steps)
     let start = try checked(configuration.betaStart, scale, "diffusion.beta_start", steps)
@@ -71,6 +80,11 @@ public struct NoiseSchedule: Equatable, Sendable {
         name, expected: "a value whose product with 1000/\(steps) lies inside (0, 1)", found: "\(beta) (\(scaled))")
     }
     return scaled
+  }
+
+  /// β_t of `cosine`.
+  static func cosineBeta(_ t: Int, of steps: Int) -> Double {
+    min(1 - cosine(t + 1, of: steps) / cosine(t, of: steps), 0.999)
   }
 
   /// cos²((t/T + 0.008)/1.008 · π/2).

@@ -9,7 +9,7 @@ public struct PosteriorTables: Equatable, Sendable {
   public let betas: [Double]
   /// ᾱ_i = Π_{s≤i} (1−β_s), decreasing.
   public let alphasCumprod: [Double]
-  /// ᾱ_{i−1}, starting with 1.
+  /// ᾱ_{i−1}, starting with 1, or the level that a step goes to where that is another.
   public let alphasCumprodPrevious: [Double]
   /// β̃_i = β_i (1−ᾱ_{i−1})/(1−ᾱ_i); 0 at i = 0.
   public let posteriorVariance: [Double]
@@ -24,11 +24,14 @@ public struct PosteriorTables: Equatable, Sendable {
 
   /// The tables of a chain with these ᾱ, decreasing inside (0, 1).
   ///
-  /// - Parameter betas: the β_i where they are known more exactly than 1 − ᾱ_i/ᾱ_{i−1}.
-  init(alphasCumprod: [Double], betas: [Double]? = nil) {
+  /// - Parameters:
+  ///   - previous: the ᾱ that each step goes to, where that is not the step below.
+  ///   - betas: the β_i where they are known more exactly than 1 − ᾱ_i/ᾱ_{i−1}.
+  init(alphasCumprod: [Double], previous: [Double]? = nil, betas: [Double]? = nil) {
     let count = alphasCumprod.count
     precondition(count > 0, "a chain has at least one step")
-    let previous = [1] + alphasCumprod.dropLast()
+    let previous: [Double] = previous ?? [1] + Array(alphasCumprod.dropLast())
+    precondition(previous.count == count, "\(previous.count) levels to go to from \(count) steps")
     let betas = betas ?? (0..<count).map { 1 - alphasCumprod[$0] / previous[$0] }
     precondition(betas.count == count, "\(betas.count) betas for \(count) steps")
 

@@ -83,3 +83,11 @@ public struct PredictionCoefficients: Equatable, Sendable {
     return (bar.squareRoot(), (1 - bar).squareRoot())
   }
 }
+
+extension NoiseSchedule {
+  /// x̂_* = noised·x + output·out at what the network was asked at, of a flow too: x_* = x_s − s (ε − x_*).
+  public func cleanCoefficients(at time: NetworkTime) -> (noised: Double, output: Double) {
+    guard configuration.isFlow else { return PredictionCoefficients(self).clean(at: time.index) }
+    return (1, -Double(time.value) / FlowSchedule.timeScale)
+  }
+}

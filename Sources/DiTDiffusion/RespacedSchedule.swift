@@ -29,6 +29,18 @@ public struct RespacedSchedule: Equatable, Sendable {
     coefficients = PredictionCoefficients(schedule)
   }
 
+  /// Keeps steps that go to other levels than the kept step below, as diffusers' do.
+  ///
+  /// - Parameters:
+  ///   - timesteps: strictly ascending inside 0…T−1.
+  ///   - previous: ᾱ at the end of each of their steps.
+  init(_ schedule: NoiseSchedule, keeping timesteps: [Int], previous: [Double]) {
+    self.timesteps = timesteps
+    variance = schedule.variance
+    tables = PosteriorTables(alphasCumprod: timesteps.map { schedule.alphasCumprod[$0] }, previous: previous)
+    coefficients = PredictionCoefficients(schedule)
+  }
+
   /// Keeps S steps by rule; see `StepSchedule.timesteps(count:betas:)` for what is refused.
   public init(_ schedule: NoiseSchedule, _ rule: StepSchedule, count: Int?) throws(DiffusionError) {
     try self.init(schedule, keeping: rule.timesteps(count: count, betas: schedule.betas))

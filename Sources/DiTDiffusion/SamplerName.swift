@@ -30,10 +30,7 @@ public enum SamplerName: String, CaseIterable, Sendable {
   public func process(
     on schedule: NoiseSchedule, _ rule: StepSchedule, count: Int?, eta: Double? = nil
   ) throws(DiffusionError) -> any ReverseProcess {
-    try check(schedule.configuration.prediction)
-    if self != .ddim, let eta {
-      throw DiffusionError("eta", expected: "none with the sampler \(rawValue)", found: "\(eta)")
-    }
+    try check(schedule.configuration.prediction, eta: eta)
     switch self {
     case .euler: return FlowEulerSampler(schedule, steps: try Self.flowSteps(schedule, rule, count))
     case .heun: return FlowHeunSampler(schedule, steps: try Self.flowSteps(schedule, rule, count))
@@ -61,6 +58,14 @@ public enum SamplerName: String, CaseIterable, Sendable {
     }
     if isFlow { return FlowEulerInversion(schedule, steps: try Self.flowSteps(schedule, rule, count)) }
     return try DDIMInversion(RespacedSchedule(schedule, rule, count: count))
+  }
+
+  /// Throws unless it integrates the prediction and η is its own.
+  package func check(_ prediction: Prediction, eta: Double?) throws(DiffusionError) {
+    try check(prediction)
+    if self != .ddim, let eta {
+      throw DiffusionError("eta", expected: "none with the sampler \(rawValue)", found: "\(eta)")
+    }
   }
 
   private func check(_ prediction: Prediction) throws(DiffusionError) {

@@ -8,13 +8,21 @@ extension DiT {
     SamplingOptions(sampler: configuration.sampling.sampler, guidance: configuration.sampling.guidance)
   }
 
+  /// The steps that a sampler takes on this model: those of the saved scheduler, where it comes from a diffusers directory.
+  ///
+  /// - Throws: `DiffusionError`, as ``Sampler/process(on:saved:)``.
+  public func process(_ sampler: Sampler) throws(DiffusionError) -> any ReverseProcess {
+    try sampler.process(on: schedule, saved: configuration.diffusersScheduler)
+  }
+
   /// Images of the given classes, one each.
   ///
-  /// Image n depends on (seed, n), its class and the options, not on the other images.
+  /// Image n depends on (seed, n), its class and the options, not on the other images; with ``RandomStream/torch`` also on
+  /// how many there are.
   /// - Parameters:
   ///   - classes: 0…`num_classes`−1.
   ///   - sequence: a text or another image for each, for a model that takes them; nil are empty ones.
-  ///   - start: noise to start from, (N, C, H, W); nil draws it: image n from stream n of the seed, as all later noise.
+  ///   - start: noise to start from, (N, C, H, W); nil draws it; later noise is the same either way.
   ///   - progress: called after each step; false stops.
   /// - Throws: ``InputError`` (classes, `noise`), `DiffusionError` (steps, schedule, η, guidance), what `progress` throws.
   public func sample(
@@ -28,7 +36,7 @@ extension DiT {
     for label in classes where !(0..<c.numClasses ~= label) {
       throw InputError("classes", expected: "0…\(c.numClasses - 1)", found: "\(label)")
     }
-    let process = try options.sampler.process(on: schedule)
+    let process = try process(options.sampler)
     return try run(
       process, count: classes.count, labels: classes, sequence: sequence, options: options, start: start,
       progress: progress)
@@ -46,7 +54,7 @@ extension DiT {
     guard options.guidance.scale == 1 || sequence != nil else {
       throw DiffusionError("guidance", expected: "1 without a class or a prompt", found: "\(options.guidance.scale)")
     }
-    let process = try options.sampler.process(on: schedule)
+    let process = try process(options.sampler)
     return try run(
       process, count: count, labels: nullLabels(count), sequence: sequence, options: options, start: start,
       progress: progress)
@@ -91,12 +99,13 @@ extension DiT {
     progress: (SamplingProgress) throws -> Bool = { _ in true }
   ) throws -> Samples {
     let options = options ?? SamplingOptions(sampler: configuration.sampling.inversion(configuration.diffusion))
-    let process = try options.sampler.inversion(on: schedule)
+    let process = try options.sampler.inversion(on: schedule, saved: configuration.diffusersScheduler)
     let count = try configuration.network.checkImages(images, "images")
     let labels = try classes ?? nullLabels(count)
     try configuration.network.checkLabels(labels, count, "classes")
     return try run(
-      process, count: count, labels: labels, sequence: sequence, options: options, start: images, progress: progress)
+      process, count: count, labels: labels, sequence: sequence, options: options, start: images, isInversion: true,
+      progress: progress)
   }
 
   private func nullLabels(_ count: Int) throws(InputError) -> [Int] {
@@ -110,7 +119,8 @@ extension DiT {
 
   private func run(
     _ process: any ReverseProcess, count: Int, labels: [Int], sequence: ConditioningSequence?,
-    options: SamplingOptions, start: Tensor?, progress: (SamplingProgress) throws -> Bool
+    options: SamplingOptions, start: Tensor?, isInversion: Bool = false,
+    progress: (SamplingProgress) throws -> Bool
   ) throws -> Samples {
     let c = configuration.network
     guard count > 0 else { throw InputError("count", expected: "at least one image", found: "\(count)") }
@@ -123,7 +133,7 @@ extension DiT {
     }
     let run = SamplingRun(
       self, process, count: count, labels: labels, sequence: try c.input(sequence, samples: count), options: options,
-      start: start)
+      start: start, isInversion: isInversion)
     return try run.finish(progress)
   }
 }

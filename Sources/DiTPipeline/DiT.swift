@@ -52,7 +52,7 @@ public struct DiT: Sendable {
     try configuration.validate(file: "")
     self.configuration = configuration
     do throws(DiffusionError) {
-      schedule = try NoiseSchedule(configuration.diffusion)
+      schedule = try configuration.noise()
     } catch {
       throw ConfigurationFileError(file: "", key: error.name, expected: error.expected, found: error.found)
     }

@@ -56,6 +56,11 @@ public struct JSONObjectReader {
     return members.removeValue(forKey: key)
   }
 
+  /// Makes a key absent that has this value, where that is another spelling of being absent.
+  mutating func remove(_ key: String, if value: JSONValue) {
+    if members[key] == value { members[key] = nil }
+  }
+
   /// A whole number, written without fraction or exponent.
   public mutating func integer(
     _ key: String, in range: ClosedRange<Int> = Int.min...Int.max
@@ -109,6 +114,17 @@ public struct JSONObjectReader {
   /// An array of whole numbers.
   public mutating func integers(_ key: String) throws(ConfigurationFileError) -> [Int]? {
     try elements(key, of: "whole numbers") { if case .integer(let number) = $0 { number } else { nil } }
+  }
+
+  /// An array of numbers.
+  public mutating func numbers(_ key: String) throws(ConfigurationFileError) -> [Double]? {
+    try elements(key, of: "numbers") {
+      switch $0 {
+      case .integer(let whole): Double(whole)
+      case .number(let real): real
+      default: nil
+      }
+    }
   }
 
   /// One of the words that are the raw values of `type`.

@@ -1,14 +1,17 @@
-/// Reads JSON strictly: RFC 8259 and nothing beside it, each key once, bounded depth.
+/// Reads JSON strictly: RFC 8259 and nothing beside it (but see `fromPython`), each key once, bounded depth.
 struct JSONParser {
   private let bytes: [UInt8]
   private let file: String
+  /// Whether the three numbers that Python writes and JSON has not are read, as strings.
+  private let fromPython: Bool
   private var offset = 0
   /// The keys and indices that lead to the value being read.
   private var path: [String] = []
 
-  init(_ bytes: [UInt8], file: String) {
+  init(_ bytes: [UInt8], file: String, fromPython: Bool = false) {
     self.bytes = bytes
     self.file = file
+    self.fromPython = fromPython
   }
 
   mutating func document() throws(ConfigurationFileError) -> JSONValue {
@@ -30,6 +33,10 @@ struct JSONParser {
     case UInt8(ascii: "t"): return try literal("true", .bool(true))
     case UInt8(ascii: "f"): return try literal("false", .bool(false))
     case UInt8(ascii: "n"): return try literal("null", .null)
+    case UInt8(ascii: "N") where fromPython: return try literal("NaN", .string("NaN"))
+    case UInt8(ascii: "I") where fromPython: return try literal("Infinity", .string("Infinity"))
+    case UInt8(ascii: "-") where fromPython && peek(1) == UInt8(ascii: "I"):
+      return try literal("-Infinity", .string("-Infinity"))
     case let byte? where byte == UInt8(ascii: "-") || Self.isDigit(byte): return try number()
     default: throw unexpected("a value")
     }

@@ -18,22 +18,24 @@ public enum JSONValue: Equatable, Sendable {
 
   /// Reads `bytes`, which hold one value and white space.
   ///
+  /// - Parameter fromPython: whether `NaN`, `Infinity` and `-Infinity` may stand for values, as Python writes them though
+  ///   JSON has no such numbers; they are read as strings.
   /// - Throws: ``ConfigurationFileError`` for anything that RFC 8259 does not allow, a key that stands twice, a number
   ///   that neither an `Int` nor a finite `Double` holds, and nesting beyond ``maximumDepth``.
-  public init(parsing bytes: [UInt8], file: String) throws(ConfigurationFileError) {
-    var parser = JSONParser(bytes, file: file)
+  public init(parsing bytes: [UInt8], file: String, fromPython: Bool = false) throws(ConfigurationFileError) {
+    var parser = JSONParser(bytes, file: file, fromPython: fromPython)
     self = try parser.document()
   }
 
-  /// Reads the file at `path`.
+  /// Reads the file at `path`; see ``init(parsing:file:fromPython:)``.
   ///
   /// - Throws: `FileError` when it cannot be read, ``ConfigurationFileError`` when it is not JSON.
-  public init(contentsOf path: String) throws {
+  public init(contentsOf path: String, fromPython: Bool = false) throws {
     _ = try MappedFile(path: path)  // says why a file cannot be opened
     guard let contents = FileManager.default.contents(atPath: path) else {
       throw FileError(path: path, reason: .missing)
     }
-    try self.init(parsing: [UInt8](contents), file: path)
+    try self.init(parsing: [UInt8](contents), file: path, fromPython: fromPython)
   }
 
   /// What kind of value it is and, for a scalar, which: for messages.

@@ -26,14 +26,26 @@ extension ModelConfiguration {
     }
     let diffusionSection = try reader.object("diffusion")
     let samplingSection = try reader.object("sampling")
+    let schedulerSection = try reader.object(Self.schedulerKey)
     let classNames = try reader.strings("class_names")
     try reader.finish()
 
+    let scheduler = try schedulerSection.map {
+      (section) throws(ConfigurationFileError) in try DiffusersScheduler(reading: section)
+    }
     self.init(network: network, classNames: classNames)
+    diffusersScheduler = scheduler
     if let diffusionSection {
       diffusion = try DiffusionConfiguration(reading: diffusionSection, variance: diffusion.variance)
-      sampling = .standard(network, diffusion)
+    } else if let scheduler {
+      do throws(DiffusionError) {
+        diffusion = try scheduler.diffusion(diffusion.variance)
+      } catch {
+        throw reader.failure(
+          "\(Self.schedulerKey).\(error.schedulerKey ?? error.name)", expected: error.expected, found: error.found)
+      }
     }
+    sampling = .standard(network, diffusion, scheduler)
     if let samplingSection { sampling = try SamplingConfiguration(reading: samplingSection, defaults: sampling) }
     try validate(file: reader.file, path: reader.path)
   }
@@ -54,6 +66,7 @@ extension ModelConfiguration {
       JSONMember("conditioning", .string(n.conditioning.rawValue)), JSONMember("attention", n.attention.json),
       JSONMember("diffusion", diffusion.json), JSONMember("sampling", sampling.json),
     ]
+    if let diffusersScheduler { members.append(JSONMember(Self.schedulerKey, diffusersScheduler.json)) }
     if let sequence = n.sequence { members.append(sequence.member) }
     if let classNames { members.append(JSONMember("class_names", .array(classNames.map { .string($0) }))) }
     return .object(members)

@@ -5,14 +5,15 @@ public struct Sampler: Equatable, Sendable {
   public var name: SamplerName
   /// S, 1…T; the length of the list with a custom schedule. Heun asks the network 2S−1 times, all others S times.
   public var steps: Int
-  /// Which steps are kept; a flow has an even grid of its own and takes `linspace` alone.
-  public var schedule: StepSchedule
+  /// Which steps are kept; a flow has an even grid of its own and takes `linspace` alone. Nil is the model's own: linspace,
+  /// or what the saved scheduler of a diffusers directory says of this sampler.
+  public var schedule: StepSchedule?
   /// DDIM's η, 0…1; nil is the sampler's own (0 for ddim). Samplers without η refuse a value.
   public var eta: Double?
 
   /// A sampler of `steps` steps; nil is 50, or the length of a custom schedule's list.
   public init(
-    _ name: SamplerName = .ddim, steps: Int? = nil, schedule: StepSchedule = .linspace, eta: Double? = nil
+    _ name: SamplerName = .ddim, steps: Int? = nil, schedule: StepSchedule? = nil, eta: Double? = nil
   ) {
     self.name = name
     self.schedule = schedule
@@ -26,16 +27,28 @@ public struct Sampler: Equatable, Sendable {
 
   /// The sampler on a model's schedule.
   ///
+  /// - Parameter saved: the scheduler of a model from a diffusers directory, whose samplers are then diffusers'.
   /// - Throws: `DiffusionError` when S is not in 1…T, a custom list does not fit, η is not in 0…1 or the sampler has none,
-  ///   or the model predicts what the sampler does not integrate.
-  public func process(on noise: NoiseSchedule) throws(DiffusionError) -> any ReverseProcess {
-    try name.process(on: noise, schedule, count: steps, eta: eta)
+  ///   the model predicts what the sampler does not integrate, or the saved scheduler asks for what is not here.
+  public func process(
+    on noise: NoiseSchedule, saved: DiffusersScheduler? = nil
+  ) throws(DiffusionError) -> any ReverseProcess {
+    if let saved { return try saved.process(name, on: noise, schedule, count: steps, eta: eta) }
+    return try name.process(on: noise, rule(), count: steps, eta: eta)
   }
 
   /// The sampler backwards, from images to noise: DDIM at η = 0, or Euler of a flow.
   ///
-  /// - Throws: `DiffusionError`, as ``process(on:)``, and for other samplers.
-  public func inversion(on noise: NoiseSchedule) throws(DiffusionError) -> any ReverseProcess {
-    try name.inversion(on: noise, schedule, count: steps, eta: eta)
+  /// - Throws: `DiffusionError`, as ``process(on:saved:)``, and for other samplers.
+  public func inversion(
+    on noise: NoiseSchedule, saved: DiffusersScheduler? = nil
+  ) throws(DiffusionError) -> any ReverseProcess {
+    if let saved { return try saved.inversion(name, on: noise, schedule, count: steps, eta: eta) }
+    return try name.inversion(on: noise, rule(), count: steps, eta: eta)
+  }
+
+  /// Which steps are kept, where the model has a say.
+  public func rule(saved: DiffusersScheduler? = nil) -> StepSchedule {
+    schedule ?? saved?.schedule(name) ?? .linspace
   }
 }

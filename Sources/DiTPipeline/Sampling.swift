@@ -5,17 +5,21 @@ import DiTTensor
 public struct SamplingOptions: Equatable, Sendable {
   public var sampler: Sampler
   public var guidance: Guidance
-  /// Image n is drawn from stream n of this seed, whatever the batch.
+  /// With Philox image n is drawn from stream n of this seed, whatever the batch.
   public var seed: UInt64
+  /// Where noise comes from.
+  public var random: RandomStream
   /// Images at once; nil is at most 64 and what about 1 GB holds.
   public var batch: Int?
 
   public init(
-    sampler: Sampler = Sampler(), guidance: Guidance = Guidance(scale: 1), seed: UInt64 = 0, batch: Int? = nil
+    sampler: Sampler = Sampler(), guidance: Guidance = Guidance(scale: 1), seed: UInt64 = 0,
+    random: RandomStream = .philox, batch: Int? = nil
   ) {
     self.sampler = sampler
     self.guidance = guidance
     self.seed = seed
+    self.random = random
     self.batch = batch
   }
 }
@@ -38,10 +42,17 @@ public struct SamplingProgress: Sendable {
   public let totalSteps: Int
   let shape: [Int]
   let elements: Slice
+  let estimates: Slice?
 
   /// The images at hand as they are after this step, (`images.count`, C, H, W). A copy is made at each access, and only
   /// inside the callback is it of this step.
   public var x: Tensor { Tensor(shape: [images.count] + shape, elements: elements.array) }
+
+  /// x̂_*, what the network's output of this step (of Heun's two the second) says the finished images are, not clipped; nil
+  /// where a run goes backwards. A copy, as ``x``.
+  public var estimate: Tensor? {
+    estimates.map { Tensor(shape: [images.count] + shape, elements: $0.array) }
+  }
 }
 
 /// What a run leaves.

@@ -12,12 +12,14 @@ public struct SamplingConfiguration: Equatable, Sendable {
   }
 
   /// 50 steps (T where that is fewer) of DDIM on `linspace`, or of Heun for a flow, with guidance 4, or 1 where nothing is
-  /// dropped in training.
+  /// dropped in training. With a saved scheduler of diffusers its own sampler on its own steps, as diffusers' pipeline.
   public static func standard(
-    _ network: DiTConfiguration, _ diffusion: DiffusionConfiguration
+    _ network: DiTConfiguration, _ diffusion: DiffusionConfiguration, _ saved: DiffusersScheduler? = nil
   ) -> SamplingConfiguration {
     SamplingConfiguration(
-      sampler: Sampler(.standard(diffusion.prediction), steps: max(1, min(50, diffusion.steps))),
+      sampler: Sampler(
+        saved?.sampler ?? .standard(diffusion.prediction), steps: max(1, min(50, diffusion.steps)),
+        schedule: saved == nil ? .linspace : nil),
       guidance: Guidance(scale: network.hasUnconditional ? 4 : 1))
   }
 
@@ -74,13 +76,13 @@ public struct SamplingConfiguration: Equatable, Sendable {
     try reader.finish()
   }
 
-  /// The block: the four keys that are always there, and the optional ones that are set.
+  /// The block: the three keys that are always there, and the optional ones that are set.
   public var json: JSONValue {
     var members = [
       JSONMember("sampler", .string(sampler.name.rawValue)), JSONMember("steps", .integer(sampler.steps)),
-      JSONMember("schedule", .string(sampler.schedule.description)),
-      JSONMember("guidance", .real(guidance.scale)),
     ]
+    if let schedule = sampler.schedule { members.append(JSONMember("schedule", .string(schedule.description))) }
+    members.append(JSONMember("guidance", .real(guidance.scale)))
     if let eta = sampler.eta { members.append(JSONMember("eta", .real(eta))) }
     if let interval = guidance.interval {
       members.append(
@@ -95,9 +97,19 @@ public struct SamplingConfiguration: Equatable, Sendable {
     Sampler(diffusion.prediction == .flow ? .euler : .ddim, steps: sampler.steps, schedule: sampler.schedule)
   }
 
-  /// Throws unless a model with these parts can be sampled so.
-  func validate(_ network: DiTConfiguration, _ noise: NoiseSchedule) throws(DiffusionError) {
-    _ = try sampler.process(on: noise)
+  /// Throws unless a model with these parts can be sampled so. Whether the sampler can be had from a saved scheduler is
+  /// asked when it is used: another one may.
+  func validate(
+    _ network: DiTConfiguration, _ noise: NoiseSchedule, saved: DiffusersScheduler?
+  ) throws(DiffusionError) {
+    if saved == nil || sampler.schedule != nil {
+      _ = try sampler.process(on: noise)
+    } else {
+      guard 1...noise.steps ~= sampler.steps else {
+        throw DiffusionError("steps", expected: "1…\(noise.steps)", found: "\(sampler.steps)")
+      }
+      try sampler.name.check(noise.configuration.prediction, eta: sampler.eta)
+    }
     try guidance.validate(network)
   }
 }

@@ -3,9 +3,6 @@ import DiTModel
 import DiTTensor
 
 /// A run over N images in sub-batches.
-///
-/// Random numbers: image n has stream n of the seed to itself, its start noise first, then C·H·W numbers for each step
-/// that needs noise; so it does not matter which images run together.
 final class SamplingRun {
   private let model: DiT
   private let process: any ReverseProcess
@@ -17,18 +14,20 @@ final class SamplingRun {
   private let x: Slice
   /// C, H, W.
   private let imageShape: [Int]
-  private var random: [Philox]
-  /// C·H·W random numbers.
-  private let numbers: Slice
+  private let count: Int
+  /// x̂_* of the sub-batch at hand; nil for a run backwards.
+  private let estimates: Slice?
+  private var random: NoiseSource
   private var completed = 0
 
   /// - Parameters:
   ///   - labels: one an image; none for an unconditional model.
   ///   - sequence: one an image; nil for a model that takes none.
   ///   - start: what to start from; nil draws noise.
+  ///   - isInversion: whether the process leads to noise.
   init(
     _ model: DiT, _ process: any ReverseProcess, count: Int, labels: [Int], sequence: SequenceInput?,
-    options: SamplingOptions, start: Tensor?
+    options: SamplingOptions, start: Tensor?, isInversion: Bool
   ) {
     let c = model.configuration.network
     let times = process.evaluations
@@ -41,32 +40,33 @@ final class SamplingRun {
     imageShape = [c.inChannels, c.inputHeight, c.inputWidth]
     batches = DiTPipeline.batches(count, of: batch)
     network = GuidedNetwork(model.network, guidance: options.guidance, times: times, batch: batch)
-    random = (0..<count).map { Philox(seed: options.seed, stream: UInt64($0)) }
-    numbers = Slice(zeros: c.imageElements)
-    guard let start else {
+    self.count = count
+    estimates = isInversion ? nil : Slice(zeros: batch * c.imageElements)
+    random = NoiseSource(
+      options.random, seed: options.seed, images: count, size: c.imageElements, isGuided: options.guidance.scale > 1)
+    if let start {
+      x = Slice(start.elements)
+      random.skipStart()
+    } else {
       let start = Slice(zeros: count * c.imageElements)
       x = start
       var noise = start.mutableSpan
-      drawNoise(of: 0..<count, into: &noise)
-      return
+      random.drawStart(&noise)
     }
-    x = Slice(start.elements)
-    // Later noise is the same whether or not the first was drawn; a block of Philox is four numbers.
-    let position = UInt64((c.imageElements + 3) / 4)
-    random = random.map { Philox(seed: $0.seed, stream: $0.stream, position: position) }
   }
 
   /// Takes all steps of all images, unless `progress` stops.
   func finish(_ progress: (SamplingProgress) throws -> Bool) throws -> Samples {
     var isComplete = true
     for images in batches where isComplete { isComplete = try walk(images, progress) }
-    let shape = model.configuration.network.imageShape(random.count)
+    let shape = model.configuration.network.imageShape(count)
     return Samples(images: Tensor(shape: shape, elements: x.array), labels: labels, isComplete: isComplete)
   }
 
   /// Takes all steps of a sub-batch, unless `progress` stops: then false.
   private func walk(_ images: Range<Int>, _ progress: (SamplingProgress) throws -> Bool) throws -> Bool {
     let window = x[images.elements(model.configuration.network.imageElements)]
+    random.begin()
     network.begin(
       samples: images.count, labels: labels.isEmpty ? [] : Array(labels[images]), sequence: sequence?.samples(images))
     var failure: (any Error)?
@@ -87,28 +87,43 @@ final class SamplingRun {
     _ process: some ReverseProcess, _ images: Range<Int>, _ window: Slice, _ report: (SamplingStep) -> Bool
   ) -> Bool {
     var x = window.mutableSpan
+    let shape = model.configuration.network.batchShape(images.count)
     return process.sample(
-      &x, shape: model.configuration.network.batchShape(images.count),
-      predict: { x, step, output in network.predict(&output, x, evaluation: step.evaluation) },
-      noise: { _, noise in drawNoise(of: images, into: &noise) }, progress: { step, _ in report(step) })
+      &x, shape: shape,
+      predict: { x, step, output in
+        network.predict(&output, x, evaluation: step.evaluation)
+        estimate(x, step.time, shape, output.span)
+      },
+      noise: { _, noise in random.draw(images, into: &noise) }, progress: { step, _ in report(step) })
+  }
+
+  /// Keeps x̂_* for those who follow the run.
+  private func estimate(_ x: Span<Float>, _ time: NetworkTime, _ shape: BatchShape, _ output: Span<Float>) {
+    guard let estimates else { return }
+    model.schedule.estimate(x, time, shape, output: output, into: estimates[0..<shape.count])
   }
 
   private func progress(_ step: SamplingStep, _ images: Range<Int>, _ window: Slice) -> SamplingProgress {
     completed += 1
     return SamplingProgress(
-      step: step.number, steps: step.count, time: step.time, images: images, count: random.count,
+      step: step.number, steps: step.count, time: step.time, images: images, count: count,
       completedSteps: completed, totalSteps: batches.count * step.count,
-      shape: imageShape, elements: window)
+      shape: imageShape, elements: window,
+      estimates: estimates?[0..<images.count * model.configuration.network.imageElements])
   }
+}
 
-  /// The next C·H·W numbers of each image's stream.
-  private func drawNoise(of images: Range<Int>, into noise: inout MutableSpan<Float>) {
-    let size = model.configuration.network.imageElements
-    let numbers = numbers
-    var drawn = numbers.mutableSpan
-    for (place, image) in images.enumerated() {
-      random[image].fillNormal(&drawn)
-      for index in 0..<size { noise[place * size + index] = drawn[index] }
+extension NoiseSchedule {
+  /// x̂_* = noised·x + output·out at a time, (N, C, H, W); a variance half of the output is not read.
+  fileprivate func estimate(
+    _ x: Span<Float>, _ time: NetworkTime, _ shape: BatchShape, output: Span<Float>, into clean: Slice
+  ) {
+    let (ofNoised, ofOutput) = cleanCoefficients(at: time)
+    let (size, stride) = (shape.elementsPerSample, output.count / shape.samples)
+    for n in 0..<shape.samples {
+      for i in 0..<size {
+        clean[n * size + i] = Float(ofNoised * Double(x[n * size + i]) + ofOutput * Double(output[n * stride + i]))
+      }
     }
   }
 }

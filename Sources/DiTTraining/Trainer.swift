@@ -125,7 +125,7 @@ public final class Trainer {
     validationSamples = split.validation
     microBatch = training.microBatch(tokens: model.network.totalTokens)
     let numerics = training.numerics
-    let schedule = try NoiseSchedule(model.diffusion)
+    let schedule = try model.noise()
     let noise = schedule.attention
     network = DiTNetwork(
       model.network, weights: Weights(table, flat: weights), context: context, numerics: numerics, noise: noise)

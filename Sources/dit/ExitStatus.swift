@@ -47,6 +47,7 @@ extension Failure {
     case is FileError, is SafetensorsError, is TorchFileError, is StateDictMismatch, is ConfigurationFileError,
       is ModelFileError, is DatasetError, is EvaluationError:
       self.init(.input, "\(error)")
+    case let error as DiffusionError where error.schedulerKey != nil: self.init(.input, "\(error)")
     case let error as DiffusionError:
       self = .usage(Self.option(error.name), expected: error.expected, found: error.found)
     case let error as InputError:

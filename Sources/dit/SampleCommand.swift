@@ -23,7 +23,7 @@ struct SampleCommand: ParsableCommand {
         dit sample --model runs/captions --prompt 'the digit seven' --out 7.png
 
       Image n depends on the seed, n, its class and the settings, not on how many
-      there are or on the threads. Ctrl-C stops after the step at hand and writes
+      there are (but see --rng) or on the threads. Ctrl-C stops after the step at hand and writes
       the images that are finished.
       """)
 
@@ -62,6 +62,14 @@ struct SampleCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       """
+      Whose random numbers: philox, by which image n depends on the seed and n alone, or torch, those of PyTorch's CPU \
+      generator in the order in which diffusers draws them, for the same seed and the same number of images.
+      """, valueName: "name"))
+  var rng: RandomStream = .philox
+
+  @Option(
+    help: ArgumentHelp(
+      """
       Start from this safetensors file's noise (N, C, H, W), as `dit invert` writes it; its labels (N), where it has \
       any, take the place of --classes.
       """, valueName: "file"))
@@ -75,6 +83,14 @@ struct SampleCommand: ParsableCommand {
       """, valueName: "file"))
   var trajectory: String?
 
+  @Option(
+    help: ArgumentHelp(
+      """
+      Also show the images while they come, in this .png, written anew about once a second: what the network thinks they \
+      will be; latents of 4 channels by a linear map to colours.
+      """, valueName: "file"))
+  var preview: String?
+
   @Option(help: ArgumentHelp("The file to write: .png, .safetensors or .npz.", valueName: "file"))
   var out: String
 
@@ -85,22 +101,27 @@ struct SampleCommand: ParsableCommand {
       try OutputFile(path, .png, .safetensors, option: "--trajectory")
     }
     if path?.path == out { throw Failure.usage("--trajectory", expected: "another file than --out", found: out) }
+    for other in [out, trajectory].compactMap(\.self) where other == preview {
+      throw Failure.usage("--preview", expected: "a file of its own", found: other)
+    }
     let dit = try model.load()
     let request = try SampleRequest(
       classes: classes, count: count, noise: noise, conditions: conditions, for: dit.configuration)
     let options = options(
       for: dit.configuration, isNull: request.labels == nil && request.sequence == nil)
     for file in [target, path].compactMap(\.self) { try Self.check(file, for: dit.configuration) }
+    var preview = try preview.map { path throws(Failure) in try Preview(path, for: dit.configuration) }
 
     Interruption.listen()
     var states = try path.map { _ in
       Trajectory(
         count: request.count, network: dit.configuration.network,
-        times: try options.sampler.process(on: dit.schedule).stepTimes, isFlow: dit.configuration.diffusion.isFlow)
+        times: try dit.process(options.sampler).stepTimes, isFlow: dit.configuration.diffusion.isFlow)
     }
     var bar = SamplingBar("sampling")
     let samples = try request.samples(of: dit, options) { progress in
       states?.record(progress)
+      preview?.show(progress)
       return bar.show(progress)
     }
     bar.clear()
@@ -109,7 +130,9 @@ struct SampleCommand: ParsableCommand {
     if finished > 0 {
       let writer = SampleWriter(
         model: dit.configuration,
-        settings: SampleSettings(options, classes: samples.labels, prompt: conditions.prompt, hasNoise: noise != nil),
+        settings: SampleSettings(
+          options, saved: dit.configuration.diffusersScheduler, classes: samples.labels, prompt: conditions.prompt,
+          hasNoise: noise != nil),
         countPerClass: request.countPerClass)
       let labels = Array(samples.labels.prefix(finished))
       try writer.write(samples.images.prefix(finished), labels: labels, to: target)
@@ -117,12 +140,13 @@ struct SampleCommand: ParsableCommand {
     }
     if !samples.isComplete { throw SamplingBar.interrupted(finished, of: request.count, target) }
     print("\(out): \(finished) \(finished == 1 ? "image" : "images"), seed \(seed)")
-    Warnings.write()
+    Warnings.write(preview?.problem)
   }
 
   /// What the model says, overridden by the command line.
   private func options(for model: ModelConfiguration, isNull: Bool) -> SamplingOptions {
-    var options = SamplingOptions(sampler: model.sampling.sampler, guidance: model.sampling.guidance, seed: seed)
+    var options = SamplingOptions(
+      sampler: model.sampling.sampler, guidance: model.sampling.guidance, seed: seed, random: rng)
     if isNull { options.guidance.scale = 1 }
     if let sampler, sampler != options.sampler.name {
       options.sampler.name = sampler
@@ -144,3 +168,5 @@ struct SampleCommand: ParsableCommand {
     try file.checkWritable()
   }
 }
+
+extension RandomStream: ExpressibleByArgument {}

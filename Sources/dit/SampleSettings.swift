@@ -8,13 +8,18 @@ struct SampleSettings {
   /// The same as a safetensors file's metadata.
   var metadata: [String: String] { Dictionary(text.map { ($0.key, $0.value) }) { first, _ in first } }
 
-  /// - Parameter hasNoise: whether the start was given and not drawn from the seed.
-  init(_ options: SamplingOptions, classes: [Int], prompt: String? = nil, hasNoise: Bool) {
+  /// - Parameters:
+  ///   - saved: the model's saved diffusers scheduler, which says what steps are kept where `options` do not.
+  ///   - hasNoise: whether the start was given and not drawn from the seed.
+  init(
+    _ options: SamplingOptions, saved: DiffusersScheduler? = nil, classes: [Int], prompt: String? = nil, hasNoise: Bool
+  ) {
     let sampler = options.sampler
     var text = [
       (key: "Software", value: "dit"), (key: "Seed", value: "\(options.seed)"),
+      (key: "Random numbers", value: options.random.rawValue),
       (key: "Sampler", value: sampler.name.rawValue), (key: "Steps", value: "\(sampler.steps)"),
-      (key: "Schedule", value: sampler.schedule.description),
+      (key: "Schedule", value: sampler.rule(saved: saved).description),
     ]
     if let eta = sampler.eta { text.append((key: "Eta", value: "\(eta)")) }
     text.append((key: "Guidance", value: "\(options.guidance.scale)"))

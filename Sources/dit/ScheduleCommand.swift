@@ -48,9 +48,10 @@ struct ScheduleCommand: ParsableCommand {
     let model = try heads.configuration(of: model)
     var sampler = model.sampling.sampler
     steps.apply(to: &sampler)
-    let noise = try NoiseSchedule(model.diffusion)
-    let times = try sampler.process(on: noise).stepTimes
-    let kept = KeptSteps(noise, times.reversed(), rule: "\(sampler.schedule)", network: model.network)
+    let noise = try model.noise()
+    let saved = model.diffusersScheduler
+    let times = try sampler.process(on: noise, saved: saved).stepTimes
+    let kept = KeptSteps(noise, times.reversed(), rule: "\(sampler.rule(saved: saved))", network: model.network)
     try target?.checkWritable()
     if let target {
       let picture = SchedulePlot.picture(noise, kept, network: model.network)

@@ -2,8 +2,10 @@ import DiffusionTransformers
 
 /// What a person should know although all went well. Printed last: stderr's first line is the error where there is one.
 enum Warnings {
-  static func write() {
-    if let text = narrowed(.current) { StandardError.write("Warning: \(text)\n") }
+  ///
+  /// - Parameter problem: what went wrong beside the work.
+  static func write(_ problem: String? = nil) {
+    for text in [problem, narrowed(.current)].compactMap(\.self) { StandardError.write("Warning: \(text)\n") }
   }
 
   /// What holds OpenBLAS back, if anything does.

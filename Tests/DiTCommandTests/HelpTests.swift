@@ -11,7 +11,8 @@ import Testing
         "--context",
         "--steps", "--schedule",
         "--sampler", "--eta",
-        "--guidance", "--guidance-interval", "--guidance-channels", "--seed", "--noise", "--trajectory", "--out",
+        "--guidance", "--guidance-interval", "--guidance-channels", "--seed", "--rng", "--noise", "--trajectory",
+        "--preview", "--out",
       ]
     ),
     (

@@ -67,7 +67,8 @@ import Testing
     let text = Dictionary(uniqueKeysWithValues: entries.map { ($0.key, $0.value) })
     #expect(
       text == [
-        "Software": "dit", "Seed": "77", "Sampler": "ddim", "Steps": "3", "Schedule": "trailing", "Eta": "0.25",
+        "Software": "dit", "Seed": "77", "Random numbers": "philox", "Sampler": "ddim", "Steps": "3",
+        "Schedule": "trailing", "Eta": "0.25",
         "Guidance": "2.0", "Guidance interval": "10,900", "Guidance channels": "1", "Classes": "3,1",
       ])
   }

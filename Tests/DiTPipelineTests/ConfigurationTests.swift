@@ -78,7 +78,8 @@ import Testing
       let word = prediction.rawValue
       let configuration = try read(#"{"learn_sigma": false, "diffusion": {"prediction": "\#(word)"}}"#)
       #expect(configuration.diffusion.prediction == prediction)
-      #expect(configuration.sampling.sampler == Sampler(prediction == .flow ? .heun : .ddim, steps: 50))
+      #expect(
+        configuration.sampling.sampler == Sampler(prediction == .flow ? .heun : .ddim, steps: 50, schedule: .linspace))
       #expect(try read(configuration.json.text) == configuration, "round trip of \(word)")
     }
     for (word, schedule) in [

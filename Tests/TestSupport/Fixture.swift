@@ -2,19 +2,19 @@ import DiTCheckpoint
 import DiTTensor
 import Foundation
 
-/// A safetensors file that Scripts/make_fixtures.py wrote under Tests/Fixtures/network.
+/// A safetensors file that Scripts/make_fixtures.py wrote under Tests/Fixtures, in network or another folder.
 public struct Fixture {
   private let file: SafetensorsFile
 
-  /// Opens `Tests/Fixtures/network/NAME.safetensors`.
-  public init(_ name: String) throws {
-    file = try SafetensorsFile(contentsOf: Self.path("\(name).safetensors"))
+  /// Opens `Tests/Fixtures/FOLDER/NAME.safetensors`.
+  public init(_ name: String, folder: String = "network") throws {
+    file = try SafetensorsFile(contentsOf: Self.path("\(name).safetensors", folder: folder))
   }
 
-  /// The path of a file under `Tests/Fixtures/network`.
-  public static func path(_ name: String) -> String {
+  /// The path of a file under `Tests/Fixtures/FOLDER`.
+  public static func path(_ name: String, folder: String = "network") -> String {
     URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-      .appending(path: "Fixtures/network/\(name)").path(percentEncoded: false)
+      .appending(path: "Fixtures/\(folder)/\(name)").path(percentEncoded: false)
   }
 
   public var names: [String] { file.names }
