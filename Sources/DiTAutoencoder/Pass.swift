@@ -263,7 +263,8 @@ struct Pass {
     let bands = stride(from: 0, to: whole.height, by: rows).map { $0..<min($0 + rows, whole.height) }
     for part in bands {
       convolve(
-        band, x, layer, isUpsampling: true, height: whole.height, rows: ConvolutionRows(part, firstOutput: part.lowerBound))
+        band, x, layer, isUpsampling: true, height: whole.height,
+        rows: ConvolutionRows(part, firstOutput: part.lowerBound))
       if !memory.isPlan { rowMoments(band, part, of: whole, moments) }
     }
     let before = affine(whole, moments, resnet.norm1)

@@ -21,13 +21,13 @@ extension Autoencoder {
     let context = try context ?? ComputeContext()
     guard let directory = try Self.directory(of: path) else {
       var isDirectory: ObjCBool = false
-      if FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory), isDirectory.boolValue {
+      if unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory), isDirectory.boolValue {
         throw AutoencoderFileError(
           path: path, item: "autoencoder",
           expected: "a config.json of an AutoencoderKL, one in vae/, or a model's config.json with \"vae\"",
           found: "none")
       }
-      let file = try SafetensorsFile(contentsOf: path)
+      let file = try StateDictFile.open(contentsOf: path, sections: ["state_dict"])
       try self.init(
         file, configuration: AutoencoderConfiguration(stateDict: file), context: context, numerics: numerics)
       return
