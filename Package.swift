@@ -29,11 +29,14 @@ let package = Package(
     .target(name: "DiTModel", dependencies: ["DiTKernels", "DiTTensor"], swiftSettings: safe),
     .target(name: "DiTDiffusion", dependencies: ["DiTKernels"], swiftSettings: safe),
     .target(name: "DiTCheckpoint", dependencies: ["DiTTensor"], swiftSettings: safe),
+    .target(
+      name: "DiTAutoencoder", dependencies: ["DiTKernels", "DiTTensor", "DiTCheckpoint"], swiftSettings: safe),
 
     // Where the siblings meet
     .target(
       name: "DiTPipeline",
-      dependencies: ["DiTKernels", "DiTTensor", "DiTModel", "DiTDiffusion", "DiTCheckpoint"], swiftSettings: safe),
+      dependencies: ["DiTKernels", "DiTTensor", "DiTModel", "DiTDiffusion", "DiTCheckpoint", "DiTAutoencoder"],
+      swiftSettings: safe),
     .target(name: "DiTTraining", dependencies: ["DiTPipeline"], swiftSettings: safe),
     .target(name: "DiTEvaluation", dependencies: ["DiTKernels", "DiTTensor", "DiTCheckpoint"], swiftSettings: safe),
     .target(
@@ -79,6 +82,8 @@ let package = Package(
       name: "DiTDiffusionTests", dependencies: ["DiTDiffusion", "DiTKernels", "CAllocationCounter"],
       swiftSettings: safe),
     .testTarget(name: "DiTCheckpointTests", dependencies: ["DiTCheckpoint", "DiTTensor"], swiftSettings: safe),
+    .testTarget(
+      name: "DiTAutoencoderTests", dependencies: ["DiTAutoencoder", "DiTPipeline", "TestSupport"], swiftSettings: safe),
     .testTarget(name: "DiTEvaluationTests", dependencies: ["DiTEvaluation", "TestSupport"], swiftSettings: safe),
     .testTarget(name: "DiTPipelineTests", dependencies: ["DiTPipeline"], swiftSettings: safe),
     .testTarget(

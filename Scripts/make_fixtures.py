@@ -21,6 +21,7 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
     imaging      imaging/: PNGs of every kind, and broken ones
     pictures     pictures/: JPEGs, fitting to a size, luma
     evaluation   evaluation/: Fréchet distances and nearest neighbours by scipy and scikit-learn
+    autoencoder  autoencoder/: AutoencoderKL, encode and decode
 
 The files are repeatable: a second run with the same versions on the same machine gives the same bytes. Versions and
 seeds stand in each safetensors file's metadata. What the script can check it asserts while it runs: the plain torch
@@ -48,6 +49,7 @@ MODULES = {
     "imaging": "imaging",
     "pictures": "pictures",
     "evaluation": "evaluation",
+    "autoencoder": "autoencoder",
 }
 FIXTURES = Path(__file__).resolve().parent.parent / "Tests" / "Fixtures"
 

@@ -12,6 +12,7 @@
 #include "kernels.inc"
 #include "products.inc"
 #include "attention.inc"
+#include "convolution.inc"
 #include "table.inc"
 #pragma clang attribute pop
 #endif

@@ -8,4 +8,5 @@
 #include "kernels.inc"
 #include "products.inc"
 #include "attention.inc"
+#include "convolution.inc"
 #include "table.inc"

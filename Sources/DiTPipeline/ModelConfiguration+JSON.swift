@@ -28,6 +28,7 @@ extension ModelConfiguration {
     let samplingSection = try reader.object("sampling")
     let schedulerSection = try reader.object(Self.schedulerKey)
     let classNames = try reader.strings("class_names")
+    let autoencoder = try reader.string("vae")
     try reader.finish()
 
     let scheduler = try schedulerSection.map {
@@ -35,6 +36,7 @@ extension ModelConfiguration {
     }
     self.init(network: network, classNames: classNames)
     diffusersScheduler = scheduler
+    self.autoencoder = autoencoder
     if let diffusionSection {
       diffusion = try DiffusionConfiguration(reading: diffusionSection, variance: diffusion.variance)
     } else if let scheduler {
@@ -69,6 +71,7 @@ extension ModelConfiguration {
     if let diffusersScheduler { members.append(JSONMember(Self.schedulerKey, diffusersScheduler.json)) }
     if let sequence = n.sequence { members.append(sequence.member) }
     if let classNames { members.append(JSONMember("class_names", .array(classNames.map { .string($0) }))) }
+    if let autoencoder { members.append(JSONMember("vae", .string(autoencoder))) }
     return .object(members)
   }
 

@@ -1,5 +1,6 @@
 // The whole engine under one import. A program that links it needs no system library but OpenBLAS and LAPACKE.
 
+@_exported import DiTAutoencoder
 @_exported import DiTCheckpoint
 @_exported import DiTDiffusion
 @_exported import DiTEvaluation

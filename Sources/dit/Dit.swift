@@ -30,7 +30,7 @@ struct Dit: ParsableCommand {
       """,
     subcommands: [
       SampleCommand.self, TrainCommand.self, InfoCommand.self, ScheduleCommand.self, ForwardCommand.self,
-      LossCommand.self, InvertCommand.self, EvaluateCommand.self,
+      LossCommand.self, InvertCommand.self, EncodeCommand.self, DecodeCommand.self, EvaluateCommand.self,
     ])
 
   static func main() {

@@ -45,7 +45,7 @@ extension Failure {
     switch error {
     case let failure as Failure: self = failure
     case is FileError, is SafetensorsError, is TorchFileError, is StateDictMismatch, is ConfigurationFileError,
-      is ModelFileError, is DatasetError, is EvaluationError:
+      is ModelFileError, is DatasetError, is EvaluationError, is AutoencoderFileError:
       self.init(.input, "\(error)")
     case let error as DiffusionError where error.schedulerKey != nil: self.init(.input, "\(error)")
     case let error as DiffusionError:

@@ -25,6 +25,18 @@ struct ModelOptions: ParsableArguments {
         heads: heads.heads, numerics: numerics)
     }
   }
+
+  /// The autoencoder of the model's latents; nil where it has none.
+  func autoencoder(for dit: DiT) throws -> Autoencoder? {
+    guard let model, let directory = try Autoencoder.directory(of: model) else { return nil }
+    let autoencoder = try Autoencoder(contentsOf: directory, context: dit.context, numerics: numerics.numerics())
+    let (found, expected) = (autoencoder.configuration.latentChannels, dit.configuration.network.inChannels)
+    guard found == expected else {
+      throw Failure.input(
+        directory, "latent_channels", expected: "\(expected), as the model's in_channels", found: "\(found)")
+    }
+    return autoencoder
+  }
 }
 
 extension WeightChoice: ExpressibleByArgument {}

@@ -12,9 +12,12 @@ struct SampleCommand: ParsableCommand {
         .png          a labelled grid, small images enlarged; seed and settings
                       stand in the file's text entries
         .safetensors  samples (N, C, H, W) as the sampler left them, labels (N),
-                      and, where samples are pixels, images clipped to [−1, 1]
+                      and, where samples are pixels or are decoded, images
+                      clipped to [−1, 1]
         .npz          arr_0, uint8 (N, H, W, C), for the ImageNet evaluators
-      Samples of 1 or 3 channels are pixels; others can only be .safetensors.
+      Samples of 1 or 3 channels are pixels. Others are latents: the autoencoder that
+      the model's config.json names as "vae" (or a pipeline has in vae/) decodes them;
+      without one they can only be .safetensors.
 
         dit sample --classes 0-9 --out digits.png
         dit sample --classes 3,7 --count 8 --seed 1 --guidance 2 --out some.png
@@ -109,7 +112,9 @@ struct SampleCommand: ParsableCommand {
       classes: classes, count: count, noise: noise, conditions: conditions, for: dit.configuration)
     let options = options(
       for: dit.configuration, isNull: request.labels == nil && request.sequence == nil)
-    for file in [target, path].compactMap(\.self) { try Self.check(file, for: dit.configuration) }
+    let autoencoder = try model.autoencoder(for: dit)
+    try Self.check(target, for: dit.configuration, autoencoder)
+    if let path { try Self.check(path, for: dit.configuration, nil) }
     var preview = try preview.map { path throws(Failure) in try Preview(path, for: dit.configuration) }
 
     Interruption.listen()
@@ -133,7 +138,7 @@ struct SampleCommand: ParsableCommand {
         settings: SampleSettings(
           options, saved: dit.configuration.diffusersScheduler, classes: samples.labels, prompt: conditions.prompt,
           hasNoise: noise != nil),
-        countPerClass: request.countPerClass)
+        countPerClass: request.countPerClass, autoencoder: autoencoder)
       let labels = Array(samples.labels.prefix(finished))
       try writer.write(samples.images.prefix(finished), labels: labels, to: target)
       if let path { try states?.write(finished, labels: writer.names(labels), to: path, settings: writer.settings) }
@@ -159,8 +164,11 @@ struct SampleCommand: ParsableCommand {
   }
 
   /// Throws when the samples of the model cannot be written to that file.
-  private static func check(_ file: OutputFile, for model: ModelConfiguration) throws(Failure) {
-    if file.format != .safetensors, !SampleWriter.isPicture(model) {
+  private static func check(
+    _ file: OutputFile, for model: ModelConfiguration, _ autoencoder: Autoencoder?
+  ) throws(Failure) {
+    let channels = autoencoder?.configuration.imageChannels ?? model.network.inChannels
+    if file.format != .safetensors, ![1, 3].contains(channels) {
       throw .usage(
         file.path, expected: ".safetensors, as samples of \(model.network.inChannels) channels are no pictures",
         found: ".\(file.format.rawValue)")

@@ -7,23 +7,29 @@ struct SampleWriter {
   let settings: SampleSettings
   /// So many successive images are of one class.
   let countPerClass: Int
+  /// Makes pictures of samples that are latents; nil where there is none.
+  var autoencoder: Autoencoder?
 
   /// Whether samples of this model are pixels: one or three channels.
   static func isPicture(_ model: ModelConfiguration) -> Bool { [1, 3].contains(model.network.inChannels) }
 
-  /// Writes `images` (N, C, H, W) and their labels, none for an unconditional model.
+  /// Writes `samples` (N, C, H, W) and their labels, none for an unconditional model.
   ///
-  /// - `.safetensors`: `samples` as they are, `images` clipped to [−1, 1] where samples are pixels, `labels`.
+  /// - `.safetensors`: `samples` as they are, `images` clipped to [−1, 1] where samples are pixels or can be decoded,
+  ///   `labels`.
   /// - `.npz`: `arr_0`, (N, H, W, C) uint8.
   /// - `.png`: a labelled grid.
-  func write(_ images: Tensor, labels: [Int], to file: OutputFile) throws(Failure) {
+  func write(_ samples: Tensor, labels: [Int], to file: OutputFile) throws(Failure) {
+    let images = try pixels(samples)
     switch file.format {
-    case .safetensors: try file.write(tensors(images, labels), metadata: settings.metadata)
+    case .safetensors: try file.write(tensors(samples, images, labels), metadata: settings.metadata)
     case .npz:
+      guard let images else { preconditionFailure("samples that are no pictures") }
       let shape = [images.shape[0], images.shape[2], images.shape[3], images.shape[1]]
       let pixels = pictures(images).flatMap(\.pixels)
       try file.saving { try NPZFile.write([NPZFile.Array("arr_0", shape: shape, bytes: pixels)], to: file.path) }
     case .png:
+      guard let images else { preconditionFailure("samples that are no pictures") }
       let picture = picture(images, labels: labels)
       try file.saving { try picture.writePNG(to: file.path, text: settings.text) }
     case .json: preconditionFailure("samples are not written as JSON")
@@ -38,12 +44,24 @@ struct SampleWriter {
     labels.map { $0 == model.network.numClasses ? "null" : model.className($0) ?? "\($0)" }
   }
 
-  private func tensors(_ images: Tensor, _ labels: [Int]) -> [TensorSource] {
-    var tensors = [TensorSource("samples", images)]
-    if Self.isPicture(model) {
-      let clipped = images.elements.map { min(1, max(-1, $0)) }
-      tensors.append(TensorSource("images", Tensor(shape: images.shape, elements: clipped)))
+  /// The pixels of samples, not clipped; nil for latents that cannot be decoded.
+  private func pixels(_ samples: Tensor) throws(Failure) -> Tensor? {
+    guard let autoencoder else { return Self.isPicture(model) ? samples : nil }
+    var bar = ProgressBar("decoding", unit: "images", total: samples.shape[0])
+    defer { bar.clear() }
+    do throws(AutoencoderInputError) {
+      return try autoencoder.decode(samples) { done in
+        bar.update(done)
+        return true
+      }
+    } catch {
+      throw Failure(.failure, "\(error)")
     }
+  }
+
+  private func tensors(_ samples: Tensor, _ images: Tensor?, _ labels: [Int]) -> [TensorSource] {
+    var tensors = [TensorSource("samples", samples)]
+    if let images { tensors.append(TensorSource("images", DecodedImages(images).clipped)) }
     if !labels.isEmpty { tensors.append(TensorSource("labels", labels)) }
     return tensors
   }

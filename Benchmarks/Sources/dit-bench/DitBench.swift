@@ -7,7 +7,7 @@ struct DitBench: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "dit-bench",
     abstract: "Time the engine on this machine.",
-    subcommands: [RunCommand.self, ServeCommand.self, DataCommand.self],
+    subcommands: [RunCommand.self, ServeCommand.self, DataCommand.self, AutoencoderCommand.self],
     defaultSubcommand: RunCommand.self)
 }
 

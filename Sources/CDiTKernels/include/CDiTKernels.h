@@ -71,6 +71,27 @@ typedef struct DiTAttention {
   float *_Nullable query_dots;      // backward: sum_i q_i dq_i of each head of each sample
 } DiTAttention;
 
+// A convolution of one image, (height, width, channels) → (…, outputs), whose filters are 3 × 3.
+//
+// The image may be given in part: `x` begins with row `x_row` of it. `y`, and `residual` if there is one, begin with row
+// y_row of the result.
+typedef struct DiTConvolution {
+  const float *_Nullable x;
+  long x_row;
+  long height, width;  // of the input as the filters see it: twice x's with `upsample` (nearest neighbour)
+  int upsample;
+  long channels, outputs;
+  const float *_Nullable scale, *_Nullable shift;  // where given, silu(x * scale + shift) by channel is convolved
+  int bf16;     // the format of the products' operands
+  long tile;    // Winograd: m, 2 or 4
+  const void *_Nullable weights;  // Winograd: as winograd_weights leaves them
+  const float *_Nullable bias;
+  float *_Nullable y;
+  long y_row;
+  const float *_Nullable residual;  // added to the result; may be y
+  long result_width;  // of a convolution by patches
+} DiTConvolution;
+
 // ---------------------------------------------------------------------------------------------------------- kernels
 
 typedef struct DiTKernelTable {
@@ -155,6 +176,28 @@ typedef struct DiTKernelTable {
   // Elements of one panel, of one group.
   long (*panel_elements)(long depth, int bf16);
   long (*group_elements)(long depth, int bf16);
+
+  // Winograd (see convolution.inc), stride 1, padding 1. Tiles are numbered row by row.
+  //
+  // The (m+2)^2 matrices V of tiles first … first + tiles - 1, each (…, channels), in the products' format; they begin
+  // `stride` elements apart.
+  void (*winograd_input)(void *v, long stride, const DiTConvolution *p, long first, long tiles);
+  // The results of those tiles in the 64 columns of a panel. `products` holds winograd_work floats; v points to the first
+  // of the tiles.
+  void (*winograd_output)(const DiTConvolution *p, float *products, const void *v, long stride, long first, long tiles,
+                          long panel);
+  // The same from products that somebody else made: matrix f, (tiles, 64), begins at f * (tiles * 64 + 16).
+  void (*winograd_finish)(const DiTConvolution *p, const float *products, long first, long tiles, long panel);
+  long (*winograd_work)(long tile, long tiles);
+  // Transforms and packs a panel of filters w (outputs, channels, 3, 3): (m+2)^2 packed panels, one after another.
+  void (*winograd_weights)(void *out, const float *w, long tile, long panel, long outputs, long channels, int bf16);
+  // The 3 x 3 pixels under the filters of results first …, row by row: (pixels, 9 * channels), a pixel's channels together.
+  void (*gather_patches)(void *out, const DiTConvolution *p, long stride, long padding, long first, long pixels);
+  // Over `rows` pixels of x (rows, channels): each channel's mean, and its sum of squared distances from that.
+  void (*channel_moments)(float *mean, float *spread, const float *x, long rows, long channels);
+  // out = x * scale + shift by channel; out is bf16 where `bf16` is not 0.
+  void (*channel_affine)(void *out, int bf16, const float *x, const float *scale, const float *shift, long rows,
+                         long channels);
 
   // y (rows, outputs) = x (rows, inputs) W^T + bias, for so few rows that reading W once is the work
   void (*linear_few_rows)(float *y, long ldy, const float *x, const float *w, const float *bias, long rows, long inputs,

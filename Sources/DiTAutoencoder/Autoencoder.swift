@@ -1,0 +1,194 @@
+import DiTCheckpoint
+import DiTKernels
+import DiTTensor
+import Synchronization
+
+/// An AutoencoderKL (Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 2022): images ↔
+/// latents.
+///
+/// Latents are those of the diffusion model everywhere: times ``AutoencoderConfiguration/scalingFactor``. Pixels are in
+/// [−1, 1] on the way in; on the way out they are what the decoder computes, not clipped.
+///
+/// Group normalisation and attention see a whole image, so an image is never cut into tiles: its layers are computed row
+/// by row of tiles of a few pixels, over statistics of the whole. Images are computed one after another; results do not
+/// depend on their number or on the threads. Weights are packed when they are first used, the encoder's and the decoder's apart, and kept, unless the image
+/// is so large (over ``largeImage`` pixels) that the memory is worth more.
+///
+/// Immutable: several threads may use one at once, each call with memory of its own.
+public final class Autoencoder: Sendable {
+  public let configuration: AutoencoderConfiguration
+  public let context: ComputeContext
+  public let numerics: Numerics
+  private let encoder: EncoderLayers
+  private let decoder: DecoderLayers
+  /// The memory of the last call, for the next one.
+  private let idle = Mutex<Slice?>(nil)
+  private let wholeImageLimit: Int
+
+  /// Images of more pixels keep neither packed weights nor memory for the next.
+  public static let largeImage = 768 * 768
+
+  /// The autoencoder that `store` holds under diffusers' names, new or old, or CompVis's, bare or under
+  /// `first_stage_model.`.
+  ///
+  /// - Parameters:
+  ///   - numerics: the format of the products' operands and who multiplies. Between layers everything is float32.
+  ///   - wholeImageLimit: elements of an upsampled image that may be held whole; a larger one is computed twice in bands
+  ///     of rows, with the same results.
+  /// - Throws: ``AutoencoderFileError``, `StateDictMismatch`, and what the store throws.
+  /// - Precondition: `numerics` are supported.
+  public init(
+    _ store: some TensorStore, configuration: AutoencoderConfiguration, context: ComputeContext,
+    numerics: Numerics = Numerics(), wholeImageLimit: Int = 1 << 27
+  ) throws {
+    precondition(numerics.isSupported, "OpenBLAS has no products of bf16")
+    if let (key, expected, found) = configuration.problem {
+      throw AutoencoderFileError(path: store.path, item: key, expected: expected, found: found)
+    }
+    guard let scheme = NamingScheme(store) else {
+      throw AutoencoderFileError(
+        path: store.path, item: "tensors",
+        expected: "an autoencoder's, such as encoder.down_blocks.0.resnets.0.norm1.weight", found: "none of this name")
+    }
+    let tensors = NamedTensors(store: store, scheme: scheme, blocks: configuration.blockChannels.count)
+    try tensors.check(configuration)
+    encoder = try EncoderLayers(configuration, tensors.read)
+    decoder = try DecoderLayers(configuration, tensors.read)
+    self.configuration = configuration
+    self.context = context
+    self.numerics = numerics
+    self.wholeImageLimit = wholeImageLimit
+  }
+
+  /// The images of latents.
+  ///
+  /// - Parameters:
+  ///   - latents: (N, latentChannels, h, w), times the scaling factor.
+  ///   - progress: called after each image with how many are done; false stops there.
+  /// - Returns: (M, imageChannels, h·factor, w·factor), not clipped; M < N where `progress` stopped it.
+  /// - Throws: ``AutoencoderInputError``.
+  public func decode(
+    _ latents: Tensor, progress: (Int) -> Bool = { _ in true }
+  ) throws(AutoencoderInputError) -> Tensor {
+    let c = configuration
+    let (count, height, width) = try check(latents, "latents", channels: c.latentChannels, multiple: 1)
+    let unscale = Float(1 / c.scalingFactor)
+    let shape = (c.imageChannels, height * c.factor, width * c.factor)
+    return run(count, shape, progress) { n, pass, out in
+      let latent = pass.plane(height, width, c.latentChannels)
+      read(latents, n, latent, pass.memory, factor: unscale)
+      let image = pass.decode(decoder, latent)
+      if let out { write(image, pass.memory, out) }
+      pass.give(image)
+    }
+  }
+
+  /// The distributions of images' latents.
+  ///
+  /// - Parameters:
+  ///   - images: (N, imageChannels, H, W) in [−1, 1], H and W multiples of ``AutoencoderConfiguration/factor``.
+  ///   - progress: as for ``decode(_:progress:)``.
+  /// - Throws: ``AutoencoderInputError``.
+  public func encode(
+    _ images: Tensor, progress: (Int) -> Bool = { _ in true }
+  ) throws(AutoencoderInputError) -> LatentDistribution {
+    let c = configuration
+    let (count, height, width) = try check(images, "images", channels: c.imageChannels, multiple: c.factor)
+    let shape = (2 * c.latentChannels, height / c.factor, width / c.factor)
+    let moments = run(count, shape, progress) { n, pass, out in
+      let image = pass.plane(height, width, c.imageChannels)
+      read(images, n, image, pass.memory, factor: 1)
+      let latent = pass.encode(encoder, image)
+      if let out { write(latent, pass.memory, out) }
+      pass.give(latent)
+    }
+    return LatentDistribution(moments, scalingFactor: c.scalingFactor)
+  }
+
+  /// Bytes of the memory that decoding an image of these latents works in, weights apart.
+  public func decodingMemory(latentHeight: Int, latentWidth: Int) -> Int {
+    var pass = pass(nil, pixels: latentHeight * latentWidth * configuration.factor * configuration.factor)
+    let latent = pass.plane(latentHeight, latentWidth, configuration.latentChannels)
+    pass.give(pass.decode(decoder, latent))
+    return 4 * pass.memory.peak
+  }
+
+  // MARK: Running
+
+  private func pass(_ buffer: Slice?, pixels: Int) -> Pass {
+    let computing = Computing(context: context, numerics: numerics, keepsPacked: pixels <= Self.largeImage)
+    return Pass(
+      computing: computing, groups: configuration.groups, memory: PassMemory(buffer), wholeImageLimit: wholeImageLimit)
+  }
+
+  /// Plans once, then runs image by image into (count, shape).
+  private func run(
+    _ count: Int, _ shape: (Int, Int, Int), _ progress: (Int) -> Bool,
+    _ body: (Int, inout Pass, Slice?) -> Void
+  ) -> Tensor {
+    let size = shape.0 * shape.1 * shape.2
+    let c = configuration
+    let pixels = shape.0 == c.imageChannels ? shape.1 * shape.2 : shape.1 * shape.2 * c.factor * c.factor
+    var plan = pass(nil, pixels: pixels)
+    body(0, &plan, nil)
+    let memory = takeMemory(plan.memory.peak)
+    defer { if pixels <= Self.largeImage { idle.withLock { $0 = memory } } }
+    let result = Slice(zeros: count * size)
+    var done = 0
+    while done < count {
+      var pass = pass(memory, pixels: pixels)
+      body(done, &pass, result[done * size..<(done + 1) * size])
+      done += 1
+      if !progress(done) { break }
+    }
+    return Tensor(shape: [done, shape.0, shape.1, shape.2], elements: result[0..<done * size].array)
+  }
+
+  private func takeMemory(_ count: Int) -> Slice {
+    let kept = idle.withLock { kept in
+      defer { kept = nil }
+      return kept
+    }
+    if let kept, kept.count >= count { return kept }
+    return Slice(zeros: count)
+  }
+
+  private func check(
+    _ tensor: Tensor, _ name: String, channels: Int, multiple: Int
+  ) throws(AutoencoderInputError) -> (count: Int, height: Int, width: Int) {
+    let s = tensor.shape
+    let largest = 1 << 16
+    guard s.count == 4, s[0] > 0, s[1] == channels, s[2] > 0, s[3] > 0, s[2] % multiple == 0, s[3] % multiple == 0,
+      max(s[2], s[3]) / multiple <= largest / configuration.factor
+    else {
+      let sides = multiple == 1 ? "H and W of at least 1" : "H and W multiples of \(multiple)"
+      throw AutoencoderInputError(
+        name: name, expected: "shape [N, \(channels), H, W] with N ≥ 1, \(sides), up to \(largest) pixels",
+        found: "\(s)")
+    }
+    return (s[0], s[2], s[3])
+  }
+
+  /// Image n of (N, C, H, W) as (H, W, C), times `factor`.
+  private func read(_ tensor: Tensor, _ n: Int, _ plane: Plane, _ memory: PassMemory, factor: Float) {
+    guard !memory.isPlan else { return }
+    let target = memory.slice(plane.memory)
+    var out = target.mutableSpan
+    let (channels, pixels) = (plane.channels, plane.pixels)
+    let planes = tensor.elements.span.extracting(n * channels * pixels..<(n + 1) * channels * pixels)
+    for c in 0..<channels {
+      for i in 0..<pixels { out[i * channels + c] = planes[c * pixels + i] * factor }
+    }
+  }
+
+  /// (H, W, C) as (C, H, W).
+  private func write(_ plane: Plane, _ memory: PassMemory, _ target: Slice) {
+    let source = memory.slice(plane.memory)
+    var out = target.mutableSpan
+    let image = source.span
+    let (channels, pixels) = (plane.channels, plane.pixels)
+    for c in 0..<channels {
+      for i in 0..<pixels { out[c * pixels + i] = image[i * channels + c] }
+    }
+  }
+}

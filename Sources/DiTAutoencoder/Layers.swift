@@ -1,0 +1,243 @@
+import DiTKernels
+import DiTTensor
+import Synchronization
+
+// The layers of an autoencoder: their weights as a file holds them, and packed for the kernels when first used.
+
+/// Hands out a tensor by its diffusers name and shape.
+typealias WeightReader = (_ name: String, _ shape: [Int]) throws -> Slice
+
+/// γ and β of a group normalisation.
+struct NormLayer: Sendable {
+  let weight, bias: Slice
+
+  init(_ name: String, channels: Int, _ read: WeightReader) throws {
+    weight = try read("\(name).weight", [channels])
+    bias = try read("\(name).bias", [channels])
+  }
+}
+
+/// What a layer's weights were packed into. Made once and kept, or made for one use, where a large image needs the memory
+/// more than the time.
+final class PackedStore: Sendable {
+  private let kept = Mutex<Slice?>(nil)
+
+  func get(keeping: Bool, make: () -> Slice) -> Slice {
+    guard keeping else { return kept.withLock { $0 } ?? make() }
+    return kept.withLock { kept in
+      if let kept { return kept }
+      let made = make()
+      kept = made
+      return made
+    }
+  }
+}
+
+/// How layers compute, and whether their packed weights are kept.
+struct Computing: Sendable {
+  let context: ComputeContext
+  let numerics: Numerics
+  var keepsPacked = true
+
+  var precision: Precision { numerics.precision }
+  var isPacked: Bool { numerics.isPacked(on: context) }
+}
+
+/// A 3 × 3 convolution.
+struct ConvolutionLayer: Sendable {
+  let channels, outputs: Int
+  let weight, bias: Slice
+  private let store = PackedStore()
+
+  init(_ name: String, _ channels: Int, _ outputs: Int, _ read: WeightReader) throws {
+    self.channels = channels
+    self.outputs = outputs
+    weight = try read("\(name).weight", [outputs, channels, 3, 3])
+    bias = try read("\(name).bias", [outputs])
+  }
+
+  /// The filters for Winograd's products.
+  func filters(_ c: Computing) -> Slice {
+    store.get(keeping: c.keepsPacked) {
+      let packed = Slice(
+        zeros: ComputeContext.packedFilterElements(channels: channels, outputs: outputs, precision: c.precision))
+      c.context.packFilters(
+        packed.mutableBytes, weight: weight.span, channels: channels, outputs: outputs, precision: c.precision)
+      weight.releasePages()
+      return packed
+    }
+  }
+
+  /// The filters for products over patches.
+  func patchFilters(_ c: Computing) -> Slice {
+    store.get(keeping: c.keepsPacked) {
+      let ordered = Slice(zeros: outputs * channels * 9)
+      var span = ordered.mutableSpan
+      ComputeContext.patchOrder(&span, weight: weight.span, channels: channels, outputs: outputs)
+      weight.releasePages()
+      guard c.isPacked else { return ordered }
+      let depth = 9 * channels
+      let packed = Slice(
+        zeros: ComputeContext.packedElements(depth: depth, columns: outputs, precision: c.precision))
+      c.context.packForward(
+        packed.mutableBytes, weight: ordered.span, inputs: depth, outputs: outputs, precision: c.precision)
+      return packed
+    }
+  }
+}
+
+/// A 1 × 1 convolution, or a linear layer: y = x Wᵀ + b.
+struct PointLayer: Sendable {
+  let inputs, outputs: Int
+  private let weights, biases: [Slice]
+  private let store = PackedStore()
+
+  /// - Parameter names: layers of one input, whose outputs stand one after another.
+  init(_ names: [String], inputs: Int, outputs each: Int, isConvolution: Bool, _ read: WeightReader) throws {
+    self.inputs = inputs
+    outputs = names.count * each
+    let shape = isConvolution ? [each, inputs, 1, 1] : [each, inputs]
+    weights = try names.map { try read("\($0).weight", shape) }
+    biases = try names.map { try read("\($0).bias", [each]) }
+  }
+
+  private func joined(_ slices: [Slice]) -> Slice {
+    if slices.count == 1 { return slices[0] }
+    let all = Slice(zeros: slices.reduce(0) { $0 + $1.count })
+    var start = 0
+    for slice in slices {
+      all[start..<start + slice.count].copy(from: slice.span)
+      start += slice.count
+    }
+    return all
+  }
+
+  var bias: Slice { joined(biases) }
+
+  /// W as the products read it.
+  func weight(_ c: Computing, _ precision: Precision) -> Slice {
+    if !c.isPacked && weights.count == 1 { return weights[0] }
+    return store.get(keeping: c.keepsPacked) {
+      let weight = joined(weights)
+      guard c.isPacked else { return weight }
+      let packed = Slice(
+        zeros: ComputeContext.packedElements(depth: inputs, columns: outputs, precision: precision))
+      c.context.packForward(
+        packed.mutableBytes, weight: weight.span, inputs: inputs, outputs: outputs, precision: precision)
+      for weight in weights { weight.releasePages() }
+      return packed
+    }
+  }
+}
+
+/// x + conv2(SiLU(norm2(conv1(SiLU(norm1(x)))))), x through a 1 × 1 convolution where the channels change.
+struct ResnetLayer: Sendable {
+  let norm1, norm2: NormLayer
+  let conv1, conv2: ConvolutionLayer
+  let shortcut: PointLayer?
+
+  init(_ name: String, _ inputs: Int, _ outputs: Int, _ read: WeightReader) throws {
+    norm1 = try NormLayer("\(name).norm1", channels: inputs, read)
+    conv1 = try ConvolutionLayer("\(name).conv1", inputs, outputs, read)
+    norm2 = try NormLayer("\(name).norm2", channels: outputs, read)
+    conv2 = try ConvolutionLayer("\(name).conv2", outputs, outputs, read)
+    shortcut =
+      inputs == outputs
+      ? nil
+      : try PointLayer(
+        ["\(name).conv_shortcut"], inputs: inputs, outputs: outputs, isConvolution: true, read)
+  }
+}
+
+/// x + W_o attention(norm(x)), one head as wide as the image has channels.
+struct AttentionLayer: Sendable {
+  let norm: NormLayer
+  let qkv, out: PointLayer
+  /// The gate of the kernel that adds the residual.
+  let ones: Slice
+
+  init(_ name: String, channels: Int, _ read: WeightReader) throws {
+    norm = try NormLayer("\(name).group_norm", channels: channels, read)
+    qkv = try PointLayer(
+      ["to_q", "to_k", "to_v"].map { "\(name).\($0)" }, inputs: channels, outputs: channels, isConvolution: false, read)
+    out = try PointLayer(["\(name).to_out.0"], inputs: channels, outputs: channels, isConvolution: false, read)
+    ones = Slice([Float](repeating: 1, count: channels))
+  }
+}
+
+/// Resnet, attention, resnet.
+struct MiddleLayer: Sendable {
+  let first, second: ResnetLayer
+  let attention: AttentionLayer
+
+  init(_ name: String, channels: Int, _ read: WeightReader) throws {
+    first = try ResnetLayer("\(name).resnets.0", channels, channels, read)
+    attention = try AttentionLayer("\(name).attentions.0", channels: channels, read)
+    second = try ResnetLayer("\(name).resnets.1", channels, channels, read)
+  }
+}
+
+/// Resnets and, in all blocks but the last, a change of size.
+struct BlockLayer: Sendable {
+  let resnets: [ResnetLayer]
+  let resize: ConvolutionLayer?
+
+  init(
+    _ name: String, _ inputs: Int, _ outputs: Int, count: Int, resize: String?, _ read: WeightReader
+  ) throws {
+    resnets = try (0..<count).map {
+      try ResnetLayer("\(name).resnets.\($0)", $0 == 0 ? inputs : outputs, outputs, read)
+    }
+    self.resize = try resize.map { try ConvolutionLayer("\(name).\($0).0.conv", outputs, outputs, read) }
+  }
+}
+
+/// Images → mean and logvar.
+struct EncoderLayers: Sendable {
+  let convIn, convOut: ConvolutionLayer
+  let blocks: [BlockLayer]
+  let middle: MiddleLayer
+  let normOut: NormLayer
+  let quant: PointLayer
+
+  init(_ c: AutoencoderConfiguration, _ read: WeightReader) throws {
+    let channels = c.blockChannels
+    let last = channels[channels.count - 1]
+    convIn = try ConvolutionLayer("encoder.conv_in", c.imageChannels, channels[0], read)
+    blocks = try channels.indices.map { i in
+      try BlockLayer(
+        "encoder.down_blocks.\(i)", channels[max(i - 1, 0)], channels[i], count: c.layersPerBlock,
+        resize: i < channels.count - 1 ? "downsamplers" : nil, read)
+    }
+    middle = try MiddleLayer("encoder.mid_block", channels: last, read)
+    normOut = try NormLayer("encoder.conv_norm_out", channels: last, read)
+    convOut = try ConvolutionLayer("encoder.conv_out", last, 2 * c.latentChannels, read)
+    quant = try PointLayer(
+      ["quant_conv"], inputs: 2 * c.latentChannels, outputs: 2 * c.latentChannels, isConvolution: true, read)
+  }
+}
+
+/// Latents → images.
+struct DecoderLayers: Sendable {
+  let postQuant: PointLayer
+  let convIn, convOut: ConvolutionLayer
+  let middle: MiddleLayer
+  let blocks: [BlockLayer]
+  let normOut: NormLayer
+
+  init(_ c: AutoencoderConfiguration, _ read: WeightReader) throws {
+    let channels = Array(c.blockChannels.reversed())
+    postQuant = try PointLayer(
+      ["post_quant_conv"], inputs: c.latentChannels, outputs: c.latentChannels, isConvolution: true, read)
+    convIn = try ConvolutionLayer("decoder.conv_in", c.latentChannels, channels[0], read)
+    middle = try MiddleLayer("decoder.mid_block", channels: channels[0], read)
+    blocks = try channels.indices.map { i in
+      try BlockLayer(
+        "decoder.up_blocks.\(i)", channels[max(i - 1, 0)], channels[i], count: c.layersPerBlock + 1,
+        resize: i < channels.count - 1 ? "upsamplers" : nil, read)
+    }
+    let last = channels[channels.count - 1]
+    normOut = try NormLayer("decoder.conv_norm_out", channels: last, read)
+    convOut = try ConvolutionLayer("decoder.conv_out", last, c.imageChannels, read)
+  }
+}

@@ -1,0 +1,43 @@
+import DiTCheckpoint
+
+extension AutoencoderConfiguration {
+  /// The sizes of the autoencoder in a state dict, read from its shapes: CompVis or diffusers names. What shapes do not
+  /// tell is sd-vae's: 32 groups, scaling factor 0.18215.
+  ///
+  /// - Throws: ``AutoencoderFileError``.
+  public init(stateDict store: some TensorStore) throws(AutoencoderFileError) {
+    self.init()
+    guard let scheme = NamingScheme(store) else {
+      throw AutoencoderFileError(
+        path: store.path, item: "tensors",
+        expected: "an autoencoder's, such as encoder.down_blocks.0.resnets.0.norm1.weight or "
+          + "first_stage_model.encoder.down.0.block.0.norm1.weight",
+        found: "none of these names")
+    }
+    func extents(_ name: String) -> [Int]? { store.shape(of: scheme.name(name, blocks: 0)) }
+    func require(_ name: String, _ rank: Int) throws(AutoencoderFileError) -> [Int] {
+      let shape = extents(name)
+      guard let shape, shape.count == rank else {
+        throw AutoencoderFileError(
+          path: store.path, item: "tensor \(scheme.name(name, blocks: 0))", expected: "\(rank) extents",
+          found: shape.map { "shape \($0)" } ?? "no such tensor")
+      }
+      return shape
+    }
+    blockChannels = []
+    while blockChannels.count <= 8,
+      let shape = extents("encoder.down_blocks.\(blockChannels.count).resnets.0.conv1.weight"), shape.count == 4
+    {
+      blockChannels.append(shape[0])
+    }
+    layersPerBlock = 0
+    while layersPerBlock <= 16, extents("encoder.down_blocks.0.resnets.\(layersPerBlock).conv1.weight") != nil {
+      layersPerBlock += 1
+    }
+    imageChannels = try require("encoder.conv_in.weight", 4)[1]
+    latentChannels = try require("decoder.conv_in.weight", 4)[1]
+    if let (key, expected, found) = problem {
+      throw AutoencoderFileError(path: store.path, item: key, expected: expected, found: found)
+    }
+  }
+}

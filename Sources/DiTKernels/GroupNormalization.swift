@@ -1,0 +1,125 @@
+import CDiTKernels
+
+// Group normalisation over an image's pixels, as a scale and a shift for each channel: what reads the image next applies
+// them.
+//
+//   x  (rows, width, channels)      groups of channels / groups successive channels
+
+extension ComputeContext {
+  /// For each row of x and each channel, the mean and the sum of squared distances from it, of `width` pixels.
+  ///
+  /// - Parameters:
+  ///   - mean, spread: (rows, channels); overwritten.
+  ///   - input: (rows, width, channels).
+  public func rowMoments(
+    mean: consuming MutableSpan<Float>, spread: consuming MutableSpan<Float>, input: Span<Float>, rows: Int, width: Int,
+    channels: Int
+  ) {
+    check(min(mean.count, spread.count), atLeast: rows * channels, "moments")
+    check(input.count, atLeast: rows * width * channels, "image")
+    unsafe mean.withUnsafeMutableBufferPointer { mean in
+      unsafe spread.withUnsafeMutableBufferPointer { spread in
+        unsafe input.withUnsafeBufferPointer { x in
+          guard rows > 0 else { return }
+          let task = unsafe RowMoments(
+            kernels: kernels, mean: mean.baseAddress!, spread: spread.baseAddress!, x: x.baseAddress!, width: width,
+            channels: channels)
+          unsafe parallel(rows, task)
+        }
+      }
+    }
+  }
+
+  /// scale = γ / √(var + ε) and shift = β − mean · scale: group normalisation is x · scale + shift. The sums are Double, in
+  /// a fixed order.
+  ///
+  /// - Parameters:
+  ///   - scale, shift: (channels); overwritten.
+  ///   - mean, spread: as ``rowMoments(mean:spread:input:rows:width:channels:)`` leaves them for all rows.
+  ///   - weight, bias: γ and β, (channels).
+  ///   - groups: a divisor of `channels`.
+  public func groupNormalisation(
+    scale: inout MutableSpan<Float>, shift: inout MutableSpan<Float>, mean: Span<Float>, spread: Span<Float>,
+    weight: Span<Float>, bias: Span<Float>, epsilon: Float, rows: Int, width: Int, channels: Int, groups: Int
+  ) {
+    precondition(channels % groups == 0, "\(channels) channels in \(groups) groups")
+    check(min(scale.count, shift.count, weight.count, bias.count), atLeast: channels, "group normalisation")
+    check(min(mean.count, spread.count), atLeast: rows * channels, "moments")
+    let size = channels / groups
+    for g in 0..<groups {
+      let group = g * size..<(g + 1) * size
+      var sum = 0.0
+      for r in 0..<rows { for c in group { sum += Double(mean[r * channels + c]) } }
+      let centre = sum / Double(rows * size)
+      var squares = 0.0
+      for r in 0..<rows {
+        for c in group {
+          let distance = Double(mean[r * channels + c]) - centre
+          squares += Double(spread[r * channels + c]) + Double(width) * distance * distance
+        }
+      }
+      let deviation = (squares / Double(rows * width * size) + Double(epsilon)).squareRoot()
+      for c in group {
+        let factor = Double(weight[c]) / deviation
+        scale[c] = Float(factor)
+        shift[c] = Float(Double(bias[c]) - centre * factor)
+      }
+    }
+  }
+
+  /// y = x · scale + shift by channel.
+  ///
+  /// - Parameters:
+  ///   - output: y, (pixels, channels) in `precision`; overwritten.
+  ///   - input: x, (pixels, channels).
+  public func channelAffine(
+    output: consuming MutableRawSpan, _ precision: Precision, input: Span<Float>, scale: Span<Float>,
+    shift: Span<Float>, pixels: Int, channels: Int
+  ) {
+    check(output.byteCount, atLeast: pixels * channels * precision.size, "affine output")
+    check(input.count, atLeast: pixels * channels, "affine input")
+    check(min(scale.count, shift.count), atLeast: channels, "scale and shift")
+    unsafe output.withUnsafeMutableBytes { y in
+      unsafe input.withUnsafeBufferPointer { x in
+        unsafe scale.withUnsafeBufferPointer { scale in
+          unsafe shift.withUnsafeBufferPointer { shift in
+            guard pixels > 0 else { return }
+            let task = unsafe ChannelAffine(
+              kernels: kernels, y: y.baseAddress!, precision: precision, x: x.baseAddress!,
+              scale: scale.baseAddress!, shift: shift.baseAddress!, pixels: pixels, channels: channels)
+            unsafe parallel(ceilDivide(pixels, ChannelAffine.block), task)
+          }
+        }
+      }
+    }
+  }
+}
+
+@unsafe private struct RowMoments: ParallelTask {
+  let kernels: DiTKernelTable
+  let mean, spread: UnsafeMutablePointer<Float>
+  let x: UnsafePointer<Float>
+  let width, channels: Int
+
+  func run(_ row: Int, worker: Int) {
+    unsafe kernels.channel_moments(
+      mean + row * channels, spread + row * channels, x + row * width * channels, width, channels)
+  }
+}
+
+@unsafe private struct ChannelAffine: ParallelTask {
+  static let block = 64
+
+  let kernels: DiTKernelTable
+  let y: UnsafeMutableRawPointer
+  let precision: Precision
+  let x, scale, shift: UnsafePointer<Float>
+  let pixels, channels: Int
+
+  func run(_ index: Int, worker: Int) {
+    let first = unsafe index * Self.block
+    unsafe kernels.channel_affine(
+      y + first * channels * precision.size, precision.flag, x + first * channels, scale, shift,
+      min(Self.block, pixels - first), channels)
+  }
+}

@@ -1,0 +1,57 @@
+import DiTAutoencoder
+import DiTCheckpoint
+import DiTKernels
+import Foundation
+
+extension Autoencoder {
+  /// A diffusers autoencoder's weights.
+  static let weightsFile = "diffusion_pytorch_model.safetensors"
+
+  /// Loads the autoencoder that `path` stands for: a diffusers VAE directory, a directory that has one in `vae/`, a model
+  /// directory whose config.json names one, or a state-dict file with CompVis's or diffusers' names.
+  ///
+  /// - Parameters:
+  ///   - context: where to run; nil makes one with all processors.
+  ///   - numerics: the format of the operands and who multiplies.
+  /// - Throws: `FileError`, `SafetensorsError`, `StateDictMismatch`, ``ConfigurationFileError``,
+  ///   `AutoencoderFileError`, `ComputeError`.
+  public convenience init(
+    contentsOf path: String, context: ComputeContext? = nil, numerics: Numerics = Numerics()
+  ) throws {
+    let context = try context ?? ComputeContext()
+    guard let directory = try Self.directory(of: path) else {
+      var isDirectory: ObjCBool = false
+      if unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory), isDirectory.boolValue {
+        throw AutoencoderFileError(
+          path: path, item: "autoencoder",
+          expected: "a config.json of an AutoencoderKL, one in vae/, or a model's config.json with \"vae\"",
+          found: "none")
+      }
+      let file = try StateDictFile.open(contentsOf: path, sections: ["state_dict"])
+      try self.init(
+        file, configuration: AutoencoderConfiguration(stateDict: file), context: context, numerics: numerics)
+      return
+    }
+    let configuration = try AutoencoderConfiguration(
+      contentsOf: ModelDirectory.join(directory, ModelDirectory.configurationFile))
+    try self.init(
+      SafetensorsFile(contentsOf: ModelDirectory.join(directory, Self.weightsFile)), configuration: configuration,
+      context: context, numerics: numerics)
+  }
+
+  /// The autoencoder's own directory that belongs to `path`, as ``init(contentsOf:context:numerics:)`` reads it; nil where
+  /// `path` is no directory, or has none.
+  ///
+  /// - Throws: `FileError` and ``ConfigurationFileError`` for a config.json that cannot be read.
+  public static func directory(of path: String) throws -> String? {
+    let file = ModelDirectory.join(path, ModelDirectory.configurationFile)
+    if FileManager.default.fileExists(atPath: file) {
+      var reader = try JSONObjectReader(contentsOf: file)
+      if reader.value("_class_name") != nil { return path }
+      if let vae = try reader.string("vae") { return vae.hasPrefix("/") ? vae : ModelDirectory.join(path, vae) }
+    }
+    let inside = ModelDirectory.join(path, "vae")
+    let configuration = ModelDirectory.join(inside, ModelDirectory.configurationFile)
+    return FileManager.default.fileExists(atPath: configuration) ? inside : nil
+  }
+}

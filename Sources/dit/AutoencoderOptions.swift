@@ -1,0 +1,38 @@
+import ArgumentParser
+import DiffusionTransformers
+
+/// What `dit encode` and `dit decode` share: the autoencoder, how it computes, and the two files.
+struct AutoencoderOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      """
+      The autoencoder: a diffusers VAE directory, a pipeline directory with vae/, a model directory whose config.json has \
+      "vae", or a state-dict file (CompVis or diffusers names).
+      """, valueName: "model"))
+  var model: String
+
+  @OptionGroup var numerics: NumericsOptions
+  @OptionGroup var threads: ThreadsOption
+
+  @Argument(help: ArgumentHelp("What to read.", valueName: "in"))
+  var input: String
+
+  @Argument(help: ArgumentHelp("The file to write.", valueName: "out"))
+  var output: String
+
+  func load() throws -> Autoencoder {
+    try Autoencoder(contentsOf: model, context: threads.context(), numerics: numerics.numerics())
+  }
+}
+
+/// Calls `body`, which may refuse what `path` held.
+func blaming<Result>(_ path: String, for body: () throws -> Result) throws -> Result {
+  do {
+    return try body()
+  } catch let error as AutoencoderInputError {
+    throw Failure.input(path, "tensor \(error.name)", expected: error.expected, found: error.found)
+  }
+}
+
+/// Images decoded or encoded at once between two looks at the progress: their tensors take little beside the work.
+let autoencoderBatch = 8
