@@ -20,6 +20,7 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
     torch_files  torch/: what torch.save writes, and what torch reads from it
     imaging      imaging/: PNGs of every kind, and broken ones
     pictures     pictures/: JPEGs, fitting to a size, luma
+    diffusers_directories  diffusers/: pipelines and transformers by save_pretrained, and what diffusers computes
     evaluation   evaluation/: Fréchet distances and nearest neighbours by scipy and scikit-learn
 
 The files are repeatable: a second run with the same versions on the same machine gives the same bytes. Versions and
@@ -48,6 +49,7 @@ MODULES = {
     "imaging": "imaging",
     "pictures": "pictures",
     "evaluation": "evaluation",
+    "diffusers_directories": "diffusers",
 }
 FIXTURES = Path(__file__).resolve().parent.parent / "Tests" / "Fixtures"
 

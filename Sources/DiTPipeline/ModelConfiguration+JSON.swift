@@ -28,12 +28,14 @@ extension ModelConfiguration {
     let samplingSection = try reader.object("sampling")
     let schedulerSection = try reader.object(Self.schedulerKey)
     let classNames = try reader.strings("class_names")
+    let autoencoder = try reader.string("vae")
     try reader.finish()
 
     let scheduler = try schedulerSection.map {
       (section) throws(ConfigurationFileError) in try DiffusersScheduler(reading: section)
     }
     self.init(network: network, classNames: classNames)
+    self.autoencoder = autoencoder
     diffusersScheduler = scheduler
     if let diffusionSection {
       diffusion = try DiffusionConfiguration(reading: diffusionSection, variance: diffusion.variance)
@@ -66,9 +68,14 @@ extension ModelConfiguration {
       JSONMember("conditioning", .string(n.conditioning.rawValue)), JSONMember("attention", n.attention.json),
       JSONMember("diffusion", diffusion.json), JSONMember("sampling", sampling.json),
     ]
+    if n.norm2Epsilon != DiTConfiguration.publishedEpsilon {
+      members.append(JSONMember("norm2_eps", .number(n.norm2Epsilon)))
+    }
+    if n.embedders != .shared { members.append(JSONMember("embedders", .string(n.embedders.rawValue))) }
     if let diffusersScheduler { members.append(JSONMember(Self.schedulerKey, diffusersScheduler.json)) }
     if let sequence = n.sequence { members.append(sequence.member) }
     if let classNames { members.append(JSONMember("class_names", .array(classNames.map { .string($0) }))) }
+    if let autoencoder { members.append(JSONMember("vae", .string(autoencoder))) }
     return .object(members)
   }
 
@@ -98,6 +105,8 @@ extension DiTConfiguration {
     position = try reader.word("position") ?? position
     timeFrequencies = try reader.word("time_frequencies") ?? timeFrequencies
     conditioning = try reader.word("conditioning") ?? conditioning
+    norm2Epsilon = try reader.number("norm2_eps") ?? norm2Epsilon
+    embedders = try reader.word("embedders") ?? embedders
     sequence = try SequenceSource(reading: &reader)
   }
 }
