@@ -67,7 +67,8 @@ public struct DiffusersDirectory: Sendable {
   }
 
   private static func scheduled(_ network: DiTConfiguration, _ file: String) throws -> ModelConfiguration {
-    let scheduler = try DiffusersScheduler(reading: JSONObjectReader(contentsOf: file))
+    let scheduler = try DiffusersScheduler(
+      reading: JSONObjectReader(JSONValue(contentsOf: file, fromPython: true), file: file))
     do {
       let configuration = try ModelConfiguration(network: network, scheduler: scheduler)
       try configuration.validate(file: file)

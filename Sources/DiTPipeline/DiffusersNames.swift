@@ -122,10 +122,15 @@ struct DiffusersTransformerStore: TensorStore {
     }
     let whole = Slice(zeros: parameter.count)
     let size = parameter.count / names.count
-    for (part, name) in names.enumerated() where source.shape(of: name) != nil {
-      whole[part * size..<(part + 1) * size].copy(from: try source.slice(name).span)
-    }
+    for (part, name) in names.enumerated() { try copy(name, into: whole[part * size..<(part + 1) * size]) }
     return whole
+  }
+
+  /// Copies a tensor of diffusers; leaves the zeros where there is none.
+  private func copy(_ name: String, into target: Slice) throws {
+    guard source.shape(of: name) != nil else { return }
+    let part = try source.slice(name)
+    target.copy(from: part.span)
   }
 
   private static func isTheSame(_ name: String, in source: any TensorStore, depth: Int) throws -> Bool {
