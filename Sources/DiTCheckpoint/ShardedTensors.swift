@@ -28,7 +28,8 @@ public final class ShardedTensors: TensorStore {
       let store = try stores[file] ?? Self.open(file, in: directory, for: tensor, index: path)
       stores[file] = store
       guard let shape = store.shape(of: tensor) else {
-        throw ShardIndexError(path: path, tensor: tensor, expected: "it in \(file)", found: "no tensor of that name there")
+        throw ShardIndexError(
+          path: path, tensor: tensor, expected: "it in \(file)", found: "no tensor of that name there")
       }
       guard shards.updateValue(store, forKey: tensor) == nil else {
         throw ShardIndexError(path: path, tensor: tensor, expected: "it once", found: "it twice")

@@ -166,7 +166,8 @@ public struct DiTConfiguration: Equatable, Sendable {
     // The total is bounded in Double before anything multiplies these in Int.
     let d = Double(hiddenSize)
     let total =
-      Double(depth) * d * d * (10 + 2 * mlpRatio) + Double(embedderCount) * Double(labelRows) * d + Double(imageElements) * d
+      Double(depth) * d * d * (10 + 2 * mlpRatio) + Double(embedderCount) * Double(labelRows) * d + Double(
+        imageElements) * d
       + Double(sequenceLength + 256) * d
     guard total < 0x1p36 else {
       throw ConfigurationError(key: "hidden_size", problem: "about \(total) parameters are more than 2^36")
@@ -207,7 +208,8 @@ public struct DiTConfiguration: Equatable, Sendable {
     let (d, l, all) = (hiddenSize, tokens, totalTokens)
     let block = all * d * (4 * d + 2 * mlpSize) + 2 * all * all * d
     let modulation = conditioning.isModulated ? d * (Modulation.parts(self) * depth + 2) * d : 0
-    let ends = l * d * patchSize * patchSize * (inChannels + outChannels) 
+    let ends =
+      l * d * patchSize * patchSize * (inChannels + outChannels)
       + embedderCount * (timeFrequencyCount * d + d * d)
     let gates = attention.hasGate ? depth * gateSize * (d + numHeads) : 0
     let sequence = if case .image = sequence { sequenceLength * d * inputGrid.patchElements } else { 0 }

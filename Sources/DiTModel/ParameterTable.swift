@@ -172,7 +172,8 @@ private struct Builder {
   mutating func embedder(_ prefix: String, _ c: DiTConfiguration) -> ParameterTable.Embedder {
     let (d, drawn) = (c.hiddenSize, Parameter.Initialisation.normal(deviation: 0.02))
     return ParameterTable.Embedder(
-      time0: linear(prefix + "t_embedder.mlp.0", 256, d, drawn), time2: linear(prefix + "t_embedder.mlp.2", d, d, drawn),
+      time0: linear(prefix + "t_embedder.mlp.0", 256, d, drawn),
+      time2: linear(prefix + "t_embedder.mlp.2", d, d, drawn),
       labels: c.labelRows > 0 ? add(prefix + "y_embedder.embedding_table.weight", [c.labelRows, d], drawn) : nil)
   }
 

@@ -90,7 +90,7 @@ public struct DiffusersDirectory: Sendable {
   /// safetensors before torch's, full precision before a half-precision variant.
   ///
   /// - Throws: `FileError` when there is none.
-  static func weights(in directory: String) throws -> any TensorStore {
+  package static func weights(in directory: String) throws -> any TensorStore {
     for ending in ["safetensors", "bin"] {
       for variant in ["", "fp16.", "bf16."] {
         // diffusers puts the variant before the last part of the name.

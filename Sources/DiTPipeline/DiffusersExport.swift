@@ -81,7 +81,7 @@ public struct DiffusersExport: Sendable {
   }
 
   /// max|diffusers' − ours| / max|ours| over four inputs.
-  func deviation(context: ComputeContext) throws -> Double {
+  package func deviation(context: ComputeContext) throws -> Double {
     let c = configuration.network
     var random = Philox(seed: 0)
     let images = Tensor(shape: c.imageShape(4), elements: random.normal(count: 4 * c.imageElements))
@@ -109,7 +109,7 @@ public struct DiffusersExport: Sendable {
     try write(to: path, as: dtype, shardBytes: Self.shardBytes)
   }
 
-  func write(to path: String, as dtype: Dtype, shardBytes: Int) throws {
+  package func write(to path: String, as dtype: Dtype, shardBytes: Int) throws {
     for name in ["transformer", "scheduler"] { try ModelDirectory.createDirectory(ModelDirectory.join(path, name)) }
     let transformer = ModelDirectory.join(path, "transformer")
     try writeWeights(to: transformer, as: dtype, shardBytes: shardBytes)

@@ -79,7 +79,7 @@ extension DiTConfiguration {
 
   /// The first thing for which diffusers' DiT has neither a key nor a tensor: our key, what it could express, and what
   /// the network has.
-  var diffusersProblem: (key: String, expected: String, found: String)? {
+  package var diffusersProblem: (key: String, expected: String, found: String)? {
     let checks: [(Bool, String, String, String)] = [
       (conditioning == .adaLNZero, "conditioning", "adaln_zero", conditioning.rawValue),
       (position == .sincos, "position", "sincos", position.rawValue),

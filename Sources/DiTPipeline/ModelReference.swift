@@ -27,7 +27,8 @@ public enum ModelReference: Equatable, Sendable {
     }
     let isDirectory = FileManager.default.fileExists(atPath: ModelDirectory.join(argument, "."))
     self =
-      !isDirectory ? .stateDict(argument) : DiffusersDirectory.isOne(argument) ? .diffusers(argument) : .directory(argument)
+      !isDirectory
+      ? .stateDict(argument) : DiffusersDirectory.isOne(argument) ? .diffusers(argument) : .directory(argument)
   }
 
   /// The configuration; weights are not read, but for those of a diffusers directory that say whether its blocks share

@@ -75,7 +75,8 @@ enum LabelList {
   private static func names(near word: String, of model: ModelConfiguration) -> String {
     guard let names = model.classNames else { return "" }
     let word = Array(word.lowercased())
-    let ranked = names.flatMap { parts($0) }.map { (name: $0, distance: distance(word, Array($0.lowercased()))) }.sorted {
+    let ranked = names.flatMap { parts($0) }.map { (name: $0, distance: distance(word, Array($0.lowercased()))) }.sorted
+    {
       ($0.distance, $0.name) < ($1.distance, $1.name)
     }
     let near = ranked.prefix(3).map(\.name).joined(separator: ", ")

@@ -4,11 +4,10 @@ import DiTCheckpoint
 import DiTDiffusion
 import DiTKernels
 import DiTModel
+import DiTPipeline
 import DiTTensor
 import Foundation
 import Testing
-
-@testable import DiTPipeline
 
 /// Tests/Fixtures/diffusers/…
 private func fixture(_ path: String) -> String {
@@ -61,7 +60,8 @@ private func changed(_ model: DiT, _ change: (inout DiTConfiguration) -> Void) t
   @Test func configurationIsRead() throws {
     let pipeline = try ModelReference(fixture("pipeline")).configuration()
     let n = pipeline.network
-    #expect([n.numHeads, n.hiddenSize, n.depth, n.inputHeight, n.inputWidth, n.numClasses] == [2, 16, 2, 6, 6, 5])
+    let sizes: [Int] = [n.numHeads, n.hiddenSize, n.depth, n.inputHeight, n.inputWidth, n.numClasses]
+    #expect(sizes == [2, 16, 2, 6, 6, 5] as [Int])
     #expect(n.learnSigma && n.hasNullClass && n.timeFrequencies == .diffusers && n.norm2Epsilon == 1e-5)
     #expect(n.embedders == .shared)
     #expect(pipeline.className(0) == "tench, Tinca tinca")
@@ -154,7 +154,7 @@ private func changed(_ model: DiT, _ change: (inout DiTConfiguration) -> Void) t
     let model = try DiT(contentsOf: fixture("pipeline"))
     let export = try DiffusersExport(
       model.configuration, weights: model.network.weights, vae: nil, name: "pipeline")
-    try ModelDirectory.createDirectory(directory("d"))
+    try FileManager.default.createDirectory(atPath: directory("d"), withIntermediateDirectories: false)
     try export.write(to: directory("d"), as: .f32, shardBytes: 20_000)
     let files = try FileManager.default.contentsOfDirectory(atPath: directory("d/transformer"))
     #expect(files.filter { $0.hasSuffix(".safetensors") }.count > 3)
@@ -190,7 +190,8 @@ private func changed(_ model: DiT, _ change: (inout DiTConfiguration) -> Void) t
       ("conditioning", { $0.conditioning = .additive }), ("position", { $0.position = .learned }),
       ("mlp_ratio", { $0.mlpRatio = 2 }), ("num_classes", { $0.numClasses = 0 }),
       ("class_dropout_prob", { $0.classDropoutProb = 0 }), ("time_frequencies", { $0.timeFrequencies = .literal }),
-      ("attention", { $0.attention.temperature = .sqrtBeta }), ("text or context_image", { $0.sequence = .text(length: 3) }),
+      ("attention", { $0.attention.temperature = .sqrtBeta }),
+      ("text or context_image", { $0.sequence = .text(length: 3) }),
     ]
     #expect(network.diffusersProblem == nil)
     for (key, change) in keys {
@@ -207,9 +208,9 @@ private func changed(_ model: DiT, _ change: (inout DiTConfiguration) -> Void) t
     try conversion.write(to: directory("new"))
     #expect(throws: ModelFileError.self) { try conversion.write(to: directory("new")) }
     try conversion.write(to: directory("new"), replacing: true)
-    try ModelDirectory.createDirectory(directory("other"))
+    try FileManager.default.createDirectory(atPath: directory("other"), withIntermediateDirectories: false)
     try conversion.write(to: directory("other"))
-    try ModelDirectory.createDirectory(directory("mine"))
+    try FileManager.default.createDirectory(atPath: directory("mine"), withIntermediateDirectories: false)
     _ = try directory.write("precious", to: "mine/thesis.txt")
     #expect(throws: ModelFileError.self) { try conversion.write(to: directory("mine"), replacing: true) }
     #expect(throws: FileError.self) { try conversion.write(to: directory("mine/thesis.txt"), replacing: true) }

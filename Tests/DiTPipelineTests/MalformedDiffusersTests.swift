@@ -1,10 +1,9 @@
 // Every malformed directory has its own error, which names the file and the key.
 
 import DiTCheckpoint
+import DiTPipeline
 import Foundation
 import Testing
-
-@testable import DiTPipeline
 
 /// What a person reads of the error that a copy of the fixture `pipeline` gives after a change of one of its files.
 private func failure(_ file: String, _ old: String, _ new: String) throws -> String {
@@ -67,16 +66,25 @@ private func message(_ directory: TemporaryDirectory) -> String {
     (transformer, "\"attention_bias\": true", "\"attention_bias\": 1", ["attention_bias", "true or false"]),
     (transformer, "\"sample_size\": 6", "\"sample_size\": 6, \"qk_norm\": true", ["qk_norm", "unknown key"]),
     (transformer, "{", "[", ["line"]),
-    ("scheduler/scheduler_config.json", "\"linear\"", "\"sigmoid\"", ["scheduler_config.json", "beta_schedule", "sigmoid"]),
+    (
+      "scheduler/scheduler_config.json", "\"linear\"", "\"sigmoid\"",
+      ["scheduler_config.json", "beta_schedule", "sigmoid"]
+    ),
     ("scheduler/scheduler_config.json", "\"epsilon\"", "\"flow_prediction\"", ["prediction_type", "flow_prediction"]),
-    ("scheduler/scheduler_config.json", "DDIMScheduler", "LCMScheduler", ["_class_name", "DDIMScheduler", "LCMScheduler"]),
+    (
+      "scheduler/scheduler_config.json", "DDIMScheduler", "LCMScheduler",
+      ["_class_name", "DDIMScheduler", "LCMScheduler"]
+    ),
     ("scheduler/scheduler_config.json", "\"beta_start\": 0.0001", "\"beta_start\": \"x\"", ["beta_start", "a number"]),
     (index, "\"weight_map\"", "\"weights\"", ["weight_map", "nothing"]),
     (index, first, "../\(first)", ["weight_map.", "plain name", "../diff"]),
     (index, first, "/etc/passwd", ["weight_map.", "plain name", "/etc/passwd"]),
     (index, first, ".hidden", ["weight_map.", "plain name"]),
     (index, first, "diffusion_pytorch_model-00009-of-00003.safetensors", ["weight_map.", "beside the index", "00009"]),
-    (index, "\"proj_out_2.bias\":", "\"proj_out_3.bias\":", ["weight_map.proj_out_3.bias", "no tensor of that name there"]),
+    (
+      index, "\"proj_out_2.bias\":", "\"proj_out_3.bias\":",
+      ["weight_map.proj_out_3.bias", "no tensor of that name there"]
+    ),
     (index, "\"\(first)\"", "7", ["weight_map.", "a file name", "found 7"]),
   ]
 
