@@ -20,6 +20,7 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
     torch_files  torch/: what torch.save writes, and what torch reads from it
     imaging      imaging/: PNGs of every kind, and broken ones
     pictures     pictures/: JPEGs, fitting to a size, luma
+    diffusers_directories  diffusers/: pipelines and transformers by save_pretrained, and what diffusers computes
     evaluation   evaluation/: Fréchet distances and nearest neighbours by scipy and scikit-learn
     autoencoder  autoencoder/: AutoencoderKL, encode and decode
 
@@ -50,6 +51,7 @@ MODULES = {
     "pictures": "pictures",
     "evaluation": "evaluation",
     "autoencoder": "autoencoder",
+    "diffusers_directories": "diffusers",
 }
 FIXTURES = Path(__file__).resolve().parent.parent / "Tests" / "Fixtures"
 

@@ -9,18 +9,19 @@
 /// Width of the time frequencies: 128 cosines, then 128 sines.
 public let timeFrequencyCount = 256
 
-/// [cos(t ω_k) ‖ sin(t ω_k)], ω_k = exp(−ln(10000) k / 128), frequencies and angles rounded to Float as the reference
-/// does: at t = 999 one unit in the last place of ω is 6e-5 in the angle.
+/// [cos(t ω_k) ‖ sin(t ω_k)], ω_k = exp(−ln(10000) k / divisor), frequencies and angles rounded to Float as the
+/// reference does: at t = 999 one unit in the last place of ω is 6e-5 in the angle.
 ///
 /// - Parameters:
 ///   - output: (t.count, 256); overwritten.
 ///   - times: training indices, 0…T−1 (real for flow matching).
-public func timeFrequencies(output: consuming MutableSpan<Float>, times: Span<Float>) {
+///   - divisor: 128 as the published DiT has it, 127 as diffusers does (`downscale_freq_shift=1`).
+public func timeFrequencies(output: consuming MutableSpan<Float>, times: Span<Float>, divisor: Int = 128) {
   let half = timeFrequencyCount / 2
   check(output.count, atLeast: times.count * timeFrequencyCount, "time frequencies")
   for sample in 0..<times.count {
     for k in 0..<half {
-      let exponent = Float(-9.210340371976184) * Float(k) / Float(half)
+      let exponent = Float(-9.210340371976184) * Float(k) / Float(divisor)
       let angle = Double(times[sample] * Float(exp(Double(exponent))))
       output[sample * timeFrequencyCount + k] = Float(cos(angle))
       output[sample * timeFrequencyCount + half + k] = Float(sin(angle))

@@ -23,7 +23,7 @@ extension DiTNetwork {
     let h = Activation(ws.h, numerics.precision)
     let hidden = Activation(ws.hidden, numerics.precision)
     let source = trainingSource(ws)
-    modulate(times: times, labels: labels, into: modulation, saving: ws.conditioning.prefix(configuration, samples))
+    modulate(times: times, labels: labels, into: modulation, saving: ws.conditioning)
     let embedded = sequence.map { embed($0, into: ws.sequence, patches: ws.sequencePatches) }
     let extents = TokenExtents(configuration, samples: samples, prefixKeys: sequence?.prefixKeys ?? [])
     embed(
@@ -39,7 +39,7 @@ extension DiTNetwork {
         scales: modulation.scales(i), widths: modulation.widths, scratch: ws.scratch, extents, source)
       normalise(
         h, ws.middle[i], mean: a.mean2, rstd: a.rstd2, shift: modulation.shiftMLP(i),
-        scale: modulation.scaleMLP(i), extents)
+        scale: modulation.scaleMLP(i), epsilon: norm2Epsilon, extents)
       feedForward(
         block, a, result: ws.tokens[i + 1], x: ws.middle[i], h: h, hidden: hidden, gate: modulation.gateMLP(i),
         extents, source)
@@ -71,7 +71,7 @@ extension DiTNetwork {
     checkSequence(sequence?.samples, of: samples)
     precondition(outputGradient.count == samples * configuration.outputElements, "\(outputGradient.count) gradients")
     precondition(
-      weights.table.labels == nil || labels.count == samples, "\(labels.count) labels for \(samples) samples")
+      configuration.labelRows == 0 || labels.count == samples, "\(labels.count) labels for \(samples) samples")
     let extents = TokenExtents(configuration, samples: samples, prefixKeys: sequence?.prefixKeys ?? [])
     let pass = BackwardPass(network: self, gradients: gradients, ws: ws, samples: samples, extents: extents)
     pass.finalLayer(outputGradient)

@@ -232,18 +232,22 @@ struct BackwardPass {
 
   // c = E_time(t) + E_class(y), E_time(t) = fc2(silu(fc0(freq(t)))), E_class(y) = table[y]
   func conditioning(_ labels: Span<Int>) {
-    let saved = ws.conditioning.prefix(c, samples)
+    for index in table.embedders.indices { embedder(index, labels) }
+  }
+
+  private func embedder(_ number: Int, _ labels: Span<Int>) {
+    let (saved, embedder) = (ws.conditioning[number].prefix(c, samples), table.embedders[number])
     let (dtime, dhidden) = (ws.rowGradient[0..<samples * d], ws.rowGradient2[0..<samples * d])
-    let dclass = conditionGradient(saved, dtime, scratch: dhidden)
-    if let index = table.labels {
+    let dclass = conditionGradient(number, saved, dtime, scratch: dhidden)
+    if let index = embedder.labels {
       addEmbeddingBackward(tableGradient: gradient(index), outputGradient: dclass, labels: labels, width: d)
     }
     for index in saved.gates.indices { gate(index, saved, dtime) }
     outerLayer(
-      table.time2, inputGradient: dhidden, outputGradient: dtime, input: saved.activated, rows: samples)
+      embedder.time2, inputGradient: dhidden, outputGradient: dtime, input: saved.activated, rows: samples)
     context.siluBackward(inputGradient: dtime, outputGradient: dhidden, input: saved.hidden)
     outerLayer(
-      table.time0, inputGradient: nil, outputGradient: dtime, input: saved.frequencies, rows: samples)
+      embedder.time0, inputGradient: nil, outputGradient: dtime, input: saved.frequencies, rows: samples)
   }
 
   // g = sigmoid(z), z = second(silu(first(E_time(t)))), logits = base · g · q·k: dz = g(1−g) dg, g dg = Σ q·dq
@@ -267,15 +271,17 @@ struct BackwardPass {
   }
 
   /// The gradients of E_time in `dtime`, and of E_class in the slice that is returned.
-  private func conditionGradient(_ saved: ConditioningRows, _ dtime: Slice, scratch: Slice) -> Slice {
+  private func conditionGradient(
+    _ embedder: Int, _ saved: ConditioningRows, _ dtime: Slice, scratch: Slice
+  ) -> Slice {
     let dm = modulationGradient
-    for index in 0...c.depth {
+    for index in 0...c.depth where table.embedder(ofNorms: index) == embedder {
       switch table.norms(index) {
       case .adaLN(let adaLN):  // modulation = Linear(silu(c))
         outerLayer(
           adaLN, inputGradient: scratch, outputGradient: dm.block(index), input: saved.activatedConditioning,
-          rows: samples, accumulating: index > 0)
-      case .own(let norms): ownNorms(norms, dm.block(index))
+          rows: samples, accumulating: index != embedder)
+      case .own(let own): ownNorms(own, dm.block(index))
       }
     }
     switch c.conditioning {

@@ -4,6 +4,7 @@ import DiTTensor
 // From (t, y) to what depends on nothing else:
 //
 //   E_time(t) = fc2(silu(fc0(freq(t)))), E_class(y) = table[y], c = E_time(t) + E_class(y)
+//   (per_block: fc0, fc2 and table are each block's own; the final layer's c is the first block's)
 //   adaln_zero, adaln: every shift, scale (and gate) = Linear(silu(c))
 //   additive:          c joins every image token
 //   in_context:        E_time(t) and E_class(y) are tokens
@@ -22,51 +23,67 @@ extension DiTNetwork {
   ) {
     precondition(times.count == modulation.rows, "\(times.count) times for \(modulation.rows) rows")
     var layout = ArenaLayout()
-    let plan = ConditioningRows.Plan(configuration, rows: times.count, &layout)
+    let plan = ConditioningRows.Plan(configuration, rows: times.count, hasGates: true, &layout)
     let rows = ConditioningRows(plan, in: Slice(zeros: layout.count))
-    modulate(times: times.span, labels: labels.span, into: modulation, saving: rows, releasing: releasingWeights)
+    // Nothing is read afterwards: all embedders use the same rows.
+    modulate(
+      times: times.span, labels: labels.span, into: modulation,
+      saving: [ConditioningRows](repeating: rows, count: weights.table.embedders.count), releasing: releasingWeights)
   }
 
   /// The same into rows that ``backward`` reads.
   ///
   /// - Parameters:
   ///   - modulation: as many rows as `times`; overwritten.
-  ///   - saved: the intermediate rows.
+  ///   - saved: the intermediate rows of each embedder, at least as many as `times`.
   ///   - releasing: lets go of each adaLN weight's pages, where they are a file's, once it has been read.
   func modulate(
-    times: Span<Float>, labels: Span<Int>, into modulation: Modulation, saving saved: ConditioningRows,
+    times: Span<Float>, labels: Span<Int>, into modulation: Modulation, saving saved: [ConditioningRows],
     releasing: Bool = false
   ) {
-    let (rows, d) = (times.count, configuration.hiddenSize)
-    embedTimes(times, saved)
-    saved.conditioning.copy(from: saved.time.span)
-    if configuration.conditioning == .inContext { saved.conditioning.fill(0) }
-    if let index = weights.table.labels {
-      precondition(labels.count == rows, "\(labels.count) labels for \(rows) rows")
-      addEmbedding(output: saved.conditioning, table: weights.slices[index], labels: labels, width: d)
-    }
-    context.silu(output: saved.activatedConditioning, input: saved.conditioning)
-    for index in 0...configuration.depth {
-      norms(index, modulation, saved.activatedConditioning, rows: rows, releasing: releasing)
+    let table = weights.table
+    precondition(saved.count == table.embedders.count, "\(saved.count) rows for \(table.embedders.count) embedders")
+    for (number, embedder) in table.embedders.enumerated() {
+      let rows = saved[number].prefix(configuration, times.count)
+      embed(times, labels, embedder, rows)
+      for index in 0...configuration.depth where table.embedder(ofNorms: index) == number {
+        norms(index, modulation, rows.activatedConditioning, rows: times.count, releasing: releasing)
+      }
     }
     modulation.ones.fill(1)
-    placeAttention(times, modulation, saved)
-    placeConditions(modulation, saved)
+    let rows = saved[0].prefix(configuration, times.count)
+    placeAttention(times, modulation, rows)
+    placeConditions(modulation, rows)
+  }
+
+  /// c, and silu(c)
+  private func embed(
+    _ times: Span<Float>, _ labels: Span<Int>, _ embedder: ParameterTable.Embedder, _ saved: ConditioningRows
+  ) {
+    embedTimes(times, embedder, saved)
+    saved.conditioning.copy(from: saved.time.span)
+    if configuration.conditioning == .inContext { saved.conditioning.fill(0) }
+    if let index = embedder.labels {
+      precondition(labels.count == times.count, "\(labels.count) labels for \(times.count) rows")
+      addEmbedding(
+        output: saved.conditioning, table: weights.slices[index], labels: labels, width: configuration.hiddenSize)
+    }
+    context.silu(output: saved.activatedConditioning, input: saved.conditioning)
   }
 
   /// E_time(t)
-  private func embedTimes(_ times: Span<Float>, _ saved: ConditioningRows) {
-    let table = weights.table
+  private func embedTimes(_ times: Span<Float>, _ embedder: ParameterTable.Embedder, _ saved: ConditioningRows) {
     switch configuration.timeFrequencies {
     case .dit: timeFrequencies(output: saved.frequencies.mutableSpan, times: times)
+    case .diffusers: timeFrequencies(output: saved.frequencies.mutableSpan, times: times, divisor: 127)
     case .literal: literalTimeFrequencies(output: saved.frequencies.mutableSpan, times: times)
     }
     context.linear(
-      output: Activation(saved.hidden), input: Activation(saved.frequencies), layer: layer(table.time0, .blas),
+      output: Activation(saved.hidden), input: Activation(saved.frequencies), layer: layer(embedder.time0, .blas),
       rows: times.count)
     context.silu(output: saved.activated, input: saved.hidden)
     context.linear(
-      output: Activation(saved.time), input: Activation(saved.activated), layer: layer(table.time2, .blas),
+      output: Activation(saved.time), input: Activation(saved.activated), layer: layer(embedder.time2, .blas),
       rows: times.count)
   }
 

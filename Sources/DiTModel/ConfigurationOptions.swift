@@ -15,8 +15,18 @@ public enum PositionEncoding: String, CaseIterable, Sendable {
 public enum TimeFrequencies: String, CaseIterable, Sendable {
   /// [cos ‖ sin] of t·10000^(−k/128), in Float as the published code has it.
   case dit
+  /// [cos ‖ sin] of t·10000^(−k/127), in Float as diffusers has it (`downscale_freq_shift=1`).
+  case diffusers
   /// Pairs [sin, cos] of t·10^(4k/256), angles in Double: the source's formula read as it stands.
   case literal
+}
+
+/// Whose time MLP and label table a block's condition comes from.
+public enum Embedders: String, CaseIterable, Sendable {
+  /// One of each for the whole network (the published DiT).
+  case shared
+  /// One of each in every block, as diffusers stores them; the final layer uses the first block's.
+  case perBlock = "per_block"
 }
 
 /// How the condition c = E_time(t) + E_class(y) enters.

@@ -45,10 +45,17 @@ public struct DiTConfiguration: Equatable, Sendable {
   public var timeFrequencies = TimeFrequencies.dit
   /// How time and class enter.
   public var conditioning = Conditioning.adaLNZero
+  /// Whether every block embeds time and class with weights of its own.
+  public var embedders = Embedders.shared
+  /// ε of a block's second LayerNorm, the MLP's; that of all others is 1e-6.
+  public var norm2Epsilon = Self.publishedEpsilon
   /// The token sequence that conditions the model too, if any.
   public var sequence: SequenceSource?
   /// How attention depends on the noise level.
   public var attention = AttentionConfiguration()
+
+  /// ε of the published DiT's LayerNorms.
+  public static let publishedEpsilon = 1e-6
 
   /// Defaults are DiT-S/2 on 32×32×4 latents.
   public init(
@@ -97,6 +104,8 @@ public struct DiTConfiguration: Equatable, Sendable {
   public var hasNullClass: Bool { numClasses > 0 && classDropoutProb > 0 }
   /// Whether training drops class and sequence, so that there is an unconditional prediction to guide away from.
   public var hasUnconditional: Bool { classDropoutProb > 0 && (numClasses > 0 || sequence != nil) }
+  /// Time MLPs and label tables.
+  var embedderCount: Int { embedders == .shared ? 1 : depth }
   /// Rows of the label table.
   public var labelRows: Int { numClasses + (hasNullClass ? 1 : 0) }
   /// Elements of one input image, C·H·W.
@@ -147,15 +156,33 @@ public struct DiTConfiguration: Equatable, Sendable {
       throw ConfigurationError(
         key: "position", problem: "rope needs a head size that is a multiple of 4, not \(headSize)")
     }
+    guard norm2Epsilon > 0, norm2Epsilon <= 1 else {
+      throw ConfigurationError(
+        key: "norm2_eps", problem: "expected more than 0 and at most 1, found \(norm2Epsilon)")
+    }
+    try validateEmbedders()
     try validateSequence()
     try attention.validate()
     // The total is bounded in Double before anything multiplies these in Int.
     let d = Double(hiddenSize)
     let total =
-      Double(depth) * d * d * (10 + 2 * mlpRatio) + Double(labelRows) * d + Double(imageElements) * d
+      Double(depth) * d * d * (10 + 2 * mlpRatio) + Double(embedderCount) * Double(labelRows) * d + Double(
+        imageElements) * d
       + Double(sequenceLength + 256) * d
     guard total < 0x1p36 else {
       throw ConfigurationError(key: "hidden_size", problem: "about \(total) parameters are more than 2^36")
+    }
+  }
+
+  /// A condition that is not a block's own cannot come from a block's own embedder; nor can a gate's.
+  private func validateEmbedders() throws(ConfigurationError) {
+    guard embedders == .perBlock else { return }
+    guard conditioning.isModulated else {
+      throw ConfigurationError(
+        key: "embedders", problem: "per_block needs conditioning adaln_zero or adaln, not \(conditioning.rawValue)")
+    }
+    guard !attention.hasGate else {
+      throw ConfigurationError(key: "embedders", problem: "per_block needs attention.mask none")
     }
   }
 
@@ -181,7 +208,9 @@ public struct DiTConfiguration: Equatable, Sendable {
     let (d, l, all) = (hiddenSize, tokens, totalTokens)
     let block = all * d * (4 * d + 2 * mlpSize) + 2 * all * all * d
     let modulation = conditioning.isModulated ? d * (Modulation.parts(self) * depth + 2) * d : 0
-    let ends = l * d * patchSize * patchSize * (inChannels + outChannels) + timeFrequencyCount * d + d * d
+    let ends =
+      l * d * patchSize * patchSize * (inChannels + outChannels)
+      + embedderCount * (timeFrequencyCount * d + d * d)
     let gates = attention.hasGate ? depth * gateSize * (d + numHeads) : 0
     let sequence = if case .image = sequence { sequenceLength * d * inputGrid.patchElements } else { 0 }
     return depth * block + modulation + ends + sequence + gates

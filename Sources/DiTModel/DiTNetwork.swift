@@ -18,7 +18,10 @@ public struct DiTNetwork: Sendable {
   /// What q and k of the image's tokens turn by; nil without rotary positions.
   private let rotary: Slice?
 
-  static let epsilon: Float = 1e-6
+  /// ε of all LayerNorms but the second of a block.
+  static let epsilon = Float(DiTConfiguration.publishedEpsilon)
+  /// ε of a block's second LayerNorm.
+  var norm2Epsilon: Float { Float(configuration.norm2Epsilon) }
 
   /// - Parameters:
   ///   - numerics: the format of the operands and who multiplies. Sums, the residual stream, normalisation, softmax, the
@@ -65,10 +68,10 @@ public struct DiTNetwork: Sendable {
   /// h = modulate(layerNorm(x), shift, scale)
   func normalise(
     _ h: Activation, _ x: Slice, mean: Slice, rstd: Slice, shift: Modulation.Chunk, scale: Modulation.Chunk,
-    _ extents: TokenExtents
+    epsilon: Float = Self.epsilon, _ extents: TokenExtents
   ) {
     context.layerNormModulate(
-      output: h, mean: mean, rstd: rstd, input: x, shift: shift, scale: scale, epsilon: Self.epsilon, extents)
+      output: h, mean: mean, rstd: rstd, input: x, shift: shift, scale: scale, epsilon: epsilon, extents)
   }
 
   /// tokens = patches Wᵀ + b + positions (+ c), after the tokens that stand for time, class and sequence
@@ -183,7 +186,7 @@ extension DiTNetwork {
         scales: modulation.scales(i), widths: modulation.widths, scratch: ws.scratch, extents, source)
       normalise(
         h, ws.tokens, mean: a.mean1, rstd: a.rstd1, shift: modulation.shiftMLP(i), scale: modulation.scaleMLP(i),
-        extents)
+        epsilon: norm2Epsilon, extents)
       feedForward(
         block, a, result: ws.tokens, x: ws.tokens, h: h, hidden: a.preactivation, gate: modulation.gateMLP(i), extents,
         source)

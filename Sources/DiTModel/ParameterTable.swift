@@ -43,6 +43,12 @@ public struct ParameterTable: Equatable, Sendable {
     let norms: Norms
   }
 
+  /// A time MLP and a label table, by index; no table without classes.
+  struct Embedder: Equatable, Sendable {
+    let time0, time2: Affine
+    let labels: Int?
+  }
+
   /// A noise mask's gate: sigmoid(second(silu(first(E_time)))).
   struct Gate: Equatable, Sendable {
     let first, second: Affine
@@ -64,8 +70,9 @@ public struct ParameterTable: Equatable, Sendable {
 
   /// The position table's index; nil with rotary positions.
   let positions: Int?
-  let patchEmbedding, time0, time2: Affine
-  let labels: Int?
+  let patchEmbedding: Affine
+  /// What embeds time and class: one, or one a block.
+  let embedders: [Embedder]
   /// The conditioning sequence's tensors: what its tokens are embedded with, and their positions.
   let sequence: Sequence?
   let blocks: [Block]
@@ -94,14 +101,11 @@ public struct ParameterTable: Equatable, Sendable {
     positions = c.position == .rope ? nil : builder.add("pos_embed", [1, c.tokens, d], .sinCosPositions)
     let firstTrainable = c.position == .learned ? 0 : builder.next
     patchEmbedding = builder.patches("x_embedder.proj", c)
-    time0 = builder.linear("t_embedder.mlp.0", 256, d, .normal(deviation: 0.02))
-    time2 = builder.linear("t_embedder.mlp.2", d, d, .normal(deviation: 0.02))
-    labels =
-      c.labelRows > 0
-      ? builder.add("y_embedder.embedding_table.weight", [c.labelRows, d], .normal(deviation: 0.02)) : nil
+    var embedders = c.embedders == .shared ? [builder.embedder("", c)] : []
     sequence = builder.sequence(c)
     var blocks: [Block] = []
     for i in 0..<c.depth {
+      if c.embedders == .perBlock { embedders.append(builder.embedder("blocks.\(i).", c)) }
       blocks.append(
         Block(
           qkv: builder.linear("blocks.\(i).attn.qkv", d, 3 * d),
@@ -112,6 +116,7 @@ public struct ParameterTable: Equatable, Sendable {
           norms: builder.norms("blocks.\(i).", ["norm1", "norm2"], c, parts: Modulation.parts(c))))
     }
     self.blocks = blocks
+    self.embedders = embedders
     finalLinear = builder.linear("final_layer.linear", d, c.outputGrid.patchElements, .zero)
     finalNorm = builder.norms("final_layer.", ["norm_final"], c, parts: 2)
     parameters = builder.parameters
@@ -128,6 +133,9 @@ public struct ParameterTable: Equatable, Sendable {
 
   /// Where the LayerNorms of block `index` take shift and scale from; of the final layer at `depth`.
   func norms(_ index: Int) -> Norms { index == blocks.count ? finalNorm : blocks[index].norms }
+
+  /// The embedder whose condition the norms of block `index` have; those of the final layer, at `depth`, have the first's.
+  func embedder(ofNorms index: Int) -> Int { index < embedders.count ? index : 0 }
 
   /// The tensor of that name.
   public func parameter(named name: String) -> Parameter? { parameters.first { $0.name == name } }
@@ -159,6 +167,14 @@ private struct Builder {
       weight: add(
         name + ".weight", [d, c.inChannels, c.patchSize, c.patchSize], .xavierUniform(fanIn: fanIn, fanOut: d)),
       bias: add(name + ".bias", [d], .zero))
+  }
+
+  mutating func embedder(_ prefix: String, _ c: DiTConfiguration) -> ParameterTable.Embedder {
+    let (d, drawn) = (c.hiddenSize, Parameter.Initialisation.normal(deviation: 0.02))
+    return ParameterTable.Embedder(
+      time0: linear(prefix + "t_embedder.mlp.0", 256, d, drawn),
+      time2: linear(prefix + "t_embedder.mlp.2", d, d, drawn),
+      labels: c.labelRows > 0 ? add(prefix + "y_embedder.embedding_table.weight", [c.labelRows, d], drawn) : nil)
   }
 
   mutating func sequence(_ c: DiTConfiguration) -> ParameterTable.Sequence? {

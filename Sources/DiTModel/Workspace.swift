@@ -10,14 +10,14 @@ struct ConditioningRows {
     /// Of each block: the hidden layer's sums and outputs, (rows, D/4), and the gates, (rows, h).
     let gates: [GateRows<Range<Int>>]
 
-    init(_ c: DiTConfiguration, rows: Int, _ layout: inout ArenaLayout) {
+    init(_ c: DiTConfiguration, rows: Int, hasGates: Bool, _ layout: inout ArenaLayout) {
       frequencies = layout.reserve(rows * timeFrequencyCount)
       hidden = layout.reserve(rows * c.hiddenSize)
       activated = layout.reserve(rows * c.hiddenSize)
       time = layout.reserve(rows * c.hiddenSize)
       conditioning = layout.reserve(rows * c.hiddenSize)
       activatedConditioning = layout.reserve(rows * c.hiddenSize)
-      gates = (0..<(c.attention.hasGate ? c.depth : 0)).map { _ in
+      gates = (0..<(hasGates && c.attention.hasGate ? c.depth : 0)).map { _ in
         GateRows(
           hidden: layout.reserve(rows * c.gateSize), activated: layout.reserve(rows * c.gateSize),
           gate: layout.reserve(rows * c.numHeads))
@@ -193,7 +193,8 @@ public final class TrainingWorkspace: Sendable {
   /// Bytes of the arena.
   public let byteCount: Int
 
-  let conditioning: ConditioningRows
+  /// Of each embedder; the first has the gates' rows too.
+  let conditioning: [ConditioningRows]
   let modulation, modulationGradient: Slice
   let patches, h, finalMean, finalRstd, scratch, reduction: Slice
   /// tokens[i] enters block i, middle[i] is between its halves; tokens[depth] leaves the last. Where the middle is computed
@@ -216,7 +217,9 @@ public final class TrainingWorkspace: Sendable {
     var layout = ArenaLayout()
     let rows = samples * c.totalTokens
     let wide = max(c.mlpSize, 3 * c.hiddenSize)
-    let conditioning = ConditioningRows.Plan(c, rows: samples, &layout)
+    let conditioning = (0..<c.embedderCount).map {
+      ConditioningRows.Plan(c, rows: samples, hasGates: $0 == 0, &layout)
+    }
     let modulation = layout.reserve(Modulation.elements(c, rows: samples))
     let modulationGradient = layout.reserve(Modulation.gradientElements(c, rows: samples))
     let ends = layout.reserve(samples * c.tokens * max(c.inputGrid.patchElements, c.outputGrid.patchElements))
@@ -255,7 +258,7 @@ public final class TrainingWorkspace: Sendable {
     self.recomputes = recomputes
     self.samples = samples
     byteCount = layout.count * MemoryLayout<Float>.stride
-    self.conditioning = ConditioningRows(conditioning, in: arena)
+    self.conditioning = conditioning.map { ConditioningRows($0, in: arena) }
     self.modulation = arena[modulation]
     self.modulationGradient = arena[modulationGradient]
     patches = arena[ends]

@@ -35,6 +35,7 @@ extension ModelConfiguration {
       (section) throws(ConfigurationFileError) in try DiffusersScheduler(reading: section)
     }
     self.init(network: network, classNames: classNames)
+    self.autoencoder = autoencoder
     diffusersScheduler = scheduler
     self.autoencoder = autoencoder
     if let diffusionSection {
@@ -68,6 +69,10 @@ extension ModelConfiguration {
       JSONMember("conditioning", .string(n.conditioning.rawValue)), JSONMember("attention", n.attention.json),
       JSONMember("diffusion", diffusion.json), JSONMember("sampling", sampling.json),
     ]
+    if n.norm2Epsilon != DiTConfiguration.publishedEpsilon {
+      members.append(JSONMember("norm2_eps", .number(n.norm2Epsilon)))
+    }
+    if n.embedders != .shared { members.append(JSONMember("embedders", .string(n.embedders.rawValue))) }
     if let diffusersScheduler { members.append(JSONMember(Self.schedulerKey, diffusersScheduler.json)) }
     if let sequence = n.sequence { members.append(sequence.member) }
     if let classNames { members.append(JSONMember("class_names", .array(classNames.map { .string($0) }))) }
@@ -101,6 +106,8 @@ extension DiTConfiguration {
     position = try reader.word("position") ?? position
     timeFrequencies = try reader.word("time_frequencies") ?? timeFrequencies
     conditioning = try reader.word("conditioning") ?? conditioning
+    norm2Epsilon = try reader.number("norm2_eps") ?? norm2Epsilon
+    embedders = try reader.word("embedders") ?? embedders
     sequence = try SequenceSource(reading: &reader)
   }
 }

@@ -9,6 +9,8 @@ public struct ModelConfiguration: Equatable, Sendable {
   public var sampling: SamplingConfiguration
   /// One name a class, or nil.
   public var classNames: [String]?
+  /// The directory of the autoencoder whose latents the model makes, as seen from the model's own; nil where there is none.
+  public var autoencoder: String?
   /// The saved scheduler of the diffusers directory that the model comes from: samplers are then built as diffusers builds
   /// them. Nil for all other models.
   public var diffusersScheduler: DiffusersScheduler?

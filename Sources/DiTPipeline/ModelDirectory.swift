@@ -62,17 +62,19 @@ public struct ModelDirectory: Sendable {
   /// Writes a model directory, made if need be. Each file appears complete or not at all, config.json last.
   ///
   /// An ema.safetensors or model.safetensors that is there and not written anew belongs to another model: it is removed.
+  ///
+  /// - Parameter dtype: F32, BF16 or F16.
   /// - Throws: `FileError`.
   /// - Precondition: weights are of this configuration.
   public static func write(
-    _ configuration: ModelConfiguration, model: Weights?, ema: Weights?, to path: String
+    _ configuration: ModelConfiguration, model: Weights?, ema: Weights?, as dtype: Dtype = .f32, to path: String
   ) throws {
     try createDirectory(path)
     let table = ParameterTable(configuration.network)
     for (weights, name) in [(model, modelFile), (ema, emaFile)] {
       if let weights {
         precondition(weights.table == table, "weights of another configuration")
-        try weights.write(to: join(path, name))
+        try weights.write(to: join(path, name), as: dtype)
       }
     }
     for (weights, name) in [(model, modelFile), (ema, emaFile)] where weights == nil {
@@ -81,7 +83,7 @@ public struct ModelDirectory: Sendable {
     try configuration.write(to: join(path, configurationFile))
   }
 
-  private static func createDirectory(_ path: String) throws(FileError) {
+  static func createDirectory(_ path: String) throws(FileError) {
     do {
       try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
     } catch {
@@ -99,7 +101,7 @@ public struct ModelDirectory: Sendable {
   }
 
   /// The system's error number under a Foundation error.
-  private static func errorNumber(_ error: any Error) -> Int32 {
+  static func errorNumber(_ error: any Error) -> Int32 {
     let cause = (error as? POSIXError) ?? (error as? CocoaError)?.underlying as? POSIXError
     return (cause?.code ?? .EIO).rawValue
   }

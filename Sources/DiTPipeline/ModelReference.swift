@@ -2,10 +2,12 @@ import DiTCheckpoint
 import DiTModel
 import Foundation
 
-/// What a word that stands for a model means: a model directory, a state dict, or a published name.
+/// What a word that stands for a model means: a model directory, a diffusers directory, a state dict, or a published name.
 public enum ModelReference: Equatable, Sendable {
   /// A directory with config.json.
   case directory(String)
+  /// A pipeline's or a transformer's directory as diffusers writes it.
+  case diffusers(String)
   /// A safetensors file or a torch `.pt` with the published names (plain, or a training checkpoint); sizes are read from
   /// its shapes.
   case stateDict(String)
@@ -24,18 +26,23 @@ public enum ModelReference: Equatable, Sendable {
       throw FileError(path: argument, reason: .missing)
     }
     let isDirectory = FileManager.default.fileExists(atPath: ModelDirectory.join(argument, "."))
-    self = isDirectory ? .directory(argument) : .stateDict(argument)
+    self =
+      !isDirectory
+      ? .stateDict(argument) : DiffusersDirectory.isOne(argument) ? .diffusers(argument) : .directory(argument)
   }
 
-  /// The configuration; weights are not read.
+  /// The configuration; weights are not read, but for those of a diffusers directory that say whether its blocks share
+  /// their embedders.
   ///
   /// - Parameter heads: where a state dict's shapes cannot tell; anything else must agree with it.
-  /// - Throws: `FileError`, `SafetensorsError`, `TorchFileError`, ``ConfigurationFileError``, ``ModelFileError``.
+  /// - Throws: `FileError`, `SafetensorsError`, `TorchFileError`, `ShardIndexError`, `StateDictMismatch`, ``ConfigurationFileError``, ``ModelFileError``.
   public func configuration(heads: Int? = nil) throws -> ModelConfiguration {
     switch self {
     case .directory(let path):
       let configuration = try ModelDirectory(contentsOf: path).configuration
       return try Self.check(configuration, heads: heads, ModelDirectory.join(path, ModelDirectory.configurationFile))
+    case .diffusers(let path):
+      return try Self.check(DiffusersDirectory(contentsOf: path).configuration, heads: heads, path)
     case .stateDict(let path):
       return try Self.configuration(Self.open(path, .emaPreferred), heads: heads)
     case .published(let name):
@@ -55,6 +62,14 @@ public enum ModelReference: Equatable, Sendable {
     switch self {
     case .directory(let path):
       return (try configuration(heads: heads), try ModelDirectory(contentsOf: path).weights(choice))
+    case .diffusers(let path):
+      guard choice != .ema else {
+        throw ModelFileError(
+          file: path, item: "weights", expected: "a training checkpoint or a model directory with ema",
+          found: "a diffusers directory")
+      }
+      let directory = try DiffusersDirectory(contentsOf: path)
+      return (try Self.check(directory.configuration, heads: heads, path), try directory.weights())
     case .stateDict(let path):
       let file = try Self.open(path, choice)
       let configuration = try Self.configuration(file, heads: heads)

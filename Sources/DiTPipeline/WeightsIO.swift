@@ -70,11 +70,12 @@ extension Weights {
 
   /// Writes all tensors to `path`, atomically; equal values give equal bytes.
   ///
-  /// - Parameter dtype: F32, BF16 or F16.
+  /// - Parameter dtype: F32, BF16 or F16. A fixed position table is F32 in any case, as it is not a weight.
   /// - Throws: `FileError`.
   public func write(to path: String, as dtype: Dtype = .f32) throws {
     let tensors = zip(table.parameters, slices).map { parameter, slice in
-      TensorSource(parameter.name, slice, shape: parameter.shape, as: dtype)
+      let isFixed = parameter.offset < table.trainable.lowerBound
+      return TensorSource(parameter.name, slice, shape: parameter.shape, as: isFixed ? .f32 : dtype)
     }
     try SafetensorsWriter.write(tensors, to: path)
   }

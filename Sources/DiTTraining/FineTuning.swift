@@ -18,7 +18,8 @@ public struct StartingWeights: Sendable {
   /// With another number of classes the label table is made anew, the null row too; with the same classes and a null
   /// row that the source lacks, that row alone; for another input size a fixed position table is computed and a learned one
   /// resampled; for another conditioning sequence its tensors are made anew. All else must have the target's names and
-  /// shapes, and the same number of heads and time frequencies.
+  /// shapes, and the same number of heads, time frequencies and
+  /// ε of the second LayerNorms.
   ///
   /// - Parameters:
   ///   - name: what errors call the source, for example its path.
@@ -38,6 +39,10 @@ public struct StartingWeights: Sendable {
     guard origin.numHeads == target.numHeads else {
       throw ModelFileError(
         file: name, item: "heads", expected: "\(target.numHeads)", found: "\(origin.numHeads)")
+    }
+    guard origin.norm2Epsilon == target.norm2Epsilon else {
+      throw ModelFileError(
+        file: name, item: "norm2_eps", expected: "\(target.norm2Epsilon)", found: "\(origin.norm2Epsilon)")
     }
     guard origin.timeFrequencies == target.timeFrequencies else {
       throw ModelFileError(
@@ -86,7 +91,7 @@ private struct Transfer {
   func remakes(_ name: String) -> Bool {
     switch name {
     case Self.positions: !hasSamePositions
-    case Self.labels: !hasSameLabels
+    case _ where name.hasSuffix(Self.labels): !hasSameLabels  // a block's own too
     default: Self.sequences.contains { name.hasPrefix($0) } && origin.sequence != target.sequence
     }
   }
@@ -99,7 +104,7 @@ private struct Transfer {
     }
     switch parameter.name {
     case Self.positions: fillPositions(parameter, values)
-    case Self.labels: fillLabels(parameter, values, seed: seed)
+    case _ where parameter.name.hasSuffix(Self.labels): fillLabels(parameter, values, seed: seed)
     default:
       let random = StreamPurpose.sequence.stream(parameter.offset, seed: seed)
       parameter.initialise(values, target, seed: random.seed, stream: random.stream)

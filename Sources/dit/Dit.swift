@@ -15,6 +15,7 @@ struct Dit: ParsableCommand {
 
       Wherever a command takes a model, that is one of
         a directory with config.json and model.safetensors, as `dit train` makes;
+        a directory as diffusers writes it, of a DiT pipeline or its transformer;
         a .safetensors file with the published tensor names;
         a published name, DiT-S/2 to DiT-XL/8 over latents, DiT-Base/8 to
         DiT-Large/32 over 256² pixels, where no weights are needed;
@@ -31,6 +32,7 @@ struct Dit: ParsableCommand {
     subcommands: [
       SampleCommand.self, TrainCommand.self, InfoCommand.self, ScheduleCommand.self, ForwardCommand.self,
       LossCommand.self, InvertCommand.self, EncodeCommand.self, DecodeCommand.self, EvaluateCommand.self,
+      ConvertCommand.self,
     ])
 
   static func main() {

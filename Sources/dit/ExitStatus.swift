@@ -44,8 +44,8 @@ extension Failure {
   init?(_ error: any Error) {
     switch error {
     case let failure as Failure: self = failure
-    case is FileError, is SafetensorsError, is TorchFileError, is StateDictMismatch, is ConfigurationFileError,
-      is ModelFileError, is DatasetError, is EvaluationError, is AutoencoderFileError:
+    case is FileError, is SafetensorsError, is TorchFileError, is ShardIndexError, is StateDictMismatch,
+      is ConfigurationFileError, is ModelFileError, is DatasetError, is EvaluationError, is AutoencoderFileError:
       self.init(.input, "\(error)")
     case let error as DiffusionError where error.schedulerKey != nil: self.init(.input, "\(error)")
     case let error as DiffusionError:

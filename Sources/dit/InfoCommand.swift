@@ -19,7 +19,10 @@ struct InfoCommand: ParsableCommand {
       The environment variable DIT_ISA (portable, avx2, avx512) forces an instruction set.
       """)
 
-  @Argument(help: "A model directory, a .safetensors or .pt state dict, or a published name such as DiT-S/2.")
+  @Argument(
+    help:
+      "A model directory, a diffusers directory, a .safetensors or .pt state dict, or a published name such as DiT-S/2."
+  )
   var model: String?
 
   @OptionGroup var heads: HeadsOption

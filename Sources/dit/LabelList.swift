@@ -1,7 +1,9 @@
 import DiffusionTransformers
+import Foundation
 
 /// The classes that a LIST names: `3`, `0,3,7`, `0-9`, class names, or any of these between commas. Order and repetitions
-/// are kept. A word that is a class's name means that class, also where the name is a number.
+/// are kept. A word that is a class's name means that class, also where the name is a number; a class may have several
+/// names between commas, as ImageNet's "tench, Tinca tinca".
 enum LabelList {
   /// With more classes than this, all of them is not a sensible default.
   static let largestDefault = 100
@@ -19,7 +21,7 @@ enum LabelList {
 
   /// - Throws: ``Failure`` (64) for a word that is no class of the model.
   static func parse(_ list: String, for model: ModelConfiguration) throws(Failure) -> [Int] {
-    if let index = index(named: list, of: model) { return [index] }  // a name may hold commas
+    if let index = try index(named: list, of: model) { return [index] }  // a name may hold commas
     var classes: [Int] = []
     for word in list.split(separator: ",", omittingEmptySubsequences: false) {
       classes += try item(String(word), of: model)
@@ -29,8 +31,8 @@ enum LabelList {
 
   private static func item(_ word: String, of model: ModelConfiguration) throws(Failure) -> [Int] {
     let last = model.network.numClasses - 1
-    if let index = index(named: word, of: model) { return [index] }
-    let ends = word.split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
+    if let index = try index(named: word, of: model) { return [index] }
+    let ends = trimmed(word).split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
     guard let low = ends[0], ends.count <= 2, let high = ends[ends.count - 1], low <= high else {
       throw .usage(
         "--classes", expected: "classes such as 3, 0,3,7 or 0-9\(names(near: word, of: model))", found: "'\(word)'")
@@ -41,17 +43,40 @@ enum LabelList {
     return Array(low...high)
   }
 
-  /// The class of that name; upper and lower case are alike unless two names differ in nothing else.
-  private static func index(named name: String, of model: ModelConfiguration) -> Int? {
+  /// The class of that name, or one of whose names that is; upper and lower case are alike unless two names differ in
+  /// nothing else.
+  ///
+  /// - Throws: ``Failure`` (64) when several classes have it.
+  private static func index(named name: String, of model: ModelConfiguration) throws(Failure) -> Int? {
     guard let names = model.classNames else { return nil }
-    return names.firstIndex(of: name) ?? names.firstIndex { $0.lowercased() == name.lowercased() }
+    let (name, lowercased) = (trimmed(name), trimmed(name.lowercased()))
+    let rules: [(String) -> Bool] = [
+      { $0 == name }, { parts($0).contains(name) }, { $0.lowercased() == lowercased },
+      { parts($0.lowercased()).contains(lowercased) },
+    ]
+    for rule in rules {
+      let classes = names.indices.filter { rule(names[$0]) }
+      guard classes.count > 1 else {
+        if let only = classes.first { return only }
+        continue
+      }
+      let numbers = classes.map(String.init).joined(separator: ", ")
+      throw .usage("--classes", expected: "a number, as classes \(numbers) have that name", found: "'\(name)'")
+    }
+    return nil
   }
+
+  /// The names between the commas of a class's name.
+  private static func parts(_ name: String) -> [String] { name.split(separator: ",").map { trimmed(String($0)) } }
+
+  private static func trimmed(_ text: String) -> String { text.trimmingCharacters(in: .whitespaces) }
 
   /// The names that look most like a word, for an error; empty where the classes have none.
   private static func names(near word: String, of model: ModelConfiguration) -> String {
     guard let names = model.classNames else { return "" }
     let word = Array(word.lowercased())
-    let ranked = names.map { (name: $0, distance: distance(word, Array($0.lowercased()))) }.sorted {
+    let ranked = names.flatMap { parts($0) }.map { (name: $0, distance: distance(word, Array($0.lowercased()))) }.sorted
+    {
       ($0.distance, $0.name) < ($1.distance, $1.name)
     }
     let near = ranked.prefix(3).map(\.name).joined(separator: ", ")

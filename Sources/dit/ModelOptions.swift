@@ -5,7 +5,7 @@ import DiffusionTransformers
 struct ModelOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "The model: a directory with config.json, or a .safetensors or .pt state dict. (default: the digits model)",
+      "The model: a directory with config.json or of diffusers, or a .safetensors or .pt state dict. (default: the digits model)",
       valueName: "model"))
   var model: String?
 

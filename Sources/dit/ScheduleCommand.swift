@@ -29,7 +29,9 @@ struct ScheduleCommand: ParsableCommand {
       """)
 
   @Argument(
-    help: "A model directory, a .safetensors or .pt state dict, or a published name. (default: the digits model)")
+    help:
+      "A model directory, a diffusers directory, a .safetensors or .pt state dict, or a published name. (default: the digits model)"
+  )
   var model: String?
 
   @OptionGroup var heads: HeadsOption

@@ -44,7 +44,8 @@ struct TrainCommand: ParsableCommand {
 
       And, where there are any: "text": {"length": bytes} for captions, or
       "context_image": {"input_size": [H, W]} for patches of another image, before
-      the image's tokens; "class_names": ["…"].
+      the image's tokens; "class_names": ["…"]; and, as diffusers has them,
+      "norm2_eps" (1e-6), "embedders" (shared) and "diffusers_scheduler".
       """)
 
   @Option(

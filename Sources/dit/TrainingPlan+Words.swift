@@ -7,6 +7,7 @@ extension TrainingPlan {
       ("position", PositionEncoding.allCases.map(\.rawValue)),
       ("time_frequencies", TimeFrequencies.allCases.map(\.rawValue)),
       ("conditioning", Conditioning.allCases.map(\.rawValue)),
+      ("embedders", Embedders.allCases.map(\.rawValue)),
       ("attention.temperature", AttentionConfiguration.Temperature.allCases.map(\.rawValue)),
       ("attention.mask", AttentionConfiguration.Mask.allCases.map(\.rawValue)),
       ("attention.window", AttentionConfiguration.Window.allCases.map(\.rawValue)),

@@ -1,4 +1,5 @@
 import DiffusionTransformers
+import Foundation
 
 /// What `dit train` is to do, gathered from the configuration, the model it starts from, the data and the command line.
 struct TrainingPlan {
@@ -59,6 +60,10 @@ struct TrainingPlan {
     if given?.model == nil, let source {
       notes = content.setClasses(of: &model)
       if source.weights == nil { model.sampling = .recommended(model.network, model.diffusion) }
+      // The autoencoder stays where it is, seen from the new directory.
+      if let vae = model.autoencoder, let from, !vae.hasPrefix("/") {
+        model.autoencoder = URL(filePath: "\(from)/\(vae)").standardizedFileURL.path(percentEncoded: false)
+      }
     }
     self.model = model
     try given?.applySampling(to: &self.model)

@@ -24,6 +24,7 @@ import Testing
       ]
     ),
     ("info", ["--heads", "--threads", "--json"]),
+    ("convert", ["--to", "--dtype", "--force", "--weights", "--heads", "--threads"]),
     ("schedule", ["--heads", "--steps", "--schedule", "--json", "--out"]),
     ("forward", ["--model", "--weights", "--heads", "--precision", "--gemm", "--threads", "--input", "--out"]),
     (
@@ -69,7 +70,8 @@ import Testing
   @Test func wordsAreInTheHelp() async throws {
     let help = try await succeed(["train", "--help"]).stdout
     for line in [
-      "sincos, learned, rope", "dit, literal", "adaln_zero, adaln, additive, in_context",
+      "sincos, learned, rope", "dit, diffusers, literal", "shared, per_block",
+      "adaln_zero, adaln, additive, in_context",
       "standard, sqrt_beta, inverse_sqrt_beta", "none, soft, hard", "signal, noise, full", "raster, grid",
       "linear, cosine, scaled_linear", "epsilon, mean, x0, v, flow", "fixed_small, fixed_large, learned_range",
       "ddpm, ddim, dpmpp, unipc, euler, heun", "\"text\"", "\"context_image\"",

@@ -1,0 +1,81 @@
+import DiTTensor
+
+/// Tensors that lie in several files of one directory. An index says which is in which, and it is the authority: every
+/// tensor that it names must be in the file that it names, and what it does not name does not exist (as in diffusers).
+///
+/// Files are opened when this is made, safetensors and torch files alike; their tensors are read when asked for.
+public final class ShardedTensors: TensorStore {
+  /// The index.
+  public let path: String
+  /// In the order of the index.
+  public let keys: [StateDict.Key]
+  /// By tensor.
+  private let shards: [String: any TensorStore]
+
+  /// Opens every file that the index at `path` names.
+  ///
+  /// - Parameters:
+  ///   - path: of the index, beside which the files must be.
+  ///   - map: each tensor once, with the name of its file.
+  /// - Throws: ``ShardIndexError`` for a file outside the directory or one that is not there, and for a tensor that its
+  ///   file lacks; what opening a file throws.
+  public init(index path: String, map: [(tensor: String, file: String)]) throws {
+    let directory = path.lastIndex(of: "/").map { String(path[...$0]) } ?? ""
+    var stores: [String: any TensorStore] = [:]
+    var shards: [String: any TensorStore] = [:]
+    var keys: [StateDict.Key] = []
+    for (tensor, file) in map {
+      let store = try stores[file] ?? Self.open(file, in: directory, for: tensor, index: path)
+      stores[file] = store
+      guard let shape = store.shape(of: tensor) else {
+        throw ShardIndexError(
+          path: path, tensor: tensor, expected: "it in \(file)", found: "no tensor of that name there")
+      }
+      guard shards.updateValue(store, forKey: tensor) == nil else {
+        throw ShardIndexError(path: path, tensor: tensor, expected: "it once", found: "it twice")
+      }
+      keys.append((name: tensor, shape: shape))
+    }
+    self.path = path
+    self.keys = keys
+    self.shards = shards
+  }
+
+  public func shape(of name: String) -> [Int]? { shards[name]?.shape(of: name) }
+
+  public func slice(_ name: String) throws -> Slice {
+    guard let shard = shards[name] else {
+      throw ShardIndexError(path: path, tensor: name, expected: "it in the index", found: "no tensor of that name")
+    }
+    return try shard.slice(name)
+  }
+
+  private static func open(
+    _ file: String, in directory: String, for tensor: String, index path: String
+  ) throws -> any TensorStore {
+    guard !file.isEmpty, !file.hasPrefix("."), !file.contains("/"), !file.contains("\\"), !file.contains("\0") else {
+      throw ShardIndexError(
+        path: path, tensor: tensor, expected: "the plain name of a file beside the index", found: "\"\(file)\"")
+    }
+    guard try FileStatus(path: directory + file) != nil else {
+      throw ShardIndexError(path: path, tensor: tensor, expected: "the file \(file) beside the index", found: "none")
+    }
+    return try StateDictFile.open(contentsOf: directory + file, sections: [])
+  }
+}
+
+/// Why the files that an index names cannot be used: the index, the tensor, what was expected and what was found.
+public struct ShardIndexError: Error, Equatable, Sendable, CustomStringConvertible {
+  /// The index as the caller named it.
+  public let path: String
+  /// The tensor whose entry is wrong.
+  public let tensor: String
+  public let expected: String
+  public let found: String
+
+  /// One line.
+  public var description: String {
+    "\(Message.oneLine(path, limit: 1024)): weight_map.\(Message.oneLine(tensor)): expected "
+      + "\(Message.oneLine(expected)), found \(Message.oneLine(found))"
+  }
+}
