@@ -37,7 +37,6 @@ extension ModelConfiguration {
     self.init(network: network, classNames: classNames)
     self.autoencoder = autoencoder
     diffusersScheduler = scheduler
-    self.autoencoder = autoencoder
     if let diffusionSection {
       diffusion = try DiffusionConfiguration(reading: diffusionSection, variance: diffusion.variance)
     } else if let scheduler {

@@ -14,8 +14,6 @@ public struct ModelConfiguration: Equatable, Sendable {
   /// The saved scheduler of the diffusers directory that the model comes from: samplers are then built as diffusers builds
   /// them. Nil for all other models.
   public var diffusersScheduler: DiffusersScheduler?
-  /// The directory of the autoencoder whose latents the model makes, as seen from the model's own; nil where there is none.
-  public var autoencoder: String?
 
   /// - Parameters:
   ///   - diffusion: nil is the published process, its variance learned_range, or fixed_large without `learnSigma`.

@@ -4,8 +4,8 @@ import DiTKernels
 import DiTPipeline
 import DiTTensor
 import Foundation
-import Testing
 import TestSupport
+import Testing
 
 @Suite struct FileTests {
   /// The same autoencoder under every file's names gives the same bytes.
@@ -63,7 +63,10 @@ import TestSupport
     (#""scaling_factor": 0.18215"#, #""scaling_factor": 0"#, "scaling_factor: expected a number above 0, found 0.0"),
     (#""shift_factor": null"#, #""shift_factor": 0.1"#, "shift_factor: expected null"),
     (#""use_quant_conv": true"#, #""use_quant_conv": false"#, "use_quant_conv: expected true, found false"),
-    (#""norm_num_groups": 32"#, #""norm_num_groups": 7"#, "block_out_channels: expected multiples of norm_num_groups, 7"),
+    (
+      #""norm_num_groups": 32"#, #""norm_num_groups": 7"#,
+      "block_out_channels: expected multiples of norm_num_groups, 7"
+    ),
     (#""out_channels": 3"#, #""out_channels": 4"#, "out_channels: expected 3, as in_channels, found 4"),
     (#""AutoencoderKL""#, #""AutoencoderTiny""#, #"_class_name: expected "AutoencoderKL""#),
     (#""latent_channels": 4"#, #""latent_channels": 4, "tiling": true"#, "tiling: expected one of the keys"),

@@ -4,8 +4,8 @@ import DiTKernels
 import DiTPipeline
 import DiTTensor
 import Foundation
-import Testing
 import TestSupport
+import Testing
 
 // Against diffusers' AutoencoderKL in Double.
 
@@ -15,7 +15,9 @@ import TestSupport
   /// bf16 products of both operands' roundings, 2⁻⁹ each, through as many layers.
   static let bf16 = 0.08
 
-  @Test(arguments: InstructionSet.runnable, Case.names) func agreesWithDiffusers(level: InstructionSet, name: String) throws {
+  @Test(arguments: InstructionSet.runnable, Case.names) func agreesWithDiffusers(level: InstructionSet, name: String)
+    throws
+  {
     let fixture = try Case(name)
     try withDirectory { folder in
       try fixture.write(to: folder)
@@ -30,7 +32,8 @@ import TestSupport
           let encoded = try autoencoder.encode(fixture.file.tensor("\(run).images"))
           #expect(relative(decoded, try fixture.file.tensor("\(run).decoded")) <= limit, "\(numerics), run \(run)")
           #expect(relative(encoded.mean, try fixture.file.tensor("\(run).mean")) <= limit, "\(numerics), run \(run)")
-          #expect(relative(encoded.logvar, try fixture.file.tensor("\(run).logvar")) <= limit, "\(numerics), run \(run)")
+          #expect(
+            relative(encoded.logvar, try fixture.file.tensor("\(run).logvar")) <= limit, "\(numerics), run \(run)")
         }
       }
     }
@@ -73,7 +76,8 @@ import TestSupport
       #expect(drawn != both.latents)
       #expect(drawn != both.draw(seed: 4))
       // Image n's draw depends on n alone.
-      let second = Tensor(shape: [1] + images.shape.dropFirst(), elements: Array(images.elements.suffix(images.count / 2)))
+      let second = Tensor(
+        shape: [1] + images.shape.dropFirst(), elements: Array(images.elements.suffix(images.count / 2)))
       #expect(
         try autoencoder.encode(second).draw(seed: 3, first: 1).elements
           == Array(drawn.elements.suffix(drawn.count / 2)))

@@ -22,7 +22,8 @@ struct Case {
   init(_ name: String) throws {
     self.name = name
     file = try SafetensorsFile(contentsOf: Fixture.path("\(name).safetensors", folder: "autoencoder"))
-    guard case .object(let shapes) = try Self.json(file, "shapes"), case .object(let names) = try Self.json(file, "compvis")
+    guard case .object(let shapes) = try Self.json(file, "shapes"),
+      case .object(let names) = try Self.json(file, "compvis")
     else { throw CocoaError(.coderInvalidValue) }
     self.shapes = shapes.map { member in
       guard case .array(let extents) = member.value else { return (member.key, []) }

@@ -1,7 +1,7 @@
 import DiTKernels
 import DiTTensor
-import Testing
 import TestSupport
+import Testing
 
 // 3 × 3 convolutions against one loop an index in Double, at every level, on sizes that fill neither tiles nor vectors.
 
@@ -231,5 +231,7 @@ private struct Case {
 
 extension Tolerance {
   /// Winograd's F(4 × 4): its transforms' weights amplify roundings about ten times over a plain sum's.
-  fileprivate static func winograd(channels: Int) -> Tolerance { .roundings(40 * (4 + Int(Double(channels).squareRoot()))) }
+  fileprivate static func winograd(channels: Int) -> Tolerance {
+    .roundings(40 * (4 + Int(Double(channels).squareRoot())))
+  }
 }
