@@ -44,6 +44,8 @@ import Testing
         "--guidance-channels", "--out",
       ]
     ),
+    ("encode", ["--model", "--precision", "--gemm", "--threads", "--size", "--flips", "--draw", "--seed"]),
+    ("decode", ["--model", "--precision", "--gemm", "--threads"]),
     (
       "evaluate",
       [

@@ -88,7 +88,7 @@ import Testing
 }
 
 /// A pseudo-terminal that stands for a person's.
-private final class Terminal {
+final class Terminal {
   /// What a program writes to.
   let end: FileHandle
   private let controller: Int32
@@ -104,11 +104,11 @@ private final class Terminal {
 
   deinit { close(controller) }
 
-  /// Waits until the progress bar's count of steps fulfils a condition.
+  /// Waits until the progress bar's count of steps or images fulfils a condition.
   func wait(for isReached: (Int) -> Bool) throws {
     let start = ContinuousClock.now
     while ContinuousClock.now - start < .seconds(120) {
-      let counts = rest().matches(of: /(\d+)\/\d+ steps/).compactMap { Int($0.1) }
+      let counts = rest().matches(of: /(\d+)\/\d+ (?:steps|images)/).compactMap { Int($0.1) }
       if let last = counts.last, isReached(last) { return }
       Thread.sleep(forTimeInterval: 0.01)
     }
