@@ -41,8 +41,8 @@ struct AutoencoderCommand: ParsableCommand {
       let seconds = (ContinuousClock.now - start) / .seconds(1)
       if !line.isEmpty { try SafetensorsWriter.write([TensorSource("images", images)], to: line) }
       let peak = try MemoryUse.current().peak
-      print(#"{"seconds": \#(seconds), "peak_rss_bytes": \#(peak), "scratch_bytes": \#(scratch)}"#)
-      unsafe fflush(stdout)
+      let answer = #"{"seconds": \#(seconds), "peak_rss_bytes": \#(peak), "scratch_bytes": \#(scratch)}"#
+      FileHandle.standardOutput.write(Data((answer + "\n").utf8))
     }
   }
 }
