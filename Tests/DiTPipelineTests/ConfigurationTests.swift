@@ -125,7 +125,10 @@ import Testing
       #"{"position": "rope", "num_heads": 64}"#,
       "position: rope needs a head size that is a multiple of 4, not 6"
     ),
-    (#"{"time_frequencies": "log"}"#, "time_frequencies: expected one of \"dit\", \"diffusers\", \"literal\", found \"log\""),
+    (
+      #"{"time_frequencies": "log"}"#,
+      "time_frequencies: expected one of \"dit\", \"diffusers\", \"literal\", found \"log\""
+    ),
     (
       #"{"conditioning": "cross"}"#,
       #"conditioning: expected one of "adaln_zero", "adaln", "additive", "in_context", found "cross""#
