@@ -22,8 +22,11 @@ let package = Package(
     .target(name: "DiTModel", dependencies: ["DiTKernels", "DiTTensor"], swiftSettings: safe),
     .target(name: "DiTDiffusion", dependencies: ["DiTKernels"], swiftSettings: safe),
     .target(
+      name: "DiTAutoencoder", dependencies: ["DiTKernels", "DiTTensor", "DiTCheckpoint"], swiftSettings: safe),
+    .target(
       name: "DiTPipeline",
-      dependencies: ["DiTKernels", "DiTTensor", "DiTModel", "DiTDiffusion", "DiTCheckpoint"], swiftSettings: safe),
+      dependencies: ["DiTKernels", "DiTTensor", "DiTModel", "DiTDiffusion", "DiTCheckpoint", "DiTAutoencoder"],
+      swiftSettings: safe),
     .executableTarget(name: "fuzz-safetensors", dependencies: ["DiTCheckpoint", "DiTTensor"], swiftSettings: safe),
     .executableTarget(name: "fuzz-torch", dependencies: ["DiTCheckpoint", "DiTTensor"], swiftSettings: safe),
     .executableTarget(name: "fuzz-config", dependencies: ["DiTPipeline"], swiftSettings: safe),
