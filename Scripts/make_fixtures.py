@@ -21,6 +21,7 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
     imaging      imaging/: PNGs of every kind, and broken ones
     pictures     pictures/: JPEGs, fitting to a size, luma
     diffusers_directories  diffusers/: pipelines and transformers by save_pretrained, and what diffusers computes
+    whole_pipeline  diffusers/whole: a pipeline with its autoencoder in .bin files, and diffusers' samples and pictures of it
     evaluation   evaluation/: Fréchet distances and nearest neighbours by scipy and scikit-learn
     autoencoder  autoencoder/: AutoencoderKL, encode and decode
 
@@ -52,6 +53,7 @@ MODULES = {
     "evaluation": "evaluation",
     "autoencoder": "autoencoder",
     "diffusers_directories": "diffusers",
+    "whole_pipeline": "diffusers",
 }
 FIXTURES = Path(__file__).resolve().parent.parent / "Tests" / "Fixtures"
 

@@ -4,17 +4,15 @@ import DiTKernels
 import Foundation
 
 extension Autoencoder {
-  /// A diffusers autoencoder's weights.
-  static let weightsFile = "diffusion_pytorch_model.safetensors"
-
   /// Loads the autoencoder that `path` stands for: a diffusers VAE directory, a directory that has one in `vae/`, a model
-  /// directory whose config.json names one, or a state-dict file with CompVis's or diffusers' names.
+  /// directory whose config.json names one, or a state-dict file with CompVis's or diffusers' names. A directory's weights
+  /// are in one file or several, safetensors or torch's, as ``DiffusersDirectory`` reads a transformer's.
   ///
   /// - Parameters:
   ///   - context: where to run; nil makes one with all processors.
   ///   - numerics: the format of the operands and who multiplies.
-  /// - Throws: `FileError`, `SafetensorsError`, `StateDictMismatch`, ``ConfigurationFileError``,
-  ///   `AutoencoderFileError`, `ComputeError`.
+  /// - Throws: `FileError`, `SafetensorsError`, `TorchFileError`, `ShardIndexError`, `StateDictMismatch`,
+  ///   ``ConfigurationFileError``, `AutoencoderFileError`, `ComputeError`.
   public convenience init(
     contentsOf path: String, context: ComputeContext? = nil, numerics: Numerics = Numerics()
   ) throws {
@@ -35,8 +33,7 @@ extension Autoencoder {
     let configuration = try AutoencoderConfiguration(
       contentsOf: ModelDirectory.join(directory, ModelDirectory.configurationFile))
     try self.init(
-      SafetensorsFile(contentsOf: ModelDirectory.join(directory, Self.weightsFile)), configuration: configuration,
-      context: context, numerics: numerics)
+      DiffusersDirectory.weights(in: directory), configuration: configuration, context: context, numerics: numerics)
   }
 
   /// The autoencoder's own directory that belongs to `path`, as ``init(contentsOf:context:numerics:)`` reads it; nil where
@@ -48,9 +45,9 @@ extension Autoencoder {
     if FileManager.default.fileExists(atPath: file) {
       var reader = try JSONObjectReader(contentsOf: file)
       if reader.value("_class_name") != nil { return path }
-      if let vae = try reader.string("vae") { return vae.hasPrefix("/") ? vae : ModelDirectory.join(path, vae) }
+      if let vae = try reader.string("vae") { return ModelDirectory.resolve(vae, in: path) }
     }
-    let inside = ModelDirectory.join(path, "vae")
+    let inside = ModelDirectory.join(path, ModelDirectory.autoencoderName)
     let configuration = ModelDirectory.join(inside, ModelDirectory.configurationFile)
     return FileManager.default.fileExists(atPath: configuration) ? inside : nil
   }

@@ -43,7 +43,7 @@ public struct DiffusersDirectory: Sendable {
     if index?.hasAutoencoder == true {
       let file = ModelDirectory.join(path, "vae/\(ModelDirectory.configurationFile)")
       guard FileManager.default.fileExists(atPath: file) else { throw FileError(path: file, reason: .missing) }
-      configuration.autoencoder = "vae"
+      configuration.autoencoder = ModelDirectory.autoencoderName
     }
     try configuration.validate(file: ModelDirectory.join(path, index == nil ? "config.json" : Self.indexFile))
     self.configuration = configuration

@@ -117,7 +117,7 @@ public struct DiffusersExport: Sendable {
       network.diffusersJSON.text, to: ModelDirectory.join(transformer, ModelDirectory.configurationFile))
     try AtomicFile.write(
       scheduler.fileJSON.text, to: ModelDirectory.join(path, DiffusersDirectory.schedulerFile))
-    if let vae { try ModelDirectory.copyFiles(of: vae, to: ModelDirectory.join(path, "vae")) }
+    if let vae { try ModelDirectory.copyFiles(of: vae, to: ModelDirectory.join(path, ModelDirectory.autoencoderName)) }
     try AtomicFile.write(index.text, to: ModelDirectory.join(path, DiffusersDirectory.indexFile))
   }
 

@@ -75,14 +75,13 @@ enum DiffusersNames {
 /// A diffusers transformer's tensors under the published names.
 struct DiffusersTransformerStore: TensorStore {
   private let source: any TensorStore
-  private let table: ParameterTable
+  /// What there is, by published name: its shape and diffusers' names for its rows.
+  private let entries: [String: (shape: [Int], names: [String])]
   /// Whether every block embeds time and class with the same weights, bit by bit.
   let hasSharedEmbedders: Bool
 
   var path: String { source.path }
-  var keys: [StateDict.Key] { stored.map { (name: $0.name, shape: $0.shape) } }
-
-  private var stored: [Parameter] { table.parameters.filter { !DiffusersNames.theirs($0.name).isEmpty } }
+  let keys: [StateDict.Key]
 
   /// - Parameters:
   ///   - network: of the transformer, its embedders shared or not: which it is is found out here.
@@ -107,21 +106,24 @@ struct DiffusersTransformerStore: TensorStore {
     let shared = ParameterTable(network)
     let embedders = shared.parameters.map(\.name).filter(DiffusersNames.isEmbedder)
     hasSharedEmbedders = try embedders.allSatisfy { try Self.isTheSame($0, in: source, depth: network.depth) }
-    table = hasSharedEmbedders ? shared : own
+    let stored = (hasSharedEmbedders ? shared : own).parameters.map {
+      (name: $0.name, entry: (shape: $0.shape, names: DiffusersNames.theirs($0.name)))
+    }.filter { !$0.entry.names.isEmpty }
+    keys = stored.map { (name: $0.name, shape: $0.entry.shape) }
+    entries = Dictionary(uniqueKeysWithValues: stored.map { ($0.name, $0.entry) })
     self.source = source
   }
 
-  func shape(of name: String) -> [Int]? { stored.first { $0.name == name }?.shape }
+  func shape(of name: String) -> [Int]? { entries[name]?.shape }
 
   /// q, k and v are copied into one; all else lies where the file has it.
   func slice(_ name: String) throws -> Slice {
-    let names = DiffusersNames.theirs(name)
-    if names.count == 1, let only = names.first { return try source.slice(only) }
-    guard let parameter = table.parameter(named: name), !names.isEmpty else {
+    guard let (shape, names) = entries[name] else {
       throw ModelFileError(file: path, item: "tensor \(name)", expected: "it", found: "none")
     }
-    let whole = Slice(zeros: parameter.count)
-    let size = parameter.count / names.count
+    if names.count == 1 { return try source.slice(names[0]) }
+    let whole = Slice(zeros: shape.reduce(1, *))
+    let size = whole.count / names.count
     for (part, name) in names.enumerated() { try copy(name, into: whole[part * size..<(part + 1) * size]) }
     return whole
   }

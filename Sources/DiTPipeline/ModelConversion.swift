@@ -42,8 +42,8 @@ public struct ModelConversion: Sendable {
         file: source, item: "weights", expected: "a model with weights", found: "a published name")
     }
     var converted = configuration
-    vae = try Self.autoencoder(of: configuration, in: source)
-    if vae != nil { converted.autoencoder = "vae" }
+    vae = try configuration.autoencoderDirectory(in: source)
+    if vae != nil { converted.autoencoder = ModelDirectory.autoencoderName }
     self.configuration = converted
     self.weights = weights
     export =
@@ -64,7 +64,10 @@ public struct ModelConversion: Sendable {
       try export.write(to: directory.temporary, as: dtype)
     } else {
       try ModelDirectory.write(configuration, model: weights, ema: nil, as: dtype, to: directory.temporary)
-      if let vae { try ModelDirectory.copyFiles(of: vae, to: ModelDirectory.join(directory.temporary, "vae")) }
+      if let vae {
+        let target = ModelDirectory.join(directory.temporary, ModelDirectory.autoencoderName)
+        try ModelDirectory.copyFiles(of: vae, to: target)
+      }
     }
     try directory.commit()
   }
@@ -84,10 +87,15 @@ public struct ModelConversion: Sendable {
         found: "a directory with \(names.count == 1 ? "a file" : "\(names.count) files")")
     }
   }
+}
 
-  private static func autoencoder(of configuration: ModelConfiguration, in source: String) throws -> String? {
-    guard let name = configuration.autoencoder else { return nil }
-    let path = name.hasPrefix("/") ? name : ModelDirectory.join(source, name)
+extension ModelConfiguration {
+  /// Where the autoencoder of the model in `directory` lies; nil where it has none.
+  ///
+  /// - Throws: `FileError` where there is no config.json.
+  public func autoencoderDirectory(in directory: String) throws(FileError) -> String? {
+    guard let autoencoder else { return nil }
+    let path = ModelDirectory.resolve(autoencoder, in: directory)
     let file = ModelDirectory.join(path, ModelDirectory.configurationFile)
     guard FileManager.default.fileExists(atPath: file) else { throw FileError(path: file, reason: .missing) }
     return path
@@ -95,6 +103,16 @@ public struct ModelConversion: Sendable {
 }
 
 extension ModelDirectory {
+  /// Copies the autoencoder's directory `source` to `vae/` in the directory `target`, which is made if need be; one that
+  /// is there is replaced. It appears complete or not at all.
+  ///
+  /// - Throws: `FileError`.
+  public static func copyAutoencoder(_ source: String, to target: String) throws(FileError) {
+    let directory = try AtomicDirectory(path: join(target, autoencoderName))
+    try copyFiles(of: source, to: directory.temporary)
+    try directory.commit()
+  }
+
   /// Copies the regular files of a directory, those that links lead to included, into one that is made.
   ///
   /// - Throws: `FileError`.

@@ -25,6 +25,8 @@ public struct ModelDirectory: Sendable {
   public static let configurationFile = "config.json"
   public static let modelFile = "model.safetensors"
   public static let emaFile = "ema.safetensors"
+  /// The directory of an autoencoder that came with the model.
+  public static let autoencoderName = "vae"
 
   public let path: String
   public let configuration: ModelConfiguration
@@ -104,6 +106,11 @@ public struct ModelDirectory: Sendable {
   static func errorNumber(_ error: any Error) -> Int32 {
     let cause = (error as? POSIXError) ?? (error as? CocoaError)?.underlying as? POSIXError
     return (cause?.code ?? .EIO).rawValue
+  }
+
+  /// `path` as seen from `directory`.
+  static func resolve(_ path: String, in directory: String) -> String {
+    path.hasPrefix("/") ? path : join(directory, path)
   }
 
   static func join(_ directory: String, _ name: String) -> String {

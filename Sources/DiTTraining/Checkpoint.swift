@@ -37,7 +37,9 @@ public struct Checkpoint: Sendable {
   init(contentsOf path: String, step: Int) throws {
     self.path = path
     self.step = step
-    model = try ModelDirectory(contentsOf: path).configuration
+    var model = try ModelDirectory(contentsOf: path).configuration
+    model.autoencoder = model.autoencoder.map(CheckpointStore.autoencoder(seenFromRun:))
+    self.model = model
     var reader = try JSONObjectReader(contentsOf: "\(path)/\(Self.trainingFile)")
     guard let training = try reader.object("training") else {
       throw reader.failure("training", expected: "an object", found: "nothing")
@@ -145,8 +147,10 @@ struct CheckpointStore {
     let temporary = "\(path)/\(Self.unfinished)\(Self.name(trainer.completedSteps))"
     try Folder.create(path)
     try clean()
+    var model = trainer.model
+    model.autoencoder = model.autoencoder.map(Self.autoencoder(seenFromCheckpoint:))
     try ModelDirectory.write(
-      trainer.model, model: Weights(trainer.table, flat: trainer.weights),
+      model, model: Weights(trainer.table, flat: trainer.weights),
       ema: Weights(trainer.table, flat: trainer.average), to: temporary)
     let settings = JSONValue.object([
       JSONMember("training", trainer.training.json), JSONMember("data", DataIdentity(trainer.data).json),
@@ -155,6 +159,16 @@ struct CheckpointStore {
     try trainer.writeState(to: "\(temporary)/\(Checkpoint.stateFile)")
     try Folder.rename(temporary, to: target)
     return target
+  }
+
+  private static let run = "../../"
+
+  /// The path of an autoencoder in a checkpoint's config.json.
+  private static func autoencoder(seenFromCheckpoint path: String) -> String { path.hasPrefix("/") ? path : run + path }
+
+  /// The path in the run's own.
+  static func autoencoder(seenFromRun path: String) -> String {
+    path.hasPrefix(run) ? String(path.dropFirst(run.count)) : path
   }
 
   /// Removes all but the newest `count`. A folder loses its name before its first file.

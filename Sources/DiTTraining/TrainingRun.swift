@@ -50,12 +50,17 @@ public final class TrainingRun {
   /// - Parameters:
   ///   - directory: DIR; made if need be.
   ///   - trainer: at step 0.
+  ///   - autoencoder: the directory of the autoencoder whose latents the model makes, to be copied to DIR/vae; nil for none,
+  ///     or where the model's configuration names one that stays where it is.
+  /// - Precondition: a model whose autoencoder is copied names it `vae`.
   /// - Throws: ``TrainingError`` when DIR holds checkpoints, `FileError` when it cannot be written.
-  public init(starting trainer: Trainer, in directory: String) throws {
+  public init(starting trainer: Trainer, in directory: String, autoencoder: String? = nil) throws {
+    precondition(autoencoder == nil || trainer.model.autoencoder == ModelDirectory.autoencoderName, "another name")
     precondition(trainer.completedSteps == 0, "a new run from step \(trainer.completedSteps)")
     store = CheckpointStore(directory: directory)
     guard store.steps.isEmpty else { throw TrainingError.holdsCheckpoints(directory: directory) }
     try Folder.create(directory)
+    if let autoencoder { try ModelDirectory.copyAutoencoder(autoencoder, to: directory) }
     try Self.keep(trainer.sequencePrior, in: directory)
     log = try JSONLinesLog(creating: "\(directory)/\(Self.logFile)")
     self.directory = directory

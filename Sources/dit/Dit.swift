@@ -36,6 +36,7 @@ struct Dit: ParsableCommand {
     ])
 
   static func main() {
+    BLASReport.restartIfNarrowed()
     do {
       var command = try parseAsRoot()
       try command.run()

@@ -13,7 +13,8 @@ struct TrainCommand: ParsableCommand {
       curves; loss_map.png, the held-out samples' loss by patch and t, and the
       same as numbers in loss_map.safetensors (mse (bins, rows, columns), samples
       (bins), and t, where the bins begin); samples/, a grid of images every so
-      often; checkpoints/, from which --resume goes on bit for bit. Ctrl-C
+      often; checkpoints/, from which --resume goes on bit for bit; vae/, a copy
+      of the autoencoder of the model it started from, if that has one. Ctrl-C
       finishes the step and saves.
 
         dit train --data digits --out runs/digits
@@ -125,7 +126,7 @@ struct TrainCommand: ParsableCommand {
     let trainer = try Trainer(
       model: plan.model, training: plan.training, data: dataset, start: plan.start, prior: try prior(plan),
       context: context)
-    let run = try open(trainer)
+    let run = try open(trainer, plan)
     // Not before: stderr's first line is the error where there is one.
     for note in notes + plan.notes { StandardError.write("Note: \(note)\n") }
     Interruption.listen()
@@ -161,9 +162,9 @@ struct TrainCommand: ParsableCommand {
   }
 
   /// A folder that cannot be written is an output's failure, a checkpoint that cannot be read an input's.
-  private func open(_ trainer: Trainer) throws -> TrainingRun {
+  private func open(_ trainer: Trainer, _ plan: TrainingPlan) throws -> TrainingRun {
     if resume { return try TrainingRun(resuming: trainer, in: out) }
-    return try writing { try TrainingRun(starting: trainer, in: out) }
+    return try writing { try TrainingRun(starting: trainer, in: out, autoencoder: plan.autoencoder) }
   }
 
   /// Data that cannot be read any more: the run has saved what it had.

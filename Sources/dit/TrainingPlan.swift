@@ -34,6 +34,8 @@ struct TrainingPlan {
   private(set) var training: TrainingConfiguration
   /// The first weights; nil for a new network's.
   private(set) var start: Slice?
+  /// The directory of an autoencoder that the run takes along; nil where there is none, or it has it already.
+  private(set) var autoencoder: String?
   /// What a person should know, a line each.
   private(set) var notes: [String] = []
 
@@ -60,11 +62,11 @@ struct TrainingPlan {
     if given?.model == nil, let source {
       notes = content.setClasses(of: &model)
       if source.weights == nil { model.sampling = .recommended(model.network, model.diffusion) }
-      // The autoencoder stays where it is, seen from the new directory.
-      if let vae = model.autoencoder, let from, !vae.hasPrefix("/") {
-        model.autoencoder = URL(filePath: "\(from)/\(vae)").standardizedFileURL.path(percentEncoded: false)
-      }
+      autoencoder = try from.flatMap { try model.autoencoderDirectory(in: $0) }
+    } else if model.hasDistantAutoencoder {
+      autoencoder = try model.autoencoderDirectory(in: "/")
     }
+    if autoencoder != nil { model.autoencoder = ModelDirectory.autoencoderName }
     self.model = model
     try given?.applySampling(to: &self.model)
     try overrides.apply(to: &training)
@@ -81,12 +83,20 @@ struct TrainingPlan {
     training = checkpoint.training
     if let config {
       let given = try Sections(contentsOf: config, data: content, defaults: checkpoint.training)
-      if let stated = given.model { model = stated }
+      if var stated = given.model {
+        if stated.hasDistantAutoencoder { stated.autoencoder = model.autoencoder }  // taken along when it began
+        model = stated
+      }
       training = given.training ?? training
       try given.applySampling(to: &model)
     }
     try overrides.apply(to: &training)
   }
+}
+
+extension ModelConfiguration {
+  /// Whether the autoencoder's path does not depend on the model's directory.
+  fileprivate var hasDistantAutoencoder: Bool { autoencoder?.hasPrefix("/") ?? false }
 }
 
 /// The parts of a configuration file.

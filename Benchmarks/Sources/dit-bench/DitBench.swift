@@ -9,6 +9,11 @@ struct DitBench: ParsableCommand {
     abstract: "Time the engine on this machine.",
     subcommands: [RunCommand.self, ServeCommand.self, DataCommand.self, AutoencoderCommand.self],
     defaultSubcommand: RunCommand.self)
+
+  static func main() {
+    BLASReport.restartIfNarrowed()
+    main(nil)
+  }
 }
 
 /// What every subcommand needs.
