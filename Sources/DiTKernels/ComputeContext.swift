@@ -60,15 +60,16 @@ public enum ComputeError: Error, Equatable, CustomStringConvertible {
   /// The level of the vector kernels.
   public let instructionSet: InstructionSet
   /// Whether products of bf16 are the CPU's own (AVX512_BF16). Otherwise they are computed in float32 from the same
-  /// rounded operands: the results agree to rounding.
+  /// rounded operands: the results agree to rounding. Some CPUs have such products, but slower than those of float32.
   public let hasNativeBF16: Bool
 
   /// - Parameters:
   ///   - threads: workers, 1…1024; by default as many as the process may use processors.
   ///   - instructionSet: by default `DIT_ISA` from the environment, else the widest supported.
-  ///   - nativeBF16: whether to use the CPU's products of bf16 where the level is AVX-512 and it has them.
+  ///   - nativeBF16: whether to use the CPU's products of bf16 where the level is AVX-512 and it has them; by default
+  ///     where they are the faster way, which the first context measures.
   public init(
-    threads: Int? = nil, instructionSet: InstructionSet? = nil, nativeBF16: Bool = true
+    threads: Int? = nil, instructionSet: InstructionSet? = nil, nativeBF16: Bool? = nil
   ) throws(ComputeError) {
     let count = threads ?? Self.availableProcessors
     let level = if let instructionSet { instructionSet } else { try Self.requestedInstructionSet() }
@@ -79,13 +80,15 @@ public enum ComputeError: Error, Equatable, CustomStringConvertible {
     guard (1...1024).contains(count), let pool = unsafe dit_pool_create(Int32(count)) else { throw .threads(count) }
     openblas_set_num_threads(1)
     unsafe self.pool = pool
-    hasNativeBF16 = nativeBF16 && level == .avx512 && supported == DiTISAAVX512BF16
+    hasNativeBF16 = level == .avx512 && supported == DiTISAAVX512BF16 && nativeBF16 ?? Self.nativeBF16Pays
     unsafe kernels = dit_kernels(hasNativeBF16 ? DiTISAAVX512BF16 : level.level).pointee
     self.threads = count
     self.instructionSet = level
   }
 
   deinit { unsafe dit_pool_destroy(pool) }
+
+  private static let nativeBF16Pays = dit_bf16_pays() != 0
 
   /// Processors this process may run on.
   public static var availableProcessors: Int {

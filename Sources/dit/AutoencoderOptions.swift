@@ -33,6 +33,3 @@ func blaming<Result>(_ path: String, for body: () throws -> Result) throws -> Re
     throw Failure.input(path, "tensor \(error.name)", expected: error.expected, found: error.found)
   }
 }
-
-/// Images decoded or encoded at once between two looks at the progress: their tensors take little beside the work.
-let autoencoderBatch = 8

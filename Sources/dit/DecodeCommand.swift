@@ -43,53 +43,21 @@ struct DecodeCommand: ParsableCommand {
 
     Interruption.listen()
     let total = latents.shape[0]
-    var bar = ProgressBar("decoding", unit: "images", total: total)
-    let images = try blaming(common.input) {
-      try autoencoder.decode(latents) { finished in
-        bar.update(finished)
-        return !Interruption.isRequested
-      }
-    }
-    bar.clear()
-    let done = images.shape[0]
-    try DecodedImages(images).write(labels: labels.map { Array($0.prefix(done)) } ?? [], to: target)
+    var images = ImageCollection(for: target.format)
+    try blaming(common.input) { try autoencoder.decode(latents, into: &images) }
+    let done = images.count
+    try Self.write(images, labels: labels.map { Array($0.prefix(done)) } ?? [], to: target)
     if done < total { throw Failure(.interrupted, "interrupted: \(done) of \(total) images are finished and written") }
     print("\(common.output): \(done) \(done == 1 ? "image" : "images")")
     Warnings.write()
   }
-}
 
-/// Images as an autoencoder leaves them: clipped on their way out.
-struct DecodedImages {
-  let clipped: Tensor
-
-  init(_ images: Tensor) {
-    clipped = Tensor(shape: images.shape, elements: images.elements.map { min(1, max(-1, $0)) })
-  }
-
-  var pictures: [Image] {
-    let size = clipped.shape.dropFirst().reduce(1, *)
-    let elements = clipped.elements.span
-    return (0..<clipped.shape[0]).map {
-      Image(
-        planes: elements.extracting($0 * size..<($0 + 1) * size), channels: clipped.shape[1],
-        height: clipped.shape[2], width: clipped.shape[3])
-    }
-  }
-
-  func write(labels: [Int], to file: OutputFile) throws(Failure) {
+  private static func write(_ images: ImageCollection, labels: [Int], to file: OutputFile) throws(Failure) {
     switch file.format {
-    case .safetensors:
-      try file.write([TensorSource("images", clipped)] + (labels.isEmpty ? [] : [TensorSource("labels", labels)]))
-    case .npz:
-      let s = clipped.shape
-      let pixels = pictures.flatMap(\.pixels)
-      try file.saving {
-        try NPZFile.write([NPZFile.Array("arr_0", shape: [s[0], s[2], s[3], s[1]], bytes: pixels)], to: file.path)
-      }
+    case .safetensors: try file.write([images.tensor] + (labels.isEmpty ? [] : [TensorSource("labels", labels)]))
+    case .npz: try images.writeNPZ(to: file)
     case .png:
-      let pictures = pictures
-      let grid = ImageGrid(pictures, columns: ImageGrid.compactColumns(for: pictures.count)).rendered()
+      let grid = ImageGrid(images.pictures, columns: ImageGrid.compactColumns(for: images.count)).rendered()
       try file.saving { try grid.writePNG(to: file.path) }
     case .json: preconditionFailure("images are not written as JSON")
     }

@@ -51,11 +51,11 @@ struct EncodeCommand: ParsableCommand {
     Interruption.listen()
     let total = data.count * (flips ? 2 : 1)
     var bar = ProgressBar("encoding", unit: "images", total: total)
-    var parts: [LatentDistribution] = []
-    var latents: [Float] = []
+    let (latents, mean, logvar) = try (FloatSpool(for: target), FloatSpool(for: target), FloatSpool(for: target))
+    var shape: [Int] = []
     var done = 0
     while done < total, !Interruption.isRequested {
-      let batch = min(autoencoderBatch, (done < data.count ? data.count : total) - done)
+      let batch = min(Autoencoder.batch, (done < data.count ? data.count : total) - done)
       let pixels = try (done..<done + batch).flatMap { n in
         try data.sample(n % data.count, flipped: n >= data.count)
       }
@@ -66,12 +66,18 @@ struct EncodeCommand: ParsableCommand {
           return !Interruption.isRequested
         }
       }
-      latents += (draw ? part.draw(seed: seed, first: done) : part.latents).elements
+      try latents.append((draw ? part.draw(seed: seed, first: done) : part.latents).elements)
+      try mean.append(part.mean.elements)
+      try logvar.append(part.logvar.elements)
+      shape = Array(part.mean.shape.dropFirst())
       done += part.mean.shape[0]
-      parts.append(part)
     }
     bar.clear()
-    if done > 0 { try write(parts, latents, data, done, to: target) }
+    if done > 0 {
+      shape.insert(done, at: 0)
+      let tensors = [("latents", latents), ("mean", mean), ("logvar", logvar)].map { $1.source($0, shape: shape) }
+      try write(tensors, data, done, to: target)
+    }
     if done < total {
       throw Failure(
         .interrupted, "interrupted: \(done) of \(total) images are finished" + (done > 0 ? " and written" : ""))
@@ -80,17 +86,8 @@ struct EncodeCommand: ParsableCommand {
     Warnings.write()
   }
 
-  private func write(
-    _ parts: [LatentDistribution], _ latents: [Float], _ data: Dataset, _ count: Int, to file: OutputFile
-  ) throws {
-    let shape = [count] + parts[0].mean.shape.dropFirst()
-    func joined(_ name: String, _ part: (LatentDistribution) -> Tensor) -> TensorSource {
-      TensorSource(name, Tensor(shape: shape, elements: parts.flatMap { part($0).elements }))
-    }
-    var tensors = [
-      TensorSource("latents", Tensor(shape: shape, elements: latents)), joined("mean", \.mean),
-      joined("logvar", \.logvar),
-    ]
+  private func write(_ tensors: [TensorSource], _ data: Dataset, _ count: Int, to file: OutputFile) throws {
+    var tensors = tensors
     if let labels = data.labels {
       tensors.append(TensorSource("labels", (0..<count).map { labels[$0 % data.count] }))
     }

@@ -15,9 +15,9 @@ struct SampleCommand: ParsableCommand {
                       and, where samples are pixels or are decoded, images
                       clipped to [−1, 1]
         .npz          arr_0, uint8 (N, H, W, C), for the ImageNet evaluators
-      Samples of 1 or 3 channels are pixels. Others are latents: the autoencoder that
-      the model's config.json names as "vae" (or a pipeline has in vae/) decodes them;
-      without one they can only be .safetensors.
+      Samples of 1 or 3 channels are pixels. Others are latents: the autoencoder
+      that the model's config.json names as "vae" (or a pipeline has in vae/)
+      decodes them; without one they can only be .safetensors.
 
         dit sample --classes 0-9 --out digits.png
         dit sample --classes 3,7 --count 8 --seed 1 --guidance 2 --out some.png
@@ -26,8 +26,8 @@ struct SampleCommand: ParsableCommand {
         dit sample --model runs/captions --prompt 'the digit seven' --out 7.png
 
       Image n depends on the seed, n, its class and the settings, not on how many
-      there are (but see --rng) or on the threads. Ctrl-C stops after the step at hand and writes
-      the images that are finished.
+      there are (but see --rng) or on the threads. Ctrl-C stops after the step at
+      hand and writes the images that are finished.
       """)
 
   @OptionGroup var model: ModelOptions
@@ -131,7 +131,7 @@ struct SampleCommand: ParsableCommand {
     }
     bar.clear()
 
-    let finished = bar.finishedImages
+    var finished = bar.finishedImages
     if finished > 0 {
       let writer = SampleWriter(
         model: dit.configuration,
@@ -139,11 +139,12 @@ struct SampleCommand: ParsableCommand {
           options, saved: dit.configuration.diffusersScheduler, classes: samples.labels, prompt: conditions.prompt,
           hasNoise: noise != nil),
         countPerClass: request.countPerClass, autoencoder: autoencoder)
+      finished = try writer.write(
+        samples.images.prefix(finished), labels: Array(samples.labels.prefix(finished)), to: target)
       let labels = Array(samples.labels.prefix(finished))
-      try writer.write(samples.images.prefix(finished), labels: labels, to: target)
       if let path { try states?.write(finished, labels: writer.names(labels), to: path, settings: writer.settings) }
     }
-    if !samples.isComplete { throw SamplingBar.interrupted(finished, of: request.count, target) }
+    if finished < request.count { throw SamplingBar.interrupted(finished, of: request.count, target) }
     print("\(out): \(finished) \(finished == 1 ? "image" : "images"), seed \(seed)")
     Warnings.write(preview?.problem)
   }

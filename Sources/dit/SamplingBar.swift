@@ -33,9 +33,14 @@ struct SamplingBar {
 
 extension Tensor {
   /// The first `count` of N: (count, …).
-  func prefix(_ count: Int) -> Tensor {
+  func prefix(_ count: Int) -> Tensor { range(0..<count) }
+
+  /// Those of N in `range`: (count, …).
+  func range(_ range: Range<Int>) -> Tensor {
     let size = shape.dropFirst().reduce(1, *)
-    return Tensor(shape: [count] + shape.dropFirst(), elements: Array(elements.prefix(count * size)))
+    guard range != 0..<(shape.first ?? 0) else { return self }
+    let part = elements[range.lowerBound * size..<range.upperBound * size]
+    return Tensor(shape: [range.count] + shape.dropFirst(), elements: Array(part))
   }
 }
 

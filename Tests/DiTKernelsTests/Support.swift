@@ -82,7 +82,7 @@ struct Level: CustomStringConvertible, Sendable {
 
   static let all: [Level] = {
     let widest = InstructionSet.supported
-    let native = (try? ComputeContext(threads: 1, instructionSet: widest))?.hasNativeBF16 == true
+    let native = (try? ComputeContext(threads: 1, instructionSet: widest, nativeBF16: true))?.hasNativeBF16 == true
     return InstructionSet.runnable.map { Level(instructionSet: $0, nativeBF16: false) }
       + (native ? [Level(instructionSet: widest, nativeBF16: true)] : [])
   }()

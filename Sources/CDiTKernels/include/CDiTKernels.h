@@ -222,6 +222,8 @@ typedef enum DiTISA { DiTISAPortable = 0, DiTISAAVX2 = 1, DiTISAAVX512 = 2, DiTI
 
 // The widest level this CPU and its operating system support.
 DiTISA dit_isa_supported(void);
+// Whether the products of AVX512BF16 are there and faster than float32's: measured, for about a tenth of a millisecond.
+int dit_bf16_pays(void);
 // The kernels of a level; the CPU must support it.
 const DiTKernelTable *dit_kernels(DiTISA isa);
 
