@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--interval", type=lambda text: tuple(map(int, text.split(","))), default=(80, 570))
+    parser.add_argument("--default", default="bf16,fp32", help="the precisions of diffusers' 50 DDIM steps")
     parser.add_argument("--threads", type=int, default=2)
     for name in ("--sampler", "--precision", "--out"):
         parser.add_argument(name, help=argparse.SUPPRESS)
@@ -105,7 +106,7 @@ def main() -> None:
         ours = [Ours(options, model, out, precision) for precision in ("bf16", "fp32")]
         steps = ours[0].evaluations // 2
         theirs = [Theirs(options, model, out, "dpmpp", steps, precision) for precision in ("bf16", "fp32")]
-        theirs += [Theirs(options, model, out, "ddim", 50, precision) for precision in ("bf16", "fp32")]
+        theirs += [Theirs(options, model, out, "ddim", 50, precision) for precision in options.default.split(",")]
         engines = ours + theirs
         results = {engine.name: [] for engine in engines}
         for number in range(options.rounds):

@@ -122,15 +122,15 @@ struct DiffusersTransformerStore: TensorStore {
       throw ModelFileError(file: path, item: "tensor \(name)", expected: "it", found: "none")
     }
     if names.count == 1 { return try source.slice(names[0]) }
-    let whole = Slice(zeros: shape.reduce(1, *))
+    let whole = Slice(unwritten: shape.reduce(1, *))
     let size = whole.count / names.count
     for (part, name) in names.enumerated() { try copy(name, into: whole[part * size..<(part + 1) * size]) }
     return whole
   }
 
-  /// Copies a tensor of diffusers; leaves the zeros where there is none.
+  /// Copies a tensor of diffusers; zeros where there is none.
   private func copy(_ name: String, into target: Slice) throws {
-    guard source.shape(of: name) != nil else { return }
+    guard source.shape(of: name) != nil else { return target.fill(0) }
     let part = try source.slice(name)
     target.copy(from: part.span)
   }

@@ -6,7 +6,7 @@
 
 /// An owner of `count` consecutive `Float`s: activations, weights, gradients, moments.
 ///
-/// Memory is 64-byte aligned and zeroed; blocks of 4 MB and more ask the kernel for huge pages. A buffer may also view
+/// Memory is 64-byte aligned and, unless asked otherwise, zeroed; blocks of 4 MB and more ask the kernel for huge pages. A buffer may also view
 /// memory that somebody else owns (a mapped checkpoint): it then keeps that owner alive and is read-only.
 ///
 /// A buffer is shared by reference. It does not arbitrate between threads: whoever hands out slices to several threads
@@ -25,7 +25,10 @@
   private static let hugePageThreshold = 4 << 20
 
   /// Allocates `count` zeros.
-  public init(count: Int) {
+  ///
+  /// - Parameter isZeroed: false leaves whatever the memory holds: for a large block whose first writers are the workers,
+  ///   so that the system finds its pages on all processors, and once.
+  public init(count: Int, isZeroed: Bool = true) {
     precondition(count >= 0, "a buffer cannot hold \(count) elements")
     let (bytes, overflow) = max(count, 1).multipliedReportingOverflow(by: MemoryLayout<Float>.stride)
     precondition(!overflow, "a buffer of \(count) elements does not fit the address space")
@@ -39,7 +42,7 @@
       let hugePages: Int32 = 14  // MADV_HUGEPAGE, a macro Swift does not import everywhere
       if bytes >= Self.hugePageThreshold { _ = unsafe madvise(raw, bytes, hugePages) }
     #endif
-    unsafe memset(raw, 0, bytes)
+    if isZeroed { unsafe memset(raw, 0, bytes) }
     unsafe base = raw.bindMemory(to: Float.self, capacity: max(count, 1))
     self.count = count
     isMutable = true

@@ -27,6 +27,11 @@ public struct Slice: Sendable {
     self.init(Buffer(count: count))
   }
 
+  /// A new buffer of `count` elements that are not to be read before they are written: see ``Buffer/init(count:isZeroed:)``.
+  public init(unwritten count: Int) {
+    self.init(Buffer(count: count, isZeroed: false))
+  }
+
   /// A new buffer holding `elements`.
   public init(_ elements: [Float]) {
     self.init(zeros: elements.count)
