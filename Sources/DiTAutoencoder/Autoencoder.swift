@@ -11,8 +11,8 @@ import Synchronization
 ///
 /// Group normalisation and attention see a whole image, so an image is never cut into tiles: its layers are computed row
 /// by row of tiles of a few pixels, over statistics of the whole. Images are computed one after another; results do not
-/// depend on their number or on the threads. Weights are packed when they are first used, the encoder's and the decoder's apart, and kept, unless the image
-/// is so large (over ``largeImage`` pixels) that the memory is worth more.
+/// depend on their number or on the threads. Weights are packed when they are first used, the encoder's and the decoder's
+/// apart, and kept, unless the image is so large (over ``largeImage`` pixels) that the memory is worth more.
 ///
 /// Immutable: several threads may use one at once, each call with memory of its own.
 public final class Autoencoder: Sendable {

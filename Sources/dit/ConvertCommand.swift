@@ -31,10 +31,10 @@ struct ConvertCommand: ParsableCommand {
   @Argument(help: ArgumentHelp("The directory to write; it must not be there, or be empty.", valueName: "out"))
   var output: String
 
-  @Option(help: ArgumentHelp("What to write: dit or diffusers. (default: dit)", valueName: "format"))
+  @Option(help: ArgumentHelp("What to write.", valueName: "format"))
   var to: ModelConversion.Format = .dit
 
-  @Option(help: ArgumentHelp("How weights are stored: fp32 or bf16. (default: fp32)", valueName: "format"))
+  @Option(help: ArgumentHelp("How weights are stored.", valueName: "format"))
   var dtype: StoredFormat = .fp32
 
   @Flag(help: "Replace a directory with a model that is there already, with all that is in it.")

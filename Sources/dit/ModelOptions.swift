@@ -80,7 +80,8 @@ struct NumericsOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
-      fp32, or bf16: the blocks multiply numbers of 16 bits, in half the time and memory, and add in 32. (default: fp32)
+      fp32, or bf16: the blocks multiply numbers of 16 bits and add in 32, in half the memory and, where the CPU has fast \
+      products of them (see `dit info`), half the time. (default: fp32)
       """, valueName: "format"))
   var precision: String?
 

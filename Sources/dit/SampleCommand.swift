@@ -133,11 +133,11 @@ struct SampleCommand: ParsableCommand {
 
     var finished = bar.finishedImages
     if finished > 0 {
-      let writer = SampleWriter(
+      let writer = try SampleWriter(
         model: dit.configuration,
         settings: SampleSettings(
-          options, saved: dit.configuration.diffusersScheduler, classes: samples.labels, prompt: conditions.prompt,
-          hasNoise: noise != nil),
+          options, saved: dit.configuration.diffusersScheduler, precision: model.numerics.numerics().precision,
+          classes: samples.labels, prompt: conditions.prompt, hasNoise: noise != nil),
         countPerClass: request.countPerClass, autoencoder: autoencoder)
       finished = try writer.write(
         samples.images.prefix(finished), labels: Array(samples.labels.prefix(finished)), to: target)

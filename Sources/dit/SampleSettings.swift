@@ -10,9 +10,11 @@ struct SampleSettings {
 
   /// - Parameters:
   ///   - saved: the model's saved diffusers scheduler, which says what steps are kept where `options` do not.
+  ///   - precision: that of the network's products.
   ///   - hasNoise: whether the start was given and not drawn from the seed.
   init(
-    _ options: SamplingOptions, saved: DiffusersScheduler? = nil, classes: [Int], prompt: String? = nil, hasNoise: Bool
+    _ options: SamplingOptions, saved: DiffusersScheduler? = nil, precision: Precision, classes: [Int],
+    prompt: String? = nil, hasNoise: Bool
   ) {
     let sampler = options.sampler
     var text = [
@@ -27,6 +29,7 @@ struct SampleSettings {
       text.append((key: "Guidance interval", value: "\(interval.lowerBound),\(interval.upperBound)"))
     }
     if let channels = options.guidance.channels { text.append((key: "Guidance channels", value: "\(channels)")) }
+    text.append((key: "Precision", value: precision.rawValue))
     if let prompt { text.append((key: "Prompt", value: prompt)) }
     if hasNoise { text.append((key: "Start", value: "given noise")) }
     if !classes.isEmpty {

@@ -87,7 +87,10 @@ struct TrainingFollower {
       ? try dit.sample(classes: Array(0..<min(model.network.numClasses, Self.gridImages)), options: options)
       : try dit.sample(count: Self.gridImages, sequence: sequence, options: options)
     let writer = SampleWriter(
-      model: model, settings: SampleSettings(options, classes: samples.labels, hasNoise: false), countPerClass: 1)
+      model: model,
+      settings: SampleSettings(
+        options, precision: run.trainer.training.numerics.precision, classes: samples.labels, hasNoise: false),
+      countPerClass: 1)
     let file = try OutputFile("\(folder)/step-\(String(format: "%08d", step)).png", .png)
     let picture = writer.picture(samples.images, labels: samples.labels)
     try file.saving { try picture.writePNG(to: file.path, text: writer.settings.text) }

@@ -1,4 +1,5 @@
 import DiTCheckpoint
+import DiTImaging
 import Foundation
 import TestSupport
 import Testing
@@ -37,6 +38,46 @@ import Testing
     ])
     let whole = try scratch.tensors("whole.safetensors").floats("samples")
     #expect(bitDifference(Array(try file.floats("samples").prefix(whole.count)), whole) == nil)
+  }
+
+  /// Latents that are sampled and not decoded yet are left out; the pictures that are done are written.
+  @Test func whileDecoding() async throws {
+    let scratch = try Scratch()
+    let terminal = try Terminal()
+    let count = 4000
+    let run = try Dit.start(
+      [
+        "sample", "--model", Fixture.path("whole", folder: "diffusers"), "--classes", "0-999", "--count",
+        "\(count / 1000)", "--guidance", "1", "--steps", "1", "--out", scratch.path("x.safetensors"),
+      ], in: scratch, terminal: terminal.end)
+    try terminal.wait(["images"]) { $0 > 0 }
+    run.send(SIGINT)
+    let result = try await run.result()
+    #expect(result.status == 130, "\(result.status) \(terminal.rest())")
+    let file = try scratch.tensors("x.safetensors")
+    let done = try file.requireEntry(named: "images").shape[0]
+    #expect((1..<count).contains(done) && terminal.rest().contains("the first \(done) of \(count) images"))
+    #expect(try file.requireEntry(named: "samples").shape == [done, 4, 4, 4])
+    #expect(try file.integers("labels").values == (0..<done).map { $0 / 4 })
+  }
+
+  /// The preview is written anew while the images come.
+  @Test func previewIsRefreshed() async throws {
+    let scratch = try Scratch()
+    let terminal = try Terminal()
+    let run = try Dit.start(
+      Self.command(scratch, 1000, "--preview", scratch.path("p.png")), in: scratch, terminal: terminal.end)
+    try terminal.wait { $0 > 0 }
+    var seen: Set<String> = []
+    let start = ContinuousClock.now
+    while seen.count < 3, ContinuousClock.now - start < .seconds(60) {
+      let entries = try PNGText.entries(inPNG: Array(scratch.bytes("p.png")))
+      if let step = entries.first(where: { $0.key == "Step" }) { seen.insert(step.value) }
+      try await Task.sleep(for: .milliseconds(50))
+    }
+    run.send(SIGINT)
+    #expect(try await run.result().status == 130)
+    #expect(seen.count == 3 && seen.allSatisfy { $0.hasSuffix(" of 1000") }, "\(seen)")
   }
 
   @Test func leavesNothingHalfWritten() async throws {
@@ -104,11 +145,13 @@ final class Terminal {
 
   deinit { close(controller) }
 
-  /// Waits until the progress bar's count of steps or images fulfils a condition.
-  func wait(for isReached: (Int) -> Bool) throws {
+  /// Waits until the progress bar's count fulfils a condition.
+  ///
+  /// - Parameter units: what is counted.
+  func wait(_ units: Set<Substring> = ["steps", "images"], for isReached: (Int) -> Bool) throws {
     let start = ContinuousClock.now
     while ContinuousClock.now - start < .seconds(120) {
-      let counts = rest().matches(of: /(\d+)\/\d+ (?:steps|images)/).compactMap { Int($0.1) }
+      let counts = rest().matches(of: /(\d+)\/\d+ (\w+)/).filter { units.contains($0.2) }.compactMap { Int($0.1) }
       if let last = counts.last, isReached(last) { return }
       Thread.sleep(forTimeInterval: 0.01)
     }
