@@ -48,6 +48,22 @@ import Testing
     }
   }
 
+  /// The variance's logarithm is clamped to [−30, 20], as diffusers' DiagonalGaussianDistribution does it.
+  @Test func logvarIsClamped() throws {
+    let fixture = try Case("tiny")
+    try withDirectory { folder in
+      try fixture.write(to: folder)
+      let bias = Tensor(shape: [8], elements: [0, 0, 0, 0, 1000, -1000, 19, -29])
+      let weights = fixture.weights().filter { $0.name != "quant_conv.bias" } + [TensorSource("quant_conv.bias", bias)]
+      let path = folder.path() + "/diffusion_pytorch_model.safetensors"
+      try SafetensorsWriter.write(weights, to: path)
+      let images = Tensor(zeros: [1, 3, 4, 4])
+      let logvar = try Autoencoder(contentsOf: folder.path()).encode(images).logvar.elements
+      #expect(logvar[0..<4].allSatisfy { $0 == 20 } && logvar[4..<8].allSatisfy { $0 == -30 }, "\(logvar)")
+      #expect(logvar[8..<12].allSatisfy { $0 > 10 && $0 < 20 } && logvar[12...].allSatisfy { $0 < -20 && $0 > -30 })
+    }
+  }
+
   @Test func missingScalingFactor() throws {
     try withDirectory { folder in
       let text = #"{"_class_name": "AutoencoderKL", "block_out_channels": [32], "layers_per_block": 1}"#
