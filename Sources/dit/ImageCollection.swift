@@ -42,9 +42,8 @@ struct ImageCollection {
   /// Writes `arr_0`, (N, H, W, C) uint8.
   func writeNPZ(to file: OutputFile) throws(Failure) {
     let pixels = pictures.flatMap(\.pixels)
-    try file.saving {
-      try NPZFile.write([NPZFile.Array("arr_0", shape: [count, shape[1], shape[2], shape[0]], bytes: pixels)], to: file.path)
-    }
+    let array = NPZFile.Array("arr_0", shape: [count, shape[1], shape[2], shape[0]], bytes: pixels)
+    try file.saving { try NPZFile.write([array], to: file.path) }
   }
 }
 

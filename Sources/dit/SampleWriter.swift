@@ -45,7 +45,9 @@ struct SampleWriter {
   }
 
   /// The labelled grid of images that are pixels.
-  func picture(_ images: Tensor, labels: [Int]) -> Image { grid(ImageCollection(images, for: .png).pictures, labels).rendered() }
+  func picture(_ images: Tensor, labels: [Int]) -> Image {
+    grid(ImageCollection(images, for: .png).pictures, labels).rendered()
+  }
 
   /// What stands beside each image: its class's name or number.
   func names(_ labels: some Collection<Int>) -> [String] {

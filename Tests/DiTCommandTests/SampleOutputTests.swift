@@ -69,7 +69,8 @@ import Testing
       text == [
         "Software": "dit", "Seed": "77", "Random numbers": "philox", "Sampler": "ddim", "Steps": "3",
         "Schedule": "trailing", "Eta": "0.25",
-        "Guidance": "2.0", "Guidance interval": "10,900", "Guidance channels": "1", "Precision": "fp32", "Classes": "3,1",
+        "Guidance": "2.0", "Guidance interval": "10,900", "Guidance channels": "1", "Precision": "fp32",
+        "Classes": "3,1",
       ])
   }
 
