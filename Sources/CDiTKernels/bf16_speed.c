@@ -1,5 +1,5 @@
-// Whether the CPU's products of bf16 pairs are worth using, which is measured: a Cooper Lake does two of them a cycle,
-// twice the operations of float32; an Emerald Rapids one every second cycle, half of them.
+// Whether the CPU's products of bf16 pairs are worth using, which is measured: a Zen 5 does
+// twice float32's operations with them, an Emerald Rapids half.
 
 #include "CDiTKernels.h"
 

@@ -60,7 +60,8 @@ struct ConvolutionLayer: Sendable {
   func filters(_ c: Computing) -> Slice {
     store.get(keeping: c.keepsPacked) {
       let packed = Slice(
-        unwritten: ComputeContext.packedFilterElements(channels: channels, outputs: outputs, precision: c.precision))
+        uninitialized: ComputeContext.packedFilterElements(
+          channels: channels, outputs: outputs, precision: c.precision))
       c.context.packFilters(
         packed.mutableBytes, weight: weight.span, channels: channels, outputs: outputs, precision: c.precision)
       weight.releasePages()
@@ -78,7 +79,7 @@ struct ConvolutionLayer: Sendable {
       guard c.isPacked else { return ordered }
       let depth = 9 * channels
       let packed = Slice(
-        unwritten: ComputeContext.packedElements(depth: depth, columns: outputs, precision: c.precision))
+        uninitialized: ComputeContext.packedElements(depth: depth, columns: outputs, precision: c.precision))
       c.context.packForward(
         packed.mutableBytes, weight: ordered.span, inputs: depth, outputs: outputs, precision: c.precision)
       return packed
@@ -121,7 +122,7 @@ struct PointLayer: Sendable {
       let weight = joined(weights)
       guard c.isPacked else { return weight }
       let packed = Slice(
-        unwritten: ComputeContext.packedElements(depth: inputs, columns: outputs, precision: precision))
+        uninitialized: ComputeContext.packedElements(depth: inputs, columns: outputs, precision: precision))
       c.context.packForward(
         packed.mutableBytes, weight: weight.span, inputs: inputs, outputs: outputs, precision: precision)
       for weight in weights { weight.releasePages() }

@@ -67,7 +67,7 @@ public enum ComputeError: Error, Equatable, CustomStringConvertible {
   ///   - threads: workers, 1…1024; by default as many as the process may use processors.
   ///   - instructionSet: by default `DIT_ISA` from the environment, else the widest supported.
   ///   - nativeBF16: whether to use the CPU's products of bf16 where the level is AVX-512 and it has them; by default
-  ///     where they are the faster way, which the first context measures.
+  ///     where they are the faster way, which the first context of the process measures.
   public init(
     threads: Int? = nil, instructionSet: InstructionSet? = nil, nativeBF16: Bool? = nil
   ) throws(ComputeError) {

@@ -104,7 +104,7 @@ struct PackedWeights: Sendable {
         layout.reserve(ComputeContext.packedElements(depth: inputs, columns: outputs, precision: format))
       )
     }
-    let arena = Slice(unwritten: layout.count)
+    let arena = Slice(uninitialized: layout.count)
     var layers = [Activation?](repeating: nil, count: table.parameters.count)
     for (affine, format, range) in plans {
       let (inputs, outputs) = table.extents(affine)

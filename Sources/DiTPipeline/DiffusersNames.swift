@@ -122,7 +122,7 @@ struct DiffusersTransformerStore: TensorStore {
       throw ModelFileError(file: path, item: "tensor \(name)", expected: "it", found: "none")
     }
     if names.count == 1 { return try source.slice(names[0]) }
-    let whole = Slice(unwritten: shape.reduce(1, *))
+    let whole = Slice(uninitialized: shape.reduce(1, *))
     let size = whole.count / names.count
     for (part, name) in names.enumerated() { try copy(name, into: whole[part * size..<(part + 1) * size]) }
     return whole

@@ -6,8 +6,9 @@
 
 /// An owner of `count` consecutive `Float`s: activations, weights, gradients, moments.
 ///
-/// Memory is 64-byte aligned and, unless asked otherwise, zeroed; blocks of 4 MB and more ask the kernel for huge pages. A buffer may also view
-/// memory that somebody else owns (a mapped checkpoint): it then keeps that owner alive and is read-only.
+/// Memory is 64-byte aligned and, unless asked otherwise, zeroed; blocks of 4 MB and more ask the kernel for huge pages. A
+/// buffer may also view memory that somebody else owns (a mapped checkpoint): it then keeps that owner alive and is
+/// read-only.
 ///
 /// A buffer is shared by reference. It does not arbitrate between threads: whoever hands out slices to several threads
 /// makes sure that nobody writes what another reads.

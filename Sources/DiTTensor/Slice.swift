@@ -28,7 +28,7 @@ public struct Slice: Sendable {
   }
 
   /// A new buffer of `count` elements that are not to be read before they are written: see ``Buffer/init(count:isZeroed:)``.
-  public init(unwritten count: Int) {
+  public init(uninitialized count: Int) {
     self.init(Buffer(count: count, isZeroed: false))
   }
 

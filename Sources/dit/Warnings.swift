@@ -12,8 +12,8 @@ enum Warnings {
   static func narrowed(_ report: BLASReport) -> String? {
     guard report.isNarrowed else { return nil }
     return """
-      OpenBLAS runs its \(report.core) kernels, narrower than this CPU's \(InstructionSet.supported.rawValue), as \
-      OPENBLAS_CORETYPE says; unset it
+      OpenBLAS runs its \(report.core) kernels, narrower than this CPU's \(InstructionSet.supported.rawValue); unset \
+      OPENBLAS_CORETYPE if it is set
       """
   }
 }
