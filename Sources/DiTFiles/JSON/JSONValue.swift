@@ -31,11 +31,8 @@ public enum JSONValue: Equatable, Sendable {
   ///
   /// - Throws: `FileError` when it cannot be read, ``ConfigurationFileError`` when it is not JSON.
   public init(contentsOf path: String, fromPython: Bool = false) throws {
-    _ = try MappedFile(path: path)  // says why a file cannot be opened
-    guard let contents = FileManager.default.contents(atPath: path) else {
-      throw FileError(path: path, reason: .missing)
-    }
-    try self.init(parsing: [UInt8](contents), file: path, fromPython: fromPython)
+    let file = try MappedFile(path: path)
+    try self.init(parsing: file.withBytes(0..<file.count) { $0.array }, file: path, fromPython: fromPython)
   }
 
   /// What kind of value it is and, for a scalar, which: for messages.
