@@ -85,6 +85,28 @@ extension DiTNetwork {
     pass.conditioning(labels)
   }
 
+  /// A step forward and back: the output, the loss's gradient with respect to it, and what that adds to `gradients`.
+  ///
+  /// Parameters as in ``trainingForward`` and ``backward``, and:
+  /// - Parameters:
+  ///   - output, outputGradient: memory for both, (N, C', H, W).
+  ///   - loss: writes the loss's gradient with respect to `output`, which then holds the network's; channels that it leaves
+  ///     keep what `outputGradient` held.
+  public func differentiate(
+    images: Span<Float>, times: Span<Float>, labels: Span<Int>, sequence: SequenceInput? = nil, output: Slice,
+    outputGradient: Slice, into gradients: Slice, workspace: TrainingWorkspace,
+    loss: (_ outputGradient: inout MutableSpan<Float>) -> Void
+  ) {
+    trainingForward(
+      output: output.mutableSpan, images: images, times: times, labels: labels, sequence: sequence,
+      workspace: workspace)
+    var gradient = outputGradient.mutableSpan
+    loss(&gradient)
+    backward(
+      gradients: gradients, outputGradient: outputGradient.span, images: images, labels: labels, sequence: sequence,
+      samples: times.count, workspace: workspace)
+  }
+
   private func checkBatch(_ samples: Int, _ elements: Int, _ ws: TrainingWorkspace) {
     precondition(ws.configuration == configuration && samples <= ws.samples && samples > 0, "another workspace")
     precondition(ws.numerics == numerics, "a workspace of other numerics")
