@@ -32,7 +32,7 @@ extension DiTNetwork {
   }
 
   /// gate = sigmoid(second(silu(first(time))))
-  private func gate(_ layers: ParameterTable.Gate, _ rows: GateRows<Slice>, _ time: Slice, rows count: Int) {
+  private func gate(_ layers: ParameterTable.Gate, _ rows: GateRows, _ time: Slice, rows count: Int) {
     context.linear(
       output: Activation(rows.hidden), input: Activation(time), layer: layer(layers.first, .blas), rows: count)
     let size = count * configuration.gateSize

@@ -22,9 +22,7 @@ extension DiTNetwork {
     times: [Float], labels: [Int], into modulation: Modulation, releasingWeights: Bool = false
   ) {
     precondition(times.count == modulation.rows, "\(times.count) times for \(modulation.rows) rows")
-    var layout = ArenaLayout()
-    let plan = ConditioningRows.Plan(configuration, rows: times.count, hasGates: true, &layout)
-    let rows = ConditioningRows(plan, in: Slice(zeros: layout.count))
+    let rows = Arena.filled { ConditioningRows(configuration, rows: times.count, hasGates: true, &$0) }
     // Nothing is read afterwards: all embedders use the same rows.
     modulate(
       times: times.span, labels: labels.span, into: modulation,
