@@ -5,14 +5,15 @@ import TestSupport
 import Testing
 
 /// Ctrl-C, and the progress bar by which these tests know when to press it.
-@Suite struct InterruptionTests {
+@Suite("Ctrl-C and the progress bar") struct InterruptionTests {
   /// 200 images run in four sub-batches of at most 64.
   private static func command(_ scratch: Scratch, _ steps: Int, _ arguments: String...) -> [String] {
     ["sample", "--model", Model.digits, "--count", "20", "--guidance", "1", "--steps", "\(steps)", "--out"]
       + [scratch.path("x.safetensors")] + arguments
   }
 
-  @Test func savesWhatIsFinished() async throws {
+  @Test("An interrupted sampling run saves the images that are finished, unchanged")
+  func savesWhatIsFinished() async throws {
     let scratch = try Scratch()
     let terminal = try Terminal()
     let steps = 300
@@ -41,7 +42,8 @@ import Testing
   }
 
   /// Latents that are sampled and not decoded yet are left out; the pictures that are done are written.
-  @Test func whileDecoding() async throws {
+  @Test("Interrupted while decoding, only the decoded images are saved")
+  func interruptedWhileDecoding() async throws {
     let scratch = try Scratch()
     let terminal = try Terminal()
     let count = 4000
@@ -62,7 +64,8 @@ import Testing
   }
 
   /// The preview is written anew while the images come.
-  @Test func previewIsRefreshed() async throws {
+  @Test("The preview is rewritten while sampling")
+  func previewIsRefreshed() async throws {
     let scratch = try Scratch()
     let terminal = try Terminal()
     let run = try Dit.start(
@@ -83,7 +86,8 @@ import Testing
     #expect(seen.count == 3 && seen.allSatisfy { $0.hasSuffix(" of 1000") }, "\(seen)")
   }
 
-  @Test func leavesNothingHalfWritten() async throws {
+  @Test("Interrupted before an image is finished, the old output is left as it was")
+  func leavesNothingHalfWritten() async throws {
     let scratch = try Scratch()
     let terminal = try Terminal()
     _ = try scratch.write("old", to: "x.safetensors")
@@ -97,7 +101,8 @@ import Testing
     #expect(scratch.names == ["x.safetensors"] && scratch.text("x.safetensors") == "old")
   }
 
-  @Test func invertToo() async throws {
+  @Test("An interrupted inversion saves the noise that is finished")
+  func interruptedInversion() async throws {
     let scratch = try Scratch()
     _ = try await succeed([
       "sample", "--model", Model.digits, "--count", "20", "--steps", "1", "--out", scratch.path("in.safetensors"),
@@ -119,7 +124,8 @@ import Testing
     #expect(try file.requireEntry(named: "noise").shape == [labels.count, 1, 8, 8])
   }
 
-  @Test func progressIsForTerminalsOnly() async throws {
+  @Test("Progress is shown on a terminal and nowhere else")
+  func progressIsForTerminalsOnly() async throws {
     let scratch = try Scratch()
     let arguments = ["sample", "--model", Model.digits, "--steps", "5", "--out", scratch.path("x.png")]
     #expect(try await succeed(arguments).stderr.isEmpty)
