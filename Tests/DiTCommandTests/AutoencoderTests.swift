@@ -132,7 +132,7 @@ import Testing
     let latents = Tensor(shape: [count, 4, 32, 32], elements: random.normal(count: count * 4096))
     let file = try scratch.write([TensorSource("latents", latents)], to: "many.safetensors")
     let terminal = try Terminal()
-    let run = try Dit.start(
+    let run = try Tool.start(
       ["decode"] + vae + [file, scratch.path("x.safetensors")], in: scratch, terminal: terminal.end)
     try terminal.wait { $0 > 1 }
     run.send(SIGINT)

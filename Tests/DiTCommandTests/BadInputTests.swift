@@ -226,7 +226,7 @@ import Testing
   /// `DIT_ISA` is part of what was asked for.
   @Test("An unknown DIT_ISA exits with 64")
   func unknownInstructionSets() async throws {
-    let result = try await Dit.run(["info"], environment: ["DIT_ISA": "mmx"])
+    let result = try await Tool.run(["info"], environment: ["DIT_ISA": "mmx"])
     #expect(result.status == 64 && result.error.contains("DIT_ISA=mmx"), "\(result.stderr)")
   }
 }

@@ -235,9 +235,9 @@ import Testing
   func hostileArchives() async throws {
     let good = try Data(contentsOf: URL(filePath: Self.fixture + "images-compressed.npz"))
     let reference = try set("bytes.reference")
-    func run(_ bytes: Data) async throws -> Dit.Result {
+    func run(_ bytes: Data) async throws -> Tool.Result {
       try bytes.write(to: scratch.url.appending(path: "bad.npz"))
-      return try await Dit.run([
+      return try await Tool.run([
         "evaluate", "--samples", scratch.path("bad.npz"), "--reference", reference, "--measures", "frechet",
       ])
     }

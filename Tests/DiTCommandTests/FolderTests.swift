@@ -36,7 +36,7 @@ import Testing
       """, to: "config.json")
   }
 
-  private func train(_ out: String, _ arguments: [String] = [], data: String = "data") async throws -> Dit.Result {
+  private func train(_ out: String, _ arguments: [String] = [], data: String = "data") async throws -> Tool.Result {
     try await succeed(["train", "--data", scratch.path(data), "--out", scratch.path(out)] + arguments)
   }
 
@@ -173,7 +173,7 @@ import Testing
     let config = try configuration(training: #", "cache_megabytes": 0, "steps": 100000, "log_every": 1"#)
     let text = try String(contentsOfFile: config, encoding: .utf8).replacing(#""steps": 6, "#, with: "")
     _ = try scratch.write(text, to: "config.json")
-    let run = try Dit.start(
+    let run = try Tool.start(
       ["train", "--data", scratch.path("data"), "--out", scratch.path("run"), "--config", config], in: scratch)
     let scratch = scratch
     await run.send(SIGCONT) { scratch.text("run/log.jsonl").split(separator: "\n").count >= 3 }

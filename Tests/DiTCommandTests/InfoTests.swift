@@ -82,7 +82,7 @@ import Testing
     #expect(result.stderr.hasPrefix("Warning: OpenBLAS runs its Prescott kernels"), "\(result.stderr)")
     #expect(try JSON(result.stdout)["blas_narrowed"] == .bool(true))
     #expect(try await succeed(["info"]).stderr.isEmpty)
-    let failed = try await Dit.run(["info", "/nowhere"], environment: narrow)
+    let failed = try await Tool.run(["info", "/nowhere"], environment: narrow)
     #expect(failed.error == "Error: /nowhere: no such file")
   }
 }

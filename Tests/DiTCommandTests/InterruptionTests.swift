@@ -18,7 +18,7 @@ import Testing
     let terminal = try Terminal()
     let steps = 300
     let arguments = Self.command(scratch, steps, "--trajectory", scratch.path("t.safetensors"))
-    let run = try Dit.start(arguments, in: scratch, terminal: terminal.end)
+    let run = try Tool.start(arguments, in: scratch, terminal: terminal.end)
     try terminal.wait { $0 > steps }
     run.send(SIGINT)
     let result = try await run.result()
@@ -47,7 +47,7 @@ import Testing
     let scratch = try Scratch()
     let terminal = try Terminal()
     let count = 4000
-    let run = try Dit.start(
+    let run = try Tool.start(
       [
         "sample", "--model", Fixture.path("whole", folder: "diffusers"), "--classes", "0-999", "--count",
         "\(count / 1000)", "--guidance", "1", "--steps", "1", "--out", scratch.path("x.safetensors"),
@@ -68,7 +68,7 @@ import Testing
   func previewIsRefreshed() async throws {
     let scratch = try Scratch()
     let terminal = try Terminal()
-    let run = try Dit.start(
+    let run = try Tool.start(
       [
         "sample", "--model", Model.digits, "--count", "1000", "--steps", "1000", "--preview", scratch.path("p.png"),
         "--out", scratch.path("x.safetensors"),
@@ -91,7 +91,7 @@ import Testing
     let scratch = try Scratch()
     let terminal = try Terminal()
     _ = try scratch.write("old", to: "x.safetensors")
-    let run = try Dit.start(Self.command(scratch, 1000), in: scratch, terminal: terminal.end)
+    let run = try Tool.start(Self.command(scratch, 1000), in: scratch, terminal: terminal.end)
     try terminal.wait { $0 > 0 }
     run.send(SIGTERM)
     let result = try await run.result()
@@ -109,7 +109,7 @@ import Testing
     ])
     let terminal = try Terminal()
     let steps = 300
-    let run = try Dit.start(
+    let run = try Tool.start(
       [
         "invert", "--model", Model.digits, "--input", scratch.path("in.safetensors"), "--guidance", "1", "--steps",
         "\(steps)", "--out", scratch.path("x.safetensors"),
@@ -130,7 +130,7 @@ import Testing
     let arguments = ["sample", "--model", Model.digits, "--steps", "5", "--out", scratch.path("x.png")]
     #expect(try await succeed(arguments).stderr.isEmpty)
     let terminal = try Terminal()
-    let run = try Dit.start(arguments, in: scratch, terminal: terminal.end)
+    let run = try Tool.start(arguments, in: scratch, terminal: terminal.end)
     #expect(try await run.result().status == 0)
     let said = terminal.rest()
     for words in ["sampling [", "5/5 steps", "steps/s", "left"] { #expect(said.contains(words), "\(said)") }

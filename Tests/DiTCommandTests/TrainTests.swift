@@ -25,7 +25,7 @@ extension Scratch {
   /// Trains in the folder `name`.
   fileprivate func train(
     _ name: String, _ arguments: [String] = [], training: [String: String] = [:], data: String = "digits"
-  ) async throws -> Dit.Result {
+  ) async throws -> Tool.Result {
     let config = try write(configuration(training), to: "\(name).json")
     return try await succeed(["train", "--data", data, "--config", config, "--out", path(name)] + arguments)
   }
@@ -238,7 +238,7 @@ extension Scratch {
       ["train", "--data", "digits", "--config", config, "--out", scratch.path(name)]
     }
     _ = try await succeed(arguments("whole"))
-    let run = try Dit.start(arguments("parts"), in: scratch)
+    let run = try Tool.start(arguments("parts"), in: scratch)
     await run.send(signal, once: { scratch.exists("parts/checkpoints/step-00000200") })
     let result = try await run.result()
     #expect(result.status == (signal == SIGKILL ? 128 + SIGKILL : 130), "\(result)")
