@@ -10,8 +10,8 @@ import Testing
 /// release builds; without optimisation the compiler itself puts closures and temporaries on the heap.
 @Suite(
   "Steps allocate no memory once they have run (release builds)",
-  .enabled(if: isOptimised && dit_allocations_supported() != 0)) struct AllocationTests
-{
+  .enabled(if: isOptimised && dit_allocations_supported() != 0))
+struct AllocationTests {
   /// Watches the thread that makes it, and the threads started meanwhile: a context made after it has watched workers.
   private struct Watch: ~Copyable {
     init() { dit_allocations_watch() }
