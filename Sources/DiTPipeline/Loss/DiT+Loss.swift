@@ -46,8 +46,8 @@ extension DiT {
     var step = inputs.step(0..<inputs.samples, nil)
     step.addNoise(schedule)
     let noised = Tensor(shape: clean.shape, elements: step.noised.array)
-    step.output.copy(
-      from: try predict(images: noised, times: times, labels: labels, sequence: sequence).elements.span)
+    let output = try predict(images: noised, times: times, labels: labels, sequence: sequence)
+    step.output.copy(from: output.elements.span)
     let loss = TrainingLoss(schedule, weighting: weighting)
     step.evaluate(loss)
     var report = inputs.report
@@ -129,8 +129,8 @@ private struct LossInputs {
       clean: clean.elements.span.extracting(elements), noise: noise.elements.span.extracting(elements),
       times: times.span.extracting(range), labels: labels.span.extracting(labelled),
       on: model.schedule)
-    if let drawn = consistency?.posteriorNoise.elements {
-      step.consistency?.noise.copy(from: drawn.span.extracting(elements))
+    if let consistency, let target = step.consistency?.noise {
+      target.copy(from: consistency.posteriorNoise.elements.span.extracting(elements))
     }
     return step
   }
