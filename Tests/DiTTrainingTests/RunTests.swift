@@ -263,7 +263,8 @@ import Testing
     }
     #expect(
       events == [
-        "1", "2", "3", "4", "logged 4", "validation 4", "checkpoint 4", "5", "6", "logged 6", "sample 6", "checkpoint 6",
+        "1", "2", "3", "4", "logged 4", "validation 4", "checkpoint 4", "5", "6", "logged 6", "sample 6",
+        "checkpoint 6",
       ])
   }
 

@@ -45,7 +45,7 @@ struct PipelineIndex {
     return true
   }
 
-  /// One name a class, its number where `id2label` has none; nil where it has none at all.
+  /// One name per class, its number where `id2label` has none; nil where it has none at all.
   func names(_ classes: Int) throws(ConfigurationFileError) -> [String]? {
     guard !labels.isEmpty else { return nil }
     var names = (0..<classes).map { "\($0)" }

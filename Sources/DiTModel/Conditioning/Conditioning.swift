@@ -8,13 +8,13 @@ import DiTTensor
 //   adaln_zero, adaln: every shift, scale (and gate) = Linear(silu(c))
 //   additive:          c joins every image token
 //   in_context:        E_time(t) and E_class(y) are tokens
-//   noise mask:        a gate a head, g(t) = sigmoid(second(silu(first(E_time(t))))), and a width k(t)
+//   noise mask:        one gate per head, g(t) = sigmoid(second(silu(first(E_time(t))))), and a width k(t)
 
 extension DiTNetwork {
   /// The modulation for (times, labels), into rows the caller owns.
   ///
   /// - Parameters:
-  ///   - times: training indices, one a row.
+  ///   - times: training indices, one per row.
   ///   - labels: class indices, `numClasses` for the null class; empty for an unconditional model.
   ///   - releasingWeights: says that adaLN's weights, a third of a large model, will not be read again soon: where they
   ///     are a mapped file's, their memory is given back.

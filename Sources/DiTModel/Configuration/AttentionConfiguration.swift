@@ -3,7 +3,7 @@ import DiTKernels
 /// How attention depends on the noise level. The default is the published DiT's, which does not.
 ///
 /// For each head s_ij = q_i·k_j. A logit inside the window is scale · g · s_ij: the `temperature` gives the scale, and with
-/// a `mask` every block has a gate g(t) = sigmoid(MLP(E_time(t))) a head. The `window` of image token i is |i − j| < k(t).
+/// a `mask` every block has a gate g(t) = sigmoid(MLP(E_time(t))) per head. The `window` of image token i is |i − j| < k(t).
 /// Tokens before the image's are inside every window.
 public struct AttentionConfiguration: Equatable, Sendable {
   /// The scale on q·k, with β_t of the training step t.
@@ -80,7 +80,7 @@ public struct AttentionConfiguration: Equatable, Sendable {
 
 /// What attention reads of the noise schedule, as plain values.
 public struct AttentionNoise: Equatable, Sendable {
-  /// β_t and ᾱ_t, one a training step.
+  /// β_t and ᾱ_t, one per training step.
   public let betas, alphasCumprod: [Double]
   /// Whether the network's time is 1000·s of a flow, rather than t itself.
   public let isFlow: Bool

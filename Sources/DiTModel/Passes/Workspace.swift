@@ -8,7 +8,7 @@ struct ConditioningRows {
   /// `time` is E_time(t), without the class.
   let frequencies, hidden, activated, time, conditioning, activatedConditioning: Slice
   /// Of each block; empty without a mask.
-  let gates: [GateRows]
+  let maskGates: [MaskGateRows]
 
   init(_ c: DiTConfiguration, rows: Int, hasGates: Bool, _ arena: inout Arena) {
     frequencies = arena.reserve(rows * timeFrequencyCount)
@@ -17,7 +17,7 @@ struct ConditioningRows {
     time = arena.reserve(rows * c.hiddenSize)
     conditioning = arena.reserve(rows * c.hiddenSize)
     activatedConditioning = arena.reserve(rows * c.hiddenSize)
-    gates = (0..<(hasGates && c.attention.hasGate ? c.depth : 0)).map { _ in GateRows(c, rows: rows, &arena) }
+    maskGates = (0..<(hasGates && c.attention.hasGate ? c.depth : 0)).map { _ in MaskGateRows(c, rows: rows, &arena) }
   }
 
   private init(_ all: ConditioningRows, narrow: Range<Int>, wide: Range<Int>) {
@@ -27,7 +27,7 @@ struct ConditioningRows {
     time = all.time[wide]
     conditioning = all.conditioning[wide]
     activatedConditioning = all.activatedConditioning[wide]
-    gates = all.gates  // whose kernels are told the rows
+    maskGates = all.maskGates  // whose kernels are told the rows
   }
 
   /// The first `rows` rows.
@@ -37,7 +37,7 @@ struct ConditioningRows {
 }
 
 /// What a block's gate computes: the hidden layer's sums and outputs, (rows, D/4), and the gates, (rows, h).
-struct GateRows {
+struct MaskGateRows {
   let hidden, activated, gate: Slice
 
   init(_ c: DiTConfiguration, rows: Int, _ arena: inout Arena) {
@@ -201,11 +201,15 @@ public final class TrainingWorkspace: Sendable {
   let conditioning: [ConditioningRows]
   let modulation, modulationGradient: Slice
   let patches, h, finalMean, finalRstd, scratch, reduction: Slice
-  /// tokens[i] enters block i, middle[i] is between its halves; tokens[depth] leaves the last. Where the middle is computed
-  /// again, all are one.
-  let tokens, middle: [Slice]
+  /// tokens[i] enters block i, afterAttention[i] is between its halves; tokens[depth] leaves the last. Where the latter is
+  /// computed again, all blocks share one.
+  let tokens, afterAttention: [Slice]
   let blocks: [BlockActivations]
-  let tokenGradient, outputGradient, hGradient, hidden, wideGradient, rowGradient, rowGradient2: Slice
+  let tokenGradient, outputGradient, hGradient, hidden: Slice
+  /// Of the widest products: the MLP's pre-activation, or q, k and v.
+  let projectionGradient: Slice
+  /// (rows, D) each, on the way back from the modulation to (t, y).
+  let conditionGradient, conditionGradient2: Slice
   /// Where products run over packed operands: one packed layer, and the packed operands of one weight gradient.
   let packing, gradientScratch: Slice
   /// The conditioning sequence's tokens, then their gradients; the patches of its images.
@@ -251,8 +255,8 @@ public final class TrainingWorkspace: Sendable {
     if case .image = c.sequence { sequenceElements = samples * c.sequenceGrid.elements }
     sequencePatches = arena.reserve(sequenceElements)
     tokens = (0...c.depth).map { _ in arena.reserve(rows * c.hiddenSize) }
-    let middles = (0..<(recomputes ? 1 : c.depth)).map { _ in arena.reserve(rows * c.hiddenSize) }
-    middle = (0..<c.depth).map { middles[recomputes ? 0 : $0] }
+    let sums = (0..<(recomputes ? 1 : c.depth)).map { _ in arena.reserve(rows * c.hiddenSize) }
+    afterAttention = (0..<c.depth).map { sums[recomputes ? 0 : $0] }
     let shared = recomputes ? BlockActivations.Recomputed(c, samples: samples, precision, &arena) : nil
     blocks = (0..<c.depth).map { _ in
       BlockActivations(training: c, samples: samples, precision, recomputed: shared, &arena)
@@ -262,9 +266,9 @@ public final class TrainingWorkspace: Sendable {
     hGradient = arena.reserve(rows * c.hiddenSize)
     let wide = Activation.floats(rows * max(c.mlpSize, 3 * c.hiddenSize), precision)
     hidden = arena.reserve(wide)
-    wideGradient = arena.reserve(wide)
-    rowGradient = arena.reserve(samples * c.hiddenSize)
-    rowGradient2 = arena.reserve(samples * c.hiddenSize)
+    projectionGradient = arena.reserve(wide)
+    conditionGradient = arena.reserve(samples * c.hiddenSize)
+    conditionGradient2 = arena.reserve(samples * c.hiddenSize)
     byteCount = arena.count * MemoryLayout<Float>.stride
   }
 

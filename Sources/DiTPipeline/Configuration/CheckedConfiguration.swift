@@ -52,7 +52,8 @@ package struct CheckedConfiguration: Sendable {
     guard let saved = model.diffusersScheduler else { return }
     func failure(_ key: String, _ expected: String, _ found: String) -> ConfigurationFileError {
       ConfigurationFileError(
-        file: file, key: (path.isEmpty ? "" : "\(path).") + "\(ModelConfiguration.schedulerKey).\(key)", expected: expected,
+        file: file, key: (path.isEmpty ? "" : "\(path).") + "\(ModelConfiguration.schedulerKey).\(key)",
+        expected: expected,
         found: found)
     }
     if saved.sampler == nil {

@@ -8,7 +8,7 @@ public struct ModelConfiguration: Equatable, Sendable {
   public var network: DiTConfiguration
   public var diffusion: DiffusionConfiguration
   public var sampling: SamplingConfiguration
-  /// One name a class, or nil.
+  /// One name per class, or nil.
   public var classNames: [String]?
   /// The directory of the autoencoder whose latents the model makes, as seen from the model's own; nil where there is none.
   public var autoencoder: String?

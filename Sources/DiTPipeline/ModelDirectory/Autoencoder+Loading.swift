@@ -38,7 +38,7 @@ extension Autoencoder {
   }
 
   /// The autoencoder's own directory that belongs to `path`, as ``init(contentsOf:context:numerics:)`` reads it; nil where
-  /// `path` is no directory, or has none.
+  /// `path` is not a directory, or has none.
   ///
   /// - Throws: `FileError` and ``ConfigurationFileError`` for a config.json that cannot be read.
   public static func directory(of path: String) throws -> String? {

@@ -18,7 +18,7 @@ public struct ModelConversion: Sendable {
   }
 
   public let configuration: ModelConfiguration
-  /// What a person should know, a line each.
+  /// Notes for the user, one line each.
   public let notes: [String]
   private let weights: Weights
   private let export: DiffusersExport?

@@ -18,7 +18,7 @@ public enum ModelReference: Equatable, Sendable {
 
   /// Reads the word. A published name wins over a path of that spelling, which can be written `./DiT-S/2`.
   ///
-  /// - Throws: `FileError` when it is no published name and there is nothing at that path.
+  /// - Throws: `FileError` when it is not a published name and there is nothing at that path.
   public init(_ argument: String) throws(FileError) {
     if DiTConfiguration.named(argument) != nil {
       self = .published(argument)

@@ -61,7 +61,7 @@ public struct SamplingProgress: Sendable {
 public struct Samples: Equatable, Sendable {
   /// (N, C, H, W). A stopped run leaves the images at hand half denoised, and later ones as they started.
   public let images: Tensor
-  /// One a image; empty for an unconditional model.
+  /// One per image; empty for an unconditional model.
   public let labels: [Int]
   /// Whether all steps of all images were taken.
   public let isComplete: Bool

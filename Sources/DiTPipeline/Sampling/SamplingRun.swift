@@ -21,8 +21,8 @@ final class SamplingRun {
   private var completed = 0
 
   /// - Parameters:
-  ///   - labels: one an image; none for an unconditional model.
-  ///   - sequence: one an image; nil for a model that takes none.
+  ///   - labels: one per image; none for an unconditional model.
+  ///   - sequence: one per image; nil for a model that takes none.
   ///   - start: what to start from; nil draws noise.
   ///   - isInversion: whether the process leads to noise.
   init(

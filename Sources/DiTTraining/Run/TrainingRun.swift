@@ -127,7 +127,7 @@ public final class TrainingRun {
     }
   }
 
-  /// A step and what is due after it. The checkpoint comes last: whoever resumes from it has seen all the rest.
+  /// A step and what is due after it. The checkpoint comes last, so that a run resumed from it does not repeat the rest.
   private func advance(_ report: (TrainingEvent) throws -> Void) throws {
     let start = ContinuousClock.now
     let step = try reading(report) { try trainer.step() }

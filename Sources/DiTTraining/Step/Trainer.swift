@@ -38,7 +38,7 @@ public struct ValidationReport: Equatable, Sendable {
   public var seq: Double?
   /// The number of samples held out.
   public var samples: Int
-  /// Where their mse lies. Nil where nobody measured it.
+  /// Where their mse lies. Nil where it was not measured.
   public var patches: PatchLossMap?
 
   public init(
