@@ -110,17 +110,19 @@ import Testing
   @Test("A file is written as numpy lays it out: a header of a multiple of 64 bytes, then the elements")
   func layout() throws {
     let array = NPYArray(shape: [2, 3], integers: [0, 1, 2, -1, 4, 5])
-    let expected = "{'descr': '<i8', 'fortran_order': False, 'shape': (2, 3,), }"
+    var expected = "{'descr': '<i8', 'fortran_order': False, 'shape': (2, 3,), }"
+    expected += String(repeating: " ", count: 117 - expected.count) + "\n"
     let bytes = try withTemporaryPath("npy") { path in
       try array.write(to: path)
       #expect(try NPYArray(contentsOf: path) == array)
       return try fileBytes(path)
     }
     #expect(bytes == array.npyData && bytes.count == 128 + 6 * 8)
-    #expect(bytes.prefix(10) == [0x93] + Array("NUMPY".utf8) + [1, 0] + little(118, 2))
-    let text = String(decoding: bytes[10..<128], as: UTF8.self)
-    #expect(text == expected + String(repeating: " ", count: 117 - expected.count) + "\n")
-    #expect(Array(bytes[128...]) == [0, 1, 2, -1, 4, 5].flatMap { little($0, 8) })
+    let start = [0x93] + Array("NUMPY".utf8) + [1, 0] + little(118, 2)
+    #expect(Array(bytes.prefix(10)) == start)
+    #expect(String(decoding: bytes[10..<128], as: UTF8.self) == expected)
+    let elements = [0, 1, 2, -1, 4, 5].flatMap { little($0, 8) }
+    #expect(Array(bytes[128...]) == elements)
   }
 
   @Test("Images (N, H, W, C) become (N, C, H, W); other arrays are refused")
