@@ -104,7 +104,7 @@ let package = Package(
       name: "DiTPicturesTests", dependencies: ["DiTPictures", "DiTImaging", "DiTTraining"],
       swiftSettings: safe),
     .testTarget(
-      name: "DiTCommandTests", dependencies: ["dit", "DiffusionTransformers", "DiTImaging", "TestSupport"],
+      name: "DiTCommandTests", dependencies: ["dit", "DiffusionTransformers", "DiTImaging", "DiTNumpy", "TestSupport"],
       swiftSettings: safe),
   ]
 )
