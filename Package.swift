@@ -12,6 +12,7 @@ let package = Package(
     .library(name: "DiffusionTransformers", targets: ["DiffusionTransformers"]),
     .library(name: "DiTImaging", targets: ["DiTImaging"]),
     .library(name: "DiTPictures", targets: ["DiTPictures"]),
+    .library(name: "DiTNumpy", targets: ["DiTNumpy"]),
     .executable(name: "dit", targets: ["dit"]),
   ],
   dependencies: [
@@ -58,7 +59,8 @@ let package = Package(
       name: "CJPEG", pkgConfig: "libjpeg", providers: [.apt(["libjpeg62-turbo-dev"]), .brew(["jpeg-turbo"])]),
     .target(name: "CDiTJPEG", dependencies: ["CJPEG"]),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
-    .target(name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG"], swiftSettings: safe),
+    .target(name: "DiTNumpy", dependencies: ["CZlib", "DiTFiles", "DiTTensor"], swiftSettings: safe),
+    .target(name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG", "DiTFiles"], swiftSettings: safe),
     .target(name: "DiTPictures", dependencies: ["DiTImaging", "DiTTraining"], swiftSettings: safe),
     .target(
       name: "DiTEvents",
@@ -67,7 +69,7 @@ let package = Package(
     .executableTarget(
       name: "dit",
       dependencies: [
-        "DiffusionTransformers", "DiTPictures", "DiTImaging", "DiTEvents", "CZlib",
+        "DiffusionTransformers", "DiTPictures", "DiTImaging", "DiTEvents", "DiTNumpy",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       resources: [.copy("Resources")],
@@ -102,12 +104,13 @@ let package = Package(
     .testTarget(
       name: "DiffusionTransformersTests", dependencies: ["DiffusionTransformers"], swiftSettings: safe),
     .testTarget(name: "DiTEventsTests", dependencies: ["DiTEvents"], swiftSettings: safe),
+    .testTarget(name: "DiTNumpyTests", dependencies: ["DiTNumpy", "DiTFiles"], swiftSettings: safe),
     .testTarget(name: "DiTImagingTests", dependencies: ["DiTImaging"], swiftSettings: safe),
     .testTarget(
       name: "DiTPicturesTests", dependencies: ["DiTPictures", "DiTImaging", "DiTTraining"],
       swiftSettings: safe),
     .testTarget(
-      name: "DiTCommandTests", dependencies: ["dit", "DiffusionTransformers", "DiTImaging", "TestSupport"],
+      name: "DiTCommandTests", dependencies: ["dit", "DiffusionTransformers", "DiTImaging", "DiTNumpy", "TestSupport"],
       swiftSettings: safe),
   ]
 )

@@ -51,7 +51,11 @@ struct TorchArchive {
 
   /// - Throws: ``TorchFileError`` for an archive of another kind, an entry that is not plain, another byte order.
   init(_ bytes: FileBytes, path: String) throws(TorchFileError) {
-    archive = try ZipArchive(bytes, path: path)
+    do throws(ZipError) {
+      archive = try ZipArchive(bytes)
+    } catch {
+      throw TorchFileError(path: path, item: error.item, expected: error.expected, found: error.found)
+    }
     self.path = path
     let pickles = archive.entries.filter { $0.name.hasSuffix("/data.pkl") && $0.name.count { $0 == "/" } == 1 }
     guard pickles.count == 1 else {

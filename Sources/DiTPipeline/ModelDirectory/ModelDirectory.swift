@@ -87,17 +87,8 @@ public struct ModelDirectory: Sendable {
       }
     }
     for (weights, name) in [(model, modelFile), (ema, emaFile)] where weights == nil {
-      try remove(Paths.join(path, name))
+      try Directory.remove(Paths.join(path, name))
     }
     try configuration.write(to: Paths.join(path, configurationFile))
-  }
-
-  private static func remove(_ path: String) throws(FileError) {
-    guard FileManager.default.fileExists(atPath: path) else { return }
-    do {
-      try FileManager.default.removeItem(atPath: path)
-    } catch {
-      throw FileError(path: path, reason: .refused(operation: "remove", code: Directory.errorNumber(error)))
-    }
   }
 }

@@ -128,7 +128,7 @@ struct CheckpointStore {
 
   /// The steps of the complete checkpoints, ascending.
   var steps: [Int] {
-    Folder.names(path).compactMap { name in
+    Directory.names(path).compactMap { name in
       guard name.hasPrefix(Self.prefix), let step = Int(name.dropFirst(Self.prefix.count)), step >= 0,
         Self.name(step) == name
       else { return nil }
@@ -143,26 +143,26 @@ struct CheckpointStore {
 
   /// Removes what an interrupted save or removal left.
   func clean() throws(FileError) {
-    for name in Folder.names(path) where name.hasPrefix(Self.unfinished) { try Folder.remove("\(path)/\(name)") }
+    for name in Directory.names(path) where name.hasPrefix(Self.unfinished) { try Directory.remove("\(path)/\(name)") }
   }
 
   /// Writes the trainer's state. When this returns, the checkpoint is durable; until then it does not exist.
   func save(_ trainer: Trainer) throws -> String {
     let target = path(trainer.completedSteps)
-    let temporary = "\(path)/\(Self.unfinished)\(Self.name(trainer.completedSteps))"
-    try Folder.create(path)
     try clean()
+    let directory = try AtomicDirectory(
+      path: target, temporaryName: Self.unfinished + Self.name(trainer.completedSteps))
     var model = trainer.model
     model.autoencoder = model.autoencoder.map(Self.autoencoder(seenFromCheckpoint:))
     try ModelDirectory.write(
       model, model: Weights(trainer.table, flat: trainer.weights),
-      ema: Weights(trainer.table, flat: trainer.average), to: temporary)
+      ema: Weights(trainer.table, flat: trainer.average), to: directory.temporary)
     let settings = JSONValue.object([
       JSONMember("training", trainer.training.json), JSONMember("data", DataIdentity(trainer.data).json),
     ])
-    try AtomicFile.write(settings.text, to: "\(temporary)/\(Checkpoint.trainingFile)")
-    try trainer.writeState(to: "\(temporary)/\(Checkpoint.stateFile)")
-    try Folder.rename(temporary, to: target)
+    try AtomicFile.write(settings.text, to: "\(directory.temporary)/\(Checkpoint.trainingFile)")
+    try trainer.writeState(to: "\(directory.temporary)/\(Checkpoint.stateFile)")
+    try directory.commit()
     return target
   }
 
@@ -180,8 +180,8 @@ struct CheckpointStore {
   func prune(keeping count: Int) throws(FileError) {
     for step in steps.dropLast(count) {
       let doomed = "\(path)/\(Self.unfinished)\(Self.name(step))"
-      try Folder.rename(path(step), to: doomed)
-      try Folder.remove(doomed)
+      try Directory.rename(path(step), to: doomed)
+      try Directory.remove(doomed)
     }
   }
 }

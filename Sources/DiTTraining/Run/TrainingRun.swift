@@ -7,7 +7,6 @@ import DiTKernels
 import DiTModel
 import DiTPipeline
 import DiTTensor
-import Foundation
 
 /// What happened during a run, in the order in which it happens after a step.
 public enum TrainingEvent: Sendable {
@@ -62,7 +61,7 @@ public final class TrainingRun {
     precondition(trainer.completedSteps == 0, "a new run from step \(trainer.completedSteps)")
     store = CheckpointStore(directory: directory)
     guard store.steps.isEmpty else { throw TrainingError.holdsCheckpoints(directory: directory) }
-    try Folder.create(directory)
+    try Directory.create(directory)
     if let autoencoder { try ModelDirectory.copyAutoencoder(autoencoder, to: directory) }
     try Self.keep(trainer.sequencePrior, in: directory)
     log = try JSONLinesLog(creating: "\(directory)/\(Self.logFile)")
@@ -94,11 +93,10 @@ public final class TrainingRun {
   /// Writes DIR's sequence prior. One that is there is this run's, or without λ_seq another's.
   private static func keep(_ prior: SequencePrior?, in directory: String) throws {
     let path = "\(directory)/\(SequencePrior.fileName)"
-    let isThere = FileManager.default.fileExists(atPath: path)
     if let prior {
       try prior.write(to: path)
-    } else if isThere {
-      try Folder.remove(path)
+    } else {
+      try Directory.remove(path)
     }
   }
 

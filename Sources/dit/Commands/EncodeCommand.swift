@@ -51,7 +51,9 @@ struct EncodeCommand: ParsableCommand {
     Interruption.listen()
     let total = data.count * (flips ? 2 : 1)
     var bar = ProgressBar("encoding", unit: "images", total: total)
-    let (latents, mean, logvar) = try (FloatSpool(for: target), FloatSpool(for: target), FloatSpool(for: target))
+    let (latents, mean, logvar) = try (
+      FloatTempFile(for: target), FloatTempFile(for: target), FloatTempFile(for: target)
+    )
     var shape: [Int] = []
     var done = 0
     while done < total, !Interruption.isRequested {

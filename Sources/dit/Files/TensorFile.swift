@@ -20,7 +20,7 @@ struct TensorFile {
   func imagesOrBytes(_ name: String) throws -> Tensor {
     guard try file.requireEntry(named: name).dtype == .u8 else { return try images(name) }
     let bytes = try require(file.numbers(name), name)
-    return Tensor(shape: bytes.shape, elements: bytes.elements.map { $0 / 127.5 - 1 })
+    return Tensor(shape: bytes.shape, elements: bytes.elements.map { Pixels.value($0) })
   }
 
   /// One real number a sample, (N).

@@ -1,7 +1,7 @@
 import DiTTensor
 
 /// The dictionary of a torch file whose values are a model's tensors.
-struct StateDictionary {
+struct TorchStateDict {
   /// The key under which it stands; nil at the root.
   let section: String?
   private let items: [(key: PickleValue, value: PickleValue)]
