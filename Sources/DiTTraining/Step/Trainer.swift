@@ -129,17 +129,14 @@ public final class Trainer {
     try data.check(for: model.network)
     let split = try Split(data, modulus: training.validationModulus)
     let table = ParameterTable(model.network)
-    if let start {
-      weights = Slice(zeros: table.elementCount)
-      start(weights)
-    } else {
-      weights = Weights.initialised(model.network, seed: UInt64(training.seed)).flat
-    }
+    let first = start.map { Self.flat(table, filledBy: $0) }
+    let weights = first ?? Weights.initialised(model.network, seed: UInt64(training.seed)).flat
     self.checked = checked
     self.training = training
     self.data = data
     self.context = context
     self.table = table
+    self.weights = weights
     average = Slice(zeros: table.elementCount)
     firstMoment = Slice(zeros: table.elementCount)
     secondMoment = Slice(zeros: table.elementCount)
@@ -168,6 +165,12 @@ public final class Trainer {
       end: training.steps * training.batch,
       threads: training.loaderThreads)
     norm = FlatNorm(elements: table.trainable.count)
+  }
+
+  private static func flat(_ table: ParameterTable, filledBy fill: (Slice) -> Void) -> Slice {
+    let flat = Slice(zeros: table.elementCount)
+    fill(flat)
+    return flat
   }
 
   // MARK: A step
