@@ -36,8 +36,13 @@ let package = Package(
 
     // Where the siblings meet
     .target(
+      name: "DiTDiffusers", dependencies: ["DiTKernels", "DiTTensor", "DiTModel", "DiTDiffusion", "DiTFiles"],
+      swiftSettings: safe),
+    .target(
       name: "DiTPipeline",
-      dependencies: ["DiTKernels", "DiTTensor", "DiTModel", "DiTDiffusion", "DiTFiles", "DiTAutoencoder"],
+      dependencies: [
+        "DiTKernels", "DiTTensor", "DiTModel", "DiTDiffusion", "DiTFiles", "DiTAutoencoder", "DiTDiffusers",
+      ],
       swiftSettings: safe),
     .target(name: "DiTTraining", dependencies: ["DiTPipeline"], swiftSettings: safe),
     .target(
@@ -88,6 +93,7 @@ let package = Package(
     .testTarget(
       name: "DiTDiffusionTests", dependencies: ["DiTDiffusion", "DiTKernels", "CAllocationCounter"],
       swiftSettings: safe),
+    .testTarget(name: "DiTDiffusersTests", dependencies: ["DiTDiffusers", "TestSupport"], swiftSettings: safe),
     .testTarget(name: "DiTFilesTests", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),
     .testTarget(
       name: "DiTAutoencoderTests", dependencies: ["DiTAutoencoder", "DiTPipeline", "TestSupport"], swiftSettings: safe),

@@ -27,8 +27,13 @@ let package = Package(
     .target(
       name: "DiTAutoencoder", dependencies: ["DiTKernels", "DiTTensor"], swiftSettings: safe),
     .target(
+      name: "DiTDiffusers", dependencies: ["DiTKernels", "DiTTensor", "DiTModel", "DiTDiffusion", "DiTFiles"],
+      swiftSettings: safe),
+    .target(
       name: "DiTPipeline",
-      dependencies: ["DiTKernels", "DiTTensor", "DiTModel", "DiTDiffusion", "DiTFiles", "DiTAutoencoder"],
+      dependencies: [
+        "DiTKernels", "DiTTensor", "DiTModel", "DiTDiffusion", "DiTFiles", "DiTAutoencoder", "DiTDiffusers",
+      ],
       swiftSettings: safe),
     .executableTarget(name: "fuzz-safetensors", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),
     .executableTarget(name: "fuzz-torch", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),

@@ -18,9 +18,9 @@ struct Activation: Sendable {
   }
 }
 
-extension ArenaLayout {
-  /// Reserves `elements` of a format.
-  mutating func reserve(_ elements: Int, _ precision: Precision) -> Range<Int> {
-    reserve(Activation.floats(elements, precision))
+extension Arena {
+  /// The next `elements` of a format.
+  mutating func reserve(_ elements: Int, _ precision: Precision) -> Activation {
+    Activation(reserve(Activation.floats(elements, precision)), precision)
   }
 }

@@ -24,6 +24,7 @@ public struct Checkpoint: Sendable {
   public let model: ModelConfiguration
   public let training: TrainingConfiguration
   let data: DataIdentity
+  private let directory: ModelDirectory
 
   /// The newest checkpoint of the run in `directory`; nil when there is none.
   ///
@@ -37,7 +38,8 @@ public struct Checkpoint: Sendable {
   init(contentsOf path: String, step: Int) throws {
     self.path = path
     self.step = step
-    var model = try ModelDirectory(contentsOf: path).configuration
+    directory = try ModelDirectory(contentsOf: path)
+    var model = directory.configuration
     model.autoencoder = model.autoencoder.map(CheckpointStore.autoencoder(seenFromRun:))
     self.model = model
     var reader = try JSONObjectReader(contentsOf: "\(path)/\(Self.trainingFile)")
@@ -51,6 +53,9 @@ public struct Checkpoint: Sendable {
     self.data = try DataIdentity(reading: data)
     try reader.finish()
   }
+
+  /// Copies the trained weights, or their average, into a flat buffer.
+  func copy(_ choice: WeightChoice, to flat: Slice) throws { try directory.weights(choice).copy(to: flat) }
 
   /// Throws unless a run with these settings and data would go on as the checkpoint's would have.
   func check(_ model: ModelConfiguration, _ training: TrainingConfiguration, _ data: Dataset) throws(TrainingError) {
@@ -205,9 +210,8 @@ extension Trainer {
 
   /// Takes up the values, moments and counters of a checkpoint with this trainer's settings.
   func restore(_ checkpoint: Checkpoint) throws {
-    let directory = try ModelDirectory(contentsOf: checkpoint.path)
-    weights.copy(from: try directory.weights(.model).flattened().span)
-    average.copy(from: try directory.weights(.ema).flattened().span)
+    try checkpoint.copy(.model, to: weights)
+    try checkpoint.copy(.ema, to: average)
     let file = try SafetensorsFile(contentsOf: "\(checkpoint.path)/\(Checkpoint.stateFile)")
     let expected = moments.flatMap { moment in
       table.trainableParameters.map { (name: moment.prefix + $0.name, shape: $0.shape) }
@@ -217,6 +221,7 @@ extension Trainer {
       for parameter in table.trainableParameters {
         var target = flat[parameter.range].mutableSpan
         try file.copyFloats(prefix + parameter.name, into: &target)
+        file.releasePages(of: prefix + parameter.name)
       }
     }
     try restoreCounters(file, checkpoint)

@@ -28,7 +28,9 @@ struct ModelOptions: ParsableArguments {
 
   /// The autoencoder of the model's latents; nil where it has none.
   func autoencoder(for dit: DiT) throws -> Autoencoder? {
-    guard let model, let directory = try Autoencoder.directory(of: model) else { return nil }
+    guard let model, let directory = Autoencoder.directory(of: model, named: dit.configuration.autoencoder) else {
+      return nil
+    }
     let autoencoder = try Autoencoder(contentsOf: directory, context: dit.context, numerics: numerics.numerics())
     let (found, expected) = (autoencoder.configuration.latentChannels, dit.configuration.network.inChannels)
     guard found == expected else {

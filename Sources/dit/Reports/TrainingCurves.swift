@@ -9,11 +9,9 @@ struct TrainingCurves {
   private var training: Points = []
   private var rate: Points = []
   private var validation: Points = []
-  private let logEvery, lastStep: Int
 
   /// - Parameter log: of a run that goes on; lines that are not to be understood are passed over.
-  init(_ training: TrainingConfiguration, log: String) {
-    (logEvery, lastStep) = (training.logEvery, training.steps)
+  init(log: String) {
     for line in JSONLinesFile.values(log) {
       guard let values = LogLine(line), let step = values["step"] else { continue }
       if let loss = values["loss"] { self.training.append((step, loss)) }
@@ -22,11 +20,8 @@ struct TrainingCurves {
     }
   }
 
-  /// Whether the log has a line of this step.
-  func isLogged(_ step: Int) -> Bool { step % logEvery == 0 || step == lastStep }
-
+  /// Adds a step of which the log has a line.
   mutating func add(_ report: StepReport) {
-    guard isLogged(report.step) else { return }
     training.append((Double(report.step), report.loss))
     rate.append((Double(report.step), report.learningRate))
   }

@@ -1,6 +1,8 @@
 // β and ᾱ as diffusers has them. Its tensors are float32: torch.linspace, 1 − β and ᾱ are rounded, and where 1 − ᾱ is small
 // that is seen in the samples, so the same is done here; all that follows from ᾱ is in Double.
 
+import DiTDiffusion
+
 extension DiffusersScheduler {
   /// How errors name a key of the saved configuration.
   static func name(_ key: String) -> String { "scheduler_config.\(key)" }

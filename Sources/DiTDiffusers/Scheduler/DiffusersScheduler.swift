@@ -5,6 +5,8 @@
 // the file has no such key, not that the value is the default; and what a value means, or whether it can be used, is
 // known only once there is an X.
 
+import DiTDiffusion
+
 /// The saved configuration of a diffusers scheduler.
 ///
 /// Names are the file's, in Swift's spelling; strings are the file's words. The first six keys have the same default in
@@ -91,5 +93,13 @@ extension SamplerName {
     case .unipc: "UniPCMultistepScheduler"
     case .euler, .heun: nil
     }
+  }
+}
+
+extension DiffusionError {
+  /// The key of a saved diffusers scheduler that the error is about; nil where it is about something else.
+  public var schedulerKey: String? {
+    let prefix = DiffusersScheduler.name("")
+    return name.hasPrefix(prefix) ? String(name.dropFirst(prefix.count)) : nil
   }
 }

@@ -17,47 +17,68 @@ public struct DiffusersExport: Sendable {
   /// Where diffusers begins another file.
   static let shardBytes = 10_000_000_000
 
-  private let configuration: ModelConfiguration
+  private let model: Model
   private let weights: Weights
   private let vae: String?
+
+  /// What is exported, but for its weights.
+  package struct Model: Sendable {
+    package var network: DiTConfiguration
+    package var diffusion: DiffusionConfiguration
+    /// The saved scheduler of the directory that the model came from; nil for another model.
+    package var saved: DiffusersScheduler?
+    /// The sampler and its steps by default, which say what scheduler is written where none is saved.
+    package var sampler: SamplerName
+    package var schedule: StepSchedule?
+    package var classNames: [String]?
+
+    package init(
+      network: DiTConfiguration, diffusion: DiffusionConfiguration, saved: DiffusersScheduler?, sampler: SamplerName,
+      schedule: StepSchedule?, classNames: [String]?
+    ) {
+      self.network = network
+      self.diffusion = diffusion
+      self.saved = saved
+      self.sampler = sampler
+      self.schedule = schedule
+      self.classNames = classNames
+    }
+  }
 
   /// - Parameters:
   ///   - vae: the autoencoder's directory, if any.
   ///   - name: what errors call the model.
-  /// - Precondition: `weights` belong to the configuration's network.
+  /// - Precondition: `weights` belong to the model's network.
   /// - Throws: ``ModelFileError`` naming the key of config.json that diffusers cannot express.
-  public init(_ configuration: ModelConfiguration, weights: Weights, vae: String?, name: String) throws(ModelFileError)
-  {
-    if let problem = configuration.network.diffusersProblem {
+  package init(_ model: Model, weights: Weights, vae: String?, name: String) throws(ModelFileError) {
+    if let problem = model.network.diffusersProblem {
       throw ModelFileError(
         file: name, item: problem.key, expected: "\(problem.expected), as diffusers' DiT has no other",
         found: problem.found)
     }
-    guard configuration.diffusion.prediction.diffusersWord != nil else {
+    guard model.diffusion.prediction.diffusersWord != nil else {
       throw ModelFileError(
         file: name, item: "diffusion.prediction", expected: "epsilon, x0 or v, as diffusers' schedulers have no other",
-        found: configuration.diffusion.prediction.rawValue)
+        found: model.diffusion.prediction.rawValue)
     }
-    self.configuration = configuration
+    self.model = model
     self.weights = weights
     self.vae = vae
   }
 
   /// The configuration that the directory has when it is read.
   private var network: DiTConfiguration {
-    var network = configuration.network
+    var network = model.network
     network.timeFrequencies = .diffusers
     network.classDropoutProb = 0.1
     return network
   }
 
-  /// What a person should know, a line each. For another division of the time frequencies both networks are run.
-  ///
-  /// - Throws: as ``DiT/init(configuration:weights:context:numerics:)``.
-  public func notes(context: ComputeContext) throws -> [String] {
+  /// Notes for the user, one line each. For another division of the time frequencies both networks are run.
+  public func notes(context: ComputeContext) -> [String] {
     var notes: [String] = []
-    if configuration.network.timeFrequencies != .diffusers {
-      let percent = try deviation(context: context) * 100
+    if model.network.timeFrequencies != .diffusers {
+      let percent = deviation(context: context) * 100
       let text = percent < 0.1 ? String(format: "%.1e", percent) : String(format: "%.1f", percent)
       notes.append(
         """
@@ -66,33 +87,40 @@ public struct DiffusersExport: Sendable {
         inputs)
         """)
     }
-    if configuration.network.numClasses != 1000 {
+    if model.network.numClasses != 1000 {
       notes.append(
         "num_classes: diffusers' DiTPipeline takes class 1000 for none, so that guidance above 1 fails there with "
-          + "\(configuration.network.numClasses) classes")
+          + "\(model.network.numClasses) classes")
     }
     if vae == nil {
       notes.append("vae: none is written; diffusers loads the pipeline with DiTPipeline.from_pretrained(…, vae=None)")
     }
-    if configuration.diffusersScheduler == nil {
+    if model.saved == nil {
       notes.append("scheduler: \(scheduler.className), whose steps diffusers takes by its own rule")
     }
     return notes
   }
 
   /// max|diffusers' − ours| / max|ours| over four inputs.
-  package func deviation(context: ComputeContext) throws -> Double {
-    let c = configuration.network
+  package func deviation(context: ComputeContext) -> Double {
+    let c = model.network
     var random = Philox(seed: 0)
-    let images = Tensor(shape: c.imageShape(4), elements: random.normal(count: 4 * c.imageElements))
-    let last = Float(configuration.diffusion.steps - 1)
+    let images = random.normal(count: 4 * c.imageElements)
+    let last = Float(model.diffusion.steps - 1)
     let times = [0, (last / 3).rounded(), (2 * last / 3).rounded(), last]
     let labels = [0, c.numClasses / 2, c.numClasses - 1, c.numClasses]
-    var theirs = configuration
-    theirs.network.timeFrequencies = .diffusers
-    let outputs = try [configuration, theirs].map {
-      try DiT(configuration: $0, weights: weights, context: context)
-        .predict(images: images, times: times, labels: labels).elements
+    var theirs = c
+    theirs.timeFrequencies = .diffusers
+    let outputs = [c, theirs].map { configuration in
+      let network = DiTNetwork(configuration, weights: weights, context: context, weightsAreFixed: true)
+      let modulation = Modulation(
+        configuration, rows: times.count, values: Slice(zeros: Modulation.elements(configuration, rows: times.count)))
+      let output = Slice(zeros: times.count * configuration.outputElements)
+      network.modulate(times: times, labels: labels, into: modulation)
+      network.forward(
+        output: output.mutableSpan, images: images.span, modulation: modulation, sequence: nil, samples: times.count,
+        workspace: InferenceWorkspace(network, samples: times.count))
+      return output.array
     }
     let largest = outputs[0].reduce(0) { max($0, abs($1)) }
     let difference = zip(outputs[0], outputs[1]).reduce(0) { max($0, abs($1.0 - $1.1)) }
@@ -110,15 +138,15 @@ public struct DiffusersExport: Sendable {
   }
 
   package func write(to path: String, as dtype: Dtype, shardBytes: Int) throws {
-    for name in ["transformer", "scheduler"] { try ModelDirectory.createDirectory(ModelDirectory.join(path, name)) }
-    let transformer = ModelDirectory.join(path, "transformer")
+    let transformer = Paths.join(path, DiffusersDirectory.transformerName)
+    for directory in [transformer, Paths.join(path, "scheduler")] { try Directory.create(directory) }
     try writeWeights(to: transformer, as: dtype, shardBytes: shardBytes)
     try AtomicFile.write(
-      network.diffusersJSON.text, to: ModelDirectory.join(transformer, ModelDirectory.configurationFile))
+      network.diffusersJSON.text, to: Paths.join(transformer, DiffusersDirectory.configurationFile))
     try AtomicFile.write(
-      scheduler.fileJSON.text, to: ModelDirectory.join(path, DiffusersDirectory.schedulerFile))
-    if let vae { try ModelDirectory.copyFiles(of: vae, to: ModelDirectory.join(path, ModelDirectory.autoencoderName)) }
-    try AtomicFile.write(index.text, to: ModelDirectory.join(path, DiffusersDirectory.indexFile))
+      scheduler.fileJSON.text, to: Paths.join(path, DiffusersDirectory.schedulerFile))
+    if let vae { try Directory.copyFiles(of: vae, to: Paths.join(path, DiffusersDirectory.autoencoderName)) }
+    try AtomicFile.write(index.text, to: Paths.join(path, DiffusersDirectory.indexFile))
   }
 
   private var index: JSONValue {
@@ -127,7 +155,7 @@ public struct DiffusersExport: Sendable {
       JSONMember("_class_name", .string("DiTPipeline")),
       JSONMember("_diffusers_version", .string(DiffusersDirectory.version)),
     ]
-    if let names = configuration.classNames {
+    if let names = model.classNames {
       members.append(
         JSONMember("id2label", .object(names.enumerated().map { JSONMember("\($0.offset)", .string($0.element)) })))
     }
@@ -141,19 +169,19 @@ public struct DiffusersExport: Sendable {
 
   /// The saved one, or one that says what config.json says.
   private var scheduler: DiffusersScheduler {
-    if let saved = configuration.diffusersScheduler { return saved }
-    let (diffusion, sampler) = (configuration.diffusion, configuration.sampling.sampler)
+    if let saved = model.saved { return saved }
+    let diffusion = model.diffusion
     let scale = Double(diffusion.steps) / 1000  // ours are stated for T = 1000
     var scheduler = DiffusersScheduler(
-      className: sampler.name.diffusersClass ?? "DDIMScheduler", trainSteps: diffusion.steps,
+      className: model.sampler.diffusersClass ?? "DDIMScheduler", trainSteps: diffusion.steps,
       betaStart: diffusion.betaStart / scale, betaEnd: diffusion.betaEnd / scale,
       betaSchedule: diffusion.schedule.diffusersWord, predictionType: diffusion.prediction.diffusersWord ?? "epsilon")
-    switch sampler.schedule {
+    switch model.schedule {
     case .trailing: scheduler.timestepSpacing = "trailing"
     case .linspace: scheduler.timestepSpacing = "linspace"
     default: scheduler.timestepSpacing = "leading"
     }
-    switch sampler.name {
+    switch model.sampler {
     case .ddpm:
       scheduler.clipSample = false
       scheduler.varianceType = diffusion.variance == .fixedLarge ? "fixed_large" : "fixed_small"
@@ -166,7 +194,7 @@ public struct DiffusersExport: Sendable {
   private func writeWeights(to directory: String, as dtype: Dtype, shardBytes: Int) throws {
     let slices = Dictionary(
       uniqueKeysWithValues: zip(weights.table.parameters, weights.slices).map { ($0.name, $1) })
-    let sources = DiffusersNames.tensors(weights.table, depth: configuration.network.depth).compactMap { tensor in
+    let sources = DiffusersNames.tensors(weights.table, depth: model.network.depth).compactMap { tensor in
       slices[tensor.source.name].map { slice in
         TensorSource(
           tensor.name, slice[tensor.part * tensor.count..<(tensor.part + 1) * tensor.count], shape: tensor.shape,
@@ -186,12 +214,12 @@ public struct DiffusersExport: Sendable {
     let name = DiffusersDirectory.weightsName
     guard shards.count > 1 else {
       return try SafetensorsWriter.write(
-        sources, to: ModelDirectory.join(directory, "\(name).safetensors"))
+        sources, to: Paths.join(directory, "\(name).safetensors"))
     }
     var map: [JSONMember] = []
     for (index, shard) in shards.enumerated() {
       let file = "\(name)-\(Self.digits(index + 1))-of-\(Self.digits(shards.count)).safetensors"
-      try SafetensorsWriter.write(shard, to: ModelDirectory.join(directory, file))
+      try SafetensorsWriter.write(shard, to: Paths.join(directory, file))
       map += shard.map { JSONMember($0.name, .string(file)) }
     }
     let total = sources.reduce(0) { $0 + $1.byteCount }
@@ -199,7 +227,7 @@ public struct DiffusersExport: Sendable {
       JSONMember("metadata", .object([JSONMember("total_size", .integer(total))])),
       JSONMember("weight_map", .object(map.sorted { $0.key < $1.key })),
     ])
-    try AtomicFile.write(json.text, to: ModelDirectory.join(directory, "\(name).safetensors.index.json"))
+    try AtomicFile.write(json.text, to: Paths.join(directory, "\(name).safetensors.index.json"))
   }
 
   private static func digits(_ number: Int) -> String {

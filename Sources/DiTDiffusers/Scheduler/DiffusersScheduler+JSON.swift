@@ -4,6 +4,13 @@ import DiTFiles
 // scheduler_config.json of a diffusers directory, and config.json's `diffusers_scheduler`, which has the same keys.
 
 extension DiffusersScheduler {
+  /// The scheduler_config.json at `path`, which may hold Python's infinities.
+  ///
+  /// - Throws: `FileError`, ``ConfigurationFileError`` as ``init(reading:)``.
+  public init(contentsOf path: String) throws {
+    try self.init(reading: JSONObjectReader(JSONValue(contentsOf: path, fromPython: true), file: path))
+  }
+
   /// The keys of a scheduler_config.json. Finishes the reader.
   ///
   /// - Throws: ``ConfigurationFileError`` for a value of another type, and for a key that no scheduler of diffusers is

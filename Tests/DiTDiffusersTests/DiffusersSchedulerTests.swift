@@ -1,7 +1,9 @@
 // Samplers from a saved diffusers configuration against diffusers' own, with given network outputs and noise:
 // Tests/Fixtures/diffusion/schedulers.safetensors.
 
+import DiTDiffusers
 import DiTDiffusion
+import TestSupport
 import Testing
 
 /// A case of the fixture: `sampler[:eta];key=value;…|S,S,…`.
@@ -77,14 +79,14 @@ private struct Case {
 
   @Test("Every step of every sampler and setting is diffusers' to 1e-5")
   func everyStepIsDiffusers() throws {
-    let fixture = try Fixture("schedulers")
+    let fixture = try Fixture("schedulers", folder: "diffusion")
     let titles = fixture.names.filter { $0.contains("|") }
     #expect(titles.count == 85)
     var worst = 0.0
     for title in titles {
       let test = try Case(title)
       let noise = try test.saved.noise(.fixedSmall)
-      let expected = try fixture.values(title)
+      let expected = try fixture.doubles(title)
       var from = 0
       for count in test.counts {
         let process = try test.saved.process(test.name, on: noise, nil, count: count, eta: test.eta)
@@ -104,11 +106,11 @@ private struct Case {
     "Samples on another timestep spacing miss diffusers by more than ten times the tolerance",
     arguments: [SamplerName.ddim, .dpmpp, .unipc, .ddpm], [StepSchedule.leading, .trailing, .linspace])
   func anotherGridFails(_ name: SamplerName, _ rule: StepSchedule) throws {
-    let fixture = try Fixture("schedulers")
+    let fixture = try Fixture("schedulers", folder: "diffusion")
     let title = "\(name.rawValue);timestep_spacing=\"\(rule)\"|1,2,3,5,20,50"
     let saved = try Case(title).saved
     let noise = try saved.noise(.fixedSmall)
-    let expected = try fixture.values(title)
+    let expected = try fixture.doubles(title)
     let size = Self.shape.count
     let twenty = expected[(1 + 2 + 3 + 5) * size..<(1 + 2 + 3 + 5 + 20) * size]
     func error(_ process: some ReverseProcess) throws -> Double {
@@ -128,7 +130,7 @@ private struct Case {
 
   @Test("The timesteps are diffusers' for every number of steps")
   func gridsAreDiffusersForEveryCount() throws {
-    let fixture = try Fixture("schedulers")
+    let fixture = try Fixture("schedulers", folder: "diffusion")
     for steps in [1000, 37] {
       var saved = DiffusersScheduler(trainSteps: steps)
       saved.clipSample = false
@@ -152,7 +154,7 @@ private struct Case {
 
   @Test("The cumulative alphas are diffusers' for every beta schedule")
   func alphasAreDiffusers() throws {
-    let fixture = try Fixture("schedulers")
+    let fixture = try Fixture("schedulers", folder: "diffusion")
     let titles = fixture.names.filter { $0.hasPrefix("alphas:") }
     #expect(titles.count == 4)
     for title in titles {
@@ -160,7 +162,7 @@ private struct Case {
       let noise = try saved.noise(.fixedSmall)
       let found = stride(from: 0, to: noise.steps, by: 37).map { noise.alphasCumprod[$0] }
       // A β that another vector width rounds the other way moves all later ᾱ by 6e-8.
-      let error = elementwiseError(found, try fixture.values(title))
+      let error = elementwiseError(found, try fixture.doubles(title))
       #expect(error < 5e-7, "\(title): \(error)")
     }
   }
@@ -283,8 +285,8 @@ private struct Case {
     (saved.clipSample, saved.stepsOffset) = (false, 1)
     let noise = try saved.noise(.fixedSmall)
     let shape = BatchShape(samples: 1, channels: 1, height: 2, width: 4)
-    var random = Random(seed: 4)
-    let (start, outputs) = (random.normals(shape.count), random.normals(7 * shape.count))
+    var random = Draw(seed: 4)
+    let (start, outputs) = (random.normal(shape.count), random.normal(7 * shape.count))
     var x = start
     let there = try saved.process(.ddim, on: noise, nil, count: 7)
     let back = try saved.inversion(.ddim, on: noise, nil, count: 7)
@@ -307,4 +309,20 @@ private struct Case {
     #expect(throws: DiffusionError.self) { _ = try saved.inversion(.ddim, on: noise, nil, count: 7) }
     #expect(throws: DiffusionError.self) { _ = try saved.inversion(.dpmpp, on: noise, nil, count: 7) }
   }
+}
+
+/// max|a − b| / max|b|, infinite where the counts differ or a value is not finite.
+private func relativeError(_ found: some Collection<Double>, _ expected: some Collection<Double>) -> Double {
+  guard found.count == expected.count, !expected.isEmpty else { return .infinity }
+  let differences = zip(found, expected).map { abs($0 - $1) }
+  guard differences.allSatisfy(\.isFinite) else { return .infinity }
+  let scale = expected.reduce(0) { max($0, abs($1)) }
+  let worst = differences.max() ?? .infinity
+  return scale > 0 ? worst / scale : worst
+}
+
+/// The largest |a − b| / |b| of any element: for tables that span many powers of ten.
+private func elementwiseError(_ found: [Double], _ expected: [Double]) -> Double {
+  guard found.count == expected.count, !expected.isEmpty else { return .infinity }
+  return zip(found, expected).map { relativeError([$0], [$1]) }.max() ?? .infinity
 }

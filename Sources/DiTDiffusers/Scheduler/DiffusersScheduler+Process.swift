@@ -7,6 +7,8 @@
 // - what is not here is refused by its key; a grid that repeats a step or leaves the chain is refused too (diffusers gives
 //   NaN for the first and reads its tables from the wrong end, or fails, for the second)
 
+import DiTDiffusion
+
 extension DiffusersScheduler {
   /// The sampler `name` from this configuration.
   ///
