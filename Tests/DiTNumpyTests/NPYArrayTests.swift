@@ -26,7 +26,7 @@ import Testing
     .init("version 4", npy("{}", version: 4), noArray),
     .init(
       "header beyond the file", npy("<f8", "()").dropLast(1),
-      "expected a header of at most 58 bytes, found 59"),
+      "expected a header of at most 55 bytes, found 56"),
     .init(
       "header of 4 GB", npy("{}", version: 2).prefix(8) + [255, 255, 255, 255],
       "expected a header of at most 0 bytes, found 4294967295"),

@@ -2,14 +2,21 @@ import DiTFiles
 import DiTModel
 
 /// model_index.json: what a pipeline consists of.
-struct PipelineIndex {
+package struct PipelineIndex {
   let hasScheduler, hasAutoencoder: Bool
   private let labels: [JSONMember]
   let file: String
 
   init(contentsOf path: String) throws {
-    var reader = try JSONObjectReader(contentsOf: path)
-    file = path
+    try self.init(reading: JSONObjectReader(contentsOf: path))
+  }
+
+  /// The keys of a model_index.json. Finishes the reader.
+  ///
+  /// - Throws: ``ConfigurationFileError``.
+  package init(reading reader: JSONObjectReader) throws(ConfigurationFileError) {
+    var reader = reader
+    file = reader.file
     let name = try reader.string("_class_name")
     guard name == "DiTPipeline" else {
       throw reader.failure("_class_name", expected: "\"DiTPipeline\"", found: name.map { "\"\($0)\"" } ?? "nothing")
@@ -46,7 +53,7 @@ struct PipelineIndex {
   }
 
   /// One name per class, its number where `id2label` has none; nil where it has none at all.
-  func names(_ classes: Int) throws(ConfigurationFileError) -> [String]? {
+  package func names(_ classes: Int) throws(ConfigurationFileError) -> [String]? {
     guard !labels.isEmpty else { return nil }
     var names = (0..<classes).map { "\($0)" }
     for label in labels {

@@ -18,7 +18,7 @@ extension DiTConfiguration {
   /// are; `upcast_attention` and `norm_num_groups` change nothing in this network.
   /// - Throws: ``ConfigurationFileError`` naming the key, for an unknown key, a value of another type, and one for which
   ///   the network would be another.
-  init(diffusers reader: JSONObjectReader, attentionBias: inout Bool) throws(ConfigurationFileError) {
+  package init(diffusers reader: JSONObjectReader, attentionBias: inout Bool) throws(ConfigurationFileError) {
     var reader = reader
     let (file, name) = (reader.file, try reader.string("_class_name"))
     guard let name, Self.diffusersClasses.contains(name) else {

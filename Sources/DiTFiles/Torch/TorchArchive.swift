@@ -42,6 +42,9 @@ enum TorchFormat {
 
 /// The entries of a ZIP archive that make it a torch file: `<prefix>/data.pkl`, `<prefix>/data/<key>`, and perhaps
 /// `<prefix>/byteorder`.
+///
+/// Checksums are not verified: torch can be told to leave them out, and to read a mapped model's every byte would cost
+/// seconds. A damaged storage shows as in any format without them.
 struct TorchArchive {
   private let archive: ZipArchive
   private let prefix: String

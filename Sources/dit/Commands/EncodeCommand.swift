@@ -62,7 +62,7 @@ struct EncodeCommand: ParsableCommand {
         try data.sample(n % data.count, flipped: n >= data.count)
       }
       let images = Tensor(shape: [batch, data.channels, data.height, data.width], elements: pixels)
-      let part = try blaming(common.input) {
+      let part = try attributingErrors(to: common.input) {
         try autoencoder.encode(images) { finished in
           bar.update(done + finished)
           return !Interruption.isRequested

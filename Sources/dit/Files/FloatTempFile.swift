@@ -18,8 +18,9 @@ final class FloatTempFile {
 
   /// - Throws: ``Failure`` (1), as where the disk is full.
   func append(_ values: [Float]) throws(Failure) {
+    let bytes = unsafe values.withUnsafeBytes { unsafe Array($0) }
     do throws(FileError) {
-      try file.append(unsafe values.withUnsafeBytes { unsafe Array($0) }.span)
+      try file.append(bytes.span)
     } catch {
       throw Failure(.failure, "\(error)")
     }

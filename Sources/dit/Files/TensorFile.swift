@@ -49,12 +49,12 @@ struct TensorFile {
     }
   }
 
-  /// Calls the library with what was read: what it refuses is this file's fault.
+  /// Calls the library with what was read: an error about a tensor of it names this file.
   ///
   /// - Parameter names: what the library calls a tensor that the file calls otherwise.
-  func blamed<Result>(_ names: [String: String] = ["prompt": "captions"], for body: () throws -> Result) throws
-    -> Result
-  {
+  func attributingErrors<Result>(
+    _ names: [String: String] = ["prompt": "captions"], for body: () throws -> Result
+  ) throws -> Result {
     do {
       return try body()
     } catch let error as InputError {

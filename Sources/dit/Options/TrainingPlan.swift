@@ -47,7 +47,7 @@ struct TrainingPlan {
     let shipped = try ShippedResources.DataSet(rawValue: data).map { try Sections(contentsOf: $0.training()) }
     let given = try config.map { try Sections(contentsOf: $0, data: content, defaults: shipped?.training) }
     let source = try from.map { name in
-      try heads.blamed { try ModelReference(name).load(choice.weights ?? .emaPreferred, heads: heads.heads) }
+      try heads.attributingErrors { try ModelReference(name).load(choice.weights ?? .emaPreferred, heads: heads.heads) }
     }
     if let word = choice.weights?.rawValue, source?.weights == nil {
       throw Failure.usage("--weights", expected: "none but with --from MODEL that has weights", found: word)

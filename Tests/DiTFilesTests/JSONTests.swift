@@ -1,5 +1,4 @@
 import DiTFiles
-import DiTPipeline
 import Testing
 
 @Suite("The JSON reader and writer") struct JSONTests {
