@@ -70,8 +70,10 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["DiTCheckpoint", "DiTKernels", "DiTTensor"], path: "Tests/TestSupport",
       swiftSettings: safe),
+    .target(name: "CKernelsTestSupport", dependencies: ["CDiTKernels"], path: "Tests/CKernelsTestSupport"),
     .testTarget(
-      name: "DiTKernelsTests", dependencies: ["DiTKernels", "CDiTKernels", "CBLAS", "DiTTensor", "TestSupport"],
+      name: "DiTKernelsTests",
+      dependencies: ["DiTKernels", "CDiTKernels", "CBLAS", "CKernelsTestSupport", "DiTTensor", "TestSupport"],
       swiftSettings: safe),
     .testTarget(name: "DiTTensorTests", dependencies: ["DiTTensor", "TestSupport"], swiftSettings: safe),
     .testTarget(

@@ -1,7 +1,10 @@
 import CBLAS
+import CKernelsTestSupport
 import DiTKernels
 import DiTTensor
 import Foundation
+import Synchronization
+import TestSupport
 import Testing
 
 /// Where kernels run: threads, instruction sets, the environment, BLAS, and what misuse does. What changes the
@@ -16,6 +19,28 @@ import Testing
       #expect(error?.description.contains("\(count)") == true)
     }
   }
+
+  #if os(Linux)
+    /// As /proc/thread-self/status has it: hexadecimal, a comma after every eight digits.
+    private static var allowedProcessors: Int? {
+      let status = try? String(contentsOfFile: "/proc/thread-self/status", encoding: .utf8)
+      let line = status?.split(separator: "\n").first { $0.hasPrefix("Cpus_allowed:") }
+      return line?.dropFirst("Cpus_allowed:".count).compactMap { $0.hexDigitValue?.nonzeroBitCount }.reduce(0, +)
+    }
+
+    @Test("The processors to use are those of the thread's affinity") func affinity() throws {
+      #expect(ComputeContext.availableProcessors == Self.allowedProcessors)
+      let found = Mutex<[Int?]>([])
+      let group = DispatchGroup()
+      Thread(group) {
+        guard bind_thread_to_one_processor() == 0 else { return }
+        let threads = try? ComputeContext().threads
+        found.withLock { $0 = [Self.allowedProcessors, ComputeContext.availableProcessors, threads] }
+      }
+      group.wait()
+      #expect(found.withLock { $0 } == [1, 1, 1])
+    }
+  #endif
 
   @Test func instructionSets() throws {
     for level in InstructionSet.allCases {

@@ -13,7 +13,7 @@ extern "C" {
 
 // ------------------------------------------------------------------------------------------------------------ sizes
 
-// How operands are cut, for who lays them out and shares the work.
+// How operands are cut: for the code that lays them out and divides the work.
 enum {
   DiTPanelColumns = 64,               // columns of a panel: the right operand of a product is packed in panels
   DiTGroupRows = 6,                   // rows of a group: a left operand that is packed is packed in groups

@@ -36,8 +36,8 @@ extension BLASReport {
   /// takes an Emerald Rapids for one with SSE3 alone), with `OPENBLAS_CORETYPE` naming one that fits: the variable is read
   /// when the library is loaded, before `main`.
   ///
-  /// For programs that are linked with OpenBLAS, first in `main`. Returns where the core fits or somebody chose it by that
-  /// variable, and where a program cannot be started again; then the core is as it was.
+  /// For programs that are linked with OpenBLAS, first in `main`. Returns where the core fits or that variable is set already,
+  /// and where a program cannot be started again; then the core is as it was.
   public static func restartIfNarrowed() {
     #if canImport(Glibc)
       guard current.isNarrowed, unsafe getenv(variable) == nil else { return }
