@@ -54,7 +54,7 @@ import Testing
     }
   }
 
-  /// Products of bf16 are the CPU's own where it has them, AVX-512 is the level, and nobody forbids them.
+  /// Products of bf16 are the CPU's own where it has them, AVX-512 is the level, and the caller does not forbid them.
   @Test func nativeBF16() throws {
     for level in InstructionSet.runnable {
       try #expect(!ComputeContext(threads: 1, instructionSet: level, nativeBF16: false).hasNativeBF16)
@@ -135,7 +135,7 @@ import Testing
     #expect(openblas_get_num_threads() == 1, "the pool and OpenBLAS must not both start threads")
   }
 
-  /// LAPACKE is linked: A = L Lᵀ for an A whose factor is whole, lower triangle, row-major.
+  /// LAPACKE is linked: A = L Lᵀ for an A whose factor has whole numbers, lower triangle, row-major.
   @Test func cholesky() {
     let n = 3
     let a: [Double] = [4, 12, -16, 12, 37, -43, -16, -43, 98]

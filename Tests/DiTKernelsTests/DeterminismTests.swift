@@ -27,7 +27,7 @@ import Testing
     }
   }
 
-  /// Four host threads with one context of three workers: kernels take turns, nobody sees another's work.
+  /// Four host threads with one context of three workers: kernels take turns, and none sees another's work.
   @Test func sharedContext() throws {
     let context = try ComputeContext(threads: 3)
     let expected = everyKernel(context)

@@ -126,7 +126,9 @@ extension ComputeContext {
       return ceilDivide(tasks, threads) * (min(group, e.tokens) + 23)
     }
     var best = attentionQueries
-    for blocks in 2...Int(DiTQueryGroup / DiTQueryBlock) where cost(blocks * attentionQueries) <= cost(best) { best = blocks * attentionQueries }
+    for blocks in 2...(DiTQueryGroup / DiTQueryBlock) where cost(blocks * attentionQueries) <= cost(best) {
+      best = blocks * attentionQueries
+    }
     return best
   }
 
@@ -172,7 +174,7 @@ extension ComputeContext {
 }
 
 /// Queries that pass over a block of keys together.
-private let attentionQueries = Int(DiTQueryBlock)
+private let attentionQueries = DiTQueryBlock
 
 @unsafe private struct RulePointers {
   let rule: AttentionRule

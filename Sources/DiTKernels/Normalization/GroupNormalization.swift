@@ -13,7 +13,8 @@ extension ComputeContext {
   ///   - m2: the same shape; overwritten.
   ///   - input: (rows, width, channels).
   public func rowMoments(
-    mean: consuming MutableSpan<Float>, spread m2: consuming MutableSpan<Float>, input: Span<Float>, rows: Int, width: Int,
+    mean: consuming MutableSpan<Float>, spread m2: consuming MutableSpan<Float>, input: Span<Float>, rows: Int,
+    width: Int,
     channels: Int
   ) {
     check(min(mean.count, m2.count), atLeast: rows * channels, "moments")

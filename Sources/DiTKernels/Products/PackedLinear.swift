@@ -177,7 +177,7 @@ extension ComputeContext {
 }
 
 /// Rows of a product's task, the most that the kernel takes.
-let productRowBlock = Int(DiTProductRows)
+let productRowBlock = DiTProductRows
 
 /// Tiles of a product: a panel of columns times a block of rows. Blocks of one panel follow each other, because the panel
 /// stays in cache. No element depends on how the rows are cut.

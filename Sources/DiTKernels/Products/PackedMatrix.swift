@@ -56,9 +56,9 @@ extension ComputeContext {
 }
 
 /// Columns of a panel: the right operand of a product is packed in panels.
-let panelColumns = Int(DiTPanelColumns)
+let panelColumns = DiTPanelColumns
 /// Rows of a group: the left operand of a weight gradient is packed in groups.
-let groupRows = Int(DiTGroupRows)
+let groupRows = DiTGroupRows
 
 extension DiTMatrix {
   @unsafe init(_ bytes: UnsafeRawBufferPointer, _ ld: Int, _ precision: Precision) {
