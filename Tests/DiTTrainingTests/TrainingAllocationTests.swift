@@ -1,0 +1,53 @@
+import CAllocationCounter
+import DiTDiffusion
+import DiTKernels
+import DiTPipeline
+import DiTTensor
+import DiTTraining
+import Testing
+
+/// Steps allocate nothing once the first has run: on the calling thread and on the workers.
+@Suite("Steps allocate no memory after the first", .enabled(if: dit_allocations_supported() != 0))
+struct AllocationTests {
+  /// Draws, forward, backward, clipping, AdamW, EMA; over micro-batches and across the end of an epoch.
+  @Test(
+    "Training steps allocate nothing after the first, in both precisions",
+    arguments: Precision.allCases, [false, true])
+  func trainingSteps(_ precision: Precision, recomputing: Bool) throws {
+    dit_allocations_watch()
+    defer { dit_allocations_unwatch() }
+    let trainer = try tinyTrainer(threads: 2) { ($0.precision, $0.recompute) = (precision, recomputing) }
+    _ = try trainer.step()
+    for step in 2...9 {
+      let before = dit_allocations_count()
+      _ = try trainer.step()
+      let count = dit_allocations_count() - before
+      #expect(count == 0, "step \(step): \(count) allocations")
+    }
+  }
+
+  /// A sampling run of more steps allocates no more than one of fewer.
+  @Test("A sampling run of more steps allocates no more per step", arguments: SamplerName.allCases)
+  func samplingSteps(_ name: SamplerName) throws {
+    dit_allocations_watch()
+    defer { dit_allocations_unwatch() }
+    var network = tinyNetwork()
+    network.learnSigma = !name.isForFlow
+    let diffusion = DiffusionConfiguration(
+      prediction: name.isForFlow ? .flow : .epsilon, variance: name.isForFlow ? .fixedSmall : .learnedRange)
+    let model = try tinyTrainer(threads: 2, model: ModelConfiguration(network: network, diffusion: diffusion))
+      .averagedModel()
+    func allocations(steps: Int) throws -> Int {
+      var options = model.samplingDefaults
+      options.sampler = Sampler(name, steps: steps)
+      options.guidance.scale = 2
+      let before = dit_allocations_count()
+      _ = try model.sample(classes: [0, 1, 2], options: options)
+      return dit_allocations_count() - before
+    }
+    _ = try allocations(steps: 10)
+    let (few, many) = (try allocations(steps: 20), try allocations(steps: 60))
+    // Arrays of timesteps and coefficients grow with the number of steps, a few by doubling; nothing is made in a step.
+    #expect(many - few < 20, "\(few) allocations for 20 steps, \(many) for 60")
+  }
+}
