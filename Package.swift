@@ -80,8 +80,10 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["DiTFiles", "DiTKernels", "DiTTensor"], path: "Tests/TestSupport",
       swiftSettings: safe),
+    .target(name: "CKernelsTestSupport", dependencies: ["CDiTKernels"], path: "Tests/CKernelsTestSupport"),
     .testTarget(
-      name: "DiTKernelsTests", dependencies: ["DiTKernels", "CDiTKernels", "CBLAS", "DiTTensor", "TestSupport"],
+      name: "DiTKernelsTests",
+      dependencies: ["DiTKernels", "CDiTKernels", "CBLAS", "CKernelsTestSupport", "DiTTensor", "TestSupport"],
       swiftSettings: safe),
     .testTarget(
       name: "DiTLinearAlgebraTests", dependencies: ["DiTLinearAlgebra", "DiTKernels"], swiftSettings: safe),

@@ -228,7 +228,7 @@ struct Pass {
     }
   }
 
-  private func elements(_ count: Int, _ format: Precision) -> Int { format == .bf16 ? (count + 1) / 2 : count }
+  private func elements(_ count: Int, _ format: Precision) -> Int { format.floats(holding: count) }
 
   mutating func middle(_ x: FeatureMap, _ layer: MiddleLayer) -> FeatureMap {
     let y = resnet(x, layer.first)

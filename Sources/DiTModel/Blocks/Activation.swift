@@ -13,9 +13,7 @@ struct Activation: Sendable {
   }
 
   /// Floats that hold `elements`.
-  static func floats(_ elements: Int, _ precision: Precision) -> Int {
-    precision == .fp32 ? elements : (elements + 1) / 2
-  }
+  static func floats(_ elements: Int, _ precision: Precision) -> Int { precision.floats(holding: elements) }
 }
 
 extension Arena {
