@@ -1,19 +1,20 @@
+import DiTFiles
 import DiTImaging
-import DiffusionTransformers
+import DiTTraining
 import Foundation
 
-/// The curves of a run, from its log and from what follows: DIR/loss.png.
+/// The curves of a training run, from its log and from what follows: losses, and below them the learning rate.
 ///
 /// Only steps that the log has count, so that the picture of a run which was resumed is that of one which was not.
-struct TrainingCurves {
+public struct TrainingCurves: Sendable {
   private typealias Points = [(x: Double, y: Double)]
   private var training: Points = []
   private var rate: Points = []
   private var validation: Points = []
   private let logEvery, lastStep: Int
 
-  /// - Parameter log: of a run that goes on; lines that are not to be understood are passed over.
-  init(_ training: TrainingConfiguration, log: String) {
+  /// - Parameter log: the log.jsonl of a run that goes on, or a path without a file; lines that cannot be read are skipped.
+  public init(_ training: TrainingConfiguration, log: String) {
     (logEvery, lastStep) = (training.logEvery, training.steps)
     for line in (FileManager.default.contents(atPath: log) ?? Data()).split(separator: UInt8(ascii: "\n")) {
       guard let values = try? LogLine(Array(line)), let step = values["step"] else { continue }
@@ -24,18 +25,20 @@ struct TrainingCurves {
   }
 
   /// Whether the log has a line of this step.
-  func isLogged(_ step: Int) -> Bool { step % logEvery == 0 || step == lastStep }
+  public func isLogged(_ step: Int) -> Bool { step % logEvery == 0 || step == lastStep }
 
-  mutating func add(_ report: StepReport) {
+  /// A step; counted where the log has a line of it.
+  public mutating func add(_ report: StepReport) {
     guard isLogged(report.step) else { return }
     training.append((Double(report.step), report.loss))
     rate.append((Double(report.step), report.learningRate))
   }
 
-  mutating func add(_ report: ValidationReport) { validation.append((Double(report.step), report.loss)) }
+  /// A loss of the held-out samples.
+  public mutating func add(_ report: ValidationReport) { validation.append((Double(report.step), report.loss)) }
 
   /// The losses above the learning rate; nil before the first line of the log.
-  var picture: Image? {
+  public var picture: Image? {
     guard !training.isEmpty else { return nil }
     let window = max(1, min(101, training.count / 20))
     let losses = LinePlot(
