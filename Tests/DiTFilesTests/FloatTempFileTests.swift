@@ -9,13 +9,14 @@ import Testing
 
   @Test("Numbers appended in parts become one tensor, and no file remains but the output")
   func parts() throws {
-    let values = (0..<100_003).map { Float($0) / 7 }
+    // More than one chunk of the writer.
+    let values = (0..<1_100_003).map { Float($0) / 7 }
     let output = directory("out.safetensors")
     let file = try FloatTempFile(for: output)
-    for part in [0..<1, 1..<1, 1..<70_000, 70_000..<100_003] { try file.append(Array(values[part])) }
+    for part in [0..<1, 1..<1, 1..<70_000, 70_000..<1_100_003] { try file.append(Array(values[part])) }
     #expect(file.count == values.count)
     #expect(try directory.contents.isEmpty, "the numbers lie in a file without a name")
-    try SafetensorsWriter.write([file.source("x", shape: [100_003])], to: output)
+    try SafetensorsWriter.write([file.source("x", shape: [1_100_003])], to: output)
     #expect(try SafetensorsFile(contentsOf: output).tensor("x").elements == values)
     #expect(try directory.contents == ["out.safetensors"])
   }
