@@ -61,7 +61,7 @@ let package = Package(
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
     .target(name: "DiTNumpy", dependencies: ["CZlib", "DiTFiles", "DiTTensor"], swiftSettings: safe),
     .target(name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG", "DiTFiles"], swiftSettings: safe),
-    .target(name: "DiTPictures", dependencies: ["DiTImaging", "DiTTraining"], swiftSettings: safe),
+    .target(name: "DiTPictures", dependencies: ["DiTImaging", "DiTTraining", "DiTEvaluation"], swiftSettings: safe),
     .target(
       name: "DiTEvents",
       dependencies: ["DiTFiles", .product(name: "SwiftProtobuf", package: "swift-protobuf")],
@@ -102,14 +102,14 @@ let package = Package(
     .testTarget(name: "DiTEvaluationTests", dependencies: ["DiTEvaluation", "TestSupport"], swiftSettings: safe),
     .testTarget(name: "DiTPipelineTests", dependencies: ["DiTPipeline"], swiftSettings: safe),
     .testTarget(
-      name: "DiTTrainingTests", dependencies: ["DiTTraining", "CAllocationCounter"], swiftSettings: safe),
+      name: "DiTTrainingTests", dependencies: ["DiTTraining", "CAllocationCounter", "TestSupport"], swiftSettings: safe),
     .testTarget(
       name: "DiffusionTransformersTests", dependencies: ["DiffusionTransformers"], swiftSettings: safe),
     .testTarget(name: "DiTEventsTests", dependencies: ["DiTEvents"], swiftSettings: safe),
     .testTarget(name: "DiTNumpyTests", dependencies: ["DiTNumpy", "DiTFiles"], swiftSettings: safe),
     .testTarget(name: "DiTImagingTests", dependencies: ["DiTImaging"], swiftSettings: safe),
     .testTarget(
-      name: "DiTPicturesTests", dependencies: ["DiTPictures", "DiTImaging", "DiTTraining"],
+      name: "DiTPicturesTests", dependencies: ["DiTPictures", "DiTImaging", "DiTTraining", "TestSupport"],
       swiftSettings: safe),
     .testTarget(
       name: "DiTCommandTests", dependencies: ["dit", "DiffusionTransformers", "DiTImaging", "DiTNumpy", "TestSupport"],

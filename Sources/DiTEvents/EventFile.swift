@@ -2,12 +2,12 @@ import DiTFiles
 import Foundation
 import SwiftProtobuf
 
-/// A TensorBoard event file: values and pictures by step, appended and handed to the system event by event.
+/// A TensorBoard event file: values and pictures by step, written event by event.
 ///
 ///     let events = try EventFile(in: "runs/mine/tensorboard", after: 0)
 ///     try events.write(step: 10, ["training/loss": 0.25])
 ///
-/// Every event carries the time at which it was written, because TensorBoard wants it, as does the file's name: a file
+/// Every event carries the time at which it was written, because TensorBoard needs it, as does the file's name: a file
 /// that is not to be compared byte by byte. One caller at a time.
 public final class EventFile {
   /// FOLDER/events.out.tfevents.SECONDS.dit, with a number behind it where that is taken.
@@ -18,7 +18,7 @@ public final class EventFile {
   /// A new file.
   ///
   /// - Parameters:
-  ///   - directory: made if need be. Files that are there stay: TensorBoard reads them all.
+  ///   - directory: created if missing. Files that are there stay: TensorBoard reads them all.
   ///   - after: the step that a run goes on from, 0 of a new one: what earlier files hold of later steps no longer counts.
   ///   - clock: seconds since 1970.
   /// - Throws: `FileError`.

@@ -17,7 +17,8 @@ package enum CRC32C {
     ~bytes.reduce(~UInt32(0)) { crc, byte in crc >> 8 ^ table[Int(UInt8(truncatingIfNeeded: crc) ^ byte)] }
   }
 
-  /// Rotated right by 15 and moved on, so that a checksum of bytes which hold checksums is none of those.
+  /// The masked checksum that records store: rotated right by 15 plus a constant, as bytes that contain their own CRC have
+  /// a constant CRC.
   package static func masked(_ bytes: some Sequence<UInt8>) -> UInt32 {
     let crc = value(bytes)
     return (crc >> 15 | crc << 17) &+ 0xA282_EAD8

@@ -9,25 +9,25 @@ struct Dit: ParsableCommand {
     commandName: "dit",
     abstract: "Train and sample Diffusion Transformers (DiT) on CPUs.",
     discussion: """
-      A first picture, by the small model of digits that ships with the tool:
+      A first picture, from the small model of digits that ships with the tool:
 
         dit sample --classes 0-9 --out digits.png
 
-      Wherever a command takes a model, that is one of
-        a directory with config.json and model.safetensors, as `dit train` makes;
-        a directory as diffusers writes it, of a DiT pipeline or its transformer;
+      Wherever a command takes a model, it may be
+        a directory with config.json and model.safetensors, as `dit train` writes;
+        a diffusers directory, of a DiT pipeline or its transformer;
         a .safetensors file with the published tensor names;
         a published name, DiT-S/2 to DiT-XL/8 over latents, DiT-Base/8 to
         DiT-Large/32 over 256² pixels, where no weights are needed;
         nothing: the digits model.
 
-      Results go to stdout; errors, warnings and progress to stderr. Files appear
-      whole or not at all. Exit status:
-          0  done
-         64  the command line is wrong, or asks for what the model cannot do
+      Results go to stdout; errors, warnings and progress to stderr. Output files
+      are written atomically. Exit status:
+          0  success
+         64  wrong command line, or a value that the model cannot take
          65  an input is missing, unreadable, malformed or does not fit
-        130  interrupted; what was finished is saved
-          1  anything else, such as an output that cannot be written
+        130  interrupted; finished results are saved
+          1  any other failure, such as an output that cannot be written
       """,
     subcommands: [
       SampleCommand.self, TrainCommand.self, InfoCommand.self, ScheduleCommand.self, ForwardCommand.self,

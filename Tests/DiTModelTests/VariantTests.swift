@@ -109,7 +109,7 @@ import Testing
     #expect(mismatch(network.evaluate(batch), before.output.doubles, within: .networkReordered) != nil, "not read")
   }
 
-  /// Counts of tensors, of parameters and of multiply-adds, by hand from DESIGN's list of names.
+  /// Counts of tensors, of parameters and of multiply-adds, by hand from the published state-dict names.
   @Test("Parameters and multiply-adds of each variant are those counted by hand")
   func parametersAndMultiplyAdds() throws {
     for variant in Variant.all {

@@ -1,17 +1,17 @@
 import DiTKernels
 import DiTTensor
 
-/// How far a Fréchet distance scatters with the samples: it is computed again for resamples of them, drawn with
-/// replacement, against the same reference.
+/// How much a Fréchet distance varies with the samples: it is recomputed for bootstrap resamples, drawn with replacement,
+/// against the same reference.
 ///
 /// A resample repeats samples, so its covariance is too small in places and its distance biased upwards; plain quantiles
-/// would leave out the distance itself. The interval therefore lays the quantiles of the resamples **around their own
-/// mean** around the distance.
+/// would leave out the distance itself. The interval is therefore the distance plus the
+/// quantiles of the resamples relative to **their own mean**.
 public struct Bootstrap: Equatable, Sendable {
   public let seed: UInt64
-  /// One distance a resample. Those of two sets of as many samples under one seed draw the same indices: they pair.
+  /// One distance per resample. Two sets of equal size draw the same indices under one seed: their resamples are paired.
   public let values: [Double]
-  /// The ends of the interval.
+  /// The bounds of the interval.
   public let low, high: Double
 
   /// The share of resamples between `low` and `high`.
@@ -44,7 +44,7 @@ public struct Bootstrap: Equatable, Sendable {
     high = distance + quantile(values, 1 - tail) - mean
   }
 
-  /// How often each of `count` samples stands in a resample: `count` draws of Philox's stream `resample`.
+  /// How often each of `count` samples occurs in a resample: `count` draws of Philox's stream `resample`.
   public static func counts(of count: Int, seed: UInt64, resample: Int) -> [Int] {
     var random = Philox(seed: seed, stream: UInt64(resample))
     var counts = [Int](repeating: 0, count: count)

@@ -2,7 +2,7 @@ import DiTKernels
 
 /// What is compared, and how.
 public struct EvaluationOptions: Equatable, Sendable {
-  /// The coordinates in which everything but copies is measured.
+  /// The feature space of everything but copies.
   public enum Features: Equatable, Sendable {
     /// The samples' own numbers.
     case pixels
@@ -12,12 +12,12 @@ public struct EvaluationOptions: Equatable, Sendable {
 
   public var features = Features.pixels
   public var frechet = true
-  /// Neighbours that a ball of precision and recall reaches to; nil for neither.
+  /// k of precision and recall; nil for neither.
   public var precisionNeighbours: Int? = 3
-  /// Neighbours that a ball of density and coverage reaches to; nil for neither.
+  /// k of density and coverage; nil for neither.
   public var densityNeighbours: Int? = 5
   public var copies = true
-  /// Whether classes are measured one by one too, where both sets have labels.
+  /// Whether each class is measured separately too, where both sets have labels.
   public var perClass = true
   /// Resamples for the Fréchet distance's interval; 0 for none.
   public var resamples = 0
@@ -29,7 +29,7 @@ public struct EvaluationOptions: Equatable, Sendable {
   public init() {}
 }
 
-/// What a set is judged by: samples, or no more than their mean and covariance.
+/// A set: samples, or only their mean and covariance.
 public enum EvaluationInput: Sendable {
   case samples(SampleSet)
   case statistics(Statistics)
@@ -69,7 +69,7 @@ public struct ClassEvaluation: Equatable, Sendable {
   public internal(set) var densityCoverage: DensityCoverage?
 }
 
-/// What was found of a set of samples against a reference.
+/// The measures of a set of samples against a reference.
 public struct Evaluation: Equatable, Sendable {
   /// Coordinates in which it was measured.
   public internal(set) var dimensions: Int
@@ -80,16 +80,16 @@ public struct Evaluation: Equatable, Sendable {
   public internal(set) var precisionRecall: PrecisionRecall?
   public internal(set) var densityCoverage: DensityCoverage?
   public internal(set) var copies: CopyCheck?
-  /// One entry a label that either set has, ascending; nil where classes were not measured.
+  /// One entry per label that either set has, ascending; nil where classes were not measured.
   public internal(set) var classes: [ClassEvaluation]?
-  /// What a person should know of the figures, a line each.
+  /// Notes for the user on the figures, one per line.
   public internal(set) var warnings: [String] = []
 
   /// Measures `samples` against `reference`.
   ///
   /// - Parameters:
-  ///   - training: where copies are looked for; by default the reference.
-  ///   - progress: called with the work done and the work in all, in pairs compared and resamples drawn; throwing ends it.
+  ///   - training: the set in which copies are sought; by default the reference.
+  ///   - progress: called with the work done and the total work, in pairs compared and resamples drawn; throwing ends it.
   /// - Throws: ``EvaluationError``, and what `progress` throws.
   public init(
     of samples: EvaluationInput, against reference: EvaluationInput, training: SampleSet? = nil,

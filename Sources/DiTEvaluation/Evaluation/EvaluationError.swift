@@ -1,4 +1,4 @@
-/// Sets that cannot be judged, or not against each other.
+/// A set that cannot be evaluated, or not against another.
 public struct EvaluationError: Error, Equatable, Sendable, CustomStringConvertible {
   /// The set, a path when it comes from a file.
   public let name: String

@@ -1,6 +1,6 @@
 import DiTKernels
 
-/// The order in which the measures are taken.
+/// One evaluation: checks the sets, then computes the measures one after another.
 final class EvaluationRun {
   private let samples, reference: EvaluationInput
   private let training: SampleSet?
@@ -109,7 +109,7 @@ final class EvaluationRun {
     input.set.map { "\($0.shape)" } ?? "\(input.depth) numbers"
   }
 
-  /// The sets in the coordinates that are measured.
+  /// The sets in the feature space that is measured.
   private func features() throws -> (EvaluationInput, EvaluationInput, PrincipalComponents?) {
     guard case .principal(let count) = options.features else { return (samples, reference, nil) }
     guard let set = samples.set else {

@@ -14,19 +14,19 @@ public struct CopyCheck: Equatable, Sendable {
   public let exact: Int
   /// The first ``largestList`` of them.
   public let exactPairs: [Pair]
-  /// Samples, not exact copies, nearer to a training image than half its distance to its own nearest fellow.
+  /// Samples, not exact copies, nearer to a training image than half that image's distance to its nearest other.
   public let near: Int
   /// The mean distance of a sample to the nearest training image.
   public let meanDistance: Double
   /// The mean distance of a training image to the nearest other.
   public let ownMeanDistance: Double
-  /// The median over samples of: distance to the nearest training image, over that image's to its nearest fellow. Nil where
-  /// most training images stand twice.
+  /// The median over samples of: distance to the nearest training image, over that image's to its nearest other. Nil where
+  /// most training images occur twice.
   public let medianRelative: Double?
   /// The mean distance of held-out images to the nearest training image; nil without such.
   public let referenceMeanDistance: Double?
 
-  /// Pairs that are named.
+  /// The most pairs that are listed.
   public static let largestList = 100
 
   /// ``meanDistance`` over ``ownMeanDistance``; nil where that is 0.
@@ -35,9 +35,9 @@ public struct CopyCheck: Equatable, Sendable {
   /// ``meanDistance`` over ``referenceMeanDistance``: about 1 for samples as new as held-out images.
   public var referenceRatio: Double? { referenceMeanDistance.flatMap { $0 > 0 ? meanDistance / $0 : nil } }
 
-  /// - Parameter heldOut: images that are no training images; nil for none.
+  /// - Parameter heldOut: images that were not trained on; nil for none.
   init(_ samples: SampleSet, training: SampleSet, heldOut: SampleSet?, _ search: NeighbourSearch) throws {
-    let fellows = try search.within(training, nearest: 1).distances.map { $0.squareRoot() }
+    let ownDistances = try search.within(training, nearest: 1).distances.map { $0.squareRoot() }
     let found = try search.between(samples, training).a
     let distances = found.distances.map { $0.squareRoot() }
     let nearest = found.indices.map { Int($0) }
@@ -45,13 +45,13 @@ public struct CopyCheck: Equatable, Sendable {
     against = training.name
     exact = copies.count
     exactPairs = copies.prefix(Self.largestList).map { Pair(sample: $0, training: nearest[$0]) }
-    near = distances.indices.count { distances[$0] > 0 && distances[$0] < fellows[nearest[$0]] / 2 }
+    near = distances.indices.count { distances[$0] > 0 && distances[$0] < ownDistances[nearest[$0]] / 2 }
     meanDistance = Self.mean(distances)
-    ownMeanDistance = Self.mean(fellows)
-    // A training image that stands twice has its fellow at 0: a sample that is no copy lies infinitely far beside that.
+    ownMeanDistance = Self.mean(ownDistances)
+    // A training image that occurs twice has its nearest other at 0: for a sample that is not a copy the ratio is infinite.
     let relative = distances.indices.map { index in
-      let fellow = fellows[nearest[index]]
-      return fellow > 0 ? distances[index] / fellow : distances[index] == 0 ? 0 : .infinity
+      let own = ownDistances[nearest[index]]
+      return own > 0 ? distances[index] / own : distances[index] == 0 ? 0 : .infinity
     }
     let median = quantile(relative, 0.5)
     medianRelative = median.isFinite ? median : nil

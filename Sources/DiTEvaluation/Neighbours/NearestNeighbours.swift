@@ -1,8 +1,8 @@
 import DiTKernels
 import DiTLinearAlgebra
 
-/// Neighbours within one set and between two, block by block: memory is that of two blocks and their products, whatever
-/// the sets' sizes.
+/// Neighbours within one set and between two, block by block: memory is that of two blocks and their products, independent
+/// of the sets' sizes.
 struct NeighbourSearch {
   let context: ComputeContext
   /// Called with the pairs compared since the last call.
@@ -21,9 +21,11 @@ struct NeighbourSearch {
       for second in starts[i...] {
         let columns = second == first ? rows : block(set, second)
         multiply(rows, columns, &products)
-        context.enter(&table, lines: rows, others: columns, products: products, transposed: false, isSame: true)
+        context.accumulate(
+          &table, queries: rows, candidates: columns, products: products, transposed: false, isSame: true)
         if second != first {
-          context.enter(&table, lines: columns, others: rows, products: products, transposed: true, isSame: true)
+          context.accumulate(
+            &table, queries: columns, candidates: rows, products: products, transposed: true, isSame: true)
         }
         try progress(rows.count * columns.count * (second == first ? 1 : 2))
       }
@@ -32,17 +34,18 @@ struct NeighbourSearch {
     return table
   }
 
-  /// The nearest sample of `b` to each of `a`, and the other way round, and how many balls of the other set hold each.
+  /// The nearest sample of `b` to each of `a`, and the other way round, and for each how many samples of the other set have
+  /// it within their radii.
   ///
   /// - Parameters:
-  ///   - ballsOfA: squared radii, (balls, a.count), for what is counted in b's lines.
-  ///   - ballsOfB: squared radii, (balls, b.count), for what is counted in a's lines.
+  ///   - radiiOfA: lists of a's squared radii, each (a.count), for the counts in b's table.
+  ///   - radiiOfB: lists of b's squared radii, each (b.count), for the counts in a's table.
   func between(
-    _ a: SampleSet, _ b: SampleSet, ballsOfA: [[Double]] = [], ballsOfB: [[Double]] = []
+    _ a: SampleSet, _ b: SampleSet, radiiOfA: [[Double]] = [], radiiOfB: [[Double]] = []
   ) throws -> (a: NeighbourTable, b: NeighbourTable) {
-    var linesOfA = NeighbourTable(count: a.count, nearest: 1, balls: ballsOfB.count)
-    var linesOfB = NeighbourTable(count: b.count, nearest: 1, balls: ballsOfA.count)
-    let (radiiOfA, radiiOfB) = (ballsOfA.flatMap(\.self), ballsOfB.flatMap(\.self))
+    var tableOfA = NeighbourTable(count: a.count, nearest: 1, radiiPerCandidate: radiiOfB.count)
+    var tableOfB = NeighbourTable(count: b.count, nearest: 1, radiiPerCandidate: radiiOfA.count)
+    let (flatRadiiOfA, flatRadiiOfB) = (radiiOfA.flatMap(\.self), radiiOfB.flatMap(\.self))
     var products: [Float] = []
     let columnStarts = starts(b)
     for first in starts(a) {
@@ -50,18 +53,19 @@ struct NeighbourSearch {
       for second in columnStarts {
         let columns = block(b, second)
         multiply(rows, columns, &products)
-        context.enter(
-          &linesOfA, lines: rows, others: columns, products: products, transposed: false, isSame: false,
-          radii: radiiOfB)
-        context.enter(
-          &linesOfB, lines: columns, others: rows, products: products, transposed: true, isSame: false, radii: radiiOfA
+        context.accumulate(
+          &tableOfA, queries: rows, candidates: columns, products: products, transposed: false, isSame: false,
+          radii: flatRadiiOfB)
+        context.accumulate(
+          &tableOfB, queries: columns, candidates: rows, products: products, transposed: true, isSame: false,
+          radii: flatRadiiOfA
         )
         try progress(rows.count * columns.count)
       }
       a.releasePages()
       b.releasePages()
     }
-    return (linesOfA, linesOfB)
+    return (tableOfA, tableOfB)
   }
 
   private func starts(_ set: SampleSet) -> [Int] {
@@ -80,6 +84,6 @@ struct NeighbourSearch {
 }
 
 extension NeighbourTable {
-  /// The squared distance of each line to its `k`-th nearest point, (count).
+  /// The squared distance of each query to its `k`-th nearest point, (count).
   func squaredRadii(_ k: Int) -> [Double] { (0..<count).map { distances[$0 * nearest + k - 1] } }
 }

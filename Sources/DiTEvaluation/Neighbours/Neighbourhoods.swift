@@ -44,7 +44,7 @@ struct Neighbourhoods {
     let radii = [precision, density].compactMap { $0 }.map { own.squaredRadii($0) }
     let sampleRadii = try precision.map { try search.within(samples, nearest: $0).squaredRadii($0) }
     let found = try search.between(
-      samples, reference, ballsOfA: sampleRadii.map { [$0] } ?? [], ballsOfB: radii)
+      samples, reference, radiiOfA: sampleRadii.map { [$0] } ?? [], radiiOfB: radii)
     let balls = radii.count
     func count(_ ball: Int) -> [Int] { (0..<samples.count).map { Int(found.a.hits[$0 * balls + ball]) } }
     let precisionRecall = precision.map { k in

@@ -22,15 +22,15 @@ private struct TensorStore: SampleStore {
 }
 
 extension SampleSet {
-  /// What a safetensors file may call its samples, in the order in which they are looked for.
+  /// The tensors that may hold a safetensors file's samples, in the order in which they are sought.
   public enum Kind: String, CaseIterable, Sendable {
     /// Pixels, (N, C, H, W): floats in [−1, 1], or U8 read as x/127.5 − 1.
     case images
     /// Latents, (N, C, H, W): finite floats.
     case latents
-    /// What a sampler left, (N, C, H, W): finite floats, pixels or latents.
+    /// A sampler's output, (N, C, H, W): finite floats, pixels or latents.
     case samples
-    /// Numbers of any origin, (N, d): finite floats.
+    /// Features from any source, (N, d): finite floats.
     case features
   }
 
@@ -38,7 +38,7 @@ extension SampleSet {
   ///
   /// - Parameters:
   ///   - name: what errors call the set; by default the path.
-  ///   - preferring: looked for first, then the kinds in their order.
+  ///   - preferring: sought first, then the kinds in their order.
   /// - Throws: ``EvaluationError``, `SafetensorsError` or `FileError`.
   public static func open(
     _ path: String, name: String? = nil, preferring: [Kind] = []
@@ -52,6 +52,17 @@ extension SampleSet {
     let set = try SampleSet(file, kind, name: name ?? path)
     try set.check("tensor \(kind.rawValue)", isImage: kind == .images)
     return (set, kind)
+  }
+
+  /// The `class_names` of a safetensors file's metadata, a JSON array of strings; nil where it has no such list.
+  ///
+  /// - Throws: `SafetensorsError` or `FileError` where the file cannot be read.
+  public static func classNames(of path: String) throws -> [String]? {
+    let file = try SafetensorsFile(contentsOf: path)
+    guard let text = file.metadata["class_names"] else { return nil }
+    guard case .array(let values)? = try? JSONValue(parsing: Array(text.utf8), file: path) else { return nil }
+    let names = values.compactMap { if case .string(let name) = $0 { name } else { nil } }
+    return names.count == values.count ? names : nil
   }
 
   private init(_ file: SafetensorsFile, _ kind: Kind, name: String) throws {

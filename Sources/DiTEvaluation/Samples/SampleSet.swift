@@ -1,6 +1,6 @@
 import DiTFiles
 
-/// Where the numbers of a set of samples lie. Any thread may read.
+/// The storage of a set's samples. Any thread may read.
 public protocol SampleStore: Sendable {
   /// N.
   var count: Int { get }
@@ -9,7 +9,7 @@ public protocol SampleStore: Sendable {
   /// Copies as many samples as `target` takes, from sample `start` on: each `depth` finite numbers, the same ones on every
   /// call.
   func read(from start: Int, into target: inout MutableSpan<Float>)
-  /// Says that nothing will be read soon, so that pages of a mapped file may go.
+  /// Hints that nothing will be read soon, so that pages of a mapped file may be released.
   func releasePages()
 }
 
@@ -17,13 +17,13 @@ extension SampleStore {
   public func releasePages() {}
 }
 
-/// Samples to be judged, or to judge by: N points of d coordinates, with a class each where it is known.
+/// Samples to evaluate, or a reference: N points of d coordinates, with their classes where known.
 public struct SampleSet: Sendable {
   /// The file, or whatever the caller calls the set; error messages begin with it.
   public let name: String
   /// The extents of one sample: (C, H, W) for images and latents, (d) for features.
   public let shape: [Int]
-  /// One class a sample; nil when the set has none.
+  /// One class per sample; nil when the set has none.
   public let labels: [Int]?
   private let store: any SampleStore
   /// The samples of the store that belong to the set; nil for all.
@@ -31,7 +31,7 @@ public struct SampleSet: Sendable {
 
   /// - Parameters:
   ///   - shape: of one sample; its product is the store's depth.
-  ///   - labels: one a sample of the store.
+  ///   - labels: one per sample of the store.
   public init(name: String, shape: [Int], store: any SampleStore, labels: [Int]? = nil) {
     precondition(shape.reduce(1, *) == store.depth, "samples of \(store.depth) numbers with the shape \(shape)")
     precondition(

@@ -11,7 +11,7 @@ public struct ImageLimits: Equatable, Sendable {
   /// The largest file, in bytes; 256 MiB by default. A larger one is not read.
   public var fileBytes: Int
   /// The most memory decoding may take, in bytes: pixels and what the decoder holds, without the file; 512 MiB by
-  /// default. Progressive JPEGs take the most: 6 bytes of coefficients a pixel where chroma is not subsampled, beside 3.
+  /// default. Progressive JPEGs take the most: 6 bytes of coefficients per pixel where chroma is not subsampled, beside 3.
   public var memoryBytes: Int
   /// The most scans of a progressive JPEG, each of which costs a pass over the image; 100 by default (encoders make
   /// about 10).

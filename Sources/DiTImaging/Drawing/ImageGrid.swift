@@ -21,9 +21,9 @@ public struct ImageGrid: Sendable {
   ///   - images: at least one, in reading order.
   ///   - columns: images in a full row.
   ///   - group: so many successive images belong together and start on a new row; `columns` if nil.
-  ///   - rowLabels: none, or one a group, to the left of its first row.
-  ///   - columnLabels: none, or one a column, above it.
-  ///   - imageLabels: none, or one an image, above it.
+  ///   - rowLabels: none, or one per group, to the left of its first row.
+  ///   - columnLabels: none, or one per column, above it.
+  ///   - imageLabels: none, or one per image, above it.
   ///   - scale: the enlargement; ``Image/displayScale(width:height:)`` if nil.
   public init(
     _ images: [Image], columns: Int, group: Int? = nil, rowLabels: [String] = [], columnLabels: [String] = [],
@@ -46,7 +46,7 @@ public struct ImageGrid: Sendable {
 
   /// A grid of samples in class-major order: the same number of successive images for each name.
   ///
-  /// One image a class: a compact grid with the name above each. Several: a row a class with the name to its left, wrapped at
+  /// One image per class: a compact grid with the name above each. Several: one row per class with the name to its left, wrapped at
   /// `maximumColumns`; a single class fills a compact grid.
   public init(_ images: [Image], classNames: [String], maximumColumns: Int = 20, scale: Int? = nil) {
     precondition(

@@ -1,4 +1,4 @@
-// Resizing for training: a weighted sum an axis, rows first, of the stored values in Float. The order of sums is fixed.
+// Resizing for training: one weighted sum per axis, rows first, of the stored values in Float. The order of sums is fixed.
 
 extension Image {
   /// The image resized until it just covers width×height, and cut to that from its middle.

@@ -13,7 +13,7 @@ struct Resampling {
   private let taps: [Tap]
   private let starts: [Int]  // result i has the taps starts[i]..<starts[i+1]
 
-  /// The middle `ratio`·`count` of `length` source pixels, `ratio` of them a result; `length` may end inside a pixel.
+  /// The middle `ratio`·`count` of `length` source pixels, `ratio` of them per result; `length` may end inside a pixel.
   ///
   /// From 1 up results are means over the interval they cover; below they are bilinear between pixel centres.
   init(from length: Double, to count: Int, ratio: Double) {

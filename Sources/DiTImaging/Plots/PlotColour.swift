@@ -13,7 +13,7 @@ public struct PlotColour: Equatable, Sendable {
     self.init(red: UInt8(code >> 16 & 255), green: UInt8(code >> 8 & 255), blue: UInt8(code & 255))
   }
 
-  /// For curves, in this order: of different lightness too, so that they differ for everybody.
+  /// For curves, in this order: of different lightness too, so that they differ to the colour-blind, too.
   public static let series = [blue, orange, green, purple, red]
 
   public static let blue = PlotColour(0x2668B8)

@@ -10,8 +10,8 @@ import DiTTraining
   import Darwin
 #endif
 
-/// What tells that a file is still the one that was listed: its size and the time of its last change. Of this process only;
-/// neither is ever written down, as copies of a folder have other times.
+/// Whether a file is still the one that was listed: its size and the time of its last change. For this process only, never
+/// stored, as copies of a folder have other times.
 struct FileStamp: Equatable, Sendable {
   let size: Int
   let seconds, nanoseconds: Int
@@ -35,12 +35,12 @@ struct FileStamp: Equatable, Sendable {
 }
 
 /// The first and last 4 KiB of a file, or all of a smaller one.
-struct FileEnds {
+struct FileHeadAndTail {
   static let length = 4096
 
   let head, tail: [UInt8]
 
-  /// Nil where the file cannot be read, or is none.
+  /// Nil where the file cannot be read, or is not a file.
   init?(_ path: String, size: Int) {
     // A pipe that is opened waits for its writer.
     let file = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
@@ -58,8 +58,8 @@ struct FileEnds {
     return count < 0 ? nil : Array(bytes[..<count])
   }
 
-  /// Adds size and ends to a digest. A compressed picture that was changed has another size or, as a PNG ends with a
-  /// checksum of its pixels, other ends: nearly always, at the cost of two small reads.
+  /// Adds head and tail to a digest. A compressed picture that was changed has another size or, as a PNG ends with a
+  /// checksum of its pixels, another tail: nearly always, at the cost of two small reads.
   func add(to digest: inout Digest) {
     for byte in head { digest.add(UInt64(byte)) }
     for byte in tail { digest.add(UInt64(byte)) }

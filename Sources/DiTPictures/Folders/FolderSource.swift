@@ -1,7 +1,7 @@
 import DiTImaging
 import DiTTraining
 
-/// The pictures of a folder at a model's input size, decoded when they are wanted.
+/// The pictures of a folder at a model's input size, decoded on demand.
 struct FolderSource: ImageSource {
   struct File: Sendable {
     /// Relative to the folder.
@@ -14,7 +14,7 @@ struct FolderSource: ImageSource {
   let channels, height, width: Int
   let limits: ImageLimits
   let files: [File]
-  /// Of the files' paths, sizes and ends; see ``FileEnds/add(to:)``.
+  /// Of the files' paths, sizes, heads and tails; see ``FileHeadAndTail/add(to:)``.
   let digest: UInt64
 
   var count: Int { files.count }

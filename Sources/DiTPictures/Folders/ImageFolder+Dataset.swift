@@ -6,7 +6,7 @@ import Foundation
 public struct ImageFolderOptions: Sendable {
   /// What becomes of pictures that cannot be decoded.
   public var brokenImages: BrokenImages
-  /// Pictures that take no more bytes than this at the model's input size, a byte a value, are decoded once and kept.
+  /// Pictures that take no more bytes than this at the model's input size, one byte per value, are decoded once and kept.
   public var cacheBytes: Int
   /// What is refused before it is decoded.
   public var limits: ImageLimits
@@ -28,11 +28,11 @@ extension ImageFolder {
   /// network trains, each time anew. Both train to the same bytes.
   ///
   /// A broken picture is found now when everything is decoded now, when pictures are to be skipped (all are then decoded
-  /// once), or when it is cut off or none at all; one that is damaged inside, among more than the cache holds, ends
-  /// the run when its turn comes.
+  /// once), or when its file is cut off or not a picture; one that is damaged inside, among more than the cache holds,
+  /// ends the run when it is read.
   ///
   /// - Parameter channels: 1 or 3.
-  /// - Returns: the data, and a line for a person on what was skipped.
+  /// - Returns: the data, and notes for the user on what was skipped.
   /// - Throws: ``DatasetError``, which names the first broken file and counts the others.
   public func dataset(
     channels: Int, height: Int, width: Int, options: ImageFolderOptions = ImageFolderOptions()
@@ -41,26 +41,26 @@ extension ImageFolder {
     let ends = files.indices.map { index in
       let path = "\(self.path)/\(files[index])"
       let stamp = FileStamp(path)
-      return (stamp: stamp, ends: stamp.flatMap { FileEnds(path, size: $0.size) })
+      return (stamp: stamp, ends: stamp.flatMap { FileHeadAndTail(path, size: $0.size) })
     }
     let all = source(Array(files.indices), channels, height, width, options.limits, ends)
     let isKept = files.count <= options.cacheBytes / all.sampleBytes
     let isEachDecoded = isKept || options.brokenImages == .skip
     let suspects = files.indices.filter { isEachDecoded || !Self.looksWhole(ends[$0].ends, options.limits) }
-    var sweep = Sweep.run(all, suspects, keeping: isKept)
-    guard !sweep.broken.isEmpty else {
-      return (try data(all, sweep.pixels, labels), [])
+    var decoded = DecodePass.run(all, suspects, keeping: isKept)
+    guard !decoded.broken.isEmpty else {
+      return (try data(all, decoded.pixels, labels), [])
     }
-    guard options.brokenImages == .skip, sweep.broken.count < files.count else {
-      throw Self.error(sweep.broken)
+    guard options.brokenImages == .skip, decoded.broken.count < files.count else {
+      throw Self.error(decoded.broken)
     }
-    let broken = Set(sweep.broken.map(\.index))
+    let broken = Set(decoded.broken.map(\.index))
     let kept = files.indices.filter { !broken.contains($0) }
-    if isKept { sweep.drop(broken, sampleBytes: all.sampleBytes) }
+    if isKept { decoded.drop(broken, sampleBytes: all.sampleBytes) }
     let rest = source(kept, channels, height, width, options.limits, ends)
-    let names = sweep.broken.map { "\(files[$0.index]) (\($0.error.reason))" }
+    let names = decoded.broken.map { "\(files[$0.index]) (\($0.error.reason))" }
     let note = Self.note(broken.count, "broken picture", "skipped", names, limit: 20)
-    return (try data(rest, sweep.pixels, labels.map { labels in kept.map { labels[$0] } }), ["\(path): \(note)"])
+    return (try data(rest, decoded.pixels, labels.map { labels in kept.map { labels[$0] } }), ["\(path): \(note)"])
   }
 
   private func data(_ source: FolderSource, _ pixels: [UInt8]?, _ labels: [Int]?) throws(DatasetError) -> Dataset {
@@ -70,7 +70,7 @@ extension ImageFolder {
 
   private func source(
     _ indices: [Int], _ channels: Int, _ height: Int, _ width: Int, _ limits: ImageLimits,
-    _ ends: [(stamp: FileStamp?, ends: FileEnds?)]
+    _ ends: [(stamp: FileStamp?, ends: FileHeadAndTail?)]
   ) -> FolderSource {
     var digest = Digest()
     for index in indices {
@@ -83,8 +83,8 @@ extension ImageFolder {
       files: indices.map { FolderSource.File(path: files[$0], stamp: ends[$0].stamp) }, digest: digest.value)
   }
 
-  /// Whether the ends of a file give no reason to doubt it.
-  private static func looksWhole(_ ends: FileEnds?, _ limits: ImageLimits) -> Bool {
+  /// Whether the head and tail of a file give no reason to doubt it.
+  private static func looksWhole(_ ends: FileHeadAndTail?, _ limits: ImageLimits) -> Bool {
     guard let ends, ends.isWhole else { return false }
     do throws(ImagingError) {
       let header = try ImageHeader(of: ends.head)

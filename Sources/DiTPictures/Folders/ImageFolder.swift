@@ -19,7 +19,7 @@ public struct ImageFolder: Sendable {
   public let path: String
   /// The classes in the order of their labels; nil without class folders.
   public let classNames: [String]?
-  /// What was passed over, a line each.
+  /// Notes for the user on what was passed over, one per line.
   public let notes: [String]
   /// Relative to `path`, in the order of the samples: class by class, sorted within a class.
   let files: [String]

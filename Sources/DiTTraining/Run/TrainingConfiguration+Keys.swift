@@ -85,55 +85,64 @@ public struct TrainingKey: Sendable {
 extension TrainingConfiguration {
   /// Every key, in the order of the file.
   public static let keys: [TrainingKey] = [
-    TrainingKey("steps", .integer(\.steps, 1...1_000_000_000), "updates of the weights in the whole run"),
-    TrainingKey("batch", .integer(\.batch, 1...1_000_000), "samples an update"),
+    TrainingKey("steps", .integer(\.steps, 1...1_000_000_000), "optimizer steps in total"),
+    TrainingKey("batch", .integer(\.batch, 1...1_000_000), "samples per optimizer step"),
     TrainingKey(
       "micro_batch", .integer(\.microBatch, 0...1_000_000),
-      "samples in memory at a time, a divisor of batch; 0 takes the largest with at most 8192 tokens"),
-    TrainingKey("learning_rate", .number(\.learningRate, 0...1), "AdamW's rate after the warm-up"),
+      "samples computed at a time (gradient accumulation), a divisor of batch; 0 takes the largest with at most 8192 tokens"
+    ),
+    TrainingKey("learning_rate", .number(\.learningRate, 0...1), "AdamW's learning rate after the warm-up"),
     TrainingKey(
       "warmup_steps", .integer(\.warmupSteps, 0...1_000_000_000),
-      "updates in which the rate rises from 0; a shorter run ends inside them"),
-    TrainingKey("schedule", .schedule, "the rate after the warm-up: cosine (to 0 at the last step) or constant"),
-    TrainingKey("weight_decay", .number(\.weightDecay, 0...1), "AdamW's decay, on every trainable tensor"),
+      "steps of linear warm-up from 0; a shorter run ends inside them"),
+    TrainingKey("schedule", .schedule, "learning rate after the warm-up: cosine (to 0 at the last step) or constant"),
+    TrainingKey("weight_decay", .number(\.weightDecay, 0...1), "AdamW's weight decay, on every trainable tensor"),
     TrainingKey("beta1", .number(\.beta1, 0...0.999999), "decay of AdamW's first moment"),
     TrainingKey("beta2", .number(\.beta2, 0...0.999999), "decay of AdamW's second moment"),
     TrainingKey("epsilon", .number(\.epsilon, 1e-30...1), "added to the root of the second moment"),
     TrainingKey(
-      "ema_decay", .number(\.emaDecay, 0...1), "the average's largest decay; at update n it is at most (1+n)/(10+n)"),
-    TrainingKey("gradient_clip", .number(\.gradientClip, 0...1e9), "largest global gradient norm; 0 does not clip"),
+      "ema_decay", .number(\.emaDecay, 0...1),
+      "largest decay of the exponential moving average; at step n it is at most (1+n)/(10+n)"),
+    TrainingKey("gradient_clip", .number(\.gradientClip, 0...1e9), "largest global gradient norm; 0 disables clipping"),
     TrainingKey(
       "loss_weighting", .weighting,
-      "uniform, or min_snr (Hang et al. 2023): noise levels count by min(SNR, gamma) in the error of the clean image"),
+      "uniform, or min_snr (Hang et al. 2023): the error of the clean image weighted by min(SNR, gamma)"),
     TrainingKey("min_snr_gamma", .number(\.minSNRGamma, 1e-6...1e9), "gamma of min_snr; unused with uniform"),
     TrainingKey(
       "lambda_seq", .number(\.lambdaSeq, 0...1e9),
-      "weight of the sequence-consistency loss, 0 for none; its prior is fitted to the data that are trained on"),
-    TrainingKey("flip", .flag(\.flip), "mirror every second image, at random; off for digits"),
+      "weight of the sequence-consistency loss, 0 for none; its prior is fitted to the training samples"),
+    TrainingKey("flip", .flag(\.flip), "random horizontal flips with probability 1/2; off for digits"),
     TrainingKey(
-      "seed", .integer(\.seed, 0...Int.max), "of first weights, data order, t, noise, label dropout and flips"),
+      "seed", .integer(\.seed, 0...Int.max),
+      "random seed of initial weights, data order, t, noise, label dropout and flips"),
     TrainingKey(
       "validation_modulus", .integer(\.validationModulus, 0...1_000_000_000),
       "M holds out every sample i with i mod M = M-1; 0 holds none out; digits use 5"),
-    TrainingKey("checkpoint_every", .integer(\.checkpointEvery, 0...1_000_000_000), "steps; 0 for the last step alone"),
-    TrainingKey("keep_checkpoints", .integer(\.keepCheckpoints, 1...1_000_000), "newest checkpoints that are kept"),
+    TrainingKey(
+      "checkpoint_every", .integer(\.checkpointEvery, 0...1_000_000_000),
+      "steps between checkpoints; 0 for one at the last step only"),
+    TrainingKey(
+      "keep_checkpoints", .integer(\.keepCheckpoints, 1...1_000_000), "number of checkpoints to keep, the newest"),
     TrainingKey(
       "validate_every", .integer(\.validateEvery, 0...1_000_000_000),
-      "steps from one validation loss (of the averaged weights) to the next; 0 for none"),
+      "steps between validation losses (of the averaged weights); 0 for none"),
     TrainingKey("sample_every", .integer(\.sampleEvery, 0...1_000_000_000), "steps between sample grids; 0 for none"),
     TrainingKey("log_every", .integer(\.logEvery, 1...1_000_000_000), "steps between lines of log.jsonl"),
     TrainingKey(
       "precision", .precision,
-      "fp32, or bf16: mixed precision with float32 weights and sums, so that no loss scaling is needed"),
-    TrainingKey("gemm", .gemm, "who multiplies: blas (OpenBLAS), packed (our kernels) or auto, what is faster here"),
+      "fp32, or bf16: mixed precision with float32 master weights and accumulation; needs no loss scaling"),
     TrainingKey(
-      "recompute", .flag(\.recompute), "keep a fifth of the activations and compute the rest again, for memory"),
+      "gemm", .gemm,
+      "matrix-multiplication backend: blas (OpenBLAS), packed (built-in kernels) or auto, the faster one on this CPU"),
+    TrainingKey(
+      "recompute", .flag(\.recompute),
+      "gradient checkpointing: keep a fifth of the activations and recompute the rest, to save memory"),
     TrainingKey(
       "broken_images", .brokenImages,
-      "of a folder: refuse, or skip (which decodes every file before the first step); either names them"),
+      "broken files of a folder: refuse, or skip (which decodes every file before the first step); both name them"),
     TrainingKey(
       "cache_megabytes", .integer(\.cacheMegabytes, 0...1 << 30),
-      "a folder whose resized images take no more MiB is decoded once, into memory; a larger one while training"),
+      "a folder whose resized images fit this many MiB is decoded once, into memory; a larger one during training"),
     TrainingKey(
       "loader_threads", .integer(\.loaderThreads, 1...64),
       "threads that decode ahead of the training step, where a folder is larger than the cache"),

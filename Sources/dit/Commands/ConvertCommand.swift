@@ -1,13 +1,13 @@
 import ArgumentParser
 import DiffusionTransformers
 
-/// `dit convert`: a model from one kind of place to another.
+/// `dit convert`: a model from one format to another.
 struct ConvertCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "convert",
     abstract: "Convert a model: state dict, model directory, diffusers directory; fp32 or bf16.",
     discussion: """
-      IN is any model with weights; OUT is a directory that is made:
+      IN is any model with weights; OUT is the directory to create:
         dit        a model directory: config.json and model.safetensors
         diffusers  model_index.json, transformer/, scheduler/, and vae/ where the
                    model has an autoencoder, as diffusers' DiTPipeline loads them
@@ -16,28 +16,27 @@ struct ConvertCommand: ParsableCommand {
         dit convert facebook-dit models/xl --dtype bf16
         dit convert runs/mine mine-diffusers --to diffusers
 
-      What is written computes what IN computes, bit for bit in fp32: a directory of
-      diffusers keeps its numerics and its scheduler in config.json. diffusers cannot
-      express everything: what it has no key for is refused by name. One thing it
-      computes differently: its time frequencies divide by 127, those of the
-      published DiT and of models trained here by 128. Such a model is written as it
-      is, and a note says how far diffusers' output is then from the model's, which
-      is measured.
+      OUT computes the same as IN, bit for bit in fp32: of a diffusers directory its
+      numerics and its scheduler are kept in config.json. A setting that diffusers
+      cannot express is refused by name. One thing diffusers computes differently:
+      its time frequencies divide by 127, those of the published DiT and of models
+      trained here by 128. Such a model is written as it is, and a note gives the
+      measured difference between diffusers' output and the model's.
       """)
 
   @Argument(help: ArgumentHelp("The model to read.", valueName: "in"))
   var input: String
 
-  @Argument(help: ArgumentHelp("The directory to write; it must not be there, or be empty.", valueName: "out"))
+  @Argument(help: ArgumentHelp("The directory to write; it must not exist, or be empty.", valueName: "out"))
   var output: String
 
-  @Option(help: ArgumentHelp("What to write.", valueName: "format"))
+  @Option(help: ArgumentHelp("Output format.", valueName: "format"))
   var to: ModelConversion.Format = .dit
 
-  @Option(help: ArgumentHelp("How weights are stored.", valueName: "format"))
+  @Option(help: ArgumentHelp("Storage format of the weights.", valueName: "format"))
   var dtype: StoredFormat = .fp32
 
-  @Flag(help: "Replace a directory with a model that is there already, with all that is in it.")
+  @Flag(help: "Replace an existing model directory and everything in it.")
   var force = false
 
   @OptionGroup var weights: WeightsOption

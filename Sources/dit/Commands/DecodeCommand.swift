@@ -1,23 +1,24 @@
 import ArgumentParser
 import DiTImaging
+import DiTPictures
 import DiffusionTransformers
 
 /// `dit decode`: latents to images.
 struct DecodeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "decode",
-    abstract: "Make images of latents.",
+    abstract: "Decode latents to images.",
     discussion: """
       IN is a safetensors file with latents (N, C, h, w), or the samples of a latent
-      model, times the autoencoder's scaling factor as training and sampling have
-      them. The ending of OUT says what is written:
+      model, scaled as in training and sampling (times the scaling factor). The
+      ending of OUT decides what is written:
         .safetensors  images (N, C, H, W) clipped to [−1, 1], and IN's labels
         .png          a grid
         .npz          arr_0, uint8 (N, H, W, C)
 
         dit decode --model sd-vae latents.safetensors images.safetensors
 
-      Ctrl-C stops after the image at hand and writes what is finished.
+      Ctrl-C stops after the current image and writes what is finished.
       """)
 
   @OptionGroup var common: AutoencoderOptions
@@ -43,8 +44,8 @@ struct DecodeCommand: ParsableCommand {
 
     Interruption.listen()
     let total = latents.shape[0]
-    var images = ImageCollection(for: target.format)
-    try attributingErrors(to: common.input) { try autoencoder.decode(latents, into: &images) }
+    var images = ImageCollection(as: ImageCollection.Form(for: target.format))
+    try attributingErrors(to: common.input) { try images.decodeWithBar(latents, with: autoencoder) }
     let done = images.count
     try Self.write(images, labels: labels.map { Array($0.prefix(done)) } ?? [], to: target)
     if done < total { throw Failure(.interrupted, "interrupted: \(done) of \(total) images are finished and written") }
@@ -54,7 +55,8 @@ struct DecodeCommand: ParsableCommand {
 
   private static func write(_ images: ImageCollection, labels: [Int], to file: OutputFile) throws(Failure) {
     switch file.format {
-    case .safetensors: try file.write([images.tensor] + (labels.isEmpty ? [] : [TensorSource("labels", labels)]))
+    case .safetensors:
+      try file.write([TensorSource("images", images.tensor)] + (labels.isEmpty ? [] : [TensorSource("labels", labels)]))
     case .npz: try images.writeNPZ(to: file)
     case .png:
       let grid = ImageGrid(images.pictures, columns: ImageGrid.compactColumns(for: images.count)).rendered()

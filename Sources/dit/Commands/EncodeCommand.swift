@@ -6,14 +6,14 @@ import DiffusionTransformers
 struct EncodeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "encode",
-    abstract: "Make latents of images, for training on them.",
+    abstract: "Encode images to latents, for training on them.",
     discussion: """
       IN is a safetensors file with images (N, C, H, W), in [−1, 1] or U8 read as
-      x/127.5 − 1, and perhaps labels (N); or a folder of pictures, or of class folders
-      of pictures, fitted to --size. OUT is a safetensors file with
+      x/127.5 − 1, and optional labels (N); or a folder of pictures, or of class folders
+      of pictures, resized and centre-cropped to --size. OUT is a safetensors file with
 
-        latents  (N, C, h, w)  the mean (or with --draw a draw), times the
-                               autoencoder's scaling factor
+        latents  (N, C, h, w)  the posterior mean (with --draw a sample of the
+                               posterior), times the scaling factor
         mean     (N, C, h, w)  unscaled
         logvar   (N, C, h, w)  unscaled, clamped to [−30, 20]
         labels   (N)           and class_names, where IN has them
@@ -22,23 +22,24 @@ struct EncodeCommand: ParsableCommand {
 
         dit encode --model sd-vae pictures/ latents.safetensors --flips
 
-      Ctrl-C stops after the image at hand and writes what is finished.
+      Ctrl-C stops after the current image and writes what is finished.
       """)
 
   @OptionGroup var common: AutoencoderOptions
 
   @Option(
     help: ArgumentHelp(
-      "Height and width that a folder's pictures are fitted to: n, or nxm. (default: 256)", valueName: "size"))
+      "Height and width to which a folder's pictures are resized and cropped: n, or nxm. (default: 256)",
+      valueName: "size"))
   var size: String?
 
-  @Flag(help: "Also encode every image mirrored, left to right: these follow all the others.")
+  @Flag(help: "Also encode each image mirrored left to right; these follow all the others.")
   var flips = false
 
-  @Flag(help: "Latents are drawn from their distributions, instead of the mean.")
+  @Flag(help: "Sample latents from the posterior instead of taking its mean.")
   var draw = false
 
-  @Option(help: ArgumentHelp("Seed of --draw; image n's draw depends on it and n.", valueName: "n"))
+  @Option(help: ArgumentHelp("Random seed of --draw; image n depends on the seed and n alone.", valueName: "n"))
   var seed: UInt64 = 0
 
   func run() throws {
@@ -49,37 +50,16 @@ struct EncodeCommand: ParsableCommand {
     try target.checkWritable()
 
     Interruption.listen()
-    let total = data.count * (flips ? 2 : 1)
+    let encoder = LatentEncoder(autoencoder, flips: flips, drawingWithSeed: draw ? seed : nil)
+    let total = encoder.count(of: data)
     var bar = ProgressBar("encoding", unit: "images", total: total)
-    let (latents, mean, logvar) = try (
-      FloatTempFile(for: target), FloatTempFile(for: target), FloatTempFile(for: target)
-    )
-    var shape: [Int] = []
-    var done = 0
-    while done < total, !Interruption.isRequested {
-      let batch = min(Autoencoder.batch, (done < data.count ? data.count : total) - done)
-      let pixels = try (done..<done + batch).flatMap { n in
-        try data.sample(n % data.count, flipped: n >= data.count)
-      }
-      let images = Tensor(shape: [batch, data.channels, data.height, data.width], elements: pixels)
-      let part = try attributingErrors(to: common.input) {
-        try autoencoder.encode(images) { finished in
-          bar.update(done + finished)
-          return !Interruption.isRequested
-        }
-      }
-      try latents.append((draw ? part.draw(seed: seed, first: done) : part.latents).elements)
-      try mean.append(part.mean.elements)
-      try logvar.append(part.logvar.elements)
-      shape = Array(part.mean.shape.dropFirst())
-      done += part.mean.shape[0]
+    let encoded = try encode(data, encoder, for: target) { done in
+      if done > 0 { bar.update(done) }
+      return !Interruption.isRequested
     }
     bar.clear()
-    if done > 0 {
-      shape.insert(done, at: 0)
-      let tensors = [("latents", latents), ("mean", mean), ("logvar", logvar)].map { $1.source($0, shape: shape) }
-      try write(tensors, data, done, to: target)
-    }
+    let done = encoded.count
+    if done > 0 { try target.write(encoded.tensors, metadata: encoded.metadata) }
     if done < total {
       throw Failure(
         .interrupted, "interrupted: \(done) of \(total) images are finished" + (done > 0 ? " and written" : ""))
@@ -88,21 +68,22 @@ struct EncodeCommand: ParsableCommand {
     Warnings.write()
   }
 
-  private func write(_ tensors: [TensorSource], _ data: Dataset, _ count: Int, to file: OutputFile) throws {
-    var tensors = tensors
-    if let labels = data.labels {
-      tensors.append(TensorSource("labels", (0..<count).map { labels[$0 % data.count] }))
+  /// Images that the autoencoder refuses are errors of the input, latents that cannot be kept on the disk of the output.
+  private func encode(
+    _ data: Dataset, _ encoder: LatentEncoder, for file: OutputFile, progress: (Int) -> Bool
+  ) throws -> EncodedLatents {
+    do {
+      return try attributingErrors(to: common.input) {
+        try encoder.encode(data, for: file.path, progress: progress)
+      }
+    } catch let error as FileError {
+      throw Failure(.failure, "\(error)")
     }
-    var metadata: [String: String] = [:]
-    if let names = data.classNames {
-      metadata["class_names"] = JSONValue.array(names.map { .string($0) }).text
-    }
-    try file.write(tensors, metadata: metadata)
   }
 
   /// The images that IN names.
   private func images(_ side: (height: Int, width: Int)?, _ c: AutoencoderConfiguration) throws -> Dataset {
-    guard TrainingData.isFolder(common.input) else {
+    guard ImageFolder.isFolder(common.input) else {
       if side != nil {
         throw Failure.usage("--size", expected: "none, as \(common.input) is no folder", found: size ?? "")
       }

@@ -2,22 +2,22 @@ import ArgumentParser
 import DiTNumpy
 import DiffusionTransformers
 
-/// `dit evaluate`: how good samples are, against real ones.
+/// `dit evaluate`: samples measured against real images.
 struct EvaluateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "evaluate",
-    abstract: "Judge samples against real images: Fréchet distance, precision, recall, coverage, copies.",
+    abstract: "Evaluate samples against real images: Fréchet distance, precision, recall, coverage, copies.",
     discussion: """
-      Where a SET is wanted, that is one of
+      A SET is one of
         digits            the data set that ships with the tool
         x.safetensors     images (N, C, H, W), float in [−1, 1] or U8, or latents,
                           samples, or features (N, d); optional labels (N)
         x.npz             arr_0 (N, H, W, C) of bytes, as dit sample writes it,
                           and optional labels arr_1; or statistics, mu (d) and
-                          sigma (d, d), of which only the Fréchet distance is known
+                          sigma (d, d), for the Fréchet distance alone
         a folder          class folders of PNG and JPEG, or such files, read at the
                           other set's size, or --size
-      and :test behind it takes every fifth sample (i mod 5 = 4), :train the rest.
+      The suffix :test takes every fifth sample (i mod 5 = 4), :train the rest.
 
         dit sample --classes 0-9 --count 100 --out samples.safetensors
         dit evaluate --samples samples.safetensors --reference digits:test \\
@@ -25,36 +25,38 @@ struct EvaluateCommand: ParsableCommand {
         dit evaluate --samples a.npz --reference b.npz --features pca:64 --json
         dit evaluate --reference photos.safetensors --save-statistics photos.npz
 
-      What is measured:
+      Measures:
         frechet    |μ_a − μ_b|² + tr(A + B − 2(AB)^½) of the Gaussians of both sets,
-                   pixels in [−1, 1]. 0 for equal sets. Larger for fewer samples:
-                   compare only sets of as many. No Inception features: figures
-                   under that name elsewhere are another scale.
-        precision  precision, the share of samples inside a ball around a real
-                   image that reaches to its k-th neighbour, and recall, the share
-                   of real images inside such balls around samples
-        density    density, how many such real balls hold a sample, over k (about 1
-                   is right), and coverage, the share of real balls that hold one
+                   pixels in [−1, 1]. 0 for equal sets. Biased upwards for few
+                   samples: compare sets of equal size only. Not FID, which uses
+                   Inception features: the scales differ.
+        precision  precision, the share of samples within the distance of some real
+                   image to its k-th nearest neighbour, and recall, the share of
+                   real images within such a distance of some sample
+        density    density, for how many real images a sample is within that
+                   distance, over k (ideally 1), and coverage, the share of real
+                   images with a sample within it
         copies     distance from each sample to the nearest training image; exact
-                   copies are named
+                   copies are listed
       Where both sets have labels, each class is measured too.
-      Definitions, traps and sources: Documentation/Evaluation.md.
+      Definitions, pitfalls and sources: Documentation/Evaluation.md.
       """)
 
-  @Option(help: ArgumentHelp("The set to judge.", valueName: "set"))
+  @Option(help: ArgumentHelp("The set to evaluate.", valueName: "set"))
   var samples: String?
 
-  @Option(help: ArgumentHelp("The set to judge by: real images, best ones not trained on.", valueName: "set"))
+  @Option(help: ArgumentHelp("The reference set: real images, preferably not trained on.", valueName: "set"))
   var reference: String
 
   @Option(
-    help: ArgumentHelp("Where copies are looked for. (default: the reference)", valueName: "set"))
+    help: ArgumentHelp("The set in which copies are sought. (default: the reference)", valueName: "set"))
   var training: String?
 
   @Option(
     help: ArgumentHelp(
       """
-      pixels, or pca:K: the K ≤ 64 principal components of the reference. Copies are always sought among pixels. \
+      Feature space: pixels, or pca:K, the first K ≤ 64 principal components of the reference. Copies are always sought \
+      in pixels. \
       (default: pixels)
       """,
       valueName: "name"))
@@ -62,48 +64,49 @@ struct EvaluateCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Of frechet, precision, density, copies, those wanted, between commas. (default: all that the sets allow)",
+      "Measures to compute, separated by commas: frechet, precision, density, copies. (default: all that the sets allow)",
       valueName: "list"))
   var measures: String?
 
-  @Option(help: ArgumentHelp("Neighbours for precision and recall. (default: 3)", valueName: "n"))
+  @Option(help: ArgumentHelp("Number of neighbours for precision and recall. (default: 3)", valueName: "n"))
   var k: Int?
 
-  @Option(help: ArgumentHelp("Neighbours for density and coverage. (default: 5)", valueName: "n"))
+  @Option(help: ArgumentHelp("Number of neighbours for density and coverage. (default: 5)", valueName: "n"))
   var densityK: Int?
 
   @Option(
     help: ArgumentHelp(
-      "Resamples of the samples for a 95 % interval of the Fréchet distance, 0 to 10000. (default: 0, none)",
+      "Bootstrap resamples for a 95 % confidence interval of the Fréchet distance, 0 to 10000. (default: 0, none)",
       valueName: "n"))
   var bootstrap = 0
 
   @Option(
     help: ArgumentHelp(
-      "Seed of the resamples; sets of as many samples draw the same ones under one seed. (default: 0)", valueName: "n"))
+      "Random seed of the resamples; sets of equal size draw the same indices under one seed. (default: 0)",
+      valueName: "n"))
   var seed: Int?
 
   @Option(
     help: ArgumentHelp(
       """
-      Size in pixels that folders of pictures are read at: resized by area, cut from the middle. (default: the other \
+      Size in pixels at which folders of pictures are read: resized by area, centre-cropped. (default: the other \
       set's)
       """, valueName: "n|hxw"))
   var size: String?
 
-  @Flag(help: "Leave out the classes one by one.")
+  @Flag(help: "Do not measure classes separately.")
   var noPerClass = false
 
   @Option(
     help: ArgumentHelp(
-      "Write the reference's mean and covariance of pixels, mu and sigma, to this .npz; --samples may then be left out.",
+      "Write the reference's mean and covariance of pixels, mu and sigma, to this .npz; --samples is then optional.",
       valueName: "file"))
   var saveStatistics: String?
 
   @Flag(help: "Print one JSON object instead of a table.")
   var json = false
 
-  @Option(help: ArgumentHelp("Write the JSON object to this .json too.", valueName: "file"))
+  @Option(help: ArgumentHelp("Also write the JSON object to this .json.", valueName: "file"))
   var out: String?
 
   @OptionGroup var threads: ThreadsOption

@@ -1,27 +1,27 @@
 import ArgumentParser
 import DiffusionTransformers
 
-/// `dit forward`: the network once.
+/// `dit forward`: one forward pass of the network.
 struct ForwardCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "forward",
-    abstract: "Run the network once on given tensors.",
+    abstract: "Run one forward pass of the network on given tensors.",
     discussion: """
       The input is a safetensors file with
         x  (N, C, H, W)  noised images or latents; F32, F16, BF16 or F64
-        t  (N)           training time steps, 0 (least noisy) to T−1, or of a
+        t  (N)           training timesteps, 0 (least noisy) to T−1, or for a
                          flow the real times 1000·s, 0 to 1000
-        y  (N)           classes, or num_classes for none; only read by a model
-                         with classes
-        captions (N, M)  texts, U8, UTF-8, zero-padded; only read by a model
-                         with text; without them all are empty
-        context (N, C, h, w)  other images; only read by a model with
-                         context_image; without them there are none
+        y  (N)           classes, or num_classes for the null class; only for a
+                         model with classes
+        captions (N, M)  texts, U8, UTF-8, zero-padded; optional, only for a
+                         model with text; empty texts by default
+        context (N, C, h, w)  other images; optional, only for a model with
+                         context_image; none by default
       where t and y may be I64, I32, U8 or floats. Other tensors are ignored.
       The output has
-        output  (N, C', H, W)  F32; what the model predicts (noise, mean, clean
-                               image, v or flow), and after it, with a learned
-                               variance, the interpolation of its logarithm
+        output  (N, C', H, W)  F32; the prediction (noise, mean, clean image, v
+                               or flow), followed, with a learned variance, by
+                               the interpolation of its logarithm
 
         dit forward --model runs/mine --input batch.safetensors --out o.safetensors
       """)

@@ -2,15 +2,15 @@ import ArgumentParser
 import DiffusionTransformers
 import Foundation
 
-/// `dit info`: the machine, and what a model is.
+/// `dit info`: the machine, and a model's configuration and size.
 struct InfoCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "info",
-    abstract: "Show the machine's abilities and a model's configuration and size.",
+    abstract: "Show the machine's capabilities and a model's configuration and size.",
     discussion: """
-      Always: the CPU, the instruction set in use, OpenBLAS's build and core, threads.
-      With a model also its configuration, exact parameter count, and the
-      multiply-adds (MACs) of one forward pass of one image.
+      The CPU, the instruction set in use, OpenBLAS's build and core, and threads;
+      with a model also its configuration, exact parameter count, and the
+      multiply-adds (MACs) of one forward pass for one image.
 
         dit info
         dit info DiT-XL/2
@@ -47,7 +47,7 @@ struct InfoCommand: ParsableCommand {
   }
 }
 
-/// What the engine runs on.
+/// The machine, and how the engine uses it.
 private struct MachineReport {
   let cpu = cpuName()
   let processors = ComputeContext.availableProcessors
@@ -101,7 +101,7 @@ private struct MachineReport {
   }
 }
 
-/// What a model is.
+/// A model's configuration and size.
 private struct ModelReport {
   let model: ModelConfiguration
   let table: ParameterTable

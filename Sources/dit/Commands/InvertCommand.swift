@@ -5,23 +5,23 @@ import DiffusionTransformers
 struct InvertCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "invert",
-    abstract: "Run DDIM (of a flow Euler) backwards: images or latents to the noise they come from.",
+    abstract: "DDIM inversion (for a flow Euler's): from images or latents to their noise.",
     discussion: """
       The input is a safetensors file with one of
-        samples  (N, C, H, W)  what `dit sample` left; preferred to the others
+        samples  (N, C, H, W)  as `dit sample` writes; preferred to the others
         images   (N, C, H, W)  in [−1, 1], or U8 read as x/127.5 − 1
         latents  (N, C, H, W)
-      and, for a model with classes, perhaps
-        labels   (N)           classes; without them all are the null class, and
-                               guidance is 1
+      and, for a model with classes, optionally
+        labels   (N)           classes; without them the null class is used, with
+                               guidance 1
       The output has noise (N, C, H, W) and labels, and can be sampled again:
 
         dit invert --input a.safetensors --steps 250 --out noise.safetensors
         dit sample --noise noise.safetensors --sampler ddim --steps 250 --out b.png
 
       Sample with ddim (a flow with euler) and the same steps, schedule and guidance.
-      The more steps and the less guidance, the nearer the result: each step asks the
-      network about the image before it, so the error falls like 1/steps.
+      The more steps and the less guidance, the smaller the error: each step uses the
+      prediction at the previous image, so the error is proportional to 1/steps.
       """)
 
   @OptionGroup var model: ModelOptions

@@ -10,29 +10,29 @@ struct LossCommand: ParsableCommand {
       The input is a safetensors file with
         x0     (N, C, H, W)  clean images in [−1, 1], or latents; F32, F16, BF16
                              or F64
-        t      (N)           training time steps, 0 to T−1, or of a flow the
+        t      (N)           training timesteps, 0 to T−1, or for a flow the
                              network's real times 1000·s, 0 to 1000
-        y      (N)           classes, or num_classes for none; only read by a
-                             model with classes
-        noise  (N, C, H, W)  the noise ε that is mixed in
+        y      (N)           classes, or num_classes for the null class; only for
+                             a model with classes
+        noise  (N, C, H, W)  the noise ε
         captions (N, M), context (N, C, h, w)  as for `dit forward`
         posterior_noise  (N, C, H, W)
                              with --lambda-seq: the noise with which x_{t−1} is
                              drawn from its posterior given x0 and x_t
       where t and y may be I64, I32, U8 or floats. Other tensors are ignored.
-      There is no label dropout and no flip.
+      Labels are not dropped and images not flipped.
 
       The means over the N samples are printed. The optional output has
-        loss.loss     (N)     F32; weight · mse, plus vb and λ·seq where there
-                              are any
-        loss.mse      (N)     F32; the mean square error of the prediction, for
-                              `mean` over the square of what multiplies ε in it
+        loss.loss     (N)     F32; weight · mse, plus vb and λ·seq where they
+                              apply
+        loss.mse      (N)     F32; the mean squared error of the prediction, for
+                              `mean` divided by the square of ε's coefficient
         loss.vb       (N)     F32, in bits; with a learned variance
         loss.seq      (N)     F32, in nats; with --lambda-seq: sequence
                               consistency, weighted by 1−ᾱ_{t−1}; 0 at t = 0
         loss.patches  (N, L)  F32; the mse of each patch, row by row
         loss.seq_patches  (N, L)  F32; the seq of each patch
-        grad.NAME             the gradient of mean(loss.loss) for each trained
+        grad.NAME             the gradient of mean(loss.loss) for each trainable
                               tensor
       The weight is 1 unless --loss-weighting says otherwise.
 
@@ -46,7 +46,8 @@ struct LossCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "uniform, or min_snr: the error of the clean image counts by min(SNR, γ). (default: uniform)", valueName: "name"))
+      "uniform, or min_snr: the error of the clean image weighted by min(SNR, γ). (default: uniform)", valueName: "name"
+    ))
   var lossWeighting = LossWeightingName.uniform
 
   @Option(help: ArgumentHelp("γ of min_snr, above 0. (default: 5)", valueName: "x"))
@@ -54,7 +55,7 @@ struct LossCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Weight λ_seq ≥ 0 of sequence consistency; above 0 the model's folder holds sequence_prior.safetensors.",
+      "Weight λ_seq ≥ 0 of the sequence-consistency loss; above 0 it needs the model's sequence_prior.safetensors.",
       valueName: "x"))
   var lambdaSeq = 0.0
 
@@ -111,7 +112,7 @@ struct LossCommand: ParsableCommand {
     return .minSNR(gamma: gamma)
   }
 
-  /// What `--lambda-seq` adds to the loss.
+  /// The term that `--lambda-seq` adds to the loss.
   private func consistency(of dit: DiT, _ tensors: TensorFile) throws -> SequenceLossInput? {
     guard lambdaSeq >= 0, lambdaSeq.isFinite else {
       throw Failure.usage("--lambda-seq", expected: "0 or more", found: "\(lambdaSeq)")
@@ -126,7 +127,7 @@ struct LossCommand: ParsableCommand {
       posteriorNoise: drawn)
   }
 
-  /// One list a term, one value a sample.
+  /// One list per term, one value per sample.
   private static func columns(_ losses: [SampleLoss]) -> [(name: String, values: Tensor)] {
     let columns = [
       ("loss", losses.map(\.loss)), ("mse", losses.map(\.mse)), ("vb", losses.compactMap(\.vb)),

@@ -1,19 +1,20 @@
 import ArgumentParser
 import DiTImaging
+import DiTPictures
 import DiffusionTransformers
 
 /// `dit sample`: images from noise.
 struct SampleCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "sample",
-    abstract: "Make images.",
+    abstract: "Sample images.",
     discussion: """
-      The ending of the output says what is written:
-        .png          a labelled grid, small images enlarged; seed and settings
-                      stand in the file's text entries
-        .safetensors  samples (N, C, H, W) as the sampler left them, labels (N),
-                      and, where samples are pixels or are decoded, images
-                      clipped to [−1, 1]
+      The ending of --out decides what is written:
+        .png          a labelled grid, small images enlarged; the file's text
+                      entries have seed and settings
+        .safetensors  samples (N, C, H, W), not clipped, labels (N), and, where
+                      samples are pixels or are decoded, images clipped to
+                      [−1, 1]
         .npz          arr_0, uint8 (N, H, W, C), for the ImageNet evaluators
       Samples of 1 or 3 channels are pixels. Others are latents: the autoencoder
       that the model's config.json names as "vae" (or a pipeline has in vae/)
@@ -25,19 +26,19 @@ struct SampleCommand: ParsableCommand {
         dit sample --noise noise.safetensors --out again.png
         dit sample --model runs/captions --prompt 'the digit seven' --out 7.png
 
-      Image n depends on the seed, n, its class and the settings, not on how many
-      there are (but see --rng) or on the threads. Ctrl-C stops after the step at
-      hand and writes the images that are finished.
+      Image n depends on the seed, n, its class and the settings, not on the number
+      of images (but see --rng) or threads. Ctrl-C stops after the current step and
+      writes the images that are finished.
       """)
 
   @OptionGroup var model: ModelOptions
 
   @Option(
     help: ArgumentHelp(
-      "Classes to make, in this order: 3, 0,3,7, 0-9, or class names. (default: all, up to 100)", valueName: "list"))
+      "Classes to sample, in this order: 3, 0,3,7, 0-9, or class names. (default: all, up to 100)", valueName: "list"))
   var classes: String?
 
-  @Option(help: ArgumentHelp("Images of each class, at least 1. (default: 1, or what --noise has)", valueName: "n"))
+  @Option(help: ArgumentHelp("Images per class, at least 1. (default: 1, or as many as --noise has)", valueName: "n"))
   var count: Int?
 
   @OptionGroup var conditions: ConditionOptions
@@ -47,50 +48,50 @@ struct SampleCommand: ParsableCommand {
     help: ArgumentHelp(
       """
       ddim, ddpm (ancestral, many steps), dpmpp (DPM-Solver++ 2M) or unipc (order 2); for a flow euler or heun (two \
-      passes a step, one in the last). (default: the model's, else ddim, for a flow heun)
+      evaluations per step, one in the last). (default: the model's, else ddim, for a flow heun)
       """, valueName: "name"))
   var sampler: SamplerName?
 
   @Option(
     help: ArgumentHelp(
-      "How much noise DDIM adds again in each step, 0 to 1 (as much as ddpm). (default: the model's, else 0)",
+      "DDIM stochasticity η, 0–1; 1 adds as much noise as ddpm. (default: the model's, else 0)",
       valueName: "x"))
   var eta: Double?
 
   @OptionGroup var guidance: GuidanceOptions
 
-  @Option(help: ArgumentHelp("Seed of the random numbers, 0 to 2⁶⁴−1.", valueName: "n"))
+  @Option(help: ArgumentHelp("Random seed, 0 to 2⁶⁴−1.", valueName: "n"))
   var seed: UInt64 = 0
 
   @Option(
     help: ArgumentHelp(
       """
-      Whose random numbers: philox, by which image n depends on the seed and n alone, or torch, those of PyTorch's CPU \
-      generator in the order in which diffusers draws them, for the same seed and the same number of images.
+      Random generator: philox, with which image n depends on the seed and n alone, or torch, PyTorch's CPU generator \
+      drawn in diffusers' order, which gives the same numbers for the same seed and number of images.
       """, valueName: "name"))
   var rng: RandomStream = .philox
 
   @Option(
     help: ArgumentHelp(
       """
-      Start from this safetensors file's noise (N, C, H, W), as `dit invert` writes it; its labels (N), where it has \
-      any, take the place of --classes.
+      Initial noise (N, C, H, W), from a safetensors file as `dit invert` writes it; its labels (N), where it has any, \
+      replace --classes.
       """, valueName: "file"))
   var noise: String?
 
   @Option(
     help: ArgumentHelp(
       """
-      Also write x after each step: .png, a strip an image; .safetensors, states (S, N, C, H, W) and timesteps (S): the \
-      training steps, or of a flow the network's times 1000·s.
+      Also write x after each step: .png, one row per image; .safetensors, states (S, N, C, H, W) and timesteps (S): \
+      training timesteps, or for a flow the network's times 1000·s.
       """, valueName: "file"))
   var trajectory: String?
 
   @Option(
     help: ArgumentHelp(
       """
-      Also show the images while they come, in this .png, written anew about once a second: what the network thinks they \
-      will be; latents of 4 channels by a linear map to colours.
+      Also show the images during sampling, in this .png, replaced about once a second: the predicted clean images; \
+      latents of 4 channels by a linear map to RGB.
       """, valueName: "file"))
   var preview: String?
 
@@ -115,13 +116,16 @@ struct SampleCommand: ParsableCommand {
     let autoencoder = try model.autoencoder(for: dit)
     try Self.check(target, for: dit.configuration, autoencoder)
     if let path { try Self.check(path, for: dit.configuration, nil) }
-    var preview = try preview.map { path throws(Failure) in try Preview(path, for: dit.configuration) }
+    var preview = try preview.map { path in
+      let file = try OutputFile(path, .png, option: "--preview")
+      let preview = try SamplingPreview(path, for: dit.configuration, software: "dit")
+      try file.checkWritable()
+      return preview
+    }
 
     Interruption.listen()
     var states = try path.map { _ in
-      Trajectory(
-        count: request.count, network: dit.configuration.network,
-        times: try dit.process(options.sampler).stepTimes, isFlow: dit.configuration.diffusion.isFlow)
+      Trajectory(count: request.count, of: dit.configuration, times: try dit.process(options.sampler).stepTimes)
     }
     var bar = SamplingBar("sampling")
     let samples = try request.samples(of: dit, options) { progress in
@@ -136,13 +140,14 @@ struct SampleCommand: ParsableCommand {
       let writer = try SampleWriter(
         model: dit.configuration,
         settings: SampleSettings(
-          options, saved: dit.configuration.diffusersScheduler, precision: model.numerics.numerics().precision,
+          options, software: "dit", saved: dit.configuration.diffusersScheduler,
+          precision: model.numerics.numerics().precision,
           classes: samples.labels, prompt: conditions.prompt, hasNoise: noise != nil),
-        countPerClass: request.countPerClass, autoencoder: autoencoder)
+        grid: SampleGrid(dit.configuration, countPerClass: request.countPerClass), autoencoder: autoencoder)
       finished = try writer.write(
         samples.images.prefix(finished), labels: Array(samples.labels.prefix(finished)), to: target)
       let labels = Array(samples.labels.prefix(finished))
-      if let path { try states?.write(finished, labels: writer.names(labels), to: path, settings: writer.settings) }
+      if let path { try states?.write(finished, labels: writer.grid.names(labels), to: path, writer.settings) }
     }
     if finished < request.count { throw SamplingBar.interrupted(finished, of: request.count, target) }
     print("\(out): \(finished) \(finished == 1 ? "image" : "images"), seed \(seed)")
@@ -175,6 +180,20 @@ struct SampleCommand: ParsableCommand {
         found: ".\(file.format.rawValue)")
     }
     try file.checkWritable()
+  }
+}
+
+extension Trajectory {
+  /// Writes the trajectories of the first `count` images: tensors, or one row per image.
+  fileprivate func write(
+    _ count: Int, labels: [String], to file: OutputFile, _ settings: SampleSettings
+  ) throws(Failure) {
+    switch file.format {
+    case .png:
+      let picture = grid(count, labels: labels).rendered()
+      try file.saving { try picture.writePNG(to: file.path, text: settings.text) }
+    default: try file.write(tensors(count), metadata: settings.metadata)
+    }
   }
 }
 

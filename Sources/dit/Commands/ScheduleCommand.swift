@@ -1,26 +1,27 @@
 import ArgumentParser
 import DiTImaging
+import DiTPictures
 import DiffusionTransformers
 import Foundation
 
-/// `dit schedule`: which of the T steps a sampler keeps.
+/// `dit schedule`: the timesteps that a sampler visits.
 struct ScheduleCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "schedule",
-    abstract: "Show the steps that a sampler keeps, with their noise levels.",
+    abstract: "Show the sampling timesteps and their noise levels.",
     discussion: """
-      For each kept step, from the least noisy:
-        t          the training step, 0 to T−1, that the network is asked at
-        beta       β_t, the noise that training step t adds
-        alpha_bar  ᾱ_t = (1−β_0)…(1−β_t), the share of variance that is signal
+      For each sampling timestep, from the least noisy:
+        t          the training timestep, 0 to T−1, that the network is given
+        beta       β_t, the variance of the noise added at timestep t
+        alpha_bar  ᾱ_t = (1−β_0)…(1−β_t), the signal's share of the variance
         alpha      √ᾱ_t
-        stride     how far the sampler goes from there: to the kept step below,
-                   and from the lowest to clean data, t = −1
-      Where attention depends on the noise:
-        scale      what q·k is multiplied by, before a mask's gate
-        window     k(t): image tokens i and j see each other when |i − j| < k
-      A flow is sampled at s = 1 − i/n; its network's time is 1000·s, and t the
-      training step whose β and ᾱ diffusion-aware attention takes.
+        stride     the distance to the next sampling timestep below, or from the
+                   lowest to clean data, t = −1
+      Where attention depends on the noise level:
+        scale      the factor of q·k, before a mask's gate
+        window     k(t): image tokens i and j attend to each other if |i − j| < k
+      A flow is sampled at s = 1 − i/n; its network's time is 1000·s, and t is the
+      training timestep whose β and ᾱ diffusion-aware attention uses.
 
         dit schedule --steps 10
         dit schedule --schedule jump:0.5 --steps 50
@@ -42,7 +43,8 @@ struct ScheduleCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Draw ᾱ, β and attention's scale and window over t, with the kept steps, to this .png.", valueName: "file"))
+      "Plot ᾱ, β and attention's scale and window over t, with the sampling timesteps, to this .png.", valueName: "file"
+    ))
   var out: String?
 
   func run() throws {
@@ -53,78 +55,19 @@ struct ScheduleCommand: ParsableCommand {
     let noise = try model.noise()
     let saved = model.diffusersScheduler
     let times = try sampler.process(on: noise, saved: saved).stepTimes
-    let kept = KeptSteps(noise, times.reversed(), rule: "\(sampler.rule(saved: saved))", network: model.network)
+    let timesteps = SamplingTimesteps(
+      noise, times.reversed(), rule: "\(sampler.rule(saved: saved))", network: model.network)
     try target?.checkWritable()
     if let target {
-      let picture = SchedulePlot.picture(noise, kept, network: model.network)
+      let picture = SchedulePlot.picture(noise, timesteps, network: model.network)
       try target.saving { try picture.writePNG(to: target.path, text: [(key: "Software", value: "dit")]) }
     }
-    print(json ? kept.json.text : kept.table, terminator: "")
+    print(json ? timesteps.json.text : timesteps.table, terminator: "")
   }
 }
 
-/// The kept steps and what is known of each.
-struct KeptSteps {
-  struct Row {
-    let time: NetworkTime
-    let beta, alphaBar: Double
-    let stride: Int
-    /// What attention makes of the step, where it is not the published one.
-    let attention: Attention?
-
-    var t: Int { time.index }
-    /// A flow's s.
-    var s: Double { Double(time.value) / FlowSchedule.timeScale }
-    var alpha: Double { alphaBar.squareRoot() }
-  }
-
-  struct Attention {
-    let scale: Float
-    /// Nil without a mask.
-    let window: Int?
-
-    init?(_ network: DiTConfiguration, _ noise: NoiseSchedule, at t: Int) {
-      let (attention, grid) = (network.attention, network.inputGrid)
-      guard !attention.isStandard else { return nil }
-      scale = attention.scale(at: t, of: noise.attention, headSize: network.headSize)
-      window =
-        attention.hasGate
-        ? attention.width(at: t, of: noise.attention, rows: grid.rows, columns: grid.columns) : nil
-    }
-
-    static func header(_ attention: Attention?) -> String {
-      guard let attention else { return "" }
-      return "        scale" + (attention.window == nil ? "" : "   window")
-    }
-
-    var text: String { String(format: " %12.6g", scale) + (window.map { String(format: " %8d", $0) } ?? "") }
-
-    var members: [JSONMember] {
-      [JSONMember("scale", .number(Double(scale)))] + (window.map { [JSONMember("window", .integer($0))] } ?? [])
-    }
-  }
-
-  /// T.
-  let total: Int
-  let isFlow: Bool
-  let rule: String
-  /// Ascending.
-  let rows: [Row]
-
-  /// - Parameter times: ascending.
-  init(_ noise: NoiseSchedule, _ times: [NetworkTime], rule: String, network: DiTConfiguration) {
-    total = noise.steps
-    isFlow = noise.configuration.isFlow
-    self.rule = rule
-    rows = zip([-1] + times.map(\.index), times).map { below, time in
-      let t = time.index
-      return Row(
-        time: time, beta: noise.betas[t], alphaBar: noise.alphasCumprod[t], stride: t - below,
-        attention: Attention(network, noise, at: t))
-    }
-  }
-
-  var table: String {
+extension SamplingTimesteps {
+  fileprivate var table: String {
     var text = "\(rule): \(rows.count) of \(total) steps\n\n"
     text += "  step      t         beta    alpha_bar        alpha   stride\(isFlow ? "            s" : "")"
     text += Attention.header(rows.first?.attention) + "\n"
@@ -136,7 +79,7 @@ struct KeptSteps {
     return text
   }
 
-  var json: JSONValue {
+  fileprivate var json: JSONValue {
     .object([
       JSONMember("schedule", .string(rule)), JSONMember("steps", .integer(rows.count)),
       JSONMember("training_steps", .integer(total)),
@@ -152,5 +95,18 @@ struct KeptSteps {
               ] + (isFlow ? [JSONMember("s", .number(row.s))] : []) + (row.attention?.members ?? []))
           })),
     ])
+  }
+}
+
+extension SamplingTimesteps.Attention {
+  fileprivate static func header(_ attention: Self?) -> String {
+    guard let attention else { return "" }
+    return "        scale" + (attention.window == nil ? "" : "   window")
+  }
+
+  fileprivate var text: String { String(format: " %12.6g", scale) + (window.map { String(format: " %8d", $0) } ?? "") }
+
+  fileprivate var members: [JSONMember] {
+    [JSONMember("scale", .number(Double(scale)))] + (window.map { [JSONMember("window", .integer($0))] } ?? [])
   }
 }

@@ -1,7 +1,7 @@
 import DiTImaging
 import DiffusionTransformers
 
-/// A file that a command is to write. Its ending says the format; it appears whole or not at all.
+/// A file that a command is to write, atomically. Its ending decides the format.
 struct OutputFile {
   enum Format: String, CaseIterable {
     case png, safetensors, npz, json

@@ -1,8 +1,8 @@
 import DiffusionTransformers
 
-/// An input of named tensors (safetensors). Tensors that a command does not ask for do no harm.
+/// An input of named tensors (safetensors). Tensors that a command does not ask for are ignored.
 ///
-/// Everything thrown is a ``Failure`` of status 65 that names the file and the tensor, or an error of the checkpoint
+/// Everything thrown is a ``Failure`` of status 65 that names the file and the tensor, or an error of the file
 /// reader, which does the same.
 struct TensorFile {
   let file: SafetensorsFile
@@ -23,14 +23,14 @@ struct TensorFile {
     return Tensor(shape: bytes.shape, elements: bytes.elements.map { Pixels.value($0) })
   }
 
-  /// One real number a sample, (N).
+  /// One real number per sample, (N).
   func numbers(_ name: String) throws -> [Float] {
     let tensor = try file.numbers(name)
     try requireList(name, tensor.shape)
     return tensor.elements
   }
 
-  /// One whole number a sample, (N): classes, timesteps.
+  /// One whole number per sample, (N): classes, timesteps.
   func integers(_ name: String) throws -> [Int] {
     let (shape, values) = try file.integers(name)
     try requireList(name, shape)
@@ -49,7 +49,7 @@ struct TensorFile {
     }
   }
 
-  /// Calls the library with what was read: an error about a tensor of it names this file.
+  /// Calls `body`, which uses what was read: tensors that it refuses are reported as this file's.
   ///
   /// - Parameter names: what the library calls a tensor that the file calls otherwise.
   func attributingErrors<Result>(

@@ -14,7 +14,7 @@ struct AutoencoderOptions: ParsableArguments {
   @OptionGroup var numerics: NumericsOptions
   @OptionGroup var threads: ThreadsOption
 
-  @Argument(help: ArgumentHelp("What to read.", valueName: "in"))
+  @Argument(help: ArgumentHelp("The file or folder to read.", valueName: "in"))
   var input: String
 
   @Argument(help: ArgumentHelp("The file to write.", valueName: "out"))
@@ -25,7 +25,7 @@ struct AutoencoderOptions: ParsableArguments {
   }
 }
 
-/// Calls `body`, which may refuse what `path` held.
+/// Calls `body`; a tensor that it refuses is reported as one of the file at `path`.
 func attributingErrors<Result>(to path: String, for body: () throws -> Result) throws -> Result {
   do {
     return try body()

@@ -5,14 +5,14 @@ import DiffusionTransformers
 struct ConditionOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "What to make, in words, for a model with text; guidance is against the empty text. (default: the empty text)",
+      "Text prompt, for a model with text; guidance is relative to the empty text. (default: the empty text)",
       valueName: "text"))
   var prompt: String?
 
   @Option(
     help: ArgumentHelp(
       """
-      A safetensors file with context (N, C, h, w), an image for each one to make, for a model with context_image. \
+      A safetensors file with context (N, C, h, w), one image per sample, for a model with context_image. \
       (default: none)
       """, valueName: "file"))
   var context: String?

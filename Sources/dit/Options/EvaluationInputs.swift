@@ -14,7 +14,7 @@ struct EvaluationInputs {
   /// - Throws: ``Failure``, `EvaluationError`, and what opening a file throws.
   init(samples: String?, reference: String, training: String?, size: PictureSize?) throws {
     let (given, wanted) = (samples.map { EvaluationSource($0) }, EvaluationSource(reference))
-    // A folder is read at the size of the set that is none.
+    // A folder is read at the size of the other set.
     let shown = wanted.isFolder && given?.isFolder == false ? try given?.open() : nil
     let real = try wanted.open(folderShape: try Self.folderShape(size, shown, wanted))
     let shape = try Self.folderShape(size, real, given)
@@ -35,7 +35,7 @@ struct EvaluationInputs {
 
   /// (C, H, W) at which the pictures of `folder` are read: `--size`, else those of the `other` set.
   ///
-  /// - Returns: nil where `folder` is none.
+  /// - Returns: nil where `folder` is not a folder.
   private static func folderShape(
     _ size: PictureSize?, _ other: EvaluationSource.Opened?, _ folder: EvaluationSource?
   ) throws(Failure) -> [Int]? {
@@ -54,7 +54,7 @@ struct EvaluationInputs {
   }
 }
 
-/// A set by the name that the command line gives it: what it is, and which part of it is meant.
+/// A set as the command line names it, and which part of it is meant.
 private struct EvaluationSource {
   struct Opened {
     let input: EvaluationInput
@@ -63,25 +63,18 @@ private struct EvaluationSource {
     var classNames: [String]?
   }
 
-  private enum Part: String {
-    case test, train
-
-    /// Whether a sample belongs to it: every fifth is for tests, as in Scripts/judge_digits.py.
-    func contains(_ index: Int) -> Bool { (index % 5 == 4) == (self == .test) }
-  }
-
   let path: String
   private let name: String
-  private let part: Part?
+  private let part: SampleSet.Part?
   /// Whether it is a folder of pictures.
   let isFolder: Bool
 
   init(_ name: String) {
     let words = name.split(separator: ":", omittingEmptySubsequences: false)
-    part = words.count > 1 ? Part(rawValue: String(words[words.count - 1])) : nil
+    part = words.count > 1 ? SampleSet.Part(rawValue: String(words[words.count - 1])) : nil
     self.name = name
     path = part == nil ? name : words.dropLast().joined(separator: ":")
-    isFolder = ShippedResources.DataSet(rawValue: path) == nil && TrainingData.isFolder(path)
+    isFolder = ShippedResources.DataSet(rawValue: path) == nil && ImageFolder.isFolder(path)
   }
 
   /// - Parameters:
@@ -93,8 +86,7 @@ private struct EvaluationSource {
     guard let set = opened.input.set else {
       throw Failure.input(path, "set", expected: "samples, to take a part of", found: "statistics")
     }
-    let subset = set.subset((0..<set.count).filter(part.contains), name: name)
-    return Opened(input: .samples(subset), kind: opened.kind, classNames: opened.classNames)
+    return Opened(input: .samples(set.part(part, name: name)), kind: opened.kind, classNames: opened.classNames)
   }
 
   private func whole(_ preferring: [SampleSet.Kind]) throws -> Opened {
@@ -112,40 +104,20 @@ private struct EvaluationSource {
     }
   }
 
-  /// A folder's pictures, (C, H, W), a byte a value in memory.
+  /// A folder's pictures, (C, H, W), in memory at one byte per value.
   private func pictures(_ shape: [Int]) throws -> Opened {
     let folder = try ImageFolder(path)
     let data = try folder.dataset(
       channels: shape[0], height: shape[1], width: shape[2], options: ImageFolderOptions(cacheBytes: .max)
     ).data
     for note in folder.notes { StandardError.write("\(note)\n") }
-    let set = SampleSet(name: name, shape: shape, store: DatasetStore(data: data), labels: data.labels)
-    return Opened(input: .samples(set), kind: .images, classNames: data.classNames)
+    return Opened(input: .samples(SampleSet(data, name: name)), kind: .images, classNames: data.classNames)
   }
 
   private func tensors(in file: String, _ preferring: [SampleSet.Kind]) throws -> Opened {
     let (set, kind) = try SampleSet.open(file, name: path, preferring: preferring)
-    return Opened(input: .samples(set), kind: kind, classNames: try Self.classNames(of: file))
+    return Opened(input: .samples(set), kind: kind, classNames: try SampleSet.classNames(of: file))
   }
-
-  /// The `class_names` of a file's metadata: a JSON array of strings.
-  private static func classNames(of path: String) throws -> [String]? {
-    let file = try SafetensorsFile(contentsOf: path)
-    guard let text = file.metadata["class_names"] else { return nil }
-    guard case .array(let values)? = try? JSONValue(parsing: Array(text.utf8), file: path) else { return nil }
-    let names = values.compactMap { if case .string(let name) = $0 { name } else { nil } }
-    return names.count == values.count ? names : nil
-  }
-}
-
-/// Training data in memory as samples to be judged by.
-private struct DatasetStore: SampleStore {
-  let data: Dataset
-
-  var count: Int { data.count }
-  var depth: Int { data.sampleCount }
-
-  func read(from start: Int, into target: inout MutableSpan<Float>) { data.copy(from: start, into: &target) }
 }
 
 /// `--size`: N, or HxW.

@@ -1,11 +1,11 @@
 import ArgumentParser
 import DiffusionTransformers
 
-/// `--model`, `--weights`, `--heads`, `--precision`, `--gemm`, `--threads`: what computes, and how.
+/// `--model`, `--weights`, `--heads`, `--precision`, `--gemm`, `--threads`: the model and how it is computed.
 struct ModelOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "The model: a directory with config.json or of diffusers, or a .safetensors or .pt state dict. (default: the digits model)",
+      "The model: a model directory, a diffusers directory, or a .safetensors or .pt state dict. (default: the digits model)",
       valueName: "model"))
   var model: String?
 
@@ -43,11 +43,11 @@ struct ModelOptions: ParsableArguments {
 
 extension WeightChoice: ExpressibleByArgument {}
 
-/// `--weights`, where there are two.
+/// `--weights`.
 struct WeightsOption: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Which weights of a directory or a training checkpoint: auto, ema or model. (default: auto, ema where there is one)",
+      "Weights of a directory or a training checkpoint: ema, model, or auto, ema where there is one. (default: auto)",
       valueName: "name"))
   var weights: WeightChoice?
 }
@@ -57,17 +57,17 @@ struct HeadsOption: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
-      Attention heads of a state dict, where its shapes cannot tell; for any other model it must agree. (default: those \
-      of the published hidden sizes)
+      Number of attention heads of a state dict, which its shapes do not always tell; for any other model it must agree. \
+      (default: that of the published hidden sizes)
       """, valueName: "n"))
   var heads: Int?
 
-  /// The configuration of a model of which nothing else is needed.
+  /// The configuration of a model, without its weights.
   func configuration(of model: String?) throws -> ModelConfiguration {
     try attributingErrors { try ModelReference(model ?? ShippedResources.digitsModel()).configuration(heads: heads) }
   }
 
-  /// Runs `body`, which reads a model: heads that it refuses are the command line's fault when that gave them.
+  /// Runs `body`, which reads a model: heads that it refuses are reported as `--heads` where that option was given.
   func attributingErrors<Result>(_ body: () throws -> Result) throws -> Result {
     do {
       return try body()
@@ -82,16 +82,16 @@ struct NumericsOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
-      fp32, or bf16: the blocks multiply numbers of 16 bits and add in 32, in half the memory and, where the CPU has fast \
-      products of them (see `dit info`), half the time. (default: fp32)
+      fp32, or bf16: matrix products of the blocks with bfloat16 operands and float32 accumulation, in half the memory \
+      and, on a CPU with native bf16 products (see `dit info`), half the time. (default: fp32)
       """, valueName: "format"))
   var precision: String?
 
   @Option(
     help: ArgumentHelp(
       """
-      Who multiplies: blas (OpenBLAS; fp32 only), packed (our kernels over packed weights) or auto, what is faster here. \
-      (default: auto)
+      Matrix-multiplication backend: blas (OpenBLAS; fp32 only), packed (built-in kernels over packed weights) or auto, \
+      the faster one on this CPU. (default: auto)
       """, valueName: "name"))
   var gemm: String?
 
@@ -122,7 +122,7 @@ struct NumericsOptions: ParsableArguments {
 struct ThreadsOption: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Threads to compute with, 1 to 1024; the result is the same for any number. (default: all processors)",
+      "Number of threads, 1 to 1024; results do not depend on it. (default: all processors)",
       valueName: "n"))
   var threads: Int?
 

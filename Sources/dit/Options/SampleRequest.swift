@@ -1,10 +1,10 @@
 import DiffusionTransformers
 
-/// What `dit sample` is to make: a class an image, and perhaps the noise to start from.
+/// What `dit sample` is to make: one class per image, and perhaps the noise to start from.
 struct SampleRequest {
-  /// One an image, class-major; nil for a model without classes, or a start whose labels are all the null class.
+  /// One per image, class-major; nil for a model without classes, or a start whose labels are all the null class.
   let labels: [Int]?
-  /// One an image, of `--prompt` or `--context`; nil where neither is given.
+  /// One per image, of `--prompt` or `--context`; nil where neither is given.
   let sequence: ConditioningSequence?
   /// The number of images.
   let count: Int
@@ -13,7 +13,7 @@ struct SampleRequest {
   /// The given noise, (N, C, H, W), and its file.
   let start: (noise: Tensor, file: TensorFile)?
 
-  /// More images than this in one run are a mistyped number.
+  /// More images than this in one run are taken for a typing error.
   private static let largestCount = 1_000_000
 
   /// - Parameters:
@@ -57,13 +57,23 @@ struct SampleRequest {
     sequence = try conditions.sequence(self.count, context)
   }
 
-  /// nil for an unconditional model.
-  private static func classes(_ list: String?, for model: ModelConfiguration) throws(Failure) -> [Int]? {
-    guard model.network.numClasses > 0 else {
-      if list != nil { throw .usage("--classes", expected: "none, as the model is unconditional", found: "a list") }
+  /// With more classes than this, all of them is not a sensible default.
+  private static let largestDefault = 100
+
+  /// Nil for an unconditional model.
+  private static func classes(_ list: String?, for model: ModelConfiguration) throws -> [Int]? {
+    let count = model.network.numClasses
+    guard count > 0 else {
+      if list != nil {
+        throw Failure.usage("--classes", expected: "none, as the model is unconditional", found: "a list")
+      }
       return nil
     }
-    return if let list { try LabelList.parse(list, for: model) } else { try LabelList.all(of: model) }
+    if let list { return try LabelList.parse(list, for: model) }
+    guard count <= largestDefault else {
+      throw Failure.usage("--classes", expected: "a list of classes, as the model has \(count)", found: "none")
+    }
+    return Array(0..<count)
   }
 
   /// Runs the model.

@@ -2,13 +2,13 @@ import DiTNumpy
 import DiffusionTransformers
 import Foundation
 
-/// What the exit status says; scripts rely on the numbers.
+/// The exit status; scripts rely on the numbers.
 enum ExitStatus: Int32 {
-  /// All that was asked for is done.
+  /// Success.
   case done = 0
-  /// Something failed that is neither the command line's fault nor an input's, such as an output that cannot be written.
+  /// A failure of neither the command line nor an input, such as an output that cannot be written.
   case failure = 1
-  /// The command line is wrong, or asks for what the model cannot do.
+  /// The command line is wrong, or has a value that the model cannot take.
   case usage = 64
   /// An input is missing, unreadable, malformed, or does not fit.
   case input = 65
@@ -40,8 +40,8 @@ struct Failure: Error, Equatable, CustomStringConvertible {
 extension Failure {
   /// The status of an error that a library threw; nil for errors of other origin.
   ///
-  /// Values are taken for the command line's unless ``TensorFile`` said that they came from a file, and files for inputs
-  /// unless ``OutputFile`` said that they were to be written.
+  /// Values are reported as the command line's unless ``TensorFile`` attributed them to a file, and files as inputs unless
+  /// ``OutputFile`` attributed them to an output.
   init?(_ error: any Error) {
     switch error {
     case let failure as Failure: self = failure
@@ -80,6 +80,6 @@ extension Failure {
 enum StandardError {
   static func write(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
 
-  /// Whether a person is looking.
+  /// Whether stderr is a terminal.
   static var isTerminal: Bool { isatty(STDERR_FILENO) == 1 }
 }

@@ -6,7 +6,7 @@ private let stop = StopSignal()
 
 /// Ctrl-C (SIGINT) and SIGTERM as a request to stop after the current step. A second one ends the process at once.
 enum Interruption {
-  /// Whether somebody asked to stop since ``listen()``.
+  /// Whether a request to stop has come since ``listen()``.
   static var isRequested: Bool { stop.isRequested }
 
   /// From here on both signals are requests, also where the process that started this one had them blocked.

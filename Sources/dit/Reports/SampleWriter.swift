@@ -1,20 +1,19 @@
+import DiTNumpy
 import DiTImaging
+import DiTPictures
 import DiffusionTransformers
 
 /// Writes samples as the output's ending asks.
 struct SampleWriter {
   let model: ModelConfiguration
   let settings: SampleSettings
-  /// So many successive images are of one class.
-  let countPerClass: Int
-  /// Makes pictures of samples that are latents; nil where there is none.
+  /// Which images are of one class, and what the classes are called.
+  let grid: SampleGrid
+  /// Decodes samples that are latents; nil where there is none.
   var autoencoder: Autoencoder?
 
-  /// Whether samples of this model are pixels: one or three channels.
-  static func isPicture(_ model: ModelConfiguration) -> Bool { [1, 3].contains(model.network.inChannels) }
-
   /// Writes `samples` (N, C, H, W) and their labels, none for an unconditional model. Latents are decoded where that can be
-  /// done; Ctrl-C meanwhile leaves out those that are not done then.
+  /// done; Ctrl-C meanwhile leaves out the images that are not decoded yet.
   ///
   /// - `.safetensors`: `samples` as they are, `images` clipped to [−1, 1] where samples are pixels or can be decoded,
   ///   `labels`.
@@ -29,49 +28,59 @@ struct SampleWriter {
     switch file.format {
     case .safetensors:
       var tensors = [TensorSource("samples", samples.prefix(count))]
-      if let images { tensors.append(images.tensor) }
+      if let images { tensors.append(TensorSource("images", images.tensor)) }
       if !labels.isEmpty { tensors.append(TensorSource("labels", labels)) }
       try file.write(tensors, metadata: settings.metadata)
     case .npz:
-      guard let images else { preconditionFailure("samples that are no pictures") }
+      guard let images else { preconditionFailure("samples that are not pictures") }
       try images.writeNPZ(to: file)
     case .png:
-      guard let images else { preconditionFailure("samples that are no pictures") }
-      let picture = grid(images.pictures, labels).rendered()
+      guard let images else { preconditionFailure("samples that are not pictures") }
+      let picture = grid.picture(images.pictures, labels: labels)
       try file.saving { try picture.writePNG(to: file.path, text: settings.text) }
     case .json: preconditionFailure("samples are not written as JSON")
     }
     return count
   }
 
-  /// The labelled grid of images that are pixels.
-  func picture(_ images: Tensor, labels: [Int]) -> Image {
-    grid(ImageCollection(images, for: .png).pictures, labels).rendered()
-  }
-
-  /// What stands beside each image: its class's name or number.
-  func names(_ labels: some Collection<Int>) -> [String] {
-    labels.map { $0 == model.network.numClasses ? "null" : model.className($0) ?? "\($0)" }
-  }
-
-  /// The images that samples are or stand for; nil for latents that cannot be decoded.
+  /// The images of samples, which are pixels or are decoded; nil for latents that cannot be decoded.
   private func images(_ samples: Tensor, for format: OutputFile.Format) throws(Failure) -> ImageCollection? {
-    guard let autoencoder else { return Self.isPicture(model) ? ImageCollection(samples, for: format) : nil }
-    var images = ImageCollection(for: format)
+    let form = ImageCollection.Form(for: format)
+    guard let autoencoder else { return model.samplesArePixels ? ImageCollection(samples, as: form) : nil }
+    var images = ImageCollection(as: form)
     do {
-      try autoencoder.decode(samples, into: &images)
+      try images.decodeWithBar(samples, with: autoencoder)
     } catch {
       throw Failure(.failure, "\(error)")
     }
     return images
   }
+}
 
-  private func grid(_ pictures: [Image], _ labels: [Int]) -> ImageGrid {
-    if labels.isEmpty { return ImageGrid(pictures, columns: ImageGrid.compactColumns(for: pictures.count)) }
-    let firsts = stride(from: 0, to: labels.count, by: countPerClass).map { labels[$0] }
-    if labels.count % countPerClass == 0 { return ImageGrid(pictures, classNames: names(firsts)) }
-    // An interrupted run: the last class has fewer.
-    return ImageGrid(
-      pictures, columns: min(countPerClass, 20), group: countPerClass, rowLabels: names(firsts))
+extension ImageCollection {
+  /// Decodes latents (N, C, h, w) with a progress bar, until Ctrl-C: images that are done then are kept. A request to stop
+  /// from before this began is ignored.
+  ///
+  /// - Throws: `AutoencoderInputError`.
+  mutating func decodeWithBar(_ latents: Tensor, with autoencoder: Autoencoder) throws(AutoencoderInputError) {
+    var bar = ProgressBar("decoding", unit: "images", total: latents.shape.first ?? 0)
+    defer { bar.clear() }
+    let wasStopped = Interruption.isRequested
+    try decode(latents, with: autoencoder) { done in
+      bar.update(done)
+      return wasStopped || !Interruption.isRequested
+    }
   }
+
+  /// Writes `arr_0`, (N, H, W, C) uint8.
+  func writeNPZ(to file: OutputFile) throws(Failure) {
+    let pixels = pictures.flatMap(\.pixels)
+    let array = NPYArray(shape: [count, shape[1], shape[2], shape[0]], bytes: pixels)
+    try file.saving { try NPZFile.write([("arr_0", array)], to: file.path) }
+  }
+}
+
+extension ImageCollection.Form {
+  /// What a file of that format needs.
+  init(for format: OutputFile.Format) { self = format == .safetensors ? .floats : .pictures }
 }

@@ -31,21 +31,8 @@ struct SamplingBar {
   }
 }
 
-extension Tensor {
-  /// The first `count` of N: (count, …).
-  func prefix(_ count: Int) -> Tensor { range(0..<count) }
-
-  /// Those of N in `range`: (count, …).
-  func range(_ range: Range<Int>) -> Tensor {
-    let size = shape.dropFirst().reduce(1, *)
-    guard range != 0..<(shape.first ?? 0) else { return self }
-    let part = elements[range.lowerBound * size..<range.upperBound * size]
-    return Tensor(shape: [range.count] + shape.dropFirst(), elements: Array(part))
-  }
-}
-
 extension TensorSource {
-  /// One whole number a sample, (N), I64.
+  /// One whole number per sample, (N), I64.
   init(_ name: String, _ values: some Collection<Int>) {
     self.init(name, shape: [values.count], integers: Array(values))
   }

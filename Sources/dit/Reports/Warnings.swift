@@ -1,14 +1,13 @@
 import DiffusionTransformers
 
-/// What a person should know although all went well. Printed last: stderr's first line is the error where there is one.
+/// Notes for the user on a command that succeeded. Printed last: stderr's first line is the error where there is one.
 enum Warnings {
-  ///
-  /// - Parameter problem: what went wrong beside the work.
+  /// - Parameter problem: a failure that did not end the command.
   static func write(_ problem: String? = nil) {
     for text in [problem, narrowed(.current)].compactMap(\.self) { StandardError.write("Warning: \(text)\n") }
   }
 
-  /// What holds OpenBLAS back, if anything does.
+  /// A warning where OpenBLAS runs narrower kernels than the CPU supports.
   static func narrowed(_ report: BLASReport) -> String? {
     guard report.isNarrowed else { return nil }
     return """

@@ -28,10 +28,10 @@ struct DataCommand: ParsableCommand {
   @Option(help: "Turns of each run.")
   var rounds = 5
 
-  @Option(help: "Steps a turn.")
+  @Option(help: "Steps per turn.")
   var steps = 4
 
-  @Option(help: "Samples a step.")
+  @Option(help: "Samples per step.")
   var batch = 8
 
   @Option(help: "Hidden size, a multiple of 64.")

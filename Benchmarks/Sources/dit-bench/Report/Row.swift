@@ -50,7 +50,7 @@ extension Field {
   }
 }
 
-/// A number as a person reads it: three digits, or all of a whole number.
+/// A readable number: three significant digits, or all digits of a whole number.
 func threeDigits(_ value: Double) -> String {
   guard value.isFinite, abs(value) < 1e15 else { return "\(value)" }
   let decimals = abs(value) >= 100 ? 0 : abs(value) >= 10 ? 1 : abs(value) >= 1 ? 2 : 3

@@ -8,9 +8,9 @@ enum Kernels: Section {
     arrays named: r read, w written. Attention counts 4·N·L²·D operations, its backward pass 10·N·L²·D.
     """
 
-  /// What a kernel is charged with.
+  /// The work that a kernel's rate is computed from.
   enum Cost {
-    /// Arrays, as a person reads them, and bytes moved.
+    /// Arrays, in words, and bytes moved.
     case bytes(String, Int)
     /// Operations.
     case operations(Double)

@@ -9,7 +9,7 @@ struct Model {
   ///
   /// - Parameters:
   ///   - size: S, B, L or XL; patches are 2×2.
-  ///   - inputSize: cells a side, an eighth of the image's pixels.
+  ///   - inputSize: cells per side, an eighth of the image's pixels.
   init(_ size: String, inputSize: Int = 32) {
     guard var configuration = DiTConfiguration.published("DiT-\(size)/2") else {
       preconditionFailure("no published network DiT-\(size)/2")
@@ -31,6 +31,6 @@ struct Model {
       inputHeight: 8, inputWidth: 8, patchSize: 2, inChannels: 1, hiddenSize: 128, depth: 6, numHeads: 4,
       numClasses: 10))
 
-  /// Pixels a side, as the autoencoder counts.
+  /// Pixels per side, as the autoencoder counts.
   var resolution: Int { 8 * configuration.inputHeight }
 }

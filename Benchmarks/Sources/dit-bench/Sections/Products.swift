@@ -14,7 +14,7 @@ enum Products: Section {
     case weight = "dW += dyᵀ x"
   }
 
-  /// Who multiplies: OpenBLAS where nil, else packed operands of a format.
+  /// The matrix-multiplication backend: OpenBLAS where nil, else packed operands of a format.
   private static let engines: [Precision?] = [nil, .fp32, .bf16]
 
   private struct Shape {

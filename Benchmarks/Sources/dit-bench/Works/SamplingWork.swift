@@ -10,7 +10,7 @@ final class SamplingWork: Work {
   private let options: SamplingOptions
 
   /// - Parameters:
-  ///   - labels: one an image.
+  ///   - labels: one per image.
   ///   - start: noise to start from, (N, C, H, W); nil draws it.
   init(_ model: DiT, labels: [Int], start: Tensor? = nil, steps: Int, guidance: Double) {
     self.model = model

@@ -22,7 +22,7 @@ struct Verification: Encodable {
     forward.run()
     let expected = try Self.reference(c, fitted, inputs, context)
     let largest = expected.map { abs($0) }.max() ?? 0
-    // A NaN stays: it is no agreement.
+    // A NaN stays: it is not agreement.
     let difference = zip(expected, forward.output.array).map { abs($0 - $1) }
       .reduce(0) { $1 > $0 || $1.isNaN ? $1 : $0 }
     self.work = work

@@ -1,17 +1,18 @@
+import DiTFiles
 import DiTImaging
-import DiffusionTransformers
+import DiTTraining
 
-/// The curves of a run, from its log and from what follows: DIR/loss.png.
+/// The curves of a training run, from its log and from what follows: losses, and below them the learning rate.
 ///
 /// Only steps that the log has count, so that the picture of a run which was resumed is that of one which was not.
-struct TrainingCurves {
+public struct TrainingCurves: Sendable {
   private typealias Points = [(x: Double, y: Double)]
   private var training: Points = []
   private var rate: Points = []
   private var validation: Points = []
 
-  /// - Parameter log: of a run that goes on; lines that are not to be understood are passed over.
-  init(log: String) {
+  /// - Parameter log: the log.jsonl of a run that goes on, or a path without a file; lines that cannot be read are skipped.
+  public init(log: String) {
     for line in JSONLinesFile.values(log) {
       guard let values = LogLine(line), let step = values["step"] else { continue }
       if let loss = values["loss"] { self.training.append((step, loss)) }
@@ -21,15 +22,16 @@ struct TrainingCurves {
   }
 
   /// Adds a step of which the log has a line.
-  mutating func add(_ report: StepReport) {
+  public mutating func add(_ report: StepReport) {
     training.append((Double(report.step), report.loss))
     rate.append((Double(report.step), report.learningRate))
   }
 
-  mutating func add(_ report: ValidationReport) { validation.append((Double(report.step), report.loss)) }
+  /// A loss of the held-out samples.
+  public mutating func add(_ report: ValidationReport) { validation.append((Double(report.step), report.loss)) }
 
   /// The losses above the learning rate; nil before the first line of the log.
-  var picture: Image? {
+  public var picture: Image? {
     guard !training.isEmpty else { return nil }
     let window = max(1, min(101, training.count / 20))
     let losses = LinePlot(

@@ -1,24 +1,28 @@
-import DiffusionTransformers
+import DiTDiffusion
+import DiTKernels
 
-/// What a sample was made with, as outputs carry it. Neither time nor path.
-struct SampleSettings {
+/// What samples were made with, as the text entries of a PNG or the metadata of a safetensors file. Neither time nor path:
+/// the same settings give the same bytes.
+public struct SampleSettings: Sendable {
   /// In the order in which a viewer shows them.
-  let text: [(key: String, value: String)]
+  public let text: [(key: String, value: String)]
 
   /// The same as a safetensors file's metadata.
-  var metadata: [String: String] { Dictionary(text.map { ($0.key, $0.value) }) { first, _ in first } }
+  public var metadata: [String: String] { Dictionary(text.map { ($0.key, $0.value) }) { first, _ in first } }
 
   /// - Parameters:
-  ///   - saved: the model's saved diffusers scheduler, which says what steps are kept where `options` do not.
-  ///   - precision: that of the network's products.
-  ///   - hasNoise: whether the start was given and not drawn from the seed.
-  init(
-    _ options: SamplingOptions, saved: DiffusersScheduler? = nil, precision: Precision, classes: [Int],
-    prompt: String? = nil, hasNoise: Bool
+  ///   - software: the program's name.
+  ///   - saved: the model's saved diffusers scheduler, which says which timesteps are sampled where `options` do not.
+  ///   - precision: of the network's matrix products.
+  ///   - classes: one per image; none for an unconditional model.
+  ///   - hasNoise: whether the initial noise was given, not drawn from the seed.
+  public init(
+    _ options: SamplingOptions, software: String, saved: DiffusersScheduler? = nil, precision: Precision,
+    classes: [Int], prompt: String? = nil, hasNoise: Bool
   ) {
     let sampler = options.sampler
     var text = [
-      (key: "Software", value: "dit"), (key: "Seed", value: "\(options.seed)"),
+      (key: "Software", value: software), (key: "Seed", value: "\(options.seed)"),
       (key: "Random numbers", value: options.random.rawValue),
       (key: "Sampler", value: sampler.name.rawValue), (key: "Steps", value: "\(sampler.steps)"),
       (key: "Schedule", value: sampler.rule(saved: saved).description),

@@ -1,8 +1,8 @@
 import DiffusionTransformers
 
-extension TrainingPlan {
-  /// The words that a configuration's keys take, a line each.
-  static var wordTable: String {
+extension TrainingRequest {
+  /// The choices of the keys that take one of several words, one key per line.
+  static var choiceTable: String {
     let words: [(String, [String])] = [
       ("position", PositionEncoding.allCases.map(\.rawValue)),
       ("time_frequencies", TimeFrequencies.allCases.map(\.rawValue)),

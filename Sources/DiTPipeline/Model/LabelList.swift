@@ -1,26 +1,15 @@
-import DiffusionTransformers
 import Foundation
 
-/// The classes that a LIST names: `3`, `0,3,7`, `0-9`, class names, or any of these between commas. Order and repetitions
-/// are kept. A word that is a class's name means that class, also where the name is a number; a class may have several
-/// names between commas, as ImageNet's "tench, Tinca tinca".
-enum LabelList {
-  /// With more classes than this, all of them is not a sensible default.
-  static let largestDefault = 100
-
-  /// Every class of a model.
+/// A user's list of a model's classes: `3`, `0,3,7`, `0-9`, class names, or any of these between commas. Order and
+/// repetitions are kept.
+///
+/// A word that is a class's name means that class, also where the name is a number; a class may have several names between
+/// commas, as ImageNet's "tench, Tinca tinca". Upper and lower case differ only where two names differ in nothing else.
+public enum LabelList {
+  /// The classes that `list` names, each in 0…`num_classes`−1.
   ///
-  /// - Throws: ``Failure`` (64) when there are so many that one should choose.
-  static func all(of model: ModelConfiguration) throws(Failure) -> [Int] {
-    let count = model.network.numClasses
-    guard count <= largestDefault else {
-      throw .usage("--classes", expected: "a list of classes, as the model has \(count)", found: "none")
-    }
-    return Array(0..<count)
-  }
-
-  /// - Throws: ``Failure`` (64) for a word that is no class of the model.
-  static func parse(_ list: String, for model: ModelConfiguration) throws(Failure) -> [Int] {
+  /// - Throws: ``InputError`` (`classes`) for a word that is not a class of the model, with the names nearest to it.
+  public static func parse(_ list: String, for model: ModelConfiguration) throws(InputError) -> [Int] {
     if let index = try index(named: list, of: model) { return [index] }  // a name may hold commas
     var classes: [Int] = []
     for word in list.split(separator: ",", omittingEmptySubsequences: false) {
@@ -29,25 +18,24 @@ enum LabelList {
     return classes
   }
 
-  private static func item(_ word: String, of model: ModelConfiguration) throws(Failure) -> [Int] {
+  private static func item(_ word: String, of model: ModelConfiguration) throws(InputError) -> [Int] {
     let last = model.network.numClasses - 1
     if let index = try index(named: word, of: model) { return [index] }
     let ends = trimmed(word).split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
     guard let low = ends[0], ends.count <= 2, let high = ends[ends.count - 1], low <= high else {
-      throw .usage(
-        "--classes", expected: "classes such as 3, 0,3,7 or 0-9\(names(near: word, of: model))", found: "'\(word)'")
+      throw InputError(
+        "classes", expected: "classes such as 3, 0,3,7 or 0-9\(names(near: word, of: model))", found: "'\(word)'")
     }
     guard 0 <= low, high <= last else {
-      throw .usage("--classes", expected: "classes in 0…\(last)", found: "'\(word)'")
+      throw InputError("classes", expected: "classes in 0…\(last)", found: "'\(word)'")
     }
     return Array(low...high)
   }
 
-  /// The class of that name, or one of whose names that is; upper and lower case are alike unless two names differ in
-  /// nothing else.
+  /// The class of that name, or one of whose names that is.
   ///
-  /// - Throws: ``Failure`` (64) when several classes have it.
-  private static func index(named name: String, of model: ModelConfiguration) throws(Failure) -> Int? {
+  /// - Throws: ``InputError`` when several classes have it.
+  private static func index(named name: String, of model: ModelConfiguration) throws(InputError) -> Int? {
     guard let names = model.classNames else { return nil }
     let (name, lowercased) = (trimmed(name), trimmed(name.lowercased()))
     let rules: [(String) -> Bool] = [
@@ -61,7 +49,7 @@ enum LabelList {
         continue
       }
       let numbers = classes.map(String.init).joined(separator: ", ")
-      throw .usage("--classes", expected: "a number, as classes \(numbers) have that name", found: "'\(name)'")
+      throw InputError("classes", expected: "a number, as classes \(numbers) have that name", found: "'\(name)'")
     }
     return nil
   }
@@ -83,8 +71,7 @@ enum LabelList {
     return ", or names, of which the nearest \(min(3, names.count) == 1 ? "is" : "are") \(near)"
   }
 
-  /// How many letters must be changed, added or left out to make `b` of `a` (Levenshtein), less what is alike when one
-  /// begins with the other.
+  /// The Levenshtein distance of `a` to `b`; 0 where `b` begins with `a`.
   private static func distance(_ a: [Character], _ b: [Character]) -> Int {
     if !a.isEmpty, b.starts(with: a) { return 0 }
     var row = Array(0...b.count)

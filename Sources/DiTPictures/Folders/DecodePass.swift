@@ -3,23 +3,23 @@ import Foundation
 import Synchronization
 
 /// All of a source's pictures, decoded on all cores.
-struct Sweep {
+struct DecodePass {
   /// (N, C, H, W) where they were to be kept; zeros for the broken ones.
   private(set) var pixels: [UInt8]?
   /// In the order of the samples.
   private(set) var broken: [(index: Int, error: DatasetError)]
 
   /// Decodes the pictures of `indices`; when they are kept, these are all.
-  static func run(_ source: FolderSource, _ indices: [Int], keeping: Bool) -> Sweep {
-    let sum = Sum(
-      Sweep(pixels: keeping ? [UInt8](repeating: 0, count: source.count * source.sampleBytes) : nil, broken: []))
+  static func run(_ source: FolderSource, _ indices: [Int], keeping: Bool) -> DecodePass {
+    let shared = Shared(
+      DecodePass(pixels: keeping ? [UInt8](repeating: 0, count: source.count * source.sampleBytes) : nil, broken: []))
     let threads = min(indices.count, ProcessInfo.processInfo.activeProcessorCount)
     if threads > 0 {
-      DispatchQueue.concurrentPerform(iterations: threads) { _ in sum.work(source, indices) }
+      DispatchQueue.concurrentPerform(iterations: threads) { _ in shared.work(source, indices) }
     }
-    var sweep = sum.sweep.withLock { $0 }
-    sweep.broken.sort { $0.index < $1.index }
-    return sweep
+    var pass = shared.pass.withLock { $0 }
+    pass.broken.sort { $0.index < $1.index }
+    return pass
   }
 
   /// Closes the gaps of the broken pictures.
@@ -38,11 +38,11 @@ struct Sweep {
   }
 
   /// What the threads share.
-  private final class Sum: Sendable {
-    let sweep: Mutex<Sweep>
+  private final class Shared: Sendable {
+    let pass: Mutex<DecodePass>
     private let next = Atomic<Int>(0)
 
-    init(_ sweep: Sweep) { self.sweep = Mutex(sweep) }
+    init(_ pass: DecodePass) { self.pass = Mutex(pass) }
 
     /// Takes one picture after another until none is left.
     func work(_ source: FolderSource, _ indices: [Int]) {
@@ -54,11 +54,11 @@ struct Sweep {
         do throws(DatasetError) {
           try Self.read(source, index, into: &sample)
         } catch {
-          sweep.withLock { $0.broken.append((index, error)) }
+          pass.withLock { $0.broken.append((index, error)) }
           continue
         }
         let start = index * sample.count
-        sweep.withLock { $0.pixels?.replaceSubrange(start..<start + sample.count, with: sample) }
+        pass.withLock { $0.pixels?.replaceSubrange(start..<start + sample.count, with: sample) }
       }
     }
 

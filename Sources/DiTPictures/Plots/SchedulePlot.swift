@@ -1,14 +1,16 @@
+import DiTDiffusion
 import DiTImaging
-import DiffusionTransformers
+import DiTModel
+import DiTPipeline
 
-/// The picture of a schedule: ᾱ and β over t, and what attention makes of t where it depends on the noise, one below the
-/// other, with a stem and a dot for each kept step.
-enum SchedulePlot {
+/// The picture of a schedule: ᾱ and β over t, and attention's scale and window where they depend on the noise, one below
+/// the other, with a stem and a dot per sampling timestep.
+public enum SchedulePlot {
   private static let height = 260
 
   /// - Parameter network: for the windows and scales of its attention.
-  static func picture(_ noise: NoiseSchedule, _ kept: KeptSteps, network: DiTConfiguration) -> Image {
-    let attention = (0..<noise.steps).map { KeptSteps.Attention(network, noise, at: $0) }
+  public static func picture(_ noise: NoiseSchedule, _ kept: SamplingTimesteps, network: DiTConfiguration) -> Image {
+    let attention = (0..<noise.steps).map { SamplingTimesteps.Attention(network, noise, at: $0) }
     var plots = [
       plot(
         "alpha-bar: the share of variance that is signal, \(kept.rows.count) of \(noise.steps) steps kept",
@@ -23,7 +25,9 @@ enum SchedulePlot {
   }
 
   /// One curve from 0 up, over t.
-  private static func plot(_ title: String, _ values: [Double], _ kept: KeptSteps, _ colour: PlotColour) -> LinePlot {
+  private static func plot(_ title: String, _ values: [Double], _ kept: SamplingTimesteps, _ colour: PlotColour)
+    -> LinePlot
+  {
     let steps = kept.rows.map { (x: Double($0.t), y: values[$0.t]) }
     let diameter = min(9, max(3, 500 / Double(steps.count)))
     return LinePlot(

@@ -1,9 +1,10 @@
+import DiTPictures
 import DiffusionTransformers
 import Foundation
 
-/// What `dit train` is to do, gathered from the configuration, the model it starts from, the data and the command line.
-struct TrainingPlan {
-  /// What the command line says over everything else.
+/// What `dit train` is asked to do, by the command line, the configuration, the data and the model to start from.
+struct TrainingRequest {
+  /// Options that override the configuration.
   struct Overrides {
     var steps, batch, seed: Int?
     var numerics = NumericsOptions()
@@ -32,11 +33,11 @@ struct TrainingPlan {
 
   private(set) var model: ModelConfiguration
   private(set) var training: TrainingConfiguration
-  /// The first weights; nil for a new network's.
+  /// The initial weights; nil for a new network's.
   private var start: StartingWeights?
-  /// The directory of an autoencoder that the run takes along; nil where there is none, or it has it already.
+  /// The directory of an autoencoder that the run copies; nil where there is none, or the run has it already.
   private(set) var autoencoder: String?
-  /// What a person should know, a line each.
+  /// Notes for the user, one per line.
   private(set) var notes: [String] = []
 
   /// A new run.
@@ -44,8 +45,9 @@ struct TrainingPlan {
     data: String, content: TrainingData, config: String?, from: String?, weights choice: WeightsOption,
     heads: HeadsOption, overrides: Overrides
   ) throws {
-    let shipped = try ShippedResources.DataSet(rawValue: data).map { try Sections(contentsOf: $0.training()) }
-    let given = try config.map { try Sections(contentsOf: $0, data: content, defaults: shipped?.training) }
+    let classes = content.classes
+    let shipped = try ShippedResources.DataSet(rawValue: data).map { try ConfigurationFile(contentsOf: $0.training()) }
+    let given = try config.map { try ConfigurationFile(contentsOf: $0, classes: classes, defaults: shipped?.training) }
     let source = try from.map { name in
       try heads.attributingErrors { try ModelReference(name).load(choice.weights ?? .emaPreferred, heads: heads.heads) }
     }
@@ -60,10 +62,10 @@ struct TrainingPlan {
       )
     }
     if given?.model == nil, let source {
-      notes = content.setClasses(of: &model)
+      notes = classes.apply(to: &model)
       if source.weights == nil { model.sampling = .recommended(model.network, model.diffusion) }
       autoencoder = try from.flatMap { try model.autoencoderDirectory(in: $0) }
-    } else if model.hasDistantAutoencoder {
+    } else if model.hasAbsoluteAutoencoderPath {
       autoencoder = try model.autoencoderDirectory(in: "/")
     }
     if autoencoder != nil { model.autoencoder = ModelDirectory.autoencoderName }
@@ -77,14 +79,14 @@ struct TrainingPlan {
     notes += starting.notes
   }
 
-  /// A run that goes on: its own settings, or those of the command line, which must then agree with them.
+  /// A resumed run: its own settings, or those of the command line, which must then agree with them.
   init(resuming checkpoint: Checkpoint, config: String?, content: TrainingData, overrides: Overrides) throws {
     model = checkpoint.model
     training = checkpoint.training
     if let config {
-      let given = try Sections(contentsOf: config, data: content, defaults: checkpoint.training)
+      let given = try ConfigurationFile(contentsOf: config, classes: content.classes, defaults: checkpoint.training)
       if var stated = given.model {
-        if stated.hasDistantAutoencoder { stated.autoencoder = model.autoencoder }  // taken along when it began
+        if stated.hasAbsoluteAutoencoderPath { stated.autoencoder = model.autoencoder }  // copied when it began
         model = stated
       }
       training = given.training ?? training
@@ -94,8 +96,8 @@ struct TrainingPlan {
   }
 }
 
-extension TrainingPlan {
-  /// The trainer of the run. The first weights are not kept beside it.
+extension TrainingRequest {
+  /// The trainer of the run. The initial weights are not kept beside it.
   mutating func trainer(_ data: Dataset, prior: SequencePrior?, context: ComputeContext) throws -> Trainer {
     guard let start = start.take() else {
       return try Trainer(model: model, training: training, data: data, prior: prior, context: context)
@@ -107,49 +109,12 @@ extension TrainingPlan {
 
 extension ModelConfiguration {
   /// Whether the autoencoder's path does not depend on the model's directory.
-  fileprivate var hasDistantAutoencoder: Bool { autoencoder?.hasPrefix("/") ?? false }
-}
-
-/// The parts of a configuration file.
-private struct Sections {
-  var model: ModelConfiguration?
-  var training: TrainingConfiguration?
-  private let sampling: JSONObjectReader?
-
-  /// - Parameter data: what the classes of the model must agree with, and are taken from where it names none.
-  init(contentsOf path: String, data: TrainingData? = nil, defaults: TrainingConfiguration? = nil) throws {
-    var root = try JSONObjectReader(contentsOf: path)
-    model = try root.value("model").map { value in
-      let reader = try JSONObjectReader(data?.completed(value) ?? value, file: path, path: "model")
-      var model = try ModelConfiguration(reading: reader)
-      if !Self.statesSampling(value) { model.sampling = .recommended(model.network, model.diffusion) }
-      try data?.check(model, file: path)
-      return model
-    }
-    training = try root.object("training").map {
-      try TrainingConfiguration(reading: $0, defaults: defaults ?? TrainingConfiguration())
-    }
-    sampling = try root.object("sampling")
-    try root.finish()
-    if var model {
-      try applySampling(to: &model)
-      try model.validate(file: path, path: "model")
-      self.model = model
-    }
-  }
-
-  private static func statesSampling(_ model: JSONValue) -> Bool {
-    if case .object(let members) = model { members.contains { $0.key == "sampling" } } else { false }
-  }
-
-  func applySampling(to model: inout ModelConfiguration) throws {
-    if let sampling { model.sampling = try SamplingConfiguration(reading: sampling, defaults: model.sampling) }
-  }
+  fileprivate var hasAbsoluteAutoencoderPath: Bool { autoencoder?.hasPrefix("/") ?? false }
 }
 
 // MARK: - The tables of `dit train --help`
 
-extension TrainingPlan {
+extension TrainingRequest {
   /// The keys of "training": name (default), meaning.
   static var keyTable: String {
     TrainingConfiguration.keys.map { "  \($0.name) (\($0.defaultText))\n" + wrapped($0.meaning, indent: 6) }

@@ -1,0 +1,81 @@
+import DiTDiffusion
+import DiTFiles
+import DiTImaging
+import DiTModel
+import DiTPipeline
+import DiTTensor
+
+/// x after every step of every image of a sampling run.
+///
+///     var trajectory = Trajectory(count: 2, of: model.configuration, times: try model.process(sampler).stepTimes)
+///     _ = try model.sample(classes: [2, 7], options: options) { trajectory.record($0); return true }
+///     try trajectory.grid(2, labels: ["2", "7"]).rendered().writePNG(to: "steps.png")
+///
+/// It holds S·N·C·H·W floats.
+public struct Trajectory: Sendable {
+  /// (C, H, W).
+  private let shape: [Int]
+  /// One state per step: (N, C, H, W).
+  private var states: [[Float]]
+  /// The network's time of each step, descending.
+  private let times: [NetworkTime]
+  /// Whether `times` are real numbers.
+  private let isFlow: Bool
+
+  /// - Parameters:
+  ///   - count: N, the images of the run.
+  ///   - times: the network's time of each step, in the order of the steps.
+  public init(count: Int, of model: ModelConfiguration, times: [NetworkTime]) {
+    let network = model.network
+    shape = [network.inChannels, network.inputHeight, network.inputWidth]
+    states = times.map { _ in [Float](repeating: 0, count: count * network.imageElements) }
+    self.times = times
+    isFlow = model.diffusion.isFlow
+  }
+
+  /// Keeps what a step left.
+  public mutating func record(_ progress: SamplingProgress) {
+    let size = shape.reduce(1, *)
+    let range = progress.images.lowerBound * size..<progress.images.upperBound * size
+    states[progress.step - 1].replaceSubrange(range, with: progress.x.elements)
+  }
+
+  /// The first `count` images' trajectories as tensors: `states` (S, N, C, H, W) and `timesteps` (S): training indices,
+  /// or a flow's real network times 1000·s.
+  public func tensors(_ count: Int) -> [TensorSource] {
+    let size = shape.reduce(1, *)
+    let elements = states.flatMap { $0.prefix(count * size) }
+    let timesteps =
+      isFlow
+      ? TensorSource("timesteps", Tensor(shape: [times.count], elements: times.map(\.value)))
+      : TensorSource("timesteps", shape: [times.count], integers: times.map(\.index))
+    return [TensorSource("states", Tensor(shape: [times.count, count] + shape, elements: elements)), timesteps]
+  }
+
+  /// The most states that a row of ``grid(_:labels:)`` shows.
+  public static let columns = 12
+
+  /// The first `count` images' trajectories as a grid: one row per image, from noise on the left to the sample on the
+  /// right, at most ``columns`` of the states, evenly chosen, the last always among them.
+  ///
+  /// - Parameter labels: one per image, or none.
+  /// - Precondition: C is 1 or 3.
+  public func grid(_ count: Int, labels: [String]) -> ImageGrid {
+    let size = shape.reduce(1, *)
+    let columns = min(Self.columns, states.count)
+    let shown = (1...columns).map { states.count * $0 / columns - 1 }
+    let images = (0..<count).flatMap { n in
+      shown.map { step in
+        Image(
+          planes: Array(states[step][n * size..<(n + 1) * size]), channels: shape[0], height: shape[1],
+          width: shape[2])
+      }
+    }
+    return ImageGrid(
+      images, columns: columns, rowLabels: labels, columnLabels: shown.map { "t = \(label(times[$0]))" })
+  }
+
+  private func label(_ time: NetworkTime) -> String {
+    isFlow ? "\((time.value * 10).rounded() / 10)" : "\(time.index)"
+  }
+}

@@ -1,0 +1,66 @@
+import DiTDiffusion
+import DiTModel
+
+/// The timesteps that a sampler visits, with their noise levels, from the least noisy: what `dit schedule` prints.
+///
+///     let times = try model.sampling.sampler.process(on: noise).stepTimes
+///     let timesteps = SamplingTimesteps(noise, times.reversed(), rule: "jump:0.5", network: model.network)
+public struct SamplingTimesteps: Sendable {
+  /// A timestep.
+  public struct Row: Sendable {
+    /// The network's time.
+    public let time: NetworkTime
+    /// β_t and ᾱ_t of the training index ``t``.
+    public let beta, alphaBar: Double
+    /// From this training index to the one below; from the lowest to clean data, t = −1.
+    public let stride: Int
+    /// Attention's scale and window; nil for standard attention.
+    public let attention: Attention?
+
+    /// The training index, 0…T−1.
+    public var t: Int { time.index }
+    /// A flow's s, 0…1.
+    public var s: Double { Double(time.value) / FlowSchedule.timeScale }
+    /// √ᾱ_t.
+    public var alpha: Double { alphaBar.squareRoot() }
+  }
+
+  /// Diffusion-aware attention at a timestep.
+  public struct Attention: Equatable, Sendable {
+    /// The factor of q·k, before a mask's gate.
+    public let scale: Float
+    /// k(t), in tokens; nil without a mask.
+    public let window: Int?
+
+    /// Nil for standard attention.
+    public init?(_ network: DiTConfiguration, _ noise: NoiseSchedule, at t: Int) {
+      let (attention, grid) = (network.attention, network.inputGrid)
+      guard !attention.isStandard else { return nil }
+      scale = attention.scale(at: t, of: noise.attention, headSize: network.headSize)
+      window =
+        attention.hasGate
+        ? attention.width(at: t, of: noise.attention, rows: grid.rows, columns: grid.columns) : nil
+    }
+  }
+
+  /// T.
+  public let total: Int
+  public let isFlow: Bool
+  /// How the timesteps were chosen, such as `jump:0.5`.
+  public let rule: String
+  /// Ascending.
+  public let rows: [Row]
+
+  /// - Parameter times: ascending.
+  public init(_ noise: NoiseSchedule, _ times: [NetworkTime], rule: String, network: DiTConfiguration) {
+    total = noise.steps
+    isFlow = noise.configuration.isFlow
+    self.rule = rule
+    rows = zip([-1] + times.map(\.index), times).map { below, time in
+      let t = time.index
+      return Row(
+        time: time, beta: noise.betas[t], alphaBar: noise.alphasCumprod[t], stride: t - below,
+        attention: Attention(network, noise, at: t))
+    }
+  }
+}

@@ -1,0 +1,18 @@
+import DiTPictures
+import DiffusionTransformers
+
+extension TrainingData {
+  /// The data that `--data` names.
+  ///
+  /// - Throws: ``Failure`` (64) for what is neither data that ship with the tool, nor a file, nor a folder; and what
+  ///   reading them throws.
+  init(option data: String) throws {
+    if let shipped = ShippedResources.DataSet(rawValue: data) {
+      self = .file(try Dataset(contentsOf: shipped.images()))
+    } else if let content = try TrainingData(contentsOf: data) {
+      self = content
+    } else {
+      throw Failure.usage("--data", expected: "digits, emoji, a .safetensors file or a folder of pictures", found: data)
+    }
+  }
+}

@@ -1,0 +1,74 @@
+import DiTImaging
+import DiTPictures
+import DiffusionTransformers
+import Foundation
+
+/// Shows a training run: a progress bar with the loss, the pictures of its curves and of its loss by patch, a grid of
+/// samples when one is due, and TensorBoard's files.
+struct TrainingMonitor {
+  private let run: TrainingRun
+  private var bar: ProgressBar
+  private var curves: TrainingCurves
+  private var tensorBoard: TensorBoardLog?
+  /// The newest validation loss.
+  private(set) var validation: ValidationReport?
+
+  /// - Throws: `FileError` when TensorBoard's file cannot be made.
+  init(_ run: TrainingRun, tensorBoard: Bool) throws {
+    self.run = run
+    curves = TrainingCurves(log: "\(run.directory)/\(TrainingRun.logFile)")
+    self.tensorBoard = try tensorBoard ? TensorBoardLog(run) : nil
+    let (done, total) = (run.trainer.completedSteps, run.trainer.training.steps)
+    bar = ProgressBar("training", unit: "steps", total: total, completed: done)
+  }
+
+  mutating func show(_ event: TrainingEvent) throws {
+    switch event {
+    case .step(let report, _): bar.update(report.step, note: String(format: "loss %.4f", report.loss))
+    case .logged(let report, let secondsPerStep):
+      curves.add(report)
+      try tensorBoard?.write(report, secondsPerStep: secondsPerStep)
+    case .validation(let report): try show(report)
+    case .sampleDue(let step): try writeGrid(step)
+    case .checkpoint: try writeCurves()
+    }
+  }
+
+  private mutating func show(_ report: ValidationReport) throws {
+    validation = report
+    curves.add(report)
+    try writeCurves()
+    try tensorBoard?.write(report)
+    guard let map = report.patches else { return }
+    let picture = map.picture(afterStep: report.step)
+    try write(map, picture, step: report.step)
+    try tensorBoard?.write(picture, "loss_map", step: report.step)
+  }
+
+  /// DIR/loss.png.
+  private func writeCurves() throws {
+    guard let picture = curves.picture else { return }
+    let file = try OutputFile("\(run.directory)/loss.png", .png)
+    try file.saving { try picture.writePNG(to: file.path, text: [(key: "Software", value: "dit")]) }
+  }
+
+  mutating func clear() { bar.clear() }
+
+  /// DIR/samples/step-N.png, from the averaged weights, seed 0. Samples that are latents are left out.
+  private func writeGrid(_ step: Int) throws {
+    guard let (picture, settings) = try run.trainer.sampleGrid(software: "dit") else { return }
+    let folder = "\(run.directory)/samples"
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    let file = try OutputFile("\(folder)/step-\(String(format: "%08d", step)).png", .png)
+    try file.saving { try picture.writePNG(to: file.path, text: settings.text) }
+    try tensorBoard?.write(picture, "samples", step: step)
+  }
+
+  /// DIR/loss_map.png, and the same in numbers, DIR/loss_map.safetensors.
+  private func write(_ map: PatchLossMap, _ picture: Image, step: Int) throws(Failure) {
+    let numbers = try OutputFile("\(run.directory)/loss_map.safetensors", .safetensors)
+    try numbers.write(map.tensors, metadata: ["step": "\(step)"])
+    let file = try OutputFile("\(run.directory)/loss_map.png", .png)
+    try file.saving { try picture.writePNG(to: file.path, text: [(key: "Software", value: "dit")]) }
+  }
+}

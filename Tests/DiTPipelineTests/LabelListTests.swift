@@ -1,0 +1,55 @@
+import DiTModel
+import DiTPipeline
+import Testing
+
+@Suite("A user's list of classes") struct LabelListTests {
+  private func model(_ names: [String]?, classes: Int? = nil) -> ModelConfiguration {
+    var network = smallNetwork
+    network.numClasses = classes ?? names?.count ?? 10
+    return ModelConfiguration(network: network, classNames: names)
+  }
+
+  private func problem(_ list: String, _ model: ModelConfiguration) -> InputError? {
+    do throws(InputError) {
+      let found = try LabelList.parse(list, for: model)
+      Issue.record("\(list): \(found)")
+      return nil
+    } catch {
+      return error
+    }
+  }
+
+  @Test("Numbers and ranges keep their order and repetitions")
+  func numbers() throws {
+    #expect(try LabelList.parse("7,2-4,7", for: model(nil)) == [7, 2, 3, 4, 7])
+    #expect(try LabelList.parse(" 3 , 5-5", for: model(nil)) == [3, 5])
+    for (list, word) in [("10", "10"), ("8-12", "8-12"), ("3,11", "11")] {
+      let error = try #require(problem(list, model(nil)))
+      #expect(error == InputError("classes", expected: "classes in 0…9", found: "'\(word)'"))
+    }
+    for list in ["", "3,,4", "5-3", "-1", "1-2-3", "cat"] {
+      let error = try #require(problem(list, model(nil)))
+      #expect(error.expected == "classes such as 3, 0,3,7 or 0-9", "\(list)")
+    }
+  }
+
+  @Test("A name means its class, also one with commas, one of several, and one that looks like a number")
+  func names() throws {
+    let model = model(["tench, Tinca tinca", "goldfish", "7", "Cat", "cat"])
+    #expect(try LabelList.parse("tench, Tinca tinca", for: model) == [0])
+    #expect(try LabelList.parse("Tinca tinca,GOLDFISH", for: model) == [0, 1])
+    #expect(try LabelList.parse("7", for: model) == [2])
+    #expect(try LabelList.parse("Cat,cat,4", for: model) == [3, 4, 4])
+    let error = try #require(problem("CAT", model))
+    #expect(error.expected == "a number, as classes 3, 4 have that name" && error.found == "'CAT'")
+  }
+
+  @Test("An unknown word is answered with the three names nearest to it by Levenshtein distance")
+  func suggestions() throws {
+    let error = try #require(problem("goldfsh", model(["goldfinch", "zebra and all the others", "goldfish", "hen"])))
+    #expect(error.expected.hasSuffix(", or names, of which the nearest are goldfish, goldfinch, hen"), "\(error)")
+    let beginning = try #require(problem("gold", model(["hold", "cold", "goldfinches of the north"])))
+    #expect(beginning.expected.contains("nearest are goldfinches of the north, "), "\(beginning)")
+    #expect(try #require(problem("x", model(["only"]))).expected.hasSuffix("the nearest is only"))
+  }
+}
