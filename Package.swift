@@ -11,7 +11,7 @@ let package = Package(
   products: [
     .library(name: "DiffusionTransformers", targets: ["DiffusionTransformers"]),
     .library(name: "DiTImaging", targets: ["DiTImaging"]),
-    .library(name: "DiTImageFolders", targets: ["DiTImageFolders"]),
+    .library(name: "DiTPictures", targets: ["DiTPictures"]),
     .executable(name: "dit", targets: ["dit"]),
   ],
   dependencies: [
@@ -27,18 +27,21 @@ let package = Package(
     .target(name: "DiTKernels", dependencies: ["CBLAS", "CDiTKernels"], swiftSettings: safe),
     .target(name: "DiTTensor", swiftSettings: safe + [.enableExperimentalFeature("Lifetimes")]),
     .target(name: "DiTModel", dependencies: ["DiTKernels", "DiTTensor"], swiftSettings: safe),
-    .target(name: "DiTDiffusion", dependencies: ["DiTKernels"], swiftSettings: safe),
-    .target(name: "DiTCheckpoint", dependencies: ["DiTTensor"], swiftSettings: safe),
+    .target(name: "DiTLinearAlgebra", dependencies: ["DiTKernels"], swiftSettings: safe),
+    .target(name: "DiTDiffusion", dependencies: ["DiTKernels", "DiTLinearAlgebra"], swiftSettings: safe),
+    .target(name: "DiTFiles", dependencies: ["DiTTensor"], swiftSettings: safe),
     .target(
-      name: "DiTAutoencoder", dependencies: ["DiTKernels", "DiTTensor", "DiTCheckpoint"], swiftSettings: safe),
+      name: "DiTAutoencoder", dependencies: ["DiTKernels", "DiTTensor"], swiftSettings: safe),
 
     // Where the siblings meet
     .target(
       name: "DiTPipeline",
-      dependencies: ["DiTKernels", "DiTTensor", "DiTModel", "DiTDiffusion", "DiTCheckpoint", "DiTAutoencoder"],
+      dependencies: ["DiTKernels", "DiTTensor", "DiTModel", "DiTDiffusion", "DiTFiles", "DiTAutoencoder"],
       swiftSettings: safe),
     .target(name: "DiTTraining", dependencies: ["DiTPipeline"], swiftSettings: safe),
-    .target(name: "DiTEvaluation", dependencies: ["DiTKernels", "DiTTensor", "DiTCheckpoint"], swiftSettings: safe),
+    .target(
+      name: "DiTEvaluation", dependencies: ["DiTKernels", "DiTLinearAlgebra", "DiTTensor", "DiTFiles"],
+      swiftSettings: safe),
     .target(
       name: "DiffusionTransformers", dependencies: ["DiTPipeline", "DiTTraining", "DiTEvaluation"], swiftSettings: safe),
 
@@ -51,15 +54,15 @@ let package = Package(
     .target(name: "CDiTJPEG", dependencies: ["CJPEG"]),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
     .target(name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG"], swiftSettings: safe),
-    .target(name: "DiTImageFolders", dependencies: ["DiTImaging", "DiTTraining"], swiftSettings: safe),
+    .target(name: "DiTPictures", dependencies: ["DiTImaging", "DiTTraining"], swiftSettings: safe),
     .target(
       name: "DiTEvents",
-      dependencies: ["DiTCheckpoint", .product(name: "SwiftProtobuf", package: "swift-protobuf")],
+      dependencies: ["DiTFiles", .product(name: "SwiftProtobuf", package: "swift-protobuf")],
       exclude: ["Protos"], swiftSettings: safe),
     .executableTarget(
       name: "dit",
       dependencies: [
-        "DiffusionTransformers", "DiTImageFolders", "DiTImaging", "DiTEvents", "CZlib",
+        "DiffusionTransformers", "DiTPictures", "DiTImaging", "DiTEvents", "CZlib",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       resources: [.copy("Resources")],
@@ -68,20 +71,22 @@ let package = Package(
     // Tests
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
     .target(
-      name: "TestSupport", dependencies: ["DiTCheckpoint", "DiTKernels", "DiTTensor"], path: "Tests/TestSupport",
+      name: "TestSupport", dependencies: ["DiTFiles", "DiTKernels", "DiTTensor"], path: "Tests/TestSupport",
       swiftSettings: safe),
     .testTarget(
       name: "DiTKernelsTests", dependencies: ["DiTKernels", "CDiTKernels", "CBLAS", "DiTTensor", "TestSupport"],
       swiftSettings: safe),
-    .testTarget(name: "DiTTensorTests", dependencies: ["DiTTensor", "TestSupport"], swiftSettings: safe),
+    .testTarget(
+      name: "DiTLinearAlgebraTests", dependencies: ["DiTLinearAlgebra", "DiTKernels"], swiftSettings: safe),
+    .testTarget(name: "DiTTensorTests", dependencies: ["DiTTensor", "DiTFiles", "TestSupport"], swiftSettings: safe),
     .testTarget(
       name: "DiTModelTests",
-      dependencies: ["DiTModel", "DiTCheckpoint", "DiTKernels", "DiTTensor", "TestSupport", "CAllocationCounter"],
+      dependencies: ["DiTModel", "DiTFiles", "DiTKernels", "DiTTensor", "TestSupport", "CAllocationCounter"],
       swiftSettings: safe),
     .testTarget(
       name: "DiTDiffusionTests", dependencies: ["DiTDiffusion", "DiTKernels", "CAllocationCounter"],
       swiftSettings: safe),
-    .testTarget(name: "DiTCheckpointTests", dependencies: ["DiTCheckpoint", "DiTTensor"], swiftSettings: safe),
+    .testTarget(name: "DiTFilesTests", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),
     .testTarget(
       name: "DiTAutoencoderTests", dependencies: ["DiTAutoencoder", "DiTPipeline", "TestSupport"], swiftSettings: safe),
     .testTarget(name: "DiTEvaluationTests", dependencies: ["DiTEvaluation", "TestSupport"], swiftSettings: safe),
@@ -93,7 +98,7 @@ let package = Package(
     .testTarget(name: "DiTEventsTests", dependencies: ["DiTEvents"], swiftSettings: safe),
     .testTarget(name: "DiTImagingTests", dependencies: ["DiTImaging"], swiftSettings: safe),
     .testTarget(
-      name: "DiTImageFoldersTests", dependencies: ["DiTImageFolders", "DiTImaging", "DiTTraining"],
+      name: "DiTPicturesTests", dependencies: ["DiTPictures", "DiTImaging", "DiTTraining"],
       swiftSettings: safe),
     .testTarget(
       name: "DiTCommandTests", dependencies: ["dit", "DiffusionTransformers", "DiTImaging", "TestSupport"],

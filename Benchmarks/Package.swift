@@ -16,7 +16,7 @@ let package = Package(
       name: "dit-bench",
       dependencies: [
         "CPeak", "CBenchAllocations", .product(name: "DiffusionTransformers", package: "DiffusionTransformers"),
-        .product(name: "DiTImageFolders", package: "DiffusionTransformers"),
+        .product(name: "DiTPictures", package: "DiffusionTransformers"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: [.strictMemorySafety()]),

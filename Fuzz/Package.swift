@@ -10,7 +10,7 @@ let package = Package(
   platforms: [.macOS(.v26)],
   targets: [
     .target(name: "DiTTensor", swiftSettings: safe + [.enableExperimentalFeature("Lifetimes")]),
-    .target(name: "DiTCheckpoint", dependencies: ["DiTTensor"], swiftSettings: safe),
+    .target(name: "DiTFiles", dependencies: ["DiTTensor"], swiftSettings: safe),
     .systemLibrary(name: "CPNG", pkgConfig: "libpng"),
     .target(name: "CDiTPNG", dependencies: ["CPNG"]),
     .systemLibrary(name: "CJPEG", pkgConfig: "libjpeg"),
@@ -20,15 +20,16 @@ let package = Package(
     .target(name: "CDiTKernels"),
     .target(name: "DiTKernels", dependencies: ["CBLAS", "CDiTKernels"], swiftSettings: safe),
     .target(name: "DiTModel", dependencies: ["DiTKernels", "DiTTensor"], swiftSettings: safe),
-    .target(name: "DiTDiffusion", dependencies: ["DiTKernels"], swiftSettings: safe),
+    .target(name: "DiTLinearAlgebra", dependencies: ["DiTKernels"], swiftSettings: safe),
+    .target(name: "DiTDiffusion", dependencies: ["DiTKernels", "DiTLinearAlgebra"], swiftSettings: safe),
     .target(
-      name: "DiTAutoencoder", dependencies: ["DiTKernels", "DiTTensor", "DiTCheckpoint"], swiftSettings: safe),
+      name: "DiTAutoencoder", dependencies: ["DiTKernels", "DiTTensor"], swiftSettings: safe),
     .target(
       name: "DiTPipeline",
-      dependencies: ["DiTKernels", "DiTTensor", "DiTModel", "DiTDiffusion", "DiTCheckpoint", "DiTAutoencoder"],
+      dependencies: ["DiTKernels", "DiTTensor", "DiTModel", "DiTDiffusion", "DiTFiles", "DiTAutoencoder"],
       swiftSettings: safe),
-    .executableTarget(name: "fuzz-safetensors", dependencies: ["DiTCheckpoint", "DiTTensor"], swiftSettings: safe),
-    .executableTarget(name: "fuzz-torch", dependencies: ["DiTCheckpoint", "DiTTensor"], swiftSettings: safe),
+    .executableTarget(name: "fuzz-safetensors", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),
+    .executableTarget(name: "fuzz-torch", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),
     .executableTarget(name: "fuzz-config", dependencies: ["DiTPipeline"], swiftSettings: safe),
     .executableTarget(name: "fuzz-images", dependencies: ["DiTImaging"], swiftSettings: safe),
   ]

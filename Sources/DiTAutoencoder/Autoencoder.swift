@@ -1,4 +1,3 @@
-import DiTCheckpoint
 import DiTKernels
 import DiTTensor
 import Synchronization

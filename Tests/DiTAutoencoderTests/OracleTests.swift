@@ -1,5 +1,5 @@
 import DiTAutoencoder
-import DiTCheckpoint
+import DiTFiles
 import DiTKernels
 import DiTPipeline
 import DiTTensor

@@ -1,3 +1,4 @@
+import DiTFiles
 import DiTKernels
 import DiTPipeline
 import Foundation

@@ -1,6 +1,6 @@
 // Models that predict something else than noise, and their samplers, through the command line.
 
-import DiTCheckpoint
+import DiTFiles
 import DiTTensor
 import Foundation
 import TestSupport

@@ -1,4 +1,4 @@
-import DiTCheckpoint
+import DiTFiles
 import DiTTensor
 import Foundation
 import TestSupport

@@ -1,4 +1,4 @@
-import DiTCheckpoint
+import DiTFiles
 import DiTImaging
 import DiTTensor
 import Foundation

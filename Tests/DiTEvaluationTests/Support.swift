@@ -1,5 +1,5 @@
-import DiTCheckpoint
 import DiTEvaluation
+import DiTFiles
 import DiTKernels
 import Foundation
 import TestSupport

@@ -1,6 +1,6 @@
 // Networks and batches for the tests of the model.
 
-import DiTCheckpoint
+import DiTFiles
 import DiTKernels
 import DiTModel
 import DiTTensor

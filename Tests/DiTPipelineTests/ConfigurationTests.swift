@@ -1,5 +1,5 @@
-import DiTCheckpoint
 import DiTDiffusion
+import DiTFiles
 import DiTModel
 import DiTPipeline
 import Testing

@@ -1,4 +1,5 @@
 import DiTDiffusion
+import DiTFiles
 import DiTKernels
 import DiTPipeline
 import DiTTensor

@@ -1,7 +1,7 @@
 // Directories as diffusers' save_pretrained writes them (Tests/Fixtures/diffusers), against what diffusers computes.
 
-import DiTCheckpoint
 import DiTDiffusion
+import DiTFiles
 import DiTKernels
 import DiTModel
 import DiTPipeline

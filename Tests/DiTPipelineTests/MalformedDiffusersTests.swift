@@ -1,6 +1,6 @@
 // Every malformed directory has its own error, which names the file and the key.
 
-import DiTCheckpoint
+import DiTFiles
 import DiTPipeline
 import Foundation
 import Testing

@@ -1,6 +1,6 @@
 // What the tests of this target share: fixtures, error measures, small models, temporary directories.
 
-import DiTCheckpoint
+import DiTFiles
 import DiTKernels
 import DiTModel
 import DiTPipeline

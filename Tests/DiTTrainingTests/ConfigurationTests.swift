@@ -1,3 +1,4 @@
+import DiTFiles
 import DiTPipeline
 import DiTTraining
 import Testing

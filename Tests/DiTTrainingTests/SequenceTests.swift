@@ -1,6 +1,6 @@
 import CAllocationCounter
-import DiTCheckpoint
 import DiTDiffusion
+import DiTFiles
 import DiTKernels
 import DiTModel
 import DiTPipeline

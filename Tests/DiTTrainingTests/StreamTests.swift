@@ -1,5 +1,5 @@
 import CAllocationCounter
-import DiTCheckpoint
+import DiTFiles
 import DiTTensor
 import DiTTraining
 import Foundation

@@ -1,6 +1,6 @@
 // An autoencoder whose weights follow from its tensors' names, as Scripts/fixtures/autoencoder.py makes them.
 
-import DiTCheckpoint
+import DiTFiles
 import DiTTensor
 import Foundation
 

@@ -1,3 +1,4 @@
+import DiTFiles
 import DiTPipeline
 
 /// What libFuzzer calls with every input: the bytes are read as JSON, and that as a model's config.json. Both must be refused

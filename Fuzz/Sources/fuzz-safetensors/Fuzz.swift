@@ -1,4 +1,4 @@
-import DiTCheckpoint
+import DiTFiles
 import DiTTensor
 
 /// What libFuzzer calls with every input. The bytes are opened twice, as a file and as a header that gets its true length

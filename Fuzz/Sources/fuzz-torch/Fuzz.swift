@@ -1,4 +1,4 @@
-import DiTCheckpoint
+import DiTFiles
 import DiTTensor
 
 /// What libFuzzer calls with every input. The bytes are opened as a file; where they are not the beginning of an archive,

@@ -8,11 +8,11 @@
 #define KERNEL_LEVEL 2
 #define KERNEL_NATIVE_BF16 1
 #pragma clang attribute push(__attribute__((target("avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,bmi,bmi2,f16c"))), apply_to = function)
-#include "vectors.inc"
-#include "kernels.inc"
-#include "products.inc"
-#include "attention.inc"
-#include "convolution.inc"
-#include "table.inc"
+#include "../ops/vectors.inc"
+#include "../ops/kernels.inc"
+#include "../ops/products.inc"
+#include "../ops/attention.inc"
+#include "../ops/convolution.inc"
+#include "../ops/table.inc"
 #pragma clang attribute pop
 #endif

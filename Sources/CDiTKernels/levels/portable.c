@@ -4,9 +4,9 @@
 #define KERNEL_TABLE dit_kernels_portable
 #define KERNEL_LEVEL 0
 #define KERNEL_NATIVE_BF16 0
-#include "vectors.inc"
-#include "kernels.inc"
-#include "products.inc"
-#include "attention.inc"
-#include "convolution.inc"
-#include "table.inc"
+#include "../ops/vectors.inc"
+#include "../ops/kernels.inc"
+#include "../ops/products.inc"
+#include "../ops/attention.inc"
+#include "../ops/convolution.inc"
+#include "../ops/table.inc"

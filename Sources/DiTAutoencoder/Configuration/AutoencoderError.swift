@@ -1,4 +1,4 @@
-import DiTCheckpoint
+import DiTTensor
 
 /// Why a file holds no autoencoder that this package computes.
 public struct AutoencoderFileError: Error, Equatable, Sendable, CustomStringConvertible {

@@ -1,4 +1,4 @@
-import DiTCheckpoint
+import DiTTensor
 
 extension AutoencoderConfiguration {
   /// The sizes of the autoencoder in a state dict, read from its shapes: CompVis or diffusers names. What shapes do not

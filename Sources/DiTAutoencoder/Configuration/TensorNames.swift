@@ -1,4 +1,3 @@
-import DiTCheckpoint
 import DiTTensor
 
 // The names of an autoencoder's tensors in the files that hold them.

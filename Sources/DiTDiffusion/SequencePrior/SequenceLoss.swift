@@ -12,6 +12,7 @@
 // is no x_{−1}, it is skipped. All of it in Double, patches row-major, n = P²C elements of a patch, L patches.
 
 import DiTKernels
+import DiTLinearAlgebra
 import Foundation
 
 /// w_t L_seq of the samples of a batch, forward and gradient. Holds the memory that takes: evaluating allocates nothing.

@@ -1,4 +1,5 @@
 import DiTKernels
+import DiTLinearAlgebra
 
 extension SequencePrior {
   /// Rows of patches with their neighbours that are added up at a time: 31 MB for n = 768.

@@ -12,6 +12,7 @@
 // so that no level needs a factorisation or a table of its own, and S ⪰ (1−a) I however singular Σ is.
 
 import DiTKernels
+import DiTLinearAlgebra
 import Foundation
 
 /// The tables of one kind of patch.

@@ -7,6 +7,7 @@
 // exact to rounding of the largest.
 
 import DiTKernels
+import DiTLinearAlgebra
 
 /// A Fréchet distance and its two terms; squared units of the features.
 public struct FrechetDistance: Equatable, Sendable {

@@ -1,4 +1,5 @@
 import DiTKernels
+import DiTLinearAlgebra
 
 /// Mean and covariance of a set: the Gaussian that the Fréchet distance sees.
 public struct Statistics: Equatable, Sendable {

@@ -1,4 +1,5 @@
 import DiTKernels
+import DiTLinearAlgebra
 
 /// The K directions in which a reference varies most: y = V (x − μ), rows of V the eigenvectors of its covariance with the
 /// largest eigenvalues.

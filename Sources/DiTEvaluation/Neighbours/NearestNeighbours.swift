@@ -1,4 +1,5 @@
 import DiTKernels
+import DiTLinearAlgebra
 
 /// Neighbours within one set and between two, block by block: memory is that of two blocks and their products, whatever
 /// the sets' sizes.

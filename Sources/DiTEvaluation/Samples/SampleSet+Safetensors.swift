@@ -1,4 +1,4 @@
-import DiTCheckpoint
+import DiTFiles
 
 /// A tensor of a safetensors file, which stays there: each read widens what it needs.
 private struct TensorStore: SampleStore {

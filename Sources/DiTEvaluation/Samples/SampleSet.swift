@@ -1,4 +1,4 @@
-import DiTCheckpoint
+import DiTFiles
 
 /// Where the numbers of a set of samples lie. Any thread may read.
 public protocol SampleStore: Sendable {

@@ -103,7 +103,7 @@ public enum ComputeError: Error, Equatable, CustomStringConvertible {
   }
 
   /// Runs `task.run(0 … count−1)` on the workers and returns when all have ended.
-  func parallel<Task: ParallelTask>(_ count: Int, _ task: Task) {
+  package func parallel<Task: ParallelTask>(_ count: Int, _ task: Task) {
     unsafe withUnsafePointer(to: task) { task in
       var job = unsafe Job(
         invoke: { task, index, worker in
@@ -122,7 +122,7 @@ public enum ComputeError: Error, Equatable, CustomStringConvertible {
 }
 
 /// Independent pieces of work on raw memory. A struct rather than a closure, so that a step allocates nothing.
-protocol ParallelTask {
+package protocol ParallelTask {
   func run(_ index: Int, worker: Int)
 }
 

@@ -1,27 +1,27 @@
 /// A matrix cut into tiles: which part of it a task computes. Cut by shape alone, so that results do not depend on the
 /// number of threads.
-struct Tiling {
-  let rows: Int
-  let columns: Int
+package struct Tiling {
+  package let rows: Int
+  package let columns: Int
   let tileRows: Int
   let tileColumns: Int
 
   /// Tiles of at most `tileRows` × `tileColumns`, of nearly equal size.
-  init(rows: Int, columns: Int, tileRows: Int, tileColumns: Int) {
+  package init(rows: Int, columns: Int, tileRows: Int, tileColumns: Int) {
     self.rows = rows
     self.columns = columns
     self.tileRows = Self.even(rows, atMost: tileRows, multiple: 8)
     self.tileColumns = Self.even(columns, atMost: tileColumns, multiple: 16)
   }
 
-  var count: Int { ceilDivide(rows, tileRows) * ceilDivide(columns, tileColumns) }
+  package var count: Int { ceilDivide(rows, tileRows) * ceilDivide(columns, tileColumns) }
 
-  @inline(__always) func rowRange(_ index: Int) -> Range<Int> {
+  @inline(__always) package func rowRange(_ index: Int) -> Range<Int> {
     let start = index / ceilDivide(columns, tileColumns) * tileRows
     return start..<min(start + tileRows, rows)
   }
 
-  @inline(__always) func columnRange(_ index: Int) -> Range<Int> {
+  @inline(__always) package func columnRange(_ index: Int) -> Range<Int> {
     let start = index % ceilDivide(columns, tileColumns) * tileColumns
     return start..<min(start + tileColumns, columns)
   }
@@ -34,7 +34,7 @@ struct Tiling {
 }
 
 /// ⌈a / b⌉ for positive b.
-@inline(__always) func ceilDivide(_ a: Int, _ b: Int) -> Int { (a + b - 1) / b }
+@inline(__always) package func ceilDivide(_ a: Int, _ b: Int) -> Int { (a + b - 1) / b }
 
 /// A run of elements that a flat loop is cut into.
 let flatChunk = 1 << 16
@@ -45,6 +45,6 @@ let flatChunk = 1 << 16
 }
 
 /// Traps unless `count` elements are there.
-@inline(__always) func check(_ count: Int, atLeast needed: Int, _ name: StaticString) {
+@inline(__always) package func check(_ count: Int, atLeast needed: Int, _ name: StaticString) {
   precondition(count >= needed, "\(name): \(needed) elements expected, \(count) found")
 }

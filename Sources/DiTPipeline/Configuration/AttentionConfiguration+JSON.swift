@@ -1,3 +1,4 @@
+import DiTFiles
 import DiTModel
 
 // config.json's `attention` block: four words.

@@ -1,5 +1,5 @@
 import DiTAutoencoder
-import DiTCheckpoint
+import DiTFiles
 
 // diffusers' vae/config.json. Keys of what this version does not do are accepted with the one value that it does, and
 // refused by name with any other.

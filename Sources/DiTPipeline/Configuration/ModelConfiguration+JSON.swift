@@ -1,5 +1,5 @@
-import DiTCheckpoint
 import DiTDiffusion
+import DiTFiles
 import DiTModel
 
 // config.json. Keys of what this version does not do are accepted with the one value that it does, and refused by name

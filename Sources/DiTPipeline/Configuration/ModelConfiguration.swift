@@ -1,5 +1,5 @@
-import DiTCheckpoint
 import DiTDiffusion
+import DiTFiles
 import DiTModel
 
 /// All that config.json says about a model: its network, its diffusion process, and how it is sampled by default.

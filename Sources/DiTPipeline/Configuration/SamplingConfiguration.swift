@@ -1,4 +1,5 @@
 import DiTDiffusion
+import DiTFiles
 import DiTModel
 
 /// config.json's `sampling` block: what a program does that is told nothing else.

@@ -1,6 +1,7 @@
-import DiTCheckpoint
 import DiTDiffusion
+import DiTFiles
 import DiTModel
+import DiTTensor
 
 /// A file with a model that cannot be used as one: the file, what of it, what was expected and what was found.
 public struct ModelFileError: Error, Equatable, Sendable, CustomStringConvertible {
@@ -20,7 +21,7 @@ public struct ModelFileError: Error, Equatable, Sendable, CustomStringConvertibl
 
   /// One line.
   public var description: String {
-    "\(oneLine(file, limit: 1024)): \(item): expected \(expected), found \(oneLine(found))"
+    "\(Message.oneLine(file, limit: 1024)): \(item): expected \(expected), found \(Message.oneLine(found))"
   }
 }
 

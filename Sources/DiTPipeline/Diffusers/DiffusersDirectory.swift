@@ -1,6 +1,7 @@
-import DiTCheckpoint
 import DiTDiffusion
+import DiTFiles
 import DiTModel
+import DiTTensor
 import Foundation
 
 /// A diffusers DiT pipeline on disk, model_index.json with transformer/, scheduler/ and vae/ beside it, or a transformer's

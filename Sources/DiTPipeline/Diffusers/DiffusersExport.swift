@@ -1,5 +1,5 @@
-import DiTCheckpoint
 import DiTDiffusion
+import DiTFiles
 import DiTKernels
 import DiTModel
 import DiTTensor

@@ -1,4 +1,5 @@
 import DiTDiffusion
+import DiTFiles
 
 // scheduler_config.json of a diffusers directory, and config.json's `diffusers_scheduler`, which has the same keys.
 

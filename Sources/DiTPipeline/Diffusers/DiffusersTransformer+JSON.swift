@@ -1,4 +1,5 @@
 import DiTDiffusion
+import DiTFiles
 import DiTModel
 
 // transformer/config.json of a diffusers DiT ↔ our sizes. Keys that are left out have the defaults of diffusers'

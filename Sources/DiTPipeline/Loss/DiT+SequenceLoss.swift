@@ -1,7 +1,7 @@
 // L_seq as a part of the loss at given noise.
 
-import DiTCheckpoint
 import DiTDiffusion
+import DiTFiles
 import DiTModel
 import DiTTensor
 

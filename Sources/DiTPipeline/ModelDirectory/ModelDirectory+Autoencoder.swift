@@ -1,4 +1,4 @@
-import DiTCheckpoint
+import DiTFiles
 import Foundation
 
 // The autoencoder that belongs to a model: where it lies, and a copy that goes along with the model.

@@ -1,5 +1,6 @@
-import DiTCheckpoint
+import DiTFiles
 import DiTModel
+import DiTTensor
 import Foundation
 
 /// What a word that stands for a model means: a model directory, a diffusers directory, a state dict, or a published name.

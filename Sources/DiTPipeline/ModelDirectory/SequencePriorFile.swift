@@ -7,10 +7,11 @@
 //
 // Double, because what is conditioned on a covariance that was rounded is not what was fitted.
 
-import DiTCheckpoint
 import DiTDiffusion
+import DiTFiles
 import DiTKernels
 import DiTModel
+import DiTTensor
 import Foundation
 
 extension SequencePrior {

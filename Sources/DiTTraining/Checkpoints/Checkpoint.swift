@@ -7,7 +7,7 @@
 // It is written under a hidden name and renamed when everything is on the disk, so a folder of the right name is complete.
 // All random numbers follow from the seed and the number of samples drawn, so these are the whole random state.
 
-import DiTCheckpoint
+import DiTFiles
 import DiTModel
 import DiTPipeline
 import DiTTensor

@@ -1,6 +1,6 @@
 // Weights to start from, taken over from another model.
 
-import DiTCheckpoint
+import DiTFiles
 import DiTKernels
 import DiTModel
 import DiTPipeline

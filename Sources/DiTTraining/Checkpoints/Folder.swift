@@ -1,6 +1,6 @@
 // Folders that appear complete or not at all, and the target's only raw memory and system calls.
 
-import DiTCheckpoint
+import DiTFiles
 import Foundation
 
 #if canImport(Glibc)

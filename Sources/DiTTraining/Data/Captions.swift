@@ -1,4 +1,4 @@
-import DiTCheckpoint
+import DiTFiles
 
 /// A text for each sample of a data set.
 public struct Captions: Equatable, Sendable {

@@ -1,7 +1,7 @@
 // Training data: images or latents (N, C, H, W), with labels where there are classes, captions or context images where
 // sequences condition the model.
 
-import DiTCheckpoint
+import DiTFiles
 import DiTPipeline
 import DiTTensor
 

@@ -1,4 +1,4 @@
-import DiTCheckpoint
+import DiTFiles
 import DiTPipeline
 import Foundation
 

@@ -1,8 +1,8 @@
 // A training run in a folder DIR: the trainer, its checkpoints in DIR/checkpoints, its log DIR/log.jsonl, and at the end
 // DIR itself as a model directory. Prints nothing; whoever runs it hears of events.
 
-import DiTCheckpoint
 import DiTDiffusion
+import DiTFiles
 import DiTKernels
 import DiTModel
 import DiTPipeline

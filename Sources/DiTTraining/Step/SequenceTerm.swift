@@ -1,6 +1,7 @@
 // L_seq as a part of the training loss.
 
 import DiTDiffusion
+import DiTFiles
 import DiTKernels
 import DiTPipeline
 import DiTTensor

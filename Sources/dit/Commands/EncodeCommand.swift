@@ -1,5 +1,5 @@
 import ArgumentParser
-import DiTImageFolders
+import DiTPictures
 import DiffusionTransformers
 
 /// `dit encode`: images to latents.

@@ -1,4 +1,4 @@
-import DiTImageFolders
+import DiTPictures
 import DiffusionTransformers
 
 /// The sets that `dit evaluate` is given by name.

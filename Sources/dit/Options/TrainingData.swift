@@ -1,4 +1,4 @@
-import DiTImageFolders
+import DiTPictures
 import DiffusionTransformers
 import Foundation
 

@@ -1,5 +1,5 @@
 import ArgumentParser
-import DiTImageFolders
+import DiTPictures
 import DiffusionTransformers
 import Foundation
 

@@ -1,0 +1,145 @@
+import DiTFiles
+import DiTTensor
+import Foundation
+import Testing
+
+@Suite struct TorchFileTests {
+  let directory: TemporaryDirectory
+
+  init() throws { directory = try TemporaryDirectory() }
+
+  /// Every tensor against the contiguous copy that torch itself made of it.
+  @Test(arguments: [
+    ("plain", "", nil), ("module", "", nil), ("training", "ema.", "ema"), ("training", "model.", "model"),
+  ])
+  func readsWhatTorchReads(_ name: String, prefix: String, section: String?) throws {
+    let path = torchFixture("\(name).pt")
+    let expected = try SafetensorsFile(contentsOf: torchFixture("\(name).safetensors"))
+    let sections = section.map { [$0] } ?? TorchFile.trainingSections
+    let mapped = try TorchFile(contentsOf: path, sections: sections)
+    let inMemory = try TorchFile(
+      bytes: Array(Data(contentsOf: URL(filePath: path))), path: "memory", sections: sections)
+    let names = expected.names.filter { $0.hasPrefix(prefix) }
+    for file in [mapped, inMemory] {
+      #expect(file.section == section)
+      let readable = file.entries.map(\.name).filter { !$0.hasPrefix("other.") }
+      #expect(Set(readable.map { prefix + $0 }) == Set(names) && readable.count == names.count)
+      for name in readable {
+        let entry = try #require(file.entry(named: name))
+        let reference = try expected.requireEntry(named: prefix + name)
+        #expect(entry.dtype == reference.dtype && entry.shape == reference.shape, "\(name)")
+        #expect(try file.numbers(name) == expected.numbers(prefix + name), "\(name)")
+        if entry.dtype.isReadableInteger {
+          #expect(try file.integers(name).values == expected.integers(prefix + name).values, "\(name)")
+          #expect(throws: TorchFileError.self) { try file.slice(name) }
+        } else {
+          let slice = try file.slice(name)
+          let values = try expected.tensor(prefix + name)
+          #expect(slice.array == values.elements, "\(name)")
+          #expect(try file.tensor(name) == values, "\(name)")
+        }
+      }
+    }
+    #expect(mapped.keys.map(\.name) == mapped.entries.map(\.name) && mapped.path == path)
+  }
+
+  /// What is not copied: contiguous F32, shared or not; what is: everything else.
+  @Test func contiguousFloatsAreMapped() throws {
+    let file = try TorchFile(contentsOf: torchFixture("plain.pt"))
+    let mapped = ["f32", "shared", "parameter", "frozen", "rows", "offset", "scalar", "element", "one"]
+    for name in mapped { #expect(try !file.slice(name).buffer.isMutable, "\(name) is a view of the file") }
+    for name in ["transposed", "columns", "every.other", "permuted", "reversed", "expanded", "f16", "bf16", "f64"] {
+      #expect(try file.slice(name).buffer.isMutable, "\(name)")
+    }
+    #expect(file.entry(named: "f32")?.storage == file.entry(named: "transposed")?.storage, "one storage")
+    #expect(file.entry(named: "transposed")?.isContiguous == false && file.entry(named: "rows")?.isContiguous == true)
+    #expect(try file.slice("empty").count == 0)
+  }
+
+  @Test func dtypesThatCannotBeRead() throws {
+    let file = try TorchFile(contentsOf: torchFixture("plain.pt"))
+    let others = file.entries.filter { $0.name.hasPrefix("other.") }
+    #expect(others.map(\.dtype) == [.bool, .i8, .i16, .c64])
+    for entry in others {
+      let error = #expect(throws: TorchFileError.self) { try file.numbers(entry.name) }
+      #expect(error?.item == "tensor \(entry.name)" && error?.found == entry.dtype.rawValue)
+    }
+    let error = #expect(throws: TorchFileError.self) { try file.slice("i64") }
+    #expect(error?.expected == "F32, F16, BF16 or F64" && error?.found == "I64")
+    #expect(throws: TorchFileError.self) { try file.integers("f32") }
+    let missing = #expect(throws: TorchFileError.self) { try file.slice("g32") }
+    #expect(
+      missing?.description.hasSuffix("plain.pt: tensor g32: expected in the file, found no tensor of that name") == true
+    )
+  }
+
+  @Test func sectionsOfATrainingCheckpoint() throws {
+    let path = torchFixture("training.pt")
+    #expect(try TorchFile(contentsOf: path).section == "ema", "the average is preferred")
+    #expect(try TorchFile(contentsOf: path, sections: ["none", "model"]).section == "model")
+    #expect(
+      try TorchFile(contentsOf: path, sections: ["model"]).tensor("0.weight")
+        != TorchFile(contentsOf: path, sections: ["ema"]).tensor("0.weight"))
+    let error = #expect(throws: TorchFileError.self) { try TorchFile(contentsOf: path, sections: ["args", "best"]) }
+    #expect(
+      error?.expected == "a dictionary of tensors, or a training checkpoint with args or best"
+        && error?.found == "one with the keys model, ema, opt, args")
+    // A tensor may be called like a section.
+    let tensors = Pickle.whole(Pickle.dictionary([("ema", Pickle.tensor()), ("b", Pickle.tensor())]))
+    let plain = try TorchFile(bytes: torchArchive(tensors).bytes, path: "m")
+    #expect(plain.section == nil && plain.entries.map(\.name) == ["ema", "b"])
+  }
+
+  /// The short and the 64-bit form, bytes between entries, a protocol of its own, lists and sets beside the tensors.
+  @Test func archivesThatOthersWrite() throws {
+    for wide in [false, true] {
+      let file = try TorchFile(bytes: torchArchive(wide: wide).bytes, path: "m")
+      #expect(try file.tensor("x") == Tensor(shape: [4], elements: [1, 2, 3, 4]))
+    }
+    let pickle = Pickle.whole(Pickle.dictionary([("x", Pickle.tensor(shape: [2, 2], strides: [1, 2]))]))
+    let spaced = try TorchFile(
+      bytes: torchArchive(pickle, more: [.init("a/byteorder", Array("little".utf8))], gap: 3).bytes, path: "m")
+    #expect(try spaced.slice("x").array == [1, 3, 2, 4])
+    // 64-bit sizes and place of an entry, in its record of the directory alone.
+    let entry = torchArchive()
+    var bytes = entry.bytes
+    let (record, size) = (entry.records[1], entry.locals[1])
+    let extra = little(1, 2) + little(24, 2) + little(16, 8) + little(16, 8) + little(size, 8)
+    for (value, at, count) in [(~0, 20, 4), (~0, 24, 4), (~0, 42, 4), (extra.count, 30, 2)] {
+      bytes.replaceSubrange(record + at..<record + at + count, with: little(value, count))
+    }
+    bytes.insert(contentsOf: extra, at: record + 46 + 8)
+    let end = bytes.count - 22
+    bytes.replaceSubrange(end + 12..<end + 16, with: little(end - entry.directory, 4))
+    #expect(try TorchFile(bytes: bytes, path: "m").tensor("x").elements == [1, 2, 3, 4])
+    // A list and a number in the optimiser's part, a dictionary that holds itself, a set.
+    let rest: [UInt8] = [0x5D, 0x28, 0x4B, 1, 0x47, 0, 0, 0, 0, 0, 0, 0, 0, 0x65]
+    let itself: [UInt8] = [0x7D, 0x71, 0] + Pickle.string("me") + [0x68, 0, 0x73]
+    let checkpoint = Pickle.dictionary([
+      ("opt", rest), ("loop", itself), ("set", [0x8F]), ("model", Pickle.dictionary([("x", Pickle.tensor())])),
+    ])
+    #expect(try TorchFile(bytes: torchArchive(Pickle.whole(checkpoint)).bytes, path: "m").section == "model")
+  }
+
+  /// The first bytes decide, not the ending.
+  @Test func formatsAreTold() throws {
+    let torch = directory("torch.safetensors")
+    try FileManager.default.copyItem(atPath: torchFixture("plain.pt"), toPath: torch)
+    let safetensors = directory("safetensors.pt")
+    try FileManager.default.copyItem(atPath: fixture("dtypes.safetensors"), toPath: safetensors)
+    #expect(try StateDictFile.open(contentsOf: torch) is TorchFile)
+    #expect(try StateDictFile.open(contentsOf: safetensors) is SafetensorsFile)
+    let legacy = #expect(throws: TorchFileError.self) { try StateDictFile.open(contentsOf: torchFixture("legacy.pt")) }
+    #expect(legacy?.found == "the format before that: load it in torch and save it again")
+    let text = directory("text.pt")
+    try Data("weights".utf8).write(to: URL(filePath: text))
+    let neither = #expect(throws: TorchFileError.self) { try StateDictFile.open(contentsOf: text) }
+    #expect(
+      neither?.description
+        == "\(text): state dict: expected a safetensors file (a header that starts with '{') or a torch .pt file "
+        + "(a ZIP archive), found a file of 7 bytes that begins with 77 65 69 67 68 74 73")
+    #expect(throws: FileError(path: directory("none"), reason: .missing)) {
+      try StateDictFile.open(contentsOf: directory("none"))
+    }
+  }
+}
