@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// `dit encode`, `dit decode`, and `dit sample` of a model with an autoencoder.
-@Suite struct AutoencoderTests {
+@Suite("dit encode, dit decode and dit sample with an autoencoder") struct AutoencoderTests {
   let scratch: Scratch
   let fixture: AutoencoderFixture
 
@@ -24,7 +24,8 @@ import Testing
     return worst / (expected.map(abs).max() ?? 1)
   }
 
-  @Test func encodesAndDecodes() async throws {
+  @Test("Encode and decode give diffusers' numbers, mirrored copies, labels and seeded draws")
+  func encodesAndDecodes() async throws {
     let images = try fixture.file.tensor("0.images")
     let input = try scratch.write(
       [TensorSource("images", images), TensorSource("labels", labels: [3, 1])], to: "in.safetensors")
@@ -72,7 +73,8 @@ import Testing
   }
 
   /// Class folders to latents that `dit train` takes.
-  @Test func foldersBecomeTrainingData() async throws {
+  @Test("A folder of pictures is encoded to latents that train a model whose samples are decoded")
+  func foldersBecomeTrainingData() async throws {
     for (k, name) in ["ant", "bee"].enumerated() {
       let folder = scratch.path("data/\(name)")
       try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
@@ -105,7 +107,8 @@ import Testing
     #expect(try scratch.tensors("again-out.safetensors").floats("images") == samples.floats("images"))
   }
 
-  @Test func badInput() async throws {
+  @Test("Inputs, models and options that do not fit are refused and leave no output")
+  func badInput() async throws {
     let out = scratch.path("o.safetensors")
     let wrong = try scratch.write([TensorSource("latents", Tensor(zeros: [1, 3, 4, 4]))], to: "wrong.safetensors")
     try await expectFailure(["decode"] + vae + [wrong, out], 65, ["wrong.safetensors", "latents", "[N, 4, H, W]"])
@@ -122,13 +125,14 @@ import Testing
     #expect(!scratch.exists("o.safetensors"))
   }
 
-  @Test func interrupted() async throws {
+  @Test("An interrupted decode saves the images that are finished")
+  func interrupted() async throws {
     var random = Philox(seed: 1)
     let count = 400
     let latents = Tensor(shape: [count, 4, 32, 32], elements: random.normal(count: count * 4096))
     let file = try scratch.write([TensorSource("latents", latents)], to: "many.safetensors")
     let terminal = try Terminal()
-    let run = try Dit.start(
+    let run = try Tool.start(
       ["decode"] + vae + [file, scratch.path("x.safetensors")], in: scratch, terminal: terminal.end)
     try terminal.wait { $0 > 1 }
     run.send(SIGINT)

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Whatever is wrong: one line that names it, the status of its kind, and nothing left behind.
-@Suite struct BadInputTests {
+@Suite("Wrong input: one line that names it, the exit status of its kind, nothing left behind") struct BadInputTests {
   private let scratch: Scratch
 
   init() throws { scratch = try Scratch() }
@@ -22,7 +22,8 @@ import Testing
 
   // MARK: 64
 
-  @Test func valuesThatNoModelTakes() async throws {
+  @Test("Option values that no model takes exit with 64 and name the option and the value")
+  func valuesThatNoModelTakes() async throws {
     try await expectNothing(sample("--count", "0"), 64, ["--count", "0"])
     try await expectNothing(sample("--count", "99999999999"), 64, ["--count", "99999999999"])
     try await expectNothing(sample("--steps", "many"), 64, ["--steps", "many"])
@@ -44,7 +45,8 @@ import Testing
     try await expectNothing(["simple"], 64, ["simple"])
   }
 
-  @Test func valuesThatThisModelCannotTake() async throws {
+  @Test("Option values out of this model's range exit with 64 and name the range")
+  func valuesThatThisModelCannotTake() async throws {
     try await expectNothing(sample("--classes", "10"), 64, ["--classes", "0…9", "10"])
     try await expectNothing(sample("--classes", "8-12"), 64, ["--classes", "0…9", "8-12"])
     try await expectNothing(sample("--classes", "5-3"), 64, ["--classes", "5-3"])
@@ -64,7 +66,8 @@ import Testing
       ["sample", "--model", Model.unconditional, "--classes", "0", "--out", out], 64, ["--classes", "unconditional"])
   }
 
-  @Test func outputsThatCannotBe() async throws {
+  @Test("Outputs of an ending or a shape that cannot be written exit with 64")
+  func outputsOfTheWrongKind() async throws {
     try await expectNothing(sample(out: "x.jpg"), 64, ["--out", ".png, .safetensors, .npz", "x.jpg"])
     try await expectNothing(sample(out: "png"), 64, ["--out", "png"])
     try await expectNothing(sample(out: "x\ny.gif"), 64, ["--out", "y.gif"])  // still one line
@@ -84,7 +87,8 @@ import Testing
 
   // MARK: 1
 
-  @Test func outputsThatCannotBeWritten() async throws {
+  @Test("Outputs in missing directories or over directories exit with 1 and name the path")
+  func outputsThatCannotBeWritten() async throws {
     try await expectNothing(sample(out: "none/x.png"), 1, ["none/x.png", "directory"])
     try FileManager.default.createDirectory(atPath: scratch.path("d.png"), withIntermediateDirectories: true)
     try await expectNothing(sample(out: "d.png"), 1, ["d.png", "a directory"])
@@ -101,7 +105,8 @@ import Testing
 
   // MARK: 65
 
-  @Test func modelsThatAreNone() async throws {
+  @Test("Paths and files that are no models exit with 65 and name the path")
+  func pathsThatAreNoModels() async throws {
     let out = ["--out", scratch.path("x.png")]
     try await expectNothing(["sample", "--model", "/nowhere"] + out, 65, ["/nowhere", "no such file"])
     try await expectNothing(["sample", "--model", "DiT-S/2"] + out, 65, ["DiT-S/2", "weights"])
@@ -111,7 +116,8 @@ import Testing
     try await expectNothing(["schedule", scratch.path("")], 65, ["config.json"])
   }
 
-  @Test func modelDirectoriesThatAreBroken() async throws {
+  @Test("Broken weights and configurations exit with 65 and name the file and the key or tensor")
+  func modelDirectoriesThatAreBroken() async throws {
     let config = try String(contentsOfFile: Model.digits + "/config.json", encoding: .utf8)
     let weights = try Data(contentsOf: URL(filePath: Model.digits + "/model.safetensors"))
     let command = ["sample", "--model", scratch.path(""), "--out", scratch.path("x.png")]
@@ -137,7 +143,8 @@ import Testing
       ["model.safetensors", "y_embedder", "[12, 32]", "[11, 32]"])
   }
 
-  @Test func inputsThatDoNotFit() async throws {
+  @Test("Tensors of dit forward's input that are missing or do not fit exit with 65 and are named")
+  func inputsThatDoNotFit() async throws {
     let x = TensorSource("x", Tensor(zeros: [2, 1, 8, 8]))
     let (t, y) = (TensorSource("t", labels: [0, 999]), TensorSource("y", labels: [3, 10]))
     let cases: [(String, [TensorSource], [String])] = [
@@ -171,7 +178,8 @@ import Testing
         + [scratch.path("x.safetensors")], 65, ["no.safetensors", "no such file"])
   }
 
-  @Test func lossesThatDoNotFit() async throws {
+  @Test("Tensors of dit loss' input that are missing or do not fit exit with 65 and are named")
+  func lossesThatDoNotFit() async throws {
     let x0 = TensorSource("x0", Tensor(zeros: [1, 1, 8, 8]))
     let noise = TensorSource("noise", Tensor(zeros: [1, 1, 8, 8]))
     let (t, y) = (TensorSource("t", labels: [5]), TensorSource("y", labels: [3]))
@@ -191,7 +199,8 @@ import Testing
     }
   }
 
-  @Test func noiseThatDoesNotFit() async throws {
+  @Test("Start noise that does not fit the model, the labels or the options is refused")
+  func noiseThatDoesNotFit() async throws {
     func noise(_ shape: [Int], _ labels: [Int]?) throws -> String {
       try scratch.write(
         [TensorSource("noise", Tensor(zeros: shape))] + (labels.map { [TensorSource("labels", labels: $0)] } ?? []),
@@ -215,8 +224,9 @@ import Testing
   }
 
   /// `DIT_ISA` is part of what was asked for.
-  @Test func instructionSetsThatAreNone() async throws {
-    let result = try await Dit.run(["info"], environment: ["DIT_ISA": "mmx"])
+  @Test("An unknown DIT_ISA exits with 64")
+  func unknownInstructionSets() async throws {
+    let result = try await Tool.run(["info"], environment: ["DIT_ISA": "mmx"])
     #expect(result.status == 64 && result.error.contains("DIT_ISA=mmx"), "\(result.stderr)")
   }
 }

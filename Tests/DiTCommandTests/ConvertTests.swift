@@ -3,7 +3,7 @@ import Foundation
 import Testing
 
 /// `dit convert`, and every command on a diffusers directory.
-@Suite struct ConvertTests {
+@Suite("dit convert, and every command on a diffusers directory") struct ConvertTests {
   private static let folder = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
     .appending(path: "Fixtures/diffusers").path(percentEncoded: false)
   private static let pipeline = "\(folder)/pipeline"
@@ -17,7 +17,8 @@ import Testing
       try SafetensorsFile(contentsOf: input).doubles("output64").values)
   }
 
-  @Test func directoryIsAModel() async throws {
+  @Test("A diffusers directory runs as a model, with diffusers' output")
+  func directoryIsAModel() async throws {
     let scratch = try Scratch()
     #expect(try await error(of: Self.pipeline, scratch) <= outputTolerance)
     let info = try await succeed(["info", Self.pipeline])
@@ -27,7 +28,8 @@ import Testing
   }
 
   /// Classes by number, by each of their names, and by all of them.
-  @Test func classesHaveSeveralNames() async throws {
+  @Test("Classes are found by number or by any of their names, and an ambiguous name is refused")
+  func classesHaveSeveralNames() async throws {
     let scratch = try Scratch()
     let runs = [("0,3", "a"), ("Tinca tinca,white shark", "b"), ("tench, White Shark", "c")]
     for (classes, name) in runs {
@@ -50,7 +52,8 @@ import Testing
     #expect(try scratch.tensors("x.safetensors").integers("labels").values == [0])
   }
 
-  @Test func convertsThereAndBack() async throws {
+  @Test("Converting from diffusers and back keeps the output and the samples")
+  func convertsThereAndBack() async throws {
     let scratch = try Scratch()
     let (model, back) = (scratch.path("model"), scratch.path("back"))
     let first = try await succeed(["convert", Self.pipeline, model])
@@ -77,13 +80,15 @@ import Testing
       scratch.names == ["a.safetensors", "b.safetensors", "back", "c.safetensors", "half", "model", "o.safetensors"])
   }
 
-  @Test func saysWhatDiffusersComputes() async throws {
+  @Test("Converting to diffusers says what diffusers computes differently, with the measured error")
+  func saysWhatDiffusersComputes() async throws {
     let scratch = try Scratch()
     let run = try await succeed(["convert", Model.latent, scratch.path("d"), "--to", "diffusers"])
     #expect(run.stderr.contains("diffusers divides by 127") && run.stderr.contains("% of the largest output (measured"))
   }
 
-  @Test func refuses() async throws {
+  @Test("Models that cannot be converted and targets that exist are refused; --force replaces")
+  func refusesWhatCannotBeConverted() async throws {
     let scratch = try Scratch()
     let out = scratch.path("out")
     try await expectFailure(
@@ -102,7 +107,8 @@ import Testing
   }
 
   /// Fine-tuning keeps diffusers' numerics in the new model's config.json.
-  @Test func fineTuningStartsFromIt() async throws {
+  @Test("Fine-tuning from a diffusers directory keeps its numerics in config.json")
+  func fineTuningStartsFromIt() async throws {
     let scratch = try Scratch()
     let file = try scratch.write(
       [

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// `dit sample` on a model with a saved diffusers scheduler, `--rng` and `--preview`.
-@Suite struct DiffusersSampleTests {
+@Suite("Sampling with a saved diffusers scheduler, torch's random numbers, and previews") struct DiffusersSampleTests {
   private let scratch: Scratch
 
   init() throws { scratch = try Scratch() }
@@ -33,7 +33,8 @@ import Testing
     return worst / expected.map(abs).reduce(0, max)
   }
 
-  @Test func theCommandGivesThePipelinesSamples() async throws {
+  @Test("Samples are diffusers' for every sampler, and no longer are when any setting changes")
+  func theCommandGivesThePipelinesSamples() async throws {
     let model = try model()
     let out = scratch.path("s.safetensors")
     for (sampler, steps) in [("ddim", 10), ("dpmpp", 20), ("unipc", 10), ("ddpm", 10)] {
@@ -58,7 +59,8 @@ import Testing
     #expect(text["Random numbers"] == "torch" && text["Schedule"] == "quadratic", "\(text)")
   }
 
-  @Test func theSpacingIsNamedAlsoWhereItIsTheSchedulersOwn() async throws {
+  @Test("The output names the step rule used, also when it is the scheduler's own")
+  func theSpacingIsNamedAlsoWhereItIsTheSchedulersOwn() async throws {
     let model = try model()
     for (sampler, rule) in [("ddim", "leading"), ("unipc", "linspace")] {
       let out = scratch.path("\(sampler).safetensors")
@@ -75,7 +77,8 @@ import Testing
     ])
   }
 
-  @Test func whatIsNotHereIsNamed() async throws {
+  @Test("A scheduler setting that is not supported is refused by key, where the sampler reads it")
+  func unsupportedSchedulerKeysAreNamed() async throws {
     let model = try model(#"{"use_karras_sigmas": true, "clip_sample": false}"#)
     let command = [
       "sample", "--model", model, "--classes", "1", "--steps", "2", "--out", scratch.path("s.safetensors"),
@@ -88,7 +91,8 @@ import Testing
 
   // MARK: Previews
 
-  @Test func aPreviewEndsAsTheSamples() async throws {
+  @Test("The last preview is the picture of the samples")
+  func aPreviewEndsAsTheSamples() async throws {
     for (model, name) in [(Model.latent, "latent"), (Model.digits, "digits"), (Model.oblong, "oblong")] {
       _ = try await succeed([
         "sample", "--model", model, "--classes", "0-2", "--steps", "3", "--preview", scratch.path("\(name).png"),
@@ -104,7 +108,8 @@ import Testing
     }
   }
 
-  @Test func aPreviewIsRefusedWhereThereIsNone() async throws {
+  @Test("Previews of a wrong ending, path or number of channels are refused")
+  func aPreviewIsRefusedWhereThereIsNone() async throws {
     let out = scratch.path("s.safetensors")
     let digits = ["sample", "--classes", "1", "--steps", "2", "--out", out]
     try await expectFailure(digits + ["--preview", scratch.path("p.jpg")], 64, ["--preview", ".png"])

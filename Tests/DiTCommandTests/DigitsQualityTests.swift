@@ -4,7 +4,7 @@ import Testing
 
 /// The shipped model draws the digit it is asked for, and does not copy: judged by the nearest real training image, which
 /// names 99.2 % of the real test split correctly. `Scripts/judge_digits.py` judges more sharply.
-@Suite struct DigitsQualityTests {
+@Suite("Quality of the shipped digits model") struct DigitsQualityTests {
   private struct Digits {
     let images: [[Float]]
     let labels: [Int]
@@ -34,7 +34,8 @@ import Testing
       .appending(path: "Sources/dit/Resources/digits.safetensors").path(percentEncoded: false)
   }
 
-  @Test func drawsWhatIsAskedFor() async throws {
+  @Test("At least 95 of 100 samples are nearest to their own class, and samples are no copies")
+  func drawsWhatIsAskedFor() async throws {
     let scratch = try Scratch()
     _ = try await succeed(["sample", "--classes", "0-9", "--count", "10", "--out", scratch.path("x.safetensors")])
     let file = try SafetensorsFile(contentsOf: Self.data)

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// `dit evaluate`, as a person runs it. The figures themselves are tested in DiTEvaluationTests.
-@Suite struct EvaluateTests {
+@Suite("dit evaluate") struct EvaluateTests {
   private let scratch: Scratch
   private static let fixture = Fixture.path("../evaluation/")
 
@@ -50,7 +50,8 @@ import Testing
 
   private func isClose(_ a: Double, _ b: Double) -> Bool { abs(a - b) <= 1e-6 * abs(b) }
 
-  @Test func everyKey() async throws {
+  @Test("The JSON output has every documented key with the reference's numbers")
+  func everyKey() async throws {
     let found = try await json(try regular() + ["--bootstrap", "5", "--seed", "3"])
     let distance = try expected("regular.frechet").reduce(0, +)
     #expect(isClose(number(found, "frechet", "distance"), distance))
@@ -77,7 +78,8 @@ import Testing
       ])
   }
 
-  @Test func everyOptionCounts() async throws {
+  @Test("Every option changes what it says and nothing else")
+  func everyOptionCounts() async throws {
     let sets = try regular()
     let plain = try await json(sets)
     let frechet = try await json(sets + ["--measures", "frechet", "--no-per-class"])
@@ -103,7 +105,8 @@ import Testing
     #expect(one == again && one != two)
   }
 
-  @Test func digitsAndTheirParts() async throws {
+  @Test("digits, digits:train and digits:test name the shipped data and its splits")
+  func digitsAndTheirParts() async throws {
     let found = try await json(["--samples", "digits:train", "--reference", "digits:test", "--measures", "frechet"])
     #expect(number(found, "samples", "count") == 1438 && number(found, "reference", "count") == 359)
     // What Scripts/judge_digits.py calls frechet_train.
@@ -115,7 +118,8 @@ import Testing
     }
   }
 
-  @Test func archivesOfNumpy() async throws {
+  @Test("NumPy archives of statistics and of images, stored or compressed, are read")
+  func archivesOfNumpy() async throws {
     let sets = try regular()
     let distance = try expected("regular.frechet").reduce(0, +)
     for name in ["statistics", "statistics-compressed"] {
@@ -132,7 +136,8 @@ import Testing
   }
 
   /// Written statistics stand for the set, and are laid out as numpy's.
-  @Test func savedStatistics() async throws {
+  @Test("Saved statistics stand for their set and agree with NumPy's")
+  func savedStatistics() async throws {
     let sets = try regular()
     let path = scratch.path("s.npz")
     let quiet = try await succeed(["evaluate", "--reference", sets[3], "--save-statistics", path])
@@ -145,7 +150,8 @@ import Testing
   }
 
   /// A folder of pictures is the same set as a file of their pixels.
-  @Test func foldersOfPictures() async throws {
+  @Test("A folder of pictures is the same set as a file of their pixels")
+  func foldersOfPictures() async throws {
     var random = Philox(seed: 5)
     let bytes = (0..<24 * 64).map { _ in UInt8(truncatingIfNeeded: random.next() >> 40) }
     for n in 0..<24 {
@@ -188,14 +194,16 @@ import Testing
     try await expectFailure(["evaluate", "--samples", folder, "--reference", file], 65, ["broken.png"])
   }
 
-  @Test func fewSamplesAreWarnedOf() async throws {
+  @Test("Fewer samples than dimensions give a warning")
+  func fewSamplesAreWarnedOf() async throws {
     let run = try await succeed([
       "evaluate", "--samples", try set("singular.samples"), "--reference", try set("singular.reference"),
     ])
     #expect(run.stderr.contains("Warning: ") && run.stderr.contains("14 samples of 20 numbers"))
   }
 
-  @Test func whatCannotBe() async throws {
+  @Test("Options and inputs that do not go together are refused by name")
+  func optionsThatDoNotFit() async throws {
     let sets = try regular()
     let statistics = Self.fixture + "statistics.npz"
     let cases: [([String], Int32, [String])] = [
@@ -223,12 +231,13 @@ import Testing
   }
 
   /// Every byte of a small archive changed, and every length of it: an error of status 65, or figures.
-  @Test func hostileArchives() async throws {
+  @Test("A damaged NumPy archive exits with 65 or gives figures, and its claims take no memory")
+  func hostileArchives() async throws {
     let good = try Data(contentsOf: URL(filePath: Self.fixture + "images-compressed.npz"))
     let reference = try set("bytes.reference")
-    func run(_ bytes: Data) async throws -> Dit.Result {
+    func run(_ bytes: Data) async throws -> Tool.Result {
       try bytes.write(to: scratch.url.appending(path: "bad.npz"))
-      return try await Dit.run([
+      return try await Tool.run([
         "evaluate", "--samples", scratch.path("bad.npz"), "--reference", reference, "--measures", "frechet",
       ])
     }

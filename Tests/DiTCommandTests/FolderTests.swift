@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// `dit train` on a folder of pictures, and the names that its classes leave with the model.
-@Suite struct FolderTests {
+@Suite("dit train on a folder of pictures") struct FolderTests {
   let scratch: Scratch
 
   init() throws { scratch = try Scratch() }
@@ -36,7 +36,7 @@ import Testing
       """, to: "config.json")
   }
 
-  private func train(_ out: String, _ arguments: [String] = [], data: String = "data") async throws -> Dit.Result {
+  private func train(_ out: String, _ arguments: [String] = [], data: String = "data") async throws -> Tool.Result {
     try await succeed(["train", "--data", scratch.path(data), "--out", scratch.path(out)] + arguments)
   }
 
@@ -46,7 +46,8 @@ import Testing
     return (json?["num_classes"] as? Int, json?["class_names"] as? [String])
   }
 
-  @Test func classNamesComeFromTheFolderAndAreAccepted() async throws {
+  @Test("Class names come from the folder and select classes when sampling")
+  func classNamesComeFromTheFolderAndAreAccepted() async throws {
     try pictures()
     let result = try await train("run", ["--config", configuration()])
     #expect(result.stderr.isEmpty)
@@ -66,7 +67,8 @@ import Testing
   }
 
   /// A folder, in memory or read while training, trains to the bytes of a file with the same pixels, also in two parts.
-  @Test func aFolderIsAFile() async throws {
+  @Test("A folder trains to the same bytes as a file of the same pixels, streamed or resumed")
+  func aFolderIsAFile() async throws {
     try pictures(["a", "b", "c"])
     let bytes = (0..<18).flatMap { picture($0).pixels }
     try SafetensorsWriter.write(
@@ -93,7 +95,8 @@ import Testing
     try await expectFailure(resume, 64, ["data.digest"])
   }
 
-  @Test func brokenPicturesAreRefusedOrSkipped() async throws {
+  @Test("A broken picture is refused by path, or skipped with a note by option or key")
+  func brokenPicturesAreRefusedOrSkipped() async throws {
     try pictures()
     try Data([1, 2, 3]).write(to: scratch.url.appending(path: "data/cedar/3.png"))
     let command = ["train", "--data", scratch.path("data"), "--out", scratch.path("run"), "--config"]
@@ -107,7 +110,8 @@ import Testing
       command + [configuration(training: #", "broken_images": "skip""#), "--broken-images", "refuse"], 65, ["3.png"])
   }
 
-  @Test func classesThatContradictTheFolder() async throws {
+  @Test("A configuration that contradicts the folder's classes is refused; other names are taken")
+  func classesThatContradictTheFolder() async throws {
     try pictures()
     let command = ["train", "--data", scratch.path("data"), "--out", scratch.path("run"), "--config"]
     try await expectFailure(
@@ -128,7 +132,8 @@ import Testing
     #expect(without.count == 0 && without.names == nil)
   }
 
-  @Test func picturesWithoutClasses() async throws {
+  @Test("A folder without class folders trains an unconditional model")
+  func picturesWithoutClasses() async throws {
     try pictures([""])
     _ = try await train("run", ["--config", configuration()])
     let found = try classes("run")
@@ -144,7 +149,8 @@ import Testing
   }
 
   /// Fine-tuning to a folder's classes: the label table is made anew where their number differs.
-  @Test func fromAnotherModel() async throws {
+  @Test("Fine-tuning to a folder replaces class names, and the label table where the number differs")
+  func fromAnotherModel() async throws {
     try pictures()
     _ = try await train("run", ["--config", configuration()])
     try pictures(["x", "y"], in: "two")
@@ -161,12 +167,13 @@ import Testing
   }
 
   /// A picture that goes away while the network trains ends the run, which has saved.
-  @Test func aPictureThatGoesAway() async throws {
+  @Test("A picture deleted during training ends the run with 65, after it has saved")
+  func aPictureDeletedDuringTraining() async throws {
     try pictures()
     let config = try configuration(training: #", "cache_megabytes": 0, "steps": 100000, "log_every": 1"#)
     let text = try String(contentsOfFile: config, encoding: .utf8).replacing(#""steps": 6, "#, with: "")
     _ = try scratch.write(text, to: "config.json")
-    let run = try Dit.start(
+    let run = try Tool.start(
       ["train", "--data", scratch.path("data"), "--out", scratch.path("run"), "--config", config], in: scratch)
     let scratch = scratch
     await run.send(SIGCONT) { scratch.text("run/log.jsonl").split(separator: "\n").count >= 3 }

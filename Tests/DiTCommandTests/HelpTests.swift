@@ -2,7 +2,7 @@ import Foundation
 import Testing
 
 /// `--help` names every command and every option, and says what it is.
-@Suite struct HelpTests {
+@Suite("--help") struct HelpTests {
   private static let options: [(command: String, options: [String])] = [
     (
       "sample",
@@ -55,7 +55,8 @@ import Testing
     ),
   ]
 
-  @Test func everyCommandAndOption() async throws {
+  @Test("Help lists every command and every option with a description and an example")
+  func everyCommandAndOption() async throws {
     let root = try await succeed(["--help"]).stdout
     for (command, options) in Self.options {
       #expect(root.contains("\n  \(command) "), "\(command)")
@@ -69,7 +70,8 @@ import Testing
   }
 
   /// Every word of the network's and the diffusion's keys.
-  @Test func wordsAreInTheHelp() async throws {
+  @Test("Help names every word that the configuration keys take")
+  func wordsAreInTheHelp() async throws {
     let help = try await succeed(["train", "--help"]).stdout
     for line in [
       "sincos, learned, rope", "dit, diffusers, literal", "shared, per_block",
@@ -82,7 +84,8 @@ import Testing
     }
   }
 
-  @Test func statusesAreInTheHelp() async throws {
+  @Test("Help explains every exit status")
+  func statusesAreInTheHelp() async throws {
     let help = try await succeed(["--help"]).stdout
     for status in ["0", "64", "65", "130", "1"] {
       #expect(help.firstMatch(of: try Regex("(?m)^ +\(status)  [a-z]")) != nil, "\(status)")

@@ -4,8 +4,9 @@ import DiTPipeline
 import Foundation
 import Testing
 
-@Suite struct InfoTests {
-  @Test func saysWhatRuns() async throws {
+@Suite("dit info") struct InfoTests {
+  @Test("dit info tells CPU, instruction set, BLAS and threads")
+  func saysWhatRuns() async throws {
     let info = try await JSON(["info", "--json", "--threads", "3"], environment: ["DIT_ISA": "portable"])
     #expect(info["threads"] == .integer(3))
     #expect(info["isa"] == .string("portable"))
@@ -23,7 +24,8 @@ import Testing
   }
 
   /// Who multiplies when nobody chooses, and whether the CPU has products of bf16: never at a narrow level.
-  @Test func numerics() async throws {
+  @Test("dit info tells which products run and whether bf16 is native")
+  func tellsTheProducts() async throws {
     let narrow = try await JSON(["info", "--json"], environment: ["DIT_ISA": "portable"])
     #expect(narrow["native_bf16"] == .bool(false) && narrow["gemm"] == .string("blas"))
     let text = try await succeed(["info"], environment: ["DIT_ISA": "portable"]).stdout
@@ -39,7 +41,9 @@ import Testing
   }
 
   /// The counts are those of the published tables.
-  @Test(arguments: [("DiT-S/2", 32_963_360, 6_060_000_000.0), ("DiT-XL/2", 675_129_632, 118_640_000_000.0)])
+  @Test(
+    "Parameters and multiply-adds of DiT-S/2 and DiT-XL/2 are the published ones",
+    arguments: [("DiT-S/2", 32_963_360, 6_060_000_000.0), ("DiT-XL/2", 675_129_632, 118_640_000_000.0)])
   func countsPublishedModels(_ name: String, _ parameters: Int, _ multiplyAdds: Double) async throws {
     let info = try await JSON(["info", name, "--json"])
     #expect(info["model", "parameters"] == .integer(parameters))
@@ -52,7 +56,8 @@ import Testing
     #expect(text.contains(parameters == 32_963_360 ? "32,963,360" : "675,129,632"))
   }
 
-  @Test func showsTheConfiguration() async throws {
+  @Test("dit info prints a model's whole configuration")
+  func showsTheConfiguration() async throws {
     let info = try await JSON(["info", Model.oblong, "--json"])
     let expected = try ModelConfiguration(contentsOf: Model.oblong + "/config.json")
     #expect(info["model", "configuration"] == expected.json)
@@ -60,7 +65,8 @@ import Testing
     #expect(text.contains(expected.json.text))
   }
 
-  @Test func headsOfAStateDict() async throws {
+  @Test("dit info of a bare state dict needs --heads")
+  func headsOfAStateDict() async throws {
     let file = Model.digits + "/model.safetensors"
     let info = try await JSON(["info", file, "--heads", "8", "--json"])
     #expect(info["model", "configuration", "num_heads"] == .integer(8))
@@ -69,14 +75,15 @@ import Testing
   }
 
   /// Only where the CPU has something to be held back from.
-  @Test func warnsOfANarrowedBLAS() async throws {
+  @Test("OpenBLAS with kernels narrower than the CPU's gives a warning")
+  func warnsOfANarrowedBLAS() async throws {
     guard try await JSON(["info", "--json"])["isa_supported"] != .string("portable") else { return }
     let narrow = ["OPENBLAS_CORETYPE": "Prescott"] as [String: String?]
     let result = try await succeed(["info", "--json"], environment: narrow)
     #expect(result.stderr.hasPrefix("Warning: OpenBLAS runs its Prescott kernels"), "\(result.stderr)")
     #expect(try JSON(result.stdout)["blas_narrowed"] == .bool(true))
     #expect(try await succeed(["info"]).stderr.isEmpty)
-    let failed = try await Dit.run(["info", "/nowhere"], environment: narrow)
+    let failed = try await Tool.run(["info", "/nowhere"], environment: narrow)
     #expect(failed.error == "Error: /nowhere: no such file")
   }
 }

@@ -5,19 +5,20 @@ import TestSupport
 import Testing
 
 /// Ctrl-C, and the progress bar by which these tests know when to press it.
-@Suite struct InterruptionTests {
+@Suite("Ctrl-C and the progress bar") struct InterruptionTests {
   /// 200 images run in four sub-batches of at most 64.
   private static func command(_ scratch: Scratch, _ steps: Int, _ arguments: String...) -> [String] {
     ["sample", "--model", Model.digits, "--count", "20", "--guidance", "1", "--steps", "\(steps)", "--out"]
       + [scratch.path("x.safetensors")] + arguments
   }
 
-  @Test func savesWhatIsFinished() async throws {
+  @Test("An interrupted sampling run saves the images that are finished, unchanged")
+  func savesWhatIsFinished() async throws {
     let scratch = try Scratch()
     let terminal = try Terminal()
     let steps = 300
     let arguments = Self.command(scratch, steps, "--trajectory", scratch.path("t.safetensors"))
-    let run = try Dit.start(arguments, in: scratch, terminal: terminal.end)
+    let run = try Tool.start(arguments, in: scratch, terminal: terminal.end)
     try terminal.wait { $0 > steps }
     run.send(SIGINT)
     let result = try await run.result()
@@ -41,11 +42,12 @@ import Testing
   }
 
   /// Latents that are sampled and not decoded yet are left out; the pictures that are done are written.
-  @Test func whileDecoding() async throws {
+  @Test("Interrupted while decoding, only the decoded images are saved")
+  func interruptedWhileDecoding() async throws {
     let scratch = try Scratch()
     let terminal = try Terminal()
     let count = 4000
-    let run = try Dit.start(
+    let run = try Tool.start(
       [
         "sample", "--model", Fixture.path("whole", folder: "diffusers"), "--classes", "0-999", "--count",
         "\(count / 1000)", "--guidance", "1", "--steps", "1", "--out", scratch.path("x.safetensors"),
@@ -62,10 +64,11 @@ import Testing
   }
 
   /// The preview is written anew while the images come.
-  @Test func previewIsRefreshed() async throws {
+  @Test("The preview is rewritten while sampling")
+  func previewIsRefreshed() async throws {
     let scratch = try Scratch()
     let terminal = try Terminal()
-    let run = try Dit.start(
+    let run = try Tool.start(
       [
         "sample", "--model", Model.digits, "--count", "1000", "--steps", "1000", "--preview", scratch.path("p.png"),
         "--out", scratch.path("x.safetensors"),
@@ -83,11 +86,12 @@ import Testing
     #expect(seen.count == 3 && seen.allSatisfy { $0.hasSuffix(" of 1000") }, "\(seen)")
   }
 
-  @Test func leavesNothingHalfWritten() async throws {
+  @Test("Interrupted before an image is finished, the old output is left as it was")
+  func leavesNothingHalfWritten() async throws {
     let scratch = try Scratch()
     let terminal = try Terminal()
     _ = try scratch.write("old", to: "x.safetensors")
-    let run = try Dit.start(Self.command(scratch, 1000), in: scratch, terminal: terminal.end)
+    let run = try Tool.start(Self.command(scratch, 1000), in: scratch, terminal: terminal.end)
     try terminal.wait { $0 > 0 }
     run.send(SIGTERM)
     let result = try await run.result()
@@ -97,14 +101,15 @@ import Testing
     #expect(scratch.names == ["x.safetensors"] && scratch.text("x.safetensors") == "old")
   }
 
-  @Test func invertToo() async throws {
+  @Test("An interrupted inversion saves the noise that is finished")
+  func interruptedInversion() async throws {
     let scratch = try Scratch()
     _ = try await succeed([
       "sample", "--model", Model.digits, "--count", "20", "--steps", "1", "--out", scratch.path("in.safetensors"),
     ])
     let terminal = try Terminal()
     let steps = 300
-    let run = try Dit.start(
+    let run = try Tool.start(
       [
         "invert", "--model", Model.digits, "--input", scratch.path("in.safetensors"), "--guidance", "1", "--steps",
         "\(steps)", "--out", scratch.path("x.safetensors"),
@@ -119,12 +124,13 @@ import Testing
     #expect(try file.requireEntry(named: "noise").shape == [labels.count, 1, 8, 8])
   }
 
-  @Test func progressIsForTerminalsOnly() async throws {
+  @Test("Progress is shown on a terminal and nowhere else")
+  func progressIsForTerminalsOnly() async throws {
     let scratch = try Scratch()
     let arguments = ["sample", "--model", Model.digits, "--steps", "5", "--out", scratch.path("x.png")]
     #expect(try await succeed(arguments).stderr.isEmpty)
     let terminal = try Terminal()
-    let run = try Dit.start(arguments, in: scratch, terminal: terminal.end)
+    let run = try Tool.start(arguments, in: scratch, terminal: terminal.end)
     #expect(try await run.result().status == 0)
     let said = terminal.rest()
     for words in ["sampling [", "5/5 steps", "steps/s", "left"] { #expect(said.contains(words), "\(said)") }

@@ -4,13 +4,14 @@ import Foundation
 import TestSupport
 import Testing
 
-@Suite struct InvertTests {
+@Suite("dit invert") struct InvertTests {
   private let scratch: Scratch
 
   init() throws { scratch = try Scratch() }
 
   /// What sampling leaves, inverted and sampled again, is nearly itself; the more steps, the nearer.
-  @Test func roundTrip() async throws {
+  @Test("Inverted samples sample to themselves again, more exactly with more steps")
+  func roundTrip() async throws {
     let first = scratch.path("first.safetensors")
     let plain = ["--model", Model.digits, "--guidance", "1"]
     _ = try await succeed(["sample", "--classes", "3,8", "--steps", "250", "--out", first] + plain)
@@ -41,7 +42,8 @@ import Testing
       [TensorSource(name, images)] + (labels.map { [TensorSource("labels", labels: $0)] } ?? []), to: "in.safetensors")
   }
 
-  @Test func everyOptionCounts() async throws {
+  @Test("Every option of dit invert does what it says, and wrong values are refused")
+  func everyOptionCounts() async throws {
     let input = try image()
     let plain = try await invert(input, "--steps", "4", "--guidance", "1")
     #expect(try await invert(input, "--steps", "5", "--guidance", "1") != plain)
@@ -67,7 +69,8 @@ import Testing
   }
 
   /// Steps and schedule are the model's where the command line has none.
-  @Test func takesTheModelsSteps() async throws {
+  @Test("Without options, inversion uses the model's own steps and schedule")
+  func takesTheModelsSteps() async throws {
     let directory = scratch.path("model")
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
     let config = try String(contentsOfFile: Model.digits + "/config.json", encoding: .utf8)
@@ -82,7 +85,8 @@ import Testing
     #expect(try await invert(try image(), "--schedule", "linspace", "--steps", "10") != found)
   }
 
-  @Test func takesImagesLatentsSamplesAndBytes() async throws {
+  @Test("Inversion reads images, latents, samples and bytes alike")
+  func takesImagesLatentsSamplesAndBytes() async throws {
     let expected = try await invert(try image(), "--steps", "3")
     #expect(bitDifference(try await invert(try image("latents"), "--steps", "3"), expected) == nil)
     #expect(bitDifference(try await invert(try image("samples"), "--steps", "3"), expected) == nil)
@@ -97,7 +101,8 @@ import Testing
   }
 
   /// Without labels everything is the null class, which cannot be guided.
-  @Test func withoutLabels() async throws {
+  @Test("Without labels the null class is used, which cannot be guided")
+  func withoutLabels() async throws {
     let input = try image("images", nil)
     let null = try await invert(input, "--steps", "3")
     let labelled = try await invert(try image("images", [10, 10]), "--steps", "3", "--guidance", "1")
@@ -109,7 +114,8 @@ import Testing
       ["--guidance", "no labels"])
   }
 
-  @Test func refusesWhatDoesNotFit() async throws {
+  @Test("Inputs of dit invert that do not fit are refused by tensor")
+  func refusesWhatDoesNotFit() async throws {
     let out = scratch.path("x.safetensors")
     let command = ["invert", "--model", Model.digits, "--out", out, "--input"]
     try await expectFailure(

@@ -14,7 +14,7 @@ extension Image {
 }
 
 /// The pictures of a run and of a schedule, and TensorBoard's files.
-@Suite struct PictureTests {
+@Suite("Pictures of runs and schedules, and TensorBoard's files") struct PictureTests {
   private let scratch: Scratch
 
   init() throws { scratch = try Scratch() }
@@ -41,7 +41,8 @@ extension Image {
     }
   }
 
-  @Test func trainingDrawsItsLoss() async throws {
+  @Test("Training draws its loss curves and a loss map whose mean is the logged validation error")
+  func trainingDrawsItsLoss() async throws {
     try await train()
     #expect(!scratch.exists("run/tensorboard"))
     let curves = try picture("run/loss.png")
@@ -69,7 +70,8 @@ extension Image {
     #expect((difference ?? 255) <= 1)
   }
 
-  @Test func attentionIsPartOfTheSchedule() async throws {
+  @Test("The schedule's picture adds window and temperature of diffusion-aware attention")
+  func attentionIsPartOfTheSchedule() async throws {
     try FileManager.default.createDirectory(atPath: scratch.path("aware"), withIntermediateDirectories: true)
     _ = try scratch.write(
       #"{"attention": {"temperature": "sqrt_beta", "mask": "soft", "window": "signal"}}"#, to: "aware/config.json")
@@ -94,7 +96,8 @@ extension Image {
   }
 
   /// More steps than columns: the last is always there.
-  @Test func trajectoriesOfManySteps() async throws {
+  @Test("A trajectory picture of many steps keeps twelve columns, the last step among them")
+  func trajectoriesOfManySteps() async throws {
     _ = try await succeed([
       "sample", "--model", Model.digits, "--classes", "1-3", "--steps", "25", "--out", scratch.path("s.png"),
       "--trajectory", scratch.path("t.png"),
@@ -113,7 +116,8 @@ extension Image {
     ((try? FileManager.default.contentsOfDirectory(atPath: scratch.path("run/tensorboard"))) ?? []).sorted()
   }
 
-  @Test func eventFilesOnRequest() async throws {
+  @Test("TensorBoard files hold scalars and pictures, only when asked for")
+  func eventFilesOnRequest() async throws {
     try await train(["--tensorboard"])
     #expect(eventFiles.count == 1 && eventFiles[0].hasPrefix("events.out.tfevents."), "\(eventFiles)")
     let bytes = try scratch.bytes("run/tensorboard/\(eventFiles[0])")
@@ -132,7 +136,10 @@ extension Image {
   }
 
   /// What TensorBoard itself reads, of a run that was killed after its second checkpoint and resumed.
-  @Test(.enabled(if: Python.hasTensorBoard, "python3 with tensorboard and Pillow")) func tensorBoardReadsThem()
+  @Test(
+    "TensorBoard reads every scalar and picture of a run that was killed and resumed",
+    .enabled(if: Python.hasTensorBoard, "python3 with tensorboard and Pillow"))
+  func tensorBoardReadsThem()
     async throws
   {
     try await train(["--tensorboard"])

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Captions and context images on the command line: trained, sampled, measured, refused.
-@Suite struct PromptTests {
+@Suite("Captions and context images") struct PromptTests {
   private let scratch: Scratch
 
   init() throws { scratch = try Scratch() }
@@ -30,7 +30,8 @@ import Testing
     return try scratch.tensors(name)
   }
 
-  @Test func captionsFromTrainingToSamples() async throws {
+  @Test("A model trained on captions follows --prompt, and no prompt is the empty text")
+  func captionsFromTrainingToSamples() async throws {
     let model = try await train(#""num_classes": 0, "text": {"length": 15}"#, name: "captions")
     let seven = try await sample(model, "--prompt", "seven", "--count", "3")
     #expect(try seven.requireEntry(named: "samples").shape == [3, 1, 8, 8] && !seven.names.contains("labels"))
@@ -81,7 +82,8 @@ import Testing
       ["long.safetensors", "captions", "at most 15 bytes"])
   }
 
-  @Test func contextImagesFromTrainingToSamples() async throws {
+  @Test("A model trained on context images follows --context")
+  func contextImagesFromTrainingToSamples() async throws {
     var draw = Draw(seed: 10)
     let images = Tensor(shape: [6, 1, 8, 8], elements: draw.normal(384).map { max(-1, min(1, 0.4 * $0)) })
     let halves = Tensor(shape: [6, 1, 4, 8], elements: (0..<6).flatMap { images.elements[$0 * 64..<$0 * 64 + 32] })
@@ -100,7 +102,8 @@ import Testing
       ["sample", "--model", model, "--prompt", "a", "--out", out], 64, ["--prompt", "takes no text"])
   }
 
-  @Test func modelsWithoutTextRefusePrompts() async throws {
+  @Test("--prompt is refused by models without text, and captions too long by training")
+  func modelsWithoutTextRefusePrompts() async throws {
     try await expectFailure(
       ["sample", "--prompt", "seven", "--out", scratch.path("o.png")], 64, ["--prompt", "the model takes no text"])
     let config = try scratch.write(
@@ -111,7 +114,8 @@ import Testing
   }
 
   /// The data that ship with the tool name each digit in three ways, in rotation.
-  @Test func digitsHaveCaptions() throws {
+  @Test("The shipped digits have captions in three forms, in rotation")
+  func digitsHaveCaptions() throws {
     let path = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
       .deletingLastPathComponent().appending(path: "Sources/dit/Resources/digits.safetensors").path(
         percentEncoded: false)

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// What `dit sample` writes, by the output's ending.
-@Suite struct SampleOutputTests {
+@Suite("What dit sample writes, by the output's ending") struct SampleOutputTests {
   private let scratch: Scratch
 
   init() throws { scratch = try Scratch() }
@@ -26,7 +26,8 @@ import Testing
     }
   }
 
-  @Test func safetensors() async throws {
+  @Test("A safetensors output holds samples, clipped images, labels and the settings")
+  func safetensors() async throws {
     try await sample("s.safetensors", "--classes", "2,9", "--seed", "5")
     let file = try scratch.tensors("s.safetensors")
     #expect(Set(file.names) == ["samples", "images", "labels"])
@@ -39,7 +40,8 @@ import Testing
     #expect(try Set(scratch.tensors("l.safetensors").names) == ["samples", "labels"])
   }
 
-  @Test func grid() async throws {
+  @Test("A PNG output is the labelled grid of the images")
+  func grid() async throws {
     try await sample("s.safetensors")
     try await sample("s.png")
     let expected = ImageGrid(try pictures("s.safetensors"), classNames: (0...9).map(String.init))
@@ -47,7 +49,8 @@ import Testing
     #expect(try Image(contentsOf: scratch.path("s.png")) == expected.rendered())
   }
 
-  @Test func gridOfSeveralAClassInColour() async throws {
+  @Test("Several images per class in colour are laid out one row per class")
+  func gridOfSeveralPerClassInColour() async throws {
     let arguments = ["--classes", "4,1", "--count", "3", "--guidance", "1"]
     for name in ["s.safetensors", "s.png"] {
       try await sample(
@@ -59,7 +62,8 @@ import Testing
     #expect(found.channels == 3 && found == expected.rendered())
   }
 
-  @Test func pngSaysHowItWasMade() async throws {
+  @Test("A PNG holds every setting of its making as text")
+  func pngSaysHowItWasMade() async throws {
     try await sample(
       "s.png", "--classes", "3,1", "--seed", "77", "--eta", "0.25", "--guidance", "2", "--guidance-interval", "10,900",
       "--guidance-channels", "1", "--schedule", "trailing")
@@ -74,7 +78,8 @@ import Testing
       ])
   }
 
-  @Test func sameCommandSameBytes() async throws {
+  @Test("The same command gives the same bytes in every format")
+  func sameCommandSameBytes() async throws {
     for ending in ["png", "safetensors", "npz"] {
       try await sample("a.\(ending)", "--seed", "3")
       try await sample("b.\(ending)", "--seed", "3")
@@ -82,7 +87,8 @@ import Testing
     }
   }
 
-  @Test(arguments: [Model.digits, Model.oblong]) func npz(_ model: String) async throws {
+  @Test("An .npz output is one uint8 array (N, H, W, C) that NumPy reads", arguments: [Model.digits, Model.oblong])
+  func npz(_ model: String) async throws {
     try await sample("s.safetensors", "--count", "2", model: model)
     try await sample("s.npz", "--count", "2", model: model)
     let images = try pictures("s.safetensors")
@@ -95,7 +101,8 @@ import Testing
     #expect(array.elements == images.flatMap(\.pixels))
   }
 
-  @Test func trajectoryStrip() async throws {
+  @Test("A trajectory picture has one row per image and one column per step")
+  func trajectoryStrip() async throws {
     try await sample("s.png", "--classes", "6,2", "--trajectory", scratch.path("t.png"))
     try await sample("s.safetensors", "--classes", "6,2", "--trajectory", scratch.path("t.safetensors"))
     let states = try scratch.tensors("t.safetensors").floats("states")
@@ -111,7 +118,8 @@ import Testing
     #expect(try Array(states.suffix(128)) == scratch.tensors("s.safetensors").floats("samples"))
   }
 
-  @Test func replacesAFileAndLeavesNothingElse() async throws {
+  @Test("An output replaces the old file and leaves nothing else")
+  func replacesAFileAndLeavesNothingElse() async throws {
     _ = try scratch.write("old", to: "s.png")
     try await sample("s.png")
     #expect(scratch.names == ["s.png"])

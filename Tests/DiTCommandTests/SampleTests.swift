@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Every option of `dit sample` does what it says.
-@Suite struct SampleTests {
+@Suite("The options of dit sample") struct SampleTests {
   private let scratch: Scratch
 
   init() throws { scratch = try Scratch() }
@@ -28,7 +28,8 @@ import Testing
 
   // MARK: Against PyTorch
 
-  @Test(arguments: [1, 4]) func ddimAgreesWithPyTorch(guidance: Int) async throws {
+  @Test("DDIM gives PyTorch's samples and states, with and without guidance", arguments: [1, 4])
+  func ddimAgreesWithPyTorch(guidance: Int) async throws {
     let fixture = try Fixture("digits/trajectory")
     let states = scratch.path("states.safetensors")
     let output = try await sample(
@@ -48,7 +49,8 @@ import Testing
 
   // MARK: What is sampled
 
-  @Test func classesAndCount() async throws {
+  @Test("--classes and --count choose the labels and their order")
+  func classesAndCount() async throws {
     let all = try await sample("--steps", "2")
     #expect(try all.integers("labels").values == Array(0...9))
     let some = try await sample("--steps", "2", "--classes", "7,2-4,7", "--count", "2")
@@ -58,7 +60,8 @@ import Testing
     #expect(try other.floats("samples") != some.floats("samples"))
   }
 
-  @Test func classesByName() async throws {
+  @Test("Classes are found by name, whatever the case and with commas in it")
+  func classesByName() async throws {
     let names = ["zero", "one", "two", "Three, or so", "four", "five", "six", "seven", "eight", "nine"]
     let config = try String(contentsOfFile: Model.digits + "/config.json", encoding: .utf8)
     let list = names.map { "\"\($0)\"" }.joined(separator: ", ")
@@ -74,13 +77,15 @@ import Testing
       ["sample", "--model", model, "--classes", "ten", "--out", scratch.path("x.png")], 64, ["--classes", "ten"])
   }
 
-  @Test func unconditionalModels() async throws {
+  @Test("Unconditional models are sampled by count")
+  func unconditionalModels() async throws {
     let output = try await sample("--steps", "2", "--count", "3", model: Model.unconditional)
     #expect(try output.requireEntry(named: "samples").shape == [3, 2, 3, 5])
     #expect(output.names == ["samples"])  // two channels are no picture
   }
 
-  @Test func seedDecides() async throws {
+  @Test("The seed decides the samples, and image n does not depend on how many there are")
+  func seedDecides() async throws {
     let first = try await sample("--steps", "3").floats("samples")
     let zero = try await sample("--steps", "3", "--seed", "0").floats("samples")
     let one = try await sample("--steps", "3", "--seed", "1").floats("samples")
@@ -91,7 +96,8 @@ import Testing
     #expect(bitDifference(alone, Array(first.prefix(64))) == nil)
   }
 
-  @Test func noiseIsWhereItStarts() async throws {
+  @Test("--noise is where sampling starts, with its labels")
+  func noiseIsWhereItStarts() async throws {
     let draw = Tensor(shape: [2, 1, 8, 8], elements: (0..<128).map { Float($0 % 7) - 3 })
     let noise = try scratch.write([TensorSource("noise", draw)], to: "noise.safetensors")
     let one = ["--steps", "1", "--schedule", "custom:0", "--guidance", "1", "--noise", noise]
@@ -112,7 +118,8 @@ import Testing
 
   // MARK: How it is sampled
 
-  @Test func stepsAndSchedule() async throws {
+  @Test("--steps and --schedule choose the timesteps of the trajectory")
+  func stepsAndSchedule() async throws {
     let cases: [([String], [Int])] = [
       ([], [999, 888, 777, 666, 555, 444, 333, 222, 111, 0]), (["--steps", "3"], [999, 500, 0]),
       (["--steps", "3", "--schedule", "leading"], [666, 333, 0]),
@@ -129,7 +136,8 @@ import Testing
     }
   }
 
-  @Test func samplerAndEta() async throws {
+  @Test("--sampler and --eta change the samples, and eta 0 is DDIM")
+  func samplerAndEta() async throws {
     let ddim = try await sample("--steps", "4", "--sampler", "ddim").floats("samples")
     let ddpm = try await sample("--steps", "4", "--sampler", "ddpm").floats("samples")
     let noisy = try await sample("--steps", "4", "--eta", "0.5").floats("samples")
@@ -138,7 +146,8 @@ import Testing
     #expect(ddim != ddpm && ddim != noisy && ddpm != noisy)
   }
 
-  @Test func guidanceIntervalAndScale() async throws {
+  @Test("--guidance applies inside --guidance-interval, both ends included")
+  func guidanceIntervalAndScale() async throws {
     let plain = try await sample("--steps", "3", "--guidance", "1").floats("samples")
     let guided = try await sample("--steps", "3", "--guidance", "4").floats("samples")
     let early = try await sample("--steps", "3", "--guidance", "4", "--guidance-interval", "600,999").floats("samples")
@@ -151,7 +160,8 @@ import Testing
     #expect(plain != ends, "both ends are inside")
   }
 
-  @Test func guidanceChannels() async throws {
+  @Test("--guidance-channels limits guidance to the first channels")
+  func guidanceChannels() async throws {
     let all = try await sample("--steps", "2", model: Model.latent).floats("samples")
     let four = try await sample("--steps", "2", "--guidance-channels", "4", model: Model.latent).floats("samples")
     let three = try await sample("--steps", "2", "--guidance-channels", "3", model: Model.latent).floats("samples")
@@ -159,7 +169,8 @@ import Testing
     #expect(all != three)
   }
 
-  @Test func modelAndHeads() async throws {
+  @Test("A state dict with the right heads samples as its directory does")
+  func modelAndHeads() async throws {
     let directory = try await sample("--steps", "3").floats("samples")
     let file = Model.digits + "/model.safetensors"
     let stateDict = try await sample("--steps", "3", "--heads", "4", model: file).floats("samples")
@@ -171,7 +182,8 @@ import Testing
   }
 
   /// The same bytes at any number of threads, at any instruction set the number of threads that was asked for.
-  @Test func threads() async throws {
+  @Test("--threads changes no byte, and impossible numbers are refused")
+  func threadsChangeNoByte() async throws {
     var files: [Data] = []
     for threads in ["1", "2", "3"] {
       let result = try await succeed([

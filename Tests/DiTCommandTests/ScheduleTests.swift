@@ -2,13 +2,14 @@ import DiTImaging
 import Foundation
 import Testing
 
-@Suite struct ScheduleTests {
+@Suite("dit schedule") struct ScheduleTests {
   /// The whole line of β and ᾱ, from the published constants.
   private static let betas = (0..<1000).map { 1e-4 + (0.02 - 1e-4) / 999 * Double($0) }
 
   private static func alphaBar(_ t: Int) -> Double { betas[...t].reduce(1) { $0 * (1 - $1) } }
 
-  @Test func keepsTheStepsOfTheRule() async throws {
+  @Test("Each rule keeps the timesteps it is documented to keep")
+  func keepsTheStepsOfTheRule() async throws {
     let rules: [(String, [Double])] = [
       ("leading", [0, 333, 666]), ("trailing", [332, 666, 999]), ("linspace", [0, 500, 999]),
       ("quadratic", [0, 250, 999]),
@@ -22,7 +23,9 @@ import Testing
     #expect(custom.numbers("kept", "t") == [5, 17, 640])
   }
 
-  @Test(arguments: ["jump:0.5", "jump", "jump:2", "quadratic"])
+  @Test(
+    "A rule keeps exactly the number of steps asked for, increasing from 0 to 999",
+    arguments: ["jump:0.5", "jump", "jump:2", "quadratic"])
   func printsExactlyTheSteps(_ rule: String) async throws {
     let text = try await succeed(["schedule", "DiT-S/2", "--schedule", rule, "--steps", "50"]).stdout
     let rows = text.split(separator: "\n").dropFirst(2)
@@ -32,7 +35,8 @@ import Testing
   }
 
   /// A flow's own grid: s = 1 − i/n, from the least noisy.
-  @Test func flowsHaveAnEvenGrid() async throws {
+  @Test("A flow's schedule is the even grid of its times")
+  func flowsHaveAnEvenGrid() async throws {
     let scratch = try Scratch()
     try FileManager.default.createDirectory(atPath: scratch.path("flow"), withIntermediateDirectories: true)
     _ = try scratch.write(#"{"learn_sigma": false, "diffusion": {"prediction": "flow"}}"#, to: "flow/config.json")
@@ -46,7 +50,8 @@ import Testing
   }
 
   /// k(t) = ⌈√ᾱ_t · L⌉ of 256 tokens, and √β_t; nothing of it for the published attention.
-  @Test func showsWindowsAndScales() async throws {
+  @Test("Windows and temperatures of diffusion-aware attention follow their formulas")
+  func showsWindowsAndScales() async throws {
     let scratch = try Scratch()
     try FileManager.default.createDirectory(atPath: scratch.path("aware"), withIntermediateDirectories: true)
     _ = try scratch.write(
@@ -63,7 +68,8 @@ import Testing
     #expect(published.numbers("kept", "window").isEmpty && published.numbers("kept", "scale").isEmpty)
   }
 
-  @Test func givesNoiseLevelsAndStrides() async throws {
+  @Test("Betas, alphas and strides of the kept steps are those of the published constants")
+  func givesNoiseLevelsAndStrides() async throws {
     let json = try await JSON(["schedule", "DiT-S/2", "--schedule", "custom:5,17,640", "--json"])
     #expect(json.numbers("kept", "stride") == [6, 12, 623])
     for (index, t) in [5, 17, 640].enumerated() {
@@ -76,7 +82,8 @@ import Testing
     #expect(json["training_steps"] == .integer(1000))
   }
 
-  @Test func printsATable() async throws {
+  @Test("The table has one row per kept step")
+  func printsATable() async throws {
     let text = try await succeed(["schedule", "DiT-S/2", "--schedule", "custom:5,999"]).stdout
     let rows = text.split(separator: "\n").map { $0.split(separator: " ").map(String.init) }
     #expect(rows.first == ["custom:5,999:", "2", "of", "1000", "steps"])
@@ -84,7 +91,8 @@ import Testing
   }
 
   /// Without options it is the model's own sampling block.
-  @Test func takesTheModelsDefaults() async throws {
+  @Test("Without options the model's own sampling settings are shown")
+  func takesTheModelsDefaults() async throws {
     let json = try await JSON(["schedule", Model.digits, "--json"])
     #expect(json["steps"] == .integer(10))
     let stateDict = ["schedule", Model.digits + "/model.safetensors", "--json"]
@@ -92,7 +100,8 @@ import Testing
     try await expectFailure(stateDict, 65, ["heads"])
   }
 
-  @Test func drawsAPicture() async throws {
+  @Test("--out draws the schedule, with one mark per kept step")
+  func drawsAPicture() async throws {
     let scratch = try Scratch()
     let few = ["schedule", "DiT-S/2", "--steps", "4", "--out", scratch.path("few.png")]
     let table = try await succeed(few).stdout
@@ -111,7 +120,8 @@ import Testing
     }
   }
 
-  @Test func refusesWhatDoesNotFit() async throws {
+  @Test("Steps, rules and outputs that do not fit are refused by option")
+  func refusesWhatDoesNotFit() async throws {
     let scratch = try Scratch()
     let schedule = ["schedule", "DiT-S/2"]
     try await expectFailure(schedule + ["--steps", "0"], 64, ["--steps", "1…1000", "0"])

@@ -5,8 +5,9 @@ import Foundation
 import Testing
 
 /// Without MODEL it is the digits model that ships with the tool.
-@Suite struct ShippedModelTests {
-  @Test func samplesTenDigits() async throws {
+@Suite("The digits model that ships with the tool") struct ShippedModelTests {
+  @Test("Without --model, the shipped model samples a grid of ten digits")
+  func samplesTenDigits() async throws {
     let scratch = try Scratch()
     _ = try await succeed(["sample", "--classes", "0-9", "--out", scratch.path("digits.png")])
     let grid = try Image(contentsOf: scratch.path("digits.png"))
@@ -14,7 +15,8 @@ import Testing
   }
 
   /// More ink than none, less than a sheet of it, and nothing far outside [−1, 1]: pictures, not noise.
-  @Test func samplesLookLikeStrokes() async throws {
+  @Test("Samples of the shipped model have the ink and the range of pictures")
+  func samplesLookLikeStrokes() async throws {
     let scratch = try Scratch()
     _ = try await succeed(["sample", "--count", "4", "--out", scratch.path("x.safetensors")])
     let samples = try scratch.tensors("x.safetensors").floats("samples")
@@ -23,7 +25,8 @@ import Testing
     #expect(samples.allSatisfy { abs($0) < 1.6 }, "\(samples.map(abs).max() ?? 0)")
   }
 
-  @Test func everyCommandTakesIt() async throws {
+  @Test("Every command that takes a model uses the shipped one by default")
+  func everyCommandTakesIt() async throws {
     let json = try await JSON(["schedule", "--json"])
     #expect(json["training_steps"] == .integer(1000))
     let scratch = try Scratch()

@@ -5,14 +5,15 @@ import TestSupport
 import Testing
 
 /// Every command that takes a model takes torch's `.pt`, whatever its name.
-@Suite struct TorchTests {
+@Suite("Commands on torch .pt files") struct TorchTests {
   private let scratch: Scratch
   private let network = URL(filePath: Fixture.path("digits")).deletingLastPathComponent().deletingLastPathComponent()
     .appending(path: "torch/network.pt").path(percentEncoded: false)
 
   init() throws { scratch = try Scratch() }
 
-  @Test func forward() async throws {
+  @Test("dit forward of a .pt file gives PyTorch's output for each choice of --weights")
+  func forward() async throws {
     let expected = try Fixture("nonull/forward").doubles("output64")
     // model's last bias is one more
     for (choice, shift) in [
@@ -29,7 +30,8 @@ import Testing
     }
   }
 
-  @Test func otherCommands() async throws {
+  @Test("info, sample, invert, loss and schedule take a .pt file of any name")
+  func otherCommands() async throws {
     let renamed = scratch.path("weights.bin")
     try FileManager.default.copyItem(atPath: network, toPath: renamed)
     let model = ["--model", renamed, "--heads", "3"]
@@ -47,7 +49,8 @@ import Testing
     _ = try await succeed(["schedule", renamed, "--heads", "3", "--steps", "3"])
   }
 
-  @Test func trainingStarts() async throws {
+  @Test("Fine-tuning starts from the chosen weights of a .pt file")
+  func trainingStarts() async throws {
     var draw = Draw(seed: 5)
     let pixels = draw.normal(6 * 108, deviation: 0.4).map { min(1, max(-1, $0)) }
     let images = TensorSource("images", Tensor(shape: [6, 3, 6, 6], elements: pixels))
@@ -66,7 +69,8 @@ import Testing
     #expect(differences.allSatisfy { abs($0 - 1) < 1e-2 }, "\(differences)")
   }
 
-  @Test func whatIsRefused() async throws {
+  @Test("Files and --weights that do not fit are refused by name")
+  func refusesWhatDoesNotFit() async throws {
     let out = ["--out", scratch.path("x.safetensors")]
     func sample(_ model: String, _ options: String...) -> [String] { ["sample", "--model", model] + options + out }
     try await expectFailure(sample(network, "--weights", "best"), 64, ["--weights", "best"])

@@ -25,7 +25,7 @@ extension Scratch {
   /// Trains in the folder `name`.
   fileprivate func train(
     _ name: String, _ arguments: [String] = [], training: [String: String] = [:], data: String = "digits"
-  ) async throws -> Dit.Result {
+  ) async throws -> Tool.Result {
     let config = try write(configuration(training), to: "\(name).json")
     return try await succeed(["train", "--data", data, "--config", config, "--out", path(name)] + arguments)
   }
@@ -37,8 +37,9 @@ extension Scratch {
   }
 }
 
-@Suite struct TrainTests {
-  @Test func leavesAModelDirectory() async throws {
+@Suite("dit train") struct TrainTests {
+  @Test("Training leaves a model directory, its average, a log and pictures of samples")
+  func leavesAModelDirectory() async throws {
     let scratch = try Scratch()
     let result = try await scratch.train("run", training: ["sample_every": "6"])
     #expect(result.stdout.contains("12 steps, validation loss") && result.stderr.isEmpty, "\(result)")
@@ -53,7 +54,8 @@ extension Scratch {
   }
 
   /// The configuration's attention is trained, kept with the model, and gives the same bytes at any number of threads.
-  @Test func trainsDiffusionAwareAttention() async throws {
+  @Test("Diffusion-aware attention is trained, saved and the same at any number of threads")
+  func trainsDiffusionAwareAttention() async throws {
     let scratch = try Scratch()
     let attention = #""attention": {"temperature": "sqrt_beta", "mask": "soft", "window": "signal"}, "#
     let config = try scratch.write(
@@ -72,7 +74,8 @@ extension Scratch {
   }
 
   /// What a configuration leaves unsaid about sampling is what measured best, kept in config.json; what it says stays.
-  @Test func samplingThatServesBest() async throws {
+  @Test("Sampling settings left out become the best measured ones, and stated ones stay")
+  func samplingThatServesBest() async throws {
     let scratch = try Scratch()
     func sampling(_ model: String, _ section: String = "") async throws -> [String: String] {
       let text = configuration(["steps": "1"]).replacing(#""depth": 1"#, with: model + #""depth": 1"#)
@@ -101,7 +104,8 @@ extension Scratch {
     #expect(section["sampler"] == "dpmpp" && section["guidance"] == "2", "\(section)")
   }
 
-  @Test func stepsBatchAndSeedOverride() async throws {
+  @Test("--steps, --batch and --seed override the configuration")
+  func stepsBatchAndSeedOverride() async throws {
     let scratch = try Scratch()
     _ = try await scratch.train("plain")
     let plain = try scratch.bytes("plain/model.safetensors")
@@ -115,7 +119,8 @@ extension Scratch {
     }
   }
 
-  @Test func threadsDoNotMatter() async throws {
+  @Test("Training gives the same bytes at any number of threads")
+  func threadsDoNotMatter() async throws {
     let scratch = try Scratch()
     for threads in ["1", "2"] { _ = try await scratch.train(threads, ["--threads", threads]) }
     for name in ["model.safetensors", "ema.safetensors", "config.json"] {
@@ -123,7 +128,8 @@ extension Scratch {
     }
   }
 
-  @Test func dataFromAFile() async throws {
+  @Test("Training takes images and labels from a safetensors file")
+  func dataFromAFile() async throws {
     let scratch = try Scratch()
     let images = TensorSource(
       "images", Tensor(shape: [20, 1, 8, 8], elements: (0..<1280).map { Float($0 % 17) / 8 - 1 }))
@@ -134,7 +140,8 @@ extension Scratch {
   }
 
   /// The colour pictures that ship with the tool bring their own sizes and class names.
-  @Test func emoji() async throws {
+  @Test("The shipped emoji bring their own sizes and class names")
+  func shippedEmoji() async throws {
     let scratch = try Scratch()
     let command = ["train", "--data", "emoji", "--steps", "1", "--batch", "2", "--threads", "1"]
     _ = try await succeed(command + ["--out", scratch.path("run")])
@@ -147,7 +154,8 @@ extension Scratch {
     ])
   }
 
-  @Test func fromAnotherModelToOtherClasses() async throws {
+  @Test("Fine-tuning to other classes makes a new label table and keeps the other weights")
+  func fromAnotherModelToOtherClasses() async throws {
     let scratch = try Scratch()
     let images = TensorSource("images", Tensor(zeros: [20, 1, 8, 8]))
     let labels = TensorSource("labels", labels: (0..<20).map { $0 % 3 })
@@ -167,7 +175,8 @@ extension Scratch {
   }
 
   /// The fixture's hidden size is none of the published ones, so its state dict does not tell the heads.
-  @Test func headsOfAStateDict() async throws {
+  @Test("Fine-tuning from a bare state dict needs --heads")
+  func headsOfAStateDict() async throws {
     let scratch = try Scratch()
     let command = [
       "train", "--data", "digits", "--from", "\(Model.digits)/model.safetensors", "--steps", "1", "--batch", "2",
@@ -180,7 +189,8 @@ extension Scratch {
   }
 
   /// The options change the run's settings, which its checkpoints hold and `--resume` keeps to.
-  @Test func numerics() async throws {
+  @Test("Precision, GEMM and recomputation are kept with the run and checked when it resumes")
+  func numericsAreKept() async throws {
     let scratch = try Scratch()
     _ = try await scratch.train("plain")
     for (name, arguments, key, value, other) in [
@@ -205,7 +215,8 @@ extension Scratch {
     #expect(abs(losses[1] / losses[0] - 1) < 0.02, "\(losses)")
   }
 
-  @Test func helpListsEveryKey() async throws {
+  @Test("Help lists every training key")
+  func helpListsEveryKey() async throws {
     let help = try await succeed(["train", "--help"]).stdout
     for key in TrainingConfiguration.keys { #expect(help.contains("\n  \(key.name) ("), "\(key.name)") }
     for key in ["hidden_size", "class_dropout_prob", "variance"] { #expect(help.contains("\"\(key)\""), "\(key)") }
@@ -213,8 +224,11 @@ extension Scratch {
 }
 
 /// Ended by a signal at some step and resumed, a run gives the bytes of one that was left alone.
-@Suite struct ResumeTests {
-  @Test(arguments: [SIGINT, SIGTERM, SIGKILL]) func sameBytes(signal: Int32) async throws {
+@Suite("Resuming a run") struct ResumeTests {
+  @Test(
+    "A run ended by a signal and resumed gives the bytes of one that was left alone",
+    arguments: [SIGINT, SIGTERM, SIGKILL])
+  func sameBytes(signal: Int32) async throws {
     let scratch = try Scratch()
     let settings = [
       "steps": "3000", "checkpoint_every": "200", "keep_checkpoints": "20", "validate_every": "0", "log_every": "10",
@@ -224,7 +238,7 @@ extension Scratch {
       ["train", "--data", "digits", "--config", config, "--out", scratch.path(name)]
     }
     _ = try await succeed(arguments("whole"))
-    let run = try Dit.start(arguments("parts"), in: scratch)
+    let run = try Tool.start(arguments("parts"), in: scratch)
     await run.send(signal, once: { scratch.exists("parts/checkpoints/step-00000200") })
     let result = try await run.result()
     #expect(result.status == (signal == SIGKILL ? 128 + SIGKILL : 130), "\(result)")
@@ -237,7 +251,8 @@ extension Scratch {
     #expect(lines("whole") == lines("parts"))
   }
 
-  @Test func refusesOtherSettings() async throws {
+  @Test("Resuming with other settings, or without a checkpoint, is refused")
+  func refusesOtherSettings() async throws {
     let scratch = try Scratch()
     _ = try await scratch.train("run")
     let again = ["train", "--data", "digits", "--out", scratch.path("run")]
@@ -251,8 +266,9 @@ extension Scratch {
   }
 }
 
-@Suite struct TrainErrorTests {
-  @Test func commandLine() async throws {
+@Suite("Errors of dit train") struct TrainErrorTests {
+  @Test("Wrong options of dit train exit with 64 and name the option")
+  func wrongOptions() async throws {
     let scratch = try Scratch()
     let out = ["--out", scratch.path("run")]
     let data = try scratch.write([TensorSource("images", Tensor(zeros: [4, 1, 8, 8]))], to: "data.safetensors")
@@ -271,7 +287,8 @@ extension Scratch {
     #expect(scratch.names == ["data.safetensors"])
   }
 
-  @Test func inputs() async throws {
+  @Test("Wrong configurations and data exit with 65 and name the file and the key")
+  func wrongInputs() async throws {
     let scratch = try Scratch()
     let out = ["--out", scratch.path("run")]
     let images = TensorSource("images", Tensor(zeros: [20, 1, 8, 8]))
@@ -297,7 +314,8 @@ extension Scratch {
     #expect(!scratch.exists("run"))
   }
 
-  @Test func outputs() async throws {
+  @Test("An output folder that cannot be made exits with 1")
+  func wrongOutputs() async throws {
     let scratch = try Scratch()
     let file = try scratch.write("a file", to: "file")
     let config = try scratch.write(configuration(), to: "config.json")
@@ -306,7 +324,8 @@ extension Scratch {
     #expect(scratch.text("file") == "a file")
   }
 
-  @Test func divergenceKeepsTheLastCheckpoint() async throws {
+  @Test("A run that diverges exits with 1 and keeps its last checkpoint")
+  func divergenceKeepsTheLastCheckpoint() async throws {
     let scratch = try Scratch()
     let latents = TensorSource(
       "latents", Tensor(shape: [20, 1, 8, 8], elements: [Float](repeating: 3e38, count: 1280)))

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// A pipeline of diffusers with everything in it, to pictures (`Scripts/fixtures/whole_pipeline.py`).
-@Suite struct WholePipelineTests {
+@Suite("A whole diffusers pipeline, from noise to pictures") struct WholePipelineTests {
   private static let pipeline = Fixture.path("whole", folder: "diffusers")
   let scratch: Scratch
   let diffusers: SafetensorsFile
@@ -33,14 +33,15 @@ import Testing
     )
   }
 
-  @Test(arguments: ["ddim", "dpmpp", "unipc"])
+  @Test("Samples and pictures are diffusers' to 1e-5 and 0.01 of 255", arguments: ["ddim", "dpmpp", "unipc"])
   func samplesAndPicturesAreThoseOfDiffusers(_ sampler: String) async throws {
     let found = try await distance(sampler)
     #expect(found.samples <= 1e-5 && found.pixels <= 0.01, "\(found)")
   }
 
   /// The goal, 2e-4 and half a step of 255, tells these from what they are not.
-  @Test func othersAreNot() async throws {
+  @Test("Another guidance, sampler or time embedding misses diffusers by more than the tolerance")
+  func otherSettingsMissTheTolerance() async throws {
     let model = scratch.path("model")
     _ = try await succeed(["convert", Self.pipeline, model])
     let config = scratch.text("model/config.json")
@@ -56,7 +57,8 @@ import Testing
   }
 
   /// The autoencoder goes along, byte by byte, whatever its files are called.
-  @Test func conversionTakesTheAutoencoderAlong() async throws {
+  @Test("Conversion copies the autoencoder byte by byte")
+  func conversionTakesTheAutoencoderAlong() async throws {
     let (model, back) = (scratch.path("model"), scratch.path("back"))
     _ = try await succeed(["convert", Self.pipeline, model])
     let run = try await succeed(["convert", model, back, "--to", "diffusers"])
@@ -76,7 +78,8 @@ import Testing
   }
 
   /// A run that starts from it has a copy, so that its folder can be moved, and names no path.
-  @Test func trainingTakesTheAutoencoderAlong() async throws {
+  @Test("A run copies the autoencoder, can be moved and names no absolute path")
+  func trainingTakesTheAutoencoderAlong() async throws {
     let data = try scratch.write(
       [
         TensorSource("latents", shape: [4, 4, 4, 4]) { _, chunk in
@@ -111,7 +114,8 @@ import Testing
   }
 
   /// An autoencoder that is not there is found missing before anything is written.
-  @Test func missingAutoencoder() async throws {
+  @Test("A missing autoencoder is reported before anything is written")
+  func missingAutoencoder() async throws {
     let copy = scratch.path("copy")
     try FileManager.default.copyItem(atPath: Self.pipeline, toPath: copy)
     try FileManager.default.removeItem(atPath: "\(copy)/vae/config.json")

@@ -4,7 +4,7 @@
 import DiTDiffusion
 import Testing
 
-@Suite struct ConvergenceTests {
+@Suite("Every sampler with every prediction against the exact flow of Gaussian data") struct ConvergenceTests {
   static let shape = BatchShape(samples: 1, channels: 1, height: 5, width: 7)
 
   /// The largest error of the ends of S steps, relative to the largest end. Steps are dense at low noise, where λ moves
@@ -22,10 +22,12 @@ import Testing
   }
 
   /// Errors fall like S^−order: from S to 2S by 2^order, more or less.
-  @Test(arguments: [
-    (SamplerName.ddim, 1.0, [Prediction.epsilon, .mean, .x0, .v], 40), (.dpmpp, 2, [.epsilon, .mean, .x0, .v], 20),
-    (.unipc, 2, [.epsilon, .mean, .x0, .v], 20), (.euler, 1, [.flow], 20), (.heun, 2, [.flow], 20),
-  ])
+  @Test(
+    "The error of the samples falls with the steps at each sampler's order",
+    arguments: [
+      (SamplerName.ddim, 1.0, [Prediction.epsilon, .mean, .x0, .v], 40), (.dpmpp, 2, [.epsilon, .mean, .x0, .v], 20),
+      (.unipc, 2, [.epsilon, .mean, .x0, .v], 20), (.euler, 1, [.flow], 20), (.heun, 2, [.flow], 20),
+    ])
   func endsConverge(_ name: SamplerName, _ order: Double, _ predictions: [Prediction], _ count: Int) throws {
     for prediction in predictions {
       let errors = try [count, 2 * count, 4 * count].map { try error(name, prediction, $0) }
@@ -35,7 +37,8 @@ import Testing
   }
 
   /// Order 2 beats order 1.
-  @Test func higherOrdersNeedFewerSteps() throws {
+  @Test("Second-order samplers are more exact than first-order ones at equal steps")
+  func higherOrdersNeedFewerSteps() throws {
     let (ddim, dpmpp, unipc) = try (
       error(.ddim, .epsilon, 48), error(.dpmpp, .epsilon, 48), error(.unipc, .epsilon, 48)
     )
@@ -45,7 +48,9 @@ import Testing
 
   /// DDPM with each prediction and variance reproduces the data's mean and deviation: 6,400 values, standard errors 0.006
   /// and 0.0045.
-  @Test(arguments: [Prediction.mean, .x0, .v], [Variance.fixedSmall, .fixedLarge, .learnedRange])
+  @Test(
+    "DDPM reproduces the data's mean and deviation for each prediction and variance",
+    arguments: [Prediction.mean, .x0, .v], [Variance.fixedSmall, .fixedLarge, .learnedRange])
   func ancestralSamplingHitsTheDistribution(_ prediction: Prediction, _ variance: Variance) throws {
     let schedule = try noiseSchedule(.linear, variance, prediction: prediction)
     let network = GaussianNetwork(schedule: schedule, ripple: 0)
@@ -65,7 +70,9 @@ import Testing
   }
 
   /// There and back again, for every prediction: the same noise whatever is predicted, an error that falls with the steps.
-  @Test(arguments: [Prediction.epsilon, .mean, .x0, .v, .flow])
+  @Test(
+    "Inversion and sampling return to the image for every prediction, the error falling with the steps",
+    arguments: [Prediction.epsilon, .mean, .x0, .v, .flow])
   func inversionFindsItsNoise(_ prediction: Prediction) throws {
     let schedule = try noiseSchedule(.linear, .fixedSmall, prediction: prediction)
     let network = GaussianNetwork(schedule: schedule, ripple: 0)
@@ -84,7 +91,8 @@ import Testing
     #expect(errors[0] < 0.5 && errors[1] < errors[0] / 2.5 && errors[2] < errors[1] / 2.5, "\(errors)")
   }
 
-  @Test func inversionDoesNotDependOnThePrediction() throws {
+  @Test("Inversion finds the same noise whatever the network predicts")
+  func inversionDoesNotDependOnThePrediction() throws {
     var ends: [[Double]] = []
     for prediction in [Prediction.epsilon, .mean, .x0, .v] {
       let schedule = try noiseSchedule(prediction: prediction)

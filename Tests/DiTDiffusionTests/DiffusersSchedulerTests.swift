@@ -51,7 +51,7 @@ private struct Case {
   }
 }
 
-@Suite struct DiffusersSchedulerTests {
+@Suite("Samplers from a saved diffusers scheduler against diffusers' own") struct DiffusersSchedulerTests {
   private static let shape = BatchShape(samples: 1, channels: 2, height: 1, width: 3)
   /// diffusers rounds each coefficient to float32.
   private static let tolerance = 1e-5
@@ -75,7 +75,8 @@ private struct Case {
     }
   }
 
-  @Test func everyStepIsDiffusers() throws {
+  @Test("Every step of every sampler and setting is diffusers' to 1e-5")
+  func everyStepIsDiffusers() throws {
     let fixture = try Fixture("schedulers")
     let titles = fixture.names.filter { $0.contains("|") }
     #expect(titles.count == 85)
@@ -99,7 +100,9 @@ private struct Case {
   }
 
   /// Our own grids for the same words, and each other spacing, are not diffusers' for any sampler.
-  @Test(arguments: [SamplerName.ddim, .dpmpp, .unipc, .ddpm], [StepSchedule.leading, .trailing, .linspace])
+  @Test(
+    "Samples on another timestep spacing miss diffusers by more than ten times the tolerance",
+    arguments: [SamplerName.ddim, .dpmpp, .unipc, .ddpm], [StepSchedule.leading, .trailing, .linspace])
   func anotherGridFails(_ name: SamplerName, _ rule: StepSchedule) throws {
     let fixture = try Fixture("schedulers")
     let title = "\(name.rawValue);timestep_spacing=\"\(rule)\"|1,2,3,5,20,50"
@@ -123,7 +126,8 @@ private struct Case {
     }
   }
 
-  @Test func gridsAreDiffusersForEveryCount() throws {
+  @Test("The timesteps are diffusers' for every number of steps")
+  func gridsAreDiffusersForEveryCount() throws {
     let fixture = try Fixture("schedulers")
     for steps in [1000, 37] {
       var saved = DiffusersScheduler(trainSteps: steps)
@@ -146,7 +150,8 @@ private struct Case {
     }
   }
 
-  @Test func alphasAreDiffusers() throws {
+  @Test("The cumulative alphas are diffusers' for every beta schedule")
+  func alphasAreDiffusers() throws {
     let fixture = try Fixture("schedulers")
     let titles = fixture.names.filter { $0.hasPrefix("alphas:") }
     #expect(titles.count == 4)
@@ -161,7 +166,8 @@ private struct Case {
   }
 
   /// Keys that are absent are the sampler's own, not those of the class that was saved.
-  @Test func absentKeysAreTheSamplersOwn() throws {
+  @Test("Keys absent from the file take the sampler's own defaults")
+  func absentKeysAreTheSamplersOwn() throws {
     var saved = DiffusersScheduler()
     #expect(saved.schedule(.ddim) == .leading && saved.schedule(.ddpm) == .leading)
     #expect(saved.schedule(.dpmpp) == .linspace && saved.schedule(.unipc) == .linspace)
@@ -179,7 +185,8 @@ private struct Case {
   }
 
   /// What is not here is refused by its key, and only by the samplers that read it.
-  @Test func unknownRequestsAreRefusedByKey() throws {
+  @Test("Settings that are not supported are refused by key, by the samplers that read them")
+  func unknownRequestsAreRefusedByKey() throws {
     let cases: [(String, [SamplerName], (inout DiffusersScheduler) -> Void)] = [
       ("thresholding", [.ddim, .ddpm, .dpmpp, .unipc], { $0.thresholding = true }),
       ("timestep_spacing", [.ddim, .ddpm, .dpmpp, .unipc], { $0.timestepSpacing = "karras" }),
@@ -218,7 +225,8 @@ private struct Case {
   }
 
   /// Keys on which all samplers stand.
-  @Test func impossibleSchedulesAreRefusedByKey() throws {
+  @Test("Impossible noise schedules are refused by key")
+  func impossibleSchedulesAreRefusedByKey() throws {
     let cases: [(String, (inout DiffusersScheduler) -> Void)] = [
       ("prediction_type", { $0.predictionType = "flow_prediction" }),
       ("beta_schedule", { $0.betaSchedule = "sigmoid" }), ("rescale_betas_zero_snr", { $0.rescaleBetasZeroSNR = true }),
@@ -240,7 +248,8 @@ private struct Case {
     }
   }
 
-  @Test func impossibleStepsAreRefused() throws {
+  @Test("Step counts for which diffusers' grid repeats or exceeds steps are refused")
+  func impossibleStepsAreRefused() throws {
     let saved = DiffusersScheduler()
     let noise = try saved.noise(.fixedSmall)
     // Too many, grids that repeat a step, and the trailing grids of diffusers with one step more than asked for.
@@ -258,7 +267,8 @@ private struct Case {
   }
 
   /// quadratic, jump and custom are ours: the next kept step follows.
-  @Test func otherRulesAreOurs() throws {
+  @Test("quadratic, jump and custom steps use this library's own samplers")
+  func otherRulesAreOurs() throws {
     let saved = DiffusersScheduler()
     let noise = try saved.noise(.fixedSmall)
     let ours = try SamplerName.ddim.process(on: noise, .quadratic, count: 10) as? DDIMSampler
@@ -267,7 +277,8 @@ private struct Case {
   }
 
   /// DDIM undone on diffusers' levels, where they do not meet (1000 is no multiple of 7).
-  @Test func inversionUndoesEachStep() throws {
+  @Test("Inversion undoes DDIM on diffusers' levels, step by step")
+  func inversionUndoesEachStep() throws {
     var saved = DiffusersScheduler()
     (saved.clipSample, saved.stepsOffset) = (false, 1)
     let noise = try saved.noise(.fixedSmall)

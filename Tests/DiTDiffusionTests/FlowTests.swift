@@ -1,9 +1,12 @@
 import DiTDiffusion
 import Testing
 
-@Suite struct FlowTests {
+@Suite("Flow matching: times, levels and Heun's evaluations") struct FlowTests {
   /// Exactly what whole numbers say: s = (S−i)/S lies in index ⌈sT⌉ − 1, for all S and a few T.
-  @Test(arguments: [1, 7, 250, 1000, 3000])  // at 3000, 1000·s rounded to Float is an index too high for some s
+  /// At T = 3000, 1000·s rounded to Float is an index too high for some s.
+  @Test(
+    "A flow's times fall into the exact training index for every number of steps",
+    arguments: [1, 7, 250, 1000, 3000])
   func indicesAreExact(_ steps: Int) {
     var wrong: [String] = []
     for count in 1...1000 {
@@ -20,13 +23,15 @@ import Testing
   }
 
   /// A little above k/T is still k−1, by 1e-6 of an index.
-  @Test func indicesForgiveRounding() {
+  @Test("A time above a boundary by less than 1e-6 of an index still belongs to the index below")
+  func indicesForgiveRounding() {
     #expect(FlowSchedule.trainingIndex(0.3.nextUp, steps: 10) == 2)
     #expect(FlowSchedule.trainingIndex(0.3 + 5e-8, steps: 10) == 2)
     #expect(FlowSchedule.trainingIndex(0.3 + 2e-7, steps: 10) == 3)
   }
 
-  @Test func levelsAreTheLine() throws {
+  @Test("A flow's noise levels lie on the straight line from image to noise")
+  func levelsAreTheLine() throws {
     let schedule = try noiseSchedule(.cosine, .fixedSmall, prediction: .flow, steps: 100)
     let level = schedule.level(atNetworkTime: 250)
     #expect(level == NoiseLevel(time: NetworkTime(value: 250, index: 24), signal: 0.75, spread: 0.25))
@@ -39,7 +44,8 @@ import Testing
   }
 
   /// Heun's evaluations: both ends of each step, and of the last only its start.
-  @Test func heunAsksAtBothEnds() throws {
+  @Test("Heun evaluates both ends of each step, and only the start of the last")
+  func heunAsksAtBothEnds() throws {
     let schedule = try noiseSchedule(.linear, .fixedSmall, prediction: .flow)
     let heun = FlowHeunSampler(schedule, steps: 4)
     #expect(heun.evaluations.map(\.value) == [1000, 750, 750, 500, 500, 250, 250])

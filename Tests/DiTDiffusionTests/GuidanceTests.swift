@@ -1,7 +1,7 @@
 import DiTDiffusion
 import Testing
 
-@Suite struct GuidanceTests {
+@Suite("Classifier-free guidance") struct GuidanceTests {
   static let shape = BatchShape(samples: 2, channels: 4, height: 1, width: 3)
 
   private func combine(_ guidance: Guidance, _ conditional: [Float], _ unconditional: [Float]) -> [Float] {
@@ -13,7 +13,7 @@ import Testing
   }
 
   /// Channels of ε and, with a learned variance, of v: every one by the formula or from the conditional pass.
-  @Test(arguments: [nil, 3, 1], [1, 2])
+  @Test("Guided channels follow the formula, and the others are the conditional pass", arguments: [nil, 3, 1], [1, 2])
   func guidedChannelsFollowTheFormula(_ channels: Int?, _ halves: Int) {
     var random = Random(seed: 4)
     let count = halves * Self.shape.count
@@ -29,14 +29,16 @@ import Testing
     #expect(error < 3e-7, "relative error \(error)")
   }
 
-  @Test func scalesZeroAndOneAreThePasses() {
+  @Test("Scale 1 is the conditional pass and scale 0 the unconditional one")
+  func scalesZeroAndOneAreThePasses() {
     let conditional = (0..<24).map { Float($0) }
     let unconditional = (0..<24).map { Float(100 - $0) }
     #expect(combine(Guidance(scale: 1), conditional, unconditional) == conditional)
     #expect(combine(Guidance(scale: 0), conditional, unconditional) == unconditional)
   }
 
-  @Test func activeInsideTheClosedInterval() {
+  @Test("Guidance is active inside the closed interval, at real times too")
+  func activeInsideTheClosedInterval() {
     let limited = Guidance(scale: 2, interval: 100...700)
     #expect([99, 100, 700, 701].map { limited.isActive(at: NetworkTime($0)) } == [false, true, true, false])
     // A flow's times are real; 1000·s of s = 1 − 3/10 is 700, whatever Double makes of it.
@@ -50,7 +52,8 @@ import Testing
     #expect(Guidance(scale: 0).isActive(at: NetworkTime(5)))
   }
 
-  @Test func impossibleValuesAreRefused() throws {
+  @Test("Scales that are not finite and channel counts out of range are refused")
+  func impossibleValuesAreRefused() throws {
     #expect(throws: Never.self) { try Guidance(scale: 4, channels: 3).validate(channels: 4) }
     for (guidance, message) in [
       (Guidance(scale: .nan), "guidance: expected a finite scale, found nan"),
@@ -62,7 +65,8 @@ import Testing
     }
   }
 
-  @Test func intervalsAreRead() throws {
+  @Test("Intervals LO,HI are parsed, and anything else is refused")
+  func intervalsAreRead() throws {
     #expect(try Guidance.interval(parsing: "100,700") == 100...700)
     #expect(try Guidance.interval(parsing: "0,0") == 0...0)
     for text in ["", "5", "700,100", "-1,4", "1,2,3", "a,b", "1,"] {

@@ -2,8 +2,8 @@ import DiTDiffusion
 import Foundation
 import Testing
 
-@Suite struct NoiseScheduleTests {
-  @Test(arguments: BetaSchedule.allCases)
+@Suite("Noise schedules") struct NoiseScheduleTests {
+  @Test("The betas of each schedule are diffusers' to Float precision", arguments: BetaSchedule.allCases)
   func betasAreDiffusers(_ name: BetaSchedule) throws {
     let found = try noiseSchedule(name).betas
     let error = elementwiseError(found, try Fixture("schedules").values("\(name.rawValue).diffusers"))
@@ -12,7 +12,7 @@ import Testing
   }
 
   /// T = 250: also the scaling of β_start and β_end by 1000/T.
-  @Test(arguments: BetaSchedule.allCases)
+  @Test("Every table of a noise schedule follows its definition", arguments: BetaSchedule.allCases)
   func tablesAreTheirDefinitions(_ name: BetaSchedule) throws {
     let fixture = try Fixture("schedules")
     let tables = try noiseSchedule(name, steps: 250).tables
@@ -30,7 +30,8 @@ import Testing
     #expect(tables.alphasCumprodPrevious == [1] + tables.alphasCumprod.dropLast())
   }
 
-  @Test func endsAreTheConfiguredOnes() throws {
+  @Test("The first and last beta are the configured ones, scaled by 1000/T")
+  func endsAreTheConfiguredOnes() throws {
     let betas = try noiseSchedule().betas
     #expect(betas.first == 1e-4 && betas.last == 0.02)
     #expect(try noiseSchedule(.cosine).betas.last == 0.999)
@@ -39,7 +40,8 @@ import Testing
     #expect(halved.first == 0.5e-4 && halved.last == 0.01)
   }
 
-  @Test func keepingEveryStepChangesNothing() throws {
+  @Test("Respacing that keeps every step changes no beta")
+  func keepingEveryStepChangesNothing() throws {
     let full = try noiseSchedule(.cosine)
     let respaced = try RespacedSchedule(full, .linspace, count: 1000)
     #expect(respaced.timesteps == Array(0..<1000))
@@ -47,7 +49,8 @@ import Testing
     #expect(error < 1e-9, "relative error \(error)")
   }
 
-  @Test func respacedBetasRebuildTheKeptProducts() throws {
+  @Test("Respaced betas rebuild the cumulative alphas of the kept steps")
+  func respacedBetasRebuildTheKeptProducts() throws {
     let full = try noiseSchedule()
     let respaced = try RespacedSchedule(full, keeping: [3, 10, 500, 998])
     var product = 1.0
@@ -59,13 +62,15 @@ import Testing
     #expect(error < 1e-12, "relative error \(error)")
   }
 
-  @Test func oneKeptStepHasFiniteTables() throws {
+  @Test("A chain of one kept step has finite tables")
+  func oneKeptStepHasFiniteTables() throws {
     let tables = try RespacedSchedule(noiseSchedule(), .linspace, count: 1).tables
     #expect(tables.posteriorLogVariance[0].isFinite && tables.fixedLargeLogVariance[0].isFinite)
     #expect(tables.posteriorVariance == [0])
   }
 
-  @Test func noisingFollowsTheFormulaPerSample() throws {
+  @Test("Adding noise follows the formula at each sample's own level")
+  func noisingFollowsTheFormulaPerSample() throws {
     let schedule = try noiseSchedule()
     var random = Random(seed: 1)
     let clean = random.normals(3 * 7)
@@ -82,44 +87,48 @@ import Testing
     #expect(error < 1e-7, "relative error \(error)")
   }
 
-  @Test(arguments: [
-    (DiffusionConfiguration(steps: 0), "diffusion.steps: expected 1…1000000, found 0"),
-    (DiffusionConfiguration(steps: -5), "diffusion.steps: expected 1…1000000, found -5"),
-    (DiffusionConfiguration(steps: .max), "diffusion.steps: expected 1…1000000, found \(Int.max)"),
-    (
-      DiffusionConfiguration(steps: 20),
-      "diffusion.beta_end: expected a value whose product with 1000/20 lies inside (0, 1), found 0.02 (1.0)"
-    ),
-    (
-      DiffusionConfiguration(schedule: .scaledLinear, betaStart: 0),
-      "diffusion.beta_start: expected a value whose product with 1000/1000 lies inside (0, 1), found 0.0 (0.0)"
-    ),
-    (
-      DiffusionConfiguration(betaEnd: .nan),
-      "diffusion.beta_end: expected a value whose product with 1000/1000 lies inside (0, 1), found nan (nan)"
-    ),
-    (
-      DiffusionConfiguration(prediction: .flow),
-      "diffusion.variance: expected fixed_small or fixed_large (and learn_sigma false), as a flow has no variance to "
-        + "learn, found learned_range"
-    ),
-    (
-      DiffusionConfiguration(betaStart: 0.9, betaEnd: 0.9),
-      "diffusion.beta_end: expected a product of 1−β over 1000 steps above 0, found 0.9"
-    ),
-  ])
+  @Test(
+    "Impossible diffusion configurations are refused by key",
+    arguments: [
+      (DiffusionConfiguration(steps: 0), "diffusion.steps: expected 1…1000000, found 0"),
+      (DiffusionConfiguration(steps: -5), "diffusion.steps: expected 1…1000000, found -5"),
+      (DiffusionConfiguration(steps: .max), "diffusion.steps: expected 1…1000000, found \(Int.max)"),
+      (
+        DiffusionConfiguration(steps: 20),
+        "diffusion.beta_end: expected a value whose product with 1000/20 lies inside (0, 1), found 0.02 (1.0)"
+      ),
+      (
+        DiffusionConfiguration(schedule: .scaledLinear, betaStart: 0),
+        "diffusion.beta_start: expected a value whose product with 1000/1000 lies inside (0, 1), found 0.0 (0.0)"
+      ),
+      (
+        DiffusionConfiguration(betaEnd: .nan),
+        "diffusion.beta_end: expected a value whose product with 1000/1000 lies inside (0, 1), found nan (nan)"
+      ),
+      (
+        DiffusionConfiguration(prediction: .flow),
+        "diffusion.variance: expected fixed_small or fixed_large (and learn_sigma false), as a flow has no variance to "
+          + "learn, found learned_range"
+      ),
+      (
+        DiffusionConfiguration(betaStart: 0.9, betaEnd: 0.9),
+        "diffusion.beta_end: expected a product of 1−β over 1000 steps above 0, found 0.9"
+      ),
+    ])
   func impossibleConfigurationsAreRefused(_ configuration: DiffusionConfiguration, _ message: String) throws {
     let error = #expect(throws: DiffusionError.self) { try NoiseSchedule(configuration) }
     #expect(error?.description == message)
   }
 
   /// 21 is the first T that the published β_end allows; a cosine schedule has no such limit.
-  @Test func theShortestChainsWork() throws {
+  @Test("The shortest chains that the betas allow work")
+  func theShortestChainsWork() throws {
     #expect(try noiseSchedule(steps: 21).betas.last == 0.02 * (1000 / 21.0))
     #expect(try noiseSchedule(.cosine, steps: 1).betas == [0.999])
   }
 
-  @Test func configurationWordsAreTheDocumentedOnes() {
+  @Test("The words of the configuration are the documented ones")
+  func configurationWordsAreTheDocumentedOnes() {
     #expect(BetaSchedule.allCases.map(\.rawValue) == ["linear", "cosine", "scaled_linear"])
     #expect(Variance.allCases.map(\.rawValue) == ["fixed_small", "fixed_large", "learned_range"])
     #expect(Prediction.allCases.map(\.rawValue) == ["epsilon", "mean", "x0", "v", "flow"])

@@ -3,7 +3,7 @@
 import DiTDiffusion
 import Testing
 
-@Suite struct PredictionLossTests {
+@Suite("The training loss of every prediction against PyTorch") struct PredictionLossTests {
   static let shape = BatchShape(samples: 5, channels: 2, height: 4, width: 6)
   static let cases = [
     "epsilon:linear:learned_range:uniform", "mean:linear:learned_range:uniform", "x0:linear:learned_range:uniform",
@@ -63,7 +63,7 @@ import Testing
     }
   }
 
-  @Test(arguments: cases)
+  @Test("MSE, weighted loss, variational bound, gradient and patch map are PyTorch's", arguments: cases)
   func termsAreTheOracles(_ name: String) throws {
     let fixture = try Fixture("predictions")
     let (losses, gradient, patches) = try Case(name, fixture).evaluate()
@@ -85,7 +85,8 @@ import Testing
   }
 
   /// Outputs of one function in each prediction: `mean` costs what ε does.
-  @Test func theMeansLossIsEpsilons() throws {
+  @Test("Predicting the mean costs what predicting the noise costs for the same function")
+  func theMeansLossIsEpsilons() throws {
     var losses: [Prediction: [Double]] = [:]
     for prediction in [Prediction.epsilon, .mean] {
       let schedule = try noiseSchedule(.linear, .fixedSmall, prediction: prediction)
@@ -115,7 +116,8 @@ import Testing
   }
 
   /// Min-SNR weighs the same error of x̂_* the same in every prediction, and γ matters.
-  @Test func minSNRWeighsTheCleanImage() throws {
+  @Test("Min-SNR weights the error of the clean image alike in every prediction")
+  func minSNRWeighsTheCleanImage() throws {
     for t in [0, 50, 400, 999] {
       let level = try noiseSchedule().level(at: t)
       let ratio = level.signal * level.signal / (level.spread * level.spread)

@@ -3,7 +3,7 @@ import Testing
 
 private struct Stopped: Error {}
 
-@Suite struct SamplerTests {
+@Suite("Samplers step by step") struct SamplerTests {
   static let shape = BatchShape(samples: 3, channels: 2, height: 1, width: 7)
 
   private func respaced(_ variance: Variance = .fixedSmall, keeping steps: [Int] = [4, 100, 998]) throws
@@ -31,7 +31,8 @@ private struct Stopped: Error {}
     return x
   }
 
-  @Test func noiseIsNeededWhereItIsRead() throws {
+  @Test("A sampler says it needs noise exactly at the steps that read it")
+  func noiseIsNeededWhereItIsRead() throws {
     let chain = try respaced()
     let samplers: [(any ReverseProcess, [Bool])] = [
       (DDPMSampler(chain), [true, true, false]), (try DDIMSampler(chain), [false, false, false]),
@@ -43,7 +44,8 @@ private struct Stopped: Error {}
   }
 
   /// The last kept step is t = 4, not 0, and reads no noise all the same.
-  @Test func theLastStepIsDeterministic() throws {
+  @Test("The last step reads no noise")
+  func theLastStepIsDeterministic() throws {
     let chain = try respaced()
     #expect(step(DDPMSampler(chain), 0) == step(DDPMSampler(chain), 0, noisy: false))
     let ddim = try DDIMSampler(chain, eta: 1)
@@ -52,7 +54,7 @@ private struct Stopped: Error {}
   }
 
   /// v = −1 is `fixed_small`, v = +1 `fixed_large`, and neither is the other.
-  @Test(arguments: [1, 2])
+  @Test("Learned variances at -1 and +1 are fixed_small and fixed_large", arguments: [1, 2])
   func learnedRangeEndsAtTheFixedVariances(_ index: Int) throws {
     let learned = DDPMSampler(try respaced(.learnedRange))
     let small = step(DDPMSampler(try respaced(.fixedSmall)), index)
@@ -63,7 +65,7 @@ private struct Stopped: Error {}
   }
 
   /// η = 1 has DDPM's posterior mean and variance (Song et al. 2021, section 4.1), whatever the variance half holds.
-  @Test(arguments: [0, 1, 2])
+  @Test("DDIM with eta 1 is DDPM", arguments: [0, 1, 2])
   func ddimWithFullNoiseIsDDPM(_ index: Int) throws {
     let ddpm = step(DDPMSampler(try respaced()), index)
     let ddim = step(try DDIMSampler(respaced(.learnedRange), eta: 1), index, v: 123)
@@ -71,7 +73,7 @@ private struct Stopped: Error {}
     #expect(error < 3e-7, "relative error \(error)")
   }
 
-  @Test(arguments: [0, 1, 2])
+  @Test("A DDIM step undoes an inversion step", arguments: [0, 1, 2])
   func invertingUndoesAStep(_ index: Int) throws {
     let chain = try respaced()
     let shape = Self.shape
@@ -92,7 +94,7 @@ private struct Stopped: Error {}
   }
 
   /// A whole run moves a sample by its own outputs and noise only.
-  @Test(arguments: SamplerName.allCases)
+  @Test("A sample of a batch does not depend on the other samples", arguments: SamplerName.allCases)
   func samplesOfABatchAreIndependent(_ name: SamplerName) throws {
     let prediction: Prediction = name.isForFlow ? .flow : .v
     let noise = try noiseSchedule(.linear, name.isForFlow ? .fixedSmall : .learnedRange, prediction: prediction)
@@ -123,7 +125,8 @@ private struct Stopped: Error {}
     #expect(whole == run(0..<2) + run(2..<3) && whole != start && whole.allSatisfy { $0.isFinite })
   }
 
-  @Test func theLoopWalksDownAndReports() throws {
+  @Test("The loop predicts, draws noise and reports for each step, from the noisiest down")
+  func theLoopWalksDownAndReports() throws {
     let sampler = DDPMSampler(try respaced())
     var x = [Float](repeating: 1, count: Self.shape.count)
     var span = x.mutableSpan
@@ -142,7 +145,8 @@ private struct Stopped: Error {}
       ])
   }
 
-  @Test func theLoopStopsWhenAsked() throws {
+  @Test("The loop stops when the progress callback returns false")
+  func theLoopStopsWhenAsked() throws {
     let sampler = try DDIMSampler(respaced())
     var x = [Float](repeating: 1, count: Self.shape.count)
     var span = x.mutableSpan
@@ -157,7 +161,8 @@ private struct Stopped: Error {}
     #expect(!inverted && predictions == 3)
   }
 
-  @Test func errorsOfTheNetworkPass() throws {
+  @Test("An error thrown by the network passes through the sampler")
+  func errorsOfTheNetworkPass() throws {
     let sampler = try DDIMSampler(respaced())
     var x = [Float](repeating: 1, count: Self.shape.count)
     #expect(throws: Stopped.self) {
@@ -166,32 +171,34 @@ private struct Stopped: Error {}
     }
   }
 
-  @Test(arguments: [-0.1, 1.5, .nan, .infinity])
+  @Test("An eta outside 0...1 is refused", arguments: [-0.1, 1.5, .nan, .infinity])
   func impossibleEtaIsRefused(_ eta: Double) throws {
     let chain = try respaced()
     let error = #expect(throws: DiffusionError.self) { try DDIMSampler(chain, eta: eta) }
     #expect(error?.description == "eta: expected 0…1, found \(eta)")
   }
 
-  @Test(arguments: [
-    (
-      SamplerName.ddpm, Prediction.epsilon, "linspace", 0.0 as Double?,
-      "eta: expected none with the sampler ddpm, found 0.0"
-    ),
-    (.unipc, .x0, "linspace", 0.5, "eta: expected none with the sampler unipc, found 0.5"),
-    (.heun, .flow, "linspace", 1, "eta: expected none with the sampler heun, found 1.0"),
-    (
-      .ddim, .flow, "linspace", nil, "sampler: expected euler, heun, as the model's prediction is flow, found ddim"
-    ),
-    (
-      .euler, .v, "linspace", nil,
-      "sampler: expected ddpm, ddim, dpmpp, unipc, as the model's prediction is v, no flow, found euler"
-    ),
-    (
-      .heun, .flow, "jump:1", nil,
-      "schedule: expected linspace, as a flow has an even grid of its own, found jump:1.0"
-    ),
-  ])
+  @Test(
+    "Samplers, etas and schedules that do not fit the prediction are refused",
+    arguments: [
+      (
+        SamplerName.ddpm, Prediction.epsilon, "linspace", 0.0 as Double?,
+        "eta: expected none with the sampler ddpm, found 0.0"
+      ),
+      (.unipc, .x0, "linspace", 0.5, "eta: expected none with the sampler unipc, found 0.5"),
+      (.heun, .flow, "linspace", 1, "eta: expected none with the sampler heun, found 1.0"),
+      (
+        .ddim, .flow, "linspace", nil, "sampler: expected euler, heun, as the model's prediction is flow, found ddim"
+      ),
+      (
+        .euler, .v, "linspace", nil,
+        "sampler: expected ddpm, ddim, dpmpp, unipc, as the model's prediction is v, no flow, found euler"
+      ),
+      (
+        .heun, .flow, "jump:1", nil,
+        "schedule: expected linspace, as a flow has an even grid of its own, found jump:1.0"
+      ),
+    ])
   func impossibleSamplersAreRefused(
     _ name: SamplerName, _ prediction: Prediction, _ rule: String, _ eta: Double?, _ message: String
   ) throws {
@@ -202,7 +209,8 @@ private struct Stopped: Error {}
     #expect(error?.description == message)
   }
 
-  @Test func flowsTakeTheStepsThatAChainHas() throws {
+  @Test("A flow takes 1 to T steps and cannot be respaced")
+  func flowsTakeTheStepsThatAChainHas() throws {
     let schedule = try noiseSchedule(.linear, .fixedSmall, prediction: .flow)
     for count in [0, 1001, nil] {
       #expect(throws: DiffusionError.self) { try SamplerName.euler.process(on: schedule, .linspace, count: count) }
@@ -211,7 +219,8 @@ private struct Stopped: Error {}
     #expect(throws: DiffusionError.self) { try RespacedSchedule(schedule, keeping: [1, 2]) }
   }
 
-  @Test func onlyOneSamplerRunsBackwards() throws {
+  @Test("Only DDIM inverts a diffusion chain, and only Euler a flow")
+  func onlyOneSamplerRunsBackwards() throws {
     let (chain, flow) = (try noiseSchedule(), try noiseSchedule(.linear, .fixedSmall, prediction: .flow))
     for name in SamplerName.allCases {
       #expect(((try? name.inversion(on: chain, .linspace, count: 5)) != nil) == (name == .ddim), "\(name)")
@@ -223,7 +232,8 @@ private struct Stopped: Error {}
     #expect(error?.description == "eta: expected 0 to run backwards, found 0.5")
   }
 
-  @Test func aWrongOutputTraps() async {
+  @Test("A network output of the wrong size ends the process")
+  func aWrongOutputTraps() async {
     await #expect(processExitsWith: .failure) {
       let chain = try RespacedSchedule(noiseSchedule(.linear, .learnedRange), keeping: [4, 100])
       var x = [Float](repeating: 0, count: 6)

@@ -1,13 +1,15 @@
 import DiTDiffusion
 import Testing
 
-@Suite struct StepScheduleTests {
+@Suite("Which timesteps are kept") struct StepScheduleTests {
   static let rules: [StepSchedule] = [.leading, .trailing, .linspace]
   static let repaired: [StepSchedule] = [.quadratic] + [0, 0.5, 1, 2].map { .jump(exponent: $0) }
   static let betas = [Double](repeating: 0.01, count: 1000)
 
   /// Exactly S ascending steps inside 0…T−1 for every S, and S = 1 keeps T−1.
-  @Test(arguments: rules + repaired, [1, 2, 3, 7, 64, 1000, 1001])
+  @Test(
+    "Each rule keeps exactly S ascending steps inside the chain, for every S",
+    arguments: rules + repaired, [1, 2, 3, 7, 64, 1000, 1001])
   func everyCountIsExact(_ rule: StepSchedule, _ steps: Int) throws {
     var wrong: [Int] = []
     let betas = try noiseSchedule(.cosine, steps: steps).betas
@@ -23,7 +25,7 @@ import Testing
   }
 
   /// diffusers' grids where they follow our rule, and the reference's respacing.
-  @Test(arguments: rules)
+  @Test("leading, trailing and linspace are the reference implementations' grids", arguments: rules)
   func gridsAreTheReferences(_ rule: StepSchedule) throws {
     let fixture = try Fixture("schedules")
     let names = fixture.names.filter { $0.hasPrefix("grid.\(rule).") }
@@ -35,7 +37,8 @@ import Testing
   }
 
   /// Halves, written out: both roundings go to the even neighbour.
-  @Test func halvesGoToEven() throws {
+  @Test("Halves round to the even step")
+  func halvesGoToEven() throws {
     // T − i·T/S = 10, 7.5, 5, 2.5
     #expect(try StepSchedule.trailing.timesteps(count: 4, betas: Array(Self.betas.prefix(10))) == [1, 4, 7, 9])
     // i·9/6 = 0, 1.5, 3, 4.5, 6, 7.5, 9
@@ -46,7 +49,7 @@ import Testing
   }
 
   /// numpy's sums and rounding.
-  @Test(arguments: [BetaSchedule.linear, .cosine])
+  @Test("quadratic and jump keep the steps that NumPy computes", arguments: [BetaSchedule.linear, .cosine])
   func chosenStepsAreTheOracles(_ schedule: BetaSchedule) throws {
     let fixture = try Fixture("predictions")
     let prefix = "steps:\(schedule.rawValue):"
@@ -62,7 +65,9 @@ import Testing
   }
 
   /// Every S from 2 to 1000: S strictly ascending steps from 0 to T−1.
-  @Test(arguments: repaired, [BetaSchedule.linear, .cosine])
+  @Test(
+    "quadratic and jump span the chain from 0 to T-1 without repeats",
+    arguments: repaired, [BetaSchedule.linear, .cosine])
   func repairedRulesSpanTheChain(_ rule: StepSchedule, _ schedule: BetaSchedule) throws {
     let betas = try noiseSchedule(schedule).betas
     var wrong: [Int] = []
@@ -75,7 +80,8 @@ import Testing
   }
 
   /// Equal β: F is t+1 times a constant, so every γ is uniform, and a half goes down. High β: longer strides.
-  @Test func jumpsAreLongWhereBetaIsHigh() throws {
+  @Test("jump takes long strides where beta is high, and even ones where it is constant")
+  func jumpsAreLongWhereBetaIsHigh() throws {
     let flat = try StepSchedule.jump(exponent: 1).timesteps(count: 3, betas: [Double](repeating: 0.5, count: 8))
     #expect(flat == [0, 3, 7])  // 3.5
     let kept = try StepSchedule.jump(exponent: 1).timesteps(count: 50, betas: noiseSchedule().betas)
@@ -84,64 +90,72 @@ import Testing
     #expect(try StepSchedule(parsing: "jump") == .jump(exponent: 0.5))
   }
 
-  @Test func customKeepsItsList() throws {
+  @Test("custom keeps the list it is given")
+  func customKeepsItsList() throws {
     let rule = StepSchedule.custom([0, 5, 999])
     #expect(try rule.timesteps(count: nil, betas: Self.betas) == [0, 5, 999])
     #expect(try rule.timesteps(count: 3, betas: Self.betas) == [0, 5, 999])
   }
 
-  @Test(arguments: [
-    (StepSchedule.leading, 0 as Int?, "steps: expected 1…1000, found 0"),
-    (.trailing, -1, "steps: expected 1…1000, found -1"),
-    (.linspace, 1001, "steps: expected 1…1000, found 1001"),
-    (.linspace, nil, "steps: expected 1…1000, found none"),
-    (.jump(exponent: 1), 1001, "steps: expected 1…1000, found 1001"),
-    (.quadratic, 0, "steps: expected 1…1000, found 0"),
-    (
-      .jump(exponent: 200), 5,
-      "schedule: expected jump:γ with γ ≥ 0 and a finite sum of β^(−γ), found jump:200.0"
-    ),
-    (.custom([1, 2]), 3, "steps: expected the 2 of the custom schedule, found 3"),
-    (.custom([]), nil, "custom schedule: expected at least one step, found none"),
-    (.custom([0, 1000]), nil, "custom schedule: expected steps in 0…999, found 1000"),
-    (.custom([-1]), nil, "custom schedule: expected steps in 0…999, found -1"),
-    (.custom([4, 4]), nil, "custom schedule: expected strictly ascending steps, found 4,4"),
-    (.custom([9, 4]), nil, "custom schedule: expected strictly ascending steps, found 9,4"),
-  ])
+  @Test(
+    "Counts out of range and lists that do not ascend are refused",
+    arguments: [
+      (StepSchedule.leading, 0 as Int?, "steps: expected 1…1000, found 0"),
+      (.trailing, -1, "steps: expected 1…1000, found -1"),
+      (.linspace, 1001, "steps: expected 1…1000, found 1001"),
+      (.linspace, nil, "steps: expected 1…1000, found none"),
+      (.jump(exponent: 1), 1001, "steps: expected 1…1000, found 1001"),
+      (.quadratic, 0, "steps: expected 1…1000, found 0"),
+      (
+        .jump(exponent: 200), 5,
+        "schedule: expected jump:γ with γ ≥ 0 and a finite sum of β^(−γ), found jump:200.0"
+      ),
+      (.custom([1, 2]), 3, "steps: expected the 2 of the custom schedule, found 3"),
+      (.custom([]), nil, "custom schedule: expected at least one step, found none"),
+      (.custom([0, 1000]), nil, "custom schedule: expected steps in 0…999, found 1000"),
+      (.custom([-1]), nil, "custom schedule: expected steps in 0…999, found -1"),
+      (.custom([4, 4]), nil, "custom schedule: expected strictly ascending steps, found 4,4"),
+      (.custom([9, 4]), nil, "custom schedule: expected strictly ascending steps, found 9,4"),
+    ])
   func impossibleCountsAndListsAreRefused(_ rule: StepSchedule, _ count: Int?, _ message: String) throws {
     let error = #expect(throws: DiffusionError.self) { try rule.timesteps(count: count, betas: Self.betas) }
     #expect(error?.description == message)
   }
 
-  @Test(arguments: rules + repaired + [.custom([3]), .custom([0, 17, 999])])
+  @Test(
+    "A rule's description parses to the same rule",
+    arguments: rules + repaired + [.custom([3]), .custom([0, 17, 999])])
   func descriptionIsReadBack(_ rule: StepSchedule) throws {
     #expect(try StepSchedule(parsing: rule.description) == rule)
   }
 
-  @Test(arguments: [
-    ("", "schedule: expected leading, trailing, linspace, quadratic, jump, jump:γ or custom:T1,T2,…, found ''"),
-    (
-      "Leading",
-      "schedule: expected leading, trailing, linspace, quadratic, jump, jump:γ or custom:T1,T2,…, found 'Leading'"
-    ),
-    ("jump:", "schedule: expected jump:γ with a number γ ≥ 0, found 'jump:'"),
-    ("jump:-1", "schedule: expected jump:γ with a number γ ≥ 0, found 'jump:-1'"),
-    ("jump:nan", "schedule: expected jump:γ with a number γ ≥ 0, found 'jump:nan'"),
-    ("jump:inf", "schedule: expected jump:γ with a number γ ≥ 0, found 'jump:inf'"),
-    ("custom:", "custom schedule: expected whole numbers between commas, found ''"),
-    ("custom:1,,2", "custom schedule: expected whole numbers between commas, found ''"),
-    ("custom:1,2.5", "custom schedule: expected whole numbers between commas, found '2.5'"),
-    (
-      "custom:99999999999999999999",
-      "custom schedule: expected whole numbers between commas, found '99999999999999999999'"
-    ),
-  ])
+  @Test(
+    "Words that are no rule are refused with the rules there are",
+    arguments: [
+      ("", "schedule: expected leading, trailing, linspace, quadratic, jump, jump:γ or custom:T1,T2,…, found ''"),
+      (
+        "Leading",
+        "schedule: expected leading, trailing, linspace, quadratic, jump, jump:γ or custom:T1,T2,…, found 'Leading'"
+      ),
+      ("jump:", "schedule: expected jump:γ with a number γ ≥ 0, found 'jump:'"),
+      ("jump:-1", "schedule: expected jump:γ with a number γ ≥ 0, found 'jump:-1'"),
+      ("jump:nan", "schedule: expected jump:γ with a number γ ≥ 0, found 'jump:nan'"),
+      ("jump:inf", "schedule: expected jump:γ with a number γ ≥ 0, found 'jump:inf'"),
+      ("custom:", "custom schedule: expected whole numbers between commas, found ''"),
+      ("custom:1,,2", "custom schedule: expected whole numbers between commas, found ''"),
+      ("custom:1,2.5", "custom schedule: expected whole numbers between commas, found '2.5'"),
+      (
+        "custom:99999999999999999999",
+        "custom schedule: expected whole numbers between commas, found '99999999999999999999'"
+      ),
+    ])
   func otherWordsAreRefused(_ text: String, _ message: String) throws {
     let error = #expect(throws: DiffusionError.self) { try StepSchedule(parsing: text) }
     #expect(error?.description == message)
   }
 
-  @Test func aRespacedChainRefusesUnorderedSteps() throws {
+  @Test("A respaced chain refuses steps that do not ascend")
+  func aRespacedChainRefusesUnorderedSteps() throws {
     let schedule = try noiseSchedule()
     #expect(throws: DiffusionError.self) { try RespacedSchedule(schedule, keeping: [5, 3]) }
     #expect(throws: DiffusionError.self) { try RespacedSchedule(schedule, keeping: []) }

@@ -60,12 +60,12 @@ private struct Batch {
   }
 }
 
-@Suite struct TrainingLossTests {
+@Suite("The training loss: mean squared error and variational bound") struct TrainingLossTests {
   static let cases: [(BetaSchedule, Variance)] = [
     (.linear, .learnedRange), (.cosine, .learnedRange), (.linear, .fixedLarge),
   ]
 
-  @Test(arguments: cases)
+  @Test("MSE, loss and variational bound are the reference's in Double", arguments: cases)
   func termsAreTheOracles(_ schedule: BetaSchedule, _ variance: Variance) throws {
     let fixture = try Fixture("loss")
     let name = "\(schedule.rawValue).\(variance.rawValue)"
@@ -81,7 +81,7 @@ private struct Batch {
   }
 
   /// ε and v channels of each sample apart: they differ by powers of ten. The result is Float, spacing 1.2e-7.
-  @Test(arguments: cases)
+  @Test("The gradient is the reference's, for outputs and variances", arguments: cases)
   func gradientIsTheOracles(_ schedule: BetaSchedule, _ variance: Variance) throws {
     let fixture = try Fixture("loss")
     let batch = try Batch(fixture, schedule, variance)
@@ -97,7 +97,8 @@ private struct Batch {
   }
 
   /// Central differences of mean(mse) by ε̂ and of mean(vb) by v, each divided by the step that Float really took.
-  @Test func gradientIsTheSlope() throws {
+  @Test("The gradient is the slope by central differences")
+  func gradientIsTheSlope() throws {
     let batch = try Batch(variance: .learnedRange, timesteps: [0, 1, 40, 300], seed: 7)
     let gradient = batch.gradient().gradient.doubles
     let size = batch.shape.elementsPerSample
@@ -120,7 +121,8 @@ private struct Batch {
   }
 
   /// The term at t = 0 where μ is x_* itself: an inner bin reaches as far to both sides, an edge bin to infinity.
-  @Test func likelihoodOfAKnownBin() throws {
+  @Test("The discretised likelihood at t = 0 has its closed form, edge bins included")
+  func likelihoodOfAKnownBin() throws {
     var batch = try Batch(variance: .learnedRange, timesteps: [0], seed: 3)
     batch.clean.replaceSubrange(0..<2, with: [-1, 1])
     // ε̂ = ε and v = 1: mean x_*, σ² = β_0 = 1e-4, edges at z = ±(1/255)/0.01.
@@ -137,7 +139,8 @@ private struct Batch {
   }
 
   /// Where ε̂ = ε and σ² is the posterior's own (v = −1), nothing is left to learn.
-  @Test func theTrueReverseProcessCostsNothing() throws {
+  @Test("The true reverse process has loss and gradient zero")
+  func theTrueReverseProcessCostsNothing() throws {
     var batch = try Batch(variance: .learnedRange, timesteps: [1, 50, 999], seed: 5)
     let size = batch.shape.elementsPerSample
     for i in 0..<batch.shape.count {
@@ -150,7 +153,8 @@ private struct Batch {
     #expect(gradient.allSatisfy { abs($0) < 1e-15 })
   }
 
-  @Test func weightScalesTheGradientOnly() throws {
+  @Test("The weight scales the gradient and not the losses")
+  func weightScalesTheGradientOnly() throws {
     let batch = try Batch(variance: .learnedRange, timesteps: [0, 400], seed: 9)
     let (losses, whole) = batch.gradient()
     let (same, quarter) = batch.gradient(weight: 0.25)
@@ -159,7 +163,8 @@ private struct Batch {
   }
 
   /// Outputs of a diverging network give finite gradients as long as they are finite themselves.
-  @Test func extremeVariancesStayFinite() throws {
+  @Test("Extreme variances give finite losses and gradients")
+  func extremeVariancesStayFinite() throws {
     var batch = try Batch(variance: .learnedRange, timesteps: [0, 0], seed: 11)
     let size = batch.shape.elementsPerSample
     for i in 0..<size {

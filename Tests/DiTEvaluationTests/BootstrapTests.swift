@@ -2,7 +2,7 @@ import DiTEvaluation
 import DiTKernels
 import Testing
 
-@Suite struct BootstrapTests {
+@Suite("Confidence intervals of the Fréchet distance by resampling") struct BootstrapTests {
   private func bootstrap(_ samples: SampleSet, _ reference: SampleSet, resamples: Int, seed: UInt64) throws
     -> Evaluation
   {
@@ -13,7 +13,10 @@ import Testing
   }
 
   /// Each value is the distance of the set in which samples stand as often as they were drawn.
-  @Test(arguments: ["regular", "singular"]) func valuesAreThoseOfResampledSets(_ name: String) throws {
+  @Test(
+    "Each bootstrap value is the Fréchet distance of the set with the samples drawn that often",
+    arguments: ["regular", "singular"])
+  func valuesAreThoseOfResampledSets(_ name: String) throws {
     let (samples, reference) = try Oracle.pair(name)
     let found = try #require(try bootstrap(samples, reference, resamples: 4, seed: 9).bootstrap)
     for (resample, value) in found.values.enumerated() {
@@ -25,7 +28,8 @@ import Testing
     }
   }
 
-  @Test func intervalAndSeeds() throws {
+  @Test("The interval encloses the distance, follows numpy's quantiles and depends on the seed alone")
+  func intervalAndSeeds() throws {
     let (samples, reference) = try Oracle.pair("regular")
     let found = try bootstrap(samples, reference, resamples: 60, seed: 1)
     let interval = try #require(found.bootstrap)

@@ -6,7 +6,7 @@ import Foundation
 import Testing
 
 /// What comes in, and what is refused with a name.
-@Suite struct InputTests {
+@Suite("Inputs of an evaluation, and what is refused") struct InputTests {
   private let folder: URL
 
   init() throws {
@@ -29,7 +29,8 @@ import Testing
   private let images = TensorSource(
     "images", Tensor(shape: [3, 1, 1, 2], elements: [-1, 0.5, 0.25, 0, 1, -0.5]))
 
-  @Test func tensorsByKind() throws {
+  @Test("Images, latents, samples and features are read from the tensor of that name, bytes scaled to [-1, 1]")
+  func tensorsByKind() throws {
     defer { try? FileManager.default.removeItem(at: folder) }
     let bytes = TensorSource("images", shape: [2, 1, 1, 2], integers: [0, 255, 51, 102], as: .u8)
     let scaled = try SampleSet.open(try file([bytes]))
@@ -45,7 +46,8 @@ import Testing
     #expect(features.set.shape == [2] && features.set.elements(1..<2) == [300, 4])
   }
 
-  @Test func filesThatCannotBeJudged() throws {
+  @Test("Tensors of a wrong name, shape, range or type are refused with tensor and element")
+  func filesThatCannotBeJudged() throws {
     defer { try? FileManager.default.removeItem(at: folder) }
     func open(_ tensors: TensorSource...) throws { _ = try SampleSet.open(try file(tensors)) }
     expect("x.safetensors", "images, latents, samples or features", "found others") {
@@ -68,7 +70,8 @@ import Testing
     expect("tensor labels", "(3)", "[2]") { try open(images, TensorSource("labels", shape: [2], integers: [0, 1])) }
   }
 
-  @Test func setsThatCannotBeCompared() throws {
+  @Test("Sets of other shapes, too few samples and invalid statistics are refused by name")
+  func setsThatCannotBeCompared() throws {
     defer { try? FileManager.default.removeItem(at: folder) }
     func set(_ name: String, _ count: Int, _ depth: Int) -> SampleSet {
       SampleSet(name, depth: depth, (0..<count * depth).map { Float($0 % 7) })
@@ -93,7 +96,8 @@ import Testing
   }
 
   /// A class that one set lacks, or has too few of, has fewer figures and stops nothing.
-  @Test func unequalClasses() throws {
+  @Test("A class that one set lacks or has too few of gets fewer figures and stops nothing")
+  func unequalClasses() throws {
     defer { try? FileManager.default.removeItem(at: folder) }
     let a = SampleSet("a", depth: 1, [0, 1, 2, 3, 4, 5, 6, 7], labels: [0, 0, 0, 0, 0, 0, 0, 1])
     let b = SampleSet("b", depth: 1, [0, 1, 2, 3, 4, 5, 6, 9], labels: [0, 0, 0, 0, 0, 0, 1, 2])
@@ -104,7 +108,8 @@ import Testing
   }
 
   /// Statistics stand for the set that they were taken of, in pixels and in components.
-  @Test func statisticsInsteadOfSamples() throws {
+  @Test("Statistics of a set give the set's Fréchet distance, in pixels and in principal components")
+  func statisticsInsteadOfSamples() throws {
     defer { try? FileManager.default.removeItem(at: folder) }
     let (samples, reference) = try Oracle.pair("regular")
     let context = try ComputeContext(threads: 2)

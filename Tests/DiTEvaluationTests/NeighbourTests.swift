@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Nearest neighbours over several blocks, against all distances in Double.
-@Suite struct NeighbourTests {
+@Suite("Nearest neighbours against all distances in Double") struct NeighbourTests {
   private static func squaredDistances(_ a: [Float], _ b: [Float], _ depth: Int) -> [[Double]] {
     (0..<a.count / depth).map { i in
       (0..<b.count / depth).map { j in
@@ -22,7 +22,9 @@ import Testing
   private static func share(_ flags: [Bool]) -> Double { Double(flags.count { $0 }) / Double(flags.count) }
 
   /// Beyond a block of 2,048; far from 0, where ‖a‖² + ‖b‖² − 2ab keeps no digit of the distances; and with many ties.
-  @Test(arguments: [(0, 1, false), (1000, 0.01, false), (0, 1, true)] as [(Float, Float, Bool)])
+  @Test(
+    "Neighbour measures over several blocks equal those of all distances, far from 0 and with ties too",
+    arguments: [(0, 1, false), (1000, 0.01, false), (0, 1, true)] as [(Float, Float, Bool)])
   func severalBlocks(offset: Float, scale: Float, isGrid: Bool) throws {
     var draw = Draw(seed: 5)
     let (n, m, depth) = (2100, 2070, 3)
@@ -52,7 +54,9 @@ import Testing
     #expect(found.copies?.near == near && found.copies?.exact == nearest.count { $0 == 0 })
   }
 
-  @Test(arguments: InstructionSet.runnable)
+  @Test(
+    "Thread count changes no bit, and every instruction set finds the same neighbours",
+    arguments: InstructionSet.runnable)
   func anyThreadsAnyLevel(_ level: InstructionSet) throws {
     let (samples, reference) = try Oracle.pair("regular")
     let expected = try evaluate(samples, reference, threads: 1)
@@ -68,7 +72,8 @@ import Testing
     #expect(one.precisionRecall == expected.precisionRecall && one.copies == expected.copies)
   }
 
-  @Test func equalSetsScoreBest() throws {
+  @Test("A set against itself has distance 0, precision, recall and coverage 1, and copies only")
+  func equalSetsScoreBest() throws {
     let reference = try Oracle.pair("regular").reference
     let found = try evaluate(reference, reference)
     #expect(abs(found.frechet?.value ?? 1) < 1e-12)
@@ -77,7 +82,8 @@ import Testing
     #expect(found.copies?.exact == reference.count && found.copies?.ratio == 0)
   }
 
-  @Test func neighboursAreCounted() throws {
+  @Test("Each measure uses its own number of neighbours")
+  func neighboursAreCounted() throws {
     let (samples, reference) = try Oracle.pair("regular")
     let few = try evaluate(samples, reference)
     let many = try evaluate(samples, reference) { ($0.precisionNeighbours, $0.densityNeighbours) = (9, 3) }

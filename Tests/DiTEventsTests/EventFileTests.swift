@@ -3,9 +3,10 @@ import Foundation
 import Testing
 
 /// Against TensorBoard: its bytes, and what it reads back.
-@Suite struct EventFileTests {
+@Suite("TensorBoard event files") struct EventFileTests {
   /// Polynomial and check value of CRC-32C (RFC 3720, B.4, and the catalogue's "123456789").
-  @Test func checksums() {
+  @Test("CRC-32C gives the check values of RFC 3720")
+  func checksums() {
     #expect(CRC32C.value("123456789".utf8) == 0xE306_9283)
     #expect(CRC32C.value([UInt8](repeating: 0, count: 32)) == 0x8A91_36AA)
     #expect(CRC32C.value([UInt8](repeating: 255, count: 32)) == 0x62A8_AB43)
@@ -21,7 +22,8 @@ import Testing
     100000000000000095fbfe1809000000000000124010ad023a02080146339cbc
     """
 
-  @Test func sameBytesAsTensorBoard() throws {
+  @Test("An event file has the bytes that TensorBoard's RecordWriter writes for the same events")
+  func sameBytesAsTensorBoard() throws {
     let folder = try Folder()
     var time = 1.5
     let first = try EventFile(in: folder.path, after: 0) { time }
@@ -41,7 +43,8 @@ import Testing
   }
 
   /// Two in one second keep apart, in order.
-  @Test func namesAreTaken() throws {
+  @Test("Event files opened in the same second get names that do not collide and sort in order")
+  func namesInTheSameSecond() throws {
     let folder = try Folder()
     for _ in 0..<3 { _ = try EventFile(in: folder.path, after: 0) { 1_700_000_000.25 } }
     let name = "events.out.tfevents.1700000000.dit"

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Conversions between Float and the file's formats, over every pattern of the small ones.
-@Suite struct ConversionTests {
+@Suite("Conversions between Float and the file's formats") struct ConversionTests {
   static let all = (0...UInt16.max).map(\.self)
 
   /// What the reader makes of `patterns`.
@@ -27,7 +27,8 @@ import Testing
   // MARK: Half
 
   #if !(os(macOS) && arch(x86_64))
-    @Test func halfWidensExactly() throws {
+    @Test("Every half of the 65,536 widens to the same Float")
+    func halfWidensExactly() throws {
       let found = try read(Self.all, as: .f16)
       let expected = Self.all.map { Float(Float16(bitPattern: $0)) }
       let difference = firstDifference(patterns(found), patterns(expected))
@@ -35,7 +36,8 @@ import Testing
     }
 
     /// Every half, every midpoint of two neighbours and the Floats beside it.
-    @Test func halfRoundsToNearestEven() throws {
+    @Test("Floats round to the nearest half, ties to even, at every midpoint")
+    func halfRoundsToNearestEven() throws {
       let finite = Self.all.filter { $0 & 0x7FFF < 0x7C00 }
       let points = finite.flatMap { pattern in
         let low = Float(Float16(bitPattern: pattern))
@@ -54,7 +56,8 @@ import Testing
   #endif
 
   /// A NaN stays one, with its sign and payload, and becomes quiet.
-  @Test func halfKeepsNaN() throws {
+  @Test("A NaN in half keeps its sign and payload and becomes quiet")
+  func halfKeepsNaN() throws {
     let nan = Self.all.filter { $0 & 0x7FFF > 0x7C00 }
     let found = try read(nan, as: .f16).map(\.bitPattern)
     let expected = nan.map { UInt32($0 & 0x8000) << 16 | 0x7FC0_0000 | UInt32($0 & 0x3FF) << 13 }
@@ -66,7 +69,8 @@ import Testing
   // MARK: bfloat16
 
   /// (−1)^s · 2^(e−127) · (1 + m/128), in Double.
-  @Test func brainWidensExactly() throws {
+  @Test("Every bfloat16 of the 65,536 widens to the same Float")
+  func bfloat16WidensExactly() throws {
     let found = try read(Self.all, as: .bf16)
     let expected = Self.all.map { pattern -> Float in
       let sign: Double = pattern >> 15 == 0 ? 1 : -1
@@ -82,7 +86,8 @@ import Testing
     #expect(found[0x7F81].isSignalingNaN && found[0xFFC0].bitPattern == 0xFFC0_0000)
   }
 
-  @Test func brainRoundsToNearestEven() throws {
+  @Test("Floats round to the nearest bfloat16, ties to even")
+  func bfloat16RoundsToNearestEven() throws {
     let finite = Self.all.filter { $0 & 0x7FFF < 0x7F80 }
     for (tail, expected) in [
       (UInt32(0), { $0 }), (1, { $0 }), (0x7FFF, { $0 }), (0x8000, { $0 + $0 & 1 }), (0x8001, { $0 + 1 }),
@@ -96,7 +101,8 @@ import Testing
   }
 
   /// A NaN whose payload lies in the bits that are cut off must not become an infinity.
-  @Test func brainKeepsNaN() throws {
+  @Test("A NaN whose payload is cut off stays a NaN in bfloat16")
+  func bfloat16KeepsNaN() throws {
     let found = try write(
       [0x7F80_0001, 0xFF80_FFFF, 0x7FFF_FFFF, 0x7FC0_0000, 0xFFA1_8000].map { Float(bitPattern: $0) }, as: .bf16)
     #expect(found == [0x7FC0, 0xFFC0, 0x7FFF, 0x7FC0, 0xFFE1])
@@ -104,7 +110,8 @@ import Testing
 
   // MARK: The others
 
-  @Test func doubleRoundsToNearestEven() throws {
+  @Test("Doubles round to the nearest Float, subnormals and overflow included")
+  func doubleRoundsToNearestEven() throws {
     let cases: [(Double, UInt32)] = [
       (1, 0x3F80_0000), (1 + 0x1p-24, 0x3F80_0000), (1 + 0x1p-24 + 0x1p-52, 0x3F80_0001), (1 + 0x3p-24, 0x3F80_0002),
       (-0.0, 0x8000_0000), (.infinity, 0x7F80_0000), (1e300, 0x7F80_0000), (-1e300, 0xFF80_0000),
@@ -116,7 +123,8 @@ import Testing
     #expect(try read([Double.nan.bitPattern], as: .f64)[0].isNaN)
   }
 
-  @Test func floatIsCopied() throws {
+  @Test("Float32 values are copied bit for bit")
+  func floatIsCopied() throws {
     let patterns: [UInt32] = [0, 0x8000_0000, 1, 0x007F_FFFF, 0x7F7F_FFFF, 0x7F80_0000, 0x7FC0_0001, 0x3DCC_CCCD]
     #expect(try read(patterns, as: .f32).map(\.bitPattern) == patterns)
   }

@@ -14,7 +14,7 @@ func setPermissions(_ permissions: Int, of path: String) throws {
   try FileManager.default.setAttributes([.posixPermissions: permissions], ofItemAtPath: path)
 }
 
-@Suite struct MappedFileTests {
+@Suite("Files mapped into memory") struct MappedFileTests {
   let directory: TemporaryDirectory
 
   init() throws { directory = try TemporaryDirectory() }
@@ -29,7 +29,8 @@ func setPermissions(_ permissions: Int, of path: String) throws {
     }
   }
 
-  @Test func bytes() throws {
+  @Test("A mapped file gives the bytes of any range")
+  func bytes() throws {
     try AtomicFile.write("0123456789", to: directory("a"))
     let file = try MappedFile(path: directory("a"))
     #expect(file.count == 10 && file.path == directory("a"))
@@ -37,7 +38,8 @@ func setPermissions(_ permissions: Int, of path: String) throws {
     #expect(file.withBytes(10..<10) { $0.byteCount } == 0)
   }
 
-  @Test func whatIsNotAFile() throws {
+  @Test("Missing paths, directories, devices, empty files and loops of links are refused by reason")
+  func pathsThatAreNoFilesAreRefused() throws {
     #expect(reason(directory("none")) == .missing)
     #expect(reason("") == .missing)
     #expect(reason(directory.path) == .notRegular(found: "a directory"))
@@ -50,20 +52,24 @@ func setPermissions(_ permissions: Int, of path: String) throws {
   }
 
   /// Opening a pipe that nobody writes to must not wait.
-  @Test func aPipe() {
+  @Test("Opening a pipe without a writer is refused and does not wait")
+  func aPipeIsRefused() {
     let status = unsafe mkfifo(directory("pipe"), 0o600)
     #expect(status == 0)
     #expect(reason(directory("pipe")) == .notRegular(found: "a pipe"))
   }
 
-  @Test(.disabled(if: isRoot, "root may read everything"))
+  @Test(
+    "A file without read permission is refused with the system's error",
+    .disabled(if: isRoot, "root may read everything"))
   func unreadable() throws {
     try AtomicFile.write("x", to: directory("secret"))
     try setPermissions(0, of: directory("secret"))
     #expect(reason(directory("secret")) == .refused(operation: "open", code: EACCES))
   }
 
-  @Test func messages() {
+  @Test("Errors of files are one line: the path, escaped, and the reason")
+  func messages() {
     #expect(FileError(path: "p", reason: .missing).description == "p: no such file")
     #expect(FileError(path: "p", reason: .empty).description == "p: the file is empty")
     #expect(
@@ -75,7 +81,7 @@ func setPermissions(_ permissions: Int, of path: String) throws {
   }
 }
 
-@Suite struct AtomicFileTests {
+@Suite("Files written atomically") struct AtomicFileTests {
   struct Stop: Error {}
   let directory: TemporaryDirectory
 
@@ -90,7 +96,8 @@ func setPermissions(_ permissions: Int, of path: String) throws {
     return error?.reason
   }
 
-  @Test func writes() throws {
+  @Test("Text, data and parts are written, and a second write replaces the first")
+  func writesAndReplaces() throws {
     try AtomicFile.write("first", to: directory("a"))
     #expect(try text("a") == "first")
     try AtomicFile.write(Data("second".utf8), to: directory("a"))
@@ -104,7 +111,8 @@ func setPermissions(_ permissions: Int, of path: String) throws {
     #expect(try directory.contents == ["a", "b", "empty"])
   }
 
-  @Test func failureLeavesTheOldFile() throws {
+  @Test("A write that fails leaves the old file and nothing else")
+  func failureLeavesTheOldFile() throws {
     try AtomicFile.write("old", to: directory("a"))
     #expect(throws: Stop.self) {
       try AtomicFile.write(to: directory("a")) { file in
@@ -118,7 +126,8 @@ func setPermissions(_ permissions: Int, of path: String) throws {
     #expect(try directory.contents == ["a"])
   }
 
-  @Test func failureLeavesNoFile() throws {
+  @Test("A first write that fails leaves no file")
+  func failureLeavesNoFile() throws {
     #expect(throws: Stop.self) {
       try AtomicFile.write(to: directory("a")) { file in
         try file.write(Array("new".utf8).span)
@@ -128,7 +137,8 @@ func setPermissions(_ permissions: Int, of path: String) throws {
     #expect(try directory.contents == [])
   }
 
-  @Test func withoutCommitThereIsNoFile() throws {
+  @Test("A file that is not committed does not appear")
+  func withoutCommitThereIsNoFile() throws {
     do {
       let file = try AtomicFile(path: directory("a"))
       try file.write([1, 2, 3].span)
@@ -137,7 +147,8 @@ func setPermissions(_ permissions: Int, of path: String) throws {
   }
 
   /// The target turns into a directory while the file is being written, so that the rename fails.
-  @Test func failedRename() throws {
+  @Test("A rename that fails throws the system's error and leaves no temporary file")
+  func aFailedRenameLeavesNoFile() throws {
     let file = try AtomicFile(path: directory("a"))
     try file.write([1, 2, 3].span)
     try FileManager.default.createDirectory(atPath: directory("a"), withIntermediateDirectories: false)
@@ -147,7 +158,8 @@ func setPermissions(_ permissions: Int, of path: String) throws {
     #expect(try directory.contents == ["a"])
   }
 
-  @Test func targetsThatAreNoFiles() throws {
+  @Test("Directories, pipes and empty names are refused as targets")
+  func targetsThatAreNoFiles() throws {
     #expect(reason(directory.path) == .notRegular(found: "a directory"))
     #expect(reason(directory.path + "/") == .notRegular(found: "a directory"))
     #expect(reason(directory("new/")) == .notRegular(found: "no file name"))
@@ -160,7 +172,8 @@ func setPermissions(_ permissions: Int, of path: String) throws {
     #expect(try directory.contents == ["pipe"])
   }
 
-  @Test func directoriesThatTakeNoFile() throws {
+  @Test("A missing directory or a file in its place is refused by reason")
+  func directoriesThatTakeNoFile() throws {
     #expect(reason(directory("none/a")) == .missing)
     try AtomicFile.write("x", to: directory("file"))
     #expect(reason(directory("file/a")) == .refused(operation: "inspect", code: ENOTDIR))
@@ -170,7 +183,9 @@ func setPermissions(_ permissions: Int, of path: String) throws {
     #endif
   }
 
-  @Test(.disabled(if: isRoot, "root may write everywhere"))
+  @Test(
+    "A directory without write permission is refused and the old file kept",
+    .disabled(if: isRoot, "root may write everywhere"))
   func readOnlyDirectory() throws {
     try AtomicFile.write("old", to: directory("a"))
     try setPermissions(0o555, of: directory.path)
@@ -181,7 +196,8 @@ func setPermissions(_ permissions: Int, of path: String) throws {
 
   #if os(Linux)
     /// The device that is always full.
-    @Test func fullDisk() throws {
+    @Test("A full disk is refused with the system's error")
+    func fullDisk() throws {
       let full = try #require(FileHandle(forWritingAtPath: "/dev/full"))
       let expected = FileError(path: "p", reason: .refused(operation: "write", code: ENOSPC))
       #expect(throws: expected) { try AtomicFile.write([1, 2, 3].span, to: full.fileDescriptor, path: "p") }
@@ -189,7 +205,8 @@ func setPermissions(_ permissions: Int, of path: String) throws {
     }
   #endif
 
-  @Test func linksAreFollowed() throws {
+  @Test("Writing to a symbolic link replaces its target and keeps the link")
+  func linksAreFollowed() throws {
     try FileManager.default.createDirectory(atPath: directory("sub"), withIntermediateDirectories: false)
     try AtomicFile.write("old", to: directory("sub/real"))
     try FileManager.default.createSymbolicLink(atPath: directory("link"), withDestinationPath: "sub/real")
@@ -198,7 +215,8 @@ func setPermissions(_ permissions: Int, of path: String) throws {
     #expect(try FileManager.default.destinationOfSymbolicLink(atPath: directory("link")) == "sub/real")
   }
 
-  @Test func permissionsAreKept() throws {
+  @Test("Replacing a file keeps its permissions")
+  func permissionsAreKept() throws {
     func permissions() throws -> Int? {
       try FileManager.default.attributesOfItem(atPath: directory("a"))[.posixPermissions] as? Int
     }
@@ -208,7 +226,8 @@ func setPermissions(_ permissions: Int, of path: String) throws {
     #expect(try permissions() == 0o640)
   }
 
-  @Test func manyWritersOfOneFile() async throws {
+  @Test("Of many concurrent writers one wins whole, and no temporary file is left")
+  func manyWritersOfOneFile() async throws {
     let path = directory("a")
     let texts = (0..<8).map { String(repeating: "\($0)", count: 100_000) }
     try await withThrowingTaskGroup { group in

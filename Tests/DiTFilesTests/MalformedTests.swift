@@ -174,8 +174,10 @@ extension Malformed {
   ]
 }
 
-@Suite struct MalformedTests {
-  @Test(arguments: Malformed.frames + Malformed.syntax + Malformed.keys + Malformed.values)
+@Suite("Malformed safetensors files") struct MalformedTests {
+  @Test(
+    "A malformed safetensors file is refused with the exact error, in memory and on disk",
+    arguments: Malformed.frames + Malformed.syntax + Malformed.keys + Malformed.values)
   func isRefused(_ file: Malformed) throws {
     let directory = try TemporaryDirectory()
     let path = directory("bad.safetensors")
@@ -189,14 +191,16 @@ extension Malformed {
     }
   }
 
-  @Test func errorsDiffer() {
+  @Test("The malformed cases have names of their own")
+  func malformedCasesDiffer() {
     let all = Malformed.frames + Malformed.syntax + Malformed.keys + Malformed.values
     #expect(all.count >= 40)
     #expect(Set(all.map(\.testDescription)).count == all.count)
   }
 
   /// A file cut anywhere is refused.
-  @Test func everyPrefixIsRefused() throws {
+  @Test("A safetensors file cut anywhere is refused")
+  func everyPrefixIsRefused() throws {
     let whole = Array(try Data(contentsOf: URL(filePath: fixture("layout.safetensors"))))
     #expect(throws: Never.self) { try SafetensorsFile(bytes: whole, path: "whole") }
     let accepted = (0..<whole.count).filter {
@@ -206,7 +210,8 @@ extension Malformed {
   }
 
   /// A file with one byte changed is refused or read; nothing else happens.
-  @Test func changedBytesDoNoHarm() throws {
+  @Test("A safetensors file with one byte changed is refused or read, and does no harm")
+  func changedBytesDoNoHarm() throws {
     let whole = Array(try Data(contentsOf: URL(filePath: fixture("layout.safetensors"))))
     var refused = 0
     for i in whole.indices {
@@ -223,7 +228,8 @@ extension Malformed {
     #expect(refused > whole.count, "\(refused) of \(3 * whole.count) refused")
   }
 
-  @Test func messagesStayOnOneShortLine() throws {
+  @Test("Errors stay one short line, with line breaks escaped, for names of any length")
+  func messagesStayOnOneShortLine() throws {
     let name = String(repeating: "n", count: 100_000) + "\\n"
     let header = #"{"\#(name)":{"dtype":"\r\n","shape":[],"data_offsets":[0,0]}}"#
     let error = #expect(throws: SafetensorsError.self) { try SafetensorsFile(bytes: fileBytes(header), path: "a\nb") }

@@ -3,12 +3,14 @@ import DiTTensor
 import Foundation
 import Testing
 
-@Suite struct ReaderTests {
+@Suite("Reading safetensors") struct ReaderTests {
   let file: SafetensorsFile
 
   init() throws { file = try SafetensorsFile(contentsOf: fixture("dtypes.safetensors")) }
 
-  @Test(arguments: ["f64", "f32", "f16", "bf16"])
+  @Test(
+    "F64, F32, F16 and BF16 read as the Floats that torch converts them to",
+    arguments: ["f64", "f32", "f16", "bf16"])
   func realNumbersAreThoseOfTorch(_ name: String) throws {
     let found = try file.tensor(name)
     let expected = try file.tensor("\(name).float32")
@@ -20,7 +22,8 @@ import Testing
     #expect(try patterns(file.slice(name).array) == patterns(found.elements))
   }
 
-  @Test func wholeNumbers() throws {
+  @Test("I64, I32 and U8 are read as integers and as Floats")
+  func integersAreRead() throws {
     let i64 = try file.integers("i64")
     #expect(i64.shape == [2, 3])
     #expect(i64.values == [.min, -1, 0, 1, 1 << 40 + 1, .max])
@@ -33,14 +36,16 @@ import Testing
     #expect(try file.numbers("u8").elements == u8.values.map(Float.init))
   }
 
-  @Test func rankZeroAndEmpty() throws {
+  @Test("Tensors of rank 0 and without elements are read")
+  func rankZeroAndEmpty() throws {
     #expect(try file.tensor("scalar") == Tensor(shape: [], elements: [2.5]))
     #expect(try file.tensor("empty") == Tensor(shape: [0, 4], elements: []))
     #expect(try file.slice("empty").count == 0)
     #expect(file.mappedFloats("empty")?.slice.count == 0)
   }
 
-  @Test func entriesAndMetadata() throws {
+  @Test("Metadata, names and entries are given in the order of the data")
+  func entriesAndMetadata() throws {
     #expect(file.metadata.keys.sorted() == ["made_by"])
     #expect(file.metadata["made_by"]?.hasPrefix("torch ") == true)
     #expect(file.names.count == 23)
@@ -54,7 +59,8 @@ import Testing
     #expect(try file.withBytes(of: "u8") { $0.byteCount } == 52)
   }
 
-  @Test func dtypesThatCannotBeRead() {
+  @Test("Other dtypes and unknown names are refused by tensor")
+  func dtypesThatCannotBeRead() {
     for name in file.names where name.hasPrefix("other.") {
       let error = #expect(throws: SafetensorsError.self) { try file.numbers(name) }
       #expect(
@@ -69,7 +75,8 @@ import Testing
     }
   }
 
-  @Test func numbersThatAreNotWhole() throws {
+  @Test("Values that are no integers are refused by index, and large whole doubles are exact")
+  func numbersThatAreNotWhole() throws {
     let path = file.path
     #expect(throws: SafetensorsError(path: path, tensor: "scalar", problem: .notWhole(index: 0, found: 2.5))) {
       try file.integers("scalar")
@@ -87,7 +94,8 @@ import Testing
     }
   }
 
-  @Test func copyFloats() throws {
+  @Test("Values are copied into a caller's memory, and a span of another length is refused untouched")
+  func copyFloats() throws {
     var elements = [Float](repeating: 0, count: 35)
     var target = elements.mutableSpan
     try file.copyFloats("bf16", into: &target)
@@ -104,7 +112,8 @@ import Testing
     #expect(short.allSatisfy { $0 == 7 })
   }
 
-  @Test func floatsAreUsedWhereTheyLie() throws {
+  @Test("F32 is used in the mapped file without a copy")
+  func floatsAreUsedWhereTheyLie() throws {
     let mapped = try #require(file.mappedFloats("f32"))
     #expect(mapped.count == 35 && mapped.byteOffset == file.entry(named: "f32")?.byteRange.lowerBound)
     #expect(try patterns(mapped.slice.array) == patterns(file.tensor("f32").elements))
@@ -113,7 +122,8 @@ import Testing
   }
 
   /// Pages that are given back are read again: some of a tensor's, then all.
-  @Test func releasedPagesComeBack() throws {
+  @Test("Pages of a mapped file that are released are read again")
+  func releasedPagesComeBack() throws {
     let folder = try TemporaryDirectory()
     let values = (0..<20_000).map(Float.init)
     try SafetensorsWriter.write(
@@ -125,7 +135,8 @@ import Testing
     #expect(slice.array == values)
   }
 
-  @Test func mappedFloatsOutliveTheFile() throws {
+  @Test("Mapped values outlive the reader and a replacement of the file")
+  func mappedFloatsOutliveTheFile() throws {
     let directory = try TemporaryDirectory()
     let path = directory("a.safetensors")
     try SafetensorsWriter.write([TensorSource("x", Tensor(shape: [3], elements: [1, 2, 3]))], to: path)
@@ -135,7 +146,8 @@ import Testing
     #expect(try SafetensorsFile(contentsOf: path).tensor("x").elements == [4, 5, 6])
   }
 
-  @Test func unalignedFloatsAreCopied() throws {
+  @Test("F32 at an unaligned offset is copied instead of mapped")
+  func unalignedFloatsAreCopied() throws {
     let directory = try TemporaryDirectory()
     let path = directory("a.safetensors")
     let header =
@@ -150,7 +162,8 @@ import Testing
     #expect(try file.integers("a").values == [9])
   }
 
-  @Test func filesInMemoryAreNotMapped() throws {
+  @Test("Tensors of a file in memory are copied")
+  func filesInMemoryAreNotMapped() throws {
     let file = try SafetensorsFile(
       bytes: fileBytes(of: .f32, shape: [1], littleEndian([Float(0.5).bitPattern])), path: "m")
     #expect(file.mappedFloats("x") == nil)
@@ -159,8 +172,9 @@ import Testing
 }
 
 /// What the format allows beyond what writers usually do.
-@Suite struct HeaderTests {
-  @Test func spaceAndEscapes() throws {
+@Suite("What the safetensors format allows in a header") struct HeaderTests {
+  @Test("White space and every JSON escape in a header are accepted")
+  func spaceAndEscapes() throws {
     let header =
       "{ \"__metadata__\" :\t{ \"k\\n\" : \"\\\"\\\\\\/\\b\\f\\r\\t\\u00e9\\uD834\\udd1e\" } ,\r\n"
       + "\"\\u0000é\":{\"shape\":[ 1 , 2 ],\"data_offsets\":[ 0,2 ],\"dtype\":\"U8\"} }   "
@@ -170,18 +184,20 @@ import Testing
     #expect(file.entry(named: "\0é")?.shape == [1, 2])
   }
 
-  @Test func noTensors() throws {
+  @Test("A header without tensors is accepted")
+  func noTensors() throws {
     #expect(try SafetensorsFile(bytes: fileBytes("{}"), path: "m").names == [])
     #expect(try SafetensorsFile(bytes: fileBytes("{} "), path: "m").metadata == [:])
   }
 
-  @Test func namesFollowTheData() throws {
+  @Test("Names follow the order of the data, not of the header")
+  func namesFollowTheData() throws {
     let header = "{\(Malformed.u8("c", 2, 3)),\(Malformed.u8("e", 2, 2)),\(Malformed.u8("a", 0, 2))}"
     let file = try SafetensorsFile(bytes: fileBytes(header, data: 3), path: "m")
     #expect(file.names == ["a", "e", "c"])
   }
 
-  @Test(arguments: Dtype.allCases)
+  @Test("A file with any dtype of the format opens", arguments: Dtype.allCases)
   func everyDtypeOpens(_ dtype: Dtype) throws {
     let size = dtype.bitWidth  // Eight elements
     let file = try SafetensorsFile(
@@ -191,7 +207,8 @@ import Testing
     #expect((try? file.numbers("x")) == (isReadable ? Tensor(zeros: [2, 4]) : nil))
   }
 
-  @Test func largestNumbersOfEmptyTensors() throws {
+  @Test("An empty tensor may have the largest extents")
+  func largestNumbersOfEmptyTensors() throws {
     let file = try SafetensorsFile(bytes: fileBytes(of: .u8, shape: [1 << 59, 0], []), path: "m")
     #expect(file.entry(named: "x")?.count == 0)
     #expect(try file.integers("x").values == [])

@@ -3,15 +3,17 @@ import DiTTensor
 import Foundation
 import Testing
 
-@Suite struct StateDictTests {
+@Suite("Comparing a state dict with the expected names and shapes") struct StateDictTests {
   let found: [StateDict.Key] = [("a", [2, 3]), ("b", [4]), ("c", [])]
 
-  @Test func equalListsPass() throws {
+  @Test("The same names and shapes pass in any order")
+  func equalListsPass() throws {
     try StateDict.check(found, holds: found.reversed(), path: "m")
     try StateDict.check([], holds: [], path: "m")
   }
 
-  @Test func everythingIsListed() throws {
+  @Test("One error lists all missing, unexpected and misshaped tensors")
+  func everythingIsListed() throws {
     let expected: [StateDict.Key] = [("z", [1]), ("a", [3, 2]), ("c", []), ("y", [])]
     let error = #expect(throws: StateDictMismatch.self) {
       try StateDict.check(found, holds: expected, path: "model.safetensors")
@@ -25,7 +27,8 @@ import Testing
         + "1 tensor of another shape: a (expected [3, 2], found [2, 3])")
   }
 
-  @Test func longListsAreCutInTheMessageOnly() throws {
+  @Test("A long list is shortened in the message and complete in the error")
+  func longListsAreCutInTheMessageOnly() throws {
     let expected = (0..<292).map { (name: "blocks.\($0)", shape: [1]) }
     let error = #expect(throws: StateDictMismatch.self) { try StateDict.check([], holds: expected, path: "m") }
     #expect(error?.missing == expected.map(\.name))
@@ -33,7 +36,8 @@ import Testing
     #expect(error?.description == "m: 292 tensors missing: \(head) and 284 more")
   }
 
-  @Test func optionalAndIgnoredNames() throws {
+  @Test("Optional tensors may be absent but keep their shape, and ignored ones are passed over")
+  func optionalAndIgnoredNames() throws {
     let expected: [StateDict.Key] = [("a", [2, 3]), ("pos_embed", [1])]
     try StateDict.check(found, holds: expected, path: "m", optional: ["pos_embed"], ignoring: ["b", "c"])
     let error = #expect(throws: StateDictMismatch.self) {
@@ -46,7 +50,8 @@ import Testing
     }
   }
 
-  @Test func ofAFile() throws {
+  @Test("The tensors of a file are compared, and the error names the file")
+  func tensorsOfAFileAreCompared() throws {
     let file = try SafetensorsFile(contentsOf: fixture("layout.safetensors"))
     let keys = file.header.entries.map { (name: $0.name, shape: $0.shape) }
     try StateDict.check(file, holds: keys)

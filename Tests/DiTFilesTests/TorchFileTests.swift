@@ -3,15 +3,17 @@ import DiTTensor
 import Foundation
 import Testing
 
-@Suite struct TorchFileTests {
+@Suite("Reading torch .pt files") struct TorchFileTests {
   let directory: TemporaryDirectory
 
   init() throws { directory = try TemporaryDirectory() }
 
   /// Every tensor against the contiguous copy that torch itself made of it.
-  @Test(arguments: [
-    ("plain", "", nil), ("module", "", nil), ("training", "ema.", "ema"), ("training", "model.", "model"),
-  ])
+  @Test(
+    "Every tensor of a .pt file equals the contiguous copy torch made of it",
+    arguments: [
+      ("plain", "", nil), ("module", "", nil), ("training", "ema.", "ema"), ("training", "model.", "model"),
+    ])
   func readsWhatTorchReads(_ name: String, prefix: String, section: String?) throws {
     let path = torchFixture("\(name).pt")
     let expected = try SafetensorsFile(contentsOf: torchFixture("\(name).safetensors"))
@@ -44,7 +46,8 @@ import Testing
   }
 
   /// What is not copied: contiguous F32, shared or not; what is: everything else.
-  @Test func contiguousFloatsAreMapped() throws {
+  @Test("Contiguous F32 is used in the mapped file, and everything else is copied")
+  func contiguousFloatsAreMapped() throws {
     let file = try TorchFile(contentsOf: torchFixture("plain.pt"))
     let mapped = ["f32", "shared", "parameter", "frozen", "rows", "offset", "scalar", "element", "one"]
     for name in mapped { #expect(try !file.slice(name).buffer.isMutable, "\(name) is a view of the file") }
@@ -56,7 +59,8 @@ import Testing
     #expect(try file.slice("empty").count == 0)
   }
 
-  @Test func dtypesThatCannotBeRead() throws {
+  @Test("Other dtypes and unknown names in a .pt file are refused by tensor")
+  func dtypesThatCannotBeRead() throws {
     let file = try TorchFile(contentsOf: torchFixture("plain.pt"))
     let others = file.entries.filter { $0.name.hasPrefix("other.") }
     #expect(others.map(\.dtype) == [.bool, .i8, .i16, .c64])
@@ -73,7 +77,8 @@ import Testing
     )
   }
 
-  @Test func sectionsOfATrainingCheckpoint() throws {
+  @Test("The average is preferred in a training checkpoint, and another section can be asked for")
+  func sectionsOfATrainingCheckpoint() throws {
     let path = torchFixture("training.pt")
     #expect(try TorchFile(contentsOf: path).section == "ema", "the average is preferred")
     #expect(try TorchFile(contentsOf: path, sections: ["none", "model"]).section == "model")
@@ -91,7 +96,8 @@ import Testing
   }
 
   /// The short and the 64-bit form, bytes between entries, a protocol of its own, lists and sets beside the tensors.
-  @Test func archivesThatOthersWrite() throws {
+  @Test("64-bit ZIP records, gaps between entries and lists beside the tensors are accepted")
+  func archivesThatOthersWrite() throws {
     for wide in [false, true] {
       let file = try TorchFile(bytes: torchArchive(wide: wide).bytes, path: "m")
       #expect(try file.tensor("x") == Tensor(shape: [4], elements: [1, 2, 3, 4]))
@@ -122,7 +128,8 @@ import Testing
   }
 
   /// The first bytes decide, not the ending.
-  @Test func formatsAreTold() throws {
+  @Test("The first bytes decide between safetensors and torch, not the file's ending")
+  func formatsAreToldByTheirBytes() throws {
     let torch = directory("torch.safetensors")
     try FileManager.default.copyItem(atPath: torchFixture("plain.pt"), toPath: torch)
     let safetensors = directory("safetensors.pt")

@@ -430,8 +430,9 @@ extension MalformedTorch {
   static let all = formats + ends + entries + archives + pickles + dictionaries + tensors
 }
 
-@Suite struct TorchMalformedTests {
-  @Test(arguments: MalformedTorch.all) func isRefused(_ file: MalformedTorch) throws {
+@Suite("Malformed torch files") struct TorchMalformedTests {
+  @Test("A malformed .pt file is refused with the exact line, in memory and on disk", arguments: MalformedTorch.all)
+  func isRefused(_ file: MalformedTorch) throws {
     let temporary = try TemporaryDirectory()
     let path = temporary("bad.pt")
     let error = #expect(throws: TorchFileError.self) { try TorchFile(bytes: file.bytes, path: path) }
@@ -443,23 +444,28 @@ extension MalformedTorch {
     #expect(throws: try #require(error)) { try TorchFile(contentsOf: path) }
   }
 
-  @Test func casesDiffer() {
+  @Test("The malformed cases have names of their own")
+  func malformedCasesDiffer() {
     #expect(MalformedTorch.all.count >= 40)
     #expect(Set(MalformedTorch.all.map(\.testDescription)).count == MalformedTorch.all.count)
   }
 
   /// Files that torch wrote and that are not state dicts.
-  @Test(arguments: [
-    ("protocol4.pt", "data.pkl byte 0: expected pickle protocol 2"),
-    ("legacy.pt", "expected a ZIP archive, as torch.save"),
-    ("tensor.pt", "expected a dictionary of tensors, found a tensor"),
-  ]) func ofTorch(_ name: String, message: String) throws {
+  @Test(
+    "Files that torch wrote and that are no state dicts are refused by reason",
+    arguments: [
+      ("protocol4.pt", "data.pkl byte 0: expected pickle protocol 2"),
+      ("legacy.pt", "expected a ZIP archive, as torch.save"),
+      ("tensor.pt", "expected a dictionary of tensors, found a tensor"),
+    ])
+  func otherFilesOfTorchAreRefused(_ name: String, message: String) throws {
     let error = #expect(throws: TorchFileError.self) { try TorchFile(contentsOf: torchFixture(name)) }
     #expect(error?.description.contains("\(name): \(message)") == true)
   }
 
   /// A pickle beyond what is read is refused before it is copied.
-  @Test func longPickle() throws {
+  @Test("A pickle longer than the limit is refused before it is copied")
+  func aLongPickleIsRefused() throws {
     let error = #expect(throws: TorchFileError.self) {
       try TorchFile(bytes: torchArchive([UInt8](repeating: 0x4E, count: 64 << 20 + 1)).bytes, path: "m")
     }
@@ -467,7 +473,8 @@ extension MalformedTorch {
   }
 
   /// A file cut anywhere is refused.
-  @Test func everyPrefixIsRefused() throws {
+  @Test("A .pt file cut anywhere is refused")
+  func everyPrefixIsRefused() throws {
     let whole = Array(try Data(contentsOf: URL(filePath: torchFixture("module.pt"))))
     #expect(throws: Never.self) { try TorchFile(bytes: whole, path: "whole") }
     let accepted = (0..<whole.count).filter { (try? TorchFile(bytes: Array(whole[..<$0]), path: "cut")) != nil }
@@ -475,7 +482,8 @@ extension MalformedTorch {
   }
 
   /// A file with one byte changed is refused or read; nothing else happens.
-  @Test func changedBytesDoNoHarm() throws {
+  @Test("A .pt file with one byte changed is refused or read, and does no harm")
+  func changedBytesDoNoHarm() throws {
     let whole = Array(try Data(contentsOf: URL(filePath: torchFixture("training.pt"))))
     var refused = 0
     for i in whole.indices {

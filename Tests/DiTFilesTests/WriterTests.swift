@@ -3,7 +3,7 @@ import DiTTensor
 import Foundation
 import Testing
 
-@Suite struct WriterTests {
+@Suite("Writing safetensors") struct WriterTests {
   let directory: TemporaryDirectory
   var path: String { directory("out.safetensors") }
 
@@ -28,13 +28,15 @@ import Testing
     ]
   }
 
-  @Test func theBytesAreThoseOfThePythonLibrary() throws {
+  @Test("A written file has the bytes of the Python library's")
+  func theBytesAreThoseOfThePythonLibrary() throws {
     try SafetensorsWriter.write(Self.layout(), to: path)
     let difference = firstDifference(try contents(path), try contents(fixture("layout.safetensors")))
     #expect(difference == nil, "\(difference ?? "")")
   }
 
-  @Test func theOrderGivenDoesNotMatter() throws {
+  @Test("The order of tensors and metadata given changes no byte")
+  func theOrderGivenDoesNotMatter() throws {
     try SafetensorsWriter.write(Self.layout(), metadata: ["b": "1", "a": "2"], to: path)
     let first = try contents(path)
     try SafetensorsWriter.write(Self.layout().reversed(), metadata: ["a": "2", "b": "1"], to: path)
@@ -42,7 +44,8 @@ import Testing
     #expect(try SafetensorsFile(contentsOf: path).metadata == ["format": "pt", "a": "2", "b": "1"])
   }
 
-  @Test func whatIsReadIsWrittenAgain() throws {
+  @Test("Reading a file and writing it again gives the same bytes")
+  func whatIsReadIsWrittenAgain() throws {
     let file = try SafetensorsFile(contentsOf: fixture("layout.safetensors"))
     let tensors = try file.header.entries.map { entry in
       entry.dtype.isReadableFloat
@@ -53,7 +56,8 @@ import Testing
     #expect(try contents(path) == contents(file.path))
   }
 
-  @Test func stringsSurvive() throws {
+  @Test("Control characters and any Unicode survive in names and metadata")
+  func stringsSurvive() throws {
     let odd = (0..<0x30).map { String(Unicode.Scalar(UInt8($0))) }.joined() + "\u{7F}\u{2028}é\u{10FFFF}"
     try SafetensorsWriter.write([TensorSource(odd, Tensor(zeros: [1]))], metadata: [odd: odd], to: path)
     let file = try SafetensorsFile(contentsOf: path)
@@ -61,7 +65,8 @@ import Testing
     #expect(file.metadata == [odd: odd, "format": "pt"])
   }
 
-  @Test func dataAreAligned() throws {
+  @Test("The data begin at a multiple of 8 bytes")
+  func dataAreAligned() throws {
     for length in 1...9 {
       let name = String(repeating: "n", count: length)
       try SafetensorsWriter.write([TensorSource(name, Tensor(shape: [1], elements: [3]))], to: path)
@@ -70,7 +75,8 @@ import Testing
     }
   }
 
-  @Test func namesSortByTheirBytes() throws {
+  @Test("Names of one dtype are sorted by their bytes")
+  func namesSortByTheirBytes() throws {
     let names = ["blocks.10.x", "blocks.2.x", "Z", "a", "é", "\u{1D11E}", "\u{FB00}"]
     try SafetensorsWriter.write(names.map { TensorSource($0, Tensor(zeros: [1])) }, to: path)
     let sorted = ["Z", "a", "blocks.10.x", "blocks.2.x", "é", "\u{FB00}", "\u{1D11E}"]
@@ -78,7 +84,7 @@ import Testing
   }
 
   /// More than two chunks: the closure is asked for consecutive ranges of limited size and every element arrives.
-  @Test(arguments: [Dtype.f32, .bf16])
+  @Test("A long tensor is asked for in consecutive chunks of limited size", arguments: [Dtype.f32, .bf16])
   func longTensorsAreWrittenInChunks(_ dtype: Dtype) throws {
     let count = 2 << 20 + 5
     var offsets: [Int] = []
@@ -95,7 +101,9 @@ import Testing
     #expect(difference == nil, "\(difference ?? "")")
   }
 
-  @Test(arguments: [(Dtype.u8, 256), (.u8, -1), (.i32, 1 << 31), (.i32, -(1 << 31) - 1)])
+  @Test(
+    "An integer that does not fit the dtype is refused by index and leaves the old file",
+    arguments: [(Dtype.u8, 256), (.u8, -1), (.i32, 1 << 31), (.i32, -(1 << 31) - 1)])
   func valuesThatDoNotFit(_ dtype: Dtype, _ value: Int) throws {
     try AtomicFile.write("old", to: path)
     let problem = SafetensorsError.Problem.outOfRange(index: 1, value: value, dtype: dtype)
@@ -106,7 +114,8 @@ import Testing
     #expect(try directory.contents == ["out.safetensors"])
   }
 
-  @Test func extremesFit() throws {
+  @Test("The extremes of U8, I32 and I64 fit")
+  func extremesFit() throws {
     let tensors = [
       TensorSource("u8", shape: [2], integers: [0, 255], as: .u8),
       TensorSource("i32", shape: [2], integers: [-(1 << 31), 1 << 31 - 1], as: .i32),
@@ -120,7 +129,8 @@ import Testing
     #expect(try file.integers("i64").values == [.min, .max])
   }
 
-  @Test func aSourceThatFailsLeavesTheOldFile() throws {
+  @Test("A source that fails leaves the old file as it was")
+  func aSourceThatFailsLeavesTheOldFile() throws {
     struct Stop: Error {}
     try AtomicFile.write("old", to: path)
     let tensors = [

@@ -1,9 +1,11 @@
 import DiTImaging
 import Testing
 
-@Suite struct FittingTests {
+@Suite("Fitting images to a size") struct FittingTests {
   /// Areas by cumulative sums and interpolation, in Double: the same but for ties that Float rounds the other way.
-  @Test(arguments: Fixtures.pictures.names(ending: ".ppm").filter { $0.contains("x") && $0.hasPrefix("fit_") })
+  @Test(
+    "Fitting agrees with area averaging in NumPy within one level",
+    arguments: Fixtures.pictures.names(ending: ".ppm").filter { $0.contains("x") && $0.hasPrefix("fit_") })
   func fitsAsNumPyDoes(name: String) throws {
     let fields = name.split(separator: "_")
     let source = try Fixtures.pictures.pnm("fit_\(fields[1])")
@@ -15,16 +17,18 @@ import Testing
     #expect(differing * 20 <= expected.pixels.count, "\(differing) of \(expected.pixels.count) samples differ by 1")
   }
 
-  @Test func thereAreFixtures() {
+  @Test("All 18 fixtures of fitted images are present")
+  func thereAreFixtures() {
     #expect(Fixtures.pictures.names(ending: ".ppm").count { $0.contains("x") && $0.hasPrefix("fit_") } == 18)
   }
 
-  @Test func theOwnSizeChangesNothing() {
+  @Test("Fitting an image to its own size changes nothing")
+  func theOwnSizeChangesNothing() {
     let image = Image.random(width: 9, height: 5, channels: 3, seed: 1)
     #expect(image.fitted(width: 9, height: 5) == image)
   }
 
-  @Test(arguments: [0, 1, 127, 254, 255] as [UInt8])
+  @Test("An image of one shade keeps that shade at every size", arguments: [0, 1, 127, 254, 255] as [UInt8])
   func aShadeStaysThatShade(shade: UInt8) {
     let image = Image(width: 37, height: 23, channels: 1, shade: shade)
     for (width, height) in [(1, 1), (7, 5), (30, 23), (64, 64), (100, 3), (3, 100)] {
@@ -33,7 +37,8 @@ import Testing
   }
 
   /// One pixel wide or high is no special case, and neither is a great ratio.
-  @Test func thinImagesAreFitted() {
+  @Test("Images one pixel wide or high and extreme ratios are averaged correctly")
+  func thinImagesAreFitted() {
     let line = Image(width: 1, height: 1000, channels: 3, pixels: (0..<3000).map { UInt8($0 / 3 % 256) })
     #expect(line.fitted(width: 1, height: 2).pixels == [243, 243, 243, 244, 244, 244])
     #expect(line.fitted(width: 4, height: 4).pixels.count == 48)
@@ -41,7 +46,8 @@ import Testing
     #expect(row.fitted(width: 1, height: 1).pixels == [62])
   }
 
-  @Test func greyIsRec601Luma() throws {
+  @Test("Colour becomes grey by Rec. 601 luma, and grey becomes three equal channels")
+  func greyIsRec601Luma() throws {
     let (colour, grey) = try (Fixtures.pictures.pnm("luma_rgb"), Fixtures.pictures.pnm("luma_grey"))
     expect(colour.converted(toChannels: 1), equals: grey, "luma")
     #expect(grey.converted(toChannels: 3).pixels == grey.pixels.flatMap { [$0, $0, $0] })

@@ -7,10 +7,11 @@ import Testing
 #endif
 
 /// Files that lie, lack something or are none at all: each an error of its own, one line, and no memory for claims.
-@Suite struct HostileImageTests {
+@Suite("Image files that lie about their content or are none") struct HostileImageTests {
   private let grey = try? Image.random(width: 7, height: 5, channels: 1, seed: 1).pngData()
 
-  @Test func tinyJPEGsAreJPEGs() throws {
+  @Test("The hand-written JPEGs of these tests are valid")
+  func tinyJPEGsAreJPEGs() throws {
     #expect(try Image(encoded: TinyJPEG().bytes) == Image(width: 8, height: 8, channels: 3, shade: 128))
     let scans = TinyJPEG(width: 20, height: 9, scans: [[0], [1, 2]]).bytes
     #expect(try Image(encoded: scans) == Image(width: 20, height: 9, channels: 3, shade: 128))
@@ -18,7 +19,8 @@ import Testing
     #expect(try Image(encoded: tall).height == 60_000)
   }
 
-  @Test func headersThatClaimTooMuchAreRefused() throws {
+  @Test("Headers that claim more pixels than allowed or than the file can hold are refused")
+  func headersThatClaimTooMuchAreRefused() throws {
     let huge = TinyJPEG(width: 65_500, height: 65_500, blocks: 1).bytes
     expect(huge, throws: .tooManyPixels(width: 65_500, height: 65_500, maximum: 1 << 26))
     expect(
@@ -36,7 +38,8 @@ import Testing
     expect(huge, throws: .truncated(.jpeg), limits: unlimited)
   }
 
-  @Test func limitsAreExact() throws {
+  @Test("Limits of pixels, side and file size admit the limit and refuse one more")
+  func limitsAreExact() throws {
     let png = try #require(grey)
     let jpeg = TinyJPEG(width: 7, height: 5).bytes
     let tall = TinyJPEG(width: 2, height: 9).bytes
@@ -54,7 +57,8 @@ import Testing
   }
 
   /// A small file that honestly holds much is refused by the memory it takes: a progressive one above all.
-  @Test func memoryIsLimited() throws {
+  @Test("An image that takes more memory than allowed is refused, however small its file")
+  func memoryIsLimited() throws {
     let bomb = try Image(width: 2000, height: 3000, channels: 3, shade: 0).pngData()
     #expect(bomb.count < 40_000)
     expect(bomb, words: "bytes of memory", limits: ImageLimits(memoryBytes: 18_000_000))
@@ -67,7 +71,8 @@ import Testing
     #expect(try Image(encoded: scans, limits: ImageLimits(memoryBytes: 4_320_000)).width == 800)
   }
 
-  @Test func scansAreLimited() throws {
+  @Test("A JPEG with more scans than allowed is refused")
+  func scansAreLimited() throws {
     let bomb = TinyJPEG(scans: [[0], [1]] + [[Int]](repeating: [2], count: 99)).bytes
     expect(bomb, throws: .tooManyScans(maximum: 100))
     #expect(try Image(encoded: bomb, limits: ImageLimits(scans: 101)).width == 8)
@@ -76,7 +81,8 @@ import Testing
     #expect(try Image(encoded: progressive, limits: ImageLimits(scans: 10)).width == 29)
   }
 
-  @Test func oddHeadersAreRefused() {
+  @Test("JPEGs with empty sizes, other precisions, frames or component counts are refused")
+  func oddHeadersAreRefused() {
     expect(TinyJPEG(height: 0, blocks: 1).bytes, words: "Empty JPEG image")
     expect(TinyJPEG(width: 0, blocks: 1).bytes, words: "Empty JPEG image")
     expect(TinyJPEG(precision: 12).bytes, words: "precision 12")
@@ -89,7 +95,9 @@ import Testing
   }
 
   /// Every beginning is refused, and a flipped bit at most changes pixels: JPEG has no checksums.
-  @Test(arguments: ["grey", "ycc420", "progressive", "cmyk", "restarts", "orientation6"])
+  @Test(
+    "Every prefix of a JPEG is refused, and a flipped bit gives an image of the header's size or an error",
+    arguments: ["grey", "ycc420", "progressive", "cmyk", "restarts", "orientation6"])
   func damagedJPEGsAreHarmless(name: String) throws {
     let data = try Fixtures.pictures.bytes(name + ".jpg")
     let accepted = (0..<data.count).filter { (try? Image(encoded: Array(data[..<$0]))) != nil }
@@ -108,7 +116,8 @@ import Testing
     }
   }
 
-  @Test func damageIsNotGuessedAt() throws {
+  @Test("Damage that libjpeg would repair with a warning is refused")
+  func damageIsNotGuessedAt() throws {
     var data = try Fixtures.pictures.bytes("restarts.jpg")
     let restart = try #require(data.indices.dropLast().first { data[$0] == 0xFF && data[$0 + 1] == 0xD0 })
     data[restart + 1] = 0xD3  // libjpeg would warn and go on
@@ -120,12 +129,14 @@ import Testing
     #expect(try Image(encoded: Array(odd)) == Image(encoded: grey))
   }
 
-  @Test(arguments: [
-    ("GIF89a......", "a GIF file"), ("RIFF\u{1}\u{2}\u{3}\0WEBPVP8 ", "a WebP file"), ("BM......", "a BMP file"),
-    ("II*\0....", "a TIFF file"), ("\0\0\0 ftypavif", "an AVIF file"), ("%PDF-1.7", "a PDF file"),
-    ("Not a picture, whatever its name says.\n", "a text file"), ("", "an empty file"),
-    ("\u{1}\u{2}\u{3}\u{4}", "bytes of another kind"),
-  ])
+  @Test(
+    "A file of another format is refused by that format's name",
+    arguments: [
+      ("GIF89a......", "a GIF file"), ("RIFF\u{1}\u{2}\u{3}\0WEBPVP8 ", "a WebP file"), ("BM......", "a BMP file"),
+      ("II*\0....", "a TIFF file"), ("\0\0\0 ftypavif", "an AVIF file"), ("%PDF-1.7", "a PDF file"),
+      ("Not a picture, whatever its name says.\n", "a text file"), ("", "an empty file"),
+      ("\u{1}\u{2}\u{3}\u{4}", "bytes of another kind"),
+    ])
   func otherFilesAreNamed(content: String, kind: String) throws {
     try withTemporaryDirectory { directory in
       let path = directory.appending(path: "picture.png").path
@@ -136,7 +147,8 @@ import Testing
   }
 
   /// The bytes say what a file is, not its name.
-  @Test func namesDoNotMatter() throws {
+  @Test("A file's bytes decide its format, not its name")
+  func namesDoNotMatter() throws {
     try withTemporaryDirectory { directory in
       let path = directory.appending(path: "photograph.png").path
       try FileManager.default.copyItem(atPath: Fixtures.pictures.path("grey.jpg"), toPath: path)
@@ -144,7 +156,8 @@ import Testing
     }
   }
 
-  @Test(.timeLimit(.minutes(1))) func whatIsNoFileIsRefusedAtOnce() throws {
+  @Test("Pipes, devices, directories, missing and huge files are refused without waiting", .timeLimit(.minutes(1)))
+  func pathsThatAreNoFilesAreRefusedAtOnce() throws {
     try withTemporaryDirectory { directory in
       let pipe = directory.appending(path: "pipe.jpg").path
       #expect(unsafe mkfifo(pipe, 0o600) == 0)
@@ -167,7 +180,8 @@ import Testing
   }
 
   /// What stands before the size may be longer than the first look at a file.
-  @Test func headersAreFoundBehindLongSegments() throws {
+  @Test("The size is found behind segments longer than the first read of the file")
+  func headersAreFoundBehindLongSegments() throws {
     try withTemporaryDirectory { directory in
       let path = directory.appending(path: "long.jpg").path
       let comment = TinyJPEG.segment(0xFE, [UInt8](repeating: 7, count: 60_000))

@@ -1,7 +1,7 @@
 import DiTImaging
 import Testing
 
-@Suite struct ImageGridTests {
+@Suite("Grids of images with labels") struct ImageGridTests {
   /// Where labels may stand: nowhere, and each kind alone and all together, also too long for their place.
   static let labelSets: [(row: [String], column: [String], image: [String])] = [
     ([], [], []),
@@ -14,7 +14,9 @@ import Testing
     ),
   ]
 
-  @Test(arguments: labelSets.indices, [(8, 8, 1), (5, 3, 3), (3, 41, 3), (97, 33, 1)])
+  @Test(
+    "Every pixel stands where origin(ofImage:) says, with any labels",
+    arguments: labelSets.indices, [(8, 8, 1), (5, 3, 3), (3, 41, 3), (97, 33, 1)])
   func everyPixelIsAtTheDocumentedPlace(labels: Int, size: (width: Int, height: Int, channels: Int)) {
     let images = Self.noise(7, size)
     let labels = Self.labelSets[labels]
@@ -24,20 +26,22 @@ import Testing
     #expect(wrong == 0, "\(wrong) samples are not where origin(ofImage:) says")
   }
 
-  @Test(arguments: [1, 2, 5])
+  @Test("A grid uses the scale it is given", arguments: [1, 2, 5])
   func theScaleCanBeChosen(scale: Int) {
     let grid = ImageGrid(Self.noise(5, (4, 3, 1)), columns: 2, rowLabels: ["a", "b", "c"], scale: scale)
     #expect(grid.scale == scale)
     #expect(Self.misplacedSamples(grid) == 0)
   }
 
-  @Test func smallImagesAreEnlargedTo96() {
+  @Test("Small images are enlarged by a whole factor to at least 96 pixels")
+  func smallImagesAreEnlargedTo96() {
     let grid = ImageGrid(Self.noise(1, (8, 8, 1)), columns: 1)
     let (x, y) = grid.origin(ofImage: 0)
     #expect(grid.scale == 12 && grid.width == 96 + 2 * x && grid.height == 96 + 2 * y)
   }
 
-  @Test func oneRowAClass() {
+  @Test("A grid with class names has one row per class")
+  func oneRowPerClass() {
     let grid = ImageGrid(Self.noise(30, (8, 8, 1)), classNames: (0..<10).map(String.init))
     let places = (0..<30).map { grid.origin(ofImage: $0) }
     let pitch = 96 + 8
@@ -46,14 +50,16 @@ import Testing
     #expect(places[0].x > places[0].y, "the labels stand to the left")
   }
 
-  @Test func oneImageAClassIsCompact() {
+  @Test("One image per class is laid out compactly, with labels above")
+  func oneImagePerClassIsCompact() {
     let grid = ImageGrid(Self.noise(10, (8, 8, 1)), classNames: (0..<10).map(String.init))
     let places = (0..<10).map { grid.origin(ofImage: $0) }
     #expect(Set(places.map(\.x)).count == 5 && Set(places.map(\.y)).count == 2)
     #expect(places[0].y > places[0].x, "the labels stand above")
   }
 
-  @Test func longClassesWrapAndStartNewRows() {
+  @Test("A class longer than a row wraps, and the next class begins a new row")
+  func longClassesWrapAndStartNewRows() {
     let grid = ImageGrid(Self.noise(14, (3, 3, 1)), classNames: ["a", "b"], maximumColumns: 3)
     let places = (0..<14).map { grid.origin(ofImage: $0) }
     let rows = Set(places.map(\.y)).sorted()
@@ -64,20 +70,24 @@ import Testing
     #expect(Self.misplacedSamples(grid) == 0)
   }
 
-  @Test func oneClassFillsACompactGrid() {
+  @Test("A single class fills a compact grid")
+  func oneClassFillsACompactGrid() {
     let grid = ImageGrid(Self.noise(12, (3, 3, 1)), classNames: ["cat"])
     let places = (0..<12).map { grid.origin(ofImage: $0) }
     #expect(Set(places.map(\.x)).count == 4 && Set(places.map(\.y)).count == 3)
   }
 
-  @Test(arguments: [
-    (1, 1), (2, 2), (3, 3), (4, 2), (5, 5), (7, 4), (9, 3), (10, 5), (11, 4), (12, 4), (13, 7), (100, 10),
-  ])
+  @Test(
+    "The number of columns of a compact grid follows the number of images",
+    arguments: [
+      (1, 1), (2, 2), (3, 3), (4, 2), (5, 5), (7, 4), (9, 3), (10, 5), (11, 4), (12, 4), (13, 7), (100, 10),
+    ])
   func compactColumns(count: Int, expected: Int) {
     #expect(ImageGrid.compactColumns(for: count) == expected)
   }
 
-  @Test func labelsDrawAndFollowTheirText() {
+  @Test("Row labels are drawn left of their row and change with their text")
+  func labelsDrawAndFollowTheirText() {
     let images = Self.noise(4, (96, 96, 3))
     let plain = ImageGrid(images, columns: 2, rowLabels: ["", "abc"]).rendered()
     let first = ImageGrid(images, columns: 2, rowLabels: ["abc", "abc"]).rendered()
@@ -91,7 +101,8 @@ import Testing
       "a row label stands to the left of its row")
   }
 
-  @Test func imageAndColumnLabelsStandAboveTheirImage() {
+  @Test("Image and column labels are centred above their image")
+  func imageAndColumnLabelsStandAboveTheirImage() {
     let images = Self.noise(3, (96, 96, 1))
     let blank = ["", "", ""]
     for kind in ["image", "column"] {
@@ -110,7 +121,8 @@ import Testing
   }
 
   /// Ink of all labels together equals the sum of each alone: no two overlap, even beside images lower than a line of text.
-  @Test func labelsDoNotOverlap() {
+  @Test("Labels do not overlap, even beside images lower than a line of text")
+  func labelsDoNotOverlap() {
     let images = (0..<4).map { _ in Image(width: 3, height: 3, channels: 1, shade: 255) }
     func ink(_ labels: [String]) -> Int {
       ImageGrid(images, columns: 1, rowLabels: labels, scale: 1).rendered().pixels.count { $0 < 100 }
@@ -120,7 +132,8 @@ import Testing
     #expect(alone[0] > 0 && ink(labels) == alone.reduce(0, +))
   }
 
-  @Test func longLabelsAreShortenedWithDots() {
+  @Test("Labels too long for their place are shortened with dots")
+  func longLabelsAreShortenedWithDots() {
     let images = Self.noise(1, (96, 96, 1))
     func row(_ text: String) -> Image { ImageGrid(images, columns: 1, rowLabels: [text]).rendered() }
     func above(_ text: String) -> Image { ImageGrid(images, columns: 1, imageLabels: [text]).rendered() }
@@ -136,7 +149,8 @@ import Testing
     #expect(above(short + " " + long) == above(short + "..."), "no blank before the dots")
   }
 
-  @Test func printableCharactersHaveGlyphsOfTheirOwn() {
+  @Test("Every printable ASCII character has its own glyph; others are drawn as a box")
+  func printableCharactersHaveGlyphsOfTheirOwn() {
     let image = Image(width: 96, height: 96, channels: 1, shade: 255)
     func drawn(_ text: String) -> [UInt8] { ImageGrid([image], columns: 1, imageLabels: [text]).rendered().pixels }
     let texts = (0x21...0x7E).map { String(Unicode.Scalar(UInt8($0))) } + ["é"]
@@ -147,7 +161,8 @@ import Testing
     #expect(drawn("é") != drawn("") && drawn(" ") == drawn(""))
   }
 
-  @Test func renderingIsRepeatable() throws {
+  @Test("Rendering the same grid twice gives the same bytes")
+  func renderingIsRepeatable() throws {
     func data() throws -> [UInt8] {
       try ImageGrid(Self.noise(6, (9, 7, 3)), classNames: ["a", "b", "c"]).rendered().pngData(text: [("seed", "1")])
     }

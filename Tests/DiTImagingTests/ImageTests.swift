@@ -1,9 +1,10 @@
 import DiTImaging
 import Testing
 
-@Suite struct ImageTests {
+@Suite("Images and their samples") struct ImageTests {
   /// clamp(127.5x + 128, 0, 255) truncated, worked out by hand.
   @Test(
+    "A value becomes clamp(127.5 x + 128, 0, 255), truncated",
     arguments: [
       (-1, 0), (-0.996, 1), (-0.5, 64), (-0.003, 127), (0, 128), (0.007, 128), (0.008, 129), (0.5, 191), (0.99, 254),
       (1, 255),
@@ -15,13 +16,15 @@ import Testing
   }
 
   /// Values in the middle of each level's interval, so that rounding of the product cannot matter.
-  @Test func everyLevelIsReached() {
+  @Test("Each of the 256 levels is reached from the middle of its interval")
+  func everyLevelIsReached() {
     let middles = (0...255).map { Float((Double($0) + 0.5 - 128) / 127.5) }
     let image = Image(planes: middles, channels: 1, height: 16, width: 16)
     #expect(image.pixels == (0...255).map { UInt8($0) })
   }
 
-  @Test func planesBecomeInterleaved() {
+  @Test("Planes (C, H, W) become pixels (row, column, channel)")
+  func planesBecomeInterleaved() {
     let (height, width) = (3, 5)
     let levels = (0..<3 * height * width).map { UInt8($0 * 5) }  // (C, H, W)
     let planes = levels.map { (Float($0) + 0.5 - 128) / 127.5 }
@@ -39,7 +42,8 @@ import Testing
     #expect(image.pixels[3] == levels[1] && image.pixels[1] == levels[15], "pixels are (row, column, channel)")
   }
 
-  @Test func theSubscriptWritesOneSample() {
+  @Test("Writing through the subscript changes one sample")
+  func theSubscriptWritesOneSample() {
     var image = Image(width: 3, height: 2, channels: 3, shade: 9)
     image[row: 1, column: 2, channel: 1] = 200
     var expected = [UInt8](repeating: 9, count: 18)
@@ -47,14 +51,16 @@ import Testing
     #expect(image.pixels == expected)
   }
 
-  @Test(arguments: [
-    (8, 8, 12), (1, 1, 96), (95, 95, 2), (96, 96, 1), (97, 3, 1), (3, 50, 2), (48, 48, 2), (47, 47, 3), (256, 256, 1),
-  ])
+  @Test(
+    "The display scale is the least whole factor that reaches 96 pixels",
+    arguments: [
+      (8, 8, 12), (1, 1, 96), (95, 95, 2), (96, 96, 1), (97, 3, 1), (3, 50, 2), (48, 48, 2), (47, 47, 3), (256, 256, 1),
+    ])
   func displayScaleReaches96(width: Int, height: Int, expected: Int) {
     #expect(Image.displayScale(width: width, height: height) == expected)
   }
 
-  @Test(arguments: [1, 3], [1, 2, 3, 7])
+  @Test("Scaling by a whole factor repeats each pixel", arguments: [1, 3], [1, 2, 3, 7])
   func scalingRepeatsPixels(channels: Int, factor: Int) {
     let image = Image.random(width: 5, height: 3, channels: channels, seed: 1)
     let large = image.scaled(by: factor)

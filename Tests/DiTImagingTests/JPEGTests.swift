@@ -2,19 +2,24 @@ import DiTImaging
 import Foundation
 import Testing
 
-@Suite struct JPEGTests {
+@Suite("Reading JPEG") struct JPEGTests {
   /// Byte for byte what Pillow's libjpeg-turbo decodes: grey, YCbCr with every subsampling, RGB, CMYK, YCCK, progressive,
   /// restarts, Exif orientations.
-  @Test(arguments: Fixtures.pictures.names(ending: ".jpg"))
+  @Test(
+    "JPEGs of every kind decode to the bytes of Pillow's libjpeg-turbo",
+    arguments: Fixtures.pictures.names(ending: ".jpg"))
   func decodesAsPillowDoes(name: String) throws {
     let image = try Image(contentsOf: Fixtures.pictures.path(name + ".jpg"))
     try expect(image, equals: Fixtures.pictures.pnm(name), name)
   }
 
-  @Test func thereAreFixtures() { #expect(Fixtures.pictures.names(ending: ".jpg").count == 26) }
+  @Test("All 26 JPEG fixtures are present")
+  func thereAreFixtures() { #expect(Fixtures.pictures.names(ending: ".jpg").count == 26) }
 
   /// Headers say what decoding gives, before it does.
-  @Test(arguments: Fixtures.pictures.names(ending: ".jpg"))
+  @Test(
+    "The header gives the width, height and channels that decoding gives",
+    arguments: Fixtures.pictures.names(ending: ".jpg"))
   func headersTellTheSize(name: String) throws {
     let path = Fixtures.pictures.path(name + ".jpg")
     let (header, image) = (try ImageHeader(ofFile: path), try Image(contentsOf: path))
@@ -23,11 +28,13 @@ import Testing
   }
 
   /// Decoding small: at 1/2, 1/4, 1/8 as Pillow's `draft` does, and only while that is twice the wanted size.
-  @Test(arguments: [
-    (width: 6, height: 5, divisor: 8), (width: 7, height: 5, divisor: 4), (width: 6, height: 6, divisor: 4),
-    (width: 13, height: 10, divisor: 4), (width: 14, height: 10, divisor: 2), (width: 26, height: 20, divisor: 2),
-    (width: 27, height: 20, divisor: 1), (width: 26, height: 21, divisor: 1), (width: 200, height: 200, divisor: 1),
-  ])
+  @Test(
+    "Decoding at 1/2, 1/4 or 1/8 is used only while that is twice the wanted size",
+    arguments: [
+      (width: 6, height: 5, divisor: 8), (width: 7, height: 5, divisor: 4), (width: 6, height: 6, divisor: 4),
+      (width: 13, height: 10, divisor: 4), (width: 14, height: 10, divisor: 2), (width: 26, height: 20, divisor: 2),
+      (width: 27, height: 20, divisor: 1), (width: 26, height: 21, divisor: 1), (width: 200, height: 200, divisor: 1),
+    ])
   func decodesSmallerWhereThatIsEnough(width: Int, height: Int, divisor: Int) throws {
     let path = Fixtures.pictures.path("large.jpg")
     let image = try Image(contentsOf: path, fittedTo: (width, height), reducing: true)
@@ -38,7 +45,9 @@ import Testing
   }
 
   /// Whichever way an image was decoded, it is fitted to the same: also turned, and where the last block is cut.
-  @Test(arguments: [(6, 4), (12, 9), (25, 18), (5, 9), (9, 12)], [1, 2, 3, 4, 5, 6, 7, 8])
+  @Test(
+    "Decoding small and fitting agrees with fitting the whole image, in all eight orientations",
+    arguments: [(6, 4), (12, 9), (25, 18), (5, 9), (9, 12)], [1, 2, 3, 4, 5, 6, 7, 8])
   func decodingSmallerMovesNothing(size: (width: Int, height: Int), orientation: Int) throws {
     let data = try Fixtures.pictures.turned("ragged.jpg", orientation)
     let small = try Image(encoded: data, fittedTo: size, reducing: true)

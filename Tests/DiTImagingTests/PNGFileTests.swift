@@ -2,10 +2,11 @@ import DiTImaging
 import Foundation
 import Testing
 
-@Suite struct PNGFileTests {
+@Suite("Writing and reading PNG files") struct PNGFileTests {
   private let image = Image.random(width: 11, height: 6, channels: 3, seed: 6)
 
-  @Test func writesWhatItReads() throws {
+  @Test("A written PNG reads back equal and replaces the file that was there")
+  func writesWhatItReads() throws {
     try withTemporaryDirectory { directory in
       let path = directory.appending(path: "a name, with ü.png").path
       try Image(width: 2, height: 2, channels: 1, shade: 0).writePNG(to: path)
@@ -16,7 +17,8 @@ import Testing
     }
   }
 
-  @Test func aFailureLeavesWhatWasThere() throws {
+  @Test("A failed write leaves the old file and no temporary file")
+  func aFailureLeavesWhatWasThere() throws {
     try withTemporaryDirectory { directory in
       let path = directory.appending(path: "kept.png").path
       try image.writePNG(to: path)
@@ -32,7 +34,8 @@ import Testing
     }
   }
 
-  @Test func placesThatCannotBeWrittenAreNamed() throws {
+  @Test("A path that cannot be written is refused with the path and the reason")
+  func placesThatCannotBeWrittenAreNamed() throws {
     try withTemporaryDirectory { directory in
       expectUnwritable(directory.appending(path: "none/x.png").path, "No such file or directory")
       try Data().write(to: directory.appending(path: "file"))
@@ -44,7 +47,8 @@ import Testing
     }
   }
 
-  @Test func devicesAreWrittenToAndLinksFollowed() throws {
+  @Test("Devices are written to directly, and symbolic links are followed and kept")
+  func devicesAreWrittenToAndLinksFollowed() throws {
     #if os(Linux)
       expectUnwritable("/dev/full", "No space left")
     #endif
@@ -61,7 +65,8 @@ import Testing
     }
   }
 
-  @Test func filesThatCannotBeReadAreNamed() throws {
+  @Test("A path that cannot be read is refused with the path and the reason")
+  func filesThatCannotBeReadAreNamed() throws {
     try withTemporaryDirectory { directory in
       for (path, words) in [
         (directory.path + "/none.png", "No such file"), (directory.path, "it is a directory"), ("a\0b", "NUL"),

@@ -2,20 +2,23 @@ import DiTImaging
 import Foundation
 import Testing
 
-@Suite struct PNGTests {
-  @Test(arguments: [1, 3], [(1, 1), (3, 5), (7, 2), (97, 41)])
+@Suite("Encoding and decoding PNG") struct PNGTests {
+  @Test("An encoded image decodes to itself", arguments: [1, 3], [(1, 1), (3, 5), (7, 2), (97, 41)])
   func roundTrips(channels: Int, size: (width: Int, height: Int)) throws {
     let image = Image.random(width: size.width, height: size.height, channels: channels, seed: 3)
     #expect(try Image(encoded: image.pngData()) == image)
   }
 
-  @Test(arguments: Fixtures.imaging.names(ending: ".pgm") + Fixtures.imaging.names(ending: ".ppm"))
+  @Test(
+    "PNGs of every colour type, depth and interlacing decode to the fixture's pixels",
+    arguments: Fixtures.imaging.names(ending: ".pgm") + Fixtures.imaging.names(ending: ".ppm"))
   func readsEveryKind(name: String) throws {
     let image = try Image(contentsOf: Fixtures.imaging.path(name + ".png"))
     try expect(image, equals: Fixtures.imaging.pnm(name), name)
   }
 
-  @Test func thereAreFixturesOfEveryKind() {
+  @Test("All 34 valid and all broken PNG fixtures are present")
+  func thereAreFixturesOfEveryKind() {
     #expect(Fixtures.imaging.names(ending: ".pgm").count + Fixtures.imaging.names(ending: ".ppm").count == 34)
     #expect(
       Set(Fixtures.imaging.names(ending: ".png").filter { $0.hasPrefix("broken_") })
@@ -34,7 +37,7 @@ import Testing
     ("huge_2e31", "2147483647×2147483647"), ("claims_more", "truncated"),
   ]
 
-  @Test(arguments: broken)
+  @Test("Each broken PNG is refused in one line that says what is wrong", arguments: broken)
   func refusesBrokenFiles(name: String, words: String) throws {
     let path = Fixtures.imaging.path("broken_\(name).png")
     let error = #expect(throws: ImagingError.self) { try Image(contentsOf: path) }
@@ -43,7 +46,8 @@ import Testing
   }
 
   /// A header may claim 2³¹ rows and columns where the caller sets no limit: the file's own length still refuses it.
-  @Test func unlimitedReadingIsSafe() throws {
+  @Test("Without limits, a header that claims more than the file holds is still refused")
+  func unlimitedReadingIsSafe() throws {
     let limits = ImageLimits(pixels: .max, side: .max, memoryBytes: .max)
     let data = try Fixtures.imaging.bytes("broken_huge.png")
     #expect(throws: ImagingError(.truncated(.png))) { try Image(encoded: data, limits: limits) }
@@ -52,7 +56,8 @@ import Testing
   }
 
   /// Every beginning of a file is refused, and so is every file with one bit flipped, unless it is a bit nothing depends on.
-  @Test func noDamageGoesUnnoticed() throws {
+  @Test("Every prefix of a PNG and every single flipped bit is refused")
+  func noDamageGoesUnnoticed() throws {
     let image = Image.random(width: 5, height: 4, channels: 3, seed: 4)
     let data = try image.pngData(text: [("seed", "7")])
     let accepted = (0..<data.count).filter { (try? Image(encoded: Array(data[..<$0]))) != nil }
@@ -66,7 +71,8 @@ import Testing
     #expect(unnoticed.isEmpty, "flipped bits \(unnoticed) were not noticed")
   }
 
-  @Test func textIsStored() throws {
+  @Test("Text entries are stored, read back equal and leave the pixels as they are")
+  func textIsStored() throws {
     let image = Image.random(width: 3, height: 3, channels: 1, seed: 5)
     let entries = [("seed", "42"), ("Comment", "two\nlines, café"), ("prompt", "家 and Ω"), ("empty", "")]
     let data = try image.pngData(text: entries)
@@ -76,7 +82,8 @@ import Testing
     #expect(try image.pngData() != data && PNGText.entries(inPNG: image.pngData()) == [])
   }
 
-  @Test func textOfOthersIsRead() throws {
+  @Test("Text written by other programs is read, and every truncation of the file is refused")
+  func textOfOthersIsRead() throws {
     let expected = [PNGText(key: "Software", value: "by hand, é"), PNGText(key: "Prompt", value: "ein Haus, 家")]
     #expect(try PNGText.entries(inPNG: Fixtures.imaging.bytes("chunks.png")) == expected)
     #expect(throws: ImagingError(.truncated(.png))) {
@@ -91,10 +98,12 @@ import Testing
     }
   }
 
-  @Test(arguments: [
-    ("", "x"), (" a", "x"), ("a ", "x"), ("a  b", "x"), ("ü", "x"), ("a\n", "x"),
-    (String(repeating: "k", count: 80), "x"), ("a", "x\0y"),
-  ])
+  @Test(
+    "Keys and values that PNG does not allow are refused by key",
+    arguments: [
+      ("", "x"), (" a", "x"), ("a ", "x"), ("a  b", "x"), ("ü", "x"), ("a\n", "x"),
+      (String(repeating: "k", count: 80), "x"), ("a", "x\0y"),
+    ])
   func refusesTextThatCannotBeStored(key: String, value: String) {
     let image = Image(width: 1, height: 1, channels: 1, shade: 0)
     let error = #expect(throws: ImagingError.self) { try image.pngData(text: [(key, value)]) }

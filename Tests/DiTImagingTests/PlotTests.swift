@@ -15,7 +15,7 @@ extension Image {
 private let white = PlotColour(red: 255, green: 255, blue: 255)
 private let grid = PlotColour(red: 228, green: 228, blue: 228)
 
-@Suite struct LinePlotTests {
+@Suite("Line plots") struct LinePlotTests {
   private func plot(
     _ points: [(x: Double, y: Double)], x: PlotScale = .linear, y: PlotScale = .linear,
     mark: LinePlot.Series.Mark = .line
@@ -24,7 +24,8 @@ private let grid = PlotColour(red: 228, green: 228, blue: 228)
       title: "title", xTitle: "x", xScale: x, yScale: y, series: [.init("series", points, mark, thickness: 4)])
   }
 
-  @Test func coloursLieOnTheLine() throws {
+  @Test("The line's colour lies at the data's position and nowhere beside it")
+  func coloursLieOnTheLine() throws {
     let plot = plot([(0, 0), (10, 100)])
     let image = plot.rendered()
     #expect(image.width == 800 && image.height == 500 && image.channels == 3)
@@ -36,7 +37,8 @@ private let grid = PlotColour(red: 228, green: 228, blue: 228)
   }
 
   /// A series of dots colours its points and nothing between; stems reach the axis.
-  @Test func marks() throws {
+  @Test("Dots colour only their points, and stems reach down to the axis")
+  func dotsAndStems() throws {
     let points: [(x: Double, y: Double)] = [(0, 0), (3, 70), (10, 100)]
     let (dots, stems) = (plot(points, mark: .dots), plot(points, mark: .stems))
     let at = try #require(dots.position(x: 3, y: 70))
@@ -45,7 +47,8 @@ private let grid = PlotColour(red: 228, green: 228, blue: 228)
     #expect(stems.rendered().colour(at) == .blue && stems.rendered().colour(below) == .stem)
   }
 
-  @Test func logarithmsMakeFactorsEqual() throws {
+  @Test("On a logarithmic axis equal factors are equal distances, and ticks stand at powers of ten")
+  func logarithmsMakeFactorsEqual() throws {
     let plot = plot([(1, 0.001), (100, 1)], x: .logarithmic, y: .logarithmic)
     let (low, high) = try (#require(plot.position(x: 1, y: 0.001)), #require(plot.position(x: 100, y: 1)))
     let middle = try #require(plot.position(x: 10, y: 0.0316227766))
@@ -58,7 +61,8 @@ private let grid = PlotColour(red: 228, green: 228, blue: 228)
   }
 
   /// 0 to 1000 has its lines at each hundred or two; 0.0…0.02 at multiples of 0.005.
-  @Test func ticksAreRound() throws {
+  @Test("Grid lines stand at round values, and the axes reach to the round values beyond the data")
+  func ticksAreRound() throws {
     let plot = plot([(0, 0.0002), (999, 0.0199)])
     let image = plot.rendered()
     for x in [200.0, 400, 600, 800] {
@@ -71,7 +75,8 @@ private let grid = PlotColour(red: 228, green: 228, blue: 228)
   }
 
   /// A point without a place interrupts the line; one alone is a dot.
-  @Test func gaps() throws {
+  @Test("A value that is not finite interrupts the line, and a point alone is a dot")
+  func missingValuesInterruptTheLine() throws {
     let plot = plot([(0, 1), (4, 1), (5, .nan), (6, 1), (7, .infinity), (8, 1), (10, 2)])
     let image = plot.rendered()
     for (x, isDrawn) in [(2.0, true), (5, false), (6, true), (7, false), (8, true)] {
@@ -80,7 +85,8 @@ private let grid = PlotColour(red: 228, green: 228, blue: 228)
   }
 
   /// A hundred thousand points keep what each column of pixels spans.
-  @Test func manyPointsKeepTheirExtremes() throws {
+  @Test("A hundred thousand points keep the extremes of each column of pixels")
+  func manyPointsKeepTheirExtremes() throws {
     var points = (0..<100_000).map { (x: Double($0), y: 0.5) }
     points[31_415].y = 1
     points[77_777].y = 0
@@ -92,13 +98,15 @@ private let grid = PlotColour(red: 228, green: 228, blue: 228)
     #expect(image.colour(try #require(plot.position(x: 50_500, y: 0.9))) == white)
   }
 
-  @Test func nothingAndOneValueHaveAxesToo() {
+  @Test("Plots of no point, of one point and of a vanishing range still render")
+  func nothingAndOneValueHaveAxesToo() {
     #expect(plot([]).rendered().width == 800)
     #expect(plot([(3, 3)], y: .logarithmic).rendered() != plot([]).rendered())
     #expect(plot([(0, 1e300), (1, 1.0000000001e300)]).rendered().height == 500)
   }
 
-  @Test func seriesDifferAndTheLegendNamesThem() {
+  @Test("Each series has a colour of its own, shown in the legend")
+  func seriesDifferAndTheLegendNamesThem() {
     let lines = [1.0, 2, 3].map { LinePlot.Series("line \($0)", [(0, $0), (1, $0)], thickness: 3) }
     let plot = LinePlot(title: "", xTitle: "", series: lines)
     let image = plot.rendered()
@@ -112,16 +120,18 @@ private let grid = PlotColour(red: 228, green: 228, blue: 228)
     }
   }
 
-  @Test func stacksOfCharts() {
+  @Test("Stacking charts puts their pixels one below the other")
+  func stacksOfCharts() {
     let (a, b) = (plot([(0, 0), (1, 1)]).rendered(), plot([(0, 1), (1, 0)]).rendered())
     let stack = Image.stacked([a, b])
     #expect(stack.width == 800 && stack.height == 1000 && stack.pixels == a.pixels + b.pixels)
   }
 }
 
-@Suite struct HeatMapTests {
+@Suite("Heat maps") struct HeatMapTests {
   /// matplotlib's own colours of viridis, at i/255.
-  @Test func viridis() {
+  @Test("The colour map is matplotlib's viridis within two levels, clamped outside [0, 1]")
+  func viridis() {
     let expected: [(Int, [Int])] = [
       (0, [68, 1, 84]), (20, [72, 29, 111]), (77, [52, 96, 141]), (128, [33, 145, 140]), (200, [112, 207, 87]),
       (255, [253, 231, 37]),
@@ -135,7 +145,10 @@ private let grid = PlotColour(red: 228, green: 228, blue: 228)
     #expect(ColourMap.viridis.colour(2) == ColourMap.viridis.colour(1))
   }
 
-  @Test(arguments: [PlotScale.linear, .logarithmic]) func cellsHaveTheirColours(_ scale: PlotScale) {
+  @Test(
+    "Each cell has its value's colour, NaN is grey, and the colour bar spans the scale",
+    arguments: [PlotScale.linear, .logarithmic])
+  func cellsHaveTheirColours(_ scale: PlotScale) {
     let values = [[1, 2, 4, 8, 16, 100.0], [100, 50, 25, 10, .nan, 5]]
     let plot = HeatMapPlot(
       title: "maps", panels: values.map { .init(caption: "a", values: $0) }, rows: 2, columns: 3, panelsPerRow: 1,

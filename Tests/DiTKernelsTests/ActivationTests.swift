@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// GELU (tanh form), SiLU, their slopes, and the flat sum.
-@Suite struct ActivationTests {
+@Suite("GELU, SiLU, their slopes, and addition") struct ActivationTests {
   /// Around a vector's length and, for the parallel one, a chunk's.
   static let counts = [1, 3, 5, 7, 15, 16, 17, 31, 385]
 
@@ -30,7 +30,10 @@ import Testing
     centralDifferences(at: [x], step: 1e-5) { f($0[0]) }[0]
   }
 
-  @Test(arguments: counts, InstructionSet.runnable) func silu(_ count: Int, _ level: InstructionSet) throws {
+  @Test(
+    "SiLU and its gradient agree with Double for values up to 100 in size",
+    arguments: counts, InstructionSet.runnable)
+  func silu(_ count: Int, _ level: InstructionSet) throws {
     let context = try ComputeContext(threads: 2, instructionSet: level)
     let (operands, values) = (Operands(), Self.values(count))
     var draw = Draw(seed: 22)
@@ -48,7 +51,9 @@ import Testing
     #expect(operands.damage == nil)
   }
 
-  @Test(arguments: counts + [65_536, 131_077], InstructionSet.runnable)
+  @Test(
+    "GELU's gradient and the activation made again agree with Double",
+    arguments: counts + [65_536, 131_077], InstructionSet.runnable)
   func geluBackward(_ count: Int, _ level: InstructionSet) throws {
     let context = try ComputeContext(threads: 2, instructionSet: level)
     let (operands, values) = (Operands(), Self.values(count))
@@ -65,7 +70,8 @@ import Testing
     #expect(operands.damage == nil)
   }
 
-  @Test(arguments: InstructionSet.runnable) func torchSiLU(_ level: InstructionSet) throws {
+  @Test("SiLU and its gradient are PyTorch's", arguments: InstructionSet.runnable)
+  func torchSiLU(_ level: InstructionSet) throws {
     let fixture = try Fixture("kernels")
     let context = try ComputeContext(threads: 2, instructionSet: level)
     let (x, dy) = try (fixture.floats("silu.x"), fixture.floats("silu.dy"))
@@ -78,7 +84,8 @@ import Testing
   }
 
   /// The exact (erf) GELU differs from the tanh form by up to 5e-4 here, a hundred times what is allowed.
-  @Test(arguments: InstructionSet.runnable) func torchGELU(_ level: InstructionSet) throws {
+  @Test("GELU in its tanh form and its gradient are PyTorch's", arguments: InstructionSet.runnable)
+  func torchGELU(_ level: InstructionSet) throws {
     let fixture = try Fixture("kernels")
     let context = try ComputeContext(threads: 2, instructionSet: level)
     let (x, dy) = try (fixture.floats("gelu.x"), fixture.floats("gelu.dy"))
@@ -96,7 +103,8 @@ import Testing
       mismatch(forward.array, fixture.doubles("gelu.y"), within: .roundings(6), scales: Self.scales(x)) == nil)
   }
 
-  @Test(arguments: InstructionSet.runnable) func addition(_ level: InstructionSet) throws {
+  @Test("Addition gives the bits of single additions", arguments: InstructionSet.runnable)
+  func addition(_ level: InstructionSet) throws {
     let context = try ComputeContext(threads: 2, instructionSet: level)
     for count in [0] + Self.counts {
       var draw = Draw(seed: 24)

@@ -6,8 +6,9 @@ import Testing
 
 /// Where kernels run: threads, instruction sets, the environment, BLAS, and what misuse does. What changes the
 /// environment or ends the process runs in a process of its own.
-@Suite struct ContextTests {
-  @Test func threads() throws {
+@Suite("Where kernels run: threads, instruction sets, environment, BLAS and misuse") struct ContextTests {
+  @Test("A context has the threads asked for, and impossible numbers are refused")
+  func threadCounts() throws {
     for count in [1, 2, 5] { try #expect(ComputeContext(threads: count).threads == count) }
     try #expect(ComputeContext().threads == ComputeContext.availableProcessors)
     for count in [-1, 0, 1025, .max] {
@@ -17,7 +18,8 @@ import Testing
     }
   }
 
-  @Test func instructionSets() throws {
+  @Test("A context runs at the instruction set asked for, and refuses one the CPU lacks")
+  func instructionSets() throws {
     for level in InstructionSet.allCases {
       if InstructionSet.runnable.contains(level) {
         try #expect(ComputeContext(threads: 1, instructionSet: level).instructionSet == level)
@@ -30,7 +32,8 @@ import Testing
   }
 
   /// Products of bf16 are the CPU's own where it has them, AVX-512 is the level, and nobody forbids them.
-  @Test func nativeBF16() throws {
+  @Test("The CPU's own bf16 products are used at AVX-512 only, and can be turned off")
+  func nativeBF16() throws {
     for level in InstructionSet.runnable {
       try #expect(!ComputeContext(threads: 1, instructionSet: level, nativeBF16: false).hasNativeBF16)
       guard level != .avx512 else { continue }
@@ -39,7 +42,8 @@ import Testing
   }
 
   /// OpenBLAS multiplies no bf16; `auto` packs at AVX-512 and for bf16.
-  @Test func numerics() throws {
+  @Test("Which products run follows precision, GEMM setting and instruction set")
+  func choiceOfProducts() throws {
     #expect(Numerics() == Numerics(precision: .fp32, gemm: .auto))
     for gemm in GEMM.allCases {
       #expect(Numerics(gemm: gemm).isSupported)
@@ -54,7 +58,8 @@ import Testing
   }
 
   #if os(Linux) || os(macOS)
-    @Test func environment() async {
+    @Test("DIT_ISA chooses the instruction set unless the program does, and unknown names are refused")
+    func environment() async {
       await #expect(processExitsWith: .success) {
         func context(_ name: String) throws -> ComputeContext {
           unsafe setenv("DIT_ISA", name, 1)
@@ -73,7 +78,8 @@ import Testing
       }
     }
 
-    @Test func misuseTraps() async {
+    @Test("Operands of wrong sizes end the process")
+    func misuseTraps() async {
       await #expect(processExitsWith: .failure) {
         let context = try ComputeContext(threads: 1)
         let y = Slice(zeros: 5)
@@ -100,7 +106,8 @@ import Testing
     }
   #endif
 
-  @Test func blasReport() throws {
+  @Test("OpenBLAS is reported and starts no threads of its own")
+  func blasReport() throws {
     let report = BLASReport.current
     #expect(report == BLASReport.current)
     #expect(report.configuration.hasPrefix("OpenBLAS "))
@@ -111,7 +118,8 @@ import Testing
   }
 
   /// LAPACKE is linked: A = L Lᵀ for an A whose factor is whole, lower triangle, row-major.
-  @Test func cholesky() {
+  @Test("LAPACK is linked and factorises a known matrix")
+  func cholesky() {
     let n = 3
     let a: [Double] = [4, 12, -16, 12, 37, -43, -16, -43, 98]
     var l = a

@@ -80,7 +80,7 @@ private struct Case {
   }
 }
 
-@Suite struct ConvolutionTests {
+@Suite("3 x 3 convolutions and group normalisation") struct ConvolutionTests {
   static let extents = [
     Convolution(height: 5, width: 7, channels: 3, outputs: 5),
     Convolution(height: 4, width: 8, channels: 16, outputs: 64),
@@ -90,7 +90,10 @@ private struct Case {
     Convolution(height: 2, width: 3, channels: 530, outputs: 3),  // more channels than a run keeps
   ]
 
-  @Test(arguments: Level.all, extents) func float32(level: Level, extents: Convolution) throws {
+  @Test(
+    "Winograd convolution in Float32 agrees with Double, with normalisation, residual and upsampling",
+    arguments: Level.all, extents)
+  func float32(level: Level, extents: Convolution) throws {
     let context = try level.context()
     for (n, (isNormalised, hasResidual)) in [(false, false), (true, true)].enumerated() {
       let c = Case(extents, isNormalised: isNormalised, hasResidual: hasResidual, seed: UInt64(n))
@@ -103,7 +106,8 @@ private struct Case {
     }
   }
 
-  @Test(arguments: Level.all, extents) func bf16(level: Level, extents: Convolution) throws {
+  @Test("Convolution in bf16 agrees with Double", arguments: Level.all, extents)
+  func bf16(level: Level, extents: Convolution) throws {
     let c = Case(extents, isNormalised: true, hasResidual: true, seed: 3)
     let (y, damage) = c.run(try level.context(), .bf16)
     #expect(mismatch(y.array, c.expected, within: .bf16(6)) == nil)
@@ -111,7 +115,8 @@ private struct Case {
   }
 
   /// A part's rows are those of the whole, bit by bit, and so are they with any number of threads.
-  @Test(arguments: Precision.allCases) func parts(precision: Precision) throws {
+  @Test("Rows computed in parts, at any number of threads, have the bits of the whole", arguments: Precision.allCases)
+  func parts(precision: Precision) throws {
     for extents in Self.extents {
       let c = Case(extents, isNormalised: true, hasResidual: true, seed: 5)
       let whole = c.run(try ComputeContext(threads: 1), precision).result
@@ -124,7 +129,8 @@ private struct Case {
   }
 
   /// A residual may be the result's own memory.
-  @Test func inPlace() throws {
+  @Test("The residual may be the result's own memory")
+  func inPlace() throws {
     let c = Case(Self.extents[0], isNormalised: false, hasResidual: true, seed: 6)
     let context = try ComputeContext(threads: 2)
     let (e, y) = (c.extents, Slice(c.residual))
@@ -140,7 +146,8 @@ private struct Case {
     #expect(mismatch(y.array, c.expected, within: .winograd(channels: e.channels)) == nil)
   }
 
-  @Test(arguments: Level.all, Precision.allCases) func patches(level: Level, precision: Precision) throws {
+  @Test("Convolution through patches, strided or not, agrees with Double", arguments: Level.all, Precision.allCases)
+  func patches(level: Level, precision: Precision) throws {
     let context = try level.context()
     for c in [
       PatchConvolution(height: 7, width: 5, channels: 3, outputs: 70),
@@ -188,7 +195,8 @@ private struct Case {
     }
   }
 
-  @Test(arguments: Level.all) func groupNormalisation(level: Level) throws {
+  @Test("Group normalisation agrees with Double where the mean is 50 deviations", arguments: Level.all)
+  func groupNormalisation(level: Level) throws {
     let context = try level.context()
     let (rows, width, channels, groups) = (3, 5, 70, 7)
     var random = Philox(seed: 2)

@@ -5,8 +5,9 @@ import TestSupport
 import Testing
 
 /// The same bytes whatever the number of threads, and however many host threads share a context.
-@Suite struct DeterminismTests {
-  @Test(arguments: Level.all) func threadCounts(_ level: Level) throws {
+@Suite("The same bytes at any number of threads") struct DeterminismTests {
+  @Test("Every kernel gives the same bits with 1, 2 and 3 threads", arguments: Level.all)
+  func threadCounts(_ level: Level) throws {
     let one = everyKernel(try level.context(threads: 1))
     for threads in [1, 2, 3] {
       let context = try level.context(threads: threads)
@@ -17,7 +18,8 @@ import Testing
 
   /// The levels run different instructions over the same formulas: not the same bits, but nearly the same numbers. Where
   /// they round to bf16, what was nearly the same may be rounded up here and down there.
-  @Test func levelsAgree() throws {
+  @Test("Every instruction set gives nearly the same numbers")
+  func levelsAgree() throws {
     let narrow = everyKernel(try ComputeContext(threads: 2, instructionSet: .portable))
     for level in Level.all {
       for (a, b) in zip(everyKernel(try level.context()), narrow) where a.0 != "sum of squares" {
@@ -28,7 +30,8 @@ import Testing
   }
 
   /// Four host threads with one context of three workers: kernels take turns, nobody sees another's work.
-  @Test func sharedContext() throws {
+  @Test("Four host threads sharing a context get the bits of one")
+  func sharedContext() throws {
     let context = try ComputeContext(threads: 3)
     let expected = everyKernel(context)
     let problems = Mutex<[String]>([])
@@ -47,7 +50,8 @@ import Testing
   }
 
   /// Host threads with a context each, at all levels at once.
-  @Test func manyContexts() throws {
+  @Test("Host threads with contexts of their own do not disturb each other")
+  func manyContexts() throws {
     let problems = Mutex<[String]>([])
     let group = DispatchGroup()
     for level in InstructionSet.runnable {

@@ -5,13 +5,14 @@ import TestSupport
 import Testing
 
 /// Time frequencies, positions and the label table.
-@Suite struct EmbeddingTests {
+@Suite("Time frequencies, positions and the label table") struct EmbeddingTests {
   /// A unit in the last place of a result in [−1, 1], twice: torch's sine and cosine and ours round separately.
   private static let unit = 0x1p-23
 
   /// Equal to torch's Float32 features but where torch's vector `exp` is one unit off, at k = 12 and 106: there the
   /// angle t ω moves by t times that unit, and is rounded again.
-  @Test func torchTimeFrequencies() throws {
+  @Test("Time features are PyTorch's Float32 features within a unit in the last place")
+  func torchTimeFrequencies() throws {
     let fixture = try Fixture("kernels")
     let times = try fixture.integers("time.t").map(Float.init)
     let frequencies = try fixture.floats("time.frequencies")
@@ -33,7 +34,8 @@ import Testing
 
   /// Real times, as flow matching has them, against the formula in Double: ω and t ω are each rounded to Float, together
   /// by at most t ω 2⁻²³.
-  @Test func realTimes() {
+  @Test("Time features of real times follow the formula")
+  func realTimes() {
     let times: [Float] = [0, 0.5, 1, 437.25, 999.999]
     let features = Slice(zeros: times.count * timeFrequencyCount)
     timeFrequencies(output: features.mutableSpan, times: times.span)
@@ -48,7 +50,8 @@ import Testing
   }
 
   /// The column in the first half, sine before cosine; 3 rows and 5 columns tell them apart.
-  @Test(arguments: [4, 24, 72]) func positions(_ width: Int) {
+  @Test("Sine-cosine positions have the column in the first half, sine before cosine", arguments: [4, 24, 72])
+  func positions(_ width: Int) {
     let (rows, columns, quarter) = (3, 5, width / 4)
     let operands = Operands()
     let table = operands.output("table", rows * columns * width)
@@ -63,7 +66,8 @@ import Testing
     #expect(operands.damage == nil)
   }
 
-  @Test func labels() {
+  @Test("Label rows are added, and their gradients summed in the order of the samples")
+  func labels() {
     var draw = Draw(seed: 51)
     let (classes, width, labels) = (7, 5, [6, 0, 3, 3, 6, 3])
     let (rows, table, gradient) = (

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// y = x Wᵀ + b in its four forms, and its gradients: against the Double reference, PyTorch, and central differences.
-@Suite struct LinearTests {
+@Suite("The linear layer in its four forms, and its gradients") struct LinearTests {
   struct Case: CustomTestStringConvertible, Sendable {
     let rows, inputs, outputs: Int
     var testDescription: String { "\(rows)×\(inputs)→\(outputs)" }
@@ -31,7 +31,8 @@ import Testing
     }
   }
 
-  @Test(arguments: cases, InstructionSet.runnable) func plain(_ c: Case, _ level: InstructionSet) throws {
+  @Test("The linear layer agrees with the Double reference", arguments: cases, InstructionSet.runnable)
+  func plain(_ c: Case, _ level: InstructionSet) throws {
     let (inputs, operands) = (Inputs(c), Operands())
     let context = try ComputeContext(threads: 2, instructionSet: level)
     let y = operands.output("y", c.rows * c.outputs)
@@ -49,7 +50,8 @@ import Testing
 
   /// Few rows are dot products of our own, in tasks of 128 outputs, four at a time: odd inputs and outputs around both, and
   /// the rows on both sides of the last number that is few.
-  @Test(arguments: 1...9, InstructionSet.runnable) func fewRows(_ rows: Int, _ level: InstructionSet) throws {
+  @Test("Products of few rows agree with the Double reference", arguments: 1...9, InstructionSet.runnable)
+  func fewRows(_ rows: Int, _ level: InstructionSet) throws {
     let context = try ComputeContext(threads: 2, instructionSet: level)
     for (inputs, outputs) in [(1, 1), (5, 3), (16, 4), (17, 5), (33, 127), (1031, 7), (15, 129), (64, 257)] {
       let (values, operands) = (Inputs(Case(rows: rows, inputs: inputs, outputs: outputs)), Operands())
@@ -64,7 +66,10 @@ import Testing
     }
   }
 
-  @Test(arguments: cases, InstructionSet.runnable) func gelu(_ c: Case, _ level: InstructionSet) throws {
+  @Test(
+    "Linear with GELU agrees with the reference, also with the pre-activation in the output's memory",
+    arguments: cases, InstructionSet.runnable)
+  func gelu(_ c: Case, _ level: InstructionSet) throws {
     let (inputs, operands) = (Inputs(c), Operands())
     let context = try ComputeContext(threads: 2, instructionSet: level)
     let (h, pre) = (operands.output("h", c.rows * c.outputs), operands.output("pre", c.rows * c.outputs))
@@ -89,6 +94,7 @@ import Testing
 
   /// Samples × tokens; in the last two a tile of rows begins and ends inside a sample.
   @Test(
+    "Linear with gate and residual, or with added positions, agrees with the reference",
     arguments: [(1, 1), (3, 5), (2, 17), (3, 257), (5, 209)], InstructionSet.runnable)
   func gateResidualAndPositions(_ extents: (samples: Int, tokens: Int), _ level: InstructionSet) throws {
     let (samples, tokens) = extents
@@ -131,7 +137,10 @@ import Testing
     #expect(operands.damage == nil)
   }
 
-  @Test(arguments: cases, InstructionSet.runnable) func backward(_ c: Case, _ level: InstructionSet) throws {
+  @Test(
+    "Gradients of input, weight and bias agree with the reference, overwritten or added",
+    arguments: cases, InstructionSet.runnable)
+  func backward(_ c: Case, _ level: InstructionSet) throws {
     let (inputs, operands) = (Inputs(c), Operands())
     let context = try ComputeContext(threads: 2, instructionSet: level)
     var draw = Draw(seed: 13)
@@ -166,7 +175,8 @@ import Testing
   }
 
   /// The gradients are those of the loss Σ dy ⊙ y, by central differences of the reference.
-  @Test(arguments: InstructionSet.runnable) func differences(_ level: InstructionSet) throws {
+  @Test("The linear layer's gradients are the slopes by central differences", arguments: InstructionSet.runnable)
+  func differences(_ level: InstructionSet) throws {
     let c = Case(rows: 5, inputs: 7, outputs: 3)
     let inputs = Inputs(c)
     let context = try ComputeContext(threads: 2, instructionSet: level)
@@ -186,7 +196,9 @@ import Testing
     #expect(mismatch(db.array, centralDifferences(at: b) { loss(x, w, $0) }, within: .sum(of: 5)) == nil)
   }
 
-  @Test(arguments: ["1x1x1", "5x7x3", "13x37x19"], InstructionSet.runnable)
+  @Test(
+    "The linear layer and its gradients are PyTorch's",
+    arguments: ["1x1x1", "5x7x3", "13x37x19"], InstructionSet.runnable)
   func torch(_ name: String, _ level: InstructionSet) throws {
     let fixture = try Fixture("kernels")
     let c = name.split(separator: "x").compactMap { Int($0) }

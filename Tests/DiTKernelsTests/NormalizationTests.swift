@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// LayerNorm with modulate, its gradient, the gate's gradient.
-@Suite struct NormalizationTests {
+@Suite("LayerNorm with modulation, and the gate's gradient") struct NormalizationTests {
   struct Case: CustomTestStringConvertible, Sendable {
     let samples, tokens, width: Int
     var rows: Int { samples * tokens }
@@ -101,7 +101,10 @@ import Testing
     }
   }
 
-  @Test(arguments: cases, InstructionSet.runnable) func modulate(_ c: Case, _ level: InstructionSet) throws {
+  @Test(
+    "Modulated LayerNorm, its statistics and its gradients agree with the reference",
+    arguments: cases, InstructionSet.runnable)
+  func modulate(_ c: Case, _ level: InstructionSet) throws {
     let inputs = Inputs(c)
     var draw = Draw(seed: 32)
     let before = draw.normal(c.count)
@@ -133,7 +136,8 @@ import Testing
   }
 
   /// Into bf16: rounded once, at the end; and made again with the same bits.
-  @Test(arguments: cases, Level.all) func modulateIntoBF16(_ c: Case, _ level: Level) throws {
+  @Test("Into bf16 the result is rounded once, and made again with the same bits", arguments: cases, Level.all)
+  func modulateIntoBF16(_ c: Case, _ level: Level) throws {
     let inputs = Inputs(c)
     let run = Run(try level.context(), c, inputs, .bf16)
     let expected = Reference.modulate(
@@ -145,7 +149,9 @@ import Testing
   }
 
   /// Means far from zero: x = 1000 ± 1, and −40 ± 0.01.
-  @Test(arguments: [(Float(1000), Float(1)), (-40, 0.01)], InstructionSet.runnable)
+  @Test(
+    "Rows with means far from zero keep their precision",
+    arguments: [(Float(1000), Float(1)), (-40, 0.01)], InstructionSet.runnable)
   func largeMean(_ row: (mean: Float, deviation: Float), _ level: InstructionSet) throws {
     let c = Case(samples: 2, tokens: 3, width: 145)
     let inputs = Inputs(c, mean: row.mean, deviation: row.deviation)
@@ -164,7 +170,8 @@ import Testing
   }
 
   /// The gradients are those of the loss Σ dy ⊙ out, by central differences of the reference.
-  @Test(arguments: InstructionSet.runnable) func differences(_ level: InstructionSet) throws {
+  @Test("LayerNorm's gradients are the slopes by central differences", arguments: InstructionSet.runnable)
+  func differences(_ level: InstructionSet) throws {
     let c = Case(samples: 2, tokens: 3, width: 5)
     let inputs = Inputs(c)
     let run = Run(
@@ -185,7 +192,9 @@ import Testing
   }
 
   /// In `tiny` the variance is about ε: a wrong ε, or one outside the root, shows.
-  @Test(arguments: ["7", "72", "145", "tiny"], InstructionSet.runnable)
+  @Test(
+    "Modulated LayerNorm and its gradients are PyTorch's",
+    arguments: ["7", "72", "145", "tiny"], InstructionSet.runnable)
   func torch(_ name: String, _ level: InstructionSet) throws {
     let fixture = try Fixture("kernels")
     let shape = try fixture.shape("modulate.\(name).x")
@@ -203,7 +212,8 @@ import Testing
     try #expect(mismatch(run.dscale.rows, doubles("dscale"), within: tolerance) == nil)
   }
 
-  @Test(arguments: cases, Level.all) func gate(_ c: Case, _ level: Level) throws {
+  @Test("The gate's gradients agree with the reference in both precisions", arguments: cases, Level.all)
+  func gate(_ c: Case, _ level: Level) throws {
     var draw = Draw(seed: 33)
     let (dx, y, gate) = (draw.normal(c.count), draw.normal(c.count), draw.normal(c.samples * c.width))
     let width = c.tokens * c.width
@@ -220,7 +230,8 @@ import Testing
     }
   }
 
-  @Test(arguments: InstructionSet.runnable) func torchGate(_ level: InstructionSet) throws {
+  @Test("The gate and its gradients are PyTorch's", arguments: InstructionSet.runnable)
+  func torchGate(_ level: InstructionSet) throws {
     let fixture = try Fixture("kernels")
     let shape = try fixture.shape("gate.x")
     let c = Case(samples: shape[0], tokens: shape[1], width: shape[2])

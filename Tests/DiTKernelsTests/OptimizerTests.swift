@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// AdamW, the moving average and the sum of squares: flat loops over every parameter.
-@Suite struct OptimizerTests {
+@Suite("AdamW, the moving average and the sum of squares") struct OptimizerTests {
   /// Around a vector's length and a chunk's (65,536).
   static let counts = [1, 3, 5, 7, 17, 65_535, 131_077]
 
@@ -31,7 +31,8 @@ import Testing
 
   /// Ten steps: each rounds w, m and v a few times, and a wrong power, bias correction, order of decay or place of ε
   /// grows with them. ε is as large as the gradients here, so that its place matters.
-  @Test(arguments: counts, InstructionSet.runnable) func adamW(_ count: Int, _ level: InstructionSet) throws {
+  @Test("Ten steps of AdamW agree with AdamW in Double", arguments: counts, InstructionSet.runnable)
+  func adamW(_ count: Int, _ level: InstructionSet) throws {
     let context = try ComputeContext(threads: 2, instructionSet: level)
     var draw = Draw(seed: 61)
     let weights = draw.normal(count)
@@ -58,7 +59,10 @@ import Testing
 
   /// The defaults at their own scale: the first step moves every weight by the learning rate, whatever the gradient's
   /// size, and what is all zero (the padding between tensors) stays so.
-  @Test(arguments: InstructionSet.runnable) func defaults(_ level: InstructionSet) throws {
+  @Test(
+    "AdamW's defaults are the published ones, and the first step is the learning rate",
+    arguments: InstructionSet.runnable)
+  func defaults(_ level: InstructionSet) throws {
     let context = try ComputeContext(threads: 2, instructionSet: level)
     let constants = AdamW()
     #expect(constants == AdamW(beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.05))
@@ -72,7 +76,8 @@ import Testing
     #expect(mismatch(w.array, expected, within: .roundings(16)) == nil)
   }
 
-  @Test(arguments: counts, InstructionSet.runnable) func average(_ count: Int, _ level: InstructionSet) throws {
+  @Test("The exponential moving average agrees with Double", arguments: counts, InstructionSet.runnable)
+  func average(_ count: Int, _ level: InstructionSet) throws {
     let context = try ComputeContext(threads: 2, instructionSet: level)
     var draw = Draw(seed: 62)
     let start = draw.normal(count)
@@ -90,7 +95,7 @@ import Testing
     #expect(operands.damage == nil)
   }
 
-  @Test(arguments: [0, 4096, 4097] + counts, InstructionSet.runnable)
+  @Test("The sum of squares agrees with Double", arguments: [0, 4096, 4097] + counts, InstructionSet.runnable)
   func sumOfSquares(_ count: Int, _ level: InstructionSet) throws {
     let context = try ComputeContext(threads: 2, instructionSet: level)
     var draw = Draw(seed: 63)

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Attention over packed blocks of 512 keys with a running maximum, and its gradient: in both formats, at every level.
-@Suite struct PackedAttentionTests {
+@Suite("Attention over packed blocks of keys, and its gradient") struct PackedAttentionTests {
   struct Case: CustomTestStringConvertible, Sendable {
     let heads: Reference.Heads
 
@@ -22,7 +22,10 @@ import Testing
     Case(2, 256, 1, 9), Case(1, 513, 1, 72), Case(1, 513, 2, 9), Case(1, 1100, 1, 9),
   ]
 
-  @Test(arguments: cases, Precision.allCases) func reference(_ c: Case, _ precision: Precision) throws {
+  @Test(
+    "Packed attention and its gradient agree with the Double reference in both precisions",
+    arguments: cases, Precision.allCases)
+  func reference(_ c: Case, _ precision: Precision) throws {
     let expected = ExpectedAttention(c.heads, precision)
     for level in Level.all {
       let problems = expected.problems(PackedAttentionRun(try level.context(), expected))
@@ -40,7 +43,9 @@ import Testing
     case first, last
   }
 
-  @Test(arguments: Logits.allCases, Precision.allCases)
+  @Test(
+    "Large, shifted and one-sided logits neither overflow nor lose precision",
+    arguments: Logits.allCases, Precision.allCases)
   func largeLogits(_ logits: Logits, _ precision: Precision) throws {
     for c in [Case(1, 17, 2, 16), Case(1, 515, 1, 16)] {
       let h = c.heads
@@ -67,7 +72,8 @@ import Testing
   }
 
   /// The gradients are those of the loss Σ dout ⊙ out, by central differences of the reference.
-  @Test(arguments: Level.all) func differences(_ level: Level) throws {
+  @Test("Packed attention's gradient is the slope by central differences", arguments: Level.all)
+  func differences(_ level: Level) throws {
     let expected = ExpectedAttention(Case(2, 5, 2, 3).heads, .fp32)
     let run = PackedAttentionRun(try level.context(), expected)
     let weights = expected.dout.doubles
@@ -75,7 +81,9 @@ import Testing
     #expect(mismatch(run.gradient.array, slopes, within: .softmax(largest: 10, terms: 5)) == nil)
   }
 
-  @Test(arguments: ["one", "odd", "wide", "sharp", "long"], Level.all)
+  @Test(
+    "Packed attention and its gradient are PyTorch's",
+    arguments: ["one", "odd", "wide", "sharp", "long"], Level.all)
   func torch(_ name: String, _ level: Level) throws {
     let fixture = try Fixture("kernels")
     let shape = try fixture.shape("attention.\(name).qkv")

@@ -5,7 +5,7 @@ import Testing
 
 /// y = x Wᵀ + b over packed weights with each of its endings, and dx = dy W: in both formats, at every level, against
 /// Double on the operands as they are rounded.
-@Suite struct PackedLinearTests {
+@Suite("The linear layer over packed weights") struct PackedLinearTests {
   struct Case: CustomTestStringConvertible, Sendable {
     let rows, depth, columns: Int
     var testDescription: String { "\(rows)×\(depth)→\(columns)" }
@@ -117,7 +117,10 @@ import Testing
   }
 
   /// With and without rows that are added, into both formats.
-  @Test(arguments: cases, Precision.allCases) func plain(_ c: Case, _ precision: Precision) throws {
+  @Test(
+    "The packed linear layer, with and without added rows, agrees with the reference",
+    arguments: cases, Precision.allCases)
+  func plain(_ c: Case, _ precision: Precision) throws {
     let p = Product(c, precision, .forward)
     let expected = p.linear
     var draw = Draw(seed: 112)
@@ -136,7 +139,10 @@ import Testing
     }
   }
 
-  @Test(arguments: cases, Precision.allCases) func gelu(_ c: Case, _ precision: Precision) throws {
+  @Test(
+    "Packed linear with GELU agrees with the reference, saving the pre-activation or not",
+    arguments: cases, Precision.allCases)
+  func gelu(_ c: Case, _ precision: Precision) throws {
     let p = Product(c, precision, .forward)
     let pre = p.linear
     let expected = pre.map(Reference.gelu)
@@ -157,6 +163,7 @@ import Testing
 
   /// Samples × tokens: groups of rows and blocks begin and end inside a sample.
   @Test(
+    "Packed linear with gate and residual agrees with the reference, in place too",
     arguments: [(1, 1), (3, 5), (2, 17), (3, 85), (1, 257), (4, 75), (13, 1)], Precision.allCases)
   func gateResidual(_ extents: (samples: Int, tokens: Int), _ precision: Precision) throws {
     let (samples, tokens) = extents
@@ -185,7 +192,8 @@ import Testing
   }
 
   /// Overwriting and adding, into both formats.
-  @Test(arguments: cases, Precision.allCases) func backwardInput(_ c: Case, _ precision: Precision) throws {
+  @Test("The input's gradient agrees with the reference, overwritten or added", arguments: cases, Precision.allCases)
+  func backwardInput(_ c: Case, _ precision: Precision) throws {
     let p = Product(c, precision, .backward)
     var draw = Draw(seed: 114)
     let before = draw.normal(p.count)
@@ -204,7 +212,8 @@ import Testing
     }
   }
 
-  @Test(arguments: cases, Precision.allCases) func backwardGELU(_ c: Case, _ precision: Precision) throws {
+  @Test("The gradient through GELU agrees with the reference", arguments: cases, Precision.allCases)
+  func backwardGELU(_ c: Case, _ precision: Precision) throws {
     let p = Product(c, precision, .backward)
     var draw = Draw(seed: 115)
     let pre = draw.normal(p.count, deviation: 3)
@@ -225,8 +234,8 @@ import Testing
   }
 
   /// A row has the same bits alone, among the first n, and inside another run of rows: the depth is cut in both formats.
-  @Test(arguments: Precision.allCases, Level.all) func rowsAreIndependent(_ precision: Precision, _ level: Level) throws
-  {
+  @Test("A row has the same bits alone as among any other rows", arguments: Precision.allCases, Level.all)
+  func rowsAreIndependent(_ precision: Precision, _ level: Level) throws {
     let c = Case(300, 3301, 37)
     let p = Product(c, precision, .forward)
     let run = try Run(p, level)
@@ -252,7 +261,10 @@ import Testing
     }
   }
 
-  @Test(arguments: ["1x1x1", "5x7x3", "13x37x19"], Level.all) func torch(_ name: String, _ level: Level) throws {
+  @Test(
+    "The packed linear layer and its input gradient are PyTorch's",
+    arguments: ["1x1x1", "5x7x3", "13x37x19"], Level.all)
+  func torch(_ name: String, _ level: Level) throws {
     let fixture = try Fixture("kernels")
     let c = name.split(separator: "x").compactMap { Int($0) }
     let (rows, inputs, outputs) = (c[0], c[1], c[2])
@@ -277,7 +289,7 @@ import Testing
 }
 
 /// dW += dyᵀ x and db += Σ dy over operands that the call packs.
-@Suite struct PackedGradientTests {
+@Suite("Gradients of weight and bias over packed operands") struct PackedGradientTests {
   struct Case: CustomTestStringConvertible, Sendable {
     let rows, inputs, outputs: Int
     var testDescription: String { "\(outputs)×\(rows)→\(inputs)" }
@@ -294,7 +306,8 @@ import Testing
     Case(1537, 130, 1),
   ]
 
-  @Test(arguments: cases, Precision.allCases) func reference(_ c: Case, _ precision: Precision) throws {
+  @Test("Weight and bias gradients agree with the Double reference", arguments: cases, Precision.allCases)
+  func reference(_ c: Case, _ precision: Precision) throws {
     var draw = Draw(seed: 116)
     let (x, dy) = (draw.normal(c.rows * c.inputs), draw.normal(c.rows * c.outputs))
     let (beforeW, beforeB) = (draw.normal(c.outputs * c.inputs), draw.normal(c.outputs))
@@ -322,7 +335,8 @@ import Testing
     }
   }
 
-  @Test(arguments: ["1x1x1", "5x7x3", "13x37x19"], Level.all) func torch(_ name: String, _ level: Level) throws {
+  @Test("Weight and bias gradients are PyTorch's", arguments: ["1x1x1", "5x7x3", "13x37x19"], Level.all)
+  func torch(_ name: String, _ level: Level) throws {
     let fixture = try Fixture("kernels")
     let c = name.split(separator: "x").compactMap { Int($0) }
     let (rows, inputs, outputs) = (c[0], c[1], c[2])

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Packed weights, element by element, and the rounding to bf16, bit by bit.
-@Suite struct PackedMatrixTests {
+@Suite("Packed weights element by element, and rounding to bf16") struct PackedMatrixTests {
   /// Element (k, c) of a packed (depth, columns) matrix: panels of 64 columns, (depth, 64) each, or (depth / 2, 64, 2) of
   /// bf16.
   private static func element(_ packed: [Float], _ k: Int, _ c: Int, depth: Int, _ precision: Precision) -> Float {
@@ -29,7 +29,9 @@ import Testing
     return nil
   }
 
-  @Test(arguments: [(1, 1), (1, 65), (5, 1), (2, 64), (15, 17), (16, 16), (33, 130), (64, 5), (131, 63)], Level.all)
+  @Test(
+    "Every element of a packed weight is where the layout says, padded with zeros",
+    arguments: [(1, 1), (1, 65), (5, 1), (2, 64), (15, 17), (16, 16), (33, 130), (64, 5), (131, 63)], Level.all)
   func everyElement(_ extents: (inputs: Int, outputs: Int), _ level: Level) throws {
     let (inputs, outputs) = extents
     let context = try level.context()
@@ -62,18 +64,21 @@ import Testing
   }
 
   /// The bits that a few numbers must have, so that the oracle is no copy of a mistake.
-  @Test(arguments: [
-    (0x3F80_8000, 0x3F80), (0x3F81_8000, 0x3F82), (0x3F80_8001, 0x3F81), (0x3F80_7FFF, 0x3F80),
-    (0xBF81_8000, 0xBF82), (0x7F7F_7FFF, 0x7F7F), (0x7F7F_8000, 0x7F80), (0x7F7F_FFFF, 0x7F80),
-    (0x7F80_0000, 0x7F80), (0xFF80_0000, 0xFF80), (0x7F80_0001, 0x7FC0), (0xFFFF_FFFF, 0xFFFF),
-    (0x0000_8000, 0), (0x0000_8001, 1), (0x0001_8000, 2), (0x007F_8000, 0x80), (0x8000_0000, 0x8000),
-  ])
-  func oracle(_ x: UInt32, _ expected: UInt16) {
+  @Test(
+    "The tests' own rounding to bf16 gives known bits",
+    arguments: [
+      (0x3F80_8000, 0x3F80), (0x3F81_8000, 0x3F82), (0x3F80_8001, 0x3F81), (0x3F80_7FFF, 0x3F80),
+      (0xBF81_8000, 0xBF82), (0x7F7F_7FFF, 0x7F7F), (0x7F7F_8000, 0x7F80), (0x7F7F_FFFF, 0x7F80),
+      (0x7F80_0000, 0x7F80), (0xFF80_0000, 0xFF80), (0x7F80_0001, 0x7FC0), (0xFFFF_FFFF, 0xFFFF),
+      (0x0000_8000, 0), (0x0000_8001, 1), (0x0001_8000, 2), (0x007F_8000, 0x80), (0x8000_0000, 0x8000),
+    ])
+  func roundingOfTheOracle(_ x: UInt32, _ expected: UInt16) {
     #expect(BF16.rounded(Float(bitPattern: x)) == expected)
   }
 
   /// Weights on their way into both packings.
-  @Test(arguments: Level.all) func packingRounds(_ level: Level) throws {
+  @Test("Weights are rounded to bf16 correctly for every upper half and tie", arguments: Level.all)
+  func packingRounds(_ level: Level) throws {
     let (context, values) = (try level.context(), Self.everyRounding)
     let (inputs, outputs) = (values.count / 64, 64)
     let expected = values.roundedToBF16
@@ -90,7 +95,8 @@ import Testing
 
   /// Sums on their way out of a product: x · 1 + 0 is x, but that −0 becomes 0. 17 columns are a vector and one more. The
   /// CPU's own rounding takes a denormal for a zero of its sign.
-  @Test(arguments: Level.all) func resultsRound(_ level: Level) throws {
+  @Test("Results are rounded to bf16 correctly for every upper half and tie", arguments: Level.all)
+  func resultsRound(_ level: Level) throws {
     let (context, values, outputs) = (try level.context(), Self.everyRounding, 17)
     let packed = Slice(zeros: ComputeContext.packedElements(depth: 1, columns: outputs, precision: .fp32))
     context.packForward(

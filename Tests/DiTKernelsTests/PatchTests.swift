@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Images ↔ rows of patches, in both orders, and the patch embedding.
-@Suite struct PatchTests {
+@Suite("Images, rows of patches and the patch embedding") struct PatchTests {
   static let grids = [
     PatchGrid(channels: 1, height: 1, width: 1, patchSize: 1),
     PatchGrid(channels: 3, height: 5, width: 7, patchSize: 1),
@@ -13,7 +13,9 @@ import Testing
     PatchGrid(channels: 4, height: 8, width: 8, patchSize: 8),
   ]
 
-  @Test(arguments: grids, [PatchOrder.channelFirst, .channelLast])
+  @Test(
+    "Every element goes to its place in the patches and back, in both orders",
+    arguments: grids, [PatchOrder.channelFirst, .channelLast])
   func everyElement(_ grid: PatchGrid, _ order: PatchOrder) {
     let (samples, size, p) = (3, grid.channels * grid.height * grid.width, grid.patchSize)
     let images = (0..<samples * size).map(Float.init)
@@ -46,7 +48,8 @@ import Testing
   }
 
   /// A convolution of stride P: torch's weight order is channel, row, column.
-  @Test(arguments: InstructionSet.runnable) func torchEmbedding(_ level: InstructionSet) throws {
+  @Test("The patch embedding and its gradients are PyTorch's convolution", arguments: InstructionSet.runnable)
+  func torchEmbedding(_ level: InstructionSet) throws {
     let fixture = try Fixture("kernels")
     let context = try ComputeContext(threads: 2, instructionSet: level)
     let grid = PatchGrid(channels: 3, height: 6, width: 10, patchSize: 2)
@@ -75,7 +78,8 @@ import Testing
   }
 
   /// The output end's order: row, column, channel.
-  @Test func torchUnpatchify() throws {
+  @Test("Unpatchify and its gradient are PyTorch's")
+  func torchUnpatchify() throws {
     let fixture = try Fixture("kernels")
     let grid = PatchGrid(channels: 6, height: 6, width: 10, patchSize: 2)
     let (x, dy) = try (fixture.floats("unpatchify.x"), fixture.floats("unpatchify.dy"))

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 /// The worker pool by its C interface: every index runs once, whatever calls it and however often.
-@Suite struct PoolTests {
+@Suite("The worker pool by its C interface") struct PoolTests {
   /// A C pool, destroyed with the object.
   @safe final class Pool: @unchecked Sendable {
     let pointer: OpaquePointer
@@ -84,14 +84,16 @@ import Testing
     return tally.problem
   }
 
-  @Test(arguments: [1, 2, 3, 8]) func everyIndexOnce(_ threads: Int) throws {
+  @Test("Every index of a job runs exactly once", arguments: [1, 2, 3, 8])
+  func everyIndexOnce(_ threads: Int) throws {
     let pool = try #require(Pool(threads: threads))
     #expect(unsafe dit_pool_threads(pool.pointer) == Int32(threads))
     for count in [0, 1, 2, 3, 5, 7, 17, 1000] { #expect(Self.check(pool, threads: threads, count) == nil) }
   }
 
   /// Jobs so small that workers come late to most of them; every thousandth after a pause in which they fall asleep.
-  @Test(arguments: [2, 3]) func tinyJobs(_ threads: Int) throws {
+  @Test("Thousands of tiny jobs run every index once, after pauses too", arguments: [2, 3])
+  func tinyJobs(_ threads: Int) throws {
     let pool = try #require(Pool(threads: threads))
     var problems: [String] = []
     for job in 0..<8000 {
@@ -102,7 +104,8 @@ import Testing
   }
 
   /// All workers come, also from sleep, and the caller, who ends its share first, waits for them.
-  @Test func callerWaits() throws {
+  @Test("The caller waits for workers that finish later")
+  func callerWaits() throws {
     let pool = try #require(Pool(threads: 3))
     for round in 0..<6 {
       if round % 2 == 1 { Thread.sleep(forTimeInterval: 0.003) }
@@ -118,7 +121,8 @@ import Testing
   }
 
   /// Workers that begin together and race for a hundred thousand indices.
-  @Test(arguments: [2, 3]) func race(_ threads: Int) throws {
+  @Test("Workers racing for a hundred thousand indices run each once", arguments: [2, 3])
+  func workersRaceForIndices(_ threads: Int) throws {
     let pool = try #require(Pool(threads: threads))
     for _ in 0..<4 {
       let (tally, meeting) = (Tally(100_000, threads: threads), Meeting(threads))
@@ -132,7 +136,8 @@ import Testing
   }
 
   /// Four host threads that begin together; their jobs take turns, though each gives the others time to come between.
-  @Test func sharedByHosts() throws {
+  @Test("Jobs of several host threads take turns on one pool")
+  func sharedByHosts() throws {
     let pool = try #require(Pool(threads: 3))
     let problems = Mutex<[String]>([])
     let (group, meeting) = (DispatchGroup(), Meeting(4))
@@ -154,7 +159,8 @@ import Testing
   }
 
   /// Made and destroyed at once, idle, asleep and at work, several at a time.
-  @Test func createAndDestroy() throws {
+  @Test("Pools can be made and destroyed idle, asleep and at work")
+  func createAndDestroy() throws {
     for round in 0..<200 {
       let pools = try (1...3).map { try #require(Pool(threads: $0)) }
       if round % 50 == 49 { Thread.sleep(forTimeInterval: 0.003) }
@@ -164,7 +170,8 @@ import Testing
   }
 
   /// A job inside a task runs on the spot, as the worker that asked, and leaves the outer job intact.
-  @Test(arguments: [1, 2, 3]) func nested(_ threads: Int) throws {
+  @Test("A job started inside a task runs on that worker and leaves the outer job intact", arguments: [1, 2, 3])
+  func nestedJobs(_ threads: Int) throws {
     let pool = try #require(Pool(threads: threads))
     let (outer, inner) = (Tally(50, threads: threads), Tally(50 * 7, threads: threads))
     let strays = Atomic(0)
@@ -183,7 +190,8 @@ import Testing
     #expect(Self.check(pool, threads: threads, 100) == nil)
   }
 
-  @Test func impossibleThreads() {
+  @Test("Impossible numbers of threads give no pool")
+  func impossibleThreads() {
     for threads in [-1, 0, 1025] { #expect(Pool(threads: threads) == nil) }
   }
 }

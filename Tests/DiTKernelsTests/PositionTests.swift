@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// Rotary positions, literal time frequencies, and sums over samples.
-@Suite struct PositionTests {
+@Suite("Rotary positions, literal time frequencies, and sums over samples") struct PositionTests {
   struct Sizes: CustomTestStringConvertible, Sendable {
     let samples, rows, columns, prefix, heads, size: Int
     var tokens: Int { prefix + rows * columns }
@@ -42,7 +42,8 @@ import Testing
     return out
   }
 
-  @Test(arguments: sizes, Level.all) func rotation(_ s: Sizes, _ level: Level) throws {
+  @Test("Rotary positions turn each pair by its angle, and back", arguments: sizes, Level.all)
+  func rotation(_ s: Sizes, _ level: Level) throws {
     let context = try level.context()
     var draw = Draw(seed: 61)
     let values = draw.normal(s.samples * s.tokens * s.width)
@@ -70,7 +71,8 @@ import Testing
   }
 
   /// q·k after the rotation depends on the difference of positions only.
-  @Test func rotationIsRelative() throws {
+  @Test("Rotated products depend on the difference of positions only")
+  func rotationIsRelative() throws {
     let context = try ComputeContext(threads: 1)
     let s = Sizes(samples: 1, rows: 4, columns: 6, prefix: 0, heads: 1, size: 16)
     var draw = Draw(seed: 62)
@@ -90,7 +92,8 @@ import Testing
   }
 
   /// Pairs [sin, cos] of t · 10^(4k/256) in Double.
-  @Test func literalFrequencies() {
+  @Test("Literal time features follow their formula")
+  func literalFrequencies() {
     let times: [Float] = [0, 1, 437, 999, 0.5]
     let operands = Operands()
     let features = operands.output("features", times.count * timeFrequencyCount)
@@ -105,7 +108,9 @@ import Testing
     #expect(operands.damage == nil)
   }
 
-  @Test(arguments: [(1, 5), (3, 4096), (7, 9001), (0, 3)], Level.all)
+  @Test(
+    "Sums over terms give the bits of adding in order",
+    arguments: [(1, 5), (3, 4096), (7, 9001), (0, 3)], Level.all)
   func sums(_ extents: (terms: Int, count: Int), _ level: Level) throws {
     let (terms, count) = extents
     let stride = count + 3
@@ -120,7 +125,8 @@ import Testing
     #expect(operands.damage == nil)
   }
 
-  @Test(arguments: Level.all) func rows(_ level: Level) throws {
+  @Test("A row added to all rows gives the bits of single additions", arguments: Level.all)
+  func aRowAddedToAllRows(_ level: Level) throws {
     var draw = Draw(seed: 64)
     let (rows, width) = (5, 37)
     let (x, row) = (draw.normal(rows * width), draw.normal(width))

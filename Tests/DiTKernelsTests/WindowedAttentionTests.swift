@@ -5,7 +5,7 @@ import Testing
 
 /// Attention with a scale for each head, windows, masks and a prefix: against Double written from the formulas, and
 /// against torch's autograd over dense logits.
-@Suite struct WindowedAttentionTests {
+@Suite("Attention with scales, windows, masks and a prefix") struct WindowedAttentionTests {
   struct Case: CustomTestStringConvertible, Sendable {
     let heads: Reference.Heads
     let windows: Reference.Windows
@@ -57,7 +57,8 @@ import Testing
     Case(.none, [1, 1], tokens: 30, size: 9, prefix: 600, prefixKeys: [599, 20]),
   ]
 
-  @Test(arguments: cases, Precision.allCases) func reference(_ c: Case, _ precision: Precision) throws {
+  @Test("Windowed attention and its gradients agree with the Double reference", arguments: cases, Precision.allCases)
+  func reference(_ c: Case, _ precision: Precision) throws {
     let expected = ExpectedAttention(c.heads, precision, c.windows)
     for level in Level.all {
       let problems = expected.problems(PackedAttentionRun(try level.context(), expected))
@@ -66,7 +67,9 @@ import Testing
   }
 
   /// All logits inside near −400: without a token outside, its e^−m must not be formed; with one, it has all the weight.
-  @Test(arguments: [Reference.Windows.Mask.soft, .hard], Precision.allCases)
+  @Test(
+    "Windows whose logits all lie near -400 keep their precision",
+    arguments: [Reference.Windows.Mask.soft, .hard], Precision.allCases)
   func lowLogits(_ mask: Reference.Windows.Mask, _ precision: Precision) throws {
     for c in [
       Case(mask, [4, 17, 30], tokens: 17, size: 16), Case(mask, [200, 300], tokens: 300, size: 16),
@@ -93,7 +96,9 @@ import Testing
 
   /// The gradients are those of the loss Σ dout ⊙ out, by central differences of the reference: of q, k and v, and of a
   /// factor on each head's scale.
-  @Test(arguments: [Reference.Windows.Mask.soft, .hard], Level.all)
+  @Test(
+    "Gradients of q, k, v and of each head's scale are the slopes by central differences",
+    arguments: [Reference.Windows.Mask.soft, .hard], Level.all)
   func differences(_ mask: Reference.Windows.Mask, _ level: Level) throws {
     let c = Case(mask, [2, 4], tokens: 6, heads: 2, size: 3, prefix: 1)
     let expected = ExpectedAttention(c.heads, .fp32, c.windows)
@@ -113,7 +118,9 @@ import Testing
   }
 
   /// A window over all tokens is plain attention, to the bit.
-  @Test(arguments: [Reference.Windows.Mask.soft, .hard], Precision.allCases)
+  @Test(
+    "A window over all tokens has the bits of plain attention",
+    arguments: [Reference.Windows.Mask.soft, .hard], Precision.allCases)
   func fullWindow(_ mask: Reference.Windows.Mask, _ precision: Precision) throws {
     let h = Reference.Heads(samples: 1, tokens: 300, heads: 2, size: 9)
     var windows = Reference.Windows()
@@ -128,6 +135,7 @@ import Testing
   }
 
   @Test(
+    "Windowed attention and its gradients are PyTorch's",
     arguments: [
       "soft", "hard", "soft.grid", "hard.grid", "soft.prefix", "hard.prefix", "none.prefix", "soft.long", "soft.sharp",
     ], Level.all)

@@ -3,7 +3,7 @@ import DiTLinearAlgebra
 import Testing
 
 /// Products and spectra in Double, against their definitions.
-@Suite struct SpectraTests {
+@Suite("Products and spectra in Double") struct SpectraTests {
   private static func draw(_ count: Int, seed: UInt64) -> [Double] {
     var state = seed
     return (0..<count).map { _ in
@@ -26,7 +26,9 @@ import Testing
   }
 
   /// Sizes within a tile, and over its edges in either direction.
-  @Test(arguments: [(3, 5, 7), (1, 20, 16), (130, 530, 12), (1030, 270, 5)])
+  @Test(
+    "Double products agree with their sums within a tile and over its edges",
+    arguments: [(3, 5, 7), (1, 20, 16), (130, 530, 12), (1030, 270, 5)])
   func products(rows: Int, columns: Int, depth: Int) throws {
     let context = try ComputeContext(threads: 2)
     let a = Self.draw(rows * depth, seed: 1)
@@ -50,7 +52,8 @@ import Testing
     #expect(Self.error(c, plain) < 1e-14, "a b")
   }
 
-  @Test(arguments: [(40, 7), (9, 300), (300, 600)]) func grams(rows: Int, columns: Int) throws {
+  @Test("Gram matrices are added to the upper triangle", arguments: [(40, 7), (9, 300), (300, 600)])
+  func grams(rows: Int, columns: Int) throws {
     let x = Self.draw(rows * columns, seed: 4)
     let start = Self.draw(columns * columns, seed: 5)
     let upper = { (i: Int, j: Int) in i <= j }
@@ -69,7 +72,8 @@ import Testing
   }
 
   /// Eᵀ diag(λ) E is the matrix again and E Eᵀ is 1; several matrices at once, one of them empty, one singular.
-  @Test func eigenvectors() throws {
+  @Test("Eigenvectors rebuild several matrices at once, empty and singular ones too")
+  func eigenvectors() throws {
     let orders = [1, 5, 0, 33, 6]
     let originals = orders.enumerated().map { index, order -> [Double] in
       let x = Self.draw(order * order, seed: UInt64(index + 10))
@@ -88,7 +92,8 @@ import Testing
     }
   }
 
-  @Test func divisions() throws {
+  @Test("Division by a noised spectrum and its energies follow the definition")
+  func divisions() throws {
     let (rows, count) = (5, 11)
     let x = Self.draw(rows * count, seed: 6)
     let spectrum = (0..<count).map { Double($0) * 0.3 }
@@ -108,7 +113,8 @@ import Testing
   }
 
   /// More columns than a task takes, after others' elements.
-  @Test func inverseDiagonals() throws {
+  @Test("Diagonals of inverses follow the definition and touch only their own elements")
+  func inverseDiagonals() throws {
     let (count, columns, signal) = (9, 130, 0.7)
     let vectors = Self.draw(count * columns, seed: 7)
     let spectrum = (0..<count).map { Double($0) * 0.2 }

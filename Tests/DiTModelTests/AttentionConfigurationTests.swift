@@ -4,10 +4,11 @@ import TestSupport
 import Testing
 
 /// Scales and widths from the noise schedule, by the formulas; what an untrained mask is; that nothing is ignored.
-@Suite struct AttentionConfigurationTests {
+@Suite("Diffusion-aware attention: scales, widths and masks by their formulas") struct AttentionConfigurationTests {
   private let noise = AttentionNoise.published
 
-  @Test func temperatures() {
+  @Test("Temperatures follow their formulas of beta and the head size")
+  func temperatures() {
     for t in [0, 500, 999] {
       let beta = noise.betas[t]
       func scale(_ temperature: AttentionConfiguration.Temperature) -> Double {
@@ -21,7 +22,8 @@ import Testing
   }
 
   /// k(t) = ⌈a_t · L⌉: at least 1, at most all, and as wide at low noise as its word says.
-  @Test func widths() {
+  @Test("Window widths follow their formulas, from one token to all")
+  func widths() {
     func width(_ window: AttentionConfiguration.Window, _ distance: AttentionConfiguration.Distance, _ t: Int) -> Int {
       AttentionConfiguration(mask: .hard, window: window, distance: distance)
         .width(at: t, of: noise, rows: 6, columns: 10)
@@ -38,7 +40,8 @@ import Testing
   }
 
   /// The step of a network's time: t itself; of a flow the ⌈sT⌉-th, also where s was rounded.
-  @Test func steps() {
+  @Test("A network's time finds its training step, for chains and flows")
+  func trainingStepOfATime() {
     #expect([0, 7, 999].map { noise.index(ofTime: Float($0)) } == [0, 7, 999])
     let flow = AttentionNoise(betas: noise.betas, alphasCumprod: noise.alphasCumprod, isFlow: true)
     #expect([0.25, 1, 1.5, 2, 1000].map { flow.index(ofTime: Float($0)) } == [0, 0, 1, 1, 999])
@@ -49,7 +52,8 @@ import Testing
 
   /// Weight 0 and bias 4: every gate of a new network is sigmoid(4), and a full window is then plain attention whose
   /// logits are 0.982 of what they were.
-  @Test func newMask() throws {
+  @Test("A new mask starts with weight 0 and bias 4, and counts its parameters")
+  func newMask() throws {
     var masked = DiTConfiguration(
       inputHeight: 8, inputWidth: 8, inChannels: 2, hiddenSize: 16, depth: 2, numHeads: 2, numClasses: 5)
     let plain = DiTNetworkProbe(masked)
@@ -66,7 +70,8 @@ import Testing
   }
 
   /// Every word changes the output of one and the same network.
-  @Test func everyWordCounts() throws {
+  @Test("Every word of the attention's configuration changes the output")
+  func everyWordCounts() throws {
     var outputs: [[Float]] = []
     for attention in [
       AttentionConfiguration(mask: .soft), AttentionConfiguration(mask: .hard, window: .noise),

@@ -6,7 +6,7 @@ import Testing
 
 /// The gradient of the whole network, tensor by tensor. (PyTorch's gradients of the training loss are compared where the
 /// loss is.)
-@Suite struct GradientTests {
+@Suite("The gradient of the whole network, tensor by tensor") struct GradientTests {
   /// Elements of a tensor to look at: all of a small one.
   private static func sample(_ parameter: Parameter, _ draw: inout Draw) -> [Int] {
     parameter.count <= 64 ? Array(0..<parameter.count) : draw.indices(16, below: parameter.count)
@@ -14,7 +14,8 @@ import Testing
 
   /// Central differences of the Double reference's Σ dy ⊙ output, by each engine, for elements of every tensor. The keys'
   /// third of qkv.bias has no gradient but rounding (softmax does not see it), so that tensor is looked at as a whole.
-  @Test func differencesOfTheReference() throws {
+  @Test("Every tensor's gradient is the slope of the Double reference by central differences")
+  func differencesOfTheReference() throws {
     let batch = Case.tiny
     let (dy, images) = (upstream(batch), batch.images.doubles)
     let weights = dy.doubles
@@ -48,7 +49,7 @@ import Testing
 
   /// The Float network by itself: stepping a tensor along its gradient g by ±h changes the loss by ±h|g|. The step changes
   /// the loss by about a percent of its terms, so that rounding (3e-7 of them) costs 1e-4 and the third order little.
-  @Test(arguments: [Case.tiny, .long], Engine.exact)
+  @Test("Every tensor's gradient is the network's own slope along it", arguments: [Case.tiny, .long], Engine.exact)
   func differencesOfTheNetwork(_ original: Case, _ engine: Engine) throws {
     let (batch, flat) = original.copy()
     let dy = upstream(batch)
@@ -70,7 +71,10 @@ import Testing
   }
 
   /// The gradient of a batch is the sum of its samples', and is added to what is there.
-  @Test(arguments: [Case.tiny, .long], Engine.exact) func accumulation(_ batch: Case, _ engine: Engine) throws {
+  @Test(
+    "The gradient of a batch is the sum of its samples', added to what is there",
+    arguments: [Case.tiny, .long], Engine.exact)
+  func accumulation(_ batch: Case, _ engine: Engine) throws {
     let network = try batch.network(engine)
     let dy = upstream(batch)
     let size = batch.configuration.outputElements

@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// A new network: xavier-uniform products, small tables, and zeros where the published network has them.
-@Suite struct InitialisationTests {
+@Suite("Weights of a new network") struct InitialisationTests {
   private static let configuration = DiTConfiguration(
     inputHeight: 12, inputWidth: 20, patchSize: 4, inChannels: 3, hiddenSize: 40, depth: 2, numHeads: 5, numClasses: 5)
 
@@ -16,10 +16,13 @@ import Testing
 
   /// U(−a, a) with a = √(6 / (fanIn + fanOut)): never beyond, up to the bound, and of variance a²/3. The patch embedding's
   /// weight counts as [D, C·P²].
-  @Test(arguments: [
-    ("x_embedder.proj.weight", 48 + 40), ("blocks.0.attn.qkv.weight", 40 + 120), ("blocks.1.attn.proj.weight", 40 + 40),
-    ("blocks.0.mlp.fc1.weight", 40 + 160), ("blocks.1.mlp.fc2.weight", 160 + 40),
-  ])
+  @Test(
+    "Linear weights are uniform within the Xavier bound",
+    arguments: [
+      ("x_embedder.proj.weight", 48 + 40), ("blocks.0.attn.qkv.weight", 40 + 120),
+      ("blocks.1.attn.proj.weight", 40 + 40),
+      ("blocks.0.mlp.fc1.weight", 40 + 160), ("blocks.1.mlp.fc2.weight", 160 + 40),
+    ])
   func xavier(_ name: String, _ fans: Int) throws {
     let (values, bound) = (try Self.values(name), (6 / Double(fans)).squareRoot())
     #expect(values.allSatisfy { abs($0) <= bound * (1 + 1e-6) })
@@ -30,7 +33,9 @@ import Testing
   }
 
   /// N(0, 0.02²).
-  @Test(arguments: ["t_embedder.mlp.0.weight", "t_embedder.mlp.2.weight", "y_embedder.embedding_table.weight"])
+  @Test(
+    "Embedding tables and time weights are normal with deviation 0.02",
+    arguments: ["t_embedder.mlp.0.weight", "t_embedder.mlp.2.weight", "y_embedder.embedding_table.weight"])
   func small(_ name: String) throws {
     let values = try Self.values(name)
     let n = Double(values.count)
@@ -39,7 +44,8 @@ import Testing
     #expect(values.contains { abs($0) > 0.04 }, "a normal has tails that a uniform has not")
   }
 
-  @Test func zeros() throws {
+  @Test("Biases, modulation and the last layer start at zero, and nothing else does")
+  func zeros() throws {
     let (weights, flat) = Weights.initialised(Self.configuration, seed: 1)
     for (parameter, slice) in zip(weights.table.parameters, weights.slices) {
       let isZero =
@@ -56,7 +62,8 @@ import Testing
   }
 
   /// LayerNorms of their own begin as the identity, a sequence's tables are small, learned positions begin as the fixed.
-  @Test func options() throws {
+  @Test("Optional parts start as documented: norms as identity, positions as the fixed ones")
+  func options() throws {
     var c = Self.configuration
     (c.conditioning, c.position, c.sequence) = (.additive, .learned, .text(length: 6))
     let weights = Weights.initialised(c, seed: 1).weights
@@ -74,14 +81,16 @@ import Testing
   }
 
   /// Not square, and odd in both extents: torch's table for 3 × 5 patches. Both round a Double formula to Float.
-  @Test(arguments: Case.fixtures) func positions(_ name: String) throws {
+  @Test("Position tables are the fixtures' torch tables", arguments: Case.fixtures)
+  func positions(_ name: String) throws {
     let configuration = try Case(fixture: name).configuration
     let found = try #require(Weights.initialised(configuration, seed: 1).weights["pos_embed"])
     try #expect(mismatch(found.array, Fixture("\(name)/model").doubles("pos_embed"), within: .roundings(2)) == nil)
   }
 
   /// A seed is a network; each tensor has a stream of its own.
-  @Test func seeds() throws {
+  @Test("A seed decides every weight, and each tensor has a stream of its own")
+  func seeds() throws {
     let again = Weights.initialised(Self.configuration, seed: 1).flat.array
     #expect(bitDifference(Weights.initialised(Self.configuration, seed: 1).flat.array, again) == nil)
     #expect(bitDifference(Weights.initialised(Self.configuration, seed: 2).flat.array, again) != nil)
@@ -90,7 +99,8 @@ import Testing
   }
 
   /// With its last layer at zero the first output is exactly zero, so the first error of ε is its variance, 1.
-  @Test(arguments: Engine.all) func firstOutputIsZero(_ engine: Engine) throws {
+  @Test("A new network's output is zero, and only its last layer has a gradient", arguments: Engine.all)
+  func firstOutputIsZero(_ engine: Engine) throws {
     let (weights, _) = Weights.initialised(Self.configuration, seed: 3)
     var draw = Draw(seed: 94)
     let images = draw.normal(2 * Self.configuration.imageElements)

@@ -7,7 +7,7 @@ import TestSupport
 import Testing
 
 /// What a network's numerics change, and what they must not: bf16 is near, packing and recomputing are the same.
-@Suite struct NumericsTests {
+@Suite("Numerics: bf16 is near, packing and recomputing change nothing") struct NumericsTests {
   // MARK: bf16
 
   /// The root of the mean square of the error, as a share of the expected numbers' own.
@@ -21,7 +21,10 @@ import Testing
   }
 
   /// Measured: 3e-4 to 1.4e-3. Less than 1e-4 is no bf16, more than 5e-3 is more than rounding operands costs.
-  @Test(arguments: Case.fixtures, Engine.bf16) func outputIsNear(_ name: String, _ engine: Engine) throws {
+  @Test(
+    "In bf16 the output is off by as much as rounding operands costs, no more and no less",
+    arguments: Case.fixtures, Engine.bf16)
+  func outputIsNear(_ name: String, _ engine: Engine) throws {
     let batch = try Case(fixture: name)
     let expected = try Fixture("\(name)/forward").doubles("output64")
     let network = try batch.network(engine)
@@ -34,7 +37,8 @@ import Testing
 
   /// Every tensor's gradient points where OpenBLAS's in float32 does, which is compared with others elsewhere. Measured:
   /// errors of up to 6.5e-3, cosines from 0.99998 on.
-  @Test(arguments: Case.fixtures, Engine.bf16) func gradientsAreNear(_ name: String, _ engine: Engine) throws {
+  @Test("In bf16 every gradient points where Float32's does", arguments: Case.fixtures, Engine.bf16)
+  func gradientsAreNear(_ name: String, _ engine: Engine) throws {
     let batch = try Case(fixture: name)
     let dy = upstream(batch)
     let exact = Engine(level: engine.level, numerics: Numerics(gemm: .blas))
@@ -50,7 +54,8 @@ import Testing
 
   /// With the CPU's own products of bf16, without them, and at narrower levels: the same network but for rounding.
   /// Measured: 4e-5.
-  @Test(arguments: Case.fixtures) func levelsAgree(_ name: String) throws {
+  @Test("All instruction sets agree in bf16 but for rounding", arguments: Case.fixtures)
+  func levelsAgree(_ name: String) throws {
     let batch = try Case(fixture: name)
     let results = try Engine.bf16.map { engine in
       let network = try batch.network(engine)
@@ -67,7 +72,8 @@ import Testing
 
   /// Packed once or for every call: the same bits, when several threads are the first too, and with a training pass in
   /// between.
-  @Test(arguments: [Case.tiny, .long], Engine.all) func fixedWeights(_ batch: Case, _ engine: Engine) throws {
+  @Test("Weights packed once give the same bits as weights packed per call", arguments: [Case.tiny, .long], Engine.all)
+  func fixedWeights(_ batch: Case, _ engine: Engine) throws {
     let expected = try batch.network(engine).evaluate(batch)
     let network = try batch.network(engine, weightsAreFixed: true)
     let differences = Mutex<[String?]>([])
@@ -92,7 +98,8 @@ import Testing
 
   /// Weights that are changed in place are seen by every pass of a network that does not fix them, and not by the
   /// inference of one that does.
-  @Test(arguments: Engine.packed) func changedWeights(_ engine: Engine) throws {
+  @Test("Changed weights are seen, unless the network was told that they are fixed", arguments: Engine.packed)
+  func changedWeights(_ engine: Engine) throws {
     let (batch, flat) = Case.tiny.copy()
     let dy = upstream(batch)
     let (network, fixed) = try (batch.network(engine), batch.network(engine, weightsAreFixed: true))
@@ -121,7 +128,9 @@ import Testing
   }
 
   /// A batch of any size: packed, an image has the bits it has alone. The modulation is made once, by OpenBLAS.
-  @Test(arguments: [Case.tiny, .long, .square], Engine.packed)
+  @Test(
+    "With packed weights an image has the same bits alone as in a batch",
+    arguments: [Case.tiny, .long, .square], Engine.packed)
   func oneImageAlone(_ batch: Case, _ engine: Engine) throws {
     let network = try batch.network(engine)
     let c = batch.configuration
@@ -141,7 +150,10 @@ import Testing
   }
 
   /// `auto` is one of the two, and the two are not the same code.
-  @Test(arguments: InstructionSet.runnable) func gemm(_ level: InstructionSet) throws {
+  @Test(
+    "auto chooses one of the two kinds of products, which differ in rounding only",
+    arguments: InstructionSet.runnable)
+  func gemm(_ level: InstructionSet) throws {
     let batch = try Case(fixture: "head72")
     let outputs = try GEMM.allCases.map { gemm in
       try batch.network(Engine(level: level, numerics: Numerics(gemm: gemm))).evaluate(batch)
@@ -155,7 +167,9 @@ import Testing
   // MARK: Recomputation
 
   /// Less memory, the same bits. One sample of `tiny` has as many rows as are few.
-  @Test(arguments: [Case.tiny, .tiny.sample(1), .long], Engine.all)
+  @Test(
+    "Recomputing activations takes less memory and gives the same bits",
+    arguments: [Case.tiny, .tiny.sample(1), .long], Engine.all)
   func recomputation(_ batch: Case, _ engine: Engine) throws {
     let network = try batch.network(engine)
     let dy = upstream(batch)

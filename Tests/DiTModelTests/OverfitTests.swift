@@ -5,9 +5,10 @@ import TestSupport
 import Testing
 
 /// The fourth oracle: training converges.
-@Suite struct OverfitTests {
+@Suite("Training converges") struct OverfitTests {
   /// On one fixed batch, t and noise, the mean squared error falls below 5 % of its start within 300 steps.
-  @Test(arguments: Engine.all) func fixedBatch(_ engine: Engine) throws {
+  @Test("The loss on one batch falls below 5 % of its start within 300 steps", arguments: Engine.all)
+  func fixedBatch(_ engine: Engine) throws {
     let configuration = DiTConfiguration(
       inputHeight: 8, inputWidth: 8, patchSize: 2, inChannels: 1, hiddenSize: 32, depth: 2, numHeads: 4, numClasses: 3,
       learnSigma: false)

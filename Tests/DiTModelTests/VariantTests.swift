@@ -6,8 +6,9 @@ import Testing
 
 /// Positions, time frequencies, conditioning variants and sequences: outputs and the gradient of every tensor against
 /// PyTorch (Scripts/fixtures/variants.py), each engine against the others, and a sample alone against its batch.
-@Suite struct VariantTests {
-  @Test(arguments: Variant.all, Engine.exact) func torch(_ variant: Variant, _ engine: Engine) throws {
+@Suite("Variants: positions, conditioning, sequences and attention") struct VariantTests {
+  @Test("Outputs and every gradient of each variant are PyTorch's", arguments: Variant.all, Engine.exact)
+  func torch(_ variant: Variant, _ engine: Engine) throws {
     let (batch, fixture) = (try variant.batch(), try variant.fixture())
     let network = try batch.network(engine)
     let expected = try fixture.doubles("output")
@@ -27,7 +28,8 @@ import Testing
   }
 
   /// bf16: near, no more and no less, as for the published options.
-  @Test(arguments: Variant.all, Engine.bf16) func bf16(_ variant: Variant, _ engine: Engine) throws {
+  @Test("In bf16 each variant is near PyTorch, no more and no less", arguments: Variant.all, Engine.bf16)
+  func bf16(_ variant: Variant, _ engine: Engine) throws {
     let (batch, fixture) = (try variant.batch(), try variant.fixture())
     let network = try batch.network(engine)
     let (output, gradients) = network.differentiate(batch, outputGradient: try fixture.floats("dy"))
@@ -46,7 +48,8 @@ import Testing
   }
 
   /// Each sample's sequence, class and time are its own, and padding is nobody's.
-  @Test(arguments: Variant.all, Engine.exact) func samplesAlone(_ variant: Variant, _ engine: Engine) throws {
+  @Test("A sample of each variant alone has the output it has in a batch", arguments: Variant.all, Engine.exact)
+  func samplesAlone(_ variant: Variant, _ engine: Engine) throws {
     let batch = try variant.batch()
     let network = try batch.network(engine)
     let alone = (0..<batch.samples).flatMap { network.evaluate(batch.sample($0)) }
@@ -54,7 +57,8 @@ import Testing
   }
 
   /// Rows computed once, for others too and in another order, then copied.
-  @Test(arguments: Variant.all, Engine.exact) func hoisted(_ variant: Variant, _ engine: Engine) throws {
+  @Test("Modulation and sequences computed in advance give the same output", arguments: Variant.all, Engine.exact)
+  func hoisted(_ variant: Variant, _ engine: Engine) throws {
     let batch = try variant.batch()
     let (network, c) = (try batch.network(engine), batch.configuration)
     let hoisted = network.modulation(
@@ -77,7 +81,9 @@ import Testing
   }
 
   /// What lies in a text's padding, or in an image that is not there, changes nothing.
-  @Test(arguments: Variant.all.filter { $0.configuration.sequence != nil })
+  @Test(
+    "What lies in the padding of a sequence changes no bit",
+    arguments: Variant.all.filter { $0.configuration.sequence != nil })
   func paddingIsNotSeen(_ variant: Variant) throws {
     var batch = try variant.batch()
     let network = try batch.network(Engine.exact[0])
@@ -104,7 +110,8 @@ import Testing
   }
 
   /// Counts of tensors, of parameters and of multiply-adds, by hand from DESIGN's list of names.
-  @Test func counts() throws {
+  @Test("Parameters and multiply-adds of each variant are those counted by hand")
+  func parametersAndMultiplyAdds() throws {
     for variant in Variant.all {
       let (c, fixture) = (variant.configuration, try variant.fixture())
       try c.validate()
@@ -124,8 +131,10 @@ import Testing
     #expect(c.multiplyAdds == 2 * block + 16 * 16 * (8 + 16) + 256 * 16 + 16 * 16)
   }
 
-  @Test(arguments: ["4x4to8x8", "4x4to2x2", "3x5to7x4", "2x6to2x6", "1x3to2x5"]) func resampling(_ name: String) throws
-  {
+  @Test(
+    "Positions are resampled as PyTorch interpolates them",
+    arguments: ["4x4to8x8", "4x4to2x2", "3x5to7x4", "2x6to2x6", "1x3to2x5"])
+  func resampling(_ name: String) throws {
     let fixture = try Fixture("variants/resampled")
     let sizes = name.split { !$0.isNumber }.compactMap { Int($0) }
     let (table, expected) = try (fixture.floats("\(name).from"), fixture.doubles("\(name).to"))

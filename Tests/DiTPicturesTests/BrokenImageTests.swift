@@ -5,7 +5,7 @@ import Foundation
 import Testing
 
 /// Pictures that cannot be decoded are named, and end the matter or are skipped.
-@Suite struct BrokenImageTests {
+@Suite("Pictures that cannot be decoded") struct BrokenImageTests {
   let scratch: Scratch
 
   init() throws {
@@ -34,7 +34,9 @@ import Testing
     try scratch.write(bytes, to: "b/4.png")
   }
 
-  @Test(arguments: ["truncated", "another kind", "empty", "checksum", "dangling"], [0, 1 << 20])
+  @Test(
+    "A broken picture is refused by path, or skipped and noted, with the other samples unchanged",
+    arguments: ["truncated", "another kind", "empty", "checksum", "dangling"], [0, 1 << 20])
   func refusedOrSkipped(_ kind: String, _ cacheBytes: Int) throws {
     let whole = try open(cacheBytes: cacheBytes, .skip)
     #expect(whole.notes.isEmpty && whole.data.count == 6)
@@ -56,7 +58,8 @@ import Testing
     #expect(try (0..<5).map { try data.sample($0) } == [0, 3, 1, 2, 5].map { floats(planes(noise($0))) })
   }
 
-  @Test func severalAreCounted() throws {
+  @Test("Several broken pictures are counted and named, and a folder with none left is refused")
+  func severalAreCounted() throws {
     for name in ["a/0", "b/1", "c/2", "c/5"] { try scratch.write([7], to: "\(name).png") }
     let error = #expect(throws: DatasetError.self) { try open(cacheBytes: 1 << 20, .refuse) }
     let text = description(error)
@@ -68,7 +71,8 @@ import Testing
     #expect(throws: DatasetError.self) { try open(cacheBytes: 1 << 20, .skip) }
   }
 
-  @Test(arguments: [0, 1 << 20]) func limitsAreChecked(_ cacheBytes: Int) throws {
+  @Test("A picture beyond the limits of size is refused by path", arguments: [0, 1 << 20])
+  func limitsAreChecked(_ cacheBytes: Int) throws {
     try scratch.write(noise(9, width: 200, height: 3), to: "c/wide.png")
     var options = ImageFolderOptions(cacheBytes: cacheBytes)
     options.limits.side = 100

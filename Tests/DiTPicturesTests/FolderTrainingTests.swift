@@ -6,7 +6,7 @@ import Foundation
 import Testing
 
 /// A folder trains to the bytes that the same pixels in a file train to.
-@Suite struct FolderTrainingTests {
+@Suite("Training from a folder of pictures") struct FolderTrainingTests {
   let scratch: Scratch
   static let count = 23
 
@@ -39,7 +39,8 @@ import Testing
     }
   }
 
-  @Test func trainsToTheSameBytes() throws {
+  @Test("A folder trains to the same weights, bit for bit, as the same pixels in a safetensors file")
+  func trainsToTheSameBytes() throws {
     let expected = try trainer(file) { $0.lambdaSeq = 0.01 }
     for _ in 1...12 { _ = try expected.step() }
     for (cacheBytes, threads) in [(0, 1), (0, 2), (1 << 20, 1)] {
@@ -54,7 +55,10 @@ import Testing
 
   /// A run whose file goes away or changes stops, saved; the file restored, it goes on in memory or not, from a copy of the
   /// folder or not, to the bytes of a run that was never stopped.
-  @Test(arguments: ["deleted", "changed"]) func aFileThatGoesAwayStopsTheRun(_ how: String) throws {
+  @Test(
+    "A picture deleted or changed during training stops the run saved; restored, it resumes exactly",
+    arguments: ["deleted", "changed"])
+  func aFileThatGoesAwayStopsTheRun(_ how: String) throws {
     let whole = try trainer(file)
     for _ in 1...12 { _ = try whole.step() }
     let name = Self.file(7)
@@ -89,7 +93,8 @@ import Testing
   }
 
   /// The digest depends on names and contents, not on when files were written, nor on the cache.
-  @Test func theDigestTellsFoldersApart() throws {
+  @Test("The digest depends on file names and contents, not on file times or the cache")
+  func theDigestTellsFoldersApart() throws {
     let digest = try folder(cacheBytes: 0).digest
     #expect(try folder(cacheBytes: 1 << 20).digest == digest)
     try FileManager.default.copyItem(atPath: scratch("data"), toPath: scratch("copy"))

@@ -5,7 +5,7 @@ import Foundation
 import Testing
 
 /// What is a class, what is a picture, and in which order they come.
-@Suite struct ImageFolderTests {
+@Suite("Classes, files and their order in a folder of pictures") struct ImageFolderTests {
   let scratch: Scratch
 
   init() throws { scratch = try Scratch() }
@@ -28,7 +28,8 @@ import Testing
     return (order, data.labels)
   }
 
-  @Test(arguments: [0, 1 << 20]) func classesAndFilesInByteOrder(_ cacheBytes: Int) throws {
+  @Test("Folders are classes, and classes and files come in the order of their names' bytes", arguments: [0, 1 << 20])
+  func classesAndFilesInByteOrder(_ cacheBytes: Int) throws {
     let names = [
       "b/2.png", "b/10.png", "b/deep/er/1.JPEG", "Z/x.PNG", "a/é.png", "a/z.png", "10/a.jpg", "2/a.png",
       "b/.hidden.png",
@@ -41,7 +42,8 @@ import Testing
     #expect(folder.notes.isEmpty)
   }
 
-  @Test func aFolderWithoutFoldersHasNoClasses() throws {
+  @Test("A folder without subfolders of pictures has no classes")
+  func aFolderWithoutFoldersHasNoClasses() throws {
     let (order, labels) = try order(["b.png", "a.png", "c.jpg"])
     #expect(order == [1, 0, 2] && labels == nil)
     try scratch.write([1], to: "raw/notes.txt")
@@ -50,7 +52,8 @@ import Testing
     #expect(folder.notes.count == 2 && folder.notes[0].hasSuffix("1 folder without pictures passed over: raw"))
   }
 
-  @Test func whatIsPassedOverIsNamed() throws {
+  @Test("Files without a class and files of other endings are passed over and noted by name")
+  func whatIsPassedOverIsNamed() throws {
     try fill(["cat/a.png", "dog/b.png", "loose.png"])
     for name in ["cat/a.gif", "cat/b.txt", "dog/more/README", "dog/x.webp", "dog/y.webp", "dog/z.webp", "top.csv"] {
       try scratch.write([1], to: name)
@@ -66,14 +69,16 @@ import Testing
       ])
   }
 
-  @Test func numbersThatAreNotTheirLabelsAreNoted() throws {
+  @Test("Class folders whose numeric names differ from their labels are noted")
+  func numbersThatAreNotTheirLabelsAreNoted() throws {
     try fill(["1/a.png", "0/a.png"])
     #expect(try ImageFolder(scratch.path).notes.isEmpty)
     try fill((2...10).map { "\($0)/a.png" })
     #expect(try ImageFolder(scratch.path).notes.map { $0.hasSuffix("label 2 is the folder 10") } == [true])
   }
 
-  @Test func whatIsNoData() throws {
+  @Test("A folder without pictures, a class without pictures, a file and a missing path are refused")
+  func foldersWithoutData() throws {
     func message() -> String { description(#expect(throws: DatasetError.self) { try ImageFolder(scratch.path) }) }
     #expect(message().hasSuffix("found none"))
     try scratch.write([1], to: "cat/a.txt")
@@ -86,7 +91,8 @@ import Testing
     #expect(description(nothing).hasSuffix("expected a folder, found nothing"))
   }
 
-  @Test func linksAreFollowedButNotForEver() throws {
+  @Test("Symbolic links are followed, and a loop of links is refused after 32 folders")
+  func linksAreFollowedButNotForEver() throws {
     try fill(["cat/a.png"])
     try FileManager.default.createSymbolicLink(atPath: scratch("dog"), withDestinationPath: scratch("cat"))
     #expect(try ImageFolder(scratch.path).classNames == ["cat", "dog"])
@@ -96,7 +102,9 @@ import Testing
   }
 
   /// Grey becomes RGB and the other way round; larger pictures are resized and cut as `Image` does it.
-  @Test(arguments: [(1, 0), (3, 0), (1, 1 << 20), (3, 1 << 20)])
+  @Test(
+    "Pictures are converted to the wanted channels and fitted to the wanted size",
+    arguments: [(1, 0), (3, 0), (1, 1 << 20), (3, 1 << 20)])
   func picturesAreConvertedAndFitted(_ channels: Int, _ cacheBytes: Int) throws {
     let images = [
       noise(1, width: 37, height: 11), noise(2, width: 5, height: 30, channels: 3), noise(3, width: 6, height: 4),

@@ -7,7 +7,7 @@ import Testing
 
 /// Models with a saved diffusers scheduler against diffusers' pipeline around the torch network:
 /// Tests/Fixtures/network/latent/pipeline.safetensors.
-@Suite struct DiffusersSamplingTests {
+@Suite("Sampling with a saved diffusers scheduler") struct DiffusersSamplingTests {
   private static let tolerance = 2e-4
 
   /// What official directories save.
@@ -35,7 +35,8 @@ import Testing
     return try model.sample(classes: labels, options: options, start: start).images
   }
 
-  @Test func samplesAreThePipelines() throws {
+  @Test("Samples are those of diffusers' pipeline around the torch network")
+  func samplesAreThePipelines() throws {
     let file = try open("latent/pipeline.safetensors")
     let model = try model()
     let runs = file.names.filter { $0 != "labels" }
@@ -51,7 +52,8 @@ import Testing
   }
 
   /// What is near is not the same: other guidance, seed, sampler, steps, spacing, stream.
-  @Test func anythingElseFails() throws {
+  @Test("Another guidance, seed, sampler, step count, spacing or stream misses diffusers' samples")
+  func otherSettingsMissDiffusersSamples() throws {
     let file = try open("latent/pipeline.safetensors")
     let expected = try file.tensor("dpmpp:20:4:33")
     let model = try model()
@@ -70,7 +72,10 @@ import Testing
   }
 
   /// Noise is drawn for the whole batch at each step, however many images run at once, also from a given start.
-  @Test(arguments: [SamplerName.ddpm, .ddim]) func partsDrawTheNoiseOfTheWhole(_ name: SamplerName) throws {
+  @Test(
+    "With torch's stream, sampling in parts draws the noise of the whole batch",
+    arguments: [SamplerName.ddpm, .ddim])
+  func partsDrawTheNoiseOfTheWhole(_ name: SamplerName) throws {
     let model = try model()
     var options = SamplingOptions(
       sampler: Sampler(name, steps: 5, eta: name == .ddim ? 0.7 : nil), guidance: Guidance(scale: 2), seed: 3,
@@ -92,7 +97,8 @@ import Testing
 
   // MARK: config.json
 
-  @Test func aSavedSchedulerIsKept() throws {
+  @Test("A saved scheduler is written to config.json and read back equal")
+  func aSavedSchedulerIsKept() throws {
     let directory = try TemporaryDirectory()
     var saved = Self.saved
     saved.trainedBetas = (0..<10).map { 0.01 + 0.01 * Double($0) }
@@ -110,7 +116,8 @@ import Testing
   }
 
   /// The file as diffusers writes it, with Python's nulls and infinities.
-  @Test func aFileOfDiffusersIsRead() throws {
+  @Test("A scheduler file as diffusers writes it is read, nulls and infinities included")
+  func aFileOfDiffusersIsRead() throws {
     let text = """
       {"_class_name": "DPMSolverMultistepScheduler", "_diffusers_version": "0.42.1", "algorithm_type": "dpmsolver++",
        "beta_end": 0.02, "beta_schedule": "linear", "beta_start": 0.0001, "dynamic_thresholding_ratio": 0.995,
@@ -146,7 +153,8 @@ import Testing
     }
   }
 
-  @Test func contradictionsAreNamed() throws {
+  @Test("Scheduler keys that contradict the model are refused by key")
+  func contradictionsAreNamed() throws {
     let directory = try TemporaryDirectory()
     let latent = "\"in_channels\": 4, \"hidden_size\": 48, \"depth\": 2, \"num_heads\": 3, \"num_classes\": 7"
     for (section, key) in [
@@ -169,9 +177,10 @@ import Testing
 }
 
 /// x̂_*, which those who follow a run can see.
-@Suite struct EstimateTests {
+@Suite("The estimate of the clean image during sampling") struct EstimateTests {
   /// DDIM's step holds it: x = α x̂ + σ ε̂ before, x' = α' x̂ + σ' ε̂ after.
-  @Test func aStepGoesToItsEstimate() throws {
+  @Test("Each DDIM step moves towards the reported estimate")
+  func aStepGoesToItsEstimate() throws {
     let model = try DiT(contentsOf: networkFixture("digits"))
     let noise = normal([3, 1, 8, 8], seed: 4)
     let options = SamplingOptions(sampler: Sampler(.ddim, steps: 4), guidance: Guidance(scale: 2), batch: 2)
@@ -199,7 +208,8 @@ import Testing
   }
 
   /// A flow's estimate: Euler's last step goes to it. A run backwards has none.
-  @Test func flowsAndInversions() throws {
+  @Test("A flow's last step arrives at its estimate, and an inversion has none")
+  func flowsAndInversions() throws {
     var network = smallNetwork
     network.learnSigma = false
     let configuration = ModelConfiguration(

@@ -33,8 +33,8 @@ private func changed(_ model: DiT, _ change: (inout DiTConfiguration) -> Void) t
   return try DiT(configuration: configuration, weights: weights, context: model.context)
 }
 
-@Suite struct DiffusersTests {
-  @Test(arguments: names, InstructionSet.allCases)
+@Suite("Directories of diffusers: reading and conversion") struct DiffusersTests {
+  @Test("A diffusers directory gives diffusers' output", arguments: names, InstructionSet.allCases)
   func outputAgrees(name: String, level: InstructionSet) throws {
     guard level <= .supported else { return }
     let (found, file) = try output(
@@ -46,7 +46,8 @@ private func changed(_ model: DiT, _ change: (inout DiTConfiguration) -> Void) t
   }
 
   /// The published numerics would be seen.
-  @Test(arguments: names) func otherNumericsFail(name: String) throws {
+  @Test("The published numerics instead of diffusers' miss its output", arguments: names)
+  func publishedNumericsMissTheOutput(name: String) throws {
     let model = try DiT(contentsOf: fixture(name), context: ComputeContext(threads: 1))
     let changes: [(inout DiTConfiguration) -> Void] = [
       { $0.timeFrequencies = .dit }, { $0.norm2Epsilon = 1e-6 },
@@ -57,7 +58,8 @@ private func changed(_ model: DiT, _ change: (inout DiTConfiguration) -> Void) t
     }
   }
 
-  @Test func configurationIsRead() throws {
+  @Test("Sizes, embedders, class names and scheduler are read from a diffusers directory")
+  func configurationIsRead() throws {
     let pipeline = try ModelReference(fixture("pipeline")).configuration()
     let n = pipeline.network
     let sizes: [Int] = [n.numHeads, n.hiddenSize, n.depth, n.inputHeight, n.inputWidth, n.numClasses]
@@ -78,7 +80,8 @@ private func changed(_ model: DiT, _ change: (inout DiTConfiguration) -> Void) t
   // MARK: Embedders of every block
 
   /// Equal copies compute what one does, bit for bit, and their gradients add up to the one's.
-  @Test func copiesAreOne() throws {
+  @Test("Equal embedders per block compute what a shared one does, and their gradients add up")
+  func copiesAreOne() throws {
     let shared = try randomModel(smallNetwork)
     var network = smallNetwork
     network.embedders = .perBlock
@@ -112,7 +115,8 @@ private func changed(_ model: DiT, _ change: (inout DiTConfiguration) -> Void) t
   // MARK: Conversion
 
   /// diffusers → model directory → diffusers → model directory: the same function, the same weights to the bit.
-  @Test(arguments: names) func roundTripIsExact(name: String) throws {
+  @Test("Converting to and fro keeps the output and every weight bit for bit", arguments: names)
+  func roundTripIsExact(name: String) throws {
     let directory = try TemporaryDirectory()
     let steps: [(String, ModelConversion.Format)] = [("a", .dit), ("b", .diffusers), ("c", .dit)]
     var source = fixture(name)
@@ -137,7 +141,8 @@ private func changed(_ model: DiT, _ change: (inout DiTConfiguration) -> Void) t
     #expect(bytes[0] == bytes[1])
   }
 
-  @Test func halfPrecisionIsKept() throws {
+  @Test("A conversion to bf16 keeps its bits to and fro, with positions in Float32")
+  func halfPrecisionIsKept() throws {
     let directory = try TemporaryDirectory()
     try ModelConversion(fixture("differing"), to: .dit).write(to: directory("bf16"), as: .bf16)
     let file = try SafetensorsFile(contentsOf: directory("bf16/model.safetensors"))
@@ -149,7 +154,8 @@ private func changed(_ model: DiT, _ change: (inout DiTConfiguration) -> Void) t
         == Data(contentsOf: URL(filePath: directory("bf16/model.safetensors"))))
   }
 
-  @Test func largeWeightsAreSharded() throws {
+  @Test("Large weights are written in shards that read back equal")
+  func largeWeightsAreSharded() throws {
     let directory = try TemporaryDirectory()
     let model = try DiT(contentsOf: fixture("pipeline"))
     let export = try DiffusersExport(
@@ -162,7 +168,8 @@ private func changed(_ model: DiT, _ change: (inout DiTConfiguration) -> Void) t
   }
 
   /// A published model is written as it is, and the distance to what diffusers computes is measured.
-  @Test func otherFrequenciesAreSaid() throws {
+  @Test("Converting a published model reports how far diffusers' output differs")
+  func otherFrequenciesAreReported() throws {
     let directory = try TemporaryDirectory()
     let source = networkFixture("latent")
     let conversion = try ModelConversion(source, to: .diffusers)
@@ -178,7 +185,8 @@ private func changed(_ model: DiT, _ change: (inout DiTConfiguration) -> Void) t
     #expect(measured > 1e-3 && note.contains(measured * 100 < 0.1 ? "e" : "%"))
   }
 
-  @Test func whatDiffusersLacksIsRefused() throws {
+  @Test("Options that diffusers does not have are refused by key")
+  func whatDiffusersLacksIsRefused() throws {
     let model = try DiT(contentsOf: networkFixture("oblong"))
     let error = #expect(throws: ModelFileError.self) {
       try DiffusersExport(model.configuration, weights: model.network.weights, vae: nil, name: "oblong")
@@ -202,7 +210,8 @@ private func changed(_ model: DiT, _ change: (inout DiTConfiguration) -> Void) t
   }
 
   /// Nothing is overwritten unasked, and nothing that is no model ever.
-  @Test func targetsAreSpared() throws {
+  @Test("A conversion overwrites models only when told to, and other files never")
+  func targetsAreSpared() throws {
     let directory = try TemporaryDirectory()
     let conversion = try ModelConversion(fixture("pipeline"), to: .dit)
     try conversion.write(to: directory("new"))

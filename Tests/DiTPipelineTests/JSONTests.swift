@@ -2,12 +2,13 @@ import DiTFiles
 import DiTPipeline
 import Testing
 
-@Suite struct JSONTests {
+@Suite("The JSON reader and writer") struct JSONTests {
   func parse(_ text: String) throws(ConfigurationFileError) -> JSONValue {
     try JSONValue(parsing: Array(text.utf8), file: "f")
   }
 
-  @Test func valuesAreRead() throws {
+  @Test("Every kind of value is read, with escapes and large integers")
+  func valuesAreRead() throws {
     let text = #" {"b": [1, -2.5e1, true, false, null], "a" :{"":"x\u00e9\ud83d\ude00\n\"\/"}, "c": 9007199254740993}"#
     #expect(
       try parse(text)
@@ -52,19 +53,22 @@ import Testing
     ("\u{FEFF}1", "line 1, column 1: expected a value, found byte 0xef"),
   ]
 
-  @Test(arguments: malformed) func malformedTextIsRefused(text: String, message: String) {
+  @Test("Malformed text is refused with line, column, expected and found", arguments: malformed)
+  func malformedTextIsRefused(text: String, message: String) {
     let error = #expect(throws: ConfigurationFileError.self) { try parse(text) }
     #expect(error?.description == "f: \(message)")
   }
 
-  @Test func brokenUTF8IsRefused() {
+  @Test("Broken UTF-8 in a string is refused")
+  func brokenUTF8IsRefused() {
     let error = #expect(throws: ConfigurationFileError.self) {
       try JSONValue(parsing: [0x22, 0xC3, 0x28, 0x22], file: "f")
     }
     #expect(error?.problem == "expected UTF-8, found a string that is not")
   }
 
-  @Test func nestingIsLimited() throws {
+  @Test("Nesting is limited, so that a million brackets are refused")
+  func nestingIsLimited() throws {
     func nested(_ depth: Int) -> String {
       String(repeating: "[", count: depth) + String(repeating: "]", count: depth)
     }
@@ -73,7 +77,8 @@ import Testing
     #expect(throws: ConfigurationFileError.self) { try parse(String(repeating: "[", count: 1_000_000)) }
   }
 
-  @Test func writingIsCanonicalAndComesBack() throws {
+  @Test("Written text has one form and reads back equal")
+  func writingIsCanonicalAndComesBack() throws {
     let value = JSONValue.object([
       JSONMember("z", .integer(-3)), JSONMember("a", .number(0.0001)), JSONMember("w", .number(4)),
       JSONMember("list", .array([.integer(1), .string("q\"\\\u{1}\n"), .null])),
@@ -99,7 +104,8 @@ import Testing
     #expect(try parse(value.text).text == text)
   }
 
-  @Test func readerTellsTypesRangesAndUnknownKeys() throws {
+  @Test("The object reader gives typed values and refuses ranges and unknown keys")
+  func readerTellsTypesRangesAndUnknownKeys() throws {
     enum Word: String, CaseIterable { case one, two }
     let text = #"{"i": 3, "x": 2, "b": true, "s": "t", "w": "two", "l": ["a"], "n": [1, 2], "o": {"k": 1}}"#
     var reader = try JSONObjectReader(parse(text), file: "f")
@@ -120,7 +126,8 @@ import Testing
     #expect(range?.description == "f: o.k: expected 2 to 5, found 1")
   }
 
-  @Test func readerRefusesOtherTypes() throws {
+  @Test("The object reader refuses values of other types")
+  func readerRefusesOtherTypes() throws {
     func reader() throws -> JSONObjectReader { try JSONObjectReader(parse(#"{"k": "3", "n": 1.0}"#), file: "f") }
     func problem(_ read: (inout JSONObjectReader) throws -> Void) throws -> String? {
       var reader = try reader()

@@ -32,7 +32,7 @@ private func message(_ directory: TemporaryDirectory) -> String {
   }
 }
 
-@Suite struct MalformedDiffusersTests {
+@Suite("Malformed diffusers directories") struct MalformedDiffusersTests {
   private static let transformer = "transformer/config.json"
   private static let index = "transformer/diffusion_pytorch_model.safetensors.index.json"
   private static let first = "diffusion_pytorch_model-00001-of-00003.safetensors"
@@ -88,7 +88,8 @@ private func message(_ directory: TemporaryDirectory) -> String {
     (index, "\"\(first)\"", "7", ["weight_map.", "a file name", "found 7"]),
   ]
 
-  @Test(arguments: cases.indices) func hasItsOwnError(number: Int) throws {
+  @Test("Each malformed directory is refused with file and key", arguments: cases.indices)
+  func eachCaseIsRefusedByFileAndKey(number: Int) throws {
     let (file, old, new, words) = Self.cases[number]
     let message = try failure(file, old, new)
     #expect(words.allSatisfy(message.contains), "\(file), \(new): \(message)")
@@ -96,7 +97,8 @@ private func message(_ directory: TemporaryDirectory) -> String {
   }
 
   /// The index is the authority: what it does not name is not there.
-  @Test func tensorsThatTheIndexDoesNotNameAreNotThere() throws {
+  @Test("A tensor that the index does not name is missing")
+  func tensorsThatTheIndexDoesNotNameAreNotThere() throws {
     let directory = try copy()
     let path = directory("p/\(Self.index)")
     let lines = try String(contentsOfFile: path, encoding: .utf8).split(separator: "\n")
@@ -106,7 +108,8 @@ private func message(_ directory: TemporaryDirectory) -> String {
     #expect(message(directory).contains("1 tensor missing: proj_out_1.bias"))
   }
 
-  @Test func missingPartsAreNamed() throws {
+  @Test("A missing part of a directory is refused by path")
+  func missingPartsAreNamed() throws {
     for (part, words) in [
       (Self.transformer, "p/transformer/config.json: no such file"),
       ("scheduler/scheduler_config.json", "p/scheduler/scheduler_config.json: no such file"),
@@ -118,7 +121,8 @@ private func message(_ directory: TemporaryDirectory) -> String {
     }
   }
 
-  @Test func truncatedShardsAreRefused() throws {
+  @Test("A truncated shard is refused")
+  func truncatedShardsAreRefused() throws {
     let directory = try copy()
     let path = directory("p/transformer/\(Self.first)")
     try Data(contentsOf: URL(filePath: path)).dropLast(4).write(to: URL(filePath: path))

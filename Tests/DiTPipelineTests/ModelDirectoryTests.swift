@@ -6,12 +6,13 @@ import DiTTensor
 import Foundation
 import Testing
 
-@Suite struct ModelDirectoryTests {
+@Suite("Model directories, state dicts and references to them") struct ModelDirectoryTests {
   let configuration = ModelConfiguration(network: smallNetwork, classNames: ["a", "b", "c", "d"])
 
   func bytes(_ path: String) throws -> Data { try Data(contentsOf: URL(filePath: path)) }
 
-  @Test func comesBackEqual() throws {
+  @Test("A model directory is read back equal, with reproducible bytes and no stale average")
+  func comesBackEqual() throws {
     let temporary = try TemporaryDirectory()
     let path = temporary("models/new")
     let (model, ema) = (randomWeights(smallNetwork, seed: 1), randomWeights(smallNetwork, seed: 2))
@@ -37,7 +38,8 @@ import Testing
     #expect(throws: FileError(path: "\(path)/ema.safetensors", reason: .missing)) { try rewritten.weightsPath(.ema) }
   }
 
-  @Test func averageAloneIsAModel() throws {
+  @Test("A directory with only the average is a model")
+  func averageAloneIsAModel() throws {
     let temporary = try TemporaryDirectory()
     try ModelDirectory.write(configuration, model: nil, ema: randomWeights(smallNetwork), to: temporary.path)
     let model = try DiT(contentsOf: temporary.path)
@@ -45,7 +47,8 @@ import Testing
     #expect(throws: FileError.self) { try DiT(contentsOf: temporary.path, weights: .model) }
   }
 
-  @Test func weightsAreMappedAndConverted() throws {
+  @Test("F32 weights are mapped, and bf16 weights are widened")
+  func weightsAreMappedAndConverted() throws {
     let temporary = try TemporaryDirectory()
     let weights = randomWeights(smallNetwork)
     try weights.write(to: temporary("f32.safetensors"))
@@ -60,7 +63,8 @@ import Testing
     #expect(difference.relative <= 0x1p-8 && difference.relative > 1e-4, "\(difference)")
   }
 
-  @Test func everyMismatchIsInOneError() throws {
+  @Test("All missing, unexpected and misshaped tensors are in one error")
+  func everyMismatchIsInOneError() throws {
     let temporary = try TemporaryDirectory()
     let path = temporary("m.safetensors")
     let weights = randomWeights(smallNetwork)
@@ -84,7 +88,8 @@ import Testing
     #expect(throws: ModelFileError.self) { try Weights(contentsOf: path, configuration: deep) }
   }
 
-  @Test func missingPositionsAreComputed() throws {
+  @Test("A missing table of fixed positions is computed")
+  func missingPositionsAreComputed() throws {
     let temporary = try TemporaryDirectory()
     let path = temporary("m.safetensors")
     let weights = randomWeights(smallNetwork)
@@ -96,7 +101,8 @@ import Testing
   }
 
   /// config.json may name another input size than the table's: a fixed table is computed, a learned one resampled.
-  @Test func anotherInputSize() throws {
+  @Test("For another input size fixed positions are computed and learned ones resampled")
+  func anotherInputSize() throws {
     let temporary = try TemporaryDirectory()
     for position in [PositionEncoding.sincos, .learned, .rope] {
       var network = smallNetwork
@@ -145,7 +151,8 @@ import Testing
     return try ModelReference(temporary("m.safetensors")).load(heads: heads).configuration
   }
 
-  @Test func sizesAreReadFromShapes() throws {
+  @Test("A state dict's sizes are read from its shapes")
+  func sizesAreReadFromShapes() throws {
     var network = DiTConfiguration(
       inputHeight: 12, inputWidth: 12, patchSize: 4, inChannels: 3, hiddenSize: 40, depth: 2, numHeads: 5,
       mlpRatio: 3.3, numClasses: 6)
@@ -165,7 +172,8 @@ import Testing
   }
 
   /// Every hidden layer width must come back; for the last three, m / d · d rounds to less than m.
-  @Test func mlpSizesSurviveTheRatio() throws {
+  @Test("Every MLP width survives being stored as a ratio")
+  func mlpSizesSurviveTheRatio() throws {
     for (hidden, size) in [(24, 23), (40, 123), (28, 61), (44, 49), (52, 15)] {
       var network = smallNetwork
       network.inputWidth = 6
@@ -176,7 +184,8 @@ import Testing
     }
   }
 
-  @Test func whatShapesDoNotTellIsAskedFor() throws {
+  @Test("What shapes do not tell, as the heads, must be given")
+  func whatShapesDoNotTellIsAskedFor() throws {
     let temporary = try TemporaryDirectory()
     var network = smallNetwork
     network.inputWidth = 6
@@ -203,7 +212,8 @@ import Testing
 
   // MARK: References
 
-  @Test func wordsMeanModels() throws {
+  @Test("A word means a published name, a directory or a state dict, or is refused")
+  func wordsMeanModels() throws {
     #expect(try ModelReference("DiT-XL/8") == .published("DiT-XL/8"))
     #expect(try ModelReference(networkFixture("digits")) == .directory(networkFixture("digits")))
     let file = networkFixture("digits/model.safetensors")
@@ -222,7 +232,8 @@ import Testing
   }
 
   /// A state dict and the directory it lies in are one model.
-  @Test func stateDictPredictsLikeItsDirectory() throws {
+  @Test("A state dict predicts exactly as the directory it lies in")
+  func stateDictPredictsLikeItsDirectory() throws {
     let directory = try DiT(contentsOf: networkFixture("latent"))
     let file = try DiT(contentsOf: networkFixture("latent/model.safetensors"), heads: 3)
     #expect(file.configuration == directory.configuration)
@@ -231,7 +242,8 @@ import Testing
     #expect(outputs[0] == outputs[1])
   }
 
-  @Test func failedWriteLeavesTheOldModel() throws {
+  @Test("A failed write leaves what was there")
+  func failedWriteLeavesTheOldModel() throws {
     let temporary = try TemporaryDirectory()
     let file = try temporary.write("a file", to: "occupied")
     let error = #expect(throws: FileError.self) {

@@ -7,8 +7,8 @@ import Testing
 
 /// Against PyTorch: Tests/Fixtures/network. Float32's own error is 3e-7 (outputs) and 1.4e-6 (gradients); the bounds are
 /// what the project promises.
-@Suite struct NetworkTests {
-  @Test(arguments: networkCases, InstructionSet.allCases)
+@Suite("A loaded model against PyTorch") struct NetworkTests {
+  @Test("Predictions are PyTorch's to 1e-5", arguments: networkCases, InstructionSet.allCases)
   func predictionAgrees(name: String, level: InstructionSet) throws {
     guard level <= .supported else { return }
     let model = try DiT(contentsOf: networkFixture(name), context: ComputeContext(instructionSet: level))
@@ -21,7 +21,7 @@ import Testing
     #expect(exact.relative <= 1e-5, "\(name) against Double: \(exact)")
   }
 
-  @Test(arguments: networkCases, InstructionSet.allCases)
+  @Test("Losses are PyTorch's to 1e-5 and every gradient to 1e-4", arguments: networkCases, InstructionSet.allCases)
   func lossAndGradientsAgree(name: String, level: InstructionSet) throws {
     guard level <= .supported else { return }
     let model = try DiT(contentsOf: networkFixture(name), context: ComputeContext(instructionSet: level))
@@ -50,7 +50,8 @@ import Testing
   }
 
   /// A batch larger than one pass holds: the parts must add up to the mean over all.
-  @Test func gradientsOfManySamplesAreTheMean() throws {
+  @Test("The gradient over several passes is the mean over all samples")
+  func gradientsOfManySamplesAreTheMean() throws {
     let model = try randomModel(smallNetwork)
     let (count, half) = (70, 35)  // 64 fit one pass
     let (clean, noise) = (normal([count, 3, 6, 10], seed: 1), normal([count, 3, 6, 10], seed: 2))
@@ -81,7 +82,8 @@ import Testing
   }
 
   /// What attention makes of a time is the sampler's training index, also of a flow's real times.
-  @Test(arguments: [250, 1000]) func attentionFindsTheTrainingIndex(steps: Int) throws {
+  @Test("Attention maps every time of a flow to the sampler's training index", arguments: [250, 1000])
+  func attentionFindsTheTrainingIndex(steps: Int) throws {
     let flow = try NoiseSchedule(
       DiffusionConfiguration(steps: steps, prediction: .flow, variance: .fixedSmall))
     var wrong: [Float] = []
@@ -94,7 +96,8 @@ import Testing
     #expect((0..<steps).allSatisfy { chain.attention.index(ofTime: Float($0)) == $0 })
   }
 
-  @Test func wrongInputsAreNamed() throws {
+  @Test("Inputs of wrong shapes, times and labels are refused by name")
+  func wrongInputsAreNamed() throws {
     let model = try randomModel(smallNetwork)
     let x = normal([2, 3, 6, 10], seed: 1)
     func message(_ body: () throws -> Void) -> String? {

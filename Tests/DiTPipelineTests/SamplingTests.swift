@@ -5,7 +5,7 @@ import DiTPipeline
 import DiTTensor
 import Testing
 
-@Suite struct SamplingTests {
+@Suite("Sampling") struct SamplingTests {
   static let ancestral = SamplingOptions(
     sampler: Sampler(.ddpm, steps: 6), guidance: Guidance(scale: 2.5, interval: 200...800), seed: 5)
 
@@ -21,7 +21,8 @@ import Testing
   }
 
   /// Image n depends on (seed, n): bit for bit where OpenBLAS has AVX-512 kernels, else to rounding.
-  @Test(arguments: [SamplerName.ddim, .ddpm]) func imagesDoNotDependOnTheBatch(name: SamplerName) throws {
+  @Test("Image n depends on the seed and n, not on the batch", arguments: [SamplerName.ddim, .ddpm])
+  func imagesDoNotDependOnTheBatch(name: SamplerName) throws {
     let model = try digits()
     var options = Self.ancestral
     options.sampler.name = name
@@ -44,7 +45,8 @@ import Testing
     #expect(Difference(image(other, 0), image(whole, 0)).relative > 0.1, "the seed must matter")
   }
 
-  @Test func startNoiseIsTheStream() throws {
+  @Test("The start noise is the Philox stream of seed and image index")
+  func startNoiseIsTheStream() throws {
     let model = try digits()
     var options = SamplingOptions(sampler: Sampler(.ddpm, steps: 3), seed: 11)
     let drawn = try model.sample(classes: [0, 1, 2], options: options)
@@ -58,7 +60,8 @@ import Testing
     #expect(try model.sample(classes: [0, 1, 2], options: options, start: start) != drawn, "later noise has the seed")
   }
 
-  @Test func sameBytesAtAnyThreadCount() throws {
+  @Test("Samples and gradients are the same bytes at any number of threads")
+  func sameBytesAtAnyThreadCount() throws {
     let classes = [0, 1, 2, 3, 4]
     let one = try digits(threads: 1).sample(classes: classes, options: Self.ancestral)
     let two = try digits(threads: 2).sample(classes: classes, options: Self.ancestral)
@@ -73,7 +76,8 @@ import Testing
     #expect(gradients[0] == gradients[1])
   }
 
-  @Test func guidanceOneIsTheConditionalPass() throws {
+  @Test("Guidance 1 is the conditional pass, and intervals switch guidance on and off")
+  func guidanceOneIsTheConditionalPass() throws {
     let model = try digits()
     let sampler = Sampler(.ddim, steps: 4)
     func sample(_ guidance: Guidance) throws -> Samples {
@@ -109,7 +113,8 @@ import Testing
   }
 
   /// Scale 0 is the null class's image.
-  @Test func guidanceZeroIsTheNullClass() throws {
+  @Test("Guidance 0 samples the null class")
+  func guidanceZeroIsTheNullClass() throws {
     let model = try digits()
     let sampler = Sampler(.ddim, steps: 4)
     let zero = try model.sample(
@@ -119,7 +124,8 @@ import Testing
     #expect(Difference(zero.images, null.images).relative <= 1e-4, "\(Difference(zero.images, null.images))")
   }
 
-  @Test func unconditionalModelsAreSampledByCount() throws {
+  @Test("Unconditional models are sampled by count and refuse classes")
+  func unconditionalModelsAreSampledByCount() throws {
     let model = try DiT(contentsOf: networkFixture("unconditional"))
     #expect(model.samplingDefaults.guidance.scale == 1)
     let options = SamplingOptions(sampler: Sampler(.ddpm, steps: 3))
@@ -128,7 +134,8 @@ import Testing
     #expect(throws: InputError.self) { try model.sample(classes: [0], options: options) }
   }
 
-  @Test func progressCountsAndStops() throws {
+  @Test("Progress counts images and steps, and returning false stops with what there is")
+  func progressCountsAndStops() throws {
     let model = try digits()
     let options = SamplingOptions(sampler: Sampler(.ddim, steps: 4), seed: 3, batch: 2)
     var seen: [String] = []
@@ -159,7 +166,8 @@ import Testing
   }
 
   /// The modulation is computed for chunks of steps (of 1, 2 and all 5 here): their length must not show.
-  @Test(arguments: [1, 20_000, 1 << 28]) func modulationTablesHoldEveryStep(maximumBytes: Int) throws {
+  @Test("Modulation tables of any chunk length give each step's own modulation", arguments: [1, 20_000, 1 << 28])
+  func modulationTablesHoldEveryStep(maximumBytes: Int) throws {
     let model = try randomModel(smallNetwork)
     let times = [999, 512, 77, 33, 0].map { NetworkTime($0) }
     let table = ModulationTable(model.network, times: times, labels: [0, 2, 4], maximumBytes: maximumBytes)
@@ -188,7 +196,8 @@ import Testing
   }
 
   /// Many small steps: running backwards and forwards again comes back.
-  @Test func invertingIsUndoneBySampling() throws {
+  @Test("Inversion is undone by sampling with the same steps")
+  func invertingIsUndoneBySampling() throws {
     let model = try digits()
     let options = SamplingOptions(sampler: Sampler(.ddim, steps: 200), batch: 2)
     let images = try model.sample(classes: [3, 8, 1], options: SamplingOptions(seed: 2)).images
@@ -205,7 +214,8 @@ import Testing
     #expect(byDefault == short, "config.json says 10 steps, linspace")
   }
 
-  @Test func severalThreadsShareAModel() async throws {
+  @Test("Concurrent sampling with one model gives the same samples")
+  func severalThreadsShareAModel() async throws {
     let model = try digits(threads: 2)
     let expected = try (0..<4).map { try model.sample(classes: [$0], options: SamplingOptions(seed: UInt64($0))) }
     let found = try await withThrowingTaskGroup(of: (Int, Samples).self) { group in
@@ -217,7 +227,8 @@ import Testing
     for index in 0..<4 { #expect(found[index] == expected[index]) }
   }
 
-  @Test func styleCallSite() throws {
+  @Test("The documented call with classes, guidance, sampler and progress works")
+  func documentedCallSite() throws {
     let model = try digits()
     let sampler = Sampler(.ddim, steps: 20, schedule: .trailing)
     let samples = try model.sample(
@@ -227,7 +238,8 @@ import Testing
     #expect(try model.sample(classes: [2]) == model.sample(classes: [2], options: model.samplingDefaults))
   }
 
-  @Test func wrongOptionsAreNamed() throws {
+  @Test("Wrong sampling options are refused by name")
+  func wrongOptionsAreNamed() throws {
     let model = try digits()
     let noNull = try DiT(contentsOf: networkFixture("nonull"))
     func message(_ model: DiT, _ classes: [Int], _ options: SamplingOptions, start: Tensor? = nil) -> String {

@@ -7,11 +7,14 @@ import Testing
 
 /// Models from torch's `.pt`: Tests/Fixtures/torch/network.pt, whose average is the network of network/nonull, and whose
 /// trained weights differ from it by one in the last bias.
-@Suite struct TorchModelTests {
+@Suite("Models from torch .pt files") struct TorchModelTests {
   let path = URL(filePath: networkFixture("")).deletingLastPathComponent().appending(path: "torch/network.pt")
     .path(percentEncoded: false)
 
-  @Test(arguments: WeightChoice.allCases) func predictsWhatTorchPredicts(_ choice: WeightChoice) throws {
+  @Test(
+    "A .pt model predicts what PyTorch predicts, for average and trained weights",
+    arguments: WeightChoice.allCases)
+  func predictsWhatTorchPredicts(_ choice: WeightChoice) throws {
     let model = try DiT(contentsOf: path, weights: choice, heads: 3)
     let file = try open("nonull/forward.safetensors")
     let output = try model.predict(
@@ -22,7 +25,8 @@ import Testing
     #expect(difference.relative <= 1e-5, "\(choice): \(difference)")
   }
 
-  @Test func weightsAreMappedAndConfigured() throws {
+  @Test("Weights of a .pt file are mapped, and sizes read from their shapes")
+  func weightsAreMappedAndConfigured() throws {
     let (configuration, weights) = try ModelReference(path).load(heads: 3)
     let network = configuration.network
     #expect(network.inputHeight == 6 && network.patchSize == 2 && network.inChannels == 3 && network.hiddenSize == 24)
@@ -34,7 +38,8 @@ import Testing
   }
 
   /// A plain state dict is what is asked for by `model`, but no average.
-  @Test func choicesOfAPlainStateDict() throws {
+  @Test("A plain state dict has trained weights and no average")
+  func choicesOfAPlainStateDict() throws {
     let file = networkFixture("latent/model.safetensors")
     #expect(throws: Never.self) { try DiT(contentsOf: file, weights: .model, heads: 3) }
     let error = #expect(throws: ModelFileError.self) { try DiT(contentsOf: file, weights: .ema, heads: 3) }
@@ -44,7 +49,8 @@ import Testing
   }
 
   /// Without a position table the input size is the published one, and the table is computed.
-  @Test func absentPositions() throws {
+  @Test("Without a position table the published input size is taken, or the size asked for")
+  func absentPositionsAreComputed() throws {
     let temporary = try TemporaryDirectory()
     var network = DiTConfiguration(depth: 1)
     network.numClasses = 3

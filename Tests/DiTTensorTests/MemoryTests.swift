@@ -3,13 +3,16 @@ import TestSupport
 import Testing
 
 /// Buffers, slices, the arena's layout and tensors.
-@Suite struct MemoryTests {
+@Suite("Buffers, slices, the arena's layout and tensors") struct MemoryTests {
   private static func address(_ slice: Slice) -> UInt {
     unsafe slice.span.withUnsafeBufferPointer { UInt(bitPattern: $0.baseAddress) }
   }
 
   /// Small ones, and one past the 4 MB from which huge pages are asked for.
-  @Test(arguments: [0, 1, 3, 17, 1023, 1 << 20, (1 << 20) + 5]) func alignedZeros(_ count: Int) {
+  @Test(
+    "A new slice holds zeros at an address that is a multiple of 64",
+    arguments: [0, 1, 3, 17, 1023, 1 << 20, (1 << 20) + 5])
+  func alignedZeros(_ count: Int) {
     let slice = Slice(zeros: count)
     #expect(slice.count == count && slice.buffer.count == count && slice.buffer.isMutable)
     #expect(Self.address(slice) % 64 == 0)
@@ -17,7 +20,8 @@ import Testing
   }
 
   /// Memory that was in use before comes back zeroed.
-  @Test func zeroedAgain() {
+  @Test("Memory that was in use before comes back zeroed")
+  func zeroedAgain() {
     for _ in 0..<20 {
       let slice = Slice(zeros: 500)
       #expect(slice.array.allSatisfy { $0 == 0 })
@@ -25,7 +29,8 @@ import Testing
     }
   }
 
-  @Test func slicesShareMemory() {
+  @Test("A slice of a slice reads and writes the same memory")
+  func slicesShareMemory() {
     let whole = Slice((0..<10).map(Float.init))
     let part = whole[3..<8]
     #expect(part.offset == 3 && part.count == 5 && part.array == [3, 4, 5, 6, 7])
@@ -42,7 +47,8 @@ import Testing
   }
 
   /// An array copied into a slice is a copy.
-  @Test func slicesOwnTheirElements() {
+  @Test("A slice made of an array is a copy of it, and so is the array made of a slice")
+  func slicesOwnTheirElements() {
     var elements: [Float] = [1, 2, 3]
     let slice = Slice(elements)
     elements[0] = 9
@@ -69,7 +75,8 @@ import Testing
     }
   }
 
-  @Test func viewsKeepTheirOwner() {
+  @Test("A view keeps the owner of its memory alive, and lets it go with its last slice")
+  func viewsKeepTheirOwner() {
     var isGone = false
     var view: Slice?
     do {
@@ -84,7 +91,8 @@ import Testing
   }
 
   /// The bytes of a slice are its own elements', no more.
-  @Test func bytes() {
+  @Test("The bytes of a slice are its own elements' and no more")
+  func bytes() {
     let whole = Slice([1, 2, 3, 4])
     let part = whole[1..<3]
     #expect(part.bytes.byteCount == 8 && part.mutableBytes.byteCount == 8)
@@ -95,7 +103,8 @@ import Testing
   }
 
   /// Memory that no file stands behind keeps its values, ours and a viewed owner's.
-  @Test func pagesAreKept() {
+  @Test("Releasing the pages of memory without a file behind it keeps the values")
+  func pagesAreKept() {
     let values = (0..<20_000).map(Float.init)
     let own = Slice(values)
     own[3..<19_000].releasePages()
@@ -108,7 +117,8 @@ import Testing
 
   #if os(Linux) || os(macOS)
     /// Each in a process of its own. The last one shows that what these do is all that ends them.
-    @Test func misuseTraps() async {
+    @Test("Writing to a view, ranges out of bounds and shapes that do not fit end the process")
+    func misuseTraps() async {
       await #expect(processExitsWith: .failure) {
         let owner = Owner([1, 2, 3]) {}
         let view = unsafe Slice(Buffer(viewing: UnsafeBufferPointer(owner.elements), owner: owner))
@@ -133,7 +143,8 @@ import Testing
   #endif
 
   /// Each range on a cache line of its own, in order, without overlap; the total is what a buffer must hold.
-  @Test func layout() {
+  @Test("Each range of an arena has cache lines of its own, in order and without overlap")
+  func arenaLayout() {
     var layout = ArenaLayout()
     let counts = [1, 16, 0, 17, 31, 64, 5]
     let ranges = counts.map { layout.reserve($0) }
@@ -148,7 +159,8 @@ import Testing
     #expect(ranges.allSatisfy { Self.address(arena[$0]) % 64 == 0 })
   }
 
-  @Test func tensors() {
+  @Test("Tensors are equal when shape and elements are; an extent of 0 has no elements, rank 0 has one")
+  func tensorEqualityAndCounts() {
     let tensor = Tensor(shape: [2, 3], elements: [1, 2, 3, 4, 5, 6])
     #expect(tensor.count == 6 && tensor.shape == [2, 3])
     #expect(tensor == Tensor(shape: [2, 3], elements: [1, 2, 3, 4, 5, 6]))

@@ -4,9 +4,10 @@ import TestSupport
 import Testing
 
 /// The random numbers: bits as Random123 publishes them, moments, and what a stream and a position mean.
-@Suite struct PhiloxTests {
+@Suite("The random numbers: Random123's bits, moments, streams and positions") struct PhiloxTests {
   /// Known answers for philox4x32-10 (Random123's kat_vectors): counter, key, block.
   @Test(
+    "Philox gives the published blocks of Random123 for philox4x32-10",
     arguments: [
       ([0, 0, 0, 0], [0, 0], [0x6627_E8D5, 0xE169_C58D, 0xBC57_AC4C, 0x9B00_DBD8]),
       (
@@ -27,7 +28,8 @@ import Testing
   }
 
   /// Box–Muller of a known block, word by word: (radius cos, radius sin) of words 0 and 1, then of 2 and 3.
-  @Test func normalsOfAKnownBlock() {
+  @Test("The normals of a known block are its words through Box-Muller, in order")
+  func normalsOfAKnownBlock() {
     func pair(_ a: Double, _ b: Double) -> [Double] {
       let (u, angle) = ((a + 0.5) / 4_294_967_296, 2 * Double.pi * (b + 0.5) / 4_294_967_296)
       return [(-2 * log(u)).squareRoot() * cos(angle), (-2 * log(u)).squareRoot() * sin(angle)]
@@ -39,7 +41,10 @@ import Testing
 
   /// Mean 0, variance 1, skewness 0, kurtosis 3, each within 4.5 of its standard deviations √(1, 2, 6, 24 / n); seeds
   /// are fixed, so this passes always or never.
-  @Test(arguments: [UInt64(0), 1, 0xDEAD_BEEF]) func normalMoments(_ seed: UInt64) {
+  @Test(
+    "Mean, variance, skewness and kurtosis of the normals lie within 4.5 standard deviations",
+    arguments: [UInt64(0), 1, 0xDEAD_BEEF])
+  func normalMoments(_ seed: UInt64) {
     let n = 200_003
     var random = Philox(seed: seed, stream: 9)
     let x = random.normal(count: n).doubles
@@ -52,7 +57,8 @@ import Testing
     #expect(x.allSatisfy { abs($0) < 6.8 })
   }
 
-  @Test func uniforms() {
+  @Test("Uniform numbers lie in [0, 1), with the right mean and equally filled buckets")
+  func uniformNumbers() {
     let n = 100_000
     var random = Philox(seed: 5)
     let x = (0..<n).map { _ in Double(random.uniform()) }
@@ -65,7 +71,8 @@ import Testing
   }
 
   /// Streams and seeds that are near one another share nothing, and are not correlated.
-  @Test func streamsAreIndependent() {
+  @Test("Neighbouring seeds, streams and positions give uncorrelated numbers")
+  func streamsAreIndependent() {
     let n = 50_000
     let generators = [
       Philox(seed: 3), Philox(seed: 4), Philox(seed: 3, stream: 1), Philox(seed: 3, stream: 1 << 32),
@@ -83,7 +90,8 @@ import Testing
   }
 
   /// Draws in batches of any multiple of four, and from a stored position, are the same numbers.
-  @Test func batchesAndResuming() {
+  @Test("Draws in batches of multiples of four, and from a stored position, are the same numbers")
+  func batchesAndResuming() {
     var whole = Philox(seed: 8, stream: 2)
     let expected = whole.normal(count: 60)
     var parts = Philox(seed: 8, stream: 2)
@@ -99,7 +107,8 @@ import Testing
     #expect(bitDifference(odd.normal(count: 5), Array(expected[4..<9])) == nil)
   }
 
-  @Test func wordsResume() {
+  @Test("Words drawn from a stored position continue the sequence")
+  func wordsResume() {
     var random = Philox(seed: 6)
     let words = (0..<10).map { _ in random.next() }
     var resumed = Philox(seed: 6, position: 3)

@@ -3,7 +3,7 @@ import TestSupport
 import Testing
 
 /// torch's CPU generator against what torch drew: Tests/Fixtures/random/torch.safetensors.
-@Suite struct TorchGeneratorTests {
+@Suite("PyTorch's CPU generator against what torch drew") struct TorchGeneratorTests {
   /// How far normals may be from torch's: its vectorised log, cos and sin differ in the last place of a Float.
   private static let tolerance: Float = 2.5e-7
 
@@ -17,7 +17,8 @@ import Testing
     return zip(found, expected).map { abs($0 - $1) }.reduce(0) { $1 <= $0 ? $0 : $1.isNaN ? .infinity : $1 }
   }
 
-  @Test func uniformsAreTorchsBitForBit() throws {
+  @Test("Uniform numbers are torch.rand's, bit for bit")
+  func uniformsAreTorchsBitForBit() throws {
     let fixture = try Fixture("torch", folder: "random")
     let names = fixture.names.filter { $0.hasPrefix("rand:") }
     #expect(names.count >= 30)
@@ -29,7 +30,8 @@ import Testing
     }
   }
 
-  @Test func normalsAreTorchs() throws {
+  @Test("Normals are torch.randn's to 2.5e-7, for every stored seed and count")
+  func normalsAreTorchs() throws {
     let fixture = try Fixture("torch", folder: "random")
     let names = fixture.names.filter { $0.hasPrefix("randn:") }
     #expect(names.count >= 36)
@@ -42,7 +44,8 @@ import Testing
   }
 
   /// The state after a draw: words used, and the second value of a scalar pair, which waits over other draws.
-  @Test func sequencesOfDrawsAreTorchs() throws {
+  @Test("Mixed sequences of draws continue as torch's do, the kept second normal included")
+  func sequencesOfDrawsAreTorchs() throws {
     let fixture = try Fixture("torch", folder: "random")
     let names = fixture.names.filter { $0.hasPrefix("sequence:") }
     #expect(names.count >= 14)
@@ -60,7 +63,8 @@ import Testing
   }
 
   /// Far into the stream, and with the special last block.
-  @Test func theEndOfALongDrawIsTorchs() throws {
+  @Test("The end of a draw of 20,000 is torch's, also when the last block of 16 is drawn again")
+  func theEndOfALongDrawIsTorchs() throws {
     let fixture = try Fixture("torch", folder: "random")
     for count in [20000, 20011] {
       let expected = try fixture.floats("tail:1:\(count)")
@@ -74,7 +78,10 @@ import Testing
   }
 
   /// Some elements of a draw are those elements, and leave the generator where all of them do.
-  @Test(arguments: [1, 2, 7, 15, 16, 17, 40, 48, 651]) func partsOfADrawAreItsElements(_ count: Int) {
+  @Test(
+    "Part of a draw has the elements of the whole draw and leaves the same state",
+    arguments: [1, 2, 7, 15, 16, 17, 40, 48, 651])
+  func partsOfADrawAreItsElements(_ count: Int) {
     var whole = TorchGenerator(seed: 5)
     _ = whole.normal(count: 3)  // leaves a second value
     let before = whole
@@ -92,7 +99,8 @@ import Testing
   }
 
   /// torch keeps 64 bits of a seed and reads 32.
-  @Test func theUpperHalfOfASeedDoesNothing() {
+  @Test("Only the lower 32 bits of a seed matter, as in torch")
+  func theUpperHalfOfASeedDoesNothing() {
     var (a, b, c) = (TorchGenerator(seed: 7), TorchGenerator(seed: 1 << 40 + 7), TorchGenerator(seed: 8))
     let first = a.normal(count: 33)
     #expect(first == b.normal(count: 33))

@@ -4,7 +4,7 @@ import DiTTensor
 import DiTTraining
 import Testing
 
-@Suite struct DatasetTests {
+@Suite("Training data: reading, splitting and order") struct DatasetTests {
   private let folder: TemporaryDirectory
 
   init() throws { folder = try TemporaryDirectory() }
@@ -26,7 +26,7 @@ import Testing
       numClasses: classes, learnSigma: false)
   }
 
-  @Test(arguments: [Dtype.f32, .f16, .bf16])
+  @Test("Float images of each dtype are read, and mirrored on request", arguments: [Dtype.f32, .f16, .bf16])
   func floats(_ dtype: Dtype) throws {
     let data = try Dataset(contentsOf: write([images([-1, 1, 0.5, -0.25], as: dtype)]))
     #expect(data.count == 2 && data.channels == 1 && data.height == 1 && data.width == 2)
@@ -34,26 +34,29 @@ import Testing
     #expect(try data.sample(1) == [0.5, -0.25] && data.sample(1, flipped: true) == [-0.25, 0.5])
   }
 
-  @Test func bytesBecomeMinusOneToOne() throws {
+  @Test("Bytes 0 to 255 become -1 to 1")
+  func bytesBecomeMinusOneToOne() throws {
     let path = try write([TensorSource("images", shape: [2, 1, 1, 2], bytes: [0, 255, 51, 128])])
     let data = try Dataset(contentsOf: path)
     #expect(try data.sample(0) == [-1, 1])
     #expect(try data.sample(1, flipped: true) == [Float(128) / 127.5 - 1, Float(51) / 127.5 - 1])
   }
 
-  @Test func latentsMayBeLarge() throws {
+  @Test("Latents may lie outside [-1, 1]")
+  func latentsMayBeLarge() throws {
     let data = try Dataset(contentsOf: write([images([-7, 12], name: "latents")]))
     let sample = try data.sample(0)
     #expect(data.kind == .latents && sample == [-7, 12])
   }
 
-  @Test(arguments: [Dtype.i64, .i32, .u8])
+  @Test("Labels of each integer dtype are read", arguments: [Dtype.i64, .i32, .u8])
   func labels(_ dtype: Dtype) throws {
     let labels = TensorSource("labels", shape: [2], integers: [3, 0], as: dtype)
     #expect(try Dataset(contentsOf: write([images([0, 0, 0, 0]), labels])).labels == [3, 0])
   }
 
-  @Test func wholeFloatLabels() throws {
+  @Test("Float labels are read when they are whole and refused otherwise")
+  func wholeFloatLabels() throws {
     let labels = TensorSource("labels", Tensor(shape: [2], elements: [3, 0]))
     #expect(try Dataset(contentsOf: write([images([0, 0, 0, 0]), labels])).labels == [3, 0])
     let half = TensorSource("labels", Tensor(shape: [2], elements: [3, 0.5]))
@@ -61,7 +64,8 @@ import Testing
     #expect(throws: SafetensorsError.self) { try Dataset(contentsOf: path) }
   }
 
-  @Test func badDataAreNamed() throws {
+  @Test("Wrong data are refused with file, tensor and value")
+  func badDataAreNamed() throws {
     let four = images([0, 0, 0, 0])
     let cases: [(tensors: [TensorSource], message: String)] = [
       ([TensorSource("labels", shape: [1], integers: [0])], "expected a tensor images or latents, found neither"),
@@ -82,7 +86,8 @@ import Testing
     #expect(throws: FileError.self) { try Dataset(contentsOf: folder("nothing.safetensors")) }
   }
 
-  @Test func dataMustFitTheNetwork() throws {
+  @Test("Data that do not fit the network are refused")
+  func dataMustFitTheNetwork() throws {
     let labelled = try Dataset(Tensor(zeros: [2, 1, 1, 2]), labels: [0, 4], name: "two")
     try labelled.check(for: network(classes: 5))
     try labelled.check(for: network())
@@ -97,7 +102,8 @@ import Testing
     }
   }
 
-  @Test func digestSeesEveryElement() throws {
+  @Test("The digest depends on every pixel and label and not on the name")
+  func digestSeesEveryElement() throws {
     let zeros = try Dataset(Tensor(zeros: [2, 1, 1, 2]), labels: [0, 1], name: "a")
     let same = try Dataset(Tensor(zeros: [2, 1, 1, 2]), labels: [0, 1], name: "b")
     let pixel = try Dataset(Tensor(shape: [2, 1, 1, 2], elements: [0, 0, 0, 1]), labels: [0, 1], name: "a")
@@ -107,7 +113,8 @@ import Testing
 
   // MARK: Order
 
-  @Test func splitHoldsOutTheLastResidue() throws {
+  @Test("The split holds out every n-th sample for validation")
+  func splitHoldsOutTheLastResidue() throws {
     let data = try tinyData(count: 12)
     let split = try Split(data, modulus: 5)
     #expect(split.validation == [4, 9] && split.training == [0, 1, 2, 3, 5, 6, 7, 8, 10, 11])
@@ -115,7 +122,8 @@ import Testing
     #expect(throws: DatasetError.self) { try Split(data, modulus: 1) }
   }
 
-  @Test func everyEpochHasEverySampleOnce() {
+  @Test("Every epoch has every sample once, in an order of its own that can be resumed")
+  func everyEpochHasEverySampleOnce() {
     let samples = [3, 5, 8, 13, 21, 34, 55]
     var order = DataOrder(samples: samples, seed: 7)
     let epochs = (0..<40).map { epoch in (0..<7).map { order.sample(7 * epoch + $0) } }
@@ -128,7 +136,8 @@ import Testing
     #expect((0..<70).map { other.sample($0) } != (0..<70).map { later.sample($0) })
   }
 
-  @Test func orderIsUniform() {
+  @Test("Every sample is equally likely at every place of an epoch")
+  func orderIsUniform() {
     // Place 0 of 6000 epochs: each of 6 samples 1000 ± 5 standard deviations (√(6000 · 5/36) = 29).
     var order = DataOrder(samples: Array(0..<6), seed: 1)
     var counts = [Int](repeating: 0, count: 6)

@@ -6,7 +6,7 @@ import DiTTensor
 import DiTTraining
 import Testing
 
-@Suite struct FineTuningTests {
+@Suite("Starting weights from another model") struct FineTuningTests {
   private static let table = "y_embedder.embedding_table.weight"
 
   private func start(
@@ -22,12 +22,14 @@ import Testing
     a.table.parameters.map(\.name).filter { a[$0]?.array != b[$0]?.array }
   }
 
-  @Test func sameNetworkIsTakenAsItIs() throws {
+  @Test("The same network's weights are taken as they are")
+  func sameNetworkIsTakenAsItIs() throws {
     let (source, found, notes) = try start(from: tinyNetwork(), for: tinyNetwork())
     #expect(changed(source, found).isEmpty && notes.isEmpty)
   }
 
-  @Test func otherClassesRemakeTheLabelTable() throws {
+  @Test("Another number of classes makes a new label table and keeps the rest")
+  func otherClassesRemakeTheLabelTable() throws {
     let (source, found, notes) = try start(from: tinyNetwork(), for: tinyNetwork(classes: 5))
     #expect(changed(source, found) == [Self.table])
     #expect(notes == ["\(Self.table): made anew for 5 classes and the null class; the model had 3"])
@@ -42,26 +44,30 @@ import Testing
   }
 
   /// Four classes without a null row have as many rows as three with one, but they mean something else.
-  @Test func equalRowsOfOtherClassesAreRemade() throws {
+  @Test("A label table of equal rows but other classes is made anew")
+  func equalRowsOfOtherClassesAreRemade() throws {
     let (source, found, notes) = try start(from: tinyNetwork(), for: tinyNetwork(classes: 4, dropout: 0))
     #expect(changed(source, found) == [Self.table] && notes.count == 1)
   }
 
-  @Test func aMissingNullRowIsAdded() throws {
+  @Test("A missing null row is added to the label table")
+  func aMissingNullRowIsAdded() throws {
     let (source, found, notes) = try start(from: tinyNetwork(dropout: 0), for: tinyNetwork())
     let (old, new) = try (#require(source[Self.table]).array, #require(found[Self.table]).array)
     #expect(Array(new[0..<48]) == old && new.count == 64 && new[48...].contains { $0 != 0 })
     #expect(notes == ["\(Self.table): a new null row was added"])
   }
 
-  @Test func fromAndToUnconditional() throws {
+  @Test("Label tables are added to and left out of unconditional models")
+  func fromAndToUnconditional() throws {
     let (_, conditional, notes) = try start(from: tinyNetwork(classes: 0), for: tinyNetwork())
     #expect(conditional[Self.table]?.count == 64 && notes.count == 1)
     let (_, unconditional, _) = try start(from: tinyNetwork(), for: tinyNetwork(classes: 0))
     #expect(unconditional[Self.table] == nil && unconditional["x_embedder.proj.bias"] != nil)
   }
 
-  @Test func anotherInputSizeHasItsPositions() throws {
+  @Test("Another input size gets its own fixed positions")
+  func anotherInputSizeHasItsPositions() throws {
     var larger = tinyNetwork()
     (larger.inputHeight, larger.inputWidth) = (8, 8)
     let (source, found, notes) = try start(from: tinyNetwork(), for: larger)
@@ -70,7 +76,8 @@ import Testing
   }
 
   /// Learned positions follow the input size by interpolation, begin as the fixed ones, and are dropped for rotary ones.
-  @Test func learnedPositions() throws {
+  @Test("Learned positions are resampled, start as the fixed ones and are left out for rotary")
+  func learnedPositions() throws {
     var small = tinyNetwork()
     small.position = .learned
     var large = small
@@ -90,7 +97,8 @@ import Testing
     #expect(try start(from: rotary, for: small).found["pos_embed"]?.array == fromFixed.found["pos_embed"]?.array)
   }
 
-  @Test func anotherSequenceIsMadeAnew() throws {
+  @Test("Tables of another conditioning sequence are made anew")
+  func anotherSequenceIsMadeAnew() throws {
     var text = tinyNetwork()
     text.sequence = .text(length: 5)
     let (_, found, notes) = try start(from: tinyNetwork(), for: text)
@@ -104,14 +112,16 @@ import Testing
     #expect(changed(same.source, same.found).isEmpty && same.notes.isEmpty)
   }
 
-  @Test func otherTimeFrequenciesAreRefused() throws {
+  @Test("Another kind of time frequencies is refused")
+  func otherTimeFrequenciesAreRefused() throws {
     var other = tinyNetwork()
     other.timeFrequencies = .literal
     let refused = #expect(throws: ModelFileError.self) { try start(from: tinyNetwork(), for: other) }
     #expect(description(refused) == "base: time_frequencies: expected literal, found dit")
   }
 
-  @Test func otherShapesAreRefusedTogether() throws {
+  @Test("All tensors of other shapes are refused in one error")
+  func otherShapesAreRefusedTogether() throws {
     var other = tinyNetwork(classes: 5)
     (other.depth, other.mlpRatio) = (3, 2)
     let error = #expect(throws: StateDictMismatch.self) { try start(from: tinyNetwork(), for: other) }
@@ -125,7 +135,8 @@ import Testing
     #expect(description(refused).contains("heads"))
   }
 
-  @Test func trainingStartsThere() throws {
+  @Test("Training starts at the given weights and leaves them unchanged")
+  func trainingStartsThere() throws {
     let (source, _, _) = try start(from: tinyNetwork(), for: tinyNetwork())
     let flat = try StartingWeights(
       from: source, of: tinyNetwork(), for: tinyNetwork(classes: 7), seed: 0, name: "base"

@@ -5,7 +5,7 @@ import DiTTraining
 import Foundation
 import Testing
 
-@Suite struct RunTests {
+@Suite("Training runs: resuming, checkpoints, divergence, events and log") struct RunTests {
   private let folder: TemporaryDirectory
   private static let results = [
     "config.json", "model.safetensors", "ema.safetensors", "checkpoints/step-00000012/model.safetensors",
@@ -49,7 +49,8 @@ import Testing
   // MARK: Resume
 
   /// Killed after every step, after every validation and after every checkpoint, and resumed.
-  @Test func resumedRunsEndTheSame() throws {
+  @Test("A run killed after any step and resumed ends with the same bytes")
+  func resumedRunsEndTheSame() throws {
     try start("whole")
     for kill in 1...11 {
       let name = "killed-\(kill)"
@@ -63,7 +64,8 @@ import Testing
     }
   }
 
-  @Test func killedTwiceAndAtOtherPlaces() throws {
+  @Test("A run killed twice, at validation and at a checkpoint, ends with the same bytes")
+  func killedTwiceAndAtOtherPlaces() throws {
     try start("whole")
     #expect(throws: Killed.self) {
       try start("killed") { event in if case .validation(let report) = event, report.step == 8 { throw Killed() } }
@@ -77,7 +79,8 @@ import Testing
     expectSameResults("whole", "killed", "killed twice")
   }
 
-  @Test func stopsSavesAndGoesOn() throws {
+  @Test("A run that is asked to stop saves, and resumed ends with the same bytes")
+  func stopsSavesAndGoesOn() throws {
     try start("whole") { _ in }
     let stop = StopSignal()
     let run = try TrainingRun(starting: tinyTrainer(), in: folder("stopped"))
@@ -91,7 +94,8 @@ import Testing
     expectSameResults("whole", "stopped", "stopped")
   }
 
-  @Test func aFinishedRunStaysFinished() throws {
+  @Test("Resuming a finished run changes nothing")
+  func aFinishedRunStaysFinished() throws {
     try start("run")
     let before = Self.results.map { bytes("run/\($0)") }
     let lines = log("run")
@@ -99,7 +103,8 @@ import Testing
     #expect(Self.results.map { bytes("run/\($0)") } == before && log("run") == lines)
   }
 
-  @Test func otherSettingsAreRefusedByName() throws {
+  @Test("Resuming with other settings, model or data is refused by name")
+  func otherSettingsAreRefusedByName() throws {
     try start("run")
     let cases: [(trainer: Trainer, messages: [String])] = [
       (
@@ -117,14 +122,16 @@ import Testing
     }
   }
 
-  @Test func samplingSettingsMayDiffer() throws {
+  @Test("Resuming with other sampling settings is allowed")
+  func samplingSettingsMayDiffer() throws {
     try start("run") { _ in }
     var model = tinyModel()
     model.sampling.guidance.scale = 2
     _ = try TrainingRun(resuming: tinyTrainer(model: model), in: folder("run"))
   }
 
-  @Test func nothingToResumeAndNothingOverwritten() throws {
+  @Test("A run without checkpoints is not resumed, and one with them not overwritten")
+  func nothingToResumeAndNothingOverwritten() throws {
     #expect(throws: TrainingError.noCheckpoint(directory: folder("none"))) {
       try TrainingRun(resuming: tinyTrainer(), in: folder("none"))
     }
@@ -138,7 +145,8 @@ import Testing
 
   // MARK: Checkpoints
 
-  @Test func oldCheckpointsGo() throws {
+  @Test("Old checkpoints are removed as keep_checkpoints says")
+  func oldCheckpointsGo() throws {
     var seen: [[String]] = []
     try start("run") { event in if case .checkpoint = event { seen.append(names("run/checkpoints")) } }
     let all = ["step-00000000", "step-00000004", "step-00000008", "step-00000012"]
@@ -149,7 +157,8 @@ import Testing
     #expect(names("last/checkpoints") == [all[0], all[3]])
   }
 
-  @Test func halfWrittenCheckpointsAreIgnored() throws {
+  @Test("Half-written checkpoints and other folders are ignored")
+  func halfWrittenCheckpointsAreIgnored() throws {
     try start("whole")
     #expect(throws: Killed.self) {
       try start("run") { event in if case .step(let report, _) = event, report.step == 7 { throw Killed() } }
@@ -167,7 +176,8 @@ import Testing
     expectSameResults("whole", "run", "with a half-written checkpoint")
   }
 
-  @Test func damagedCheckpointsAreNamed() throws {
+  @Test("A damaged checkpoint is refused by file")
+  func damagedCheckpointsAreNamed() throws {
     let files = ["model.safetensors", "ema.safetensors", "state.safetensors", "training.json", "config.json"]
     try start("run")
     for file in files {
@@ -189,7 +199,8 @@ import Testing
     #expect(description(error).contains("step: expected 13, found 12"))
   }
 
-  @Test func checkpointsAreModelDirectories() throws {
+  @Test("Checkpoints and the run's folder are model directories")
+  func checkpointsAreModelDirectories() throws {
     let trainer = try tinyTrainer()
     try start("run", trainer)
     for path in ["run", "run/checkpoints/step-00000008"] {
@@ -203,7 +214,8 @@ import Testing
 
   // MARK: Divergence
 
-  @Test func divergenceKeepsTheLastGoodCheckpoint() throws {
+  @Test("A run that diverges stops and keeps its last good checkpoint")
+  func divergenceKeepsTheLastGoodCheckpoint() throws {
     let trainer = try tinyTrainer()
     let outcome = try start("run", trainer) { event in
       if case .step(let report, _) = event, report.step == 6 { trainer.weights.fill(.nan) }
@@ -219,7 +231,8 @@ import Testing
   }
 
   /// A step whose loss was finite but whose weights are not: its checkpoint is due at once and must not be written.
-  @Test func nonFiniteWeightsAreNotSaved() throws {
+  @Test("Weights that are not finite are not saved")
+  func nonFiniteWeightsAreNotSaved() throws {
     let trainer = try tinyTrainer()
     let outcome = try start("run", trainer) { event in
       if case .step(let report, _) = event, report.step == 8 { trainer.average[trainer.table.trainable][3] = .infinity }
@@ -236,7 +249,8 @@ import Testing
 
   // MARK: Events and log
 
-  @Test func eventsComeInOrder() throws {
+  @Test("Events come in order: step, validation, sample, checkpoint")
+  func eventsComeInOrder() throws {
     var events: [String] = []
     try start("run", tinyTrainer { $0.steps = 6 }) { event in
       switch event {
@@ -249,7 +263,8 @@ import Testing
     #expect(events == ["1", "2", "3", "4", "validation 4", "checkpoint 4", "5", "6", "sample 6", "checkpoint 6"])
   }
 
-  @Test func logHoldsWhatWasReported() throws {
+  @Test("The log has one line per reported step and validation")
+  func logHoldsWhatWasReported() throws {
     var reports: [StepReport] = []
     try start("run", tinyTrainer { $0.logEvery = 5 }) { event in
       if case .step(let report, _) = event { reports.append(report) }
@@ -266,7 +281,8 @@ import Testing
     #expect(lines[0].hasPrefix(#"{"step":4,"validation_loss":"#) && lines[0].hasSuffix(#""validation_samples":4}"#))
   }
 
-  @Test func logDropsWhatCameAfterTheCheckpoint() throws {
+  @Test("Resuming drops log lines written after the checkpoint")
+  func logDropsWhatCameAfterTheCheckpoint() throws {
     let path = folder("log.jsonl")
     let lines = [#"{"step":1,"loss":2}"#, #"{"step":2,"loss":1}"#, #"{"step":3,"loss":1}"#, #"{"step":2,"validation"#]
     try Data(lines.joined(separator: "\n").utf8).write(to: URL(filePath: path))
@@ -277,7 +293,8 @@ import Testing
     #expect(text == lines[0] + "\n" + lines[1] + "\n" + added + "\n")
   }
 
-  @Test func noFileCarriesTimesOrPaths() throws {
+  @Test("No result file holds a time or a path")
+  func noFileCarriesTimesOrPaths() throws {
     for name in ["a", "b"] {
       try start(name)
       for file in Self.results {

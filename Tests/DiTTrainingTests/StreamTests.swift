@@ -37,8 +37,9 @@ private final class Stored: ImageSource {
 }
 
 /// What is read in the background trains as what is in memory does, to the bit.
-@Suite struct StreamTests {
-  @Test(arguments: [1, 2, 5]) func sameBytesAsInMemory(_ threads: Int) throws {
+@Suite("Training on data that are read in the background") struct StreamTests {
+  @Test("Streamed data train to the same bytes as data in memory", arguments: [1, 2, 5])
+  func sameBytesAsInMemory(_ threads: Int) throws {
     let stored = Stored(delay: 50)
     let kept = try tinyTrainer(data: stored.kept) { $0.lambdaSeq = 0.01 }
     let streamed = try tinyTrainer(threads: 2, data: stored.streamed) {
@@ -55,7 +56,8 @@ private final class Stored: ImageSource {
     }
   }
 
-  @Test func everySampleIsReadOncePerDraw() throws {
+  @Test("Every sample is read once per draw")
+  func everySampleIsReadOncePerDraw() throws {
     let stored = Stored()
     let trainer = try tinyTrainer(data: stored.streamed)
     for _ in 1...12 { _ = try trainer.step() }
@@ -65,7 +67,8 @@ private final class Stored: ImageSource {
     #expect(stored.reads.load(ordering: .relaxed) == 72 + 4)
   }
 
-  @Test func stepsAllocateNothing() throws {
+  @Test("Training steps on streamed data allocate nothing")
+  func stepsAllocateNothing() throws {
     guard dit_allocations_supported() != 0 else { return }
     dit_allocations_watch()
     defer { dit_allocations_unwatch() }
@@ -81,7 +84,8 @@ private final class Stored: ImageSource {
 
   /// A run that cannot read on saves what it has; resumed when the data are back, in memory or not, it ends as if nothing
   /// had happened.
-  @Test func aSampleThatIsGoneStopsTheRunAndSaves() throws {
+  @Test("A sample that cannot be read stops the run, saved, and resuming ends the same")
+  func aSampleThatIsGoneStopsTheRunAndSaves() throws {
     let folder = try TemporaryDirectory()
     let stored = Stored()
     let whole = try tinyTrainer(data: stored.kept)
@@ -107,7 +111,8 @@ private final class Stored: ImageSource {
     #expect(try SafetensorsFile(contentsOf: folder("run/model.safetensors")).names.count > 0)
   }
 
-  @Test func anUnreadableSampleEndsValidationAndTheFit() throws {
+  @Test("A sample that cannot be read ends validation and the prior's fit")
+  func anUnreadableSampleEndsValidationAndTheFit() throws {
     let stored = Stored()
     let trainer = try tinyTrainer(data: stored.streamed)
     stored.broken.store(9, ordering: .relaxed)

@@ -6,7 +6,7 @@ import DiTTensor
 import DiTTraining
 import Testing
 
-@Suite struct TrainerTests {
+@Suite("The trainer") struct TrainerTests {
   // MARK: Against torch
 
   /// Five steps with clipping against torch in Double. Float32 torch is off by 5e-6 relative in m (fixture's README); we
@@ -18,7 +18,8 @@ import Testing
   /// a rounding of 4e-10, 3e-7 of what is usual, moves it by 1e-3 · 4e-10 / 1e-8 = 4e-5. Measured: 5.6e-5 (AVX-512) to
   /// 7.7e-5 (portable) of the tensor's largest, all its other elements within 4e-7. So a single weight or average may be
   /// off by 1e-4, but a tensor's by 3e-6 in the mean square (measured: 1.8e-6).
-  @Test func fiveStepsAgainstTorch() throws {
+  @Test("Five steps give PyTorch's losses, norms, weights, moments and average")
+  func fiveStepsAgainstTorch() throws {
     let file = try SafetensorsFile(contentsOf: fixture("digits/training.safetensors"))
     let trainer = try fixtureTrainer()
     let labels = try file.integers("y").values
@@ -79,7 +80,8 @@ import Testing
   // MARK: Convergence
 
   /// One batch, t and noise: the loss falls below 5 % of its start within 300 steps.
-  @Test func oneBatchIsLearnt() throws {
+  @Test("The loss on one batch falls below 5 % of its start within 300 steps")
+  func oneBatchIsLearnt() throws {
     let network = DiTConfiguration(
       inputHeight: 4, inputWidth: 6, patchSize: 2, inChannels: 1, hiddenSize: 32, depth: 2, numHeads: 4, numClasses: 3)
     var training = TrainingConfiguration()
@@ -103,7 +105,8 @@ import Testing
   // MARK: Numerics
 
   /// Sixty steps in bf16, recomputing: the losses are those of float32 to a percent (measured: 0.14 %).
-  @Test func halfPrecisionLearnsAsMuch() throws {
+  @Test("Training in bf16 has Float32's losses to a percent")
+  func halfPrecisionLearnsAsMuch() throws {
     let losses = try [Precision.fp32, .bf16].map { precision in
       let trainer = try tinyTrainer(threads: 2) {
         ($0.steps, $0.precision, $0.recompute) = (60, precision, precision == .bf16)
@@ -119,7 +122,9 @@ import Testing
   }
 
   /// What the backward pass computes again is what it would have kept.
-  @Test(arguments: [Numerics(gemm: .blas), Numerics(gemm: .packed), Numerics(precision: .bf16)])
+  @Test(
+    "Recomputing activations changes no bit of the weights",
+    arguments: [Numerics(gemm: .blas), Numerics(gemm: .packed), Numerics(precision: .bf16)])
   func recomputingChangesNothing(_ numerics: Numerics) throws {
     let trainers = try [false, true].map { recompute in
       try tinyTrainer { ($0.precision, $0.gemm, $0.recompute) = (numerics.precision, numerics.gemm, recompute) }
@@ -130,7 +135,8 @@ import Testing
 
   // MARK: Determinism
 
-  @Test(arguments: Precision.allCases) func sameBytesAtAnyThreadCount(_ precision: Precision) throws {
+  @Test("Weights, average and validation are the same bytes at any number of threads", arguments: Precision.allCases)
+  func sameBytesAtAnyThreadCount(_ precision: Precision) throws {
     let trainers = try [1, 2, 3].map { try tinyTrainer(threads: $0) { $0.precision = precision } }
     for trainer in trainers { for _ in 0..<8 { _ = try trainer.step() } }
     for other in trainers.dropFirst() {
@@ -140,7 +146,8 @@ import Testing
     }
   }
 
-  @Test func seedDecides() throws {
+  @Test("The seed decides every step")
+  func seedDecides() throws {
     let (a, b) = try (tinyTrainer(), tinyTrainer { $0.seed = 1 })
     let same = try tinyTrainer()
     let reports = try [a, b, same].map { try $0.step() }
@@ -149,7 +156,8 @@ import Testing
   }
 
   /// A new network's output is 0, so the first loss depends on the samples drawn alone.
-  @Test func microBatchesDrawTheSameSamples() throws {
+  @Test("Micro-batches of any size draw the same samples and give the same gradient")
+  func microBatchesDrawTheSameSamples() throws {
     let trainers = try [1, 2, 3, 6].map { size in try tinyTrainer { $0.microBatch = size } }
     let reports = try trainers.map { try $0.step() }
     for (trainer, report) in zip(trainers, reports) {
@@ -159,7 +167,8 @@ import Testing
     }
   }
 
-  @Test func flipsAreHorizontal() throws {
+  @Test("Flips are horizontal")
+  func flipsAreHorizontal() throws {
     let mirror = { (x: inout [Float]) in
       for i in x.indices where i % 6 > 2 { x[i] = x[i - i % 6 + 5 - i % 6] }
     }
@@ -173,7 +182,8 @@ import Testing
     #expect(try firstDifference(gradients(any, true), gradients(any, false)) != nil)
   }
 
-  @Test func dropoutTrainsTheNullClass() throws {
+  @Test("Label dropout trains the null class")
+  func dropoutTrainsTheNullClass() throws {
     let trainer = try tinyTrainer(model: tinyModel(dropout: 0.999_999))
     for _ in 0..<5 { _ = try trainer.step() }
     let table = try values("y_embedder.embedding_table.weight", trainer.secondMoment, trainer)
@@ -184,13 +194,15 @@ import Testing
     #expect(rows[48...].allSatisfy { $0 == 0 } && rows[0..<48].contains { $0 > 0 })
   }
 
-  @Test func unconditionalNetworksTrain() throws {
+  @Test("Unconditional networks train and validate")
+  func unconditionalNetworksTrain() throws {
     let trainer = try tinyTrainer(model: tinyModel(classes: 0))
     let reports = try (0..<12).map { _ in try trainer.step() }
     #expect(try reports.allSatisfy { $0.loss.isFinite } && trainer.validate() != nil)
   }
 
-  @Test func fixedVarianceHasNoBound() throws {
+  @Test("With a fixed variance the loss has no variational bound")
+  func fixedVarianceHasNoBound() throws {
     var network = tinyNetwork()
     network.learnSigma = false
     let trainer = try tinyTrainer(model: ModelConfiguration(network: network))
@@ -200,7 +212,8 @@ import Testing
     #expect(learned.vb != nil && learned.loss != learned.mse)
   }
 
-  @Test func positionsAreNotTrained() throws {
+  @Test("Fixed positions are not trained")
+  func positionsAreNotTrained() throws {
     let trainer = try tinyTrainer()
     let before = try values("pos_embed", trainer.weights, trainer)
     for _ in 0..<3 { _ = try trainer.step() }
@@ -210,7 +223,8 @@ import Testing
 
   // MARK: Validation
 
-  @Test func validationMeasuresTheAverage() throws {
+  @Test("Validation measures the averaged weights")
+  func validationMeasuresTheAverage() throws {
     let trainer = try tinyTrainer()
     let first = try #require(try trainer.validate())
     // The output of a new network is 0: the loss is the mean of ε² over 4 · 24 draws, 1 ± 5 · √(2/96).
@@ -224,7 +238,8 @@ import Testing
     #expect(try trainer.validate()?.loss != trained.loss)
   }
 
-  @Test func validationDoesNotDependOnSeedOrBatch() throws {
+  @Test("Validation does not depend on seed or micro-batch")
+  func validationDoesNotDependOnSeedOrBatch() throws {
     let start = Weights.initialised(tinyNetwork(), seed: 3).flat
     let reports = try [(0, 3), (9, 3), (0, 1), (0, 6)].map { seed, size in
       try tinyTrainer(start: start) { ($0.seed, $0.microBatch) = (seed, size) }.validate()
@@ -233,7 +248,8 @@ import Testing
   }
 
   /// Four samples in micro-batches of three: the mean is over samples, not over batches.
-  @Test func validationIsTheMeanOverSamples() throws {
+  @Test("Validation is the mean over samples, whatever the micro-batch")
+  func validationIsTheMeanOverSamples() throws {
     let trainer = try tinyTrainer()
     for _ in 0..<4 { _ = try trainer.step() }
     let single = try tinyTrainer(start: trainer.average) { $0.microBatch = 1 }
@@ -242,7 +258,8 @@ import Testing
   }
 
   /// The map is what `dit loss` says of the held-out samples at the same t and ε, averaged in tenths of T.
-  @Test func validationMapIsTheLossByPatch() throws {
+  @Test("The validation map is the loss per patch in tenths of the chain")
+  func validationMapIsTheLossByPatch() throws {
     let trainer = try tinyTrainer(data: tinyData(count: 200))
     for _ in 0..<3 { _ = try trainer.step() }
     let report = try #require(try trainer.validate())
@@ -280,7 +297,8 @@ import Testing
   }
 
   /// T need not be a multiple of the bins.
-  @Test(arguments: [7, 10, 13, 1000]) func validationMapCoversEachTime(_ steps: Int) throws {
+  @Test("The bins of the validation map cover every timestep once", arguments: [7, 10, 13, 1000])
+  func validationMapCoversEachTime(_ steps: Int) throws {
     var model = tinyModel()
     model.diffusion.steps = steps
     model.diffusion.betaEnd = 0.02 * Double(steps) / 1000 * 0.5
@@ -293,7 +311,8 @@ import Testing
 
   // MARK: Divergence
 
-  @Test func divergenceIsThrownAndChangesNothing() throws {
+  @Test("Divergence is thrown before weights or average change")
+  func divergenceIsThrownAndChangesNothing() throws {
     let trainer = try tinyTrainer()
     _ = try trainer.step()
     let parameter = try #require(trainer.table.parameter(named: "final_layer.linear.bias"))

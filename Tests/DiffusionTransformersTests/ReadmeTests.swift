@@ -3,12 +3,13 @@ import Foundation
 import Testing
 
 /// The library example of README.md, compiled and run.
-@Suite struct ReadmeTests {
+@Suite("The library example of README.md") struct ReadmeTests {
   private static let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
     .deletingLastPathComponent()
 
   /// The lines between the marks are the README's, indented; `print` and the model's path are this test's.
-  @Test func exampleRuns() throws {
+  @Test("The README's library example compiles, runs and draws two digits")
+  func exampleRuns() throws {
     var printed: [String] = []
     func print(_ line: String) { printed.append(line) }
     func path(_ relative: String) -> String { Self.root.appending(path: relative).path(percentEncoded: false) }
@@ -34,7 +35,8 @@ import Testing
     }
   }
 
-  @Test func exampleIsTheReadmes() throws {
+  @Test("The example compiled here is the README's, line by line")
+  func exampleIsTheReadmes() throws {
     let readme = try String(contentsOf: Self.root.appending(path: "README.md"), encoding: .utf8)
     let source = try String(contentsOf: URL(filePath: #filePath), encoding: .utf8)
     let block = try #require(readme.components(separatedBy: "```swift\n").dropFirst().first)

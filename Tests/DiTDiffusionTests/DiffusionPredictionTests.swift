@@ -56,11 +56,13 @@ struct GaussianNetwork {
   }
 }
 
-@Suite struct PredictionTests {
+@Suite("What the network predicts: conversions, and every sampler against diffusers") struct PredictionTests {
   static let chains: [Prediction] = [.epsilon, .mean, .x0, .v]
 
   /// From x_*, ε to x_t and the right output and back, at every t; what no prediction changes is the true μ̃.
-  @Test(arguments: chains, BetaSchedule.allCases)
+  @Test(
+    "Converting any prediction at any t finds the clean image, the noise and the posterior mean",
+    arguments: chains, BetaSchedule.allCases)
   func conversionsFindTheTruth(_ prediction: Prediction, _ name: BetaSchedule) throws {
     let schedule = try noiseSchedule(name, prediction: prediction)
     let coefficients = PredictionCoefficients(schedule)
@@ -86,7 +88,7 @@ struct GaussianNetwork {
   }
 
   /// ᾱ next to 0 and to 1.
-  @Test(arguments: chains)
+  @Test("Conversions stay finite where the cumulative alpha is next to 0 or 1", arguments: chains)
   func conversionsStayFinite(_ prediction: Prediction) throws {
     let schedule = try NoiseSchedule(
       DiffusionConfiguration(steps: 1000, betaStart: 1e-12, betaEnd: 0.85, prediction: prediction))
@@ -102,7 +104,8 @@ struct GaussianNetwork {
   static let shape = BatchShape(samples: 2, channels: 2, height: 2, width: 3)
 
   /// Every step of every case. Inputs are equal; x, outputs and history are rounded to Float.
-  @Test func trajectoriesAreDiffusers() throws {
+  @Test("Every step of DDPM, DDIM, DPM-Solver++ and UniPC is diffusers' for every prediction")
+  func trajectoriesAreDiffusers() throws {
     let fixture = try Fixture("predictions")
     let names = fixture.names.filter { name in
       ["dpmpp:", "unipc:", "ddim:", "ddpm:"].contains { name.hasPrefix($0) } && !name.hasSuffix(".timesteps")
@@ -124,7 +127,7 @@ struct GaussianNetwork {
     }
   }
 
-  @Test(arguments: [SamplerName.euler, .heun], [1, 2, 7])
+  @Test("Euler and Heun trajectories are diffusers'", arguments: [SamplerName.euler, .heun], [1, 2, 7])
   func flowsAreDiffusers(_ name: SamplerName, _ count: Int) throws {
     let fixture = try Fixture("predictions")
     let schedule = try noiseSchedule(.linear, .fixedSmall, prediction: .flow)
@@ -146,7 +149,9 @@ struct GaussianNetwork {
   }
 
   /// One function in four predictions is one trajectory: also for `mean`, which diffusers does not know.
-  @Test(arguments: [SamplerName.ddpm, .ddim, .dpmpp, .unipc], Variance.allCases)
+  @Test(
+    "One function expressed in the four predictions gives one trajectory",
+    arguments: [SamplerName.ddpm, .ddim, .dpmpp, .unipc], Variance.allCases)
   func predictionsOfOneFunctionAgree(_ name: SamplerName, _ variance: Variance) throws {
     let ends = try Self.chains.map { prediction in
       let schedule = try noiseSchedule(.linear, variance, prediction: prediction)

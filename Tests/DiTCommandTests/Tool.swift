@@ -2,7 +2,7 @@ import Foundation
 import Testing
 
 /// The built `dit`, run as a person runs it.
-enum Dit {
+enum Tool {
   /// What a run left behind.
   struct Result: Sendable {
     let status: Int32

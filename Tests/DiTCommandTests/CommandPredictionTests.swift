@@ -6,7 +6,7 @@ import Foundation
 import TestSupport
 import Testing
 
-@Suite struct PredictionTests {
+@Suite("Models with other prediction targets, and their samplers") struct PredictionTests {
   private let scratch: Scratch
 
   init() throws { scratch = try Scratch() }
@@ -30,7 +30,9 @@ import Testing
     return try scratch.tensors(name)
   }
 
-  @Test(arguments: ["epsilon", "mean", "x0", "v"])
+  @Test(
+    "Every sampler of a prediction target gives its own finite samples, and flow samplers are refused",
+    arguments: ["epsilon", "mean", "x0", "v"])
   func everySamplerCounts(_ prediction: String) async throws {
     let model = try model(prediction)
     var seen: Set<[UInt32]> = []
@@ -47,7 +49,8 @@ import Testing
     }
   }
 
-  @Test func stepRulesCount() async throws {
+  @Test("Every step rule gives its own samples, and jump is jump:0.5")
+  func stepRulesCount() async throws {
     let model = try model("v")
     var seen: Set<[UInt32]> = []
     for rule in ["linspace", "quadratic", "jump", "jump:1", "jump:2"] {
@@ -61,7 +64,8 @@ import Testing
   }
 
   /// Heun by default; times are real; other samplers and grids are refused.
-  @Test func flowsHaveTheirOwnSamplers() async throws {
+  @Test("Flow models sample by Heun or Euler at real times and refuse diffusion samplers")
+  func flowsHaveTheirOwnSamplers() async throws {
     let model = try model("flow")
     let trajectory = scratch.path("t.safetensors")
     let heun = try await sample(model, "--steps", "8", "--trajectory", trajectory)
@@ -83,7 +87,9 @@ import Testing
   }
 
   /// `dit loss` at given noise, from what `dit forward` says at the noised images: mean squared error to the target.
-  @Test(arguments: ["epsilon", "mean", "x0", "v", "flow"])
+  @Test(
+    "dit loss is the mean squared error of what dit forward says against the target",
+    arguments: ["epsilon", "mean", "x0", "v", "flow"])
   func lossIsTheErrorOfThePrediction(_ prediction: String) async throws {
     let model = try model(prediction)
     let shape = [3, 2, 3, 5]
@@ -169,7 +175,8 @@ import Testing
     func target(_ x: Double, _ e: Double) -> Double { ofClean * x + ofNoise * e }
   }
 
-  @Test func timesOutsideTheFlowAreRefused() async throws {
+  @Test("Times outside 0...1000 are refused for flow models")
+  func timesOutsideTheFlowAreRefused() async throws {
     let model = try model("flow")
     let x = TensorSource("x", Tensor(zeros: [1, 2, 3, 5]))
     for time in [Float(1000.5), -1] {
@@ -182,7 +189,7 @@ import Testing
 
   /// Noise found by running backwards makes the image again; the error falls with the steps. An untrained network is no
   /// clean image and no mean of anything: those run backwards in the sampler's own tests.
-  @Test(arguments: ["v", "flow"])
+  @Test("Inversion and sampling return to the image, the error falling with the steps", arguments: ["v", "flow"])
   func inversionComesBack(_ prediction: String) async throws {
     let model = try model(prediction)
     let images = Tensor(shape: [2, 2, 3, 5], elements: (0..<60).map { Float($0 * 37 % 64) / 32 - 1 })

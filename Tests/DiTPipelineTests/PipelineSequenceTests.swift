@@ -6,7 +6,7 @@ import DiTTensor
 import Testing
 
 /// Prompts, context images and a program's own embeddings, from a loaded model.
-@Suite struct SequenceTests {
+@Suite("Prompts, context images and embeddings") struct SequenceTests {
   private static func network(_ sequence: SequenceSource, classes: Int = 0) -> DiTConfiguration {
     var network = smallNetwork
     (network.numClasses, network.sequence) = (classes, sequence)
@@ -24,7 +24,8 @@ import Testing
   }
 
   /// An image depends on its own prompt, whatever the others are and however many run at once.
-  @Test func promptsDoNotMix() throws {
+  @Test("An image depends on its own prompt alone")
+  func promptsDoNotMix() throws {
     let model = try randomModel(Self.text)
     var options = Self.options
     let prompts = ["seven", "", "7", "ö"]
@@ -42,7 +43,8 @@ import Testing
   }
 
   /// ε̂ = ε_u + s(ε_c − ε_u), ε_u of the empty text: seen in one step of DDIM from known noise.
-  @Test func guidanceIsAgainstTheEmptyText() throws {
+  @Test("Guidance is relative to the empty text")
+  func guidanceIsAgainstTheEmptyText() throws {
     let model = try randomModel(Self.text)
     let noise = normal([2, 3, 6, 10], seed: 3)
     let sampler = Sampler(.ddim, steps: 1, schedule: .trailing)
@@ -66,7 +68,8 @@ import Testing
   }
 
   /// A program's own embeddings that are the text's rows are that text.
-  @Test func ownEmbeddings() throws {
+  @Test("Embeddings that equal a text's rows give the output of that text")
+  func ownEmbeddings() throws {
     let model = try randomModel(Self.text)
     let x = normal([2, 3, 6, 10], seed: 4)
     let table = try #require(model.network.weights["text_embedder.table"]).array
@@ -81,7 +84,8 @@ import Testing
     #expect(Difference(empty, expected).relative > 1e-3)
   }
 
-  @Test func contextImagesAndClasses() throws {
+  @Test("Context images and classes condition together, per image")
+  func contextImagesAndClasses() throws {
     let model = try randomModel(Self.network(.image(height: 4, width: 2), classes: 4))
     let context = normal([3, 3, 4, 2], seed: 5)
     let with = try model.sample(classes: [0, 1, 2], sequence: .images(context), options: Self.options)
@@ -94,7 +98,8 @@ import Testing
   }
 
   /// Sub-batches with their own sequences: the gradient of seventy images is that of each alone, averaged.
-  @Test func lossesTakeSequences() throws {
+  @Test("Losses and gradients use each sample's own sequence")
+  func lossesTakeSequences() throws {
     let model = try randomModel(Self.text)
     let (clean, noise) = (normal([2, 3, 6, 10], seed: 6), normal([2, 3, 6, 10], seed: 7))
     let texts = ["a", "bcd"]
@@ -110,7 +115,8 @@ import Testing
     #expect(both.named.contains { $0.name == "text_embedder.table" && $0.tensor.elements.contains { $0 != 0 } })
   }
 
-  @Test func whatDoesNotFitIsRefused() throws {
+  @Test("Sequences that do not fit the model are refused by name")
+  func whatDoesNotFitIsRefused() throws {
     let (text, plain) = (try randomModel(Self.text), try randomModel(smallNetwork))
     let image = try randomModel(Self.network(.image(height: 4, width: 2)))
     let cases: [(DiT, [Int]?, ConditioningSequence, String)] = [

@@ -5,8 +5,9 @@ import TestSupport
 import Testing
 
 /// What the network computes: against PyTorch, the Double reference, and itself by other routes.
-@Suite struct ForwardTests {
-  @Test(arguments: Case.fixtures, Engine.exact) func torch(_ name: String, _ engine: Engine) throws {
+@Suite("The network's output") struct ForwardTests {
+  @Test("Inference and training outputs are PyTorch's", arguments: Case.fixtures, Engine.exact)
+  func torch(_ name: String, _ engine: Engine) throws {
     let batch = try Case(fixture: name)
     let fixture = try Fixture("\(name)/forward")
     let network = try batch.network(engine)
@@ -20,7 +21,10 @@ import Testing
 
   /// The Double reference is the network that torch computes, to Double's own accuracy, once it has torch's features
   /// (which are stored for every time but that of `pixels`).
-  @Test(arguments: Case.fixtures.filter { $0 != "pixels" }) func referenceIsTorch(_ name: String) throws {
+  @Test(
+    "The Double reference network is PyTorch's to Double's own precision",
+    arguments: Case.fixtures.filter { $0 != "pixels" })
+  func referenceIsTorch(_ name: String) throws {
     let batch = try Case(fixture: name)
     let kernels = try Fixture("kernels")
     let (known, features) = try (kernels.integers("time.t"), kernels.doubles("time.features"))
@@ -32,7 +36,8 @@ import Testing
     try #expect(mismatch(output, Fixture("\(name)/forward").doubles("output64"), within: .double) == nil)
   }
 
-  @Test(arguments: [Case.tiny, .long]) func reference(_ batch: Case) throws {
+  @Test("Inference and training outputs agree with the Double reference", arguments: [Case.tiny, .long])
+  func reference(_ batch: Case) throws {
     let expected = ReferenceNetwork(batch).output(batch.images.doubles, batch.times, batch.labels)
     for engine in Engine.exact {
       let network = try batch.network(engine)
@@ -43,7 +48,8 @@ import Testing
   }
 
   /// A sample alone, and among others: nothing leaks from one to the next.
-  @Test(arguments: [Case.tiny, .long], Engine.exact) func batchIndependence(_ batch: Case, _ engine: Engine) throws {
+  @Test("A sample alone has the output it has in a batch", arguments: [Case.tiny, .long], Engine.exact)
+  func batchIndependence(_ batch: Case, _ engine: Engine) throws {
     let network = try batch.network(engine)
     let all = network.evaluate(batch)
     let alone = (0..<batch.samples).flatMap { network.evaluate(batch.sample($0)) }
@@ -53,6 +59,7 @@ import Testing
   /// With at least `independentSamples` images (and modulation rows likewise), each image has the same bits whatever
   /// else runs with it, on the cores that this is said of.
   @Test(
+    "From a minimum batch on, an image's bits do not depend on the other images",
     .enabled(if: ["SkylakeX", "Cooperlake"].contains(BLASReport.current.core)),
     arguments: [Case.tiny, .long, .square], Engine.all)
   func bitsDoNotDependOnTheBatch(_ batch: Case, _ engine: Engine) throws {
@@ -85,7 +92,8 @@ import Testing
   }
 
   /// Modulation rows computed once, for other samples too and in another order, then copied: as if made for this batch.
-  @Test(arguments: [Case.tiny, .long], Engine.exact) func hoistedModulation(
+  @Test("Modulation computed in advance and copied gives the same output", arguments: [Case.tiny, .long], Engine.exact)
+  func hoistedModulation(
     _ batch: Case, _ engine: Engine
   ) throws {
     let network = try batch.network(engine)
@@ -112,7 +120,8 @@ import Testing
   }
 
   /// A workspace keeps nothing from one call to the next, nor does a larger one matter.
-  @Test(arguments: [Case.tiny, .long], Engine.all) func reusedWorkspace(_ batch: Case, _ engine: Engine) throws {
+  @Test("A workspace keeps nothing from one call to the next", arguments: [Case.tiny, .long], Engine.all)
+  func reusedWorkspace(_ batch: Case, _ engine: Engine) throws {
     let network = try batch.network(engine)
     let expected = network.evaluate(batch)
     let ws = InferenceWorkspace(network, samples: batch.samples + 1)
@@ -127,7 +136,8 @@ import Testing
   }
 
   /// One slice a tensor, each in a buffer of its own at an odd offset, is the same network as a flat buffer.
-  @Test(arguments: Engine.all) func separateSlices(_ engine: Engine) throws {
+  @Test("Weights in separate buffers give the same bits as in a flat one", arguments: Engine.all)
+  func separateSlices(_ engine: Engine) throws {
     let batch = Case.tiny
     let network = try batch.network(engine)
     let slices = batch.weights.slices.enumerated().map { i, slice in
@@ -146,7 +156,7 @@ import Testing
     #expect(bitDifference(a.gradients.array, b.gradients.array) == nil)
   }
 
-  @Test(arguments: [Case.tiny, .long], Engine.all)
+  @Test("Output and gradients have the same bits with 1, 2 and 3 threads", arguments: [Case.tiny, .long], Engine.all)
   func threadCounts(_ batch: Case, _ engine: Engine) throws {
     let gradient = upstream(batch)
     let results = try [1, 2, 3].map { threads in

@@ -9,7 +9,7 @@ import DiTTraining
 import Testing
 
 /// Captions and context images: read, checked, learned, dropped.
-@Suite struct SequenceTests {
+@Suite("Training on captions and context images") struct SequenceTests {
   private let folder: TemporaryDirectory
 
   init() throws { folder = try TemporaryDirectory() }
@@ -41,7 +41,8 @@ import Testing
     return path
   }
 
-  @Test func captionsAreRead() throws {
+  @Test("Captions are read as UTF-8 padded with zeros, and are part of the digest")
+  func captionsAreRead() throws {
     let bytes: [UInt8] = Array("zwölf".utf8) + [0] + Array("7".utf8) + [0, 0, 0, 0, 0, 0]
     let data = try Dataset(contentsOf: write(TensorSource("captions", shape: [2, 7], bytes: bytes)))
     let captions = try #require(data.captions)
@@ -52,7 +53,8 @@ import Testing
     #expect(data.digest != other.digest, "captions are part of the data")
   }
 
-  @Test func badCaptionsAreNamed() throws {
+  @Test("Wrong captions are refused by file and reason")
+  func badCaptionsAreNamed() throws {
     let cases: [(TensorSource, String)] = [
       (TensorSource("captions", shape: [3, 1], bytes: [65, 66, 67]), "captions: expected the shape (2, M) of U8"),
       (TensorSource("captions", shape: [2], integers: [1, 2]), "captions: expected the shape (2, M) of U8"),
@@ -66,7 +68,8 @@ import Testing
     }
   }
 
-  @Test func dataMustFitTheSequence() throws {
+  @Test("Data without the captions or context that the model needs are refused")
+  func dataMustFitTheSequence() throws {
     let data = try Self.data()
     try data.check(for: Self.text.network)
     try data.check(for: Self.image.network)
@@ -90,7 +93,10 @@ import Testing
   // MARK: Training
 
   /// Trained on captions (or context images) alone, the model denoises better with the right one than with the other.
-  @Test(arguments: [text, image]) func isLearned(_ model: ModelConfiguration) throws {
+  @Test(
+    "A trained model denoises better with the right caption or context than with a wrong one",
+    arguments: [text, image])
+  func sequencesAreLearned(_ model: ModelConfiguration) throws {
     let trainer = try tinyTrainer(model: model, data: Self.data()) {
       ($0.steps, $0.batch, $0.microBatch, $0.learningRate, $0.flip) = (500, 16, 16, 5e-3, false)
     }
@@ -117,7 +123,8 @@ import Testing
   }
 
   /// With nearly everything dropped, what the sequences say hardly matters; their gradients are zero when all are dropped.
-  @Test func isDropped() throws {
+  @Test("Dropped captions leave the text table without a gradient")
+  func sequencesAreDropped() throws {
     func embedding(dropout: Double) throws -> [Float] {
       let model = Self.model { ($0.sequence, $0.classDropoutProb) = (.text(length: 4), dropout) }
       let trainer = try tinyTrainer(model: model, data: Self.data()) { ($0.batch, $0.microBatch) = (16, 16) }
@@ -129,7 +136,8 @@ import Testing
   }
 
   /// With classes too, class and text are dropped together: the null class never sees a caption.
-  @Test func dropsClassAndTextTogether() throws {
+  @Test("Class and caption are dropped together")
+  func dropsClassAndTextTogether() throws {
     let network = Self.model { ($0.sequence, $0.numClasses, $0.classDropoutProb) = (.text(length: 4), 3, 0.999_999_9) }
     let data = try Dataset(
       Tensor(zeros: [10, 1, 4, 6]), labels: [Int](repeating: 1, count: 10),
@@ -144,7 +152,8 @@ import Testing
   }
 
   /// A context image is mirrored with its image: with images that are their own mirror, it is all that a flip changes.
-  @Test func contextIsMirroredWithTheImage() throws {
+  @Test("A context image is mirrored with its image")
+  func contextIsMirroredWithTheImage() throws {
     func weights(flip: Bool, context: [Float]) throws -> Slice {
       let data = try Dataset(
         Tensor(shape: [10, 1, 4, 6], elements: [Float](repeating: 0.3, count: 240)),
@@ -158,7 +167,8 @@ import Testing
     #expect(firstDifference(try weights(flip: true, context: even), try weights(flip: false, context: even)) == nil)
   }
 
-  @Test(arguments: [text, image]) func threadsAndMicroBatches(_ model: ModelConfiguration) throws {
+  @Test("Training on sequences has the same bytes at any number of threads", arguments: [text, image])
+  func threadsAndMicroBatches(_ model: ModelConfiguration) throws {
     func weights(threads: Int) throws -> Slice {
       let trainer = try tinyTrainer(threads: threads, model: model, data: Self.data())
       for _ in 0..<4 { _ = try trainer.step() }
@@ -167,7 +177,9 @@ import Testing
     #expect(firstDifference(try weights(threads: 1), try weights(threads: 3)) == nil)
   }
 
-  @Test(.enabled(if: dit_allocations_supported() != 0), arguments: [text, image])
+  @Test(
+    "Training steps on sequences allocate nothing",
+    .enabled(if: dit_allocations_supported() != 0), arguments: [text, image])
   func stepsDoNotAllocate(_ model: ModelConfiguration) throws {
     dit_allocations_watch()
     defer { dit_allocations_unwatch() }

@@ -7,9 +7,12 @@ import DiTTraining
 import Testing
 
 /// Steps allocate nothing once the first has run: on the calling thread and on the workers.
-@Suite(.enabled(if: dit_allocations_supported() != 0)) struct AllocationTests {
+@Suite("Steps allocate no memory after the first", .enabled(if: dit_allocations_supported() != 0))
+struct AllocationTests {
   /// Draws, forward, backward, clipping, AdamW, EMA; over micro-batches and across the end of an epoch.
-  @Test(arguments: Precision.allCases, [false, true])
+  @Test(
+    "Training steps allocate nothing after the first, in both precisions",
+    arguments: Precision.allCases, [false, true])
   func trainingSteps(_ precision: Precision, recomputing: Bool) throws {
     dit_allocations_watch()
     defer { dit_allocations_unwatch() }
@@ -24,7 +27,8 @@ import Testing
   }
 
   /// A sampling run of more steps allocates no more than one of fewer.
-  @Test(arguments: SamplerName.allCases) func samplingSteps(_ name: SamplerName) throws {
+  @Test("A sampling run of more steps allocates no more per step", arguments: SamplerName.allCases)
+  func samplingSteps(_ name: SamplerName) throws {
     dit_allocations_watch()
     defer { dit_allocations_unwatch() }
     var network = tinyNetwork()

@@ -3,8 +3,10 @@ import DiTTensor
 import TestSupport
 import Testing
 
-@Suite struct ForwardTests {
-  @Test(arguments: ["digits", "latent", "oblong", "unconditional", "nonull", "pixels"])
+@Suite("dit forward") struct ForwardTests {
+  @Test(
+    "dit forward gives PyTorch's output in Double to 1e-5",
+    arguments: ["digits", "latent", "oblong", "unconditional", "nonull", "pixels"])
   func agreesWithPyTorch(_ name: String) async throws {
     let scratch = try Scratch()
     _ = try await succeed([
@@ -19,7 +21,8 @@ import Testing
     #expect(error <= outputTolerance, "relative error \(error)")
   }
 
-  @Test func labelsAndTimesMayBeOfAnyType() async throws {
+  @Test("Labels and timesteps may be integers or floats of any width")
+  func labelsAndTimesMayBeOfAnyType() async throws {
     let scratch = try Scratch()
     let fixture = try Fixture("digits/forward")
     let (t, y) = (try fixture.integers("t"), try fixture.integers("y"))
@@ -60,7 +63,8 @@ import Testing
 
   /// bf16 is near but another result; OpenBLAS and our products differ in the last bits where only one of them has fused
   /// multiply-adds.
-  @Test func numerics() async throws {
+  @Test("Precision and GEMM options choose the products, each within its tolerance")
+  func precisionAndProducts() async throws {
     let scratch = try Scratch()
     let expected = try Fixture("head72/forward").doubles("output64")
     func output(_ options: [String], level: String?) async throws -> [Float] {
@@ -83,7 +87,8 @@ import Testing
   }
 
   /// A state dict's heads cannot be told from its shapes.
-  @Test func headsOfAStateDict() async throws {
+  @Test("A bare state dict needs --heads, which must divide the width")
+  func headsOfAStateDict() async throws {
     let scratch = try Scratch()
     let arguments = [
       "forward", "--model", Model.digits + "/model.safetensors", "--input", Fixture.path("digits/forward.safetensors"),
@@ -104,8 +109,10 @@ import Testing
   }
 }
 
-@Suite struct LossTests {
-  @Test(arguments: ["digits", "latent", "oblong", "unconditional", "nonull", "pixels"])
+@Suite("dit loss") struct LossTests {
+  @Test(
+    "dit loss gives PyTorch's losses and every gradient",
+    arguments: ["digits", "latent", "oblong", "unconditional", "nonull", "pixels"])
   func agreesWithPyTorch(_ name: String) async throws {
     let scratch = try Scratch()
     let result = try await succeed([
@@ -131,7 +138,8 @@ import Testing
     try expectMeans(result.stdout, fixture)
   }
 
-  @Test func printsMeansWithoutAnOutput() async throws {
+  @Test("Without --out, dit loss prints the means of each term")
+  func printsMeansWithoutAnOutput() async throws {
     let result = try await succeed([
       "loss", "--model", Model.latent, "--input", Fixture.path("latent/loss.safetensors"),
     ])

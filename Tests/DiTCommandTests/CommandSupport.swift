@@ -19,8 +19,8 @@ enum Model {
 }
 
 /// A run that must succeed.
-func succeed(_ arguments: [String], environment: [String: String?] = [:]) async throws -> Dit.Result {
-  let result = try await Dit.run(arguments, environment: environment)
+func succeed(_ arguments: [String], environment: [String: String?] = [:]) async throws -> Tool.Result {
+  let result = try await Tool.run(arguments, environment: environment)
   try #require(result.status == 0, "dit \(arguments.joined(separator: " ")): \(result.status), \(result.stderr)")
   return result
 }
@@ -29,7 +29,7 @@ func succeed(_ arguments: [String], environment: [String: String?] = [:]) async 
 func expectFailure(
   _ arguments: [String], _ status: Int32, _ words: [String], sourceLocation: SourceLocation = #_sourceLocation
 ) async throws {
-  let result = try await Dit.run(arguments)
+  let result = try await Tool.run(arguments)
   let isExpected =
     result.status == status && result.error.hasPrefix("Error: ") && words.allSatisfy(result.error.contains)
     && result.stdout.isEmpty

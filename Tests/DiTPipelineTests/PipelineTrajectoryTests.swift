@@ -5,8 +5,9 @@ import DiTTensor
 import Testing
 
 /// Whole runs from given noise against PyTorch in Double: Tests/Fixtures/network/digits/trajectory.safetensors.
-@Suite struct TrajectoryTests {
-  @Test(arguments: [1, 4]) func ddimAgrees(guidance: Int) throws {
+@Suite("Whole sampling runs against PyTorch in Double") struct TrajectoryTests {
+  @Test("DDIM's samples are PyTorch's to 1e-4, in sub-batches", arguments: [1, 4])
+  func ddimAgrees(guidance: Int) throws {
     let file = try open("digits/trajectory.safetensors")
     let model = try DiT(contentsOf: networkFixture("digits"))
     let options = SamplingOptions(
@@ -24,7 +25,8 @@ import Testing
     #expect(difference.relative <= 1e-4, "ddim, guidance \(guidance): \(difference)")
   }
 
-  @Test(arguments: [1, 4]) func everyDDIMStateAgrees(guidance: Int) throws {
+  @Test("Every state of DDIM is PyTorch's to 1e-4", arguments: [1, 4])
+  func everyDDIMStateAgrees(guidance: Int) throws {
     let file = try open("digits/trajectory.safetensors")
     let model = try DiT(contentsOf: networkFixture("digits"))
     let options = SamplingOptions(sampler: Sampler(.ddim, steps: 10), guidance: Guidance(scale: Double(guidance)))
@@ -39,7 +41,8 @@ import Testing
   }
 
   /// The fixture brings its own noise, so the run is driven by hand: one step at a time from the fixture's state before.
-  @Test(arguments: [1, 4]) func ddpmAgrees(guidance: Int) throws {
+  @Test("DDPM with given noise gives PyTorch's samples to 1e-4", arguments: [1, 4])
+  func ddpmAgrees(guidance: Int) throws {
     let file = try open("digits/trajectory.safetensors")
     let model = try DiT(contentsOf: networkFixture("digits"))
     let process = DDPMSampler(try RespacedSchedule(model.schedule, .linspace, count: 25))

@@ -9,7 +9,7 @@ import Foundation
 import Testing
 
 /// λ_seq in training. The tiny network cuts 4×6 images into 2×3 patches, the smallest grid there is.
-@Suite struct SequenceTrainingTests {
+@Suite("The sequence loss in training") struct SequenceTrainingTests {
   private let folder: TemporaryDirectory
   private static let priorFile = SequencePrior.fileName
 
@@ -24,7 +24,8 @@ import Testing
   }
 
   /// The first step sees the same batch with and without the term.
-  @Test func theTermIsPartOfTheLossAndOfTheGradient() throws {
+  @Test("The term is part of loss and gradient, linear in its weight")
+  func theTermIsPartOfTheLossAndOfTheGradient() throws {
     let (plain, half, whole) = (try Self.trainer(weight: 0), try Self.trainer(), try Self.trainer(weight: 1))
     let reports = try [plain, half, whole].map { try $0.step() }
     #expect(reports[0].seq == nil)
@@ -73,7 +74,8 @@ import Testing
   }
 
   /// x_{t−1} is drawn for every sample from a stream of its own, in training and in validation.
-  @Test func theDrawsAreTheStreams() throws {
+  @Test("The term's draws come from a stream of their own per sample")
+  func theDrawsAreTheStreams() throws {
     let prior = try SequencePrior(  // pixels that are all the same, so that neighbours tell everything
       grid: tinyNetwork().inputGrid, mean: [Double](repeating: 0, count: 24),
       covariance: [Double](repeating: 1, count: 400))
@@ -94,7 +96,8 @@ import Testing
     #expect(abs(seq / drawn - 1) < 1e-5, "\(seq), expected \(drawn)")
   }
 
-  @Test func thePriorIsFittedToTheTrainingSplit() throws {
+  @Test("The prior is fitted to the training split alone")
+  func thePriorIsFittedToTheTrainingSplit() throws {
     let data = try tinyData()
     let grid = PatchGrid(channels: 1, height: 4, width: 6, patchSize: 2)
     let samples = (0..<data.count).filter { $0 % 5 != 4 }
@@ -105,7 +108,8 @@ import Testing
     #expect(try Self.trainer().sequencePrior == expected)
   }
 
-  @Test func threadsChangeNothing() throws {
+  @Test("Training with the term has the same bytes at any number of threads")
+  func threadsChangeNothing() throws {
     let (one, three) = (try Self.trainer(threads: 1), try Self.trainer(threads: 3))
     for _ in 0..<3 { #expect(try one.step() == three.step()) }
     #expect(firstDifference(one.weights, three.weights) == nil)
@@ -114,7 +118,8 @@ import Testing
   }
 
   /// Killed in the middle and resumed with the prior of the file, or without it.
-  @Test func resumedRunsEndTheSame() throws {
+  @Test("A run with the term, killed and resumed, ends with the same bytes")
+  func resumedRunsEndTheSame() throws {
     _ = try TrainingRun(starting: Self.trainer(), in: folder("whole")).run { _ in }
     let prior = try #require(bytes("whole/\(Self.priorFile)"))
     for name in ["read", "refitted"] {
@@ -137,14 +142,16 @@ import Testing
   }
 
   /// A run without the term has no prior, also where another run left one.
-  @Test func noPriorWithoutTheTerm() throws {
+  @Test("A run without the term has no prior and removes an old one")
+  func noPriorWithoutTheTerm() throws {
     try FileManager.default.createDirectory(atPath: folder("run"), withIntermediateDirectories: false)
     try Data([1]).write(to: URL(filePath: folder("run/\(Self.priorFile)")))
     _ = try TrainingRun(starting: Self.trainer(weight: 0), in: folder("run"))
     #expect(bytes("run/\(Self.priorFile)") == nil)
   }
 
-  @Test func gridsWithoutContextAreRefused() throws {
+  @Test("Grids too small for the term are refused")
+  func gridsWithoutContextAreRefused() throws {
     var model = tinyModel()
     model.network.inputWidth = 4
     let data = try Dataset(Tensor(zeros: [3, 1, 4, 4]), labels: [0, 1, 2], name: "narrow")
@@ -155,7 +162,8 @@ import Testing
     #expect(error?.key == "lambda_seq" && error?.problem.contains("a grid of 2×2") == true, "\(description(error))")
   }
 
-  @Test(.enabled(if: dit_allocations_supported() != 0)) func stepsAllocateNothing() throws {
+  @Test("Training steps with the term allocate nothing", .enabled(if: dit_allocations_supported() != 0))
+  func stepsAllocateNothing() throws {
     dit_allocations_watch()
     defer { dit_allocations_unwatch() }
     let trainer = try Self.trainer(threads: 2)

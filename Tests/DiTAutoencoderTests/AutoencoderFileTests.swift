@@ -7,9 +7,10 @@ import Foundation
 import TestSupport
 import Testing
 
-@Suite struct FileTests {
+@Suite("Autoencoder files: names, configuration and errors") struct FileTests {
   /// The same autoencoder under every file's names gives the same bytes.
-  @Test func names() throws {
+  @Test("An autoencoder decodes to the same bytes under diffusers', old diffusers' and CompVis' tensor names")
+  func tensorNamesOfEveryScheme() throws {
     let fixture = try Case("tiny")
     let latents = try fixture.file.tensor("0.latents")
     try withDirectory { folder in
@@ -36,7 +37,8 @@ import Testing
     }
   }
 
-  @Test func modelDirectoryNamesItsAutoencoder() throws {
+  @Test("The key vae of a model directory's config.json names the autoencoder's folder")
+  func modelDirectoryNamesItsAutoencoder() throws {
     try withDirectory { folder in
       try Case("tiny").write(to: folder.appending(path: "first-stage"))
       let text = #"{"model_type": "dit", "in_channels": 4, "vae": "first-stage"}"#
@@ -49,7 +51,8 @@ import Testing
   }
 
   /// The variance's logarithm is clamped to [−30, 20], as diffusers' DiagonalGaussianDistribution does it.
-  @Test func logvarIsClamped() throws {
+  @Test("The logarithm of the variance is clamped to [-30, 20], as diffusers does")
+  func logvarIsClamped() throws {
     let fixture = try Case("tiny")
     try withDirectory { folder in
       try fixture.write(to: folder)
@@ -64,7 +67,8 @@ import Testing
     }
   }
 
-  @Test func missingScalingFactor() throws {
+  @Test("A configuration without scaling_factor gets 0.18215")
+  func missingScalingFactor() throws {
     try withDirectory { folder in
       let text = #"{"_class_name": "AutoencoderKL", "block_out_channels": [32], "layers_per_block": 1}"#
       let path = folder.path() + "/config.json"
@@ -74,22 +78,24 @@ import Testing
   }
 
   /// Each error is one line with the file, the key or tensor, what was expected and what was found.
-  @Test(arguments: [
-    (#""act_fn": "silu""#, #""act_fn": "relu""#, "act_fn: expected silu, found relu"),
-    (#""scaling_factor": 0.18215"#, #""scaling_factor": 0"#, "scaling_factor: expected a number above 0, found 0.0"),
-    (#""shift_factor": null"#, #""shift_factor": 0.1"#, "shift_factor: expected null"),
-    (#""use_quant_conv": true"#, #""use_quant_conv": false"#, "use_quant_conv: expected true, found false"),
-    (
-      #""norm_num_groups": 32"#, #""norm_num_groups": 7"#,
-      "block_out_channels: expected multiples of norm_num_groups, 7"
-    ),
-    (#""out_channels": 3"#, #""out_channels": 4"#, "out_channels: expected 3, as in_channels, found 4"),
-    (#""AutoencoderKL""#, #""AutoencoderTiny""#, #"_class_name: expected "AutoencoderKL""#),
-    (#""latent_channels": 4"#, #""latent_channels": 4, "tiling": true"#, "tiling: expected one of the keys"),
-    (#""latent_channels": 4"#, #""latent_channels": 5"#, "of another shape"),
-    (#""layers_per_block": 1"#, #""layers_per_block": 2"#, "missing"),
-    (#""layers_per_block": 1"#, #""layers_per_block": 1000000"#, "layers_per_block: expected 1 to 16, found 1000000"),
-  ])
+  @Test(
+    "A changed configuration is refused in one line that names the file, the key and what was expected",
+    arguments: [
+      (#""act_fn": "silu""#, #""act_fn": "relu""#, "act_fn: expected silu, found relu"),
+      (#""scaling_factor": 0.18215"#, #""scaling_factor": 0"#, "scaling_factor: expected a number above 0, found 0.0"),
+      (#""shift_factor": null"#, #""shift_factor": 0.1"#, "shift_factor: expected null"),
+      (#""use_quant_conv": true"#, #""use_quant_conv": false"#, "use_quant_conv: expected true, found false"),
+      (
+        #""norm_num_groups": 32"#, #""norm_num_groups": 7"#,
+        "block_out_channels: expected multiples of norm_num_groups, 7"
+      ),
+      (#""out_channels": 3"#, #""out_channels": 4"#, "out_channels: expected 3, as in_channels, found 4"),
+      (#""AutoencoderKL""#, #""AutoencoderTiny""#, #"_class_name: expected "AutoencoderKL""#),
+      (#""latent_channels": 4"#, #""latent_channels": 4, "tiling": true"#, "tiling: expected one of the keys"),
+      (#""latent_channels": 4"#, #""latent_channels": 5"#, "of another shape"),
+      (#""layers_per_block": 1"#, #""layers_per_block": 2"#, "missing"),
+      (#""layers_per_block": 1"#, #""layers_per_block": 1000000"#, "layers_per_block: expected 1 to 16, found 1000000"),
+    ])
   func refused(_ old: String, _ new: String, _ message: String) throws {
     let fixture = try Case("tiny")
     try withDirectory { folder in
@@ -103,7 +109,8 @@ import Testing
     }
   }
 
-  @Test func otherFiles() throws {
+  @Test("A file of other tensors, an empty folder and a missing path are each refused with their own error")
+  func otherFiles() throws {
     try withDirectory { folder in
       let path = folder.path() + "/other.safetensors"
       try SafetensorsWriter.write([TensorSource("x", Tensor(zeros: [2]))], to: path)
@@ -115,7 +122,8 @@ import Testing
     }
   }
 
-  @Test func inputs() throws {
+  @Test("Inputs of a wrong shape are refused by name, and decoding stops after the image it is told to")
+  func inputShapesAndStopping() throws {
     try withDirectory { folder in
       try Case("tiny").write(to: folder)
       let autoencoder = try Autoencoder(contentsOf: folder.path())

@@ -48,11 +48,12 @@ private struct Case {
   }
 }
 
-@Suite struct TrajectoryTests {
+@Suite("Whole runs against references in Double and closed forms") struct TrajectoryTests {
   static let shape = BatchShape(samples: 2, channels: 3, height: 3, width: 5)
 
   /// Every step of every case. Inputs are equal; x and ε̂ are rounded to Float once a step.
-  @Test func trajectoriesAreTheOracles() throws {
+  @Test("Every state of every sampler is the Double reference's")
+  func trajectoriesAreTheOracles() throws {
     let fixture = try Fixture("trajectories")
     let names = fixture.names.filter { $0.contains(":") }
     #expect(names.count == 16)
@@ -99,7 +100,8 @@ private struct Case {
   }
 
   /// η = 0 on Gaussian data follows the probability flow: x_0 = m + s (x_T − √ᾱ m)/√(ᾱ s² + 1 − ᾱ).
-  @Test func manyStepsFollowTheFlow() throws {
+  @Test("DDIM with 1000 steps follows the probability flow of Gaussian data")
+  func manyStepsFollowTheFlow() throws {
     let network = AnalyticNetwork(schedule: try noiseSchedule(), ripple: 0)
     let sampler = try DDIMSampler(RespacedSchedule(network.schedule, .linspace, count: 1000))
     let shape = BatchShape(samples: 1, channels: 1, height: 5, width: 7)
@@ -119,7 +121,9 @@ private struct Case {
 
   /// Stochastic samplers reproduce the data's mean and deviation. 6,400 values: standard errors 0.006 and 0.0045; with β̃
   /// 250 steps come out a little narrow (0.484).
-  @Test(arguments: [Variance.fixedSmall, .fixedLarge], [nil, 1.0])
+  @Test(
+    "Stochastic samplers reproduce the data's mean and deviation",
+    arguments: [Variance.fixedSmall, .fixedLarge], [nil, 1.0])
   func noisySamplersHitTheDistribution(_ variance: Variance, _ eta: Double?) throws {
     let network = AnalyticNetwork(schedule: try noiseSchedule(.linear, variance), ripple: 0)
     let sampler = try (eta == nil ? SamplerName.ddpm : .ddim).process(
@@ -139,7 +143,8 @@ private struct Case {
   }
 
   /// There and back again: the error falls with the number of steps.
-  @Test func inversionFindsItsNoise() throws {
+  @Test("DDIM inversion and sampling return to the image, the error falling with the steps")
+  func inversionFindsItsNoise() throws {
     let network = AnalyticNetwork(schedule: try noiseSchedule())
     let shape = Self.shape
     var random = Random(seed: 8)

@@ -4,7 +4,7 @@ import TestSupport
 import Testing
 
 /// Sizes, what is refused, and the published configurations with their parameters.
-@Suite struct ConfigurationTests {
+@Suite("Configurations: published sizes, parameters and refusals") struct ConfigurationTests {
   /// parameters.json: what torch and diffusers count.
   private struct Published: Decodable {
     struct Model: Decodable {
@@ -47,7 +47,8 @@ import Testing
     }
   }
 
-  @Test func publishedNames() throws {
+  @Test("The twelve published names are known, and no others")
+  func publishedNames() throws {
     let names = try Published.read().models.keys.filter { !$0.hasSuffix("at 512") }
     #expect(DiTConfiguration.publishedNames.sorted() == names.sorted())
     #expect(DiTConfiguration.publishedNames.count == 12)
@@ -56,7 +57,10 @@ import Testing
     }
   }
 
-  @Test(arguments: DiTConfiguration.publishedNames + ["DiT-XL/2 at 512"]) func published(_ name: String) throws {
+  @Test(
+    "Each published model has the sizes and parameters that PyTorch counts",
+    arguments: DiTConfiguration.publishedNames + ["DiT-XL/2 at 512"])
+  func published(_ name: String) throws {
     let expected = try #require(try Published.read().models[name])
     var c = try #require(DiTConfiguration.published(name.replacing(" at 512", with: "")))
     if name.hasSuffix("at 512") { (c.inputHeight, c.inputWidth) = (64, 64) }
@@ -73,7 +77,10 @@ import Testing
   }
 
   /// Pixels at 256²: 1024, 256 or 64 tokens of 3P² numbers, D = 1024, 16 heads.
-  @Test(arguments: DiTConfiguration.pixelSpaceNames) func pixelSpace(_ name: String) throws {
+  @Test(
+    "Each pixel-space model has the sizes and parameters counted by hand",
+    arguments: DiTConfiguration.pixelSpaceNames)
+  func pixelSpace(_ name: String) throws {
     let c = try #require(DiTConfiguration.pixelSpace(name))
     try c.validate()
     let patch = try #require(name.split(separator: "/").last.flatMap { Int($0) })
@@ -89,14 +96,16 @@ import Testing
     #expect(ParameterTable(c).parameterCount == blocks + ends + rest)
   }
 
-  @Test func unknownPixelSpaceNames() {
+  @Test("Names close to pixel-space models are unknown")
+  func unknownPixelSpaceNames() {
     for name in ["DiT-Base/4", "DiT-Huge/16", "DiT-Base", "DiT-Base/016"] {
       #expect(DiTConfiguration.pixelSpace(name) == nil, "\(name)")
     }
   }
 
   /// Names, shapes and order of DiT-XL/2; the others' follow from the counts.
-  @Test func publishedTensors() throws {
+  @Test("The tensors of DiT-XL/2 have the published names, shapes and order")
+  func publishedTensors() throws {
     let c = try #require(DiTConfiguration.published("DiT-XL/2"))
     let found = ParameterTable(c).parameters.map { Published.Entry(name: $0.name, shape: $0.shape) }
     let expected = try Published.read().largest
@@ -106,7 +115,8 @@ import Testing
   }
 
   /// The names and shapes that the fixtures' state dicts have, no more and no fewer.
-  @Test(arguments: Case.fixtures) func stateDict(_ name: String) throws {
+  @Test("The parameters have the names and shapes of the fixtures' state dicts", arguments: Case.fixtures)
+  func stateDict(_ name: String) throws {
     let table = ParameterTable(try Case(fixture: name).configuration)
     let model = try Fixture("\(name)/model")
     #expect(table.parameters.map(\.name).sorted() == model.names.sorted())
@@ -116,7 +126,10 @@ import Testing
   }
 
   /// Tensors lie one after another, each on a cache line; the position table, not trained, is first.
-  @Test(arguments: [Case.tiny, .long]) func layout(_ batch: Case) throws {
+  @Test(
+    "Parameters lie one after another on cache lines, the untrained positions first",
+    arguments: [Case.tiny, .long])
+  func layout(_ batch: Case) throws {
     let table = batch.weights.table
     var next = 0
     for parameter in table.parameters {
@@ -132,16 +145,19 @@ import Testing
   }
 
   /// The paper's "Gflops", which are multiply-adds, to their last digit and 0.02 % (what it leaves out of the ends).
-  @Test(arguments: [
-    ("DiT-S/2", 6.06), ("DiT-B/2", 23.01), ("DiT-L/2", 80.71), ("DiT-XL/2", 118.64), ("DiT-XL/2 at 512", 524.60),
-  ])
+  @Test(
+    "Multiply-adds are the paper's Gflops",
+    arguments: [
+      ("DiT-S/2", 6.06), ("DiT-B/2", 23.01), ("DiT-L/2", 80.71), ("DiT-XL/2", 118.64), ("DiT-XL/2 at 512", 524.60),
+    ])
   func multiplyAdds(_ name: String, _ published: Double) throws {
     var c = try #require(DiTConfiguration.published(name.replacing(" at 512", with: "")))
     if name.hasSuffix("at 512") { (c.inputHeight, c.inputWidth) = (64, 64) }
     #expect(abs(Double(c.multiplyAdds) / 1e9 - published) < 0.005 + 2e-4 * published, "\(c.multiplyAdds)")
   }
 
-  @Test func derivedSizes() {
+  @Test("Derived sizes follow from the configured ones")
+  func derivedSizes() {
     let c = DiTConfiguration(
       inputHeight: 12, inputWidth: 20, patchSize: 4, inChannels: 3, hiddenSize: 40, depth: 1, numHeads: 5,
       mlpRatio: 2.5,
@@ -188,7 +204,8 @@ import Testing
     Refusal("hidden_size", "parameters") { ($0.hiddenSize, $0.depth, $0.numHeads) = (1 << 20, 1024, 1) },
   ]
 
-  @Test(arguments: refusals) private func refused(_ refusal: Refusal) {
+  @Test("An impossible configuration is refused in one line with key and value", arguments: refusals)
+  private func refused(_ refusal: Refusal) {
     var c = DiTConfiguration()
     refusal.change(&c)
     let error = #expect(throws: ConfigurationError.self) { try c.validate() }
@@ -197,7 +214,8 @@ import Testing
     #expect(message.hasPrefix("\(refusal.key): ") && message.contains(refusal.found) && !message.contains("\n"))
   }
 
-  @Test(arguments: Case.fixtures) func accepted(_ name: String) throws {
+  @Test("The fixtures' configurations are accepted", arguments: Case.fixtures)
+  func accepted(_ name: String) throws {
     try Case(fixture: name).configuration.validate()
   }
 }

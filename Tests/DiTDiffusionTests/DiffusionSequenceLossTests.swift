@@ -81,9 +81,10 @@ private struct Batch {
   }
 }
 
-@Suite struct SequencePriorTests {
+@Suite("The Gaussian prior of the sequence loss") struct SequencePriorTests {
   /// Mean and covariance of the fixture's images, by numpy from gathered rows.
-  @Test(arguments: SequenceCase.all.map(\.name)) func fitIsTheOracles(_ name: String) throws {
+  @Test("Fitted mean and covariance are NumPy's, at any number of threads", arguments: SequenceCase.all.map(\.name))
+  func fitIsTheOracles(_ name: String) throws {
     let sequence = try #require(SequenceCase.all.first { $0.name == name })
     let images = try sequence.floats("images")
     let prior = try Self.fit(images, sequence.grid, threads: 2)
@@ -95,7 +96,8 @@ private struct Batch {
   }
 
   /// More rows than are added up at a time, of more columns than a tile has.
-  @Test func fitOfManyRows() throws {
+  @Test("A fit over more rows than one block follows the definition of covariance")
+  func fitOfManyRows() throws {
     let grid = PatchGrid(channels: 3, height: 40, width: 44, patchSize: 4)
     let (count, size) = (20, 3 * 40 * 44)
     var random = Random(seed: 4)
@@ -131,7 +133,8 @@ private struct Batch {
     }
   }
 
-  @Test(arguments: [(1, 8), (8, 2), (2, 2)]) func smallGridsAreRefused(rows: Int, columns: Int) throws {
+  @Test("Grids of fewer than 2 rows or 3 columns of patches are refused", arguments: [(1, 8), (8, 2), (2, 2)])
+  func smallGridsAreRefused(rows: Int, columns: Int) throws {
     let grid = PatchGrid(channels: 1, height: rows * 2, width: columns * 2, patchSize: 2)
     let error = #expect(throws: DiffusionError.self) { try grid.checkSequence() }
     #expect(
@@ -139,7 +142,8 @@ private struct Batch {
         + "found a grid of \(rows)×\(columns)")
   }
 
-  @Test func largePatchesAreRefused() throws {
+  @Test("Patches of too many elements are refused")
+  func largePatchesAreRefused() throws {
     try PatchGrid(channels: 3, height: 64, width: 64, patchSize: 16).checkSequence()
     let error = #expect(throws: DiffusionError.self) {
       try PatchGrid(channels: 3, height: 128, width: 128, patchSize: 32).checkSequence()
@@ -147,7 +151,8 @@ private struct Batch {
     #expect(error?.found == "patches of 3072")
   }
 
-  @Test func badNumbersAreRefused() throws {
+  @Test("Priors that are not finite, symmetric and positive semi-definite are refused")
+  func badNumbersAreRefused() throws {
     let sequence = SequenceCase.all[2]
     let (mean, covariance) = (try sequence.values("mean"), try sequence.values("covariance"))
     func found(_ edit: (inout [Double], inout [Double]) -> Void) throws -> String {
@@ -166,9 +171,12 @@ private struct Batch {
   }
 }
 
-@Suite struct SequenceLossTests {
+@Suite("The sequence loss") struct SequenceLossTests {
   /// Every kind of patch (a grid has all five), against torch's divergence of dense Gaussians.
-  @Test(arguments: SequenceCase.all.map(\.name)) func patchesAndLossesAreTheOracles(_ name: String) throws {
+  @Test(
+    "The divergence of every kind of patch is PyTorch's between dense Gaussians",
+    arguments: SequenceCase.all.map(\.name))
+  func patchesAndLossesAreTheOracles(_ name: String) throws {
     let sequence = try #require(SequenceCase.all.first { $0.name == name })
     var batch = try Batch(sequence)
     let losses = batch.losses()
@@ -187,7 +195,8 @@ private struct Batch {
   }
 
   /// Each sample apart, as they differ by powers of ten; Float has a spacing of 1.2e-7.
-  @Test(arguments: SequenceCase.all.map(\.name)) func gradientIsTheOracles(_ name: String) throws {
+  @Test("The gradient of the sequence loss is PyTorch's", arguments: SequenceCase.all.map(\.name))
+  func gradientIsTheOracles(_ name: String) throws {
     let sequence = try #require(SequenceCase.all.first { $0.name == name })
     var batch = try Batch(sequence)
     let found = batch.gradient().doubles
@@ -200,7 +209,8 @@ private struct Batch {
     }
   }
 
-  @Test func gradientIsAddedAndWeighted() throws {
+  @Test("The gradient is added to what is there, times the weight")
+  func gradientIsAddedAndWeighted() throws {
     var batch = try Batch(SequenceCase.all[0])
     let whole = batch.gradient()
     #expect(batch.gradient(weight: 0.25) == whole.map { $0 / 4 })
@@ -211,7 +221,10 @@ private struct Batch {
 
   /// Whatever the output means: where it stands for the same μ_θ, the loss is the same, and the gradient that of μ_θ
   /// times what multiplies the output.
-  @Test(arguments: [Prediction.mean, .x0, .v]) func predictionsAgree(_ prediction: Prediction) throws {
+  @Test(
+    "Loss and gradient depend on the predicted mean alone, whatever the network predicts",
+    arguments: [Prediction.mean, .x0, .v])
+  func predictionsAgree(_ prediction: Prediction) throws {
     var reference = try Batch(SequenceCase.all[0])
     var batch = try Batch(SequenceCase.all[0], prediction: prediction)
     let (schedule, size) = (batch.loss.schedule, batch.shape.elementsPerSample)
@@ -242,7 +255,8 @@ private struct Batch {
   }
 
   /// Pixels that never change: Σ is zero, S is (1 − ᾱ_{t−1}) I and m the mean image.
-  @Test func aPriorWithoutSpread() throws {
+  @Test("With a covariance of zero the loss has its closed form")
+  func aPriorWithoutVariance() throws {
     let sequence = SequenceCase.all[2]
     let order = SequencePrior.blocks * sequence.grid.patchElements
     let prior = try SequencePrior(
@@ -269,7 +283,8 @@ private struct Batch {
     #expect(error < 1e-10, "relative error \(error)")
   }
 
-  @Test func nothingAtTimeZero() throws {
+  @Test("The loss and its gradient are zero at t = 0")
+  func nothingAtTimeZero() throws {
     var batch = try Batch(SequenceCase.all[0])
     let zero = try #require(batch.timesteps.firstIndex(of: 0))
     let (losses, size) = (batch.losses(), batch.output.count / batch.timesteps.count)
@@ -278,7 +293,8 @@ private struct Batch {
   }
 
   /// Bytes do not depend on the threads; values not on how many samples there is room for.
-  @Test func threadsAndRoomChangeNothing() throws {
+  @Test("Neither threads nor spare capacity change a bit")
+  func threadsAndRoomChangeNothing() throws {
     var (one, four) = (try Batch(SequenceCase.all[0], threads: 1), try Batch(SequenceCase.all[0], threads: 4))
     var roomy = try Batch(SequenceCase.all[0], capacity: 9)
     #expect(one.gradient() == four.gradient())
@@ -289,6 +305,7 @@ private struct Batch {
 
   /// Sizes at which OpenBLAS takes other paths: n = 1 to 48, and more rows than are conditioned at a time.
   @Test(
+    "Evaluating the loss allocates no memory after the first call",
     .enabled(if: dit_allocations_supported() != 0),
     arguments: [(1, 1, 40, 44), (1, 2, 12, 10), (4, 2, 64, 48), (3, 4, 24, 20)])
   func evaluatingAllocatesNothing(channels: Int, patch: Int, height: Int, width: Int) throws {

@@ -8,7 +8,10 @@ import Testing
 
 /// A step allocates nothing once it has run: neither on the calling thread nor on the context's workers. That is said of
 /// release builds; without optimisation the compiler itself puts closures and temporaries on the heap.
-@Suite(.enabled(if: isOptimised && dit_allocations_supported() != 0)) struct AllocationTests {
+@Suite(
+  "Steps allocate no memory once they have run (release builds)",
+  .enabled(if: isOptimised && dit_allocations_supported() != 0))
+struct AllocationTests {
   /// Watches the thread that makes it, and the threads started meanwhile: a context made after it has watched workers.
   private struct Watch: ~Copyable {
     init() { dit_allocations_watch() }
@@ -24,7 +27,8 @@ import Testing
   }
 
   /// The counter sees what it must: an array, made here or on a thread started under watch.
-  @Test func counts() throws {
+  @Test("The counter sees allocations on this thread and on threads started under watch")
+  func theCounterSeesAllocations() throws {
     let watch = Watch()
     #expect(watch.allocations {} == 0)
     #expect(watch.allocations { keep([Float](repeating: 0, count: 1000)) } > 0)
@@ -36,8 +40,10 @@ import Testing
   }
 
   /// A sampling step: the rows of a modulation that was computed up front, and the network.
-  @Test(arguments: [Case.tiny, .long] + Variant.batches, Engine.all)
-  func sampling(_ batch: Case, _ engine: Engine) throws {
+  @Test(
+    "A sampling step allocates nothing, with weights fixed or not",
+    arguments: [Case.tiny, .long] + Variant.batches, Engine.all)
+  func samplingAllocatesNothing(_ batch: Case, _ engine: Engine) throws {
     for weightsAreFixed in [false, true] {
       #expect(try sampling(batch, engine, weightsAreFixed) == 0, "weights fixed: \(weightsAreFixed)")
     }
@@ -60,8 +66,10 @@ import Testing
   }
 
   /// A training step: forward, backward, the gradient's norm, AdamW and the average.
-  @Test(arguments: [Case.tiny, .long] + Variant.batches, Engine.all)
-  func training(_ batch: Case, _ engine: Engine) throws {
+  @Test(
+    "A training step allocates nothing, recomputing or not",
+    arguments: [Case.tiny, .long] + Variant.batches, Engine.all)
+  func trainingAllocatesNothing(_ batch: Case, _ engine: Engine) throws {
     for recomputes in [false, true] {
       #expect(try training(batch, engine, recomputes) == 0, "recomputing: \(recomputes)")
     }

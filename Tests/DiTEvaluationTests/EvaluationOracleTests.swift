@@ -3,11 +3,14 @@ import DiTKernels
 import Testing
 
 /// Every figure against scipy and scikit-learn.
-@Suite struct OracleTests {
+@Suite("Every figure against scipy and scikit-learn") struct OracleTests {
   /// What `sqrtm` is good to: rounding for a regular product of covariances, the root of rounding for a singular one.
   private static func tolerance(_ name: String) -> Double { ["regular", "bytes"].contains(name) ? 1e-10 : 1e-6 }
 
-  @Test(arguments: ["regular", "singular", "ties", "bytes"]) func everyMeasure(_ name: String) throws {
+  @Test(
+    "Fréchet distance, precision, recall, density, coverage and copies are scipy's and scikit-learn's",
+    arguments: ["regular", "singular", "ties", "bytes"])
+  func everyMeasure(_ name: String) throws {
     let (samples, reference) = try Oracle.pair(name)
     let found = try evaluate(samples, reference)
     let tolerance = Self.tolerance(name)
@@ -28,7 +31,8 @@ import Testing
     #expect(copies.exact == nearest.count { $0 == 0 } && copies.referenceMeanDistance == nil)
   }
 
-  @Test(arguments: ["regular", "ties", "bytes"]) func everyClass(_ name: String) throws {
+  @Test("Each class gets the Fréchet distance of its own samples", arguments: ["regular", "ties", "bytes"])
+  func everyClass(_ name: String) throws {
     let (samples, reference) = try Oracle.pair(name)
     let classes = try #require(try evaluate(samples, reference).classes)
     let expected = try Oracle.values("\(name).class_frechet")
@@ -43,7 +47,10 @@ import Testing
   }
 
   /// Components are projected to Float.
-  @Test(arguments: ["regular", "singular", "ties", "bytes"]) func principalComponents(_ name: String) throws {
+  @Test(
+    "The distance in principal components and the explained variance are the references'",
+    arguments: ["regular", "singular", "ties", "bytes"])
+  func principalComponents(_ name: String) throws {
     let (samples, reference) = try Oracle.pair(name)
     let found = try evaluate(samples, reference) { $0.features = .principal(4) }
     let expected = try Oracle.values("\(name).pca")
@@ -54,7 +61,8 @@ import Testing
   }
 
   /// Fewer samples than pixels: `sqrtm` is good to 1e-7 only, 60 digits to all of ours.
-  @Test func singularCovariancesInManyDigits() throws {
+  @Test("With singular covariances the distance agrees with 60-digit arithmetic to 1e-13")
+  func singularCovariancesInManyDigits() throws {
     let (samples, reference) = try Oracle.pair("singular")
     let found = try evaluate(samples, reference)
     #expect(agrees(found.frechet?.covarianceTerm, try Oracle.values("singular.exact")[0], 1e-13))
@@ -66,7 +74,8 @@ import Testing
     #expect(agrees(spectral.frechet?.covarianceTerm, try Oracle.values("singular.exact")[0], 1e-9))
   }
 
-  @Test func copiesAreNamed() throws {
+  @Test("Exact copies are listed as pairs, with the first of equal training images")
+  func copiesAreNamed() throws {
     let (samples, reference) = try Oracle.pair("ties")
     let copies = try #require(try evaluate(samples, reference).copies)
     let named = copies.exactPairs.map { [$0.sample, $0.training] }

@@ -3,7 +3,7 @@ import DiTPipeline
 import DiTTraining
 import Testing
 
-@Suite struct ConfigurationTests {
+@Suite("Training settings") struct ConfigurationTests {
   private func read(_ json: String) throws -> TrainingConfiguration {
     let value = try JSONValue(parsing: Array(json.utf8), file: "train.json")
     return try TrainingConfiguration(reading: JSONObjectReader(value, file: "train.json", path: "training"))
@@ -20,7 +20,8 @@ import Testing
     "broken_images": "\"skip\"", "cache_megabytes": "0", "loader_threads": "5",
   ]
 
-  @Test func everyKeyIsReadAndWritten() throws {
+  @Test("Every key is read, changes only its own setting and is written again")
+  func everyKeyIsReadAndWritten() throws {
     #expect(Set(Self.others.keys) == Set(TrainingConfiguration.keys.map(\.name)))
     for key in TrainingConfiguration.keys {
       let text = try #require(Self.others[key.name])
@@ -34,7 +35,8 @@ import Testing
     }
   }
 
-  @Test func publishedDefaults() throws {
+  @Test("The defaults are the published ones")
+  func publishedDefaults() throws {
     let c = try read("{}")
     #expect(c == TrainingConfiguration())
     let numbers = [c.learningRate, c.weightDecay, c.beta1, c.beta2, c.epsilon, c.emaDecay]
@@ -42,33 +44,37 @@ import Testing
     #expect(c.warmupSteps == 5000 && c.batch == 128 && c.schedule == .cosine && c.flip && c.gradientClip == 0)
   }
 
-  @Test(arguments: [
-    (#"{"stps": 5}"#, "train.json: training.stps: "), (#"{"steps": 0}"#, "training.steps: expected 1"),
-    (#"{"steps": 1.5}"#, "training.steps: expected a whole number"),
-    (#"{"batch": 0}"#, "training.batch: "), (#"{"learning_rate": -1}"#, "training.learning_rate: "),
-    (#"{"beta2": 1}"#, "training.beta2: "), (#"{"ema_decay": 1.5}"#, "training.ema_decay: "),
-    (#"{"flip": 1}"#, "training.flip: "), (#"{"schedule": "linear"}"#, "training.schedule: "),
-    (#"{"keep_checkpoints": 0}"#, "training.keep_checkpoints: "), (#"{"seed": -1}"#, "training.seed: "),
-    (#"{"batch": 10, "micro_batch": 4}"#, "training.micro_batch: expected a divisor of batch 10, found 4"),
-    (#"{"precision": "fp16"}"#, "training.precision: "), (#"{"gemm": "mkl"}"#, "training.gemm: "),
-    (#"{"loss_weighting": "snr"}"#, "training.loss_weighting: expected one of \"uniform\", \"min_snr\""),
-    (#"{"min_snr_gamma": 0}"#, "training.min_snr_gamma: "),
-    (#"{"recompute": 1}"#, "training.recompute: "),
-    (#"{"precision": "bf16", "gemm": "blas"}"#, "training.gemm: expected packed or auto with bf16"),
-    (#"{"validation_modulus": 1}"#, "training.validation_modulus: expected 0, or 2"),
-  ])
+  @Test(
+    "Wrong values are refused in one line with their key",
+    arguments: [
+      (#"{"stps": 5}"#, "train.json: training.stps: "), (#"{"steps": 0}"#, "training.steps: expected 1"),
+      (#"{"steps": 1.5}"#, "training.steps: expected a whole number"),
+      (#"{"batch": 0}"#, "training.batch: "), (#"{"learning_rate": -1}"#, "training.learning_rate: "),
+      (#"{"beta2": 1}"#, "training.beta2: "), (#"{"ema_decay": 1.5}"#, "training.ema_decay: "),
+      (#"{"flip": 1}"#, "training.flip: "), (#"{"schedule": "linear"}"#, "training.schedule: "),
+      (#"{"keep_checkpoints": 0}"#, "training.keep_checkpoints: "), (#"{"seed": -1}"#, "training.seed: "),
+      (#"{"batch": 10, "micro_batch": 4}"#, "training.micro_batch: expected a divisor of batch 10, found 4"),
+      (#"{"precision": "fp16"}"#, "training.precision: "), (#"{"gemm": "mkl"}"#, "training.gemm: "),
+      (#"{"loss_weighting": "snr"}"#, "training.loss_weighting: expected one of \"uniform\", \"min_snr\""),
+      (#"{"min_snr_gamma": 0}"#, "training.min_snr_gamma: "),
+      (#"{"recompute": 1}"#, "training.recompute: "),
+      (#"{"precision": "bf16", "gemm": "blas"}"#, "training.gemm: expected packed or auto with bf16"),
+      (#"{"validation_modulus": 1}"#, "training.validation_modulus: expected 0, or 2"),
+    ])
   func badValuesAreNamed(_ json: String, _ message: String) {
     let error = #expect(throws: ConfigurationFileError.self) { try read(json) }
     #expect(description(error).contains(message) && !description(error).contains("\n"), "\(description(error))")
   }
 
-  @Test func nonFiniteFromCodeIsRefused() {
+  @Test("A learning rate that is not a number is refused from code too")
+  func nonFiniteFromCodeIsRefused() {
     var c = TrainingConfiguration()
     c.learningRate = .nan
     #expect(throws: ConfigurationFileError.self) { try c.validate() }
   }
 
-  @Test func learningRate() {
+  @Test("The learning rate warms up and follows its schedule")
+  func learningRate() {
     var c = TrainingConfiguration()
     (c.steps, c.warmupSteps, c.learningRate) = (110, 10, 2)
     let expected = [1: 0.2, 5: 1, 10: 2, 35: 1 + 0.5.squareRoot(), 60: 1, 110: 0]
@@ -84,13 +90,15 @@ import Testing
     #expect(c.learningRate(step: 20) == 1 && c.learningRate(step: 40) == 0)
   }
 
-  @Test func averageDecay() {
+  @Test("The average's decay starts small and reaches ema_decay")
+  func averageDecay() {
     let c = TrainingConfiguration()
     #expect(c.emaDecay(step: 1) == 2.0 / 11 && c.emaDecay(step: 5) == 6.0 / 15)
     #expect(c.emaDecay(step: 10_000_000) == 0.9999)
   }
 
-  @Test func chosenMicroBatch() {
+  @Test("The micro-batch follows the number of tokens and divides the batch")
+  func chosenMicroBatch() {
     var c = TrainingConfiguration()
     #expect(c.microBatch(tokens: 256) == 32 && c.microBatch(tokens: 16) == 128 && c.microBatch(tokens: 10_000) == 1)
     c.batch = 90

@@ -4,13 +4,14 @@ import DiTModel
 import DiTPipeline
 import Testing
 
-@Suite struct ConfigurationTests {
+@Suite("Reading and writing config.json") struct ConfigurationTests {
   func read(_ text: String) throws -> ModelConfiguration {
     try ModelConfiguration(
       reading: JSONObjectReader(JSONValue(parsing: Array(text.utf8), file: "config.json"), file: "config.json"))
   }
 
-  @Test func emptyObjectIsThePublishedModel() throws {
+  @Test("An empty object is the published model with its defaults")
+  func emptyObjectIsThePublishedModel() throws {
     let configuration = try read("{}")
     #expect(configuration == ModelConfiguration(published: "DiT-S/2"))
     #expect(configuration.diffusion == DiffusionConfiguration())
@@ -19,7 +20,8 @@ import Testing
     #expect(configuration.classNames == nil)
   }
 
-  @Test func everyKeyIsRead() throws {
+  @Test("Every key is read, and what is written reads back equal")
+  func everyKeyIsRead() throws {
     let configuration = try read(
       #"""
       { "model_type": "dit", "input_size": [8, 12], "patch_size": 4, "in_channels": 3, "hidden_size": 40, "depth": 3,
@@ -49,7 +51,8 @@ import Testing
   }
 
   /// Each option is read, makes another network, and is written again.
-  @Test func optionsOfTheNetwork() throws {
+  @Test("Every option of the network is read and written")
+  func optionsOfTheNetwork() throws {
     func network(_ text: String) throws -> DiTConfiguration {
       let configuration = try read(text)
       #expect(try read(configuration.json.text) == configuration, "round trip of \(text)")
@@ -73,7 +76,8 @@ import Testing
     #expect(try read(#"{"num_classes": 0, "text": {"length": 24}}"#).sampling.guidance.scale == 4)
   }
 
-  @Test func everyPredictionIsReadWithItsSampler() throws {
+  @Test("Every prediction is read with its default sampler")
+  func everyPredictionIsReadWithItsSampler() throws {
     for prediction in Prediction.allCases {
       let word = prediction.rawValue
       let configuration = try read(#"{"learn_sigma": false, "diffusion": {"prediction": "\#(word)"}}"#)
@@ -91,7 +95,8 @@ import Testing
     }
   }
 
-  @Test(arguments: networkCases) func fixturesComeBackEqual(name: String) throws {
+  @Test("The fixtures' configurations are written and read back equal", arguments: networkCases)
+  func fixturesComeBackEqual(name: String) throws {
     let configuration = try ModelConfiguration(contentsOf: networkFixture("\(name)/config.json"))
     let directory = try TemporaryDirectory()
     try configuration.write(to: directory("config.json"))
@@ -100,7 +105,8 @@ import Testing
     #expect(try JSONValue(contentsOf: directory("again.json")) == JSONValue(contentsOf: directory("config.json")))
   }
 
-  @Test func defaultsFollowOtherKeys() throws {
+  @Test("Defaults follow the keys they depend on")
+  func defaultsFollowOtherKeys() throws {
     #expect(try read(#"{"learn_sigma": false}"#).diffusion.variance == .fixedLarge)
     #expect(try read(#"{"learn_sigma": false, "diffusion": {"steps": 100}}"#).diffusion.variance == .fixedLarge)
     #expect(try read(#"{"diffusion": {"schedule": "cosine", "steps": 20}}"#).sampling.sampler.steps == 20)
@@ -235,14 +241,16 @@ import Testing
     (#"{"sampling": {"guidance_channels": 5}}"#, "sampling.guidance_channels: expected 1…4, found 5"),
   ]
 
-  @Test(arguments: refused) func wrongFilesAreRefusedByName(text: String, message: String) {
+  @Test("Each wrong configuration is refused in one line with key, expected and found", arguments: refused)
+  func wrongFilesAreRefusedByName(text: String, message: String) {
     let error = #expect(throws: ConfigurationFileError.self) { try read(text) }
     let line = error?.description ?? ""
     #expect(line.hasPrefix("config.json: \(message)"), "\(line)")
     #expect(!line.contains("\n"))
   }
 
-  @Test func sectionsOfATrainingFileNameTheirPath() throws {
+  @Test("Errors in a section of a training file name the whole path of the key")
+  func sectionsOfATrainingFileNameTheirPath() throws {
     let text = #"{"model": {"depth": 2, "diffusion": {"steps": 0}}, "sampling": {"steps": 7}}"#
     var root = try JSONObjectReader(JSONValue(parsing: Array(text.utf8), file: "t.json"), file: "t.json")
     let section = try #require(try root.object("model"))
@@ -254,7 +262,8 @@ import Testing
     try root.finish()
   }
 
-  @Test func missingFileIsAFileError() throws {
+  @Test("A missing file or a directory is an error of files")
+  func missingFileIsAFileError() throws {
     #expect(throws: FileError(path: "/nowhere/config.json", reason: .missing)) {
       try ModelConfiguration(contentsOf: "/nowhere/config.json")
     }

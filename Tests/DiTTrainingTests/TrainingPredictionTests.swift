@@ -8,7 +8,7 @@ import DiTTensor
 import DiTTraining
 import Testing
 
-@Suite struct PredictionTests {
+@Suite("Training with every prediction") struct PredictionTests {
   private static let image: [Float] = (0..<24).map { Float($0 * 7 % 12) / 6 - 0.9 }
 
   private func trainer(_ prediction: Prediction, _ edit: (inout TrainingConfiguration) -> Void = { _ in }) throws
@@ -36,10 +36,13 @@ import Testing
     return try Trainer(model: model, training: training, data: data, context: ComputeContext(threads: 2))
   }
 
-  @Test(arguments: [
-    (Prediction.epsilon, [SamplerName.ddim, .ddpm, .dpmpp, .unipc], 0.25), (.x0, [.ddim, .ddpm, .dpmpp, .unipc], 0.1),
-    (.v, [.ddim, .ddpm, .dpmpp, .unipc], 0.15), (.flow, [.euler, .heun], 0.15),
-  ])
+  @Test(
+    "Trained on one image, every prediction and sampler samples that image",
+    arguments: [
+      (Prediction.epsilon, [SamplerName.ddim, .ddpm, .dpmpp, .unipc], 0.25),
+      (.x0, [.ddim, .ddpm, .dpmpp, .unipc], 0.1),
+      (.v, [.ddim, .ddpm, .dpmpp, .unipc], 0.15), (.flow, [.euler, .heun], 0.15),
+    ])
   func samplesAreTheImage(_ prediction: Prediction, _ samplers: [SamplerName], _ tolerance: Double) throws {
     let trainer = try trainer(prediction)
     let first = try trainer.step().mse
@@ -60,14 +63,16 @@ import Testing
   }
 
   /// μ_θ has to be right to a hundredth of what changes from x_t to x_{t−1}; its loss, that of ε̂, falls all the same.
-  @Test func theMeanIsLearned() throws {
+  @Test("The loss of predicting the mean falls by a factor of 30")
+  func theMeanIsLearned() throws {
     let trainer = try trainer(.mean)
     let losses = try (0..<500).map { _ in try trainer.step().loss }
     let (first, last) = (losses[0], losses[450...].reduce(0, +) / 50)
     #expect(first > 1000 && last < first / 30, "loss \(first) to \(last)")
   }
 
-  @Test func theWeightingReachesTheGradient() throws {
+  @Test("Loss weighting changes loss and gradient and not the MSE")
+  func theWeightingReachesTheGradient() throws {
     let (plain, weighted, narrow) = try (
       trainer(.v).step(), trainer(.v) { $0.lossWeighting = .minSNR }.step(),
       trainer(.v) { ($0.lossWeighting, $0.minSNRGamma) = (.minSNR, 0.5) }.step()
@@ -79,7 +84,8 @@ import Testing
   }
 
   /// Times of a flow are drawn from (0, 1]: the batch's losses are finite and differ from those at training indices.
-  @Test func validationOfAFlowIsRepeatable() throws {
+  @Test("Validation of a flow is repeatable")
+  func validationOfAFlowIsRepeatable() throws {
     let trainers = try (0..<2).map { _ in try trainer(.flow) { $0.validationModulus = 4 } }
     let reports = try trainers.map { try #require(try $0.validate()) }
     #expect(reports[0] == reports[1] && reports[0].samples == 2 && reports[0].loss.isFinite)

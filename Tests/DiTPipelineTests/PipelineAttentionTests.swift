@@ -5,7 +5,7 @@ import DiTTensor
 import Testing
 
 /// Diffusion-aware models loaded and sampled: windows and temperatures follow the step, and images keep to themselves.
-@Suite struct AttentionTests {
+@Suite("Sampling diffusion-aware models") struct AttentionTests {
   private static let variants = [
     AttentionConfiguration(temperature: .sqrtBeta), AttentionConfiguration(mask: .soft, window: .signal),
     AttentionConfiguration(temperature: .inverseSqrtBeta, mask: .hard, window: .noise, distance: .grid),
@@ -18,7 +18,8 @@ import Testing
   }
 
   /// Steps of one run have their own windows, from one table of modulations, and an image depends on no other.
-  @Test(arguments: variants) func imagesKeepToThemselves(_ attention: AttentionConfiguration) throws {
+  @Test("An image's window and temperature do not depend on the other images", arguments: variants)
+  func imagesKeepToThemselves(_ attention: AttentionConfiguration) throws {
     let classes = Array(0..<min(3, smallNetwork.numClasses))
     var options = SamplingOptions(sampler: Sampler(.dpmpp, steps: 6), guidance: Guidance(scale: 2), seed: 5)
     let whole = try model(attention).sample(classes: classes, options: options)
@@ -28,7 +29,8 @@ import Testing
   }
 
   /// The hoisted modulation gives what a single call at that time gives.
-  @Test(arguments: variants) func hoistedIsWhatACallGives(_ attention: AttentionConfiguration) throws {
+  @Test("A sampling step gives what a single prediction at that time gives", arguments: variants)
+  func hoistedIsWhatACallGives(_ attention: AttentionConfiguration) throws {
     let model = try model(attention)
     let c = model.configuration.network
     let noise = normal([1, c.inChannels, c.inputHeight, c.inputWidth], seed: 8)

@@ -5,7 +5,7 @@ import Testing
 
 /// softmax(q kᵀ / √d) v and its gradient, on both of its paths: up to 64 tokens in one vector kernel, beyond that over
 /// blocks of queries through sgemm.
-@Suite struct AttentionTests {
+@Suite("Softmax attention and its gradient, in one kernel or over blocks of queries") struct AttentionTests {
   struct Case: CustomTestStringConvertible, Sendable {
     let heads: Reference.Heads
 
@@ -62,7 +62,10 @@ import Testing
     }
   }
 
-  @Test(arguments: cases, InstructionSet.runnable) func reference(_ c: Case, _ level: InstructionSet) throws {
+  @Test(
+    "Attention, log-sum-exp and gradient agree with the Double reference",
+    arguments: cases, InstructionSet.runnable)
+  func reference(_ c: Case, _ level: InstructionSet) throws {
     var draw = Draw(seed: 41)
     let h = c.heads
     let (qkv, dout) = (draw.normal(3 * h.samples * h.tokens * h.width), draw.normal(h.samples * h.tokens * h.width))
@@ -79,7 +82,9 @@ import Testing
     case low, high
   }
 
-  @Test(arguments: [Case(1, 17, 2, 16), Case(1, 130, 2, 16)], Logits.allCases)
+  @Test(
+    "Large and shifted logits neither overflow nor lose precision",
+    arguments: [Case(1, 17, 2, 16), Case(1, 130, 2, 16)], Logits.allCases)
   func largeLogits(_ c: Case, _ logits: Logits) throws {
     var draw = Draw(seed: 42)
     let h = c.heads
@@ -102,7 +107,9 @@ import Testing
   }
 
   /// The gradients are those of the loss Σ dout ⊙ out, by central differences of the reference, on both paths.
-  @Test(arguments: [Case(2, 5, 2, 3), Case(1, 66, 1, 2)], InstructionSet.runnable)
+  @Test(
+    "Attention's gradient is the slope by central differences",
+    arguments: [Case(2, 5, 2, 3), Case(1, 66, 1, 2)], InstructionSet.runnable)
   func differences(_ c: Case, _ level: InstructionSet) throws {
     var draw = Draw(seed: 43)
     let h = c.heads
@@ -113,7 +120,9 @@ import Testing
     #expect(mismatch(run.gradient.array, expected, within: .softmax(largest: 10, terms: h.tokens)) == nil)
   }
 
-  @Test(arguments: ["one", "odd", "wide", "sharp", "long"], InstructionSet.runnable)
+  @Test(
+    "Attention and its gradient are PyTorch's",
+    arguments: ["one", "odd", "wide", "sharp", "long"], InstructionSet.runnable)
   func torch(_ name: String, _ level: InstructionSet) throws {
     let fixture = try Fixture("kernels")
     let shape = try fixture.shape("attention.\(name).qkv")

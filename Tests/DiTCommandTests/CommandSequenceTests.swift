@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 /// `lambda_seq` from the configuration to `dit loss`.
-@Suite struct SequenceTests {
+@Suite("The sequence loss, from the configuration to dit loss") struct SequenceTests {
   private static let training = """
     "steps": 4, "batch": 8, "learning_rate": 0.001, "warmup_steps": 2, "flip": false, "validation_modulus": 5, \
     "validate_every": 4, "checkpoint_every": 2, "sample_every": 0, "log_every": 1
@@ -36,7 +36,8 @@ import Testing
       ], to: hasDraws ? "in.safetensors" : "undrawn.safetensors")
   }
 
-  @Test func trainedAndMeasured() async throws {
+  @Test("lambda_seq trains with the sequence term, logs it, and dit loss measures it")
+  func trainedAndMeasured() async throws {
     let scratch = try Scratch()
     try await train(scratch, "with", weight: 0.5)
     try await train(scratch, "without", weight: 0)
@@ -59,7 +60,8 @@ import Testing
     #expect(try found.floats(weight) != plain.floats(weight))
   }
 
-  @Test func resumedWithItsPrior() async throws {
+  @Test("A resumed run reads its saved prior and ends with the same bytes")
+  func resumedWithItsPrior() async throws {
     let scratch = try Scratch()
     try await train(scratch, "whole", weight: 0.5)
     try await train(scratch, "part", weight: 0.5)
@@ -83,7 +85,8 @@ import Testing
     #expect(try scratch.bytes("part/model.safetensors") != scratch.bytes("whole/model.safetensors"))
   }
 
-  @Test func refusals() async throws {
+  @Test("Missing priors, draws and configurations without a sequence are refused")
+  func refusesWhatDoesNotFit() async throws {
     let scratch = try Scratch()
     let (drawn, undrawn) = (try input(scratch), try input(scratch, hasDraws: false))
     let loss = ["loss", "--model", Model.digits, "--input", drawn]

@@ -8,7 +8,7 @@ import Foundation
 import Testing
 
 /// The prior's file, and the term in a model's loss. The oracle of its numbers is DiTDiffusionTests'.
-@Suite struct SequenceLossTests {
+@Suite("The sequence loss of a model, and its prior's file") struct SequenceLossTests {
   private let directory: TemporaryDirectory
 
   init() throws { directory = try TemporaryDirectory() }
@@ -21,7 +21,8 @@ import Testing
     }
   }
 
-  @Test func thePriorComesBack() throws {
+  @Test("A prior is written and read back equal")
+  func thePriorComesBack() throws {
     let prior = try Self.prior()
     #expect(try SequencePrior(directory: directory.path, for: smallNetwork) == nil)
     try prior.write(to: directory("sequence_prior.safetensors"))
@@ -33,7 +34,8 @@ import Testing
     #expect(try file.integers("patch_size").values == [2])
   }
 
-  @Test func priorsThatDoNotFitAreRefused() throws {
+  @Test("Prior files that do not fit the model are refused by tensor")
+  func priorsThatDoNotFitAreRefused() throws {
     let path = directory("sequence_prior.safetensors")
     let prior = try Self.prior()
     try prior.write(to: path)
@@ -67,7 +69,8 @@ import Testing
 
   /// Terms, map and gradients of more samples than one pass holds; a weight's gradient against central differences. The
   /// term is a quadratic of the last layer's bias, so that no step is too long.
-  @Test func theTermIsDifferentiated() throws {
+  @Test("The term adds to loss and gradient, the gradient being the slope by central differences")
+  func theTermIsDifferentiated() throws {
     let model = try randomModel(smallNetwork)
     let count = 70
     let (clean, noise) = (normal([count, 3, 6, 10], seed: 1), normal([count, 3, 6, 10], seed: 2))
@@ -110,7 +113,8 @@ import Testing
     }
   }
 
-  @Test func drawsOfAnotherShapeAreRefused() throws {
+  @Test("Draws of another shape are refused by name")
+  func drawsOfAnotherShapeAreRefused() throws {
     let model = try randomModel(smallNetwork)
     let input = SequenceLossInput(
       try SequenceConditionals(Self.prior(), context: model.context), weight: 1,
