@@ -17,13 +17,27 @@ import Testing
     return script[start..<end].split { $0.isWhitespace }.map(String.init)
   }
 
-  @Test("Scripts/test has every test target in one of its two lists")
+  @Test("Scripts/test has every test target in one of its lists")
   func everyTargetIsInAList() throws {
     let (script, package) = try (Self.text("Scripts/test"), Self.text("Package.swift"))
     let targets = package.matches(of: /\.testTarget\(\s*name: "(\w+)"/).map { String($0.1) }
-    let listed = try Self.list("every_level", in: script) + Self.list("once", in: script)
+    let listed = try ["every_level", "own_levels", "once"].flatMap { try Self.list($0, in: script) }
     #expect(targets.count > 10)
     #expect(listed.sorted() == targets.sorted())
+  }
+
+  /// But for the suites whose subject is the choice itself, and the sharing of one context.
+  @Test("Tests that run once because they choose their levels leave no level to DIT_ISA")
+  func levelsAreChosen() throws {
+    for target in try Self.list("own_levels", in: Self.text("Scripts/test")) {
+      let folder = Self.root.appending(path: "Tests/\(target)")
+      let files = try FileManager.default.contentsOfDirectory(at: folder, includingPropertiesForKeys: nil)
+      for file in files where !["ContextTests.swift", "DeterminismTests.swift"].contains(file.lastPathComponent) {
+        let calls = try String(contentsOf: file, encoding: .utf8).matches(of: /ComputeContext\(([^)]*)\)/)
+        let open = calls.filter { !$0.1.contains("instructionSet:") }.map { String($0.0) }
+        #expect(open.isEmpty, "\(file.lastPathComponent): \(open)")
+      }
+    }
   }
 
   @Test("The suites that Scripts/test names are suites of DiTCommandTests")
