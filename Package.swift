@@ -12,6 +12,7 @@ let package = Package(
     .library(name: "DiffusionTransformers", targets: ["DiffusionTransformers"]),
     .library(name: "DiTImaging", targets: ["DiTImaging"]),
     .library(name: "DiTPictures", targets: ["DiTPictures"]),
+    .library(name: "DiTNumpy", targets: ["DiTNumpy"]),
     .executable(name: "dit", targets: ["dit"]),
   ],
   dependencies: [
@@ -35,8 +36,13 @@ let package = Package(
 
     // Where the siblings meet
     .target(
+      name: "DiTDiffusers", dependencies: ["DiTKernels", "DiTTensor", "DiTModel", "DiTDiffusion", "DiTFiles"],
+      swiftSettings: safe),
+    .target(
       name: "DiTPipeline",
-      dependencies: ["DiTKernels", "DiTTensor", "DiTModel", "DiTDiffusion", "DiTFiles", "DiTAutoencoder"],
+      dependencies: [
+        "DiTKernels", "DiTTensor", "DiTModel", "DiTDiffusion", "DiTFiles", "DiTAutoencoder", "DiTDiffusers",
+      ],
       swiftSettings: safe),
     .target(name: "DiTTraining", dependencies: ["DiTPipeline"], swiftSettings: safe),
     .target(
@@ -53,7 +59,8 @@ let package = Package(
       name: "CJPEG", pkgConfig: "libjpeg", providers: [.apt(["libjpeg62-turbo-dev"]), .brew(["jpeg-turbo"])]),
     .target(name: "CDiTJPEG", dependencies: ["CJPEG"]),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
-    .target(name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG"], swiftSettings: safe),
+    .target(name: "DiTNumpy", dependencies: ["CZlib", "DiTFiles", "DiTTensor"], swiftSettings: safe),
+    .target(name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG", "DiTFiles"], swiftSettings: safe),
     .target(name: "DiTPictures", dependencies: ["DiTImaging", "DiTTraining"], swiftSettings: safe),
     .target(
       name: "DiTEvents",
@@ -62,7 +69,7 @@ let package = Package(
     .executableTarget(
       name: "dit",
       dependencies: [
-        "DiffusionTransformers", "DiTPictures", "DiTImaging", "DiTEvents", "CZlib",
+        "DiffusionTransformers", "DiTPictures", "DiTImaging", "DiTEvents", "DiTNumpy",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       resources: [.copy("Resources")],
@@ -73,8 +80,10 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["DiTFiles", "DiTKernels", "DiTTensor"], path: "Tests/TestSupport",
       swiftSettings: safe),
+    .target(name: "CKernelsTestSupport", dependencies: ["CDiTKernels"], path: "Tests/CKernelsTestSupport"),
     .testTarget(
-      name: "DiTKernelsTests", dependencies: ["DiTKernels", "CDiTKernels", "CBLAS", "DiTTensor", "TestSupport"],
+      name: "DiTKernelsTests",
+      dependencies: ["DiTKernels", "CDiTKernels", "CBLAS", "CKernelsTestSupport", "DiTTensor", "TestSupport"],
       swiftSettings: safe),
     .testTarget(
       name: "DiTLinearAlgebraTests", dependencies: ["DiTLinearAlgebra", "DiTKernels"], swiftSettings: safe),
@@ -86,6 +95,7 @@ let package = Package(
     .testTarget(
       name: "DiTDiffusionTests", dependencies: ["DiTDiffusion", "DiTKernels", "CAllocationCounter"],
       swiftSettings: safe),
+    .testTarget(name: "DiTDiffusersTests", dependencies: ["DiTDiffusers", "TestSupport"], swiftSettings: safe),
     .testTarget(name: "DiTFilesTests", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),
     .testTarget(
       name: "DiTAutoencoderTests", dependencies: ["DiTAutoencoder", "DiTPipeline", "TestSupport"], swiftSettings: safe),
@@ -96,12 +106,13 @@ let package = Package(
     .testTarget(
       name: "DiffusionTransformersTests", dependencies: ["DiffusionTransformers"], swiftSettings: safe),
     .testTarget(name: "DiTEventsTests", dependencies: ["DiTEvents"], swiftSettings: safe),
+    .testTarget(name: "DiTNumpyTests", dependencies: ["DiTNumpy", "DiTFiles"], swiftSettings: safe),
     .testTarget(name: "DiTImagingTests", dependencies: ["DiTImaging"], swiftSettings: safe),
     .testTarget(
       name: "DiTPicturesTests", dependencies: ["DiTPictures", "DiTImaging", "DiTTraining"],
       swiftSettings: safe),
     .testTarget(
-      name: "DiTCommandTests", dependencies: ["dit", "DiffusionTransformers", "DiTImaging", "TestSupport"],
+      name: "DiTCommandTests", dependencies: ["dit", "DiffusionTransformers", "DiTImaging", "DiTNumpy", "TestSupport"],
       swiftSettings: safe),
   ]
 )

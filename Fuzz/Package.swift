@@ -15,7 +15,9 @@ let package = Package(
     .target(name: "CDiTPNG", dependencies: ["CPNG"]),
     .systemLibrary(name: "CJPEG", pkgConfig: "libjpeg"),
     .target(name: "CDiTJPEG", dependencies: ["CJPEG"]),
-    .target(name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG"], swiftSettings: safe),
+    .target(name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG", "DiTFiles"], swiftSettings: safe),
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib"),
+    .target(name: "DiTNumpy", dependencies: ["CZlib", "DiTFiles", "DiTTensor"], swiftSettings: safe),
     .systemLibrary(name: "CBLAS", pkgConfig: "openblas"),
     .target(name: "CDiTKernels"),
     .target(name: "DiTKernels", dependencies: ["CBLAS", "CDiTKernels"], swiftSettings: safe),
@@ -25,12 +27,18 @@ let package = Package(
     .target(
       name: "DiTAutoencoder", dependencies: ["DiTKernels", "DiTTensor"], swiftSettings: safe),
     .target(
+      name: "DiTDiffusers", dependencies: ["DiTKernels", "DiTTensor", "DiTModel", "DiTDiffusion", "DiTFiles"],
+      swiftSettings: safe),
+    .target(
       name: "DiTPipeline",
-      dependencies: ["DiTKernels", "DiTTensor", "DiTModel", "DiTDiffusion", "DiTFiles", "DiTAutoencoder"],
+      dependencies: [
+        "DiTKernels", "DiTTensor", "DiTModel", "DiTDiffusion", "DiTFiles", "DiTAutoencoder", "DiTDiffusers",
+      ],
       swiftSettings: safe),
     .executableTarget(name: "fuzz-safetensors", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),
     .executableTarget(name: "fuzz-torch", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),
-    .executableTarget(name: "fuzz-config", dependencies: ["DiTPipeline"], swiftSettings: safe),
+    .executableTarget(name: "fuzz-config", dependencies: ["DiTDiffusers", "DiTPipeline"], swiftSettings: safe),
+    .executableTarget(name: "fuzz-npz", dependencies: ["DiTNumpy"], swiftSettings: safe),
     .executableTarget(name: "fuzz-images", dependencies: ["DiTImaging"], swiftSettings: safe),
   ]
 )

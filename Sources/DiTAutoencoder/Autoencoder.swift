@@ -74,11 +74,11 @@ public final class Autoencoder: Sendable {
     let unscale = Float(1 / c.scalingFactor)
     let shape = (c.imageChannels, height * c.factor, width * c.factor)
     return run(count, shape, progress) { n, pass, out in
-      let latent = pass.plane(height, width, c.latentChannels)
+      let latent = pass.featureMap(height, width, c.latentChannels)
       read(latents, n, latent, pass.memory, factor: unscale)
       let image = pass.decode(decoder, latent)
       if let out { write(image, pass.memory, out) }
-      pass.give(image)
+      pass.free(image)
     }
   }
 
@@ -95,11 +95,11 @@ public final class Autoencoder: Sendable {
     let (count, height, width) = try check(images, "images", channels: c.imageChannels, multiple: c.factor)
     let shape = (2 * c.latentChannels, height / c.factor, width / c.factor)
     let moments = run(count, shape, progress) { n, pass, out in
-      let image = pass.plane(height, width, c.imageChannels)
+      let image = pass.featureMap(height, width, c.imageChannels)
       read(images, n, image, pass.memory, factor: 1)
       let latent = pass.encode(encoder, image)
       if let out { write(latent, pass.memory, out) }
-      pass.give(latent)
+      pass.free(latent)
     }
     return LatentDistribution(moments, scalingFactor: c.scalingFactor)
   }
@@ -107,17 +107,17 @@ public final class Autoencoder: Sendable {
   /// Bytes of the memory that decoding an image of these latents works in, weights apart.
   public func decodingMemory(latentHeight: Int, latentWidth: Int) -> Int {
     var pass = pass(nil, pixels: latentHeight * latentWidth * configuration.factor * configuration.factor)
-    let latent = pass.plane(latentHeight, latentWidth, configuration.latentChannels)
-    pass.give(pass.decode(decoder, latent))
+    let latent = pass.featureMap(latentHeight, latentWidth, configuration.latentChannels)
+    pass.free(pass.decode(decoder, latent))
     return 4 * pass.memory.peak
   }
 
   // MARK: Running
 
   private func pass(_ buffer: Slice?, pixels: Int) -> Pass {
-    let computing = Computing(context: context, numerics: numerics, keepsPacked: pixels <= Self.largeImage)
+    let settings = ComputeSettings(context: context, numerics: numerics, keepsPacked: pixels <= Self.largeImage)
     return Pass(
-      computing: computing, groups: configuration.groups, memory: PassMemory(buffer), wholeImageLimit: wholeImageLimit)
+      settings: settings, groups: configuration.groups, memory: PassMemory(buffer), wholeImageLimit: wholeImageLimit)
   }
 
   /// Plans once, then runs image by image into (count, shape).
@@ -169,7 +169,7 @@ public final class Autoencoder: Sendable {
   }
 
   /// Image n of (N, C, H, W) as (H, W, C), times `factor`.
-  private func read(_ tensor: Tensor, _ n: Int, _ plane: Plane, _ memory: PassMemory, factor: Float) {
+  private func read(_ tensor: Tensor, _ n: Int, _ plane: FeatureMap, _ memory: PassMemory, factor: Float) {
     guard !memory.isPlan else { return }
     let target = memory.slice(plane.memory)
     var out = target.mutableSpan
@@ -181,7 +181,7 @@ public final class Autoencoder: Sendable {
   }
 
   /// (H, W, C) as (C, H, W).
-  private func write(_ plane: Plane, _ memory: PassMemory, _ target: Slice) {
+  private func write(_ plane: FeatureMap, _ memory: PassMemory, _ target: Slice) {
     let source = memory.slice(plane.memory)
     var out = target.mutableSpan
     let image = source.span

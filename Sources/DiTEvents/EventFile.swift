@@ -12,7 +12,7 @@ import SwiftProtobuf
 public final class EventFile {
   /// FOLDER/events.out.tfevents.SECONDS.dit, with a number behind it where that is taken.
   public let path: String
-  private let file: FileHandle
+  private let file: AppendedFile
   private let clock: () -> Double
 
   /// A new file.
@@ -25,24 +25,26 @@ public final class EventFile {
   public init(
     in directory: String, after step: Int, clock: @escaping () -> Double = { Date().timeIntervalSince1970 }
   ) throws(FileError) {
-    do {
-      try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-    } catch {
-      throw FileError(path: directory, reason: .refused(operation: "make the folder", code: errno))
-    }
+    try Directory.create(directory)
     // TensorBoard reads the files of a folder in the order of their names, which seconds of ten digits are.
     let name = "\(directory)/events.out.tfevents.\(Self.padded(Int(clock()))).dit"
-    let names = [name] + (1...999).map { "\(name).\(Self.padded($0).suffix(3))" }
-    guard let path = names.first(where: { !FileManager.default.fileExists(atPath: $0) }) else {
-      throw FileError(path: name, reason: .refused(operation: "create", code: EEXIST))
-    }
-    guard FileManager.default.createFile(atPath: path, contents: nil), let file = FileHandle(forWritingAtPath: path)
-    else { throw FileError(path: path, reason: .refused(operation: "create", code: errno)) }
-    self.path = path
-    self.file = file
+    file = try Self.firstFree([name] + (1...999).map { "\(name).\(Self.padded($0).suffix(3))" })
+    path = file.path
     self.clock = clock
     try append(0) { $0.fileVersion = "brain.Event:2" }
     if step > 0 { try append(step + 1) { $0.sessionLog.status = .start } }
+  }
+
+  /// A new file under the first of the names that is free.
+  private static func firstFree(_ names: [String]) throws(FileError) -> AppendedFile {
+    for name in names.dropLast() {
+      do throws(FileError) {
+        return try AppendedFile(creating: name)
+      } catch {
+        guard error.isTaken else { throw error }
+      }
+    }
+    return try AppendedFile(creating: names[names.count - 1])
   }
 
   /// Writes one value for each tag; those that are nil are left out.
@@ -89,7 +91,7 @@ public final class EventFile {
     } catch {
       preconditionFailure("an event of the schema's own types cannot be encoded: \(error)")
     }
-    try AtomicFile.write(Record.framed(data).span, to: file.fileDescriptor, path: path)
+    try file.write(Record.framed(data).span)
   }
 
   private static func padded(_ number: Int) -> String {

@@ -1,6 +1,7 @@
 // The whole engine under one import. A program that links it needs no system library but OpenBLAS and LAPACKE.
 
 @_exported import DiTAutoencoder
+@_exported import DiTDiffusers
 @_exported import DiTDiffusion
 @_exported import DiTEvaluation
 @_exported import DiTFiles

@@ -230,33 +230,21 @@ import Testing
     for (arguments, status, words) in cases { try await expectFailure(["evaluate"] + arguments, status, words) }
   }
 
-  /// Every byte of a small archive changed, and every length of it: an error of status 65, or figures.
-  @Test("A damaged NumPy archive exits with 65 or gives figures, and its claims take no memory")
-  func hostileArchives() async throws {
+  @Test("A damaged NumPy archive exits with 65 and is named")
+  func damagedArchives() async throws {
     let good = try Data(contentsOf: URL(filePath: Self.fixture + "images-compressed.npz"))
     let reference = try set("bytes.reference")
-    func run(_ bytes: Data) async throws -> Tool.Result {
+    var changed = good
+    changed[100] ^= 0xFF
+    let wrong = try scratch.write([TensorSource("labels", labels: [1])], to: "labels.safetensors")
+    let cases = [
+      (good.prefix(good.count / 2), "ZIP archive"), (changed, "entry arr_0.npy"),
+      (try Data(contentsOf: URL(filePath: wrong)), "ZIP archive"),
+    ]
+    for (bytes, item) in cases {
       try bytes.write(to: scratch.url.appending(path: "bad.npz"))
-      return try await Tool.run([
-        "evaluate", "--samples", scratch.path("bad.npz"), "--reference", reference, "--measures", "frechet",
-      ])
+      let arguments = ["--samples", scratch.path("bad.npz"), "--reference", reference, "--measures", "frechet"]
+      try await expectFailure(["evaluate"] + arguments, 65, ["bad.npz", item])
     }
-    for place in stride(from: 0, to: good.count, by: good.count / 12) {
-      let cut = try await run(good.prefix(place))
-      #expect(cut.status == 65 && cut.error.contains("bad.npz"), "cut at \(place): \(cut.status) \(cut.error)")
-    }
-    let end = good.count - 22
-    for place in [0, 12, 40, 100, good.count / 2, end + 12, end + 16, end - 60, end - 50] {
-      var changed = good
-      changed[place] ^= 0xFF
-      let found = try await run(changed)
-      #expect([0, 65].contains(found.status), "byte \(place): \(found.status) \(found.stderr)")
-    }
-    // An entry that claims 4 GB: refused before memory is taken for it.
-    let directory = try #require(good.range(of: Data([0x50, 0x4B, 1, 2])))
-    var bomb = good
-    for i in 24..<28 { bomb[directory.lowerBound + i] = 0xF0 }
-    let refused = try await run(bomb)
-    #expect(refused.status == 65 && refused.error.contains("a size that"), "\(refused.error)")
   }
 }

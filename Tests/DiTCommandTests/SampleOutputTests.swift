@@ -1,5 +1,6 @@
 import DiTFiles
 import DiTImaging
+import DiTNumpy
 import Foundation
 import TestSupport
 import Testing
@@ -92,13 +93,11 @@ import Testing
     try await sample("s.safetensors", "--count", "2", model: model)
     try await sample("s.npz", "--count", "2", model: model)
     let images = try pictures("s.safetensors")
-    let array = try NPZ(Array(scratch.bytes("s.npz")))
-    #expect(array.name == "arr_0.npy")
-    let extents = [images.count, images[0].height, images[0].width, images[0].channels]
-    let shape = extents.map(String.init).joined(separator: ", ")
-    #expect(array.header.contains("'descr': '|u1'") && array.header.contains("'fortran_order': False"))
-    #expect(array.header.contains("'shape': (\(shape)"), "\(array.header)")
-    #expect(array.elements == images.flatMap(\.pixels))
+    let file = try NPZFile(contentsOf: scratch.path("s.npz"))
+    let array = try #require(try file.array("arr_0"))
+    #expect(file.names == ["arr_0"] && array.type == .uint8 && !array.isFortranOrder)
+    #expect(array.shape == [images.count, images[0].height, images[0].width, images[0].channels])
+    #expect(Array(array.bytes) == images.flatMap(\.pixels))
   }
 
   @Test("A trajectory picture has one row per image and one column per step")
@@ -127,54 +126,5 @@ import Testing
     #expect(
       try await succeed(["sample", "--model", Model.digits, "--out", scratch.path("S.PNG")]).stdout.contains(
         "10 images"))
-  }
-}
-
-/// A ZIP with one stored entry, read by the 64-bit records from its end, as a reader of large archives must.
-private struct NPZ {
-  let name: String
-  let header: String
-  let elements: [UInt8]
-
-  init(_ file: [UInt8]) throws {
-    func number(_ offset: Int, _ size: Int) -> Int {
-      (0..<size).reduce(0) { $0 | Int(file[offset + $1]) << (8 * $1) }
-    }
-    let old = file.count - 22
-    let locator = old - 20
-    try #require(number(old, 4) == 0x0605_4B50 && number(locator, 4) == 0x0706_4B50)
-    let end = number(locator + 8, 8)
-    try #require(number(end, 4) == 0x0606_4B50 && end + 56 == locator)
-    try #require(number(end + 24, 8) == 1 && number(end + 32, 8) == 1, "one entry")
-    let (directorySize, directory) = (number(end + 40, 8), number(end + 48, 8))
-    try #require(directory + directorySize == end && number(directory, 4) == 0x0201_4B50)
-    let nameLength = number(directory + 28, 2)
-    let extra = directory + 46 + nameLength
-    try #require(number(extra, 2) == 1 && number(extra + 2, 2) == 24)
-    let (size, local) = (number(extra + 4, 8), number(extra + 20, 8))
-    try #require(number(extra + 12, 8) == size, "stored")
-    try #require(number(local, 4) == 0x0403_4B50 && number(local + 8, 2) == 0 && number(local + 26, 2) == nameLength)
-    let start = local + 30 + nameLength + number(local + 28, 2)
-    try #require(start + size == directory)
-    name = String(decoding: file[local + 30..<local + 30 + nameLength], as: UTF8.self)
-    let data = Array(file[start..<start + size])
-    try #require(number(directory + 16, 4) == Self.checksum(data) && number(local + 14, 4) == Self.checksum(data))
-
-    try #require(data.starts(with: [0x93] + Array("NUMPY".utf8) + [1, 0]))
-    let length = Int(data[8]) | Int(data[9]) << 8
-    try #require((10 + length) % 64 == 0)
-    header = String(decoding: data[10..<10 + length], as: UTF8.self)
-    try #require(header.hasSuffix("\n"))
-    elements = Array(data[(10 + length)...])
-  }
-
-  /// CRC-32 by long division.
-  private static func checksum(_ data: [UInt8]) -> Int {
-    var remainder: UInt32 = .max
-    for byte in data {
-      remainder ^= UInt32(byte)
-      for _ in 0..<8 { remainder = remainder & 1 == 1 ? remainder >> 1 ^ 0xEDB8_8320 : remainder >> 1 }
-    }
-    return Int(~remainder)
   }
 }

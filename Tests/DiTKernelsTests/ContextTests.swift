@@ -1,7 +1,10 @@
 import CBLAS
+import CKernelsTestSupport
 import DiTKernels
 import DiTTensor
 import Foundation
+import Synchronization
+import TestSupport
 import Testing
 
 /// Where kernels run: threads, instruction sets, the environment, BLAS, and what misuse does. What changes the
@@ -18,6 +21,28 @@ import Testing
     }
   }
 
+  #if os(Linux)
+    /// As /proc/thread-self/status has it: hexadecimal, a comma after every eight digits.
+    private static var allowedProcessors: Int? {
+      let status = try? String(contentsOfFile: "/proc/thread-self/status", encoding: .utf8)
+      let line = status?.split(separator: "\n").first { $0.hasPrefix("Cpus_allowed:") }
+      return line?.dropFirst("Cpus_allowed:".count).compactMap { $0.hexDigitValue?.nonzeroBitCount }.reduce(0, +)
+    }
+
+    @Test("The processors to use are those of the thread's affinity") func affinity() throws {
+      #expect(ComputeContext.availableProcessors == Self.allowedProcessors)
+      let found = Mutex<[Int?]>([])
+      let group = DispatchGroup()
+      Thread(group) {
+        guard bind_thread_to_one_processor() == 0 else { return }
+        let threads = try? ComputeContext().threads
+        found.withLock { $0 = [Self.allowedProcessors, ComputeContext.availableProcessors, threads] }
+      }
+      group.wait()
+      #expect(found.withLock { $0 } == [1, 1, 1])
+    }
+  #endif
+
   @Test("A context runs at the instruction set asked for, and refuses one the CPU lacks")
   func instructionSets() throws {
     for level in InstructionSet.allCases {
@@ -31,7 +56,7 @@ import Testing
     }
   }
 
-  /// Products of bf16 are the CPU's own where it has them, AVX-512 is the level, and nobody forbids them.
+  /// Products of bf16 are the CPU's own where it has them, AVX-512 is the level, and the caller does not forbid them.
   @Test("The CPU's own bf16 products are used at AVX-512 only, and can be turned off")
   func nativeBF16() throws {
     for level in InstructionSet.runnable {
@@ -117,7 +142,7 @@ import Testing
     #expect(openblas_get_num_threads() == 1, "the pool and OpenBLAS must not both start threads")
   }
 
-  /// LAPACKE is linked: A = L Lᵀ for an A whose factor is whole, lower triangle, row-major.
+  /// LAPACKE is linked: A = L Lᵀ for an A whose factor has whole numbers, lower triangle, row-major.
   @Test("LAPACK is linked and factorises a known matrix")
   func cholesky() {
     let n = 3

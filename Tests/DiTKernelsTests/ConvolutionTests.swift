@@ -208,14 +208,14 @@ private struct Case {
     let (gamma, beta) = (random.normal(count: channels), random.normal(count: channels))
     let operands = Operands()
     let x = operands.input("x", values)
-    let (mean, spread) = (operands.output("mean", rows * channels), operands.output("spread", rows * channels))
+    let (mean, m2) = (operands.output("mean", rows * channels), operands.output("m2", rows * channels))
     let (scales, shifts) = (operands.output("scale", channels), operands.output("shift", channels))
     context.rowMoments(
-      mean: mean.mutableSpan, spread: spread.mutableSpan, input: x.span, rows: rows, width: width, channels: channels)
+      mean: mean.mutableSpan, spread: m2.mutableSpan, input: x.span, rows: rows, width: width, channels: channels)
     var scale = scales.mutableSpan
     var shift = shifts.mutableSpan
     context.groupNormalisation(
-      scale: &scale, shift: &shift, mean: mean.span, spread: spread.span, weight: gamma.span, bias: beta.span,
+      scale: &scale, shift: &shift, mean: mean.span, spread: m2.span, weight: gamma.span, bias: beta.span,
       epsilon: 1e-6, rows: rows, width: width, channels: channels, groups: groups)
     let y = operands.output("y", pixels * channels)
     context.channelAffine(

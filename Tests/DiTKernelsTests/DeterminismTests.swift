@@ -29,7 +29,7 @@ import Testing
     }
   }
 
-  /// Four host threads with one context of three workers: kernels take turns, nobody sees another's work.
+  /// Four host threads with one context of three workers: kernels take turns, and none sees another's work.
   @Test("Four host threads sharing a context get the bits of one")
   func sharedContext() throws {
     let context = try ComputeContext(threads: 3)

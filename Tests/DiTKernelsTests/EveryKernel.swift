@@ -3,8 +3,11 @@ import DiTTensor
 import TestSupport
 
 /// Every kernel once, over sizes that are cut into several tasks, and what each computed: for comparing runs bit by bit.
+///
+/// ``KernelTableTests`` sees to it that no kernel of the table is missing.
 func everyKernel(_ context: ComputeContext) -> [(String, [Float])] {
-  products(context) + rows(context) + attentions(context) + flatLoops(context)
+  products(context) + smallBatch(context) + rows(context) + attentions(context) + flatLoops(context)
+    + convolution(context, .fp32, usesBLAS: true) + patchConvolution(context) + channels(context)
     + Precision.allCases.flatMap { packed(context, $0) }
 }
 
@@ -16,7 +19,7 @@ private func packed(_ context: ComputeContext, _ precision: Precision) -> [(Stri
   let results =
     packedProducts(context, precision) + [17, 700].flatMap { packedAttention(context, precision, tokens: $0) }
     + [AttentionRule.Mask.soft, .hard].flatMap { packedAttention(context, precision, tokens: 300, mask: $0) }
-    + (precision == .bf16 ? halfRows(context) : [])
+    + convolution(context, precision, usesBLAS: false) + (precision == .bf16 ? halfRows(context) : [])
   return results.map { ("\(precision) packed \($0)", $1) }
 }
 
@@ -151,6 +154,72 @@ private func products(_ context: ComputeContext) -> [(String, [Float])] {
   ]
 }
 
+/// So few rows that a product is dot products.
+private func smallBatch(_ context: ComputeContext) -> [(String, [Float])] {
+  var draw = Draw(seed: 78)
+  let (rows, inputs, outputs) = (3, 37, 301)
+  let (x, w, b) = (draw.normal(rows * inputs), draw.normal(outputs * inputs), draw.normal(outputs))
+  let y = Slice(zeros: rows * outputs)
+  context.linear(
+    output: y.mutableSpan, input: x.span, weight: w.span, bias: b.span, rows: rows, inputs: inputs, outputs: outputs)
+  return [("linear of few rows", y.array)]
+}
+
+private func convolution(
+  _ context: ComputeContext, _ precision: Precision, usesBLAS: Bool
+) -> [(String, [Float])] {
+  var draw = Draw(seed: 79)
+  let c = Convolution(height: 22, width: 19, channels: 21, outputs: 70)
+  let count = c.height * c.width
+  let (x, residual) = (draw.normal(count * c.channels), draw.normal(count * c.outputs))
+  let (w, b) = (draw.normal(c.outputs * c.channels * 9), draw.normal(c.outputs))
+  let (scale, shift) = (draw.normal(c.channels), draw.normal(c.channels))
+  let packed = Slice(
+    zeros: ComputeContext.packedFilterElements(channels: c.channels, outputs: c.outputs, precision: precision))
+  context.packFilters(
+    packed.mutableBytes, weight: w.span, channels: c.channels, outputs: c.outputs, precision: precision)
+  let y = Slice(zeros: count * c.outputs)
+  let scratch = Slice(zeros: context.convolutionScratch(c, precision: precision))
+  context.convolution(
+    output: y.mutableSpan, input: x.span, packed: packed.bytes, precision, usesBLAS: usesBLAS, bias: b.span,
+    scale: scale.span, shift: shift.span, residual: residual.span, scratch: scratch.mutableSpan, c)
+  return [(usesBLAS ? "convolution by sgemm" : "convolution", y.array)]
+}
+
+private func patchConvolution(_ context: ComputeContext) -> [(String, [Float])] {
+  var draw = Draw(seed: 80)
+  let c = PatchConvolution(height: 31, width: 29, channels: 3, outputs: 70, stride: 2)
+  let (x, w, b) = (
+    draw.normal(c.height * c.width * c.channels), draw.normal(c.outputs * 9 * c.channels), draw.normal(c.outputs)
+  )
+  let packed = Slice(
+    zeros: ComputeContext.packedElements(depth: 9 * c.channels, columns: c.outputs, precision: .fp32))
+  context.packForward(
+    packed.mutableBytes, weight: w.span, inputs: 9 * c.channels, outputs: c.outputs, precision: .fp32)
+  let y = Slice(zeros: c.resultHeight * c.resultWidth * c.outputs)
+  let scratch = Slice(zeros: context.patchConvolutionScratch(c))
+  context.patchConvolution(
+    output: y.mutableSpan, input: x.span, weight: packed.bytes, .fp32, usesBLAS: false, bias: b.span,
+    scratch: scratch.mutableSpan, c)
+  return [("convolution by patches", y.array)]
+}
+
+/// Group normalisation's statistics and what they do to an image.
+private func channels(_ context: ComputeContext) -> [(String, [Float])] {
+  var draw = Draw(seed: 81)
+  let (rows, width, channels) = (9, 23, 70)
+  let x = draw.normal(rows * width * channels)
+  let (mean, m2) = (Slice(zeros: rows * channels), Slice(zeros: rows * channels))
+  context.rowMoments(
+    mean: mean.mutableSpan, spread: m2.mutableSpan, input: x.span, rows: rows, width: width, channels: channels)
+  let (scale, shift) = (draw.normal(channels), draw.normal(channels))
+  let y = Slice(zeros: rows * width * channels)
+  context.channelAffine(
+    output: y.mutableBytes, .fp32, input: x.span, scale: scale.span, shift: shift.span, pixels: rows * width,
+    channels: channels)
+  return [("channel means", mean.array), ("channel m2", m2.array), ("channel affine", y.array)]
+}
+
 private func rows(_ context: ComputeContext) -> [(String, [Float])] {
   var draw = Draw(seed: 72)
   let (samples, tokens, width) = (2, 200, 37)
@@ -221,15 +290,16 @@ private func flatLoops(_ context: ComputeContext) -> [(String, [Float])] {
     gradientScale: 1, learningRate: 1e-3, step: 1, constants: AdamW())
   let average = Slice(g)
   context.exponentialMovingAverage(average.mutableSpan, weights: x.span, decay: 0.9)
+  let sum = Slice(g)
+  context.add(x.span, to: sum.mutableSpan)
   let total = Slice(zeros: count / 2)
   context.addSum(into: total.mutableSpan, of: x.span, terms: 2, stride: count / 2, count: count / 2)
   var scratch = [Double](repeating: 0, count: ComputeContext.normScratch(count))
-  let sum = context.sumOfSquares(x.span, scratch: scratch.mutableSpan)
-  let pattern = sum.bitPattern
+  let pattern = context.sumOfSquares(x.span, scratch: scratch.mutableSpan).bitPattern
   return [
     ("gelu again", h.array), ("gelu gradient", dpre.array), ("silu", y.array), ("silu gradient", dx.array),
     ("AdamW w", w.array), ("AdamW m", m.array), ("AdamW v", v.array), ("average", average.array),
-    ("total", total.array),
+    ("sum", sum.array), ("total", total.array),
     (
       "sum of squares",
       [

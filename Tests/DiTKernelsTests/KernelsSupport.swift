@@ -122,21 +122,21 @@ func mismatch(
     : mismatch(values, expected, within: tolerance, scales: scales)
 }
 
-/// Rows of `width` spread `stride` apart, what lies between them NaN: a chunk of a wider modulation matrix.
-func spread(_ rows: [Float], width: Int, stride: Int) -> [Float] {
+/// Rows of `width`, scattered `stride` apart, with NaN between them: a chunk of a wider modulation matrix.
+func scatter(_ rows: [Float], width: Int, stride: Int) -> [Float] {
   let count = rows.count / width
-  var spread = [Float](repeating: .nan, count: (count - 1) * stride + width)
+  var scattered = [Float](repeating: .nan, count: (count - 1) * stride + width)
   for row in 0..<count {
-    for i in 0..<width { spread[row * stride + i] = rows[row * width + i] }
+    for i in 0..<width { scattered[row * stride + i] = rows[row * width + i] }
   }
-  return spread
+  return scattered
 }
 
-/// The rows that ``spread(_:width:stride:)`` spread, and whether what lies between them is still NaN.
-func gather(_ spread: [Float], width: Int, stride: Int) -> (rows: [Float], clean: Bool) {
+/// The rows that ``scatter(_:width:stride:)`` scattered, and whether what lies between them is still NaN.
+func gather(_ scattered: [Float], width: Int, stride: Int) -> (rows: [Float], clean: Bool) {
   var (rows, clean): ([Float], Bool) = ([], true)
-  for i in spread.indices {
-    if i % stride < width { rows.append(spread[i]) } else { clean = clean && spread[i].isNaN }
+  for i in scattered.indices {
+    if i % stride < width { rows.append(scattered[i]) } else { clean = clean && scattered[i].isNaN }
   }
   return (rows, clean)
 }

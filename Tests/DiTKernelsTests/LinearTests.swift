@@ -107,7 +107,7 @@ import Testing
     let (x, w, b) = (
       operands.input("x", inputs.x), operands.input("W", inputs.w), operands.input("b", inputs.b)
     )
-    let gates = operands.input("gate", spread(gate, width: c.outputs, stride: stride))
+    let gates = operands.input("gate", scatter(gate, width: c.outputs, stride: stride))
     let linear = Reference.linear(
       inputs.x.doubles, inputs.w.doubles, inputs.b.doubles, rows: c.rows, inputs: c.inputs, outputs: c.outputs)
     let gated = Reference.gated(residual.doubles, linear, gate: gate.doubles, tokens: tokens, width: c.outputs)

@@ -57,8 +57,8 @@ import Testing
     ) {
       (self.c, self.precision) = (c, precision)
       x = operands.input("x", inputs.x)
-      shift = operands.input("shift", spread(inputs.shift, width: c.width, stride: 3 * c.width + 1))
-      scale = operands.input("scale", spread(inputs.scale, width: c.width, stride: 3 * c.width + 1))
+      shift = operands.input("shift", scatter(inputs.shift, width: c.width, stride: 3 * c.width + 1))
+      scale = operands.input("scale", scatter(inputs.scale, width: c.width, stride: 3 * c.width + 1))
       dy = operands.input("dy", inputs.dy)
       out = operands.output("out", c.count, precision)
       again = operands.output("out again", c.count, precision)
@@ -269,7 +269,7 @@ import Testing
         outputGradient: dy.mutableBytes, precision, gateGradient: gateGradient.mutableSpan,
         gradientStride: gradientStride, scratch: scratch.mutableSpan, residualGradient: operands.input("dx", dx).span,
         output: operands.input("y", y, precision).bytes,
-        gate: operands.input("gate", spread(gate, width: c.width, stride: stride)).span, stride: stride,
+        gate: operands.input("gate", scatter(gate, width: c.width, stride: stride)).span, stride: stride,
         samples: c.samples, tokens: c.tokens, width: c.width)
     }
 

@@ -176,7 +176,7 @@ import Testing
     let scales = p.scales(linear).map { 3 * $0 }  // gates are as large
     for level in Level.all {
       let run = try Run(p, level)
-      let gates = run.operands.input("gate", spread(gate, width: c.columns, stride: stride))
+      let gates = run.operands.input("gate", scatter(gate, width: c.columns, stride: stride))
       let (x, result) = (run.operands.input("x", residual), run.operands.output("x'", p.count))
       let y = run.operands.output("y", p.count, precision)
       run.gateResidual(result, saving: y, residual: x, gate: gates, stride: stride, samples: samples, tokens: tokens)

@@ -75,7 +75,7 @@ import Testing
       }
     }
 
-    /// Whether nobody waited in vain.
+    /// Whether no one's wait ended at the deadline.
     var tookPlace: Bool { !missed.load(ordering: .sequentiallyConsistent) }
   }
 

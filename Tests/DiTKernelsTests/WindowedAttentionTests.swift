@@ -156,7 +156,7 @@ import Testing
       h, .fp32, windows, qkv: fixture.floats("\(name).qkv"), dout: fixture.floats("\(name).dy"))
     let run = PackedAttentionRun(try level.context(), expected)
     let tolerance = Tolerance.softmax(largest: expected.largest, terms: h.tokens)
-    // Padding attends too, and nobody reads it.
+    // Padding attends too; its output is unused.
     let out = zip(run.out.array, try fixture.doubles("\(name).y"))
     #expect(mismatch(out.map(\.0), out.map(\.1), within: tolerance) == nil)
     try #expect(mismatch(run.gradient.array, fixture.doubles("\(name).dqkv"), within: tolerance) == nil)

@@ -22,21 +22,20 @@ import Testing
     let network = try batch.network(engine)
     let context = network.context
     let ws = TrainingWorkspace(network, samples: batch.samples, recomputes: engine.numerics.precision == .bf16)
-    let (output, gradients) = (Slice(zeros: size), Slice(zeros: flat.count))
+    let (output, slope, gradients) = (Slice(zeros: size), Slice(zeros: size), Slice(zeros: flat.count))
     let (m, v) = (Slice(zeros: flat.count), Slice(zeros: flat.count))
     let range = weights.table.trainable
     var losses: [Double] = []
     for step in 1...300 {
-      network.trainingForward(
-        output: output.mutableSpan, images: images.span, times: batch.times.span, labels: batch.labels.span,
-        workspace: ws)
-      let difference = zip(output.array, noise).map { $0 - $1 }
-      losses.append(dot(difference.doubles, difference.doubles) / Double(size))
-      let slope = Slice(difference.map { 2 * $0 / Float(size) })
       gradients.fill(0)
-      network.backward(
-        gradients: gradients, outputGradient: slope.span, images: images.span,
-        labels: batch.labels.span, samples: batch.samples, workspace: ws)
+      network.differentiate(
+        images: images.span, times: batch.times.span, labels: batch.labels.span, output: output,
+        outputGradient: slope, into: gradients, workspace: ws
+      ) { slope in
+        let difference = zip(output.array, noise).map { $0 - $1 }
+        losses.append(dot(difference.doubles, difference.doubles) / Double(size))
+        for i in 0..<size { slope[i] = 2 * difference[i] / Float(size) }
+      }
       context.adamW(
         weights: flat[range].mutableSpan, firstMoment: m[range].mutableSpan, secondMoment: v[range].mutableSpan,
         gradient: gradients[range].span, gradientScale: 1, learningRate: 2e-3, step: step,

@@ -1,5 +1,6 @@
 // Directories as diffusers' save_pretrained writes them (Tests/Fixtures/diffusers), against what diffusers computes.
 
+import DiTDiffusers
 import DiTDiffusion
 import DiTFiles
 import DiTKernels
@@ -74,7 +75,8 @@ private func changed(_ model: DiT, _ change: (inout DiTConfiguration) -> Void) t
     #expect(differing.network.embedders == .perBlock && differing.sampling.sampler.name == .dpmpp)
     let old = try ModelReference(fixture("old")).configuration()
     #expect(!old.network.learnSigma && old.network.norm2Epsilon == 1e-5 && old.diffusersScheduler == nil)
-    #expect(try ModelReference(fixture("old")) == .diffusers(fixture("old")))
+    #expect(try ModelReference(fixture("old")) == .directory(fixture("old")))
+    #expect(try ModelReference(fixture("pipeline")) == .diffusers(fixture("pipeline")))
   }
 
   // MARK: Embedders of every block

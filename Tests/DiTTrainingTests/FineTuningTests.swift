@@ -146,4 +146,21 @@ import Testing
     _ = try trainer.step()
     #expect(firstDifference(trainer.weights, flat) != nil, "and the given weights stay as they are")
   }
+
+  @Test("A trainer that takes the weights from their source starts and steps as one that is given a copy")
+  func weightsFromTheirSource() throws {
+    let source = Weights.initialised(tinyNetwork(), seed: 77).weights
+    let start = try StartingWeights(
+      from: source, of: tinyNetwork(), for: tinyNetwork(classes: 7), seed: 0, name: "base")
+    let before = source.slices.map(\.array)
+    let taking = try Trainer(
+      model: tinyModel(classes: 7), training: tinyTraining(), data: tinyData(), start: start,
+      context: ComputeContext(threads: 1))
+    let given = try tinyTrainer(model: tinyModel(classes: 7), start: start.flat)
+    #expect(firstDifference(taking.weights, given.weights) == nil)
+    #expect(firstDifference(taking.average, given.weights) == nil)
+    #expect(try taking.step() == given.step())
+    #expect(firstDifference(taking.weights, given.weights) == nil)
+    #expect(source.slices.map(\.array) == before, "the source stays as it is")
+  }
 }

@@ -252,15 +252,20 @@ import Testing
   @Test("Events come in order: step, validation, sample, checkpoint")
   func eventsComeInOrder() throws {
     var events: [String] = []
-    try start("run", tinyTrainer { $0.steps = 6 }) { event in
+    try start("run", tinyTrainer { ($0.steps, $0.logEvery) = (6, 4) }) { event in
       switch event {
       case .step(let report, let seconds): events.append(seconds > 0 ? "\(report.step)" : "no time")
+      case .logged(let report, let seconds): events.append(seconds > 0 ? "logged \(report.step)" : "no time")
       case .validation(let report): events.append("validation \(report.step)")
       case .sampleDue(let step): events.append("sample \(step)")
       case .checkpoint(let step, _): events.append("checkpoint \(step)")
       }
     }
-    #expect(events == ["1", "2", "3", "4", "validation 4", "checkpoint 4", "5", "6", "sample 6", "checkpoint 6"])
+    #expect(
+      events == [
+        "1", "2", "3", "4", "logged 4", "validation 4", "checkpoint 4", "5", "6", "logged 6", "sample 6",
+        "checkpoint 6",
+      ])
   }
 
   @Test("The log has one line per reported step and validation")

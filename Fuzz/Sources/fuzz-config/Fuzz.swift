@@ -1,23 +1,64 @@
+import DiTDiffusers
+import DiTDiffusion
 import DiTFiles
+import DiTModel
 import DiTPipeline
 
-/// What libFuzzer calls with every input: the bytes are read as JSON, and that as a model's config.json. Both must be refused
-/// by an error or read, and what was read comes back equal from what is written; a trap, a sanitizer's report or
-/// memory out of proportion is a bug.
+/// What libFuzzer calls with every input: the bytes are read as JSON, and that as a model's config.json and as the files of
+/// a diffusers pipeline: scheduler_config.json, model_index.json, a transformer's config.json. All must be refused by an
+/// error or read, and what was read comes back equal from what is written; a trap, a sanitizer's report or memory out of
+/// proportion is a bug.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   let bytes = unsafe Array(UnsafeBufferPointer(start: start, count: count))
+  if let value = parse(bytes, fromPython: true) { readScheduler(value) }
   guard let value = parse(bytes) else { return 0 }
   guard let again = parse(Array(value.text.utf8)) else { preconditionFailure("what was written cannot be read") }
   precondition(again.text == value.text, "what was written is read as another value")
+  guard let line = parse(Array(value.line.utf8)) else { preconditionFailure("a line cannot be read") }
+  precondition(line == value, "a line is read as another value")
+  readPipeline(value)
   guard let configuration = read(value) else { return 0 }
   guard let copy = read(configuration.json) else { preconditionFailure("a configuration's own JSON is refused") }
   precondition(copy == configuration, "a configuration's own JSON is another's")
   return 0
 }
 
-private func parse(_ bytes: [UInt8]) -> JSONValue? {
-  result { () throws(ConfigurationFileError) in try JSONValue(parsing: bytes, file: "config.json") }
+private func readScheduler(_ value: JSONValue) {
+  func scheduler(_ value: JSONValue) -> DiffusersScheduler? {
+    result { () throws(ConfigurationFileError) in
+      try DiffusersScheduler(reading: JSONObjectReader(value, file: "scheduler_config.json"))
+    }
+  }
+  guard let read = scheduler(value) else { return }
+  precondition(scheduler(read.json) == read, "a scheduler's own JSON is another's")
+  for variance in Variance.allCases {
+    guard let noise = result({ () throws(DiffusionError) in try read.noise(variance) }) else { continue }
+    precondition(noise.configuration.steps == read.trainSteps, "a schedule of another length")
+    guard let sampler = read.sampler else { continue }
+    let process = result { () throws(DiffusionError) in try read.process(sampler, on: noise, nil, count: 3) }
+    precondition(process.map { !$0.evaluations.isEmpty } ?? true, "a sampler of no steps")
+  }
+}
+
+private func readPipeline(_ value: JSONValue) {
+  _ = result { () throws(ConfigurationFileError) in
+    let index = try PipelineIndex(reading: JSONObjectReader(value, file: "model_index.json"))
+    let names = try index.names(10)
+    precondition(names?.count ?? 10 == 10, "names of other classes")
+  }
+  _ = result { () throws(ConfigurationFileError) in
+    var attentionBias = true
+    let network = try DiTConfiguration(
+      diffusers: JSONObjectReader(value, file: "config.json"), attentionBias: &attentionBias)
+    precondition(network.outChannels > 0, "a network without outputs")
+  }
+}
+
+private func parse(_ bytes: [UInt8], fromPython: Bool = false) -> JSONValue? {
+  result { () throws(ConfigurationFileError) in
+    try JSONValue(parsing: bytes, file: "config.json", fromPython: fromPython)
+  }
 }
 
 private func read(_ value: JSONValue) -> ModelConfiguration? {
@@ -26,7 +67,9 @@ private func read(_ value: JSONValue) -> ModelConfiguration? {
   }
 }
 
-private func result<Value>(_ body: () throws(ConfigurationFileError) -> Value) -> Value? {
+private func result<Value, Failure: Error & CustomStringConvertible>(
+  _ body: () throws(Failure) -> Value
+) -> Value? {
   do {
     return try body()
   } catch {

@@ -1,12 +1,15 @@
-// The kernels at the level "portable".
+// The kernels at the level "portable": what the compiler assumes of every CPU (SSE2 on x86-64, NEON on ARM).
+
+#include <math.h>
+#include <string.h>
+
+#include "CDiTKernels.h"
 
 #define KERNEL_NAME "portable"
 #define KERNEL_TABLE dit_kernels_portable
-#define KERNEL_LEVEL 0
-#define KERNEL_NATIVE_BF16 0
-#include "../ops/vectors.inc"
-#include "../ops/kernels.inc"
-#include "../ops/products.inc"
-#include "../ops/attention.inc"
-#include "../ops/convolution.inc"
-#include "../ops/table.inc"
+#define HAS_SCALEF 0  // 2^integer and rounding in one instruction each
+#define HAS_RCP14 0   // an estimate of 1/x
+#define HAS_BF16 0    // products of bf16 pairs and conversions
+enum { TILE_ROWS = 2, TILE_VECTORS = 1 };  // registers of accumulators: see products.inc
+
+#include "../ops/all.inc"

@@ -1,4 +1,5 @@
-// A worker pool for tasks of 10 µs and more: workers spin briefly for the next job, then sleep on a futex.
+// A worker pool for tasks of 10 µs and more: workers spin briefly for the next job, then sleep until `state` changes: on
+// its address where the system can (Linux's futex, Apple's os_sync), else on a condition variable.
 //
 // `state` holds, from the low end: the number of workers inside the job (12 bits), whether the job is open (1 bit) and
 // the job's generation (19 bits). A worker joins an open job it has not seen with one compare-and-swap; the caller closes
@@ -10,12 +11,19 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#ifdef __linux__
+
+// DIT_POOL_CONDITION chooses the condition variable everywhere, for tests of it.
+#if defined(__linux__) && !defined(DIT_POOL_CONDITION)
+#define SLEEPS_ON_FUTEX 1
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#else
-#include <sched.h>
+#elif defined(__APPLE__) && !defined(DIT_POOL_CONDITION)
+#include <Availability.h>
+#if __has_include(<os/os_sync_wait_on_address.h>) && __MAC_OS_X_VERSION_MIN_REQUIRED >= 140400
+#define SLEEPS_ON_OS_SYNC 1
+#include <os/os_sync_wait_on_address.h>
+#endif
 #endif
 
 enum { ACTIVE_MASK = 0xFFF, OPEN = 0x1000, GENERATION_SHIFT = 13, SPINS = 4000, MAX_THREADS = 1024 };
@@ -32,6 +40,10 @@ struct DiTPool {
   int threads;
   pthread_mutex_t turn;
   pthread_t *handles;
+#if !SLEEPS_ON_FUTEX && !SLEEPS_ON_OS_SYNC
+  pthread_mutex_t lock;
+  pthread_cond_t changed;
+#endif
 };
 
 typedef struct Worker {
@@ -50,22 +62,46 @@ static inline void relax(void) {
 #endif
 }
 
-static void wait_while(_Atomic unsigned *word, unsigned value) {
-#ifdef __linux__
-  syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
-#else
-  (void)word, (void)value;
-  sched_yield();
-#endif
+// sleep_while returns at once where the state is not `value`, and may return early: callers look at the state again. A
+// change of the state before wake_all ends every sleep that began with another value.
+#if SLEEPS_ON_FUTEX
+static void init_sleep(DiTPool *pool) { (void)pool; }
+static void destroy_sleep(DiTPool *pool) { (void)pool; }
+static void sleep_while(DiTPool *pool, unsigned value) {
+  syscall(SYS_futex, &pool->state, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
 }
-
-static void wake_all(_Atomic unsigned *word) {
-#ifdef __linux__
-  syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
-#else
-  (void)word;
-#endif
+static void wake_all(DiTPool *pool) {
+  syscall(SYS_futex, &pool->state, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
+#elif SLEEPS_ON_OS_SYNC
+static void init_sleep(DiTPool *pool) { (void)pool; }
+static void destroy_sleep(DiTPool *pool) { (void)pool; }
+static void sleep_while(DiTPool *pool, unsigned value) {
+  os_sync_wait_on_address((void *)&pool->state, value, sizeof pool->state, OS_SYNC_WAIT_ON_ADDRESS_NONE);
+}
+static void wake_all(DiTPool *pool) {
+  os_sync_wake_by_address_all((void *)&pool->state, sizeof pool->state, OS_SYNC_WAKE_BY_ADDRESS_NONE);
+}
+#else
+static void init_sleep(DiTPool *pool) {
+  pthread_mutex_init(&pool->lock, NULL);
+  pthread_cond_init(&pool->changed, NULL);
+}
+static void destroy_sleep(DiTPool *pool) {
+  pthread_cond_destroy(&pool->changed);
+  pthread_mutex_destroy(&pool->lock);
+}
+static void sleep_while(DiTPool *pool, unsigned value) {
+  pthread_mutex_lock(&pool->lock);
+  if (atomic_load(&pool->state) == value) pthread_cond_wait(&pool->changed, &pool->lock);
+  pthread_mutex_unlock(&pool->lock);
+}
+static void wake_all(DiTPool *pool) {
+  pthread_mutex_lock(&pool->lock);  // so that none is between its look at the state and its sleep
+  pthread_cond_broadcast(&pool->changed);
+  pthread_mutex_unlock(&pool->lock);
+}
+#endif
 
 static void work(DiTPool *pool, long worker) {
   inside_task = worker + 1;
@@ -79,7 +115,7 @@ static void work(DiTPool *pool, long worker) {
 
 static void leave(DiTPool *pool) {
   unsigned after = atomic_fetch_sub(&pool->state, 1) - 1;
-  if ((after & (ACTIVE_MASK | OPEN)) == 0 && atomic_load(&pool->caller_sleeps)) wake_all(&pool->state);
+  if ((after & (ACTIVE_MASK | OPEN)) == 0 && atomic_load(&pool->caller_sleeps)) wake_all(pool);
 }
 
 static void *worker_main(void *argument) {
@@ -101,7 +137,7 @@ static void *worker_main(void *argument) {
       relax();
     } else {
       atomic_fetch_add(&pool->sleepers, 1);
-      if (atomic_load(&pool->state) == state && !atomic_load(&pool->stop)) wait_while(&pool->state, state);
+      if (atomic_load(&pool->state) == state && !atomic_load(&pool->stop)) sleep_while(pool, state);
       atomic_fetch_sub(&pool->sleepers, 1);
       spins = 0;
     }
@@ -119,6 +155,7 @@ DiTPool *dit_pool_create(int threads) {
     return NULL;
   }
   pthread_mutex_init(&pool->turn, NULL);
+  init_sleep(pool);
   pool->threads = 1;
   while (pool->threads < threads) {
     Worker *worker = malloc(sizeof *worker);
@@ -135,10 +172,11 @@ DiTPool *dit_pool_create(int threads) {
 
 void dit_pool_destroy(DiTPool *pool) {
   atomic_store(&pool->stop, 1);
-  // A new generation, not open: nobody sleeps on the old value, nobody joins.
+  // A new generation, not open: no worker goes to sleep on the old value, and none joins.
   atomic_fetch_add(&pool->state, 1u << GENERATION_SHIFT);
-  wake_all(&pool->state);
+  wake_all(pool);
   for (int i = 1; i < pool->threads; i++) pthread_join(pool->handles[i], NULL);
+  destroy_sleep(pool);
   pthread_mutex_destroy(&pool->turn);
   free(pool->handles);
   free(pool);
@@ -156,7 +194,7 @@ static void wait_for_workers(DiTPool *pool) {
     }
     atomic_store(&pool->caller_sleeps, 1);
     state = atomic_load(&pool->state);
-    if (state & ACTIVE_MASK) wait_while(&pool->state, state);
+    if (state & ACTIVE_MASK) sleep_while(pool, state);
     atomic_store(&pool->caller_sleeps, 0);
   }
 }
@@ -175,7 +213,7 @@ void dit_pool_run(DiTPool *pool, DiTTask task, void *context, long count) {
   if (pool->threads > 1 && count > 1) {
     unsigned generation = (atomic_load_explicit(&pool->state, memory_order_relaxed) >> GENERATION_SHIFT) + 1;
     atomic_store(&pool->state, (generation << GENERATION_SHIFT) | OPEN);
-    if (atomic_load(&pool->sleepers) > 0) wake_all(&pool->state);
+    if (atomic_load(&pool->sleepers) > 0) wake_all(pool);
     work(pool, 0);
     atomic_fetch_and(&pool->state, ~(unsigned)OPEN);
     wait_for_workers(pool);

@@ -34,7 +34,7 @@ final class PackedStore: Sendable {
 }
 
 /// How layers compute, and whether their packed weights are kept.
-struct Computing: Sendable {
+struct ComputeSettings: Sendable {
   let context: ComputeContext
   let numerics: Numerics
   var keepsPacked = true
@@ -57,7 +57,7 @@ struct ConvolutionLayer: Sendable {
   }
 
   /// The filters for Winograd's products.
-  func filters(_ c: Computing) -> Slice {
+  func filters(_ c: ComputeSettings) -> Slice {
     store.get(keeping: c.keepsPacked) {
       let packed = Slice(
         uninitialized: ComputeContext.packedFilterElements(
@@ -70,7 +70,7 @@ struct ConvolutionLayer: Sendable {
   }
 
   /// The filters for products over patches.
-  func patchFilters(_ c: Computing) -> Slice {
+  func patchFilters(_ c: ComputeSettings) -> Slice {
     store.get(keeping: c.keepsPacked) {
       let ordered = Slice(zeros: outputs * channels * 9)
       var span = ordered.mutableSpan
@@ -88,7 +88,7 @@ struct ConvolutionLayer: Sendable {
 }
 
 /// A 1 × 1 convolution, or a linear layer: y = x Wᵀ + b.
-struct PointLayer: Sendable {
+struct PointwiseConvolution: Sendable {
   let inputs, outputs: Int
   private let weights, biases: [Slice]
   private let store = PackedStore()
@@ -116,7 +116,7 @@ struct PointLayer: Sendable {
   var bias: Slice { joined(biases) }
 
   /// W as the products read it.
-  func weight(_ c: Computing, _ precision: Precision) -> Slice {
+  func weight(_ c: ComputeSettings, _ precision: Precision) -> Slice {
     if !c.isPacked && weights.count == 1 { return weights[0] }
     return store.get(keeping: c.keepsPacked) {
       let weight = joined(weights)
@@ -135,7 +135,7 @@ struct PointLayer: Sendable {
 struct ResnetLayer: Sendable {
   let norm1, norm2: NormLayer
   let conv1, conv2: ConvolutionLayer
-  let shortcut: PointLayer?
+  let shortcut: PointwiseConvolution?
 
   init(_ name: String, _ inputs: Int, _ outputs: Int, _ read: WeightReader) throws {
     norm1 = try NormLayer("\(name).norm1", channels: inputs, read)
@@ -145,7 +145,7 @@ struct ResnetLayer: Sendable {
     shortcut =
       inputs == outputs
       ? nil
-      : try PointLayer(
+      : try PointwiseConvolution(
         ["\(name).conv_shortcut"], inputs: inputs, outputs: outputs, isConvolution: true, read)
   }
 }
@@ -153,15 +153,16 @@ struct ResnetLayer: Sendable {
 /// x + W_o attention(norm(x)), one head as wide as the image has channels.
 struct AttentionLayer: Sendable {
   let norm: NormLayer
-  let qkv, out: PointLayer
+  let qkv, out: PointwiseConvolution
   /// The gate of the kernel that adds the residual.
   let ones: Slice
 
   init(_ name: String, channels: Int, _ read: WeightReader) throws {
     norm = try NormLayer("\(name).group_norm", channels: channels, read)
-    qkv = try PointLayer(
+    qkv = try PointwiseConvolution(
       ["to_q", "to_k", "to_v"].map { "\(name).\($0)" }, inputs: channels, outputs: channels, isConvolution: false, read)
-    out = try PointLayer(["\(name).to_out.0"], inputs: channels, outputs: channels, isConvolution: false, read)
+    out = try PointwiseConvolution(
+      ["\(name).to_out.0"], inputs: channels, outputs: channels, isConvolution: false, read)
     ones = Slice([Float](repeating: 1, count: channels))
   }
 }
@@ -199,7 +200,7 @@ struct EncoderLayers: Sendable {
   let blocks: [BlockLayer]
   let middle: MiddleLayer
   let normOut: NormLayer
-  let quant: PointLayer
+  let quant: PointwiseConvolution
 
   init(_ c: AutoencoderConfiguration, _ read: WeightReader) throws {
     let channels = c.blockChannels
@@ -213,14 +214,14 @@ struct EncoderLayers: Sendable {
     middle = try MiddleLayer("encoder.mid_block", channels: last, read)
     normOut = try NormLayer("encoder.conv_norm_out", channels: last, read)
     convOut = try ConvolutionLayer("encoder.conv_out", last, 2 * c.latentChannels, read)
-    quant = try PointLayer(
+    quant = try PointwiseConvolution(
       ["quant_conv"], inputs: 2 * c.latentChannels, outputs: 2 * c.latentChannels, isConvolution: true, read)
   }
 }
 
 /// Latents → images.
 struct DecoderLayers: Sendable {
-  let postQuant: PointLayer
+  let postQuant: PointwiseConvolution
   let convIn, convOut: ConvolutionLayer
   let middle: MiddleLayer
   let blocks: [BlockLayer]
@@ -228,7 +229,7 @@ struct DecoderLayers: Sendable {
 
   init(_ c: AutoencoderConfiguration, _ read: WeightReader) throws {
     let channels = Array(c.blockChannels.reversed())
-    postQuant = try PointLayer(
+    postQuant = try PointwiseConvolution(
       ["post_quant_conv"], inputs: c.latentChannels, outputs: c.latentChannels, isConvolution: true, read)
     convIn = try ConvolutionLayer("decoder.conv_in", c.latentChannels, channels[0], read)
     middle = try MiddleLayer("decoder.mid_block", channels: channels[0], read)

@@ -1,7 +1,7 @@
 import DiTTensor
 
 /// An image inside a pass: (height, width, channels).
-struct Plane {
+struct FeatureMap {
   let memory: Range<Int>
   let height, width, channels: Int
 
@@ -9,7 +9,7 @@ struct Plane {
 }
 
 /// The memory of a pass: ranges of one buffer, handed out and taken back. A pass runs once without a buffer, to learn how
-/// large it must be, and then with one; both take and give the same ranges in the same order.
+/// large it must be, and then with one; both allocate and free the same ranges in the same order.
 struct PassMemory {
   private let buffer: Slice?
   /// In ascending order.
@@ -23,7 +23,7 @@ struct PassMemory {
   var isPlan: Bool { buffer == nil }
 
   /// The first gap that is large enough.
-  mutating func take(_ count: Int) -> Range<Int> {
+  mutating func allocate(_ count: Int) -> Range<Int> {
     let size = (count + 15) & ~15
     var start = 0
     var index = 0
@@ -37,7 +37,7 @@ struct PassMemory {
     return start..<start + count
   }
 
-  mutating func give(_ range: Range<Int>) {
+  mutating func free(_ range: Range<Int>) {
     let index = live.firstIndex { $0.lowerBound == range.lowerBound && !range.isEmpty }
     if let index { live.remove(at: index) }
   }

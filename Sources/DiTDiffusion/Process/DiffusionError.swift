@@ -15,12 +15,6 @@ public struct DiffusionError: Error, Equatable, Sendable, CustomStringConvertibl
     self.found = found
   }
 
-  /// The key of a saved diffusers scheduler that the error is about; nil where it is about something else.
-  public var schedulerKey: String? {
-    let prefix = DiffusersScheduler.name("")
-    return name.hasPrefix(prefix) ? String(name.dropFirst(prefix.count)) : nil
-  }
-
   /// One line: the name, what was expected, what was found.
   public var description: String { "\(name): expected \(expected), found \(found)" }
 }

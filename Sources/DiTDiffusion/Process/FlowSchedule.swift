@@ -1,3 +1,5 @@
+import DiTKernels
+
 /// Rectified flow (Liu, Gong & Liu 2023; Lipman et al. 2023): x_s = (1−s) x_* + s ε, s from 0 (clean) to 1 (noise).
 ///
 /// The network predicts the velocity ε − x_* at the real time 1000·s. Training draws s uniformly from (0, 1]; sampling
@@ -5,7 +7,7 @@
 /// training index.
 public enum FlowSchedule {
   /// The network's time at s = 1, whatever T.
-  public static let timeScale = 1000.0
+  public static let timeScale = FlowTime.scale
 
   /// What the network is asked at for s in 0…1, of a schedule of T steps.
   public static func networkTime(_ s: Double, steps: Int) -> NetworkTime {
@@ -19,7 +21,7 @@ public enum FlowSchedule {
   ///   - s: 0…1.
   ///   - steps: T.
   public static func trainingIndex(_ s: Double, steps: Int) -> Int {
-    index(s, steps, slack: 1e-6)
+    FlowTime.trainingIndex(s, steps: steps)
   }
 
   /// The training index of a network time 1000·s, which has lost up to half an ulp when it was rounded to Float: s·T may
@@ -29,13 +31,7 @@ public enum FlowSchedule {
   ///   - time: 0…1000.
   ///   - steps: T.
   public static func trainingIndex(networkTime time: Float, steps: Int) -> Int {
-    let rounding = 0.51 * Double(time.ulp) / timeScale * Double(steps)
-    return index(Double(time) / timeScale, steps, slack: max(1e-6, rounding))
-  }
-
-  private static func index(_ s: Double, _ steps: Int, slack: Double) -> Int {
-    let last = Int((s * Double(steps) - slack).rounded(.up)) - 1
-    return min(steps - 1, max(0, last))
+    FlowTime.trainingIndex(networkTime: time, steps: steps)
   }
 
   /// s_0 = 1, …, s_i = 1 − i/S, …, s_S = 0: S+1 numbers, each the nearest Double to its fraction.

@@ -48,7 +48,7 @@ public struct NoiseSchedule: Equatable, Sendable {
   }
 
   /// The schedule of known tables: T of β and ᾱ, the latter decreasing inside (0, 1). β in `configuration` are not read.
-  init(_ configuration: DiffusionConfiguration, betas: [Double], alphasCumprod: [Double]) {
+  package init(_ configuration: DiffusionConfiguration, betas: [Double], alphasCumprod: [Double]) {
     precondition(
       betas.count == configuration.steps && alphasCumprod.count == configuration.steps,
       "\(betas.count) β and \(alphasCumprod.count) ᾱ for \(configuration.steps) steps")
@@ -83,7 +83,7 @@ public struct NoiseSchedule: Equatable, Sendable {
   }
 
   /// β_t of `cosine`.
-  static func cosineBeta(_ t: Int, of steps: Int) -> Double {
+  package static func cosineBeta(_ t: Int, of steps: Int) -> Double {
     min(1 - cosine(t + 1, of: steps) / cosine(t, of: steps), 0.999)
   }
 

@@ -34,7 +34,7 @@ public struct RespacedSchedule: Equatable, Sendable {
   /// - Parameters:
   ///   - timesteps: strictly ascending inside 0…T−1.
   ///   - previous: ᾱ at the end of each of their steps.
-  init(_ schedule: NoiseSchedule, keeping timesteps: [Int], previous: [Double]) {
+  package init(_ schedule: NoiseSchedule, keeping timesteps: [Int], previous: [Double]) {
     self.timesteps = timesteps
     variance = schedule.variance
     tables = PosteriorTables(alphasCumprod: timesteps.map { schedule.alphasCumprod[$0] }, previous: previous)

@@ -20,7 +20,7 @@ public struct DDIMSampler: ReverseProcess, Equatable {
     try self.init(schedule, eta: eta, clip: nil)
   }
 
-  init(_ schedule: RespacedSchedule, eta: Double, clip: Double?) throws(DiffusionError) {
+  package init(_ schedule: RespacedSchedule, eta: Double, clip: Double?) throws(DiffusionError) {
     guard 0...1 ~= eta else { throw DiffusionError("eta", expected: "0…1", found: "\(eta)") }
     self.schedule = schedule
     evaluations = schedule.evaluations

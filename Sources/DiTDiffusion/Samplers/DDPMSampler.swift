@@ -30,7 +30,7 @@ public struct DDPMSampler: ReverseProcess, Equatable {
   }
 
   /// With given σ: a variance half of the output is not read.
-  init(_ schedule: RespacedSchedule, deviations: [Double], clip: Double?) {
+  package init(_ schedule: RespacedSchedule, deviations: [Double], clip: Double?) {
     self.schedule = schedule
     evaluations = schedule.evaluations
     self.deviations = deviations

@@ -16,7 +16,7 @@ public struct DPMSolverSampler: ReverseProcess, Equatable {
   public init(_ schedule: RespacedSchedule) { self.init(schedule, ExponentialIntegrator(schedule)) }
 
   /// With other orders than its own.
-  init(_ schedule: RespacedSchedule, _ integrator: ExponentialIntegrator) {
+  package init(_ schedule: RespacedSchedule, _ integrator: ExponentialIntegrator) {
     self.schedule = schedule
     evaluations = schedule.evaluations
     self.integrator = integrator

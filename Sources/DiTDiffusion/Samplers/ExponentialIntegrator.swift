@@ -8,7 +8,7 @@ import Foundation
 
 /// The kept steps from the noisiest down, then clean data (or where the last step ends), as α, σ and λ; steps are counted
 /// e = 0…S−1.
-struct ExponentialIntegrator: Equatable, Sendable {
+package struct ExponentialIntegrator: Equatable, Sendable {
   private let signals: [Double]
   private let spreads: [Double]
   private let logRatios: [Double]
@@ -39,7 +39,7 @@ struct ExponentialIntegrator: Equatable, Sendable {
 
   /// - Parameter orders: 1 or 2 a step; nil is 1 for the first, which has no history, and the last, where λ ends at ∞, else
   ///   2.
-  init(_ schedule: RespacedSchedule, orders: [Int]? = nil) {
+  package init(_ schedule: RespacedSchedule, orders: [Int]? = nil) {
     let bars = schedule.tables.alphasCumprod.reversed() + [schedule.tables.alphasCumprodPrevious[0]]
     signals = bars.map { $0.squareRoot() }
     spreads = bars.map { (1 - $0).squareRoot() }

@@ -1,7 +1,7 @@
 // Rectified flow sampled: dx/ds = u(x, s), the network's output, from s = 1 (noise) to 0 on s_i = 1 − i/S.
 //
 // - Euler: one evaluation a step; matches diffusers' FlowMatchEulerDiscreteScheduler given the same σ
-// - Heun: the mean of the slopes at both ends, two evaluations a step, and one in the last, as the network knows no s = 0:
+// - Heun: the mean of the slopes at both ends, two evaluations per step, and one in the last, as networks are not trained at s = 0:
 //   2S−1; matches diffusers' FlowMatchHeunDiscreteScheduler given the same σ
 // - no shift of the grid, no churn
 

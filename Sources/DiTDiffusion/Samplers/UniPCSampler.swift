@@ -17,7 +17,7 @@ public struct UniPCSampler: ReverseProcess, Equatable {
   public init(_ schedule: RespacedSchedule) { self.init(schedule, ExponentialIntegrator(schedule)) }
 
   /// With other orders than its own.
-  init(_ schedule: RespacedSchedule, _ integrator: ExponentialIntegrator) {
+  package init(_ schedule: RespacedSchedule, _ integrator: ExponentialIntegrator) {
     self.schedule = schedule
     evaluations = schedule.evaluations
     self.integrator = integrator

@@ -15,7 +15,7 @@ private struct TensorStore: SampleStore {
     } catch {
       preconditionFailure("\(error)")  // dtype and shape were checked when the set was made
     }
-    if isBytes { for i in target.indices { target[i] = target[i] / 127.5 - 1 } }
+    if isBytes { for i in target.indices { target[i] = Pixels.value(target[i]) } }
   }
 
   func releasePages() { file.releasePages(of: tensor) }

@@ -146,6 +146,6 @@ public struct ByteStore: SampleStore {
 
   public func read(from start: Int, into target: inout MutableSpan<Float>) {
     let source = bytes.span.extracting(start * depth..<start * depth + target.count)
-    for i in source.indices { target[i] = Float(source[i]) / 127.5 - 1 }
+    for i in source.indices { target[i] = Pixels.value(Float(source[i])) }
   }
 }

@@ -1,5 +1,4 @@
 import DiTTensor
-import Foundation
 
 /// A JSON value (RFC 8259). Objects keep their order and hold each key once; whole numbers are exact.
 public enum JSONValue: Equatable, Sendable {
@@ -31,11 +30,9 @@ public enum JSONValue: Equatable, Sendable {
   ///
   /// - Throws: `FileError` when it cannot be read, ``ConfigurationFileError`` when it is not JSON.
   public init(contentsOf path: String, fromPython: Bool = false) throws {
-    _ = try MappedFile(path: path)  // says why a file cannot be opened
-    guard let contents = FileManager.default.contents(atPath: path) else {
-      throw FileError(path: path, reason: .missing)
-    }
-    try self.init(parsing: [UInt8](contents), file: path, fromPython: fromPython)
+    let file = try RegularFile(path: path)
+    guard file.size > 0 else { throw FileError(path: path, reason: .empty) }
+    try self.init(parsing: file.bytes(), file: path, fromPython: fromPython)
   }
 
   /// What kind of value it is and, for a scalar, which: for messages.
@@ -60,62 +57,5 @@ public struct JSONMember: Equatable, Sendable {
   public init(_ key: String, _ value: JSONValue) {
     self.key = key
     self.value = value
-  }
-}
-
-// MARK: - Writing
-
-extension JSONValue {
-  /// The value as a file holds it: two spaces a level, arrays of scalars on one line, a newline at the end. Equal values
-  /// give equal texts; reading the text gives an equal value, except that a whole `number` comes back as an `integer`.
-  public var text: String {
-    var text = ""
-    write(to: &text, indent: "")
-    return text + "\n"
-  }
-
-  /// A number without a fraction where there is none.
-  package static func real(_ value: Double) -> JSONValue {
-    Int(exactly: value).map { .integer($0) } ?? .number(value)
-  }
-
-  private var isScalar: Bool {
-    switch self {
-    case .array, .object: false
-    default: true
-    }
-  }
-
-  private func write(to text: inout String, indent: String) {
-    switch self {
-    case .null: text += "null"
-    case .bool(let value): text += "\(value)"
-    case .integer(let value): text += "\(value)"
-    case .number(let value): text += Int(exactly: value).map(String.init) ?? "\(value)"
-    case .string(let value): text += JSONText.quoted(value)
-    case .array(let values):
-      let isFlat = values.allSatisfy(\.isScalar)
-      Self.write(values, brackets: ("[", "]"), isFlat: isFlat, to: &text, indent) { $0.write(to: &$1, indent: $2) }
-    case .object(let members):
-      Self.write(members, brackets: ("{", "}"), isFlat: members.isEmpty, to: &text, indent) {
-        $1 += JSONText.quoted($0.key) + ": "
-        $0.value.write(to: &$1, indent: $2)
-      }
-    }
-  }
-
-  private static func write<Item>(
-    _ items: [Item], brackets: (String, String), isFlat: Bool, to text: inout String, _ indent: String,
-    _ write: (Item, inout String, String) -> Void
-  ) {
-    let inner = indent + "  "
-    text += brackets.0
-    for (index, item) in items.enumerated() {
-      if index > 0 { text += isFlat ? ", " : "," }
-      if !isFlat { text += "\n" + inner }
-      write(item, &text, inner)
-    }
-    if !isFlat { text += "\n" + indent }
-    text += brackets.1
   }
 }

@@ -2,6 +2,8 @@ import Foundation
 
 #if canImport(Glibc)
   import Glibc
+#elseif canImport(Musl)
+  import Musl
 #elseif canImport(Darwin)
   import Darwin
 #endif
@@ -22,19 +24,24 @@ public struct AtomicDirectory: ~Copyable {
   ///
   /// - Throws: ``FileError`` when `path` is something other than a directory, or its parent cannot be written.
   public init(path: String) throws(FileError) {
-    let status = try FileStatus(path: path)
-    if let status, status.kind != "a directory" {
+    try self.init(path: path, temporaryName: AtomicFile.temporaryName)
+  }
+
+  /// Starts a directory that is to become `path`; the temporary one beside it has a name of the caller's, who removes what
+  /// killed processes leave.
+  ///
+  /// - Throws: ``FileError``, also when there is something of that name.
+  package init(path: String, temporaryName: String) throws(FileError) {
+    if let status = try FileStatus(path: path), !status.isDirectory {
       throw FileError(path: path, reason: .refused(operation: "make a directory of", code: ENOTDIR))
     }
     let absolute = URL(filePath: path).resolvingSymlinksInPath().path(percentEncoded: false)
     let target = absolute.count > 1 && absolute.hasSuffix("/") ? String(absolute.dropLast()) : absolute
-    let parent = (target as NSString).deletingLastPathComponent
-    let name = ".dit-\(String(UInt64.random(in: .min ... .max), radix: 16)).tmp"
-    let temporary = "\(parent == "/" ? "" : parent)/\(name)"
-    do {
-      try FileManager.default.createDirectory(atPath: temporary, withIntermediateDirectories: true)
-    } catch {
-      throw FileError(path: path, reason: .refused(operation: "create a directory beside", code: Self.number(error)))
+    let parent = Paths.parent(of: target)
+    let temporary = Paths.join(parent, temporaryName)
+    try Directory.create(parent)
+    guard unsafe mkdir(temporary, 0o777) == 0 else {
+      throw FileError(path: path, reason: .refused(operation: "create a directory beside", code: errno))
     }
     self.path = path
     self.target = target
@@ -42,7 +49,7 @@ public struct AtomicDirectory: ~Copyable {
   }
 
   deinit {
-    if !isCommitted { try? FileManager.default.removeItem(atPath: temporary) }
+    if !isCommitted { try? Directory.remove(temporary) }
   }
 
   /// Puts the directory in its place. One that is there already is moved aside first and then removed: for a moment there
@@ -50,42 +57,17 @@ public struct AtomicDirectory: ~Copyable {
   ///
   /// - Throws: ``FileError``; the directory that was there is then there again.
   public consuming func commit() throws(FileError) {
-    try Self.flush(temporary, for: path)
-    let parent = (target as NSString).deletingLastPathComponent
+    try Directory.flush(temporary, for: path)
     let old = temporary + ".old"
-    let isReplacing = FileManager.default.fileExists(atPath: target)
-    if isReplacing, !Self.move(target, to: old) { throw FileError(path: path, refused: "replace") }
-    guard Self.move(temporary, to: target) else {
+    let isReplacing = try FileStatus(path: target) != nil
+    if isReplacing, !Directory.systemRename(target, old) { throw FileError(path: path, refused: "replace") }
+    guard Directory.systemRename(temporary, target) else {
       let error = FileError(path: path, refused: "put in place")
-      if isReplacing { _ = Self.move(old, to: target) }
+      if isReplacing { _ = Directory.systemRename(old, target) }
       throw error
     }
     isCommitted = true
-    try Self.flush(parent, for: path)
-    guard isReplacing else { return }
-    do {
-      try FileManager.default.removeItem(atPath: old)
-    } catch {
-      throw FileError(path: old, reason: .refused(operation: "remove", code: Self.number(error)))
-    }
-  }
-
-  private static func move(_ path: String, to target: String) -> Bool { unsafe rename(path, target) == 0 }
-
-  /// Waits until the names in a directory are on the disk.
-  private static func flush(_ directory: String, for path: String) throws(FileError) {
-    let descriptor = unsafe open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw FileError(path: path, refused: "flush the directory of") }
-    defer { close(descriptor) }
-    // Some file systems cannot flush a directory and need not.
-    guard fsync(descriptor) == 0 || errno == EINVAL || errno == ENOTSUP else {
-      throw FileError(path: path, refused: "flush the directory of")
-    }
-  }
-
-  /// The system's error number under a Foundation error.
-  private static func number(_ error: any Error) -> Int32 {
-    let cause = (error as? POSIXError) ?? (error as? CocoaError)?.underlying as? POSIXError
-    return (cause?.code ?? .EIO).rawValue
+    try Directory.flush(Paths.parent(of: target), for: path)
+    if isReplacing { try Directory.remove(old) }
   }
 }

@@ -2,6 +2,8 @@ import Foundation
 
 #if canImport(Glibc)
   import Glibc
+#elseif canImport(Musl)
+  import Musl
 #elseif canImport(Darwin)
   import Darwin
 #endif
@@ -35,12 +37,10 @@ public struct AtomicFile: ~Copyable {
     guard slash.map({ target.index(after: $0) }) ?? target.startIndex != target.endIndex else {
       throw FileError(path: path, reason: .notRegular(found: "no file name"))
     }
-    let temporary = try Self.createTemporary(in: directory, for: path)
+    (temporary, descriptor) = try Self.createTemporary(in: directory, for: path)
     self.path = path
     self.target = target
     self.directory = directory
-    self.temporary = temporary.path
-    descriptor = temporary.descriptor
     if let status { fchmod(descriptor, status.permissions & 0o777) }
   }
 
@@ -62,15 +62,9 @@ public struct AtomicFile: ~Copyable {
   ///   but a crash of the machine might bring back the old one.
   public consuming func commit() throws(FileError) {
     guard fsync(descriptor) == 0 else { throw FileError(path: path, refused: "flush") }
-    guard unsafe rename(temporary, target) == 0 else { throw FileError(path: path, refused: "replace") }
+    guard Directory.systemRename(temporary, target) else { throw FileError(path: path, refused: "replace") }
     isCommitted = true
-    let folder = unsafe open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    guard folder >= 0 else { throw FileError(path: path, refused: "flush the directory of") }
-    defer { close(folder) }
-    // Some file systems cannot flush a directory and need not.
-    guard fsync(folder) == 0 || errno == EINVAL || errno == ENOTSUP else {
-      throw FileError(path: path, refused: "flush the directory of")
-    }
+    try Directory.flush(directory, for: path)
   }
 
   /// Writes a file in one go: `body` appends, and unless it throws, the file is put in its place.
@@ -110,16 +104,20 @@ public struct AtomicFile: ~Copyable {
     }
   }
 
-  private static func createTemporary(
+  /// A new file of a name that no other has (`.dit-….tmp`), open to read and write; errors name `path`.
+  static func createTemporary(
     in directory: String, for path: String
   ) throws(FileError) -> (path: String, descriptor: Int32) {
     while true {
-      let name = "\(directory)/.dit-\(String(UInt64.random(in: .min ... .max), radix: 16)).tmp"
-      let descriptor = unsafe open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+      let name = Paths.join(directory, temporaryName)
+      let descriptor = unsafe open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
       if descriptor >= 0 { return (name, descriptor) }
       if errno != EEXIST, errno != EINTR { throw FileError(path: path, refused: "create a file in the directory of") }
     }
   }
+
+  /// A name for something that is not yet complete.
+  static var temporaryName: String { ".dit-\(String(UInt64.random(in: .min ... .max), radix: 16)).tmp" }
 
   /// `path` with symbolic links followed.
   private static func resolved(_ path: String) -> String {

@@ -1,5 +1,13 @@
 import DiTTensor
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
 /// Why a file could not be opened or written.
 public struct FileError: Error, Equatable, Sendable, CustomStringConvertible {
   /// What went wrong.
@@ -34,5 +42,26 @@ public struct FileError: Error, Equatable, Sendable, CustomStringConvertible {
     case .empty: return "\(path): the file is empty"
     case .refused(let operation, let code): return "\(path): cannot \(operation): \(Self.text(code))"
     }
+  }
+}
+
+extension FileError {
+  /// The error that the last system call left in `errno`.
+  init(path: String, refused operation: String) {
+    self.init(path: path, reason: errno == ENOENT ? .missing : .refused(operation: operation, code: errno))
+  }
+
+  /// Whether a file could not be made because there is something of its name.
+  package var isTaken: Bool {
+    if case .refused(_, EEXIST) = reason { true } else { false }
+  }
+
+  /// What the system says about a path that leads nowhere.
+  package static var missingText: String { text(ENOENT) }
+
+  /// What the system says about the error number `code`.
+  package static func text(_ code: Int32) -> String {
+    guard let text = unsafe strerror(code) else { return "error \(code)" }
+    return unsafe String(cString: text)
   }
 }

@@ -2,6 +2,8 @@ import DiTTensor
 
 #if canImport(Glibc)
   import Glibc
+#elseif canImport(Musl)
+  import Musl
 #elseif canImport(Darwin)
   import Darwin
 #endif
@@ -23,19 +25,14 @@ import DiTTensor
   ///
   /// - Throws: ``FileError`` when there is no file, it is not a regular one, it is empty, or the system refuses.
   public init(path: String) throws(FileError) {
-    // Without O_NONBLOCK, opening a FIFO would wait for a writer.
-    let descriptor = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
-    guard descriptor >= 0 else { throw FileError(path: path, refused: "open") }
-    defer { close(descriptor) }
-    let status = try FileStatus(descriptor: descriptor, path: path)
-    guard status.isRegular else { throw FileError(path: path, reason: .notRegular(found: status.kind)) }
-    guard status.size > 0 else { throw FileError(path: path, reason: .empty) }
-    let mapping = unsafe mmap(nil, status.size, PROT_READ, MAP_PRIVATE, descriptor, 0)
+    let file = try RegularFile(path: path)
+    guard file.size > 0 else { throw FileError(path: path, reason: .empty) }
+    let mapping = unsafe mmap(nil, file.size, PROT_READ, MAP_PRIVATE, file.descriptor.number, 0)
     guard let mapping = unsafe mapping, unsafe mapping != MAP_FAILED else {
       throw FileError(path: path, refused: "map")
     }
     self.path = path
-    count = status.size
+    count = file.size
     unsafe base = UnsafeRawPointer(mapping)
   }
 
@@ -95,12 +92,12 @@ public struct MappedFloats: Sendable {
 }
 
 /// The bytes of a file, mapped or in memory.
-enum FileBytes: Sendable {
+package enum FileBytes: Sendable {
   case mapped(MappedFile)
   case memory([UInt8])
 
   /// The number of bytes.
-  var count: Int {
+  package var count: Int {
     switch self {
     case .mapped(let file): file.count
     case .memory(let bytes): bytes.count
@@ -108,64 +105,12 @@ enum FileBytes: Sendable {
   }
 
   /// Calls `body` with the bytes at `range`, which lies in the file.
-  func withBytes<Result, Failure: Error>(
+  package func withBytes<Result, Failure: Error>(
     _ range: Range<Int>, _ body: (RawSpan) throws(Failure) -> Result
   ) throws(Failure) -> Result {
     switch self {
     case .mapped(let file): try file.withBytes(range, body)
     case .memory(let bytes): try body(unsafe bytes.span.bytes.extracting(range))
     }
-  }
-}
-
-/// What the system says about a file.
-struct FileStatus {
-  let kind: String
-  let size: Int
-  let permissions: mode_t
-  let isRegular: Bool
-
-  /// Of an open file.
-  init(descriptor: Int32, path: String) throws(FileError) {
-    var status = stat()
-    guard unsafe fstat(descriptor, &status) == 0 else { throw FileError(path: path, refused: "inspect") }
-    self.init(status)
-  }
-
-  /// Of what `path` leads to, symbolic links followed; nil where there is nothing.
-  init?(path: String) throws(FileError) {
-    var status = stat()
-    guard unsafe stat(path, &status) == 0 else {
-      if errno == ENOENT { return nil }
-      throw FileError(path: path, refused: "inspect")
-    }
-    self.init(status)
-  }
-
-  private init(_ status: stat) {
-    isRegular = status.st_mode & S_IFMT == S_IFREG
-    size = Int(status.st_size)
-    permissions = status.st_mode & 0o7777
-    kind =
-      switch status.st_mode & S_IFMT {
-      case S_IFREG: "a regular file"
-      case S_IFDIR: "a directory"
-      case S_IFIFO: "a pipe"
-      case S_IFSOCK: "a socket"
-      default: "a device"
-      }
-  }
-}
-
-extension FileError {
-  /// The error that the last system call left in `errno`.
-  init(path: String, refused operation: String) {
-    self.init(path: path, reason: errno == ENOENT ? .missing : .refused(operation: operation, code: errno))
-  }
-
-  /// What the system says about the error number `code`.
-  static func text(_ code: Int32) -> String {
-    guard let text = unsafe strerror(code) else { return "error \(code)" }
-    return unsafe String(cString: text)
   }
 }

@@ -183,7 +183,7 @@ enum Elements {
 
 extension RawSpan {
   /// A copy of the bytes.
-  var array: [UInt8] {
+  package var array: [UInt8] {
     unsafe withUnsafeBytes { unsafe Array($0) }
   }
 }

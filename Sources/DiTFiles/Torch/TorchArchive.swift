@@ -42,6 +42,9 @@ enum TorchFormat {
 
 /// The entries of a ZIP archive that make it a torch file: `<prefix>/data.pkl`, `<prefix>/data/<key>`, and perhaps
 /// `<prefix>/byteorder`.
+///
+/// Checksums are not verified: torch can be told to leave them out, and to read a mapped model's every byte would cost
+/// seconds. A damaged storage shows as in any format without them.
 struct TorchArchive {
   private let archive: ZipArchive
   private let prefix: String
@@ -51,7 +54,11 @@ struct TorchArchive {
 
   /// - Throws: ``TorchFileError`` for an archive of another kind, an entry that is not plain, another byte order.
   init(_ bytes: FileBytes, path: String) throws(TorchFileError) {
-    archive = try ZipArchive(bytes, path: path)
+    do throws(ZipError) {
+      archive = try ZipArchive(bytes)
+    } catch {
+      throw TorchFileError(path: path, item: error.item, expected: error.expected, found: error.found)
+    }
     self.path = path
     let pickles = archive.entries.filter { $0.name.hasSuffix("/data.pkl") && $0.name.count { $0 == "/" } == 1 }
     guard pickles.count == 1 else {

@@ -62,7 +62,7 @@ public final class TorchFile: Sendable {
     let archive = try TorchArchive(bytes, path: path)
     var unpickler = Unpickler(bytes.withBytes(archive.pickle) { $0.array }, path: path, storages: archive.storage)
     let root = try unpickler.load()
-    let dictionary = try StateDictionary(root, unpickler, sections: sections)
+    let dictionary = try TorchStateDict(root, unpickler, sections: sections)
     section = dictionary.section
     entries = try dictionary.entries(fileSize: bytes.count)
     index = Dictionary(entries.indices.lazy.map { [entries] in (entries[$0].name, $0) }) { first, _ in first }

@@ -1,55 +1,73 @@
 import DiTTensor
 
-/// A ZIP archive whose entries are used where they lie: what `torch.save` writes. PKWARE's APPNOTE names the fields.
+/// The directory of a ZIP archive: what `torch.save` and numpy's `savez` write. PKWARE's APPNOTE names the fields.
 ///
 /// Only what such files need is read, and nothing is believed:
-/// - the end record is the file's last 22 bytes (no comment), one disk; its 64-bit form where there is one;
+/// - the end record is the file's last 22 bytes, or a comment follows it where the format allows one; one disk; its 64-bit
+///   form where there is one;
 /// - the directory ends where the end record begins, and holds exactly the entries that are counted;
 /// - the directory is the authority on sizes and places; each entry's local header must agree with it;
 /// - names are UTF-8 and stand once; entries lie before the directory and do not overlap.
 ///
-/// Checksums are not verified: torch can be told to leave them out, and to read a mapped model's every byte would cost
-/// seconds. A damaged storage shows as in any format without them.
-struct ZipArchive: Sendable {
-  struct Entry: Sendable {
-    let name: String
-    /// Where the data lie in the file.
-    let range: Range<Int>
-    /// Why the data are not what they stand for: `"compressed (method 8)"` or `"encrypted"`; nil for plain bytes.
-    let obstacle: String?
+/// Entries are found, not read: unpacking them and verifying their checksums is up to the format.
+package struct ZipArchive: Sendable {
+  package struct Entry: Sendable {
+    package let name: String
+    /// Where the data lie in the file, packed or not.
+    package let range: Range<Int>
+    /// Bytes when unpacked, as the directory claims.
+    package let size: Int
+    /// CRC-32 of the bytes when unpacked, as the directory claims.
+    package let checksum: UInt32
+    /// How the data are packed: 0 stored, 8 deflated, or another of APPNOTE's.
+    package let method: Int
+    package let isEncrypted: Bool
+
+    /// Why the data are not the entry's plain bytes: `"compressed (method 8)"` or `"encrypted"`; nil where they are.
+    package var obstacle: String? {
+      isEncrypted ? "encrypted" : method != 0 ? "compressed (method \(method))" : nil
+    }
   }
 
   /// The longest directory that is read; it has room for more entries than any model has tensors.
   static let maximumDirectory = 64 << 20
 
   /// In the directory's order.
-  let entries: [Entry]
+  package let entries: [Entry]
   private let index: [String: Int]
 
-  /// - Throws: ``TorchFileError``, which names `path`.
-  init(_ bytes: FileBytes, path: String) throws(TorchFileError) {
-    let reader = ZipReader(bytes: bytes, path: path)
-    entries = try reader.entries()
+  /// - Parameter comment: whether a comment may follow the end record.
+  /// - Throws: ``ZipError``.
+  package init(_ bytes: FileBytes, allowingComment comment: Bool = false) throws(ZipError) {
+    entries = try ZipReader(bytes: bytes, allowsComment: comment).entries()
     index = Dictionary(entries.indices.lazy.map { [entries] in (entries[$0].name, $0) }) { first, _ in first }
     guard index.count == entries.count else {
       let twice = entries.indices.first { index[entries[$0].name] != $0 } ?? 0
-      throw reader.failure("entry \(entries[twice].name)", "each name once", "it again")
+      throw ZipError(item: "entry \(entries[twice].name)", expected: "each name once", found: "it again")
     }
   }
 
-  func entry(named name: String) -> Entry? { index[name].map { entries[$0] } }
+  package func entry(named name: String) -> Entry? { index[name].map { entries[$0] } }
+}
+
+/// Why a ZIP archive cannot be used. The reader of the format in it makes its own error of this, with the file's name.
+package struct ZipError: Error, Equatable {
+  /// `ZIP archive`, or an entry as in `entry a/data.pkl`.
+  package let item: String
+  package let expected: String
+  package let found: String
 }
 
 /// Reads the directory, from the file's end to its beginning.
 private struct ZipReader {
   let bytes: FileBytes
-  let path: String
+  let allowsComment: Bool
 
   private static let saturated16 = 0xFFFF
   private static let saturated32 = 0xFFFF_FFFF
 
-  func failure(_ item: String, _ expected: String, _ found: String) -> TorchFileError {
-    TorchFileError(path: path, item: item, expected: expected, found: found)
+  func failure(_ item: String, _ expected: String, _ found: String) -> ZipError {
+    ZipError(item: item, expected: expected, found: found)
   }
 
   private func copy(_ range: Range<Int>) -> LittleEndianBytes {
@@ -62,15 +80,26 @@ private struct ZipReader {
     var count, start, size: Int
   }
 
+  /// Where the end record begins: the last place from which it and its comment, whose length it states, fill the file.
+  private var endRecord: Int? {
+    let first = max(0, bytes.count - 22 - (allowsComment ? 0xFFFF : 0))
+    let tail = copy(first..<bytes.count)
+    return stride(from: tail.bytes.count - 22, through: 0, by: -1).first { start in
+      tail.uint32(start) == 0x0605_4B50 && start + 22 + tail.uint16(start + 20) == tail.bytes.count
+    }.map { first + $0 }
+  }
+
   /// Where the directory lies.
-  private func directory() throws(TorchFileError) -> Directory {
+  private func directory() throws(ZipError) -> Directory {
     let archive = "ZIP archive"
-    let start = bytes.count - 22
-    guard start >= 0 else { throw failure(archive, "at least the 22 bytes of its end record", "\(bytes.count)") }
-    let end = copy(start..<bytes.count)
-    guard end.uint32(0) == 0x0605_4B50, end.uint16(20) == 0 else {
-      throw failure(archive, "its end record in the last 22 bytes", "none: the file is cut off, or goes on")
+    guard bytes.count >= 22 else {
+      throw failure(archive, "at least the 22 bytes of its end record", "\(bytes.count)")
     }
+    guard let start = endRecord else {
+      let place = allowsComment ? "its end record" : "its end record in the last 22 bytes"
+      throw failure(archive, place, "none: the file is cut off, or goes on")
+    }
+    let end = copy(start..<start + 22)
     let disks = (end.uint16(4), end.uint16(6))
     guard disks == (0, 0) || disks == (Self.saturated16, Self.saturated16), end.uint16(8) == end.uint16(10) else {
       throw failure(archive, "one disk", "several")
@@ -96,7 +125,7 @@ private struct ZipReader {
   /// Takes the 64-bit end record's fields, where its locator stands before the end record at byte `endRecord`.
   ///
   /// - Returns: where that record begins; nil where there is none.
-  private func widen(_ directory: inout Directory, endRecord: Int) throws(TorchFileError) -> Int? {
+  private func widen(_ directory: inout Directory, endRecord: Int) throws(ZipError) -> Int? {
     let (item, locatorStart) = ("ZIP archive", endRecord - 20)
     let isSaturated =
       directory.count == Self.saturated16 || directory.start == Self.saturated32 || directory.size == Self.saturated32
@@ -139,7 +168,7 @@ private struct ZipReader {
   }
 
   /// Every entry, its place verified.
-  func entries() throws(TorchFileError) -> [ZipArchive.Entry] {
+  func entries() throws(ZipError) -> [ZipArchive.Entry] {
     let directory = try directory()
     let records = copy(directory.start..<directory.start + directory.size)
     var (offset, claims) = (0, [Claim]())
@@ -153,15 +182,16 @@ private struct ZipReader {
     entries.reserveCapacity(claims.count)
     for claim in claims {
       let range = try data(of: claim, before: directory.start)
-      let obstacle =
-        claim.isEncrypted ? "encrypted" : claim.method != 0 ? "compressed (method \(claim.method))" : nil
-      entries.append(ZipArchive.Entry(name: claim.name, range: range, obstacle: obstacle))
+      entries.append(
+        ZipArchive.Entry(
+          name: claim.name, range: range, size: claim.size, checksum: UInt32(claim.checksum), method: claim.method,
+          isEncrypted: claim.isEncrypted))
     }
     try checkOverlap(claims, entries)
     return entries
   }
 
-  private func claim(_ records: LittleEndianBytes, _ offset: inout Int) throws(TorchFileError) -> Claim {
+  private func claim(_ records: LittleEndianBytes, _ offset: inout Int) throws(ZipError) -> Claim {
     let (start, available) = (offset, records.bytes.count - offset)
     guard available >= 46, records.uint32(start) == 0x0201_4B50 else {
       throw failure("ZIP archive", "a directory entry at byte \(start) of the directory", "none")
@@ -197,9 +227,9 @@ private struct ZipReader {
   /// The values of a 64-bit extra field, taken one by one by the fields that are full.
   private struct WideFields {
     var values: [Int]
-    let missing: TorchFileError
+    let missing: ZipError
 
-    mutating func take(_ value: inout Int) throws(TorchFileError) {
+    mutating func take(_ value: inout Int) throws(ZipError) {
       guard value == ZipReader.saturated32 else { return }
       guard let first = values.first, first >= 0 else { throw missing }
       value = first
@@ -209,7 +239,7 @@ private struct ZipReader {
 
   private func wideFields(
     _ records: LittleEndianBytes, _ extra: Range<Int>, _ name: String
-  ) throws(TorchFileError) -> WideFields {
+  ) throws(ZipError) -> WideFields {
     let missing = failure("entry \(name)", "its 64-bit sizes and place", "none that fit")
     var (fields, offset) = (WideFields(values: [], missing: missing), extra.lowerBound)
     while offset + 4 <= extra.upperBound {
@@ -229,7 +259,7 @@ private struct ZipReader {
   // MARK: Local headers
 
   /// Where an entry's data lie: behind its local header, which must say the same as the directory, before the directory.
-  private func data(of claim: Claim, before limit: Int) throws(TorchFileError) -> Range<Int> {
+  private func data(of claim: Claim, before limit: Int) throws(ZipError) -> Range<Int> {
     let item = "entry \(claim.name)"
     guard claim.header <= limit - 30 else {
       throw failure(item, "a local header before byte \(limit)", "it at byte \(claim.header)")
@@ -265,7 +295,7 @@ private struct ZipReader {
     return start..<start + claim.packed
   }
 
-  private func checkOverlap(_ claims: [Claim], _ entries: [ZipArchive.Entry]) throws(TorchFileError) {
+  private func checkOverlap(_ claims: [Claim], _ entries: [ZipArchive.Entry]) throws(ZipError) {
     let order = claims.indices.sorted { (claims[$0].header, $0) < (claims[$1].header, $1) }
     for (before, after) in zip(order, order.dropFirst())
     where claims[after].header < entries[before].range.upperBound {

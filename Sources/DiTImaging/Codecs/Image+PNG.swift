@@ -13,7 +13,7 @@ extension Image {
   /// The file appears whole or not at all: it is written beside its place, flushed, then renamed.
   public func writePNG(to path: String, text: [(key: String, value: String)] = []) throws(ImagingError) {
     do {
-      try File.write(pngData(text: text), to: path)
+      try ImageFile.write(pngData(text: text), to: path)
     } catch {
       throw error.at(path)
     }

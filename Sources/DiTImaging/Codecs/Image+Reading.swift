@@ -50,7 +50,7 @@ extension Image {
   /// - Throws: ``ImagingError`` that names the file.
   public init(contentsOf path: String, limits: ImageLimits = ImageLimits()) throws(ImagingError) {
     do {
-      self = try Image(encoded: File.contents(of: path, limits: limits).bytes, limits: limits)
+      self = try Image(encoded: ImageFile.contents(of: path, limits: limits).bytes, limits: limits)
     } catch {
       throw error.at(path)
     }
@@ -63,7 +63,7 @@ extension Image {
     reducing: Bool = false
   ) throws(ImagingError) {
     do {
-      let data = try File.contents(of: path, limits: limits).bytes
+      let data = try ImageFile.contents(of: path, limits: limits).bytes
       self = try Image(encoded: data, limits: limits, fittedTo: size, reducing: reducing)
     } catch {
       throw error.at(path)

@@ -33,7 +33,7 @@ public struct ImageHeader: Equatable, Sendable {
   private static func header(
     ofFile path: String, limits: ImageLimits, prefix: Int
   ) throws(ImagingError) -> ImageHeader? {
-    let (bytes, size) = try File.contents(of: path, limits: limits, prefix: prefix)
+    let (bytes, size) = try ImageFile.contents(of: path, limits: limits, prefix: prefix)
     do throws(ImagingError) {
       return try ImageHeader(of: bytes)
     } catch {

@@ -14,7 +14,7 @@ struct AttentionPlan {
   let block: Int
 
   /// Heads over at most this many tokens are computed by one vector kernel, without sgemm.
-  static let smallTokens = 64
+  static let naiveTokens = 64
   /// Logits held by a worker: 64 Ki elements, a quarter of a second-level cache of 1 MB.
   private static let tile = 1 << 16
 
@@ -24,22 +24,22 @@ struct AttentionPlan {
     block = min(tokens, max(16, Self.tile / max(tokens, 1)))
   }
 
-  var isSmall: Bool { tokens <= Self.smallTokens }
+  /// Whether a head is one call of the naive kernel.
+  var isNaive: Bool { tokens <= Self.naiveTokens }
   var blocks: Int { ceilDivide(tokens, block) }
 
   func queries(_ index: Int) -> Range<Int> { index * block..<min((index + 1) * block, tokens) }
 
   /// Elements a worker needs: forward or backward.
   func scratch(backward: Bool) -> Int {
-    let pad = (tokens + 15) & ~15
-    if isSmall { return (headSize + (backward ? 2 : 1) * tokens) * pad }
+    if isNaive { return dit_attention_naive_work(tokens, headSize, backward ? 1 : 0) }
     return (block * tokens * (backward ? 2 : 1) + 2 * block + 15) & ~15
   }
 }
 
 extension ComputeContext {
   /// Attention over at most this many tokens is one vector kernel in float32, without products.
-  public static let fewTokens = AttentionPlan.smallTokens
+  public static let fewTokens = AttentionPlan.naiveTokens
 
   /// Elements of scratch that attention needs, for all workers of this context.
   public func attentionScratch(_ extents: AttentionExtents, backward: Bool) -> Int {
@@ -70,7 +70,7 @@ extension ComputeContext {
               let task = unsafe AttentionForward(
                 kernels: kernels, out: out.baseAddress!, lse: lse.baseAddress!, scratch: scratch.baseAddress!,
                 qkv: qkv.baseAddress!, scales: HeadScales(scales, extents), heads: extents.heads, plan: plan)
-              unsafe parallel(extents.samples * extents.heads * (plan.isSmall ? 1 : plan.blocks), task)
+              unsafe parallel(extents.samples * extents.heads * (plan.isNaive ? 1 : plan.blocks), task)
             }
           }
         }
@@ -164,17 +164,17 @@ private struct HeadAddress {
 
   func run(_ index: Int, worker: Int) {
     let work = unsafe scratch + worker * plan.scratch(backward: false)
-    if unsafe plan.isSmall {
-      unsafe runSmall(index, work)
+    if unsafe plan.isNaive {
+      unsafe runNaive(index, work)
     } else {
       unsafe runBlock(head: index / plan.blocks, queries: plan.queries(index % plan.blocks), work)
     }
   }
 
-  private func runSmall(_ index: Int, _ work: UnsafeMutablePointer<Float>) {
+  private func runNaive(_ index: Int, _ work: UnsafeMutablePointer<Float>) {
     let at = unsafe HeadAddress(index, heads: heads, plan: plan)
     let q = unsafe qkv + at.query
-    unsafe kernels.attention_small(
+    unsafe kernels.attention_naive(
       out + at.result, at.width, lse + index * plan.tokens, work, q, q + at.width, q + 2 * at.width, 3 * at.width,
       scales[index], plan.tokens, plan.headSize)
   }
@@ -209,9 +209,9 @@ private struct HeadAddress {
   func run(_ index: Int, worker: Int) {
     let work = unsafe scratch + worker * plan.scratch(backward: true)
     let at = unsafe HeadAddress(index, heads: heads, plan: plan)
-    if unsafe plan.isSmall {
+    if unsafe plan.isNaive {
       let (q, dq) = unsafe (qkv + at.query, dqkv + at.query)
-      unsafe kernels.attention_small_backward(
+      unsafe kernels.attention_naive_backward(
         dq, dq + at.width, dq + 2 * at.width, 3 * at.width, work, dout + at.result, out + at.result, at.width,
         lse + index * plan.tokens, q, q + at.width, q + 2 * at.width, 3 * at.width, scales[index], plan.tokens,
         plan.headSize)

@@ -1,6 +1,6 @@
 import CDiTKernels
 
-// Multi-head self-attention over packed blocks of keys and values (see attention.inc), in float32 or bf16, with the scales
+// Multi-head self-attention over packed blocks of keys and values (see attention_forward.inc), in float32 or bf16, with the scales
 // and windows of diffusion-aware attention.
 
 extension ComputeContext {
@@ -8,7 +8,7 @@ extension ComputeContext {
   public func packedAttentionScratch(
     _ extents: AttentionExtents, rule: AttentionRule = AttentionRule(), backward: Bool
   ) -> Int {
-    threads * packedAttentionBytes(extents, backward: backward) / 4 + outsideElements(extents, rule)
+    threads * packedAttentionBytes(extents, backward: backward) / 4 + skippedElements(extents, rule)
   }
 
   private func packedAttentionBytes(_ extents: AttentionExtents, backward: Bool) -> Int {
@@ -17,13 +17,13 @@ extension ComputeContext {
       : kernels.attention_work(extents.tokens, extents.headSize)
   }
 
-  /// The sums of values that a soft mask's blocks of queries do not meet.
-  private func outsideElements(_ extents: AttentionExtents, _ rule: AttentionRule) -> Int {
+  /// The sums of the values that a soft mask's blocks of queries skip.
+  private func skippedElements(_ extents: AttentionExtents, _ rule: AttentionRule) -> Int {
     guard rule.mask == .soft else { return 0 }
     return extents.samples * ceilDivide(extents.tokens - rule.prefix, attentionQueries) * extents.width
   }
 
-  /// out = softmax(logits) v for every sample and head; the logits and who has one as ``AttentionRule`` says.
+  /// out = softmax(logits) v for every sample and head, with the logits that ``AttentionRule`` defines.
   ///
   /// - Parameters:
   ///   - output: (samples · tokens, heads · headSize) in `precision`; overwritten.
@@ -39,9 +39,9 @@ extension ComputeContext {
     scales: Span<Float> = Span(), widths: Span<Float> = Span(), prefixKeys: Span<Int> = Span()
   ) {
     let bytes = packedAttentionBytes(extents, backward: false)
-    let (outside, group) = (outsideElements(extents, rule), queryGroup(extents, rule))
+    let (skipped, group) = (skippedElements(extents, rule), queryGroup(extents, rule))
     check(output.byteCount, atLeast: extents.elements * precision.size, "attention output")
-    check(scratch.byteCount, atLeast: threads * bytes + 4 * outside, "attention scratch")
+    check(scratch.byteCount, atLeast: threads * bytes + 4 * skipped, "attention scratch")
     check(extents, rule, precision, qkv.byteCount, logsumexp.count, scales.count, widths, prefixKeys)
     unsafe output.withUnsafeMutableBytes { out in
       unsafe logsumexp.withUnsafeMutableBufferPointer { lse in
@@ -49,12 +49,12 @@ extension ComputeContext {
           unsafe qkv.withUnsafeBytes { qkv in
             unsafe withRule(rule, scales, widths, prefixKeys) { rule in
               var attention = unsafe rule.attention(qkv, out, lse.baseAddress!, precision, extents)
-              if outside > 0 {
+              if skipped > 0 {
                 let sums = unsafe (scratch.baseAddress! + threads * bytes).assumingMemoryBound(to: Float.self)
-                unsafe attention.outside = UnsafePointer(sums)
-                let task = unsafe OutsideSums(
+                unsafe attention.skipped_values = UnsafePointer(sums)
+                let task = unsafe SkippedValues(
                   kernels: kernels, attention: attention, sums: sums,
-                  stride: outside / (extents.samples * extents.heads))
+                  stride: skipped / (extents.samples * extents.heads))
                 unsafe parallel(extents.samples * extents.heads, task)
               }
               let task = unsafe PackedAttentionForward(
@@ -126,7 +126,9 @@ extension ComputeContext {
       return ceilDivide(tasks, threads) * (min(group, e.tokens) + 23)
     }
     var best = attentionQueries
-    for blocks in 2...8 where cost(blocks * attentionQueries) <= cost(best) { best = blocks * attentionQueries }
+    for blocks in 2...(DiTQueryGroup / DiTQueryBlock) where cost(blocks * attentionQueries) <= cost(best) {
+      best = blocks * attentionQueries
+    }
     return best
   }
 
@@ -171,8 +173,8 @@ extension ComputeContext {
   }
 }
 
-/// Queries that meet a block of keys at once: QUERY_BLOCK of attention.inc. A task takes at most eight such blocks.
-private let attentionQueries = 128
+/// Queries that pass over a block of keys together.
+private let attentionQueries = DiTQueryBlock
 
 @unsafe private struct RulePointers {
   let rule: AttentionRule
@@ -188,11 +190,11 @@ private let attentionQueries = 128
       qkv: DiTMatrix(qkv, 3 * e.width, precision), out: DiTMatrix(out, e.width, precision), logsumexp: logsumexp,
       scale: 1 / Float(e.headSize).squareRoot(), scales: scales, tokens: e.tokens, heads: e.heads, dim: e.headSize,
       mask: rule.mask.code, prefix: rule.prefix, prefix_keys: prefixKeys, columns: rule.columns ?? 0, widths: widths,
-      outside: nil, query_dots: nil)
+      skipped_values: nil, query_dots: nil)
   }
 }
 
-@unsafe private struct OutsideSums: ParallelTask {
+@unsafe private struct SkippedValues: ParallelTask {
   let kernels: DiTKernelTable
   let attention: DiTAttention
   let sums: UnsafeMutablePointer<Float>
@@ -201,7 +203,7 @@ private let attentionQueries = 128
 
   func run(_ head: Int, worker: Int) {
     unsafe withUnsafePointer(to: attention) { attention in
-      unsafe kernels.attention_outside(attention, head, sums + head * stride)
+      unsafe kernels.attention_skipped_values(attention, head, sums + head * stride)
     }
   }
 }

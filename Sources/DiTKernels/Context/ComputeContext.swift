@@ -47,7 +47,7 @@ public enum ComputeError: Error, Equatable, CustomStringConvertible {
   }
 }
 
-/// Where the kernels run: a pool of workers, an instruction set, and OpenBLAS with one thread a call.
+/// Where the kernels run: a pool of workers, an instruction set, and OpenBLAS with one thread per call.
 ///
 /// Making a context sets OpenBLAS to one thread **for the whole process**, because the products are cut over this
 /// pool's workers and the two must not nest. Nothing happens at import. Several threads may share one context: their
@@ -77,23 +77,37 @@ public enum ComputeError: Error, Equatable, CustomStringConvertible {
     guard level.level.rawValue <= supported.rawValue else {
       throw .instructionSet(level.rawValue, supported: .supported)
     }
-    guard (1...1024).contains(count), let pool = unsafe dit_pool_create(Int32(count)) else { throw .threads(count) }
-    openblas_set_num_threads(1)
-    unsafe self.pool = pool
+    unsafe pool = try Self.pool(of: count)
     hasNativeBF16 = level == .avx512 && supported == DiTISAAVX512BF16 && nativeBF16 ?? Self.nativeBF16Pays
     unsafe kernels = dit_kernels(hasNativeBF16 ? DiTISAAVX512BF16 : level.level).pointee
     self.threads = count
     self.instructionSet = level
   }
 
+  /// A context that runs a table of the caller's: for tests that watch the calls of kernels.
+  package init(threads: Int, kernels: DiTKernelTable) throws(ComputeError) {
+    unsafe pool = try Self.pool(of: threads)
+    unsafe self.kernels = kernels
+    self.threads = threads
+    instructionSet = .portable
+    hasNativeBF16 = false
+  }
+
+  @unsafe private static func pool(of threads: Int) throws(ComputeError) -> OpaquePointer {
+    guard (1...1024).contains(threads), let pool = unsafe dit_pool_create(Int32(threads)) else {
+      throw .threads(threads)
+    }
+    openblas_set_num_threads(1)
+    return unsafe pool
+  }
+
   deinit { unsafe dit_pool_destroy(pool) }
 
   private static let nativeBF16Pays = dit_bf16_pays() != 0
 
-  /// Processors this process may run on.
-  public static var availableProcessors: Int {
-    max(1, Int(sysconf(Int32(_SC_NPROCESSORS_ONLN))))
-  }
+  /// Processors that the calling thread may run on: its affinity on Linux (`taskset`, a cpuset), elsewhere those that are
+  /// online.
+  public static var availableProcessors: Int { Int(dit_available_processors()) }
 
   private static func requestedInstructionSet() throws(ComputeError) -> InstructionSet {
     guard let value = unsafe getenv("DIT_ISA") else { return .supported }

@@ -6,6 +6,8 @@ public enum Precision: String, CaseIterable, Sendable {
 
   /// Bytes of an element.
   public var size: Int { self == .fp32 ? 4 : 2 }
+  /// Floats of memory that hold `elements` of this format.
+  package func floats(holding elements: Int) -> Int { self == .fp32 ? elements : (elements + 1) / 2 }
   /// As the C kernels take it.
   var flag: Int32 { self == .bf16 ? 1 : 0 }
 }
@@ -20,7 +22,7 @@ public enum GEMM: String, CaseIterable, Sendable {
   case auto
 }
 
-/// How a network computes: the format of its operands, and who multiplies them.
+/// How a network computes: the format of its operands, and the code that multiplies them.
 public struct Numerics: Equatable, Sendable {
   public var precision: Precision
   public var gemm: GEMM

@@ -230,7 +230,7 @@ struct WinogradSchedule {
   /// Floats of V.
   var inputs: Int { (frequencies * stride * elementSize / 4 + 15) & ~15 }
   /// Floats of a worker's products.
-  var products: Int { frequencies * (block * panelColumns + 16) }
+  var products: Int { dit_winograd_work(tile, block) }
 
   func elements(_ threads: Int) -> Int { (isShared ? inputs : threads * inputs) + threads * products }
 }
@@ -258,7 +258,7 @@ struct WinogradSchedule {
         unsafe sgemm(
           .plain(v + f * schedule.stride, depth),
           .plain(u + (panel * side * side + f) * depth * panelColumns, panelColumns),
-          into: products + f * (tiles.count * panelColumns + 16), panelColumns, m: tiles.count,
+          into: products + f * dit_winograd_stride(tiles.count), panelColumns, m: tiles.count,
           n: min(columns, panelColumns), k: depth)
       }
       unsafe kernels.winograd_finish(p, products, tiles.lowerBound, tiles.count, panel)

@@ -6,23 +6,25 @@ import CDiTKernels
 //   x  (rows, width, channels)      groups of channels / groups successive channels
 
 extension ComputeContext {
-  /// For each row of x and each channel, the mean and the sum of squared distances from it, of `width` pixels.
+  /// For each row of x and each channel, the mean of `width` pixels and the sum of their squared deviations from it, m2.
   ///
   /// - Parameters:
-  ///   - mean, spread: (rows, channels); overwritten.
+  ///   - mean: (rows, channels); overwritten.
+  ///   - m2: the same shape; overwritten.
   ///   - input: (rows, width, channels).
   public func rowMoments(
-    mean: consuming MutableSpan<Float>, spread: consuming MutableSpan<Float>, input: Span<Float>, rows: Int, width: Int,
+    mean: consuming MutableSpan<Float>, spread m2: consuming MutableSpan<Float>, input: Span<Float>, rows: Int,
+    width: Int,
     channels: Int
   ) {
-    check(min(mean.count, spread.count), atLeast: rows * channels, "moments")
+    check(min(mean.count, m2.count), atLeast: rows * channels, "moments")
     check(input.count, atLeast: rows * width * channels, "image")
     unsafe mean.withUnsafeMutableBufferPointer { mean in
-      unsafe spread.withUnsafeMutableBufferPointer { spread in
+      unsafe m2.withUnsafeMutableBufferPointer { m2 in
         unsafe input.withUnsafeBufferPointer { x in
           guard rows > 0 else { return }
           let task = unsafe RowMoments(
-            kernels: kernels, mean: mean.baseAddress!, spread: spread.baseAddress!, x: x.baseAddress!, width: width,
+            kernels: kernels, mean: mean.baseAddress!, m2: m2.baseAddress!, x: x.baseAddress!, width: width,
             channels: channels)
           unsafe parallel(rows, task)
         }
@@ -35,16 +37,16 @@ extension ComputeContext {
   ///
   /// - Parameters:
   ///   - scale, shift: (channels); overwritten.
-  ///   - mean, spread: as ``rowMoments(mean:spread:input:rows:width:channels:)`` leaves them for all rows.
+  ///   - mean, m2: as ``rowMoments(mean:spread:input:rows:width:channels:)`` leaves them for all rows.
   ///   - weight, bias: γ and β, (channels).
   ///   - groups: a divisor of `channels`.
   public func groupNormalisation(
-    scale: inout MutableSpan<Float>, shift: inout MutableSpan<Float>, mean: Span<Float>, spread: Span<Float>,
+    scale: inout MutableSpan<Float>, shift: inout MutableSpan<Float>, mean: Span<Float>, spread m2: Span<Float>,
     weight: Span<Float>, bias: Span<Float>, epsilon: Float, rows: Int, width: Int, channels: Int, groups: Int
   ) {
     precondition(channels % groups == 0, "\(channels) channels in \(groups) groups")
     check(min(scale.count, shift.count, weight.count, bias.count), atLeast: channels, "group normalisation")
-    check(min(mean.count, spread.count), atLeast: rows * channels, "moments")
+    check(min(mean.count, m2.count), atLeast: rows * channels, "moments")
     let size = channels / groups
     for g in 0..<groups {
       let group = g * size..<(g + 1) * size
@@ -55,7 +57,7 @@ extension ComputeContext {
       for r in 0..<rows {
         for c in group {
           let distance = Double(mean[r * channels + c]) - centre
-          squares += Double(spread[r * channels + c]) + Double(width) * distance * distance
+          squares += Double(m2[r * channels + c]) + Double(width) * distance * distance
         }
       }
       let deviation = (squares / Double(rows * width * size) + Double(epsilon)).squareRoot()
@@ -97,13 +99,13 @@ extension ComputeContext {
 
 @unsafe private struct RowMoments: ParallelTask {
   let kernels: DiTKernelTable
-  let mean, spread: UnsafeMutablePointer<Float>
+  let mean, m2: UnsafeMutablePointer<Float>
   let x: UnsafePointer<Float>
   let width, channels: Int
 
   func run(_ row: Int, worker: Int) {
     unsafe kernels.channel_moments(
-      mean + row * channels, spread + row * channels, x + row * width * channels, width, channels)
+      mean + row * channels, m2 + row * channels, x + row * width * channels, width, channels)
   }
 }
 

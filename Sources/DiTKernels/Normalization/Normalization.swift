@@ -1,7 +1,7 @@
 import CDiTKernels
 
 // LayerNorm without parameters, then modulate: n = (x − mean) / √(var + ε), out = n (1 + scale) + shift, where shift and
-// scale are a sample's. x is (samples · tokens, width).
+// scale belong to a sample. x is (samples · tokens, width).
 
 /// Rows of one sample that a task takes; partial sums of a backward pass have this granularity.
 private let rowsPerTask = 64
@@ -25,8 +25,8 @@ extension ComputeContext {
   ///
   /// - Parameters:
   ///   - output: (samples · tokens, width) in `precision`; overwritten.
-  ///   - mean, rstd: saved for backward, one value a row.
-  ///   - shift, scale: one row of `width` a sample, `stride` elements apart.
+  ///   - mean, rstd: saved for backward, one value per row.
+  ///   - shift, scale: one row of `width` per sample, `stride` elements apart.
   ///   - epsilon: added to the variance; 1e-6 in the published DiT.
   public func layerNormModulate(
     output: consuming MutableRawSpan, _ precision: Precision, mean: consuming MutableSpan<Float>,
@@ -99,7 +99,7 @@ extension ComputeContext {
   ///
   /// - Parameters:
   ///   - inputGradient: dx, (samples · tokens, width); added to.
-  ///   - shiftGradient, scaleGradient: one row a sample, `gradientStride` elements apart; overwritten.
+  ///   - shiftGradient, scaleGradient: one row per sample, `gradientStride` elements apart; overwritten.
   ///   - scratch: ``rowReductionScratch(samples:tokens:width:)`` elements.
   public func layerNormModulateBackward(
     inputGradient: consuming MutableSpan<Float>, shiftGradient: consuming MutableSpan<Float>,
@@ -149,7 +149,7 @@ extension ComputeContext {
   ///
   /// - Parameters:
   ///   - outputGradient: dy, (samples · tokens, width), in `precision`; overwritten.
-  ///   - gateGradient: one row a sample, `gradientStride` elements apart; overwritten.
+  ///   - gateGradient: one row per sample, `gradientStride` elements apart; overwritten.
   ///   - scratch: ``rowReductionScratch(samples:tokens:width:)`` elements.
   ///   - residualGradient: dx, which passes on unchanged.
   ///   - output: y as the forward saved it, in `precision`.

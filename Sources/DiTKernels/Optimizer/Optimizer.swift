@@ -16,7 +16,7 @@ public struct AdamW: Equatable, Sendable {
   public var beta2: Float
   /// Added to the root of the second moment.
   public var epsilon: Float
-  /// Decoupled decay: w loses learningRate · weightDecay · w a step.
+  /// Decoupled decay: w loses learningRate · weightDecay · w per step.
   public var weightDecay: Float
 
   public init(beta1: Float = 0.9, beta2: Float = 0.999, epsilon: Float = 1e-8, weightDecay: Float = 0.05) {

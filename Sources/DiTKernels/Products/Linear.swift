@@ -21,7 +21,7 @@ extension ComputeContext {
     check(output.count, atLeast: rows * outputs, "linear output")
     unsafe output.withUnsafeMutableBufferPointer { y in
       if rows <= Self.fewRows {
-        unsafe forwardFewRows(y.baseAddress!, input, weight, bias, rows, inputs, outputs)
+        unsafe multiplySmallBatch(y.baseAddress!, input, weight, bias, rows, inputs, outputs)
       } else {
         unsafe forward(y.baseAddress!, input, weight, bias, rows, inputs, outputs, epilogue: .bias)
       }
@@ -31,7 +31,7 @@ extension ComputeContext {
   /// Up to this many rows ``linear`` computes dot products: OpenBLAS would pack all of W for them.
   public static let fewRows = 8
 
-  @unsafe private func forwardFewRows(
+  @unsafe private func multiplySmallBatch(
     _ y: UnsafeMutablePointer<Float>, _ input: Span<Float>, _ weight: Span<Float>, _ bias: Span<Float>,
     _ rows: Int, _ inputs: Int, _ outputs: Int
   ) {
@@ -42,10 +42,10 @@ extension ComputeContext {
       unsafe weight.withUnsafeBufferPointer { w in
         unsafe bias.withUnsafeBufferPointer { b in
           guard rows > 0 else { return }
-          let task = unsafe LinearFewRows(
+          let task = unsafe SmallBatchTask(
             kernels: kernels, y: y, x: x.baseAddress!, w: w.baseAddress!, b: b.baseAddress!, rows: rows,
             inputs: inputs, outputs: outputs)
-          unsafe parallel(ceilDivide(outputs, LinearFewRows.columns), task)
+          unsafe parallel(ceilDivide(outputs, SmallBatchTask.columns), task)
         }
       }
     }
@@ -95,7 +95,7 @@ extension ComputeContext {
   ///   - result: x', (samples · tokens, outputs); may be the residual's own memory.
   ///   - output: saved for backward: y, the same shape.
   ///   - residual: x.
-  ///   - gate: one row of `outputs` a sample, `gateStride` elements apart.
+  ///   - gate: one row of `outputs` per sample, `gateStride` elements apart.
   public func linearGateResidual(
     result: consuming MutableSpan<Float>, output: consuming MutableSpan<Float>, residual: Span<Float>,
     input: Span<Float>, weight: Span<Float>, bias: Span<Float>, gate: Span<Float>, gateStride: Int,
@@ -197,7 +197,7 @@ extension Tiling {
   }
 }
 
-@unsafe private struct LinearFewRows: ParallelTask {
+@unsafe private struct SmallBatchTask: ParallelTask {
   static let columns = 128
 
   let kernels: DiTKernelTable
@@ -207,7 +207,7 @@ extension Tiling {
 
   func run(_ index: Int, worker: Int) {
     let first = unsafe index * Self.columns
-    unsafe kernels.linear_few_rows(
+    unsafe kernels.gemv(
       y + first, outputs, x, w + first * inputs, b + first, rows, inputs, min(Self.columns, outputs - first))
   }
 }

@@ -10,7 +10,7 @@ extension ComputeContext {
   }
 
   private static func groupsBytes(depth: Int, columns: Int, _ precision: Precision) -> Int {
-    ceilDivide(columns, groupRows) * groupRows * (precision == .bf16 ? (depth + 1) / 2 * 2 : depth) * precision.size
+    ceilDivide(columns, groupRows) * dit_group_elements(depth, precision.flag) * precision.size
   }
 
   /// dW += dyᵀ x; db += Σ_rows dy.
@@ -56,7 +56,8 @@ extension ComputeContext {
               unsafe p.epilogue = Int32(DiTAccumulate.rawValue)
               unsafe p.y = DiTMatrix(dw, inputs, .fp32)
               unsafe parallel(
-                ProductTask.count(outputs, inputs, rowBlock: 192), ProductTask(kernels, p, outputs, rowBlock: 192))
+                ProductTask.count(outputs, inputs, rowBlock: groupedRowBlock),
+                ProductTask(kernels, p, outputs, rowBlock: groupedRowBlock))
             }
           }
         }
@@ -65,7 +66,10 @@ extension ComputeContext {
   }
 }
 
-/// The panels of x, then the groups of dyᵀ, eight groups a task.
+/// Rows of a task whose left operand is in groups: a whole number of groups, fewer than ``productRowBlock``.
+private let groupedRowBlock = 32 * groupRows
+
+/// The panels of x, then the groups of dyᵀ, eight groups per task.
 @unsafe private struct PackGradientOperands: ParallelTask {
   static let columns = 8 * groupRows
 
@@ -82,9 +86,9 @@ extension ComputeContext {
     }
     let column = unsafe (index - panelCount) * Self.columns
     let (depth, outputs) = unsafe (panels.depth, matrix.ld)
-    let bytes = unsafe (panels.precision == .bf16 ? (depth + 1) / 2 * 2 : depth) * panels.precision.size
+    let bytes = unsafe dit_group_elements(depth, panels.precision.flag) * panels.precision.size
     unsafe panels.kernels.pack_groups(
-      groups + column * bytes, sums + column, matrix, column, min(Self.columns, outputs - column), depth,
+      groups + column / groupRows * bytes, sums + column, matrix, column, min(Self.columns, outputs - column), depth,
       panels.precision.flag)
   }
 }

@@ -67,7 +67,7 @@ extension ComputeContext {
   ///   - result: x', (samples · tokens, outputs); may be the residual's own memory.
   ///   - output: y for the backward pass, in `precision`; or empty.
   ///   - residual: x.
-  ///   - gate: one row of `outputs` a sample, `gateStride` elements apart.
+  ///   - gate: one row of `outputs` per sample, `gateStride` elements apart.
   public func packedLinearGateResidual(
     result: consuming MutableSpan<Float>, output: consuming MutableRawSpan, residual: Span<Float>, input: RawSpan,
     packed: RawSpan, _ precision: Precision, bias: Span<Float>, gate: Span<Float>, gateStride: Int, samples: Int,
@@ -164,7 +164,9 @@ extension ComputeContext {
         unsafe p.columns = columns
         unsafe p.depth = depth
         unsafe p.epilogue = Int32(epilogue.rawValue)
-        unsafe parallel(ProductTask.count(rows, columns, rowBlock: 256), ProductTask(kernels, p, rows, rowBlock: 256))
+        unsafe parallel(
+          ProductTask.count(rows, columns, rowBlock: productRowBlock),
+          ProductTask(kernels, p, rows, rowBlock: productRowBlock))
       }
     }
   }
@@ -173,6 +175,9 @@ extension ComputeContext {
     if bytes > 0 { check(bytes, atLeast: needed, name) }
   }
 }
+
+/// Rows of a product's task, the most that the kernel takes.
+let productRowBlock = DiTProductRows
 
 /// Tiles of a product: a panel of columns times a block of rows. Blocks of one panel follow each other, because the panel
 /// stays in cache. No element depends on how the rows are cut.

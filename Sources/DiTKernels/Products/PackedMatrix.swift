@@ -1,6 +1,6 @@
 import CDiTKernels
 
-// Matrices in the order in which the product kernels read them (see products.inc): panels of 64 columns.
+// Matrices in the order in which the product kernels read them (see packing.inc): panels of 64 columns.
 
 extension ComputeContext {
   /// Float elements that hold a packed (depth, columns) matrix.
@@ -51,13 +51,14 @@ extension ComputeContext {
   }
 
   static func panelBytes(depth: Int, _ precision: Precision) -> Int {
-    panelColumns * (precision == .bf16 ? (depth + 1) / 2 * 2 : depth) * precision.size
+    dit_panel_elements(depth, precision.flag) * precision.size
   }
 }
 
-/// Columns of a panel and rows of a group, as products.inc has them.
-let panelColumns = 64
-let groupRows = 6
+/// Columns of a panel: the right operand of a product is packed in panels.
+let panelColumns = DiTPanelColumns
+/// Rows of a group: the left operand of a weight gradient is packed in groups.
+let groupRows = DiTGroupRows
 
 extension DiTMatrix {
   @unsafe init(_ bytes: UnsafeRawBufferPointer, _ ld: Int, _ precision: Precision) {

@@ -13,14 +13,12 @@ struct Activation: Sendable {
   }
 
   /// Floats that hold `elements`.
-  static func floats(_ elements: Int, _ precision: Precision) -> Int {
-    precision == .fp32 ? elements : (elements + 1) / 2
-  }
+  static func floats(_ elements: Int, _ precision: Precision) -> Int { precision.floats(holding: elements) }
 }
 
-extension ArenaLayout {
-  /// Reserves `elements` of a format.
-  mutating func reserve(_ elements: Int, _ precision: Precision) -> Range<Int> {
-    reserve(Activation.floats(elements, precision))
+extension Arena {
+  /// The next `elements` of a format.
+  mutating func reserve(_ elements: Int, _ precision: Precision) -> Activation {
+    Activation(reserve(Activation.floats(elements, precision)), precision)
   }
 }

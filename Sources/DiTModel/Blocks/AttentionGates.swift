@@ -9,8 +9,8 @@ extension DiTNetwork {
     let (attention, heads, grid) = (configuration.attention, configuration.numHeads, configuration.inputGrid)
     guard !attention.isStandard else { return }
     for (index, block) in weights.table.blocks.enumerated() {
-      guard let layers = block.gate else { continue }
-      gate(layers, saved.gates[index], saved.time, rows: times.count)
+      guard let layers = block.maskGate else { continue }
+      maskGate(layers, saved.maskGates[index], saved.time, rows: times.count)
     }
     var widths = modulation.widths.mutableSpan
     for row in 0..<times.count {
@@ -23,16 +23,16 @@ extension DiTNetwork {
         var scales = modulation.scales(index).mutableSpan
         for head in row * heads..<(row + 1) * heads { scales[head] = base }
         guard attention.hasGate else { continue }
-        let rows = saved.gates[index].gate
+        let rows = saved.maskGates[index].gate
         let gates = rows.span
-        // A gate that is 0 to Float still leaves logits that a mask's can be told from.
+        // Even where the gate underflows to 0, logits inside the window stay different from a masked logit.
         for head in row * heads..<(row + 1) * heads { scales[head] = max(1e-20, base * gates[head]) }
       }
     }
   }
 
   /// gate = sigmoid(second(silu(first(time))))
-  private func gate(_ layers: ParameterTable.Gate, _ rows: GateRows<Slice>, _ time: Slice, rows count: Int) {
+  private func maskGate(_ layers: ParameterTable.MaskGate, _ rows: MaskGateRows, _ time: Slice, rows count: Int) {
     context.linear(
       output: Activation(rows.hidden), input: Activation(time), layer: layer(layers.first, .blas), rows: count)
     let size = count * configuration.gateSize

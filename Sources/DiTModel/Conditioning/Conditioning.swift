@@ -8,13 +8,13 @@ import DiTTensor
 //   adaln_zero, adaln: every shift, scale (and gate) = Linear(silu(c))
 //   additive:          c joins every image token
 //   in_context:        E_time(t) and E_class(y) are tokens
-//   noise mask:        a gate a head, g(t) = sigmoid(second(silu(first(E_time(t))))), and a width k(t)
+//   noise mask:        one gate per head, g(t) = sigmoid(second(silu(first(E_time(t))))), and a width k(t)
 
 extension DiTNetwork {
   /// The modulation for (times, labels), into rows the caller owns.
   ///
   /// - Parameters:
-  ///   - times: training indices, one a row.
+  ///   - times: training indices, one per row.
   ///   - labels: class indices, `numClasses` for the null class; empty for an unconditional model.
   ///   - releasingWeights: says that adaLN's weights, a third of a large model, will not be read again soon: where they
   ///     are a mapped file's, their memory is given back.
@@ -22,9 +22,7 @@ extension DiTNetwork {
     times: [Float], labels: [Int], into modulation: Modulation, releasingWeights: Bool = false
   ) {
     precondition(times.count == modulation.rows, "\(times.count) times for \(modulation.rows) rows")
-    var layout = ArenaLayout()
-    let plan = ConditioningRows.Plan(configuration, rows: times.count, hasGates: true, &layout)
-    let rows = ConditioningRows(plan, in: Slice(zeros: layout.count))
+    let rows = Arena.filled { ConditioningRows(configuration, rows: times.count, hasGates: true, &$0) }
     // Nothing is read afterwards: all embedders use the same rows.
     modulate(
       times: times.span, labels: labels.span, into: modulation,

@@ -17,7 +17,7 @@ public struct Modulation: Sendable {
     let stride: Int
   }
 
-  /// Rows, one a sample.
+  /// Rows, one per sample.
   public let rows: Int
   let values: Slice
   private let layout: Layout
@@ -27,9 +27,9 @@ public struct Modulation: Sendable {
     let width, depth, parts: Int
     /// Rows of shift, scale and gate; of ones.
     let normRows, ungatedRows: Int
-    /// Vectors a row of the conditions.
+    /// Vectors per row of the conditions.
     let conditions: Int
-    /// Scales a row of a block; 0 where they are 1/√d.
+    /// Scales per row of a block; 0 where they are 1/√d.
     let heads: Int
     let hasWidths: Bool
 
@@ -121,7 +121,7 @@ public struct Modulation: Sendable {
   var finalShift: Chunk { chunk(layout.depth, 0) }
   var finalScale: Chunk { chunk(layout.depth, 1) }
 
-  /// Vectors a row of ``conditions``.
+  /// Vectors per row of ``conditions``.
   var conditionCount: Int { layout.conditions }
   /// (rows, ``conditionCount``, D).
   var conditions: Slice { values[layout.norms..<layout.norms + rows * layout.conditions * layout.width] }

@@ -1,7 +1,9 @@
+import DiTKernels
+
 /// How attention depends on the noise level. The default is the published DiT's, which does not.
 ///
 /// For each head s_ij = q_i·k_j. A logit inside the window is scale · g · s_ij: the `temperature` gives the scale, and with
-/// a `mask` every block has a gate g(t) = sigmoid(MLP(E_time(t))) a head. The `window` of image token i is |i − j| < k(t).
+/// a `mask` every block has a gate g(t) = sigmoid(MLP(E_time(t))) per head. The `window` of image token i is |i − j| < k(t).
 /// Tokens before the image's are inside every window.
 public struct AttentionConfiguration: Equatable, Sendable {
   /// The scale on q·k, with β_t of the training step t.
@@ -78,7 +80,7 @@ public struct AttentionConfiguration: Equatable, Sendable {
 
 /// What attention reads of the noise schedule, as plain values.
 public struct AttentionNoise: Equatable, Sendable {
-  /// β_t and ᾱ_t, one a training step.
+  /// β_t and ᾱ_t, one per training step.
   public let betas, alphasCumprod: [Double]
   /// Whether the network's time is 1000·s of a flow, rather than t itself.
   public let isFlow: Bool
@@ -94,10 +96,8 @@ public struct AttentionNoise: Equatable, Sendable {
   /// The training step t that a network's time stands for; for a flow min(T−1, max(0, ⌈sT − δ⌉ − 1)), where δ is 10⁻⁶ or,
   /// if that is more, what the time lost when it was rounded to float32.
   public func index(ofTime time: Float) -> Int {
-    let steps = Double(betas.count)
-    guard isFlow else { return Int(min(steps - 1, max(0, Double(time).rounded()))) }
-    let slack = max(1e-6, 0.51 * Double(time.ulp) / 1000 * steps)
-    return Int(min(steps - 1, max(0, (Double(time) / 1000 * steps - slack).rounded(.up) - 1)))
+    guard !isFlow else { return FlowTime.trainingIndex(networkTime: time, steps: betas.count) }
+    return Int(min(Double(betas.count - 1), max(0, Double(time).rounded())))
   }
 }
 

@@ -22,7 +22,7 @@ enum LayerSource {
 
 extension DiTNetwork {
   /// A layer for the forward direction. `precision` overrides the source's, for layers that stay in float32.
-  func layer(_ affine: ParameterTable.Affine, _ source: LayerSource, precision: Precision? = nil) -> Layer {
+  func layer(_ affine: ParameterTable.LinearParameters, _ source: LayerSource, precision: Precision? = nil) -> Layer {
     let (inputs, outputs) = weights.table.extents(affine)
     let packed: Activation?
     switch source {
@@ -39,7 +39,7 @@ extension DiTNetwork {
   }
 
   /// A layer for the backward direction, dx = dy W.
-  func backwardLayer(_ affine: ParameterTable.Affine, _ source: LayerSource) -> Layer {
+  func backwardLayer(_ affine: ParameterTable.LinearParameters, _ source: LayerSource) -> Layer {
     let (inputs, outputs) = weights.table.extents(affine)
     var packed: Activation?
     if case .packing(let memory, let precision) = source {
@@ -54,14 +54,17 @@ extension DiTNetwork {
 
 extension ParameterTable {
   /// Columns and rows of a layer's weight.
-  func extents(_ affine: Affine) -> (inputs: Int, outputs: Int) {
+  func extents(_ affine: LinearParameters) -> (inputs: Int, outputs: Int) {
     let weight = parameters[affine.weight]
     return (weight.count / weight.shape[0], weight.shape[0])
   }
 
-  /// The layers whose products run over packed weights, with the format of each: all but the time MLP, adaLN and a sequence's patches, whose
-  /// few rows are computed once for many steps. The ends stay in float32.
-  func packedLayers(_ precision: Precision) -> [(Affine, Precision)] {
+  /// The layers whose products run over packed weights, with the format of each: the patch embedding and the final layer in
+  /// float32, the blocks' in `precision`.
+  ///
+  /// The time MLP, adaLN and the embedding of a sequence's patches are not packed: they have few rows, and when sampling they
+  /// are computed once for many steps.
+  func packedLayers(_ precision: Precision) -> [(LinearParameters, Precision)] {
     var layers = [(patchEmbedding, Precision.fp32), (finalLinear, .fp32)]
     for block in blocks { layers += [block.qkv, block.proj, block.fc1, block.fc2].map { ($0, precision) } }
     return layers
@@ -117,7 +120,7 @@ struct PackedWeights: Sendable {
     self.layers = layers
   }
 
-  subscript(_ affine: ParameterTable.Affine) -> Activation? { layers[affine.weight] }
+  subscript(_ affine: ParameterTable.LinearParameters) -> Activation? { layers[affine.weight] }
 }
 
 /// Packed weights that are made when they are first asked for.

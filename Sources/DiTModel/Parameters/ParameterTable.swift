@@ -30,36 +30,36 @@ public struct Parameter: Equatable, Sendable {
 /// `trainable.lowerBound` on is.
 public struct ParameterTable: Equatable, Sendable {
   /// A linear layer's two tensors, by index.
-  struct Affine: Equatable, Sendable {
+  struct LinearParameters: Equatable, Sendable {
     let weight, bias: Int
   }
 
   /// A block's tensors, by index.
   struct Block: Equatable, Sendable {
-    let qkv, proj: Affine
+    let qkv, proj: LinearParameters
     /// The noise mask's, where there is one.
-    let gate: Gate?
-    let fc1, fc2: Affine
+    let maskGate: MaskGate?
+    let fc1, fc2: LinearParameters
     let norms: Norms
   }
 
   /// A time MLP and a label table, by index; no table without classes.
   struct Embedder: Equatable, Sendable {
-    let time0, time2: Affine
+    let time0, time2: LinearParameters
     let labels: Int?
   }
 
   /// A noise mask's gate: sigmoid(second(silu(first(E_time)))).
-  struct Gate: Equatable, Sendable {
-    let first, second: Affine
+  struct MaskGate: Equatable, Sendable {
+    let first, second: LinearParameters
   }
 
   /// Where the shift and scale of a block's LayerNorms, or the final one's, come from.
   enum Norms: Equatable, Sendable {
     /// A linear layer of the condition.
-    case adaLN(Affine)
+    case adaLN(LinearParameters)
     /// Weight and bias of their own: norm1 and norm2, or norm_final.
-    case own([Affine])
+    case own([LinearParameters])
   }
 
   public private(set) var parameters: [Parameter] = []
@@ -70,13 +70,13 @@ public struct ParameterTable: Equatable, Sendable {
 
   /// The position table's index; nil with rotary positions.
   let positions: Int?
-  let patchEmbedding: Affine
-  /// What embeds time and class: one, or one a block.
+  let patchEmbedding: LinearParameters
+  /// What embeds time and class: one, or one per block.
   let embedders: [Embedder]
   /// The conditioning sequence's tensors: what its tokens are embedded with, and their positions.
   let sequence: Sequence?
   let blocks: [Block]
-  let finalLinear: Affine
+  let finalLinear: LinearParameters
   let finalNorm: Norms
 
   /// A conditioning sequence's tensors, by index.
@@ -85,7 +85,7 @@ public struct ParameterTable: Equatable, Sendable {
       /// (256, D), a row a byte.
       case table(Int)
       /// A patch embedding.
-      case proj(Affine)
+      case proj(LinearParameters)
     }
 
     let embedding: Embedding
@@ -110,7 +110,7 @@ public struct ParameterTable: Equatable, Sendable {
         Block(
           qkv: builder.linear("blocks.\(i).attn.qkv", d, 3 * d),
           proj: builder.linear("blocks.\(i).attn.proj", d, d),
-          gate: builder.gate("blocks.\(i).attn.noise_mask.mlp", c),
+          maskGate: builder.gate("blocks.\(i).attn.noise_mask.mlp", c),
           fc1: builder.linear("blocks.\(i).mlp.fc1", d, c.mlpSize),
           fc2: builder.linear("blocks.\(i).mlp.fc2", c.mlpSize, d),
           norms: builder.norms("blocks.\(i).", ["norm1", "norm2"], c, parts: Modulation.parts(c))))
@@ -154,16 +154,16 @@ private struct Builder {
 
   mutating func linear(
     _ name: String, _ inputs: Int, _ outputs: Int, _ initialisation: Parameter.Initialisation? = nil
-  ) -> ParameterTable.Affine {
+  ) -> ParameterTable.LinearParameters {
     let drawn = initialisation ?? .xavierUniform(fanIn: inputs, fanOut: outputs)
-    return ParameterTable.Affine(
+    return ParameterTable.LinearParameters(
       weight: add(name + ".weight", [outputs, inputs], drawn), bias: add(name + ".bias", [outputs], .zero))
   }
 
   /// A patch embedding, stored as a convolution's weight.
-  mutating func patches(_ name: String, _ c: DiTConfiguration) -> ParameterTable.Affine {
+  mutating func patches(_ name: String, _ c: DiTConfiguration) -> ParameterTable.LinearParameters {
     let (d, fanIn) = (c.hiddenSize, c.inputGrid.patchElements)
-    return ParameterTable.Affine(
+    return ParameterTable.LinearParameters(
       weight: add(
         name + ".weight", [d, c.inChannels, c.patchSize, c.patchSize], .xavierUniform(fanIn: fanIn, fanOut: d)),
       bias: add(name + ".bias", [d], .zero))
@@ -193,13 +193,13 @@ private struct Builder {
   }
 
   /// An untrained gate is sigmoid(4) = 0.982 whatever t: nearly plain attention.
-  mutating func gate(_ name: String, _ c: DiTConfiguration) -> ParameterTable.Gate? {
+  mutating func gate(_ name: String, _ c: DiTConfiguration) -> ParameterTable.MaskGate? {
     guard c.attention.hasGate else { return nil }
     let first = linear("\(name).0", c.hiddenSize, c.gateSize)
     let weight = add("\(name).2.weight", [c.numHeads, c.gateSize], .zero)
-    return ParameterTable.Gate(
+    return ParameterTable.MaskGate(
       first: first,
-      second: ParameterTable.Affine(weight: weight, bias: add("\(name).2.bias", [c.numHeads], .constant(4))))
+      second: ParameterTable.LinearParameters(weight: weight, bias: add("\(name).2.bias", [c.numHeads], .constant(4))))
   }
 
   mutating func norms(
@@ -209,7 +209,7 @@ private struct Builder {
     if c.conditioning.isModulated { return .adaLN(linear(prefix + "adaLN_modulation.1", d, parts * d, .zero)) }
     return .own(
       names.map {
-        ParameterTable.Affine(
+        ParameterTable.LinearParameters(
           weight: add("\(prefix)\($0).weight", [d], .constant(1)), bias: add("\(prefix)\($0).bias", [d], .zero))
       })
   }

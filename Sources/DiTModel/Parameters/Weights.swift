@@ -4,7 +4,7 @@ import DiTTensor
 /// Values for every tensor of a ``ParameterTable``: one flat buffer, or views of a mapped checkpoint.
 public struct Weights: Sendable {
   public let table: ParameterTable
-  /// One slice a tensor, in the table's order.
+  /// One slice per tensor, in the table's order.
   public let slices: [Slice]
 
   /// Views of a flat buffer with the table's offsets.

@@ -10,7 +10,7 @@ extension DiTNetwork {
   /// - Parameters:
   ///   - output: (N, C', H, W); overwritten.
   ///   - images: (N, C, H, W); `patches` for the backward pass are cut from them again.
-  ///   - times, labels: one a sample, as in ``modulate(times:labels:into:)``.
+  ///   - times, labels: one per sample, as in ``modulate(times:labels:into:)``.
   ///   - sequence: N sequences where the network is conditioned by one.
   public func trainingForward(
     output: consuming MutableSpan<Float>, images: Span<Float>, times: Span<Float>, labels: Span<Int>,
@@ -35,13 +35,13 @@ extension DiTNetwork {
         h, ws.tokens[i], mean: a.mean1, rstd: a.rstd1, shift: modulation.shiftMSA(i),
         scale: modulation.scaleMSA(i), extents)
       attend(
-        block, a, result: ws.middle[i], x: ws.tokens[i], h: h, gate: modulation.gateMSA(i),
+        block, a, result: ws.afterAttention[i], x: ws.tokens[i], h: h, gate: modulation.gateMSA(i),
         scales: modulation.scales(i), widths: modulation.widths, scratch: ws.scratch, extents, source)
       normalise(
-        h, ws.middle[i], mean: a.mean2, rstd: a.rstd2, shift: modulation.shiftMLP(i),
+        h, ws.afterAttention[i], mean: a.mean2, rstd: a.rstd2, shift: modulation.shiftMLP(i),
         scale: modulation.scaleMLP(i), epsilon: norm2Epsilon, extents)
       feedForward(
-        block, a, result: ws.tokens[i + 1], x: ws.middle[i], h: h, hidden: hidden, gate: modulation.gateMLP(i),
+        block, a, result: ws.tokens[i + 1], x: ws.afterAttention[i], h: h, hidden: hidden, gate: modulation.gateMLP(i),
         extents, source)
     }
     gatherImageTokens(ws.tokens[configuration.depth], samples: samples)
@@ -83,6 +83,28 @@ extension DiTNetwork {
     pass.tokens()
     pass.patchEmbedding(images)
     pass.conditioning(labels)
+  }
+
+  /// A step forward and back: the output, the loss's gradient with respect to it, and what that adds to `gradients`.
+  ///
+  /// Parameters as in ``trainingForward`` and ``backward``, and:
+  /// - Parameters:
+  ///   - output, outputGradient: memory for both, (N, C', H, W).
+  ///   - loss: writes the loss's gradient with respect to `output`, which then holds the network's; channels that it leaves
+  ///     keep what `outputGradient` held.
+  public func differentiate(
+    images: Span<Float>, times: Span<Float>, labels: Span<Int>, sequence: SequenceInput? = nil, output: Slice,
+    outputGradient: Slice, into gradients: Slice, workspace: TrainingWorkspace,
+    loss: (_ outputGradient: inout MutableSpan<Float>) -> Void
+  ) {
+    trainingForward(
+      output: output.mutableSpan, images: images, times: times, labels: labels, sequence: sequence,
+      workspace: workspace)
+    var gradient = outputGradient.mutableSpan
+    loss(&gradient)
+    backward(
+      gradients: gradients, outputGradient: outputGradient.span, images: images, labels: labels, sequence: sequence,
+      samples: times.count, workspace: workspace)
   }
 
   private func checkBatch(_ samples: Int, _ elements: Int, _ ws: TrainingWorkspace) {

@@ -14,7 +14,7 @@ struct BackwardPass {
   var context: ComputeContext { network.context }
   var table: ParameterTable { network.weights.table }
   var d: Int { c.hiddenSize }
-  /// Rows of the blocks, of the ends.
+  /// Rows of the blocks; of the patch embedding and the final layer.
   var rows: Int { extents.rows }
   var imageRows: Int { samples * c.tokens }
   var modulation: Modulation { Modulation(c, rows: samples, values: ws.modulation) }
@@ -22,17 +22,17 @@ struct BackwardPass {
 
   var source: LayerSource { network.trainingSource(ws) }
   var precision: Precision { network.numerics.precision }
-  // The operands of a block's products; the ends' and the conditioning's are float32.
+  // The operands of a block's products; those of the other layers are float32.
   var h: Activation { Activation(ws.h, precision) }
   var hidden: Activation { Activation(ws.hidden, precision) }
-  var wideGradient: Activation { Activation(ws.wideGradient, precision) }
+  var projectionGradient: Activation { Activation(ws.projectionGradient, precision) }
   var outputGradient: Activation { Activation(ws.outputGradient, precision) }
 
   private func gradient(_ index: Int) -> Slice { gradients[table.parameters[index].range] }
 
   /// y = x Wᵀ + b: dW += dyᵀ x, db += Σ dy.
   private func weightGradient(
-    _ layer: ParameterTable.Affine, outputGradient: Activation, input: Activation, rows: Int, isPacked: Bool
+    _ layer: ParameterTable.LinearParameters, outputGradient: Activation, input: Activation, rows: Int, isPacked: Bool
   ) {
     let (inputs, outputs) = table.extents(layer)
     context.linearBackwardWeight(
@@ -42,7 +42,7 @@ struct BackwardPass {
 
   /// A layer inside a block: its gradients and dx = dy W.
   private func blockLayer(
-    _ layer: ParameterTable.Affine, inputGradient: Activation, outputGradient: Activation, input: Activation
+    _ layer: ParameterTable.LinearParameters, inputGradient: Activation, outputGradient: Activation, input: Activation
   ) {
     weightGradient(layer, outputGradient: outputGradient, input: input, rows: rows, isPacked: network.isPacked)
     context.linearBackwardInput(
@@ -50,9 +50,10 @@ struct BackwardPass {
       rows: rows)
   }
 
-  /// A layer of the ends or the conditioning: float32, by OpenBLAS; dx where the caller wants it.
-  private func outerLayer(
-    _ layer: ParameterTable.Affine, inputGradient: Slice?, outputGradient: Slice, input: Slice, rows: Int,
+  /// The patch embedding, the final layer or a layer of the conditioning: float32, by OpenBLAS; dx unless
+  /// `inputGradient` is nil.
+  private func float32Layer(
+    _ layer: ParameterTable.LinearParameters, inputGradient: Slice?, outputGradient: Slice, input: Slice, rows: Int,
     accumulating: Bool = false
   ) {
     weightGradient(
@@ -82,7 +83,7 @@ struct BackwardPass {
   }
 
   /// x' = x + gate · y: dy = gate · dx', dgate = Σ dx' y; dx' passes on as dx.
-  private func gate(_ y: Activation, gate: Modulation.Chunk, gradient: Modulation.Chunk) {
+  private func residualGate(_ y: Activation, gate: Modulation.Chunk, gradient: Modulation.Chunk) {
     context.gateBackward(
       outputGradient: outputGradient, gateGradient: gradient, scratch: ws.reduction,
       residualGradient: ws.tokenGradient, output: y, gate: gate, extents)
@@ -99,7 +100,7 @@ struct BackwardPass {
       order: .channelLast)
     recompute(
       Activation(ws.h), x, mean: ws.finalMean, rstd: ws.finalRstd, shift: m.finalShift, scale: m.finalScale, extents)
-    outerLayer(
+    float32Layer(
       table.finalLinear, inputGradient: ws.hGradient, outputGradient: ws.patches, input: ws.h, rows: imageRows)
     ws.tokenGradient[0..<imageRows * d].fill(0)
     normalisation(
@@ -115,34 +116,37 @@ struct BackwardPass {
   // x' = x + gate · fc2(gelu(fc1(h))), h = modulate(layerNorm(x), shift, scale)
   func feedForward(_ i: Int) {
     let (m, dm, a, block) = (modulation, modulationGradient, ws.blocks[i], table.blocks[i])
-    if ws.recomputes { middle(again: i) }
-    recompute(h, ws.middle[i], mean: a.mean2, rstd: a.rstd2, shift: m.shiftMLP(i), scale: m.scaleMLP(i), extents)
-    if ws.recomputes { mlp(again: i) }
-    gate(a.mlpProjected, gate: m.gateMLP(i), gradient: dm.gateMLP(i))
+    if ws.recomputes { recomputeAfterAttention(i) }
+    recompute(
+      h, ws.afterAttention[i], mean: a.mean2, rstd: a.rstd2, shift: m.shiftMLP(i), scale: m.scaleMLP(i), extents)
+    if ws.recomputes { recomputeMLP(i) }
+    residualGate(a.mlpProjected, gate: m.gateMLP(i), gradient: dm.gateMLP(i))
     context.linearBackwardGELU(
-      preactivationGradient: wideGradient, hidden: hidden, preactivation: a.preactivation,
+      preactivationGradient: projectionGradient, hidden: hidden, preactivation: a.preactivation,
       outputGradient: outputGradient, layer: network.backwardLayer(block.fc2, source), rows: rows)
     weightGradient(
       block.fc2, outputGradient: outputGradient, input: hidden, rows: rows, isPacked: network.isPacked)
-    blockLayer(block.fc1, inputGradient: Activation(ws.hGradient), outputGradient: wideGradient, input: h)
+    blockLayer(block.fc1, inputGradient: Activation(ws.hGradient), outputGradient: projectionGradient, input: h)
     normalisation(
-      ws.middle[i], mean: a.mean2, rstd: a.rstd2, scale: m.scaleMLP(i), shiftGradient: dm.shiftMLP(i),
+      ws.afterAttention[i], mean: a.mean2, rstd: a.rstd2, scale: m.scaleMLP(i), shiftGradient: dm.shiftMLP(i),
       scaleGradient: dm.scaleMLP(i), extents)
   }
 
-  /// x + gate · proj(attention), and what the gate multiplies, with the forward's bits.
-  private func middle(again i: Int) {
+  /// x + gate · proj(attention), and what the gate multiplies, exactly as in the forward pass.
+  private func recomputeAfterAttention(_ i: Int) {
     let a = ws.blocks[i]
     context.linearGateResidual(
-      result: ws.middle[i], output: a.attentionProjected, saving: true, residual: ws.tokens[i], input: a.attention,
+      result: ws.afterAttention[i], output: a.attentionProjected, saving: true, residual: ws.tokens[i],
+      input: a.attention,
       layer: network.layer(table.blocks[i].proj, source), gate: modulation.gateMSA(i), samples: samples,
       tokens: extents.tokens)
   }
 
-  /// The forward's half block again, for its bits; what it leaves in `outputGradient`, the block's output, is not read.
-  private func mlp(again i: Int) {
+  /// The MLP's pre-activation and output again, exactly as in the forward pass. The result is written to `outputGradient`,
+  /// whose next writer is the gate's backward; it is not used.
+  private func recomputeMLP(_ i: Int) {
     network.feedForward(
-      table.blocks[i], ws.blocks[i], result: ws.outputGradient, x: ws.middle[i], h: h, hidden: hidden,
+      table.blocks[i], ws.blocks[i], result: ws.outputGradient, x: ws.afterAttention[i], h: h, hidden: hidden,
       gate: modulation.gateMLP(i), extents, source)
   }
 
@@ -151,16 +155,16 @@ struct BackwardPass {
     let (m, dm, a, block) = (modulation, modulationGradient, ws.blocks[i], table.blocks[i])
     recompute(h, ws.tokens[i], mean: a.mean1, rstd: a.rstd1, shift: m.shiftMSA(i), scale: m.scaleMSA(i), extents)
     if ws.recomputes { network.project(a.qkv, h: h, layer: network.layer(block.qkv, source), extents) }
-    gate(a.attentionProjected, gate: m.gateMSA(i), gradient: dm.gateMSA(i))
+    residualGate(a.attentionProjected, gate: m.gateMSA(i), gradient: dm.gateMSA(i))
     let attentionGradient = Activation(ws.hGradient, precision)
     blockLayer(
       block.proj, inputGradient: attentionGradient, outputGradient: outputGradient, input: a.attention)
     context.attentionBackward(
-      qkvGradient: wideGradient, queryDots: c.attention.hasGate ? dm.scales(i) : dm.scales(i)[0..<0],
+      qkvGradient: projectionGradient, queryDots: c.attention.hasGate ? dm.scales(i) : dm.scales(i)[0..<0],
       scratch: ws.scratch, outputGradient: attentionGradient, output: a.attention, logsumexp: a.logsumexp, qkv: a.qkv,
       isPacked: network.isPacked, scales: m.scales(i), widths: m.widths, extents)
-    network.rotate(wideGradient, inverse: true, extents)
-    blockLayer(block.qkv, inputGradient: Activation(ws.hGradient), outputGradient: wideGradient, input: h)
+    network.rotate(projectionGradient, inverse: true, extents)
+    blockLayer(block.qkv, inputGradient: Activation(ws.hGradient), outputGradient: projectionGradient, input: h)
     normalisation(
       ws.tokens[i], mean: a.mean1, rstd: a.rstd1, scale: m.scaleMSA(i), shiftGradient: dm.shiftMSA(i),
       scaleGradient: dm.scaleMSA(i), extents)
@@ -180,7 +184,7 @@ struct BackwardPass {
     switch (input.content, sequence.embedding) {
     case (.text, .table(let index)): addBytes(input, rows, to: gradient(index))
     case (.image, .proj(let proj)):
-      outerLayer(
+      float32Layer(
         proj, inputGradient: nil, outputGradient: rows, input: ws.sequencePatches, rows: samples * c.sequenceLength)
     default: break  // a program's own embeddings are not trained here
     }
@@ -226,7 +230,7 @@ struct BackwardPass {
     let patches = ws.patches
     patchify(
       patches: patches.mutableSpan, images: images, samples: samples, grid: c.inputGrid, order: .channelFirst)
-    outerLayer(
+    float32Layer(
       table.patchEmbedding, inputGradient: nil, outputGradient: ws.tokenGradient, input: ws.patches, rows: imageRows)
   }
 
@@ -237,29 +241,29 @@ struct BackwardPass {
 
   private func embedder(_ number: Int, _ labels: Span<Int>) {
     let (saved, embedder) = (ws.conditioning[number].prefix(c, samples), table.embedders[number])
-    let (dtime, dhidden) = (ws.rowGradient[0..<samples * d], ws.rowGradient2[0..<samples * d])
+    let (dtime, dhidden) = (ws.conditionGradient[0..<samples * d], ws.conditionGradient2[0..<samples * d])
     let dclass = conditionGradient(number, saved, dtime, scratch: dhidden)
     if let index = embedder.labels {
       addEmbeddingBackward(tableGradient: gradient(index), outputGradient: dclass, labels: labels, width: d)
     }
-    for index in saved.gates.indices { gate(index, saved, dtime) }
-    outerLayer(
+    for index in saved.maskGates.indices { maskGate(index, saved, dtime) }
+    float32Layer(
       embedder.time2, inputGradient: dhidden, outputGradient: dtime, input: saved.activated, rows: samples)
     context.siluBackward(inputGradient: dtime, outputGradient: dhidden, input: saved.hidden)
-    outerLayer(
+    float32Layer(
       embedder.time0, inputGradient: nil, outputGradient: dtime, input: saved.frequencies, rows: samples)
   }
 
   // g = sigmoid(z), z = second(silu(first(E_time(t)))), logits = base · g · q·k: dz = g(1−g) dg, g dg = Σ q·dq
-  private func gate(_ i: Int, _ saved: ConditioningRows, _ dtime: Slice) {
-    guard let layers = table.blocks[i].gate else { return }
-    let (rows, dz) = (saved.gates[i], modulationGradient.scales(i))
+  private func maskGate(_ i: Int, _ saved: ConditioningRows, _ dtime: Slice) {
+    guard let layers = table.blocks[i].maskGate else { return }
+    let (rows, dz) = (saved.maskGates[i], modulationGradient.scales(i))
     scaleByComplement(dz, rows.gate)
-    let dhidden = ws.rowGradient2[0..<samples * c.gateSize]
+    let dhidden = ws.conditionGradient2[0..<samples * c.gateSize]
     let hidden = rows.hidden[0..<samples * c.gateSize]
-    outerLayer(layers.second, inputGradient: dhidden, outputGradient: dz, input: rows.activated, rows: samples)
+    float32Layer(layers.second, inputGradient: dhidden, outputGradient: dz, input: rows.activated, rows: samples)
     context.siluBackward(inputGradient: dhidden, outputGradient: dhidden, input: hidden)
-    outerLayer(
+    float32Layer(
       layers.first, inputGradient: dtime, outputGradient: dhidden, input: saved.time, rows: samples, accumulating: true)
   }
 
@@ -278,7 +282,7 @@ struct BackwardPass {
     for index in 0...c.depth where table.embedder(ofNorms: index) == embedder {
       switch table.norms(index) {
       case .adaLN(let adaLN):  // modulation = Linear(silu(c))
-        outerLayer(
+        float32Layer(
           adaLN, inputGradient: scratch, outputGradient: dm.block(index), input: saved.activatedConditioning,
           rows: samples, accumulating: index != embedder)
       case .own(let own): ownNorms(own, dm.block(index))
@@ -302,7 +306,7 @@ struct BackwardPass {
   }
 
   // shift = bias, scale = weight − 1, the same for all samples
-  private func ownNorms(_ norms: [ParameterTable.Affine], _ rows: Slice) {
+  private func ownNorms(_ norms: [ParameterTable.LinearParameters], _ rows: Slice) {
     let stride = 2 * norms.count * d
     for (place, norm) in norms.enumerated() {
       for (part, parameter) in [(2 * place, norm.bias), (2 * place + 1, norm.weight)] {

@@ -62,8 +62,8 @@ public struct DiTNetwork: Sendable {
     return isPacked ? .packing(ws.packing, numerics.precision) : .blas
   }
 
-  func weight(_ layer: ParameterTable.Affine) -> Slice { weights.slices[layer.weight] }
-  func bias(_ layer: ParameterTable.Affine) -> Slice { weights.slices[layer.bias] }
+  func weight(_ layer: ParameterTable.LinearParameters) -> Slice { weights.slices[layer.weight] }
+  func bias(_ layer: ParameterTable.LinearParameters) -> Slice { weights.slices[layer.bias] }
 
   /// h = modulate(layerNorm(x), shift, scale)
   func normalise(

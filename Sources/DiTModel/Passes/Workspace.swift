@@ -1,44 +1,23 @@
 import DiTKernels
 import DiTTensor
 
-// Memory plans. A plan reserves ranges in an arena; the arena is one buffer of the plan's size.
+// The memory of a pass: parts of one arena, each reserved in one line.
 
 /// The rows between (t, y) and the modulation: (rows, 256) or (rows, D) each.
 struct ConditioningRows {
-  struct Plan {
-    let frequencies, hidden, activated, time, conditioning, activatedConditioning: Range<Int>
-    /// Of each block: the hidden layer's sums and outputs, (rows, D/4), and the gates, (rows, h).
-    let gates: [GateRows<Range<Int>>]
-
-    init(_ c: DiTConfiguration, rows: Int, hasGates: Bool, _ layout: inout ArenaLayout) {
-      frequencies = layout.reserve(rows * timeFrequencyCount)
-      hidden = layout.reserve(rows * c.hiddenSize)
-      activated = layout.reserve(rows * c.hiddenSize)
-      time = layout.reserve(rows * c.hiddenSize)
-      conditioning = layout.reserve(rows * c.hiddenSize)
-      activatedConditioning = layout.reserve(rows * c.hiddenSize)
-      gates = (0..<(hasGates && c.attention.hasGate ? c.depth : 0)).map { _ in
-        GateRows(
-          hidden: layout.reserve(rows * c.gateSize), activated: layout.reserve(rows * c.gateSize),
-          gate: layout.reserve(rows * c.numHeads))
-      }
-    }
-  }
-
   /// `time` is E_time(t), without the class.
   let frequencies, hidden, activated, time, conditioning, activatedConditioning: Slice
-  let gates: [GateRows<Slice>]
+  /// Of each block; empty without a mask.
+  let maskGates: [MaskGateRows]
 
-  init(_ plan: Plan, in arena: Slice) {
-    frequencies = arena[plan.frequencies]
-    hidden = arena[plan.hidden]
-    activated = arena[plan.activated]
-    time = arena[plan.time]
-    conditioning = arena[plan.conditioning]
-    activatedConditioning = arena[plan.activatedConditioning]
-    gates = plan.gates.map {
-      GateRows(hidden: arena[$0.hidden], activated: arena[$0.activated], gate: arena[$0.gate])
-    }
+  init(_ c: DiTConfiguration, rows: Int, hasGates: Bool, _ arena: inout Arena) {
+    frequencies = arena.reserve(rows * timeFrequencyCount)
+    hidden = arena.reserve(rows * c.hiddenSize)
+    activated = arena.reserve(rows * c.hiddenSize)
+    time = arena.reserve(rows * c.hiddenSize)
+    conditioning = arena.reserve(rows * c.hiddenSize)
+    activatedConditioning = arena.reserve(rows * c.hiddenSize)
+    maskGates = (0..<(hasGates && c.attention.hasGate ? c.depth : 0)).map { _ in MaskGateRows(c, rows: rows, &arena) }
   }
 
   private init(_ all: ConditioningRows, narrow: Range<Int>, wide: Range<Int>) {
@@ -48,7 +27,7 @@ struct ConditioningRows {
     time = all.time[wide]
     conditioning = all.conditioning[wide]
     activatedConditioning = all.activatedConditioning[wide]
-    gates = all.gates  // whose kernels are told the rows
+    maskGates = all.maskGates  // whose kernels are told the rows
   }
 
   /// The first `rows` rows.
@@ -57,85 +36,103 @@ struct ConditioningRows {
   }
 }
 
-/// What a block's gate computes on its way: as plans, or as memory.
-struct GateRows<Place: Sendable>: Sendable {
-  let hidden, activated, gate: Place
+/// What a block's gate computes: the hidden layer's sums and outputs, (rows, D/4), and the gates, (rows, h).
+struct MaskGateRows {
+  let hidden, activated, gate: Slice
+
+  init(_ c: DiTConfiguration, rows: Int, _ arena: inout Arena) {
+    hidden = arena.reserve(rows * c.gateSize)
+    activated = arena.reserve(rows * c.gateSize)
+    gate = arena.reserve(rows * c.numHeads)
+  }
 }
 
 /// What a block computes and, when training, saves for its backward pass.
 struct BlockActivations {
-  struct Plan {
-    let mean1, rstd1, qkv, logsumexp, attention, attentionProjected: Range<Int>
-    let mean2, rstd2, preactivation, mlpProjected: Range<Int>
-
-    /// For inference: the halves of the block reuse each other's memory.
-    init(inference c: DiTConfiguration, samples: Int, _ precision: Precision, _ layout: inout ArenaLayout) {
-      let rows = samples * c.totalTokens
-      mean1 = layout.reserve(rows)
-      rstd1 = layout.reserve(rows)
-      logsumexp = layout.reserve(rows * c.numHeads)
-      attentionProjected = layout.reserve(rows * c.hiddenSize, precision)
-      let attentionStart = layout.count
-      qkv = layout.reserve(rows * 3 * c.hiddenSize, precision)
-      attention = layout.reserve(rows * c.hiddenSize, precision)
-      mean2 = mean1
-      rstd2 = rstd1
-      mlpProjected = attentionProjected
-      preactivation = attentionStart..<attentionStart + Activation.floats(rows * c.mlpSize, precision)
-      if layout.count < preactivation.upperBound { _ = layout.reserve(preactivation.upperBound - layout.count) }
-    }
-
-    /// For training. With `recomputed`, the tensors that products alone give again are computed again in the backward
-    /// pass, in memory that all blocks share.
-    init(
-      training c: DiTConfiguration, samples: Int, _ precision: Precision, recomputed: Recomputed?,
-      _ layout: inout ArenaLayout
-    ) {
-      let rows = samples * c.totalTokens
-      mean1 = layout.reserve(rows)
-      rstd1 = layout.reserve(rows)
-      mean2 = layout.reserve(rows)
-      rstd2 = layout.reserve(rows)
-      logsumexp = layout.reserve(rows * c.numHeads)
-      attention = layout.reserve(rows * c.hiddenSize, precision)
-      let again = recomputed ?? Recomputed(c, samples: samples, precision, &layout)
-      attentionProjected = again.attentionProjected
-      mlpProjected = again.mlpProjected
-      qkv = again.qkv
-      preactivation = again.preactivation
-    }
-  }
-
-  /// The tensors that the backward pass can compute again, with a block's four products, from its input and what attention
-  /// made of it.
-  struct Recomputed {
-    let qkv, attentionProjected, preactivation, mlpProjected: Range<Int>
-
-    init(_ c: DiTConfiguration, samples: Int, _ precision: Precision, _ layout: inout ArenaLayout) {
-      qkv = layout.reserve(samples * c.totalTokens * 3 * c.hiddenSize, precision)
-      preactivation = layout.reserve(samples * c.totalTokens * c.mlpSize, precision)
-      attentionProjected = layout.reserve(samples * c.totalTokens * c.hiddenSize, precision)
-      mlpProjected = layout.reserve(samples * c.totalTokens * c.hiddenSize, precision)
-    }
-  }
-
   let mean1, rstd1, logsumexp, mean2, rstd2: Slice
   let qkv, attention, attentionProjected, preactivation, mlpProjected: Activation
   /// Whether a backward pass reads them.
   let isSaved: Bool
 
-  init(_ plan: Plan, _ precision: Precision, isSaved: Bool, in arena: Slice) {
-    mean1 = arena[plan.mean1]
-    rstd1 = arena[plan.rstd1]
-    qkv = Activation(arena[plan.qkv], precision)
-    logsumexp = arena[plan.logsumexp]
-    attention = Activation(arena[plan.attention], precision)
-    attentionProjected = Activation(arena[plan.attentionProjected], precision)
-    mean2 = arena[plan.mean2]
-    rstd2 = arena[plan.rstd2]
-    preactivation = Activation(arena[plan.preactivation], precision)
-    mlpProjected = Activation(arena[plan.mlpProjected], precision)
-    self.isSaved = isSaved
+  /// For inference: the halves of the block reuse each other's memory.
+  init(inference c: DiTConfiguration, samples: Int, _ precision: Precision, _ arena: inout Arena) {
+    let rows = samples * c.totalTokens
+    mean1 = arena.reserve(rows)
+    rstd1 = arena.reserve(rows)
+    logsumexp = arena.reserve(rows * c.numHeads)
+    attentionProjected = arena.reserve(rows * c.hiddenSize, precision)
+    var mlp = arena
+    qkv = arena.reserve(rows * 3 * c.hiddenSize, precision)
+    attention = arena.reserve(rows * c.hiddenSize, precision)
+    preactivation = mlp.reserve(rows * c.mlpSize, precision)
+    arena.skip(past: mlp)
+    (mean2, rstd2, mlpProjected) = (mean1, rstd1, attentionProjected)
+    isSaved = false
+  }
+
+  /// For training. With `recomputed`, the tensors that products alone give again are computed again in the backward
+  /// pass, in memory that all blocks share.
+  init(
+    training c: DiTConfiguration, samples: Int, _ precision: Precision, recomputed: Recomputed?,
+    _ arena: inout Arena
+  ) {
+    let rows = samples * c.totalTokens
+    mean1 = arena.reserve(rows)
+    rstd1 = arena.reserve(rows)
+    mean2 = arena.reserve(rows)
+    rstd2 = arena.reserve(rows)
+    logsumexp = arena.reserve(rows * c.numHeads)
+    attention = arena.reserve(rows * c.hiddenSize, precision)
+    let again = recomputed ?? Recomputed(c, samples: samples, precision, &arena)
+    attentionProjected = again.attentionProjected
+    mlpProjected = again.mlpProjected
+    qkv = again.qkv
+    preactivation = again.preactivation
+    isSaved = true
+  }
+
+  /// The tensors that the backward pass can compute again, with a block's four products, from its input and what attention
+  /// made of it.
+  struct Recomputed {
+    let qkv, attentionProjected, preactivation, mlpProjected: Activation
+
+    init(_ c: DiTConfiguration, samples: Int, _ precision: Precision, _ arena: inout Arena) {
+      qkv = arena.reserve(samples * c.totalTokens * 3 * c.hiddenSize, precision)
+      preactivation = arena.reserve(samples * c.totalTokens * c.mlpSize, precision)
+      attentionProjected = arena.reserve(samples * c.totalTokens * c.hiddenSize, precision)
+      mlpProjected = arena.reserve(samples * c.totalTokens * c.hiddenSize, precision)
+    }
+  }
+}
+
+/// Elements that depend on the machine and on how the network computes, rather than on its sizes alone.
+private struct ScratchSizes {
+  var attention = 0
+  /// One packed layer; none where the network's weights are packed once.
+  var packing = 0
+  /// The packed operands of one weight gradient.
+  var gradient = 0
+
+  /// None: what is left is a function of the configuration.
+  init() {}
+
+  init(inference network: DiTNetwork, samples: Int) {
+    let precision = network.numerics.precision
+    attention = network.context.attentionScratch(
+      network.configuration, samples: samples, precision, isPacked: network.isPacked, backward: false)
+    packing = network.packsPerCall ? network.weights.table.largestPackedLayer(precision) : 0
+  }
+
+  init(training network: DiTNetwork, samples: Int) {
+    let (c, precision, isPacked) = (network.configuration, network.numerics.precision, network.isPacked)
+    attention = [false, true].reduce(0) {
+      max(
+        $0,
+        network.context.attentionScratch(c, samples: samples, precision, isPacked: isPacked, backward: $1))
+    }
+    guard isPacked else { return }
+    packing = network.weights.table.largestPackedLayer(precision)
+    gradient = network.weights.table.largestGradientScratch(rows: samples * c.totalTokens, precision)
   }
 }
 
@@ -154,30 +151,37 @@ public final class InferenceWorkspace: Sendable {
   let activations: BlockActivations
 
   /// Memory for passes of `network` over at most `samples` images.
-  public init(_ network: DiTNetwork, samples: Int) {
+  public convenience init(_ network: DiTNetwork, samples: Int) {
     precondition(samples > 0, "a workspace for \(samples) samples")
-    let (c, precision) = (network.configuration, network.numerics.precision)
-    var layout = ArenaLayout()
-    let rows = samples * c.totalTokens
-    let patches = layout.reserve(samples * c.tokens * max(c.inputGrid.patchElements, c.outputGrid.patchElements))
-    let tokens = layout.reserve(rows * c.hiddenSize)
-    let h = layout.reserve(rows * c.hiddenSize)
-    let scratch = layout.reserve(
-      network.context.attentionScratch(
-        c, samples: samples, precision, isPacked: network.isPacked, backward: false))
-    let packing = layout.reserve(network.packsPerCall ? network.weights.table.largestPackedLayer(precision) : 0)
-    let plan = BlockActivations.Plan(inference: c, samples: samples, precision, &layout)
-    let arena = Slice(zeros: layout.count)
+    let (c, numerics) = (network.configuration, network.numerics)
+    let scratch = ScratchSizes(inference: network, samples: samples)
+    var plan = Arena()
+    _ = InferenceWorkspace(c, numerics, samples, scratch, &plan)
+    var arena = Arena(count: plan.count)
+    self.init(c, numerics, samples, scratch, &arena)
+  }
+
+  private init(
+    _ c: DiTConfiguration, _ numerics: Numerics, _ samples: Int, _ sizes: ScratchSizes, _ arena: inout Arena
+  ) {
+    let (rows, precision) = (samples * c.totalTokens, numerics.precision)
     configuration = c
-    numerics = network.numerics
+    self.numerics = numerics
     self.samples = samples
-    byteCount = layout.count * MemoryLayout<Float>.stride
-    self.patches = arena[patches]
-    self.tokens = arena[tokens]
-    self.h = arena[h]
-    self.scratch = arena[scratch]
-    self.packing = arena[packing]
-    activations = BlockActivations(plan, precision, isSaved: false, in: arena)
+    patches = arena.reserve(samples * c.tokens * max(c.inputGrid.patchElements, c.outputGrid.patchElements))
+    tokens = arena.reserve(rows * c.hiddenSize)
+    h = arena.reserve(rows * c.hiddenSize)
+    scratch = arena.reserve(sizes.attention)
+    packing = arena.reserve(sizes.packing)
+    activations = BlockActivations(inference: c, samples: samples, precision, &arena)
+    byteCount = arena.count * MemoryLayout<Float>.stride
+  }
+
+  /// Elements for so many images in float32, as far as they depend on the configuration alone.
+  package static func elements(_ configuration: DiTConfiguration, samples: Int) -> Int {
+    var plan = Arena()
+    _ = InferenceWorkspace(configuration, Numerics(), samples, ScratchSizes(), &plan)
+    return plan.count
   }
 }
 
@@ -197,11 +201,15 @@ public final class TrainingWorkspace: Sendable {
   let conditioning: [ConditioningRows]
   let modulation, modulationGradient: Slice
   let patches, h, finalMean, finalRstd, scratch, reduction: Slice
-  /// tokens[i] enters block i, middle[i] is between its halves; tokens[depth] leaves the last. Where the middle is computed
-  /// again, all are one.
-  let tokens, middle: [Slice]
+  /// tokens[i] enters block i, afterAttention[i] is between its halves; tokens[depth] leaves the last. Where the latter is
+  /// computed again, all blocks share one.
+  let tokens, afterAttention: [Slice]
   let blocks: [BlockActivations]
-  let tokenGradient, outputGradient, hGradient, hidden, wideGradient, rowGradient, rowGradient2: Slice
+  let tokenGradient, outputGradient, hGradient, hidden: Slice
+  /// Of the widest products: the MLP's pre-activation, or q, k and v.
+  let projectionGradient: Slice
+  /// (rows, D) each, on the way back from the modulation to (t, y).
+  let conditionGradient, conditionGradient2: Slice
   /// Where products run over packed operands: one packed layer, and the packed operands of one weight gradient.
   let packing, gradientScratch: Slice
   /// The conditioning sequence's tokens, then their gradients; the patches of its images.
@@ -211,75 +219,63 @@ public final class TrainingWorkspace: Sendable {
   ///
   /// - Parameter recomputes: keeps a block's input and attention's output, a fifth of the activations; the backward pass
   ///   computes the rest again, attention itself not.
-  public init(_ network: DiTNetwork, samples: Int, recomputes: Bool = false) {
+  public convenience init(_ network: DiTNetwork, samples: Int, recomputes: Bool = false) {
     precondition(samples > 0, "a workspace for \(samples) samples")
-    let (c, precision) = (network.configuration, network.numerics.precision)
-    var layout = ArenaLayout()
-    let rows = samples * c.totalTokens
-    let wide = max(c.mlpSize, 3 * c.hiddenSize)
-    let conditioning = (0..<c.embedderCount).map {
-      ConditioningRows.Plan(c, rows: samples, hasGates: $0 == 0, &layout)
-    }
-    let modulation = layout.reserve(Modulation.elements(c, rows: samples))
-    let modulationGradient = layout.reserve(Modulation.gradientElements(c, rows: samples))
-    let ends = layout.reserve(samples * c.tokens * max(c.inputGrid.patchElements, c.outputGrid.patchElements))
-    let h = layout.reserve(rows * c.hiddenSize)
-    let stats = [layout.reserve(rows), layout.reserve(rows)]
-    let scratch = layout.reserve(
-      max(
-        network.context.attentionScratch(
-          c, samples: samples, precision, isPacked: network.isPacked, backward: true),
-        network.context.attentionScratch(
-          c, samples: samples, precision, isPacked: network.isPacked, backward: false)))
-    let reduction = layout.reserve(
-      ComputeContext.rowReductionScratch(samples: samples, tokens: c.totalTokens, width: c.hiddenSize))
-    let packing = layout.reserve(network.isPacked ? network.weights.table.largestPackedLayer(precision) : 0)
-    let gradientScratch = layout.reserve(
-      network.isPacked ? network.weights.table.largestGradientScratch(rows: rows, precision) : 0)
-    let sequence = layout.reserve(samples * c.sequenceLength * c.hiddenSize)
-    var context = 0
-    if case .image = c.sequence { context = samples * c.sequenceGrid.elements }
-    let sequencePatches = layout.reserve(context)
-    let tokens = (0...c.depth).map { _ in layout.reserve(rows * c.hiddenSize) }
-    let middles = (0..<(recomputes ? 1 : c.depth)).map { _ in layout.reserve(rows * c.hiddenSize) }
-    let middle = (0..<c.depth).map { middles[recomputes ? 0 : $0] }
-    let recomputed =
-      recomputes ? BlockActivations.Recomputed(c, samples: samples, precision, &layout) : nil
-    let plans = (0..<c.depth).map { _ in
-      BlockActivations.Plan(training: c, samples: samples, precision, recomputed: recomputed, &layout)
-    }
-    let gradients = (0..<3).map { _ in layout.reserve(rows * c.hiddenSize) }
-    let wides = (0..<2).map { _ in layout.reserve(rows * wide, precision) }
-    let rowGradients = (0..<2).map { _ in layout.reserve(samples * c.hiddenSize) }
+    let (c, numerics) = (network.configuration, network.numerics)
+    let scratch = ScratchSizes(training: network, samples: samples)
+    var plan = Arena()
+    _ = TrainingWorkspace(c, numerics, samples, recomputes, scratch, &plan)
+    var arena = Arena(count: plan.count)
+    self.init(c, numerics, samples, recomputes, scratch, &arena)
+  }
 
-    let arena = Slice(zeros: layout.count)
+  private init(
+    _ c: DiTConfiguration, _ numerics: Numerics, _ samples: Int, _ recomputes: Bool, _ sizes: ScratchSizes,
+    _ arena: inout Arena
+  ) {
+    let (rows, precision) = (samples * c.totalTokens, numerics.precision)
     configuration = c
-    numerics = network.numerics
+    self.numerics = numerics
     self.recomputes = recomputes
     self.samples = samples
-    byteCount = layout.count * MemoryLayout<Float>.stride
-    self.conditioning = conditioning.map { ConditioningRows($0, in: arena) }
-    self.modulation = arena[modulation]
-    self.modulationGradient = arena[modulationGradient]
-    patches = arena[ends]
-    self.h = arena[h]
-    finalMean = arena[stats[0]]
-    finalRstd = arena[stats[1]]
-    self.scratch = arena[scratch]
-    self.reduction = arena[reduction]
-    self.packing = arena[packing]
-    self.gradientScratch = arena[gradientScratch]
-    self.sequence = arena[sequence]
-    self.sequencePatches = arena[sequencePatches]
-    self.tokens = tokens.map { arena[$0] }
-    self.middle = middle.map { arena[$0] }
-    blocks = plans.map { BlockActivations($0, precision, isSaved: true, in: arena) }
-    tokenGradient = arena[gradients[0]]
-    outputGradient = arena[gradients[1]]
-    hGradient = arena[gradients[2]]
-    hidden = arena[wides[0]]
-    wideGradient = arena[wides[1]]
-    rowGradient = arena[rowGradients[0]]
-    rowGradient2 = arena[rowGradients[1]]
+    conditioning = (0..<c.embedderCount).map { ConditioningRows(c, rows: samples, hasGates: $0 == 0, &arena) }
+    modulation = arena.reserve(Modulation.elements(c, rows: samples))
+    modulationGradient = arena.reserve(Modulation.gradientElements(c, rows: samples))
+    patches = arena.reserve(samples * c.tokens * max(c.inputGrid.patchElements, c.outputGrid.patchElements))
+    h = arena.reserve(rows * c.hiddenSize)
+    finalMean = arena.reserve(rows)
+    finalRstd = arena.reserve(rows)
+    scratch = arena.reserve(sizes.attention)
+    reduction = arena.reserve(
+      ComputeContext.rowReductionScratch(samples: samples, tokens: c.totalTokens, width: c.hiddenSize))
+    packing = arena.reserve(sizes.packing)
+    gradientScratch = arena.reserve(sizes.gradient)
+    sequence = arena.reserve(samples * c.sequenceLength * c.hiddenSize)
+    var sequenceElements = 0
+    if case .image = c.sequence { sequenceElements = samples * c.sequenceGrid.elements }
+    sequencePatches = arena.reserve(sequenceElements)
+    tokens = (0...c.depth).map { _ in arena.reserve(rows * c.hiddenSize) }
+    let sums = (0..<(recomputes ? 1 : c.depth)).map { _ in arena.reserve(rows * c.hiddenSize) }
+    afterAttention = (0..<c.depth).map { sums[recomputes ? 0 : $0] }
+    let shared = recomputes ? BlockActivations.Recomputed(c, samples: samples, precision, &arena) : nil
+    blocks = (0..<c.depth).map { _ in
+      BlockActivations(training: c, samples: samples, precision, recomputed: shared, &arena)
+    }
+    tokenGradient = arena.reserve(rows * c.hiddenSize)
+    outputGradient = arena.reserve(rows * c.hiddenSize)
+    hGradient = arena.reserve(rows * c.hiddenSize)
+    let wide = Activation.floats(rows * max(c.mlpSize, 3 * c.hiddenSize), precision)
+    hidden = arena.reserve(wide)
+    projectionGradient = arena.reserve(wide)
+    conditionGradient = arena.reserve(samples * c.hiddenSize)
+    conditionGradient2 = arena.reserve(samples * c.hiddenSize)
+    byteCount = arena.count * MemoryLayout<Float>.stride
+  }
+
+  /// Elements for so many images in float32, as far as they depend on the configuration alone.
+  package static func elements(_ configuration: DiTConfiguration, samples: Int) -> Int {
+    var plan = Arena()
+    _ = TrainingWorkspace(configuration, Numerics(), samples, false, ScratchSizes(), &plan)
+    return plan.count
   }
 }

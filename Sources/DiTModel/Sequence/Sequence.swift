@@ -4,7 +4,7 @@ import DiTTensor
 // The token sequence that conditions a network beside time and class.
 //
 // Rows of a sample in the blocks: in-context tokens, the sequence's `length` rows of which the first few are real and
-// the rest padding, then the image's tokens. Padding is no key of any attention.
+// the rest padding, then the image's tokens. Attention does not see padding.
 
 /// What the sequences of a batch are, before they are embedded. Made once for a batch size; the setters allocate nothing.
 public struct SequenceInput: Sendable {
@@ -102,7 +102,7 @@ public struct SequenceInput: Sendable {
 
 /// Sequences of a batch as the blocks take them. They do not depend on the time: when sampling they are made once.
 public struct SequenceTokens: Sendable {
-  /// Tokens a sample, padding included.
+  /// Tokens per sample, padding included.
   public let length: Int
   /// (N, length, D), positions added; zeros where there is padding.
   let rows: Slice
@@ -244,7 +244,7 @@ extension DiTNetwork {
     }
   }
 
-  /// Throws the programmer's error where a network with a sequence gets none, or the other way round.
+  /// Traps where a network with a sequence gets none, or the other way round.
   func checkSequence(_ samples: Int?, of needed: Int) {
     guard let samples else {
       precondition(configuration.sequence == nil, "a network with a sequence needs one")

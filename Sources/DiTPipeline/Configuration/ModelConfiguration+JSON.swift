@@ -1,3 +1,4 @@
+import DiTDiffusers
 import DiTDiffusion
 import DiTFiles
 import DiTModel
@@ -18,6 +19,11 @@ extension ModelConfiguration {
   ///
   /// - Throws: ``ConfigurationFileError``.
   public init(reading reader: JSONObjectReader) throws(ConfigurationFileError) {
+    self = try CheckedConfiguration(reading: reader).model
+  }
+
+  /// The keys, each by itself: whether they agree is not checked. Finishes the reader.
+  fileprivate init(unchecked reader: JSONObjectReader) throws(ConfigurationFileError) {
     var reader = reader
     try reader.require("model_type", is: "dit")
     var network = try DiTConfiguration(reading: &reader)
@@ -49,7 +55,6 @@ extension ModelConfiguration {
     }
     sampling = .standard(network, diffusion, scheduler)
     if let samplingSection { sampling = try SamplingConfiguration(reading: samplingSection, defaults: sampling) }
-    try validate(file: reader.file, path: reader.path)
   }
 
   /// Every key in a fixed order, those at their defaults included.
@@ -84,6 +89,13 @@ extension ModelConfiguration {
   /// - Throws: `FileError`.
   public func write(to path: String) throws {
     try AtomicFile.write(json.text, to: path)
+  }
+}
+
+extension CheckedConfiguration {
+  /// The keys of a config.json or of a section of another file. Finishes the reader.
+  init(reading reader: JSONObjectReader) throws(ConfigurationFileError) {
+    try self.init(ModelConfiguration(unchecked: reader), file: reader.file, path: reader.path)
   }
 }
 

@@ -1,3 +1,4 @@
+import DiTDiffusers
 import DiTDiffusion
 import DiTFiles
 import DiTModel
@@ -7,7 +8,7 @@ public struct ModelConfiguration: Equatable, Sendable {
   public var network: DiTConfiguration
   public var diffusion: DiffusionConfiguration
   public var sampling: SamplingConfiguration
-  /// One name a class, or nil.
+  /// One name per class, or nil.
   public var classNames: [String]?
   /// The directory of the autoencoder whose latents the model makes, as seen from the model's own; nil where there is none.
   public var autoencoder: String?
@@ -71,76 +72,11 @@ public struct ModelConfiguration: Equatable, Sendable {
   ///   - path: the dotted name of the section that holds this configuration; empty at the root.
   /// - Throws: ``ConfigurationFileError``.
   public func validate(file: String, path: String = "") throws(ConfigurationFileError) {
-    func dotted(_ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
-    do throws(ConfigurationError) {
-      try network.validate()
-    } catch {
-      throw ConfigurationFileError(file: file, key: dotted(error.key), problem: error.problem)
-    }
-    let noise: NoiseSchedule
-    do throws(DiffusionError) {
-      noise = try self.noise()
-    } catch {
-      throw ConfigurationFileError(
-        file: file, key: dotted(Self.key(of: error)), expected: error.expected, found: error.found)
-    }
-    try checkScheduler(file: file, path: path)
-    guard (diffusion.variance == .learnedRange) == network.learnSigma else {
-      let expected =
-        network.learnSigma ? "learned_range, as learn_sigma is true" : "a fixed variance, as learn_sigma is false"
-      throw ConfigurationFileError(
-        file: file, key: dotted("diffusion.variance"), expected: expected, found: diffusion.variance.rawValue)
-    }
-    do throws(DiffusionError) {
-      try sampling.validate(network, noise, saved: diffusersScheduler)
-    } catch {
-      throw ConfigurationFileError(
-        file: file, key: dotted("sampling.\(Self.key(error))"), expected: error.expected, found: error.found)
-    }
-    if let classNames, classNames.count != network.numClasses {
-      throw ConfigurationFileError(
-        file: file, key: dotted("class_names"), expected: "\(network.numClasses) names, as num_classes says",
-        found: "\(classNames.count)")
-    }
-  }
-
-  /// Throws unless the diffusion process is that of the saved scheduler.
-  private func checkScheduler(file: String, path: String) throws(ConfigurationFileError) {
-    guard let saved = diffusersScheduler else { return }
-    func failure(_ key: String, _ expected: String, _ found: String) -> ConfigurationFileError {
-      ConfigurationFileError(
-        file: file, key: (path.isEmpty ? "" : "\(path).") + "\(Self.schedulerKey).\(key)", expected: expected,
-        found: found)
-    }
-    if saved.sampler == nil {
-      let classes = SamplerName.allCases.compactMap(\.diffusersClass).joined(separator: ", ")
-      throw failure("_class_name", "one of \(classes)", saved.className)
-    }
-    if saved.trainSteps != diffusion.steps {
-      throw failure("num_train_timesteps", "\(diffusion.steps), as diffusion.steps says", "\(saved.trainSteps)")
-    }
-    if (try? saved.diffusion(diffusion.variance).prediction) != diffusion.prediction {
-      throw failure(
-        "prediction_type", "what diffusion.prediction says, \(diffusion.prediction.rawValue)", saved.predictionType)
-    }
+    _ = try CheckedConfiguration(self, file: file, path: path)
   }
 
   /// config.json's section for the saved scheduler.
   static let schedulerKey = "diffusers_scheduler"
-
-  /// The key of an error about the noise.
-  private static func key(of error: DiffusionError) -> String {
-    error.schedulerKey.map { "\(schedulerKey).\($0)" } ?? error.name
-  }
-
-  /// The key of the `sampling` block that an error is about.
-  private static func key(_ error: DiffusionError) -> String {
-    switch error.name {
-    case "custom schedule": "schedule"
-    case "guidance channels": "guidance_channels"
-    default: error.name
-    }
-  }
 }
 
 extension Variance {

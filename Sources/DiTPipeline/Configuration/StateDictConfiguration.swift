@@ -3,28 +3,6 @@ import DiTFiles
 import DiTModel
 import DiTTensor
 
-/// A file with a model that cannot be used as one: the file, what of it, what was expected and what was found.
-public struct ModelFileError: Error, Equatable, Sendable, CustomStringConvertible {
-  /// The file as the caller named it.
-  public let file: String
-  /// What is wrong, as in `tensor pos_embed`.
-  public let item: String
-  public let expected: String
-  public let found: String
-
-  public init(file: String, item: String, expected: String, found: String) {
-    self.file = file
-    self.item = item
-    self.expected = expected
-    self.found = found
-  }
-
-  /// One line.
-  public var description: String {
-    "\(Message.oneLine(file, limit: 1024)): \(item): expected \(expected), found \(Message.oneLine(found))"
-  }
-}
-
 extension ModelConfiguration {
   /// What the shapes of a published state dict say: all sizes, a square input, learned_range where the output has twice
   /// the input's channels, and a null class in the label table's last row. Without `pos_embed`, which is computed when it is
@@ -33,6 +11,10 @@ extension ModelConfiguration {
   /// - Parameter heads: shapes do not tell; nil takes those of the published hidden sizes 384, 768, 1024 and 1152.
   /// - Throws: ``ModelFileError`` when a tensor that tells a size is missing or of another rank, or sizes do not fit.
   public init(stateDict file: some TensorStore, heads: Int? = nil) throws(ModelFileError) {
+    self = try CheckedConfiguration(stateDict: file, heads: heads).model
+  }
+
+  fileprivate init(unchecked file: some TensorStore, heads: Int?) throws(ModelFileError) {
     let shapes = StateDictShapes(file)
     var network = DiTConfiguration()
     let patch = try shapes.shape("x_embedder.proj.weight", "[D, C, P, P]", rank: 4)
@@ -46,17 +28,24 @@ extension ModelConfiguration {
     network.learnSigma = try shapes.learnsSigma(channels: patch[1], patchSize: patch[2])
     network.numHeads = try shapes.heads(heads, hiddenSize: d)
     self.init(network: network)
-    do throws(ConfigurationFileError) {
-      try validate(file: file.path)
-    } catch {
-      throw ModelFileError(file: file.path, item: error.key, expected: "usable sizes", found: error.problem)
-    }
   }
 
   /// The ratio r for which Int(d · r) is m.
   private static func ratio(_ m: Int, of d: Int) -> Double {
     let ratio = Double(m) / Double(max(d, 1))
     return Int(Double(d) * ratio) < m ? ratio.nextUp : ratio
+  }
+}
+
+extension CheckedConfiguration {
+  /// As ``ModelConfiguration/init(stateDict:heads:)``.
+  init(stateDict file: some TensorStore, heads: Int?) throws(ModelFileError) {
+    let model = try ModelConfiguration(unchecked: file, heads: heads)
+    do throws(ConfigurationFileError) {
+      try self.init(model, file: file.path)
+    } catch {
+      throw ModelFileError(file: file.path, item: error.key, expected: "usable sizes", found: error.problem)
+    }
   }
 }
 

@@ -9,18 +9,13 @@ enum BatchPlan {
 
   /// Images at once when each is evaluated `passes` times in one batch.
   static func inference(_ c: DiTConfiguration, passes: Int) -> Int {
-    let patches = c.outputGrid.patchElements
-    let token = patches + 3 * c.hiddenSize + max(4 * c.hiddenSize, c.mlpSize) + c.numHeads + 2
-    let pass = c.totalTokens * token + Modulation.elements(c, rows: 1) + c.imageElements + c.outputElements
-    return images(elements: passes * pass)
+    let pass = InferenceWorkspace.elements(c, samples: 1) + Modulation.elements(c, rows: 1)
+    return images(elements: passes * (pass + c.imageElements + c.outputElements))
   }
 
   /// Images at once in a pass with gradients.
   static func training(_ c: DiTConfiguration) -> Int {
-    let block = 8 * c.hiddenSize + c.mlpSize + c.numHeads + 4
-    let wide = max(c.mlpSize, 3 * c.hiddenSize)
-    let token = c.depth * block + 6 * c.hiddenSize + 2 * wide + c.outputGrid.patchElements
-    return images(elements: c.totalTokens * token + 2 * Modulation.elements(c, rows: 1))
+    images(elements: TrainingWorkspace.elements(c, samples: 1))
   }
 
   private static func images(elements: Int) -> Int {

@@ -42,18 +42,16 @@ extension DiT {
     clean: Tensor, times: [Float], labels: [Int], noise: Tensor, sequence: ConditioningSequence? = nil,
     weighting: LossWeighting = .uniform, consistency: SequenceLossInput? = nil
   ) throws(InputError) -> LossReport {
-    let inputs = try LossInputs(self, clean, times, labels, noise)
-    let output = try predict(images: inputs.noised, times: times, labels: labels, sequence: sequence)
+    let inputs = try LossInputs(self, clean, times, labels, noise, consistency)
+    var step = inputs.step(0..<inputs.samples, nil)
+    step.addNoise(schedule)
+    let noised = Tensor(shape: clean.shape, elements: step.noised.array)
+    let output = try predict(images: noised, times: times, labels: labels, sequence: sequence)
+    step.output.copy(from: output.elements.span)
     let loss = TrainingLoss(schedule, weighting: weighting)
-    var report = LossReport(samples: inputs.samples, patches: configuration.network.tokens)
-    var pass = try consistency.map { input throws(InputError) in
-      try SequencePass(input, self, clean: clean, batch: inputs.samples)
-    }
-    var none = MutableSpan<Float>()
-    report.fill(
-      0..<inputs.samples, loss, &pass, inputs, output: output.elements.span, configuration.network, gradient: &none,
-      weight: 0)
-    report.sequencePatches = pass?.patches
+    step.evaluate(loss)
+    var report = inputs.report
+    report.take(0..<inputs.samples, of: step, loss, configuration.network)
     return report
   }
 
@@ -65,32 +63,39 @@ extension DiT {
     clean: Tensor, times: [Float], labels: [Int], noise: Tensor, sequence: ConditioningSequence? = nil,
     weighting: LossWeighting = .uniform, consistency: SequenceLossInput? = nil
   ) throws(InputError) -> LossGradients {
-    let inputs = try LossInputs(self, clean, times, labels, noise)
-    let sequences = try configuration.network.input(sequence, samples: inputs.samples)
-    let batch = min(inputs.samples, BatchPlan.training(configuration.network))
-    let pass = GradientPass(self, TrainingLoss(schedule, weighting: weighting), batch: batch)
-    var report = LossReport(samples: inputs.samples, patches: configuration.network.tokens)
-    var term = try consistency.map { input throws(InputError) in
-      try SequencePass(input, self, clean: clean, batch: batch)
-    }
+    let c = configuration.network
+    let inputs = try LossInputs(self, clean, times, labels, noise, consistency)
+    let sequences = try c.input(sequence, samples: inputs.samples)
+    let batch = min(inputs.samples, BatchPlan.training(c))
+    let loss = TrainingLoss(schedule, weighting: weighting)
+    let workspace = TrainingWorkspace(network, samples: batch)
+    let gradients = Slice(zeros: network.weights.table.elementCount)
+    var report = inputs.report
+    var step: LossStep?
     for range in batches(inputs.samples, of: batch) {
-      pass.add(range, of: inputs, sequence: sequences?.samples(range), &term, into: &report)
+      var part = inputs.step(range, step.take())
+      part.sequence = sequences?.samples(range)
+      part.differentiate(
+        network, loss, workspace, into: gradients, weight: Double(range.count) / Double(inputs.samples))
+      report.take(range, of: part, loss, c)
+      step = part
     }
-    report.sequencePatches = term?.patches
-    return LossGradients(report: report, table: network.weights.table, flat: pass.gradients)
+    return LossGradients(report: report, table: network.weights.table, flat: gradients)
   }
 }
 
 /// What a loss is computed at, checked.
 private struct LossInputs {
   let samples: Int
-  let clean, noise, noised: Tensor
-  let levels: [NoiseLevel]
-  let times: [Float]
-  let labels: [Int]
+  private let model: DiT
+  private let clean, noise: Tensor
+  private let times: [Float]
+  private let labels: [Int]
+  private let consistency: SequenceLossInput?
 
   init(
-    _ model: DiT, _ clean: Tensor, _ times: [Float], _ labels: [Int], _ noise: Tensor
+    _ model: DiT, _ clean: Tensor, _ times: [Float], _ labels: [Int], _ noise: Tensor,
+    _ consistency: SequenceLossInput?
   ) throws(InputError) {
     let (c, schedule) = (model.configuration.network, model.schedule)
     samples = try c.checkImages(clean, "x0")
@@ -100,97 +105,59 @@ private struct LossInputs {
     try c.checkCount(times.count, samples, "t")
     try schedule.checkTimes(times, whole: schedule.configuration.prediction != .flow)
     try c.checkLabels(labels, samples)
-    levels = times.map { schedule.level(atNetworkTime: $0) }
-    var elements = [Float](repeating: 0, count: clean.count)
-    var target = elements.mutableSpan
-    schedule.addNoise(clean: clean.elements.span, noise: noise.elements.span, levels: levels, into: &target)
+    try consistency?.check(model, clean)
+    self.model = model
     (self.clean, self.noise, self.times, self.labels) = (clean, noise, times, labels)
-    noised = Tensor(shape: clean.shape, elements: elements)
+    self.consistency = consistency
+  }
+
+  /// The samples in `range`, in the memory of a step of as many if one is given.
+  func step(_ range: Range<Int>, _ used: LossStep?) -> LossStep {
+    let c = model.configuration.network
+    var step: LossStep
+    if let used, used.shape.samples == range.count {
+      step = used
+    } else {
+      let objective = consistency.map {
+        SequenceObjective($0.conditionals, weight: $0.weight, schedule: model.schedule, context: model.context)
+      }
+      step = LossStep(c, samples: range.count, consistency: objective)
+    }
+    let elements = range.elements(c.imageElements)
+    let labelled = labels.isEmpty ? 0..<0 : range
+    step.set(
+      clean: clean.elements.span.extracting(elements), noise: noise.elements.span.extracting(elements),
+      times: times.span.extracting(range), labels: labels.span.extracting(labelled),
+      on: model.schedule)
+    if let consistency, let target = step.consistency?.noise {
+      target.copy(from: consistency.posteriorNoise.elements.span.extracting(elements))
+    }
+    return step
+  }
+
+  /// A report of as many samples, still without values.
+  var report: LossReport {
+    LossReport(samples: samples, patches: model.configuration.network.tokens, hasSequence: consistency != nil)
   }
 }
 
 extension LossReport {
-  fileprivate init(samples: Int, patches: Int) {
+  fileprivate init(samples: Int, patches: Int, hasSequence: Bool) {
     losses = [SampleLoss](repeating: .zero, count: samples)
     patchErrors = Tensor(zeros: [samples, patches])
+    sequencePatches = hasSequence ? Tensor(zeros: [samples, patches]) : nil
   }
 
-  /// The losses and the map of the samples in `range`, and the gradient of weight · mean(loss) by the output, unless it
-  /// is empty; `output` and `gradient` are of those samples alone.
-  fileprivate mutating func fill(
-    _ range: Range<Int>, _ loss: TrainingLoss, _ consistency: inout SequencePass?, _ inputs: LossInputs,
-    output: Span<Float>, _ c: DiTConfiguration,
-    gradient: inout MutableSpan<Float>, weight: Double
-  ) {
-    let elements = range.elements(c.imageElements)
-    let clean = inputs.clean.elements.span.extracting(elements)
-    let noise = inputs.noise.elements.span.extracting(elements)
-    let (levels, shape) = (Array(inputs.levels[range]), c.batchShape(range.count))
-    var values = [SampleLoss](repeating: .zero, count: range.count)
-    var losses = values.mutableSpan
-    if gradient.isEmpty {
-      loss.evaluate(output: output, clean: clean, noise: noise, levels: levels, shape: shape, losses: &losses)
-    } else {
-      loss.evaluate(
-        output: output, clean: clean, noise: noise, levels: levels, shape: shape, losses: &losses,
-        gradient: &gradient, weight: weight)
-    }
-    consistency?.add(
-      range, clean: inputs.clean, noise: inputs.noise, output: output, levels: levels, losses: &values,
-      gradient: &gradient, weight: weight)
-    self.losses.replaceSubrange(range, with: values)
-    var map = [Float](repeating: 0, count: range.count * c.tokens)
+  /// Takes the losses and the maps of the samples in `range` from the step that has evaluated them.
+  fileprivate mutating func take(_ range: Range<Int>, of step: LossStep, _ loss: TrainingLoss, _ c: DiTConfiguration) {
+    losses.replaceSubrange(range, with: step.losses)
+    let places = range.elements(c.tokens)
+    var map = [Float](repeating: 0, count: places.count)
     var means = map.mutableSpan
-    loss.patchErrors(
-      output: output, clean: clean, noise: noise, levels: levels, shape: shape, patchSize: c.patchSize, means: &means)
-    patchErrors.elements.replaceSubrange(range.elements(c.tokens), with: map)
-  }
-}
-
-/// Adds up the gradients of sub-batches.
-private struct GradientPass {
-  let model: DiT
-  let loss: TrainingLoss
-  let workspace: TrainingWorkspace
-  let gradients, output, outputGradient: Slice
-
-  init(_ model: DiT, _ loss: TrainingLoss, batch: Int) {
-    let c = model.configuration.network
-    self.model = model
-    self.loss = loss
-    workspace = TrainingWorkspace(model.network, samples: batch)
-    gradients = Slice(zeros: model.network.weights.table.elementCount)
-    output = Slice(zeros: batch * c.outputElements)
-    outputGradient = Slice(zeros: batch * c.outputElements)
-  }
-
-  /// Reports the samples in `range`; adds their part of the gradient of the mean over all samples.
-  func add(
-    _ range: Range<Int>, of inputs: LossInputs, sequence: SequenceInput?, _ consistency: inout SequencePass?,
-    into report: inout LossReport
-  ) {
-    let c = model.configuration.network
-    let output = output[0..<range.count * c.outputElements]
-    let outputGradient = outputGradient[0..<range.count * c.outputElements]
-    let images = inputs.noised.elements.span.extracting(range.elements(c.imageElements))
-    let times = Array(inputs.times[range])
-    let labels = inputs.labels.isEmpty ? [] : Array(inputs.labels[range])
-
-    model.network.trainingForward(
-      output: output.mutableSpan, images: images, times: times.span, labels: labels.span,
-      sequence: sequence, workspace: workspace)
-    var gradient = outputGradient.mutableSpan
-    report.fill(
-      range, loss, &consistency, inputs, output: output.span, c, gradient: &gradient,
-      weight: Double(range.count) / Double(inputs.samples))
-    model.network.backward(
-      gradients: gradients, outputGradient: outputGradient.span, images: images, labels: labels.span,
-      sequence: sequence, samples: range.count, workspace: workspace)
-  }
-}
-
-extension DiTConfiguration {
-  func batchShape(_ samples: Int) -> BatchShape {
-    BatchShape(samples: samples, channels: inChannels, height: inputHeight, width: inputWidth)
+    step.patchErrors(loss, patchSize: c.patchSize, into: &means)
+    patchErrors.elements.replaceSubrange(places, with: map)
+    if let patches = step.consistency?.patches {
+      sequencePatches?.elements.replaceSubrange(places, with: patches.prefix(places.count).map { Float($0) })
+    }
   }
 }

@@ -6,7 +6,7 @@ import DiTTensor
 /// A model takes the kind that its configuration names (`text`, `context_image`), or a program's own embeddings in its
 /// place. An empty sequence is the null that guidance turns away from.
 public enum ConditioningSequence: Equatable, Sendable {
-  /// A text an image: at most `text.length` bytes of UTF-8; "" is empty.
+  /// One text per image: at most `text.length` bytes of UTF-8; "" is empty.
   case texts([String])
   /// Another image for each, (N, C, h, w), h and w those of `context_image`.
   case images(Tensor)

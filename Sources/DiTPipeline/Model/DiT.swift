@@ -32,12 +32,11 @@ public struct DiT: Sendable {
     contentsOf path: String, context: ComputeContext? = nil, weights: WeightChoice = .emaPreferred, heads: Int? = nil,
     numerics: Numerics = Numerics()
   ) throws {
-    let model = try ModelReference(path).load(weights, heads: heads)
-    guard let loaded = model.weights else {
+    let model = try ModelReference(path).open(weights, heads: heads)
+    guard let loaded = try model.weights() else {
       throw ModelFileError(file: path, item: "weights", expected: "a model with weights", found: "a published name")
     }
-    try self.init(
-      configuration: model.configuration, weights: loaded, context: context ?? ComputeContext(), numerics: numerics)
+    try self.init(model.configuration, weights: loaded, context: context ?? ComputeContext(), numerics: numerics)
   }
 
   /// A model of given weights.
@@ -49,13 +48,13 @@ public struct DiT: Sendable {
   public init(
     configuration: ModelConfiguration, weights: Weights, context: ComputeContext, numerics: Numerics = Numerics()
   ) throws(ConfigurationFileError) {
-    try configuration.validate(file: "")
-    self.configuration = configuration
-    do throws(DiffusionError) {
-      schedule = try configuration.noise()
-    } catch {
-      throw ConfigurationFileError(file: "", key: error.name, expected: error.expected, found: error.found)
-    }
+    try self.init(
+      CheckedConfiguration(configuration, file: ""), weights: weights, context: context, numerics: numerics)
+  }
+
+  package init(_ checked: CheckedConfiguration, weights: Weights, context: ComputeContext, numerics: Numerics) {
+    configuration = checked.model
+    schedule = checked.schedule
     network = DiTNetwork(
       configuration.network, weights: weights, context: context, numerics: numerics, weightsAreFixed: true,
       noise: schedule.attention)

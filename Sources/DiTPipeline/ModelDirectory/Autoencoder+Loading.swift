@@ -1,4 +1,5 @@
 import DiTAutoencoder
+import DiTDiffusers
 import DiTFiles
 import DiTKernels
 import Foundation
@@ -31,24 +32,28 @@ extension Autoencoder {
       return
     }
     let configuration = try AutoencoderConfiguration(
-      contentsOf: ModelDirectory.join(directory, ModelDirectory.configurationFile))
+      contentsOf: Paths.join(directory, ModelDirectory.configurationFile))
     try self.init(
       DiffusersDirectory.weights(in: directory), configuration: configuration, context: context, numerics: numerics)
   }
 
   /// The autoencoder's own directory that belongs to `path`, as ``init(contentsOf:context:numerics:)`` reads it; nil where
-  /// `path` is no directory, or has none.
+  /// `path` is not a directory, or has none.
   ///
   /// - Throws: `FileError` and ``ConfigurationFileError`` for a config.json that cannot be read.
   public static func directory(of path: String) throws -> String? {
-    let file = ModelDirectory.join(path, ModelDirectory.configurationFile)
-    if FileManager.default.fileExists(atPath: file) {
-      var reader = try JSONObjectReader(contentsOf: file)
-      if reader.value("_class_name") != nil { return path }
-      if let vae = try reader.string("vae") { return ModelDirectory.resolve(vae, in: path) }
-    }
-    let inside = ModelDirectory.join(path, ModelDirectory.autoencoderName)
-    let configuration = ModelDirectory.join(inside, ModelDirectory.configurationFile)
+    let file = Paths.join(path, ModelDirectory.configurationFile)
+    guard FileManager.default.fileExists(atPath: file) else { return directory(of: path, named: nil) }
+    var reader = try JSONObjectReader(contentsOf: file)
+    if reader.value("_class_name") != nil { return path }
+    return directory(of: path, named: try reader.string("vae"))
+  }
+
+  /// The same for a model whose configuration has been read, and names the autoencoder or does not.
+  package static func directory(of path: String, named autoencoder: String?) -> String? {
+    if let autoencoder { return Paths.resolve(autoencoder, in: path) }
+    let inside = Paths.join(path, ModelDirectory.autoencoderName)
+    let configuration = Paths.join(inside, ModelDirectory.configurationFile)
     return FileManager.default.fileExists(atPath: configuration) ? inside : nil
   }
 }

@@ -1,3 +1,4 @@
+import DiTDiffusers
 import DiTFiles
 import DiTKernels
 import DiTModel
@@ -17,7 +18,7 @@ public struct ModelConversion: Sendable {
   }
 
   public let configuration: ModelConfiguration
-  /// What a person should know, a line each.
+  /// Notes for the user, one line each.
   public let notes: [String]
   private let weights: Weights
   private let export: DiffusersExport?
@@ -65,8 +66,8 @@ public struct ModelConversion: Sendable {
     } else {
       try ModelDirectory.write(configuration, model: weights, ema: nil, as: dtype, to: directory.temporary)
       if let vae {
-        let target = ModelDirectory.join(directory.temporary, ModelDirectory.autoencoderName)
-        try ModelDirectory.copyFiles(of: vae, to: target)
+        let target = Paths.join(directory.temporary, ModelDirectory.autoencoderName)
+        try Directory.copyFiles(of: vae, to: target)
       }
     }
     try directory.commit()

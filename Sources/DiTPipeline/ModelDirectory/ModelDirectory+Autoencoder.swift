@@ -9,8 +9,8 @@ extension ModelConfiguration {
   /// - Throws: `FileError` where there is no config.json.
   public func autoencoderDirectory(in directory: String) throws(FileError) -> String? {
     guard let autoencoder else { return nil }
-    let path = ModelDirectory.resolve(autoencoder, in: directory)
-    let file = ModelDirectory.join(path, ModelDirectory.configurationFile)
+    let path = Paths.resolve(autoencoder, in: directory)
+    let file = Paths.join(path, ModelDirectory.configurationFile)
     guard FileManager.default.fileExists(atPath: file) else { throw FileError(path: file, reason: .missing) }
     return path
   }
@@ -22,24 +22,8 @@ extension ModelDirectory {
   ///
   /// - Throws: `FileError`.
   public static func copyAutoencoder(_ source: String, to target: String) throws(FileError) {
-    let directory = try AtomicDirectory(path: join(target, autoencoderName))
-    try copyFiles(of: source, to: directory.temporary)
+    let directory = try AtomicDirectory(path: Paths.join(target, autoencoderName))
+    try Directory.copyFiles(of: source, to: directory.temporary)
     try directory.commit()
-  }
-
-  /// Copies the regular files of a directory, those that links lead to included, into one that is made.
-  ///
-  /// - Throws: `FileError`.
-  static func copyFiles(of source: String, to target: String) throws(FileError) {
-    try createDirectory(target)
-    do {
-      for name in try FileManager.default.contentsOfDirectory(atPath: source).sorted() where !name.hasPrefix(".") {
-        let file = URL(filePath: join(source, name)).resolvingSymlinksInPath()
-        let isRegular = try file.resourceValues(forKeys: [.isRegularFileKey]).isRegularFile ?? false
-        if isRegular { try FileManager.default.copyItem(at: file, to: URL(filePath: join(target, name))) }
-      }
-    } catch {
-      throw FileError(path: source, reason: .refused(operation: "copy", code: errorNumber(error)))
-    }
   }
 }

@@ -29,14 +29,21 @@ public struct ModelDirectory: Sendable {
   public static let autoencoderName = "vae"
 
   public let path: String
-  public let configuration: ModelConfiguration
+  let checked: CheckedConfiguration
+
+  public var configuration: ModelConfiguration { checked.model }
 
   /// Reads config.json; weights are opened when asked for.
   ///
   /// - Throws: `FileError`, ``ConfigurationFileError``.
   public init(contentsOf path: String) throws {
+    try self.init(path, configuration: JSONObjectReader(contentsOf: Paths.join(path, Self.configurationFile)))
+  }
+
+  /// The directory whose config.json has been read.
+  init(_ path: String, configuration reader: JSONObjectReader) throws(ConfigurationFileError) {
     self.path = path
-    configuration = try ModelConfiguration(contentsOf: Self.join(path, Self.configurationFile))
+    checked = try CheckedConfiguration(reading: reader)
   }
 
   /// The file that holds the chosen weights.
@@ -49,7 +56,7 @@ public struct ModelDirectory: Sendable {
       case .ema: [Self.emaFile]
       case .model: [Self.modelFile]
       }
-    let paths = names.map { Self.join(path, $0) }
+    let paths = names.map { Paths.join(path, $0) }
     for path in paths where FileManager.default.fileExists(atPath: path) { return path }
     throw FileError(path: paths.last ?? path, reason: .missing)
   }
@@ -71,49 +78,17 @@ public struct ModelDirectory: Sendable {
   public static func write(
     _ configuration: ModelConfiguration, model: Weights?, ema: Weights?, as dtype: Dtype = .f32, to path: String
   ) throws {
-    try createDirectory(path)
+    try Directory.create(path)
     let table = ParameterTable(configuration.network)
     for (weights, name) in [(model, modelFile), (ema, emaFile)] {
       if let weights {
         precondition(weights.table == table, "weights of another configuration")
-        try weights.write(to: join(path, name), as: dtype)
+        try weights.write(to: Paths.join(path, name), as: dtype)
       }
     }
     for (weights, name) in [(model, modelFile), (ema, emaFile)] where weights == nil {
-      try remove(join(path, name))
+      try Directory.remove(Paths.join(path, name))
     }
-    try configuration.write(to: join(path, configurationFile))
-  }
-
-  static func createDirectory(_ path: String) throws(FileError) {
-    do {
-      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
-    } catch {
-      throw FileError(path: path, reason: .refused(operation: "create the directory", code: errorNumber(error)))
-    }
-  }
-
-  private static func remove(_ path: String) throws(FileError) {
-    guard FileManager.default.fileExists(atPath: path) else { return }
-    do {
-      try FileManager.default.removeItem(atPath: path)
-    } catch {
-      throw FileError(path: path, reason: .refused(operation: "remove", code: errorNumber(error)))
-    }
-  }
-
-  /// The system's error number under a Foundation error.
-  static func errorNumber(_ error: any Error) -> Int32 {
-    let cause = (error as? POSIXError) ?? (error as? CocoaError)?.underlying as? POSIXError
-    return (cause?.code ?? .EIO).rawValue
-  }
-
-  /// `path` as seen from `directory`.
-  static func resolve(_ path: String, in directory: String) -> String {
-    path.hasPrefix("/") ? path : join(directory, path)
-  }
-
-  static func join(_ directory: String, _ name: String) -> String {
-    directory.hasSuffix("/") ? directory + name : "\(directory)/\(name)"
+    try configuration.write(to: Paths.join(path, configurationFile))
   }
 }

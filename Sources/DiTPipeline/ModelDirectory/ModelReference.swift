@@ -1,3 +1,4 @@
+import DiTDiffusers
 import DiTFiles
 import DiTModel
 import DiTTensor
@@ -5,9 +6,9 @@ import Foundation
 
 /// What a word that stands for a model means: a model directory, a diffusers directory, a state dict, or a published name.
 public enum ModelReference: Equatable, Sendable {
-  /// A directory with config.json.
+  /// A directory with config.json: a model's, or a transformer's alone as diffusers writes it.
   case directory(String)
-  /// A pipeline's or a transformer's directory as diffusers writes it.
+  /// A pipeline's directory as diffusers writes it, with model_index.json.
   case diffusers(String)
   /// A safetensors file or a torch `.pt` with the published names (plain, or a training checkpoint); sizes are read from
   /// its shapes.
@@ -17,7 +18,7 @@ public enum ModelReference: Equatable, Sendable {
 
   /// Reads the word. A published name wins over a path of that spelling, which can be written `./DiT-S/2`.
   ///
-  /// - Throws: `FileError` when it is no published name and there is nothing at that path.
+  /// - Throws: `FileError` when it is not a published name and there is nothing at that path.
   public init(_ argument: String) throws(FileError) {
     if DiTConfiguration.named(argument) != nil {
       self = .published(argument)
@@ -26,10 +27,10 @@ public enum ModelReference: Equatable, Sendable {
     guard !argument.isEmpty, FileManager.default.fileExists(atPath: argument) else {
       throw FileError(path: argument, reason: .missing)
     }
-    let isDirectory = FileManager.default.fileExists(atPath: ModelDirectory.join(argument, "."))
+    let isDirectory = FileManager.default.fileExists(atPath: Paths.join(argument, "."))
     self =
       !isDirectory
-      ? .stateDict(argument) : DiffusersDirectory.isOne(argument) ? .diffusers(argument) : .directory(argument)
+      ? .stateDict(argument) : DiffusersDirectory.isPipeline(argument) ? .diffusers(argument) : .directory(argument)
   }
 
   /// The configuration; weights are not read, but for those of a diffusers directory that say whether its blocks share
@@ -38,20 +39,7 @@ public enum ModelReference: Equatable, Sendable {
   /// - Parameter heads: where a state dict's shapes cannot tell; anything else must agree with it.
   /// - Throws: `FileError`, `SafetensorsError`, `TorchFileError`, `ShardIndexError`, `StateDictMismatch`, ``ConfigurationFileError``, ``ModelFileError``.
   public func configuration(heads: Int? = nil) throws -> ModelConfiguration {
-    switch self {
-    case .directory(let path):
-      let configuration = try ModelDirectory(contentsOf: path).configuration
-      return try Self.check(configuration, heads: heads, ModelDirectory.join(path, ModelDirectory.configurationFile))
-    case .diffusers(let path):
-      return try Self.check(DiffusersDirectory(contentsOf: path).configuration, heads: heads, path)
-    case .stateDict(let path):
-      return try Self.configuration(Self.open(path, .emaPreferred), heads: heads)
-    case .published(let name):
-      guard let configuration = ModelConfiguration(published: name) else {
-        throw FileError(path: name, reason: .missing)
-      }
-      return try Self.check(configuration, heads: heads, name)
-    }
+    try open(heads: heads).configuration.model
   }
 
   /// The configuration and the weights; these are nil for a published name.
@@ -60,24 +48,56 @@ public enum ModelReference: Equatable, Sendable {
   public func load(
     _ choice: WeightChoice = .emaPreferred, heads: Int? = nil
   ) throws -> (configuration: ModelConfiguration, weights: Weights?) {
+    let model = try open(choice, heads: heads)
+    return (model.configuration.model, try model.weights())
+  }
+
+  /// A model whose configuration has been read and checked.
+  struct Opened {
+    let configuration: CheckedConfiguration
+    /// Reads the weights; nil for a published name.
+    let weights: () throws -> Weights?
+  }
+
+  /// Reads and checks the configuration, once.
+  ///
+  /// - Throws: as ``configuration(heads:)``.
+  func open(_ choice: WeightChoice = .emaPreferred, heads: Int?) throws -> Opened {
     switch self {
     case .directory(let path):
-      return (try configuration(heads: heads), try ModelDirectory(contentsOf: path).weights(choice))
-    case .diffusers(let path):
-      guard choice != .ema else {
-        throw ModelFileError(
-          file: path, item: "weights", expected: "a training checkpoint or a model directory with ema",
-          found: "a diffusers directory")
+      let file = Paths.join(path, ModelDirectory.configurationFile)
+      let reader = try JSONObjectReader(contentsOf: file)
+      if DiffusersDirectory.isTransformer(reader) {
+        return try Self.opened(DiffusersDirectory(transformer: path, configuration: reader), choice, heads)
       }
-      let directory = try DiffusersDirectory(contentsOf: path)
-      return (try Self.check(directory.configuration, heads: heads, path), try directory.weights())
+      let directory = try ModelDirectory(path, configuration: reader)
+      try Self.check(directory.checked, heads: heads, file)
+      return Opened(configuration: directory.checked) { try directory.weights(choice) }
+    case .diffusers(let path):
+      return try Self.opened(DiffusersDirectory(contentsOf: path), choice, heads)
     case .stateDict(let path):
       let file = try Self.open(path, choice)
-      let configuration = try Self.configuration(file, heads: heads)
-      return (configuration, try Weights(file, configuration: configuration.network))
-    case .published:
-      return (try configuration(heads: heads), nil)
+      let configuration = try CheckedConfiguration(stateDict: file, heads: heads)
+      return Opened(configuration: configuration) { try Weights(file, configuration: configuration.model.network) }
+    case .published(let name):
+      guard let model = ModelConfiguration(published: name) else { throw FileError(path: name, reason: .missing) }
+      let configuration = try CheckedConfiguration(model, file: name)
+      try Self.check(configuration, heads: heads, name)
+      return Opened(configuration: configuration) { nil }
     }
+  }
+
+  private static func opened(
+    _ directory: DiffusersDirectory, _ choice: WeightChoice, _ heads: Int?
+  ) throws -> Opened {
+    guard choice != .ema else {
+      throw ModelFileError(
+        file: directory.path, item: "weights", expected: "a training checkpoint or a model directory with ema",
+        found: "a diffusers directory")
+    }
+    let configuration = try directory.checked()
+    try check(configuration, heads: heads, directory.path)
+    return Opened(configuration: configuration) { try directory.weights() }
   }
 
   /// The state dict at `path`, of a training checkpoint the one that is chosen.
@@ -93,18 +113,12 @@ public enum ModelReference: Equatable, Sendable {
     return file
   }
 
-  private static func configuration(_ file: some TensorStore, heads: Int?) throws(ModelFileError) -> ModelConfiguration
-  {
-    try ModelConfiguration(stateDict: file, heads: heads)
-  }
-
   private static func check(
-    _ configuration: ModelConfiguration, heads: Int?, _ file: String
-  ) throws(ModelFileError) -> ModelConfiguration {
-    let own = configuration.network.numHeads
+    _ configuration: CheckedConfiguration, heads: Int?, _ file: String
+  ) throws(ModelFileError) {
+    let own = configuration.model.network.numHeads
     guard heads == nil || heads == own else {
       throw ModelFileError(file: file, item: "heads", expected: "\(own), as the model has", found: "\(heads ?? 0)")
     }
-    return configuration
   }
 }

@@ -45,7 +45,7 @@ extension SequencePrior {
   ///   and patches, ``ModelFileError`` when their numbers are no prior, `DiffusionError` (`lambda_seq`) when the network
   ///   can have none.
   public init?(directory: String, for network: DiTConfiguration) throws {
-    let path = ModelDirectory.join(directory, Self.fileName)
+    let path = Paths.join(directory, Self.fileName)
     guard FileManager.default.fileExists(atPath: path) else { return nil }
     let grid = network.inputGrid
     try grid.checkSequence()

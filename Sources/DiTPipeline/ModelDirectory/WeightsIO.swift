@@ -83,7 +83,19 @@ extension Weights {
   /// A copy in one new flat buffer with the table's offsets, which training may write.
   public func flattened() -> Slice {
     let flat = Slice(zeros: table.elementCount)
-    for (parameter, slice) in zip(table.parameters, slices) { flat[parameter.range].copy(from: slice.span) }
+    copy(to: flat)
     return flat
+  }
+
+  /// Copies the values into a flat buffer with the table's offsets. Memory of a mapped file is given back tensor by tensor,
+  /// so that the values are not held twice.
+  ///
+  /// - Precondition: `flat.count` is the table's `elementCount`.
+  public func copy(to flat: Slice) {
+    precondition(flat.count == table.elementCount, "\(table.elementCount) elements into \(flat.count)")
+    for (parameter, slice) in zip(table.parameters, slices) {
+      flat[parameter.range].copy(from: slice.span)
+      slice.releasePages()
+    }
   }
 }

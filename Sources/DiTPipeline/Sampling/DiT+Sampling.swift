@@ -90,8 +90,8 @@ extension DiT {
   ///
   /// - Parameters:
   ///   - images: (N, C, H, W).
-  ///   - classes: one an image, the null class allowed; nil is the null class, or an unconditional model.
-  ///   - sequence: one an image, for a model that takes them; nil are empty ones.
+  ///   - classes: one per image, the null class allowed; nil is the null class, or an unconditional model.
+  ///   - sequence: one per image, for a model that takes them; nil are empty ones.
   ///   - options: nil is config.json's steps and schedule without guidance. The seed is not used.
   /// - Throws: as ``sample(classes:options:start:progress:)``; also for another sampler than those, and η other than 0.
   public func invert(

@@ -24,6 +24,8 @@ final class GuidedNetwork {
   /// The sequences of the batch's rows: the images' own, then empty ones.
   private var sequences: SequenceTokens?
   private var samples = 0
+  /// Nil before the first.
+  private(set) var last: LastEvaluation?
 
   init(_ network: DiTNetwork, guidance: Guidance, times: [NetworkTime], batch: Int) {
     let c = network.configuration
@@ -85,17 +87,10 @@ final class GuidedNetwork {
       images: inputs[0..<evaluated * c.imageElements].span, modulation: rows, sequence: sequences,
       samples: evaluated, workspace: workspace)
 
-    let half = samples * c.outputElements
-    guard isActive else {
-      copy(outputs[0..<half].span, to: &output)
-      return
-    }
-    guidance.combine(
-      conditional: outputs[0..<half].span, unconditional: outputs[half..<2 * half].span,
-      shape: c.batchShape(samples), into: &output)
-  }
-
-  private func copy(_ source: Span<Float>, to target: inout MutableSpan<Float>) {
-    for index in source.indices { target[index] = source[index] }
+    let evaluation = LastEvaluation(
+      time: times[evaluation], shape: c.batchShape(samples), x: inputs[0..<size],
+      outputs: outputs[0..<count * c.outputElements], guidance: isActive ? guidance : nil)
+    evaluation.prediction(&output)
+    last = evaluation
   }
 }

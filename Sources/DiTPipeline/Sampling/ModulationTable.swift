@@ -5,7 +5,7 @@ import DiTTensor
 /// The modulation of many evaluations, computed before the network is asked.
 ///
 /// adaLN's shifts, scales and gates depend on (t, y) alone. A chunk of evaluations is computed in one product for each
-/// layer: those weights, a third of the model, are read once a chunk and not in between. Rows: for each evaluation of the
+/// layer: those weights, a third of the model, are read once per chunk and not in between. Rows: for each evaluation of the
 /// chunk one for each distinct label.
 package final class ModulationTable {
   private let network: DiTNetwork
@@ -15,7 +15,7 @@ package final class ModulationTable {
   let labels: [Int]
   private let rowsPerTime: Int
   private let timesPerChunk: Int
-  /// Rows below which the last bits would depend on their number; missing ones are made up.
+  /// With fewer rows BLAS may round differently; a chunk of fewer is filled up with rows that are not used.
   private let minimumRows: Int
   private let values: Slice
   private var chunk = 0..<0

@@ -2,7 +2,7 @@ import DiTTensor
 
 /// Which random numbers a run draws.
 public enum RandomStream: String, CaseIterable, Sendable {
-  /// A Philox stream an image: image n depends on (seed, n) alone.
+  /// One Philox stream per image: image n depends on (seed, n) alone.
   case philox
   /// torch's CPU generator in the order of diffusers' pipeline, so that a seed gives the same pictures there and here.
   case torch
@@ -21,7 +21,7 @@ public enum RandomStream: String, CaseIterable, Sendable {
 /// Later noise is the same whether or not the start was drawn.
 struct NoiseSource {
   private enum State {
-    /// A stream an image.
+    /// One stream per image.
     case philox([Philox])
     /// As it stands, and as it stood after the start.
     case torch(TorchGenerator, afterStart: TorchGenerator)
@@ -75,7 +75,7 @@ struct NoiseSource {
     }
   }
 
-  /// Turns to images whose steps begin.
+  /// Prepares for the steps of the next sub-batch.
   mutating func begin() {
     if case .torch(_, let afterStart) = state { state = .torch(afterStart, afterStart: afterStart) }
   }

@@ -1,3 +1,4 @@
+import DiTDiffusers
 import DiTDiffusion
 
 /// Which of the T steps are taken, and how: a sampler before it is put on a model's noise schedule.

@@ -42,16 +42,18 @@ public struct SamplingProgress: Sendable {
   public let totalSteps: Int
   let shape: [Int]
   let elements: Slice
-  let estimates: Slice?
+  let schedule: NoiseSchedule
+  /// Nil where a run goes backwards.
+  let evaluation: LastEvaluation?
 
   /// The images at hand as they are after this step, (`images.count`, C, H, W). A copy is made at each access, and only
   /// inside the callback is it of this step.
   public var x: Tensor { Tensor(shape: [images.count] + shape, elements: elements.array) }
 
   /// x̂_*, what the network's output of this step (of Heun's two the second) says the finished images are, not clipped; nil
-  /// where a run goes backwards. A copy, as ``x``.
+  /// where a run goes backwards. Computed at each access, and, as ``x``, only inside the callback of this step.
   public var estimate: Tensor? {
-    estimates.map { Tensor(shape: [images.count] + shape, elements: $0.array) }
+    evaluation.map { Tensor(shape: [images.count] + shape, elements: $0.estimate(schedule)) }
   }
 }
 
@@ -59,7 +61,7 @@ public struct SamplingProgress: Sendable {
 public struct Samples: Equatable, Sendable {
   /// (N, C, H, W). A stopped run leaves the images at hand half denoised, and later ones as they started.
   public let images: Tensor
-  /// One a image; empty for an unconditional model.
+  /// One per image; empty for an unconditional model.
   public let labels: [Int]
   /// Whether all steps of all images were taken.
   public let isComplete: Bool

@@ -15,14 +15,14 @@ final class SamplingRun {
   /// C, H, W.
   private let imageShape: [Int]
   private let count: Int
-  /// x̂_* of the sub-batch at hand; nil for a run backwards.
-  private let estimates: Slice?
+  /// Whether the process leads to noise.
+  private let isInversion: Bool
   private var random: NoiseSource
   private var completed = 0
 
   /// - Parameters:
-  ///   - labels: one an image; none for an unconditional model.
-  ///   - sequence: one an image; nil for a model that takes none.
+  ///   - labels: one per image; none for an unconditional model.
+  ///   - sequence: one per image; nil for a model that takes none.
   ///   - start: what to start from; nil draws noise.
   ///   - isInversion: whether the process leads to noise.
   init(
@@ -41,7 +41,7 @@ final class SamplingRun {
     batches = DiTPipeline.batches(count, of: batch)
     network = GuidedNetwork(model.network, guidance: options.guidance, times: times, batch: batch)
     self.count = count
-    estimates = isInversion ? nil : Slice(zeros: batch * c.imageElements)
+    self.isInversion = isInversion
     random = NoiseSource(
       options.random, seed: options.seed, images: count, size: c.imageElements, isGuided: options.guidance.scale > 1)
     if let start {
@@ -90,17 +90,8 @@ final class SamplingRun {
     let shape = model.configuration.network.batchShape(images.count)
     return process.sample(
       &x, shape: shape,
-      predict: { x, step, output in
-        network.predict(&output, x, evaluation: step.evaluation)
-        estimate(x, step.time, shape, output.span)
-      },
+      predict: { x, step, output in network.predict(&output, x, evaluation: step.evaluation) },
       noise: { _, noise in random.draw(images, into: &noise) }, progress: { step, _ in report(step) })
-  }
-
-  /// Keeps x̂_* for those who follow the run.
-  private func estimate(_ x: Span<Float>, _ time: NetworkTime, _ shape: BatchShape, _ output: Span<Float>) {
-    guard let estimates else { return }
-    model.schedule.estimate(x, time, shape, output: output, into: estimates[0..<shape.count])
   }
 
   private func progress(_ step: SamplingStep, _ images: Range<Int>, _ window: Slice) -> SamplingProgress {
@@ -108,22 +99,6 @@ final class SamplingRun {
     return SamplingProgress(
       step: step.number, steps: step.count, time: step.time, images: images, count: count,
       completedSteps: completed, totalSteps: batches.count * step.count,
-      shape: imageShape, elements: window,
-      estimates: estimates?[0..<images.count * model.configuration.network.imageElements])
-  }
-}
-
-extension NoiseSchedule {
-  /// x̂_* = noised·x + output·out at a time, (N, C, H, W); a variance half of the output is not read.
-  fileprivate func estimate(
-    _ x: Span<Float>, _ time: NetworkTime, _ shape: BatchShape, output: Span<Float>, into clean: Slice
-  ) {
-    let (ofNoised, ofOutput) = cleanCoefficients(at: time)
-    let (size, stride) = (shape.elementsPerSample, output.count / shape.samples)
-    for n in 0..<shape.samples {
-      for i in 0..<size {
-        clean[n * size + i] = Float(ofNoised * Double(x[n * size + i]) + ofOutput * Double(output[n * stride + i]))
-      }
-    }
+      shape: imageShape, elements: window, schedule: model.schedule, evaluation: isInversion ? nil : network.last)
   }
 }

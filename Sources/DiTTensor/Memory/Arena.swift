@@ -15,3 +15,39 @@ public struct ArenaLayout {
     return start..<start + elements
   }
 }
+
+/// Cuts one buffer into parts, one line per part. A plan is the same lines over no memory: it says how much they take.
+package struct Arena {
+  private var layout = ArenaLayout()
+  /// Nil in a plan, whose parts are empty.
+  private let memory: Slice?
+  private static let nothing = Slice(zeros: 0)
+
+  /// Elements handed out so far, padding included.
+  package var count: Int { layout.count }
+
+  /// A plan.
+  package init() { memory = nil }
+
+  /// A buffer of `count` zeros, as a plan asks for.
+  package init(count: Int) { memory = Slice(zeros: count) }
+
+  /// The next `elements`, aligned to a cache line.
+  package mutating func reserve(_ elements: Int) -> Slice {
+    let range = layout.reserve(elements)
+    return memory?[range] ?? Self.nothing
+  }
+
+  /// Goes on after all that `other`, a copy of this arena, has handed out: parts of both then share memory.
+  package mutating func skip(past other: Arena) {
+    if other.count > count { _ = layout.reserve(other.count - count) }
+  }
+
+  /// What `parts` takes of a buffer of its own.
+  package static func filled<Parts>(_ parts: (inout Arena) -> Parts) -> Parts {
+    var plan = Arena()
+    _ = parts(&plan)
+    var arena = Arena(count: plan.count)
+    return parts(&arena)
+  }
+}

@@ -6,9 +6,9 @@
 
 /// An owner of `count` consecutive `Float`s: activations, weights, gradients, moments.
 ///
-/// Memory is 64-byte aligned and, unless asked otherwise, zeroed; blocks of 4 MB and more ask the kernel for huge pages. A
-/// buffer may also view memory that somebody else owns (a mapped checkpoint): it then keeps that owner alive and is
-/// read-only.
+/// Memory is 64-byte aligned and, unless asked otherwise, zeroed; blocks of 4 MB and more ask the kernel for huge pages, and
+/// their zeros take no memory until they are written. A buffer may also view the memory of another owner (a mapped
+/// checkpoint): it then keeps that owner alive and is read-only.
 ///
 /// A buffer is shared by reference. It does not arbitrate between threads: whoever hands out slices to several threads
 /// makes sure that nobody writes what another reads.
@@ -19,10 +19,13 @@
   /// Whether `Slice.mutableSpan` may be taken.
   public let isMutable: Bool
   private let owner: AnyObject?
+  /// The pages that the block was cut from; nil for a block of the allocator.
+  private let mapping: UnsafeMutableRawBufferPointer?
   /// Whether a file holds the elements, so that their pages may be given back.
   private let isMappedFile: Bool
 
   private static let alignment = 64
+  private static let hugePage = 2 << 20
   private static let hugePageThreshold = 4 << 20
 
   /// Allocates `count` zeros.
@@ -33,22 +36,47 @@
     precondition(count >= 0, "a buffer cannot hold \(count) elements")
     let (bytes, overflow) = max(count, 1).multipliedReportingOverflow(by: MemoryLayout<Float>.stride)
     precondition(!overflow, "a buffer of \(count) elements does not fit the address space")
-    var raw: UnsafeMutableRawPointer?
-    let alignment = bytes >= Self.hugePageThreshold ? 2 << 20 : Self.alignment
-    let status = unsafe posix_memalign(&raw, alignment, bytes)
-    guard status == 0, let raw = unsafe raw else {
-      preconditionFailure("cannot allocate \(bytes) bytes (errno \(status))")
+    let isLarge = bytes >= Self.hugePageThreshold
+    let raw: UnsafeMutableRawPointer
+    if isLarge && isZeroed {
+      unsafe (raw, mapping) = Self.untouchedPages(bytes)
+    } else {
+      unsafe raw = Self.block(bytes, alignment: isLarge ? Self.hugePage : Self.alignment)
+      if isZeroed { unsafe memset(raw, 0, bytes) }
+      unsafe mapping = nil
     }
     #if os(Linux)
       let hugePages: Int32 = 14  // MADV_HUGEPAGE, a macro Swift does not import everywhere
-      if bytes >= Self.hugePageThreshold { _ = unsafe madvise(raw, bytes, hugePages) }
+      if isLarge { _ = unsafe madvise(raw, bytes, hugePages) }
     #endif
-    if isZeroed { unsafe memset(raw, 0, bytes) }
     unsafe base = raw.bindMemory(to: Float.self, capacity: max(count, 1))
     self.count = count
     isMutable = true
     owner = nil
     isMappedFile = false
+  }
+
+  private static func block(_ bytes: Int, alignment: Int) -> UnsafeMutableRawPointer {
+    var raw: UnsafeMutableRawPointer?
+    let status = unsafe posix_memalign(&raw, alignment, bytes)
+    guard status == 0, let raw = unsafe raw else {
+      preconditionFailure("cannot allocate \(bytes) bytes (errno \(status))")
+    }
+    return unsafe raw
+  }
+
+  /// Zeros that the system finds when they are first touched, aligned to a huge page inside the mapping that holds them.
+  private static func untouchedPages(
+    _ bytes: Int
+  ) -> (block: UnsafeMutableRawPointer, mapping: UnsafeMutableRawBufferPointer) {
+    let (size, overflow) = bytes.addingReportingOverflow(hugePage)
+    precondition(!overflow, "a buffer of \(bytes) bytes does not fit the address space")
+    let start = unsafe mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0)
+    guard let start = unsafe start, unsafe start != MAP_FAILED else {
+      preconditionFailure("cannot allocate \(bytes) bytes (errno \(errno))")
+    }
+    let gap = (hugePage - Int(bitPattern: start) % hugePage) % hugePage
+    return unsafe (start + gap, UnsafeMutableRawBufferPointer(start: start, count: size))
   }
 
   /// A read-only view of `elements`, which stay valid as long as `owner` lives.
@@ -60,6 +88,7 @@
     count = elements.count
     isMutable = false
     self.owner = owner
+    unsafe mapping = nil
     self.isMappedFile = isMappedFile
   }
 
@@ -76,6 +105,11 @@
   }
 
   deinit {
-    if owner == nil { unsafe free(base) }
+    guard owner == nil else { return }
+    if let mapping = unsafe mapping {
+      unsafe munmap(mapping.baseAddress, mapping.count)
+    } else {
+      unsafe free(base)
+    }
   }
 }

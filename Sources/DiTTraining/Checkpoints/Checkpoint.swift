@@ -24,6 +24,7 @@ public struct Checkpoint: Sendable {
   public let model: ModelConfiguration
   public let training: TrainingConfiguration
   let data: DataIdentity
+  private let directory: ModelDirectory
 
   /// The newest checkpoint of the run in `directory`; nil when there is none.
   ///
@@ -37,7 +38,8 @@ public struct Checkpoint: Sendable {
   init(contentsOf path: String, step: Int) throws {
     self.path = path
     self.step = step
-    var model = try ModelDirectory(contentsOf: path).configuration
+    directory = try ModelDirectory(contentsOf: path)
+    var model = directory.configuration
     model.autoencoder = model.autoencoder.map(CheckpointStore.autoencoder(seenFromRun:))
     self.model = model
     var reader = try JSONObjectReader(contentsOf: "\(path)/\(Self.trainingFile)")
@@ -51,6 +53,9 @@ public struct Checkpoint: Sendable {
     self.data = try DataIdentity(reading: data)
     try reader.finish()
   }
+
+  /// Copies the trained weights, or their average, into a flat buffer.
+  func copy(_ choice: WeightChoice, to flat: Slice) throws { try directory.weights(choice).copy(to: flat) }
 
   /// Throws unless a run with these settings and data would go on as the checkpoint's would have.
   func check(_ model: ModelConfiguration, _ training: TrainingConfiguration, _ data: Dataset) throws(TrainingError) {
@@ -123,7 +128,7 @@ struct CheckpointStore {
 
   /// The steps of the complete checkpoints, ascending.
   var steps: [Int] {
-    Folder.names(path).compactMap { name in
+    Directory.names(path).compactMap { name in
       guard name.hasPrefix(Self.prefix), let step = Int(name.dropFirst(Self.prefix.count)), step >= 0,
         Self.name(step) == name
       else { return nil }
@@ -138,26 +143,26 @@ struct CheckpointStore {
 
   /// Removes what an interrupted save or removal left.
   func clean() throws(FileError) {
-    for name in Folder.names(path) where name.hasPrefix(Self.unfinished) { try Folder.remove("\(path)/\(name)") }
+    for name in Directory.names(path) where name.hasPrefix(Self.unfinished) { try Directory.remove("\(path)/\(name)") }
   }
 
   /// Writes the trainer's state. When this returns, the checkpoint is durable; until then it does not exist.
   func save(_ trainer: Trainer) throws -> String {
     let target = path(trainer.completedSteps)
-    let temporary = "\(path)/\(Self.unfinished)\(Self.name(trainer.completedSteps))"
-    try Folder.create(path)
     try clean()
+    let directory = try AtomicDirectory(
+      path: target, temporaryName: Self.unfinished + Self.name(trainer.completedSteps))
     var model = trainer.model
     model.autoencoder = model.autoencoder.map(Self.autoencoder(seenFromCheckpoint:))
     try ModelDirectory.write(
       model, model: Weights(trainer.table, flat: trainer.weights),
-      ema: Weights(trainer.table, flat: trainer.average), to: temporary)
+      ema: Weights(trainer.table, flat: trainer.average), to: directory.temporary)
     let settings = JSONValue.object([
       JSONMember("training", trainer.training.json), JSONMember("data", DataIdentity(trainer.data).json),
     ])
-    try AtomicFile.write(settings.text, to: "\(temporary)/\(Checkpoint.trainingFile)")
-    try trainer.writeState(to: "\(temporary)/\(Checkpoint.stateFile)")
-    try Folder.rename(temporary, to: target)
+    try AtomicFile.write(settings.text, to: "\(directory.temporary)/\(Checkpoint.trainingFile)")
+    try trainer.writeState(to: "\(directory.temporary)/\(Checkpoint.stateFile)")
+    try directory.commit()
     return target
   }
 
@@ -175,8 +180,8 @@ struct CheckpointStore {
   func prune(keeping count: Int) throws(FileError) {
     for step in steps.dropLast(count) {
       let doomed = "\(path)/\(Self.unfinished)\(Self.name(step))"
-      try Folder.rename(path(step), to: doomed)
-      try Folder.remove(doomed)
+      try Directory.rename(path(step), to: doomed)
+      try Directory.remove(doomed)
     }
   }
 }
@@ -205,9 +210,8 @@ extension Trainer {
 
   /// Takes up the values, moments and counters of a checkpoint with this trainer's settings.
   func restore(_ checkpoint: Checkpoint) throws {
-    let directory = try ModelDirectory(contentsOf: checkpoint.path)
-    weights.copy(from: try directory.weights(.model).flattened().span)
-    average.copy(from: try directory.weights(.ema).flattened().span)
+    try checkpoint.copy(.model, to: weights)
+    try checkpoint.copy(.ema, to: average)
     let file = try SafetensorsFile(contentsOf: "\(checkpoint.path)/\(Checkpoint.stateFile)")
     let expected = moments.flatMap { moment in
       table.trainableParameters.map { (name: moment.prefix + $0.name, shape: $0.shape) }
@@ -217,6 +221,7 @@ extension Trainer {
       for parameter in table.trainableParameters {
         var target = flat[parameter.range].mutableSpan
         try file.copyFloats(prefix + parameter.name, into: &target)
+        file.releasePages(of: prefix + parameter.name)
       }
     }
     try restoreCounters(file, checkpoint)

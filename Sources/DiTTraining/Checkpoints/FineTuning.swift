@@ -6,12 +6,13 @@ import DiTModel
 import DiTPipeline
 import DiTTensor
 
-/// The first weights of a run, and what a person should know about them.
+/// The first weights of a run, taken over from another model, and notes for the user about them.
+///
+/// The values stay where the source has them until ``copy(to:)``.
 public struct StartingWeights: Sendable {
-  /// Flat, with the offsets of the target's parameter table.
-  public let flat: Slice
-  /// One line for everything that was not taken over as it was.
+  /// One line for each tensor that is not taken over as it was.
   public let notes: [String]
+  private let transfer: Transfer
 
   /// The values of `source`, whose own configuration is `origin`, for a network `target`.
   ///
@@ -29,13 +30,14 @@ public struct StartingWeights: Sendable {
   public init(
     from source: Weights, of origin: DiTConfiguration, for target: DiTConfiguration, seed: Int, name: String
   ) throws {
-    let table = ParameterTable(target)
-    var transfer = Transfer(source: source, origin: origin, target: target, flat: Slice(zeros: table.elementCount))
+    let transfer = Transfer(
+      source: source, origin: origin, target: target, table: ParameterTable(target),
+      seed: UInt64(bitPattern: Int64(seed)))
     let isMade = { (parameter: Parameter) in transfer.remakes(parameter.name) }
     let key = { (parameter: Parameter) in (name: parameter.name, shape: parameter.shape) }
     try StateDict.check(
       source.table.parameters.filter { !isMade($0) }.map(key),
-      holds: table.parameters.filter { !isMade($0) }.map(key), path: name)
+      holds: transfer.table.parameters.filter { !isMade($0) }.map(key), path: name)
     guard origin.numHeads == target.numHeads else {
       throw ModelFileError(
         file: name, item: "heads", expected: "\(target.numHeads)", found: "\(origin.numHeads)")
@@ -49,14 +51,28 @@ public struct StartingWeights: Sendable {
         file: name, item: "time_frequencies", expected: target.timeFrequencies.rawValue,
         found: origin.timeFrequencies.rawValue)
     }
-    for parameter in table.parameters { transfer.fill(parameter, seed: UInt64(bitPattern: Int64(seed))) }
-    transfer.noteDroppedPositions()
-    flat = transfer.flat
-    notes = transfer.notes
+    notes = transfer.table.parameters.compactMap(transfer.note) + transfer.notesOnDropped
+    self.transfer = transfer
+  }
+
+  /// Writes the values into a flat buffer with the offsets of the target's parameter table. Memory of a mapped source is
+  /// given back tensor by tensor, so that the values are not held twice.
+  ///
+  /// - Precondition: `flat` holds as many zeros as the table has elements.
+  public func copy(to flat: Slice) {
+    precondition(flat.count == transfer.table.elementCount, "\(flat.count) elements for another network")
+    for parameter in transfer.table.parameters { transfer.fill(parameter, flat[parameter.range]) }
+  }
+
+  /// The values in new memory, flat with the offsets of the target's parameter table.
+  public var flat: Slice {
+    let flat = Slice(zeros: transfer.table.elementCount)
+    copy(to: flat)
+    return flat
   }
 }
 
-/// One tensor after the other, from the source or anew.
+/// Where each tensor's values come from: the source, or new ones.
 private struct Transfer {
   static let positions = "pos_embed"
   static let labels = "y_embedder.embedding_table.weight"
@@ -64,15 +80,8 @@ private struct Transfer {
 
   let source: Weights
   let origin, target: DiTConfiguration
-  let flat: Slice
-  var notes: [String] = []
-
-  init(source: Weights, origin: DiTConfiguration, target: DiTConfiguration, flat: Slice) {
-    self.source = source
-    self.origin = origin
-    self.target = target
-    self.flat = flat
-  }
+  let table: ParameterTable
+  let seed: UInt64
 
   private var hasSameGrid: Bool {
     origin.inputHeight == target.inputHeight && origin.inputWidth == target.inputWidth
@@ -96,52 +105,66 @@ private struct Transfer {
     }
   }
 
-  mutating func fill(_ parameter: Parameter, seed: UInt64) {
-    let values = flat[parameter.range]
-    guard remakes(parameter.name) else {
-      if let known = source[parameter.name] { values.copy(from: known.span) }
-      return
-    }
+  /// What was done with a tensor; nil where it is taken over as it was.
+  func note(_ parameter: Parameter) -> String? {
+    guard remakes(parameter.name) else { return nil }
     switch parameter.name {
-    case Self.positions: fillPositions(parameter, values)
-    case _ where parameter.name.hasSuffix(Self.labels): fillLabels(parameter, values, seed: seed)
-    default:
-      let random = StreamPurpose.sequence.stream(parameter.offset, seed: seed)
-      parameter.initialise(values, target, seed: random.seed, stream: random.stream)
-      notes.append("\(parameter.name): made anew for another conditioning sequence")
+    case Self.positions:
+      let size = "\(target.inputHeight)×\(target.inputWidth)"
+      return "\(parameter.name): \(resamplesPositions ? "resampled" : "computed") for the input size \(size)"
+    case _ where parameter.name.hasSuffix(Self.labels):
+      guard !keepsLabels(parameter) else {
+        return "\(parameter.name): \(target.hasNullClass ? "a new null row was added" : "the null row was dropped")"
+      }
+      let null = target.hasNullClass ? " and the null class" : ""
+      let before = origin.numClasses == 0 ? "no classes" : "\(origin.numClasses)"
+      return "\(parameter.name): made anew for \(target.numClasses) classes\(null); the model had \(before)"
+    default: return "\(parameter.name): made anew for another conditioning sequence"
     }
   }
 
-  private mutating func fillPositions(_ parameter: Parameter, _ values: Slice) {
-    let size = "\(target.inputHeight)×\(target.inputWidth)"
-    guard target.position == .learned, let known = source[parameter.name] else {
-      parameter.initialise(values, target, seed: 0, stream: 0)
-      notes.append("\(parameter.name): computed for the input size \(size)")
-      return
+  var notesOnDropped: [String] {
+    guard target.position == .rope, origin.position != .rope else { return [] }
+    return ["\(Self.positions): left out, as positions are rotary"]
+  }
+
+  private var resamplesPositions: Bool { target.position == .learned && source[Self.positions] != nil }
+
+  /// Whether the classes' rows of a label table are the source's.
+  private func keepsLabels(_ parameter: Parameter) -> Bool {
+    origin.numClasses == target.numClasses && source[parameter.name] != nil
+  }
+
+  func fill(_ parameter: Parameter, _ values: Slice) {
+    guard remakes(parameter.name) else {
+      guard let known = source[parameter.name] else { return }
+      values.copy(from: known.span)
+      return known.releasePages()
+    }
+    switch parameter.name {
+    case Self.positions: fillPositions(parameter, values)
+    case _ where parameter.name.hasSuffix(Self.labels): fillLabels(parameter, values)
+    default:
+      let random = StreamPurpose.sequence.stream(parameter.offset, seed: seed)
+      parameter.initialise(values, target, seed: random.seed, stream: random.stream)
+    }
+  }
+
+  private func fillPositions(_ parameter: Parameter, _ values: Slice) {
+    guard resamplesPositions, let known = source[parameter.name] else {
+      return parameter.initialise(values, target, seed: 0, stream: 0)
     }
     let (old, new) = (origin.inputGrid, target.inputGrid)
     resamplePositions(
       output: values.mutableSpan, table: known.span, from: (old.rows, old.columns), to: (new.rows, new.columns),
       width: target.hiddenSize)
-    notes.append("\(parameter.name): resampled for the input size \(size)")
   }
 
-  mutating func noteDroppedPositions() {
-    guard target.position == .rope, origin.position != .rope else { return }
-    notes.append("\(Self.positions): left out, as positions are rotary")
-  }
-
-  private mutating func fillLabels(_ parameter: Parameter, _ values: Slice, seed: UInt64) {
+  private func fillLabels(_ parameter: Parameter, _ values: Slice) {
     let random = StreamPurpose.labels.stream(0, seed: seed)
     parameter.initialise(values, target, seed: random.seed, stream: random.stream)
-    guard origin.numClasses == target.numClasses, let known = source[parameter.name] else {
-      let null = target.hasNullClass ? " and the null class" : ""
-      let before = origin.numClasses == 0 ? "no classes" : "\(origin.numClasses)"
-      notes.append("\(parameter.name): made anew for \(target.numClasses) classes\(null); the model had \(before)")
-      return
-    }
+    guard keepsLabels(parameter), let known = source[parameter.name] else { return }
     let classes = target.numClasses * target.hiddenSize
     values[0..<classes].copy(from: known[0..<classes].span)
-    notes.append("\(parameter.name): \(target.hasNullClass ? "a new null row was added" : "the null row was dropped")")
   }
 }

@@ -28,7 +28,7 @@ public struct Captions: Equatable, Sendable {
 
   /// The tensor `captions`, (N, M) U8: UTF-8, zero-padded.
   ///
-  /// - Throws: ``DatasetError`` for another shape or type, and for what is no text.
+  /// - Throws: ``DatasetError`` for another shape or type, and for what is not a text.
   public init(_ file: SafetensorsFile, count: Int) throws {
     let entry = try file.requireEntry(named: Self.tensor)
     guard entry.dtype == .u8, entry.shape.count == 2, entry.shape[0] == count else {

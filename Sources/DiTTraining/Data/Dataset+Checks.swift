@@ -111,7 +111,7 @@ extension Dataset {
   }
 }
 
-/// FNV-1a over 64-bit words: tells data from others.
+/// FNV-1a over 64-bit words, by which a resumed run recognises its data.
 package struct Digest {
   package private(set) var value: UInt64 = 0xCBF2_9CE4_8422_2325
 

@@ -1,3 +1,4 @@
+import DiTFiles
 import DiTModel
 import DiTTensor
 
@@ -69,6 +70,6 @@ extension Span {
 extension Span<UInt8> {
   /// Writes the bytes of an image as floats, x/127.5 − 1, mirrored left to right when `flipped`.
   func copyImage(flipped: Bool, width: Int, into target: inout MutableSpan<Float>) {
-    for i in indices { target[i] = Float(self[flipped ? mirrored(i, width) : i]) / 127.5 - 1 }
+    for i in indices { target[i] = Pixels.value(Float(self[flipped ? mirrored(i, width) : i])) }
   }
 }

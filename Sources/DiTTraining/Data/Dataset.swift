@@ -36,11 +36,11 @@ public struct Dataset: Sendable {
   public let height: Int
   /// W.
   public let width: Int
-  /// One class a sample; nil when the data have none.
+  /// One class per sample; nil when the data have none.
   public let labels: [Int]?
-  /// One name a class, in the order of the labels; nil when the data have none.
+  /// One name per class, in the order of the labels; nil when the data have none.
   public let classNames: [String]?
-  /// One text a sample; nil when the data have none.
+  /// One text per sample; nil when the data have none.
   public let captions: Captions?
   /// Another image for each sample, (N, C, h, w); nil when the data have none.
   public let context: Tensor?
@@ -91,9 +91,9 @@ public struct Dataset: Sendable {
   ///
   /// - Parameters:
   ///   - images: (N, C, H, W).
-  ///   - labels: one a sample, from 0.
-  ///   - classNames: one a class.
-  ///   - captions: one a sample.
+  ///   - labels: one per sample, from 0.
+  ///   - classNames: one per class.
+  ///   - captions: one per sample.
   ///   - context: another image for each sample, (N, C, h, w).
   ///   - name: what errors call the data.
   /// - Throws: ``DatasetError``.
@@ -110,8 +110,8 @@ public struct Dataset: Sendable {
   /// Images that are read in the background.
   ///
   /// - Parameters:
-  ///   - labels: one a sample, from 0.
-  ///   - classNames: one a class.
+  ///   - labels: one per sample, from 0.
+  ///   - classNames: one per class.
   /// - Throws: ``DatasetError``.
   public init(_ source: any ImageSource, labels: [Int]? = nil, classNames: [String]? = nil) throws(DatasetError) {
     try self.init(

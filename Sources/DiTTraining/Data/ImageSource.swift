@@ -13,7 +13,7 @@ public protocol ImageSource: Sendable {
   var height: Int { get }
   /// W.
   var width: Int { get }
-  /// 64 bits that tell these data from others, so that a run is resumed with its own.
+  /// A 64-bit digest of the data, so that a run is resumed with its own.
   var digest: UInt64 { get }
 
   /// Writes image `index`, (C, H, W), read as x/127.5 − 1, to the C·H·W elements of `pixels`. The same index gives the

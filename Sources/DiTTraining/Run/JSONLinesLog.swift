@@ -1,47 +1,32 @@
 import DiTFiles
-import DiTPipeline
-import Foundation
 
-/// A log of one JSON object a line, appended and handed to the system line by line.
+/// A log of one JSON object per line, appended and handed to the system line by line.
 ///
 /// A step: `{"step":10,"loss":…,"mse":…,"vb":…,"seq":…,"gradient_norm":…,"learning_rate":…,"samples":1280,"seconds":…}`,
 /// seconds being the mean of a step since the line before. A validation:
 /// `{"step":1000,"validation_loss":…,"validation_mse":…,"validation_vb":…,"validation_seq":…,"validation_samples":…}`.
 /// `vb` is there with a learned variance only, `seq` (w_t L_seq) with `lambda_seq` only. No other file of a run carries times.
 public struct JSONLinesLog {
-  public let path: String
-  private let file: FileHandle
+  public var path: String { file.path }
+  private let file: JSONLinesFile
 
   /// An empty log, in place of one that may be there.
   ///
   /// - Throws: `FileError`.
   public init(creating path: String) throws {
-    try self.init(path, text: [])
+    file = try JSONLinesFile(path)
   }
 
   /// The log of a run that goes on after `step`: later lines, and one cut off in the middle, are dropped.
   ///
   /// - Throws: `FileError`.
   public init(resuming path: String, after step: Int) throws {
-    let lines = (FileManager.default.contents(atPath: path) ?? Data()).split(separator: UInt8(ascii: "\n"))
-    let kept = lines.filter { line in Self.step(of: Array(line)).map { $0 <= step } ?? false }
-    try self.init(path, text: kept.flatMap { $0 + [UInt8(ascii: "\n")] })
-  }
-
-  private init(_ path: String, text: [UInt8]) throws {
-    try AtomicFile.write(to: path) { file in try file.write(text.span) }
-    guard let file = FileHandle(forWritingAtPath: path), (try? file.seekToEnd()) != nil else {
-      throw FileError(path: path, reason: .refused(operation: "open", code: EACCES))
+    file = try JSONLinesFile(path) { line in
+      guard case .object(let members) = line,
+        case .integer(let found)? = members.first(where: { $0.key == "step" })?.value
+      else { return false }
+      return found <= step
     }
-    self.path = path
-    self.file = file
-  }
-
-  private static func step(of line: [UInt8]) -> Int? {
-    guard let value = try? JSONValue(parsing: line, file: ""), case .object(let members) = value,
-      case .integer(let step)? = members.first(where: { $0.key == "step" })?.value
-    else { return nil }
-    return step
   }
 
   /// Appends a step's line.
@@ -69,12 +54,10 @@ public struct JSONLinesLog {
     _ step: Int, _ values: [(name: String, value: Double?)], counter: (name: String, value: Int),
     seconds: Double? = nil
   ) throws(FileError) {
-    var line = #"{"step":\#(step)"#
-    for (name, value) in values {
-      if let value { line += #","\#(name)":\#(value)"# }
-    }
-    line += #","\#(counter.name)":\#(counter.value)"#
-    if let seconds { line += #","seconds":\#((seconds * 1e6).rounded() / 1e6)"# }
-    try AtomicFile.write(Array("\(line)}\n".utf8).span, to: file.fileDescriptor, path: path)
+    var line = [JSONMember("step", .integer(step))]
+    line += values.compactMap { name, value in value.map { JSONMember(name, .number($0)) } }
+    line.append(JSONMember(counter.name, .integer(counter.value)))
+    if let seconds { line.append(JSONMember("seconds", .number((seconds * 1e6).rounded() / 1e6))) }
+    try file.append(.object(line))
   }
 }

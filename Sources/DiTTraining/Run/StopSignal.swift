@@ -12,6 +12,6 @@ public final class StopSignal: Sendable {
   /// Asks to stop. Safe to call from a signal handler: it neither allocates nor locks.
   public func request() { flag.store(true, ordering: .relaxed) }
 
-  /// Whether somebody asked.
+  /// Whether a stop was requested.
   public var isRequested: Bool { flag.load(ordering: .relaxed) }
 }

@@ -1,5 +1,5 @@
 // A training run in a folder DIR: the trainer, its checkpoints in DIR/checkpoints, its log DIR/log.jsonl, and at the end
-// DIR itself as a model directory. Prints nothing; whoever runs it hears of events.
+// DIR itself as a model directory. Prints nothing; the caller gets events.
 
 import DiTDiffusion
 import DiTFiles
@@ -7,12 +7,14 @@ import DiTKernels
 import DiTModel
 import DiTPipeline
 import DiTTensor
-import Foundation
 
 /// What happened during a run, in the order in which it happens after a step.
 public enum TrainingEvent: Sendable {
   /// A step was done; `seconds` is what it took. Reported for every step.
   case step(StepReport, seconds: Double)
+  /// `log_every` says that the log has a line of this step, or it is the last; `secondsPerStep` is the mean since the line
+  /// before.
+  case logged(StepReport, secondsPerStep: Double)
   /// The averaged weights were measured on the held-out split.
   case validation(ValidationReport)
   /// `sample_every` says that it is time for a sample grid: see ``Trainer/averagedModel()``.
@@ -59,7 +61,7 @@ public final class TrainingRun {
     precondition(trainer.completedSteps == 0, "a new run from step \(trainer.completedSteps)")
     store = CheckpointStore(directory: directory)
     guard store.steps.isEmpty else { throw TrainingError.holdsCheckpoints(directory: directory) }
-    try Folder.create(directory)
+    try Directory.create(directory)
     if let autoencoder { try ModelDirectory.copyAutoencoder(autoencoder, to: directory) }
     try Self.keep(trainer.sequencePrior, in: directory)
     log = try JSONLinesLog(creating: "\(directory)/\(Self.logFile)")
@@ -91,11 +93,10 @@ public final class TrainingRun {
   /// Writes DIR's sequence prior. One that is there is this run's, or without λ_seq another's.
   private static func keep(_ prior: SequencePrior?, in directory: String) throws {
     let path = "\(directory)/\(SequencePrior.fileName)"
-    let isThere = FileManager.default.fileExists(atPath: path)
     if let prior {
       try prior.write(to: path)
-    } else if isThere {
-      try Folder.remove(path)
+    } else {
+      try Directory.remove(path)
     }
   }
 
@@ -124,13 +125,13 @@ public final class TrainingRun {
     }
   }
 
-  /// A step and what is due after it. The checkpoint comes last: whoever resumes from it has seen all the rest.
+  /// A step and what is due after it. The checkpoint comes last, so that a run resumed from it does not repeat the rest.
   private func advance(_ report: (TrainingEvent) throws -> Void) throws {
     let start = ContinuousClock.now
     let step = try reading(report) { try trainer.step() }
     let seconds = Double((ContinuousClock.now - start) / .nanoseconds(1)) * 1e-9
     try report(.step(step, seconds: seconds))
-    try logStep(step, seconds)
+    try logStep(step, seconds, report)
     if isDue(trainer.training.validateEvery), let validation = try reading(report, trainer.validate) {
       try log.write(validation)
       try report(.validation(validation))
@@ -155,12 +156,16 @@ public final class TrainingRun {
     every > 0 && trainer.completedSteps % every == 0
   }
 
-  private func logStep(_ report: StepReport, _ seconds: Double) throws(FileError) {
+  private func logStep(
+    _ step: StepReport, _ seconds: Double, _ report: (TrainingEvent) throws -> Void
+  ) throws {
     secondsSinceLine += seconds
     stepsSinceLine += 1
-    guard isDue(trainer.training.logEvery) || report.step == trainer.training.steps else { return }
-    try log.write(report, seconds: secondsSinceLine / Double(stepsSinceLine))
+    guard isDue(trainer.training.logEvery) || step.step == trainer.training.steps else { return }
+    let mean = secondsSinceLine / Double(stepsSinceLine)
     (secondsSinceLine, stepsSinceLine) = (0, 0)
+    try log.write(step, seconds: mean)
+    try report(.logged(step, secondsPerStep: mean))
   }
 
   /// The checkpoint of the present step, unless it is there already; then the old ones go.

@@ -30,10 +30,10 @@ extension Trainer {
       }
       for n in 0..<count { try fill(&batch, n, with: start + n, of: reader) }
       batch.evaluate(averageNetwork, trainingLoss, workspace)
-      for loss in batch.losses { sum += loss }
+      for loss in batch.step.losses { sum += loss }
       var errors = patches.mutableSpan
-      batch.patchErrors(trainingLoss, patchSize: size, into: &errors)
-      map.add(patches.span, at: batch.levels)
+      batch.step.patchErrors(trainingLoss, patchSize: size, into: &errors)
+      map.add(patches.span, at: batch.step.levels)
       start += count
     }
     let mean = sum / validationSamples.count

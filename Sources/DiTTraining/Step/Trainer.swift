@@ -38,7 +38,7 @@ public struct ValidationReport: Equatable, Sendable {
   public var seq: Double?
   /// The number of samples held out.
   public var samples: Int
-  /// Where their mse lies. Nil where nobody measured it.
+  /// Where their mse lies. Nil where it was not measured.
   public var patches: PatchLossMap?
 
   public init(
@@ -59,7 +59,7 @@ public struct ValidationReport: Equatable, Sendable {
 /// The same configuration, data and seed give the same bytes at any number of threads and at any time, whether the data are
 /// in memory or read in the background. After the first step, ``step()`` allocates nothing. One caller at a time.
 public final class Trainer {
-  public let model: ModelConfiguration
+  public var model: ModelConfiguration { checked.model }
   public let training: TrainingConfiguration
   public let data: Dataset
   public let context: ComputeContext
@@ -84,6 +84,7 @@ public final class Trainer {
   /// What L_seq compares with; nil without λ_seq.
   public let sequencePrior: SequencePrior?
 
+  private let checked: CheckedConfiguration
   let network, averageNetwork: DiTNetwork
   let trainingLoss: TrainingLoss
   let consistency: SequenceObjective?
@@ -95,23 +96,42 @@ public final class Trainer {
   /// A run at its start.
   ///
   /// - Parameters:
-  ///   - start: the first weights, flat with the parameter table's offsets; a new network's, drawn from the seed,
-  ///     when left out.
+  ///   - start: the first weights, flat with the parameter table's offsets, which are copied; a new network's, drawn from
+  ///     the seed, when left out.
   ///   - prior: what L_seq compares with; fitted to the samples that are trained on when left out. Ignored without λ_seq.
   /// - Throws: ``DatasetError``, `ConfigurationFileError` or `DiffusionError` when the parts are unusable or do not fit.
-  public init(
+  public convenience init(
     model: ModelConfiguration, training: TrainingConfiguration, data: Dataset, start: Slice? = nil,
     prior: SequencePrior? = nil, context: ComputeContext
   ) throws {
-    try model.validate(file: "model configuration")
+    try self.init(
+      model: model, training: training, data: data, prior: prior, context: context,
+      start: start.map { start in { $0.copy(from: start.span) } })
+  }
+
+  /// A run that starts from another model's weights; the other parameters as in
+  /// ``init(model:training:data:start:prior:context:)``.
+  public convenience init(
+    model: ModelConfiguration, training: TrainingConfiguration, data: Dataset, start: StartingWeights,
+    prior: SequencePrior? = nil, context: ComputeContext
+  ) throws {
+    try self.init(
+      model: model, training: training, data: data, prior: prior, context: context, start: start.copy)
+  }
+
+  /// - Parameter start: writes the first weights into the flat zeros that it is given.
+  private init(
+    model: ModelConfiguration, training: TrainingConfiguration, data: Dataset, prior: SequencePrior?,
+    context: ComputeContext, start: ((Slice) -> Void)?
+  ) throws {
+    let checked = try CheckedConfiguration(model, file: "model configuration")
     try training.validate()
     try data.check(for: model.network)
-    let weights =
-      start.map { Slice($0.array) } ?? Weights.initialised(model.network, seed: UInt64(training.seed)).flat
     let split = try Split(data, modulus: training.validationModulus)
     let table = ParameterTable(model.network)
-    if let start { precondition(start.count == table.elementCount, "\(start.count) weights for another network") }
-    self.model = model
+    let first = start.map { Self.flat(table, filledBy: $0) }
+    let weights = first ?? Weights.initialised(model.network, seed: UInt64(training.seed)).flat
+    self.checked = checked
     self.training = training
     self.data = data
     self.context = context
@@ -125,7 +145,7 @@ public final class Trainer {
     validationSamples = split.validation
     microBatch = training.microBatch(tokens: model.network.totalTokens)
     let numerics = training.numerics
-    let schedule = try model.noise()
+    let schedule = checked.schedule
     let noise = schedule.attention
     network = DiTNetwork(
       model.network, weights: Weights(table, flat: weights), context: context, numerics: numerics, noise: noise)
@@ -134,7 +154,9 @@ public final class Trainer {
     trainingLoss = TrainingLoss(schedule, weighting: training.weighting)
     sequencePrior = try training.sequencePrior(prior, model, data, split.training, context)
     consistency = try sequencePrior.map {
-      try SequenceObjective($0, weight: training.lambdaSeq, schedule: schedule, context: context)
+      SequenceObjective(
+        try SequenceConditionals($0, context: context), weight: training.lambdaSeq, schedule: schedule,
+        context: context)
     }
     workspace = TrainingWorkspace(network, samples: microBatch, recomputes: training.recompute)
     batch = Batch(model.network, samples: microBatch, consistency: consistency)
@@ -143,6 +165,12 @@ public final class Trainer {
       end: training.steps * training.batch,
       threads: training.loaderThreads)
     norm = FlatNorm(elements: table.trainable.count)
+  }
+
+  private static func flat(_ table: ParameterTable, filledBy fill: (Slice) -> Void) -> Slice {
+    let flat = Slice(zeros: table.elementCount)
+    fill(flat)
+    return flat
   }
 
   // MARK: A step
@@ -203,7 +231,7 @@ public final class Trainer {
   private func differentiate(weight: Double) -> SampleLoss {
     batch.differentiate(network, trainingLoss, workspace, into: gradients, weight: weight)
     var sum = SampleLoss.zero
-    for loss in batch.losses { sum += loss }
+    for loss in batch.step.losses { sum += loss }
     return sum
   }
 
@@ -250,8 +278,7 @@ public final class Trainer {
 
   /// The averaged (EMA) network, to sample from. It shares the trainer's memory: use it before the next step.
   public func averagedModel() throws -> DiT {
-    try DiT(
-      configuration: model, weights: Weights(table, flat: average), context: context, numerics: training.numerics)
+    DiT(checked, weights: Weights(table, flat: average), context: context, numerics: training.numerics)
   }
 
   /// Writes the model directory of the present step: config.json, model.safetensors, ema.safetensors.

@@ -57,7 +57,7 @@ struct ConvertCommand: ParsableCommand {
     } catch {
       throw Failure(.usage, "\(error)")
     }
-    let conversion = try heads.blamed {
+    let conversion = try heads.attributingErrors {
       try ModelConversion(
         input, to: to, weights: weights.weights ?? .emaPreferred, heads: heads.heads, context: threads.context())
     }

@@ -44,7 +44,7 @@ struct DecodeCommand: ParsableCommand {
     Interruption.listen()
     let total = latents.shape[0]
     var images = ImageCollection(for: target.format)
-    try blaming(common.input) { try autoencoder.decode(latents, into: &images) }
+    try attributingErrors(to: common.input) { try autoencoder.decode(latents, into: &images) }
     let done = images.count
     try Self.write(images, labels: labels.map { Array($0.prefix(done)) } ?? [], to: target)
     if done < total { throw Failure(.interrupted, "interrupted: \(done) of \(total) images are finished and written") }

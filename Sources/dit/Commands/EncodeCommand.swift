@@ -51,7 +51,9 @@ struct EncodeCommand: ParsableCommand {
     Interruption.listen()
     let total = data.count * (flips ? 2 : 1)
     var bar = ProgressBar("encoding", unit: "images", total: total)
-    let (latents, mean, logvar) = try (FloatSpool(for: target), FloatSpool(for: target), FloatSpool(for: target))
+    let (latents, mean, logvar) = try (
+      FloatTempFile(for: target), FloatTempFile(for: target), FloatTempFile(for: target)
+    )
     var shape: [Int] = []
     var done = 0
     while done < total, !Interruption.isRequested {
@@ -60,7 +62,7 @@ struct EncodeCommand: ParsableCommand {
         try data.sample(n % data.count, flipped: n >= data.count)
       }
       let images = Tensor(shape: [batch, data.channels, data.height, data.width], elements: pixels)
-      let part = try blaming(common.input) {
+      let part = try attributingErrors(to: common.input) {
         try autoencoder.encode(images) { finished in
           bar.update(done + finished)
           return !Interruption.isRequested

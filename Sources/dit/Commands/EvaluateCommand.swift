@@ -1,4 +1,5 @@
 import ArgumentParser
+import DiTNumpy
 import DiffusionTransformers
 
 /// `dit evaluate`: how good samples are, against real ones.
@@ -152,8 +153,8 @@ struct EvaluateCommand: ParsableCommand {
       }
     let d = statistics.mean.count
     let arrays = [
-      NPZFile.Array("mu", shape: [d], doubles: statistics.mean),
-      NPZFile.Array("sigma", shape: [d, d], doubles: statistics.covariance),
+      ("mu", NPYArray(shape: [d], doubles: statistics.mean)),
+      ("sigma", NPYArray(shape: [d, d], doubles: statistics.covariance)),
     ]
     try file.saving { try NPZFile.write(arrays, to: file.path) }
   }

@@ -43,7 +43,7 @@ struct ForwardCommand: ParsableCommand {
     let labels = dit.configuration.network.numClasses > 0 ? try tensors.integers("y") : []
     let sequence = try tensors.sequence(for: dit.configuration, count: images.shape[0])
     try target.checkWritable()
-    let output = try tensors.blamed {
+    let output = try tensors.attributingErrors {
       try dit.predict(images: images, times: times, labels: labels, sequence: sequence)
     }
     try target.write([TensorSource("output", output)])

@@ -51,7 +51,7 @@ struct InvertCommand: ParsableCommand {
 
     Interruption.listen()
     var bar = SamplingBar("inverting")
-    let noise = try tensors.blamed(["images": name, "classes": "labels"]) {
+    let noise = try tensors.attributingErrors(["images": name, "classes": "labels"]) {
       try dit.invert(images, classes: labels, options: options) { bar.show($0) }
     }
     bar.clear()

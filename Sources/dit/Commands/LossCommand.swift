@@ -75,7 +75,7 @@ struct LossCommand: ParsableCommand {
     let consistency = try consistency(of: dit, tensors)
     if let target {
       try target.checkWritable()
-      let result = try tensors.blamed {
+      let result = try tensors.attributingErrors {
         try dit.lossAndGradients(
           clean: clean, times: times, labels: labels, noise: noise, sequence: sequence, weighting: weighting,
           consistency: consistency)
@@ -87,7 +87,7 @@ struct LossCommand: ParsableCommand {
       try target.write(losses + maps + gradients)
       Self.printMeans(result.report.losses)
     } else {
-      let report = try tensors.blamed {
+      let report = try tensors.attributingErrors {
         try dit.loss(
           clean: clean, times: times, labels: labels, noise: noise, sequence: sequence, weighting: weighting,
           consistency: consistency)

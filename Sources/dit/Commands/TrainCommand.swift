@@ -121,11 +121,9 @@ struct TrainCommand: ParsableCommand {
   private func train() throws {
     let context = try threads.context()
     let content = try TrainingData(data)
-    let plan = try plan(for: content)
+    var plan = try plan(for: content)
     let (dataset, notes) = try content.dataset(for: plan.model, plan.training)
-    let trainer = try Trainer(
-      model: plan.model, training: plan.training, data: dataset, start: plan.start, prior: try prior(plan),
-      context: context)
+    let trainer = try plan.trainer(dataset, prior: try prior(plan), context: context)
     let run = try open(trainer, plan)
     // Not before: stderr's first line is the error where there is one.
     for note in notes + plan.notes { StandardError.write("Note: \(note)\n") }

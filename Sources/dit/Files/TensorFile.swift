@@ -20,7 +20,7 @@ struct TensorFile {
   func imagesOrBytes(_ name: String) throws -> Tensor {
     guard try file.requireEntry(named: name).dtype == .u8 else { return try images(name) }
     let bytes = try require(file.numbers(name), name)
-    return Tensor(shape: bytes.shape, elements: bytes.elements.map { $0 / 127.5 - 1 })
+    return Tensor(shape: bytes.shape, elements: bytes.elements.map { Pixels.value($0) })
   }
 
   /// One real number a sample, (N).
@@ -49,12 +49,12 @@ struct TensorFile {
     }
   }
 
-  /// Calls the library with what was read: what it refuses is this file's fault.
+  /// Calls the library with what was read: an error about a tensor of it names this file.
   ///
   /// - Parameter names: what the library calls a tensor that the file calls otherwise.
-  func blamed<Result>(_ names: [String: String] = ["prompt": "captions"], for body: () throws -> Result) throws
-    -> Result
-  {
+  func attributingErrors<Result>(
+    _ names: [String: String] = ["prompt": "captions"], for body: () throws -> Result
+  ) throws -> Result {
     do {
       return try body()
     } catch let error as InputError {

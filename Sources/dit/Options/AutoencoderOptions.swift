@@ -26,7 +26,7 @@ struct AutoencoderOptions: ParsableArguments {
 }
 
 /// Calls `body`, which may refuse what `path` held.
-func blaming<Result>(_ path: String, for body: () throws -> Result) throws -> Result {
+func attributingErrors<Result>(to path: String, for body: () throws -> Result) throws -> Result {
   do {
     return try body()
   } catch let error as AutoencoderInputError {

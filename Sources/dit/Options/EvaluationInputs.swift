@@ -103,7 +103,7 @@ private struct EvaluationSource {
     }
     switch path.split(separator: ".").last?.lowercased() {
     case "safetensors": return try tensors(in: path, preferring)
-    case "npz": return Opened(input: try NPZReader(path).evaluationInput(name: path))
+    case "npz": return Opened(input: try EvaluationInput(npz: path))
     default:
       throw Failure(
         .usage,

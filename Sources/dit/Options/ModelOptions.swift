@@ -18,7 +18,7 @@ struct ModelOptions: ParsableArguments {
   func load() throws -> DiT {
     let numerics = try numerics.numerics()
     let context = try threads.context()
-    return try heads.blamed {
+    return try heads.attributingErrors {
       try DiT(
         contentsOf: model ?? ShippedResources.digitsModel(), context: context,
         weights: weights.weights ?? .emaPreferred,
@@ -28,7 +28,9 @@ struct ModelOptions: ParsableArguments {
 
   /// The autoencoder of the model's latents; nil where it has none.
   func autoencoder(for dit: DiT) throws -> Autoencoder? {
-    guard let model, let directory = try Autoencoder.directory(of: model) else { return nil }
+    guard let model, let directory = Autoencoder.directory(of: model, named: dit.configuration.autoencoder) else {
+      return nil
+    }
     let autoencoder = try Autoencoder(contentsOf: directory, context: dit.context, numerics: numerics.numerics())
     let (found, expected) = (autoencoder.configuration.latentChannels, dit.configuration.network.inChannels)
     guard found == expected else {
@@ -62,11 +64,11 @@ struct HeadsOption: ParsableArguments {
 
   /// The configuration of a model of which nothing else is needed.
   func configuration(of model: String?) throws -> ModelConfiguration {
-    try blamed { try ModelReference(model ?? ShippedResources.digitsModel()).configuration(heads: heads) }
+    try attributingErrors { try ModelReference(model ?? ShippedResources.digitsModel()).configuration(heads: heads) }
   }
 
   /// Runs `body`, which reads a model: heads that it refuses are the command line's fault when that gave them.
-  func blamed<Result>(_ body: () throws -> Result) throws -> Result {
+  func attributingErrors<Result>(_ body: () throws -> Result) throws -> Result {
     do {
       return try body()
     } catch let error as ModelFileError where heads != nil && ["heads", "num_heads"].contains(error.item) {

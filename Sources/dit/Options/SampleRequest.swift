@@ -79,6 +79,6 @@ struct SampleRequest {
         count: count, sequence: sequence, options: options, start: start?.noise, progress: progress)
     }
     guard let start else { return try run() }
-    return try start.file.blamed(["classes": "labels"], for: run)
+    return try start.file.attributingErrors(["classes": "labels"], for: run)
   }
 }

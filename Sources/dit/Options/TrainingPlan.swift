@@ -33,7 +33,7 @@ struct TrainingPlan {
   private(set) var model: ModelConfiguration
   private(set) var training: TrainingConfiguration
   /// The first weights; nil for a new network's.
-  private(set) var start: Slice?
+  private var start: StartingWeights?
   /// The directory of an autoencoder that the run takes along; nil where there is none, or it has it already.
   private(set) var autoencoder: String?
   /// What a person should know, a line each.
@@ -47,7 +47,7 @@ struct TrainingPlan {
     let shipped = try ShippedResources.DataSet(rawValue: data).map { try Sections(contentsOf: $0.training()) }
     let given = try config.map { try Sections(contentsOf: $0, data: content, defaults: shipped?.training) }
     let source = try from.map { name in
-      try heads.blamed { try ModelReference(name).load(choice.weights ?? .emaPreferred, heads: heads.heads) }
+      try heads.attributingErrors { try ModelReference(name).load(choice.weights ?? .emaPreferred, heads: heads.heads) }
     }
     if let word = choice.weights?.rawValue, source?.weights == nil {
       throw Failure.usage("--weights", expected: "none but with --from MODEL that has weights", found: word)
@@ -73,7 +73,7 @@ struct TrainingPlan {
     guard let source, let weights = source.weights, let from else { return }
     let starting = try StartingWeights(
       from: weights, of: source.configuration.network, for: model.network, seed: training.seed, name: from)
-    start = starting.flat
+    start = starting
     notes += starting.notes
   }
 
@@ -91,6 +91,17 @@ struct TrainingPlan {
       try given.applySampling(to: &model)
     }
     try overrides.apply(to: &training)
+  }
+}
+
+extension TrainingPlan {
+  /// The trainer of the run. The first weights are not kept beside it.
+  mutating func trainer(_ data: Dataset, prior: SequencePrior?, context: ComputeContext) throws -> Trainer {
+    guard let start = start.take() else {
+      return try Trainer(model: model, training: training, data: data, prior: prior, context: context)
+    }
+    return try Trainer(
+      model: model, training: training, data: data, start: start, prior: prior, context: context)
   }
 }
 

@@ -1,3 +1,4 @@
+import DiTNumpy
 import DiffusionTransformers
 import Foundation
 
@@ -45,7 +46,8 @@ extension Failure {
     switch error {
     case let failure as Failure: self = failure
     case is FileError, is SafetensorsError, is TorchFileError, is ShardIndexError, is StateDictMismatch,
-      is ConfigurationFileError, is ModelFileError, is DatasetError, is EvaluationError, is AutoencoderFileError:
+      is ConfigurationFileError, is ModelFileError, is DatasetError, is EvaluationError, is AutoencoderFileError,
+      is NumpyFileError:
       self.init(.input, "\(error)")
     case let error as DiffusionError where error.schedulerKey != nil: self.init(.input, "\(error)")
     case let error as DiffusionError:

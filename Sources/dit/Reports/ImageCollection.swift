@@ -1,4 +1,5 @@
 import DiTImaging
+import DiTNumpy
 import DiffusionTransformers
 
 /// Images on their way into a file: numbers for .safetensors, else in 8 bits, a quarter of the memory.
@@ -42,8 +43,8 @@ struct ImageCollection {
   /// Writes `arr_0`, (N, H, W, C) uint8.
   func writeNPZ(to file: OutputFile) throws(Failure) {
     let pixels = pictures.flatMap(\.pixels)
-    let array = NPZFile.Array("arr_0", shape: [count, shape[1], shape[2], shape[0]], bytes: pixels)
-    try file.saving { try NPZFile.write([array], to: file.path) }
+    let array = NPYArray(shape: [count, shape[1], shape[2], shape[0]], bytes: pixels)
+    try file.saving { try NPZFile.write([("arr_0", array)], to: file.path) }
   }
 }
 

@@ -7,8 +7,6 @@ import DiffusionTransformers
 struct TensorBoardLog {
   private let events: EventFile
   private let batch: Int
-  private var secondsSinceLine = 0.0
-  private var stepsSinceLine = 0
 
   /// - Throws: `FileError`.
   init(_ run: TrainingRun) throws {
@@ -16,20 +14,16 @@ struct TensorBoardLog {
     batch = run.trainer.training.batch
   }
 
-  /// A step; written where the log has a line too.
-  mutating func write(_ report: StepReport, seconds: Double, isLogged: Bool) throws(FileError) {
-    secondsSinceLine += seconds
-    stepsSinceLine += 1
-    guard isLogged else { return }
+  /// A step of which the log has a line too.
+  func write(_ report: StepReport, secondsPerStep: Double) throws(FileError) {
     try events.write(
       step: report.step,
       [
         "training/loss": report.loss, "training/mse": report.mse, "training/vb": report.vb,
         "training/seq": report.seq, "training/gradient_norm": report.gradientNorm,
         "training/learning_rate": report.learningRate,
-        "training/images_per_second": Double(batch * stepsSinceLine) / secondsSinceLine,
+        "training/images_per_second": Double(batch) / secondsPerStep,
       ])
-    (secondsSinceLine, stepsSinceLine) = (0, 0)
   }
 
   func write(_ report: ValidationReport) throws(FileError) {

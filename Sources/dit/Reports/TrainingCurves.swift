@@ -1,6 +1,5 @@
 import DiTImaging
 import DiffusionTransformers
-import Foundation
 
 /// The curves of a run, from its log and from what follows: DIR/loss.png.
 ///
@@ -10,24 +9,19 @@ struct TrainingCurves {
   private var training: Points = []
   private var rate: Points = []
   private var validation: Points = []
-  private let logEvery, lastStep: Int
 
   /// - Parameter log: of a run that goes on; lines that are not to be understood are passed over.
-  init(_ training: TrainingConfiguration, log: String) {
-    (logEvery, lastStep) = (training.logEvery, training.steps)
-    for line in (FileManager.default.contents(atPath: log) ?? Data()).split(separator: UInt8(ascii: "\n")) {
-      guard let values = try? LogLine(Array(line)), let step = values["step"] else { continue }
+  init(log: String) {
+    for line in JSONLinesFile.values(log) {
+      guard let values = LogLine(line), let step = values["step"] else { continue }
       if let loss = values["loss"] { self.training.append((step, loss)) }
       if let learningRate = values["learning_rate"] { rate.append((step, learningRate)) }
       if let loss = values["validation_loss"] { validation.append((step, loss)) }
     }
   }
 
-  /// Whether the log has a line of this step.
-  func isLogged(_ step: Int) -> Bool { step % logEvery == 0 || step == lastStep }
-
+  /// Adds a step of which the log has a line.
   mutating func add(_ report: StepReport) {
-    guard isLogged(report.step) else { return }
     training.append((Double(report.step), report.loss))
     rate.append((Double(report.step), report.learningRate))
   }
@@ -75,10 +69,8 @@ struct TrainingCurves {
 private struct LogLine {
   private let members: [JSONMember]
 
-  init(_ bytes: [UInt8]) throws {
-    guard case .object(let members) = try JSONValue(parsing: bytes, file: "") else {
-      throw CocoaError(.coderInvalidValue)
-    }
+  init?(_ line: JSONValue) {
+    guard case .object(let members) = line else { return nil }
     self.members = members
   }
 

@@ -18,7 +18,7 @@ struct TrainingFollower {
   /// - Throws: `FileError` when TensorBoard's file cannot be made.
   init(_ run: TrainingRun, tensorBoard: Bool) throws {
     self.run = run
-    curves = TrainingCurves(run.trainer.training, log: "\(run.directory)/\(TrainingRun.logFile)")
+    curves = TrainingCurves(log: "\(run.directory)/\(TrainingRun.logFile)")
     self.tensorBoard = try tensorBoard ? TensorBoardLog(run) : nil
     let (done, total) = (run.trainer.completedSteps, run.trainer.training.steps)
     bar = ProgressBar("training", unit: "steps", total: total, completed: done)
@@ -26,10 +26,10 @@ struct TrainingFollower {
 
   mutating func show(_ event: TrainingEvent) throws {
     switch event {
-    case .step(let report, let seconds):
-      bar.update(report.step, note: String(format: "loss %.4f", report.loss))
+    case .step(let report, _): bar.update(report.step, note: String(format: "loss %.4f", report.loss))
+    case .logged(let report, let secondsPerStep):
       curves.add(report)
-      try tensorBoard?.write(report, seconds: seconds, isLogged: curves.isLogged(report.step))
+      try tensorBoard?.write(report, secondsPerStep: secondsPerStep)
     case .validation(let report): try show(report)
     case .sampleDue(let step): try writeGrid(step)
     case .checkpoint: try writeCurves()

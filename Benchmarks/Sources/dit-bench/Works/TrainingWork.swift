@@ -50,26 +50,21 @@ final class TrainingWork: Work {
 
   func run() {
     step += 1
-    let (images, times, labels, output) = (inputs.images, inputs.times, inputs.labels, output)
-    network.trainingForward(
-      output: output.mutableSpan, images: images.span, times: times.span, labels: labels.span,
-      workspace: workspace)
-    differentiateLoss()
     gradients.fill(0)
-    let outputGradient = outputGradient
-    network.backward(
-      gradients: gradients, outputGradient: outputGradient.span, images: images.span,
-      labels: labels.span, samples: inputs.samples, workspace: workspace)
+    let (images, times, labels) = (inputs.images, inputs.times, inputs.labels)
+    network.differentiate(
+      images: images.span, times: times.span, labels: labels.span, output: output, outputGradient: outputGradient,
+      into: gradients, workspace: workspace
+    ) { differentiateLoss(&$0) }
     update()
   }
 
   /// loss = mean((output[:, :C] − target)²): dloss/doutput; channels from C on keep their zeros.
-  private func differentiateLoss() {
+  private func differentiateLoss(_ gradient: inout MutableSpan<Float>) {
     let (size, stride) = (network.configuration.imageElements, network.configuration.outputElements)
     let scale = 2 / Float(inputs.samples * size)
-    let (output, target, outputGradient) = (output, target, outputGradient)
+    let (output, target) = (output, target)
     let (predicted, wanted) = (output.span, target.span)
-    var gradient = outputGradient.mutableSpan
     var sum = 0.0
     for n in 0..<inputs.samples {
       for i in 0..<size {

@@ -1,0 +1,105 @@
+// What a diffusers directory says about sampling: scheduler/scheduler_config.json, value for value.
+//
+// The values are kept as they are saved, because diffusers builds any of its schedulers from any saved configuration:
+// `X.from_config(saved)` takes the keys that the file has and X knows, and X's own defaults for the rest. So nil means that
+// the file has no such key, not that the value is the default; and what a value means, or whether it can be used, is
+// known only once there is an X.
+
+import DiTDiffusion
+
+/// The saved configuration of a diffusers scheduler.
+///
+/// Names are the file's, in Swift's spelling; strings are the file's words. The first six keys have the same default in
+/// every class that is read here.
+public struct DiffusersScheduler: Equatable, Sendable {
+  /// `_class_name`, as `DDIMScheduler`. Only the default sampler follows from it.
+  public var className: String
+  /// `num_train_timesteps`, T.
+  public var trainSteps: Int
+  /// `beta_start` and `beta_end`: those of this T, not of T = 1000.
+  public var betaStart: Double
+  public var betaEnd: Double
+  /// `beta_schedule`: linear, scaled_linear or squaredcos_cap_v2.
+  public var betaSchedule: String
+  /// `prediction_type`: epsilon, sample or v_prediction.
+  public var predictionType: String
+  /// `trained_betas`: T values in place of the schedule; nil also where the file has null.
+  public var trainedBetas: [Double]?
+
+  /// `timestep_spacing`: leading, trailing or linspace.
+  public var timestepSpacing: String?
+  /// `steps_offset`, added to leading steps.
+  public var stepsOffset: Int?
+  /// `set_alpha_to_one` (DDIM): whether the last step goes to ᾱ = 1 or to ᾱ_0.
+  public var setAlphaToOne: Bool?
+  /// `clip_sample` (DDIM, DDPM): whether x̂_* is cut to ± `clip_sample_range`.
+  public var clipSample: Bool?
+  public var clipSampleRange: Double?
+  /// `thresholding`: by quantiles.
+  public var thresholding: Bool?
+  /// `rescale_betas_zero_snr`.
+  public var rescaleBetasZeroSNR: Bool?
+  /// `variance_type` (DDPM): fixed_small, fixed_small_log, fixed_large, …; nil also where the file has null.
+  public var varianceType: String?
+  /// `solver_order` (DPM-Solver++, UniPC).
+  public var solverOrder: Int?
+  /// `algorithm_type` (DPM-Solver++): dpmsolver++, sde-dpmsolver++, …
+  public var algorithmType: String?
+  /// `solver_type`: midpoint or heun (DPM-Solver++), bh1 or bh2 (UniPC).
+  public var solverType: String?
+  /// `lower_order_final` and `euler_at_final`.
+  public var lowerOrderFinal: Bool?
+  public var eulerAtFinal: Bool?
+  /// `final_sigmas_type`: zero or sigma_min.
+  public var finalSigmasType: String?
+  /// `predict_x0` (UniPC).
+  public var predictX0: Bool?
+  /// `disable_corrector` (UniPC): the steps after which x is not corrected.
+  public var disableCorrector: [Int]?
+  /// `lambda_min_clipped` (DPM-Solver++); nil also where the file has −∞, which is nothing.
+  public var lambdaMinClipped: Double?
+  /// `use_karras_sigmas`, `use_exponential_sigmas`, `use_beta_sigmas`, `use_lu_lambdas`, `use_flow_sigmas`.
+  public var useKarrasSigmas: Bool?
+  public var useExponentialSigmas: Bool?
+  public var useBetaSigmas: Bool?
+  public var useLuLambdas: Bool?
+  public var useFlowSigmas: Bool?
+
+  /// A configuration with none of the keys that classes disagree about.
+  public init(
+    className: String = "DDIMScheduler", trainSteps: Int = 1000, betaStart: Double = 1e-4, betaEnd: Double = 0.02,
+    betaSchedule: String = "linear", predictionType: String = "epsilon", trainedBetas: [Double]? = nil
+  ) {
+    self.className = className
+    self.trainSteps = trainSteps
+    self.betaStart = betaStart
+    self.betaEnd = betaEnd
+    self.betaSchedule = betaSchedule
+    self.predictionType = predictionType
+    self.trainedBetas = trainedBetas
+  }
+
+  /// The sampler that the class is; nil for a class whose sampler is not here.
+  public var sampler: SamplerName? { SamplerName.allCases.first { $0.diffusersClass == className } }
+}
+
+extension SamplerName {
+  /// diffusers' name for it; nil for a flow's.
+  public var diffusersClass: String? {
+    switch self {
+    case .ddim: "DDIMScheduler"
+    case .ddpm: "DDPMScheduler"
+    case .dpmpp: "DPMSolverMultistepScheduler"
+    case .unipc: "UniPCMultistepScheduler"
+    case .euler, .heun: nil
+    }
+  }
+}
+
+extension DiffusionError {
+  /// The key of a saved diffusers scheduler that the error is about; nil where it is about something else.
+  public var schedulerKey: String? {
+    let prefix = DiffusersScheduler.name("")
+    return name.hasPrefix(prefix) ? String(name.dropFirst(prefix.count)) : nil
+  }
+}

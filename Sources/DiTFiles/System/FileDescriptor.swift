@@ -1,0 +1,28 @@
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// An open file descriptor, closed with its owner.
+struct FileDescriptor: ~Copyable {
+  let number: Int32
+
+  /// - Parameters:
+  ///   - flags: of `open`; O_CLOEXEC is added.
+  ///   - operation: what the error says was refused, as in `"open"`.
+  /// - Throws: ``FileError``.
+  init(_ path: String, _ flags: Int32, mode: mode_t = 0o666, operation: String = "open") throws(FileError) {
+    number = unsafe open(path, flags | O_CLOEXEC, mode)
+    guard number >= 0 else { throw FileError(path: path, refused: operation) }
+  }
+
+  /// Takes over an open one.
+  init(_ number: Int32) { self.number = number }
+
+  deinit {
+    if number >= 0 { close(number) }
+  }
+}

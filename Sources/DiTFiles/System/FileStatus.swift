@@ -1,0 +1,51 @@
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// What the system says about a file.
+package struct FileStatus {
+  /// As in `"a directory"`.
+  package let kind: String
+  let size: Int
+  let permissions: mode_t
+  package let isRegular: Bool
+  package let isDirectory: Bool
+
+  /// Of an open file.
+  init(descriptor: Int32, path: String) throws(FileError) {
+    var status = stat()
+    guard unsafe fstat(descriptor, &status) == 0 else { throw FileError(path: path, refused: "inspect") }
+    self.init(status)
+  }
+
+  /// Of what `path` leads to, symbolic links followed; nil where there is nothing.
+  ///
+  /// - Throws: ``FileError`` when the system refuses, as for a path through something that is not a directory.
+  package init?(path: String) throws(FileError) {
+    var status = stat()
+    guard unsafe stat(path, &status) == 0 else {
+      if errno == ENOENT { return nil }
+      throw FileError(path: path, refused: "inspect")
+    }
+    self.init(status)
+  }
+
+  private init(_ status: stat) {
+    isRegular = status.st_mode & S_IFMT == S_IFREG
+    isDirectory = status.st_mode & S_IFMT == S_IFDIR
+    size = Int(status.st_size)
+    permissions = status.st_mode & 0o7777
+    kind =
+      switch status.st_mode & S_IFMT {
+      case S_IFREG: "a regular file"
+      case S_IFDIR: "a directory"
+      case S_IFIFO: "a pipe"
+      case S_IFSOCK: "a socket"
+      default: "a device"
+      }
+  }
+}

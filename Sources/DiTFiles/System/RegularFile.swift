@@ -1,0 +1,45 @@
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// A regular file, open to read. A directory, pipe or device is refused at once: opening a pipe does not wait for a writer.
+package struct RegularFile: ~Copyable {
+  /// The path as given.
+  package let path: String
+  /// The number of bytes when it was opened.
+  package let size: Int
+  let descriptor: FileDescriptor
+
+  /// - Throws: ``FileError`` when there is no file, it is not a regular one, or the system refuses.
+  package init(path: String) throws(FileError) {
+    let descriptor = try FileDescriptor(path, O_RDONLY | O_NONBLOCK | O_NOCTTY)
+    let status = try FileStatus(descriptor: descriptor.number, path: path)
+    guard status.isRegular else { throw FileError(path: path, reason: .notRegular(found: status.kind)) }
+    self.path = path
+    size = status.size
+    self.descriptor = descriptor
+  }
+
+  /// The first `limit` bytes, or all of a smaller file; fewer where it has become shorter since it was opened.
+  ///
+  /// - Throws: ``FileError``.
+  package func bytes(upTo limit: Int = .max) throws(FileError) -> [UInt8] {
+    let (count, number) = (min(size, limit), descriptor.number)
+    var failed = false
+    let bytes = unsafe [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
+      while filled < count {
+        let step = unsafe pread(number, buffer.baseAddress! + filled, count - filled, off_t(filled))
+        if step < 0 && errno == EINTR { continue }
+        failed = step < 0
+        guard step > 0 else { return }
+        filled += step
+      }
+    }
+    guard !failed else { throw FileError(path: path, refused: "read") }
+    return bytes
+  }
+}

@@ -1,0 +1,56 @@
+import DiTFiles
+
+/// Whole files in, whole files out, with the system's words in this target's errors; the caller adds the path.
+enum ImageFile {
+  /// The first bytes of a regular file, all of them unless `prefix` says otherwise, and the file's size.
+  ///
+  /// A file larger than the limit is refused unread. Pipes and devices are refused without waiting for what they might
+  /// say.
+  static func contents(
+    of path: String, limits: ImageLimits, prefix: Int = .max
+  ) throws(ImagingError) -> (bytes: [UInt8], size: Int) {
+    guard !path.utf8.contains(0) else { throw ImagingError(.unreadable("the path contains a NUL")) }
+    let file: RegularFile
+    do throws(FileError) {
+      file = try RegularFile(path: path)
+    } catch {
+      throw ImagingError(.unreadable(words(error)))
+    }
+    try limits.check(fileBytes: file.size)
+    do throws(FileError) {
+      return (try file.bytes(upTo: prefix), file.size)
+    } catch {
+      throw ImagingError(.unreadable(words(error)))
+    }
+  }
+
+  /// Puts the bytes at a path: into a new file beside it, flushed, then renamed over it; on failure the path is as it was.
+  ///
+  /// A link is followed. A device or pipe is written to, not replaced; a file that may not be written is not replaced.
+  static func write(_ bytes: [UInt8], to path: String) throws(ImagingError) {
+    guard !path.utf8.contains(0) else { throw ImagingError(.unwritable("the path contains a NUL")) }
+    do throws(FileError) {
+      let status = try FileStatus(path: path)
+      if let status, !status.isRegular, !status.isDirectory {
+        try AppendedFile(path: path).write(bytes.span)
+      } else {
+        if status?.isRegular == true { _ = try AppendedFile(path: path) }
+        let file = try AtomicFile(path: path)
+        try file.write(bytes.span)
+        try file.commit()
+      }
+    } catch {
+      throw ImagingError(.unwritable(words(error)))
+    }
+  }
+
+  private static func words(_ error: FileError) -> String {
+    switch error.reason {
+    case .notRegular("a directory"): "it is a directory"
+    case .notRegular("no file name"), .missing: FileError.missingText
+    case .notRegular: "it is a pipe or a device, not a file"
+    case .empty: "it is empty"
+    case .refused(_, let code): FileError.text(code)
+    }
+  }
+}

@@ -1,0 +1,118 @@
+import DiTFiles
+
+/// numpy's archive of arrays, open to read: a ZIP of .npy entries, stored (`numpy.savez`) or deflated
+/// (`numpy.savez_compressed`), also in the 64-bit form.
+///
+/// Opening reads the archive's directory; an array is unpacked when it is asked for, and its checksum verified. Nothing of
+/// the file is believed: see ``ZipArchive``, and a deflated entry may not claim more than deflate can hold, before memory
+/// is taken for it. Encrypted entries, several disks and other methods are refused.
+public struct NPZFile: Sendable {
+  /// The path as given.
+  public let path: String
+  private let bytes: FileBytes
+  private let archive: ZipArchive
+
+  /// Opens the file at `path`.
+  ///
+  /// - Throws: `FileError` when it cannot be mapped, ``NumpyFileError`` when it is not such an archive.
+  public init(contentsOf path: String) throws {
+    try self.init(.mapped(MappedFile(path: path)), path: path)
+  }
+
+  /// Reads `bytes` as if they were a file; errors name it `path`.
+  ///
+  /// - Throws: ``NumpyFileError``.
+  public init(bytes: [UInt8], path: String) throws(NumpyFileError) {
+    try self.init(.memory(bytes), path: path)
+  }
+
+  private init(_ bytes: FileBytes, path: String) throws(NumpyFileError) {
+    do throws(ZipError) {
+      archive = try ZipArchive(bytes, allowingComment: true)
+    } catch {
+      throw NumpyFileError(path: path, item: error.item, expected: error.expected, found: error.found)
+    }
+    self.path = path
+    self.bytes = bytes
+  }
+
+  /// The arrays' names, those of the entries without `.npy`, in the order of the archive.
+  public var names: [String] {
+    archive.entries.map(\.name).filter { $0.hasSuffix(Self.ending) }.map { String($0.dropLast(Self.ending.count)) }
+  }
+
+  /// The array in the entry `name`.npy; nil when there is none.
+  ///
+  /// - Throws: ``NumpyFileError`` when it cannot be unpacked, its checksum is another, or it is not an array that
+  ///   ``NPYArray`` reads.
+  public func array(_ name: String) throws(NumpyFileError) -> NPYArray? {
+    guard let entry = archive.entry(named: name + Self.ending) else { return nil }
+    return try NPYArray(parsing: verified(entry), path: path, item: "entry \(entry.name)")
+  }
+
+  private static let ending = ".npy"
+
+  // MARK: Entries
+
+  /// Deflate shortens at most to this part, and a few bytes around it.
+  private static let largestRatio = 1032
+
+  /// The entry's bytes, their checksum verified.
+  private func verified(_ entry: ZipArchive.Entry) throws(NumpyFileError) -> [UInt8] {
+    let bytes = try unpacked(entry)
+    let checksum = Zlib.checksum(bytes.span)
+    guard checksum == entry.checksum else {
+      throw failure(entry, "the checksum \(hex(entry.checksum))", hex(checksum))
+    }
+    return bytes
+  }
+
+  private func unpacked(_ entry: ZipArchive.Entry) throws(NumpyFileError) -> [UInt8] {
+    guard !entry.isEncrypted, entry.method == 0 || entry.method == 8 else {
+      throw failure(entry, "a stored or deflated entry", entry.obstacle ?? "")
+    }
+    guard entry.method == 8 else { return bytes.withBytes(entry.range) { $0.array } }
+    guard entry.size / Self.largestRatio <= entry.range.count + 64 else {
+      throw failure(entry, "a size that \(entry.range.count) bytes can hold", "\(entry.size) bytes")
+    }
+    guard let inflated = bytes.withBytes(entry.range, { Zlib.inflated($0, count: entry.size) }) else {
+      throw failure(entry, "deflated data of \(entry.size) bytes", "data that are not")
+    }
+    return inflated
+  }
+
+  private func failure(_ entry: ZipArchive.Entry, _ expected: String, _ found: String) -> NumpyFileError {
+    NumpyFileError(path: path, item: "entry \(entry.name)", expected: expected, found: found)
+  }
+
+  private func hex(_ value: UInt32) -> String { "0x" + String(value, radix: 16) }
+
+  // MARK: Writing
+
+  /// Writes arrays as the stored entries `name`.npy of the archive at `path`, atomically.
+  ///
+  /// Every size is written in the 64-bit form (ZIP64), so that fifty thousand images take no other path than five. The
+  /// date is the first that a ZIP knows: equal arrays give equal bytes.
+  ///
+  /// - Throws: `FileError`.
+  /// - Precondition: names differ.
+  public static func write(_ arrays: [(name: String, array: NPYArray)], to path: String) throws {
+    precondition(Set(arrays.map(\.name)).count == arrays.count, "names must differ from each other")
+    try AtomicFile.write(to: path) { file in
+      var records: [ZipRecord] = []
+      var offset = 0
+      for (name, array) in arrays {
+        let header = array.header
+        let record = ZipRecord(
+          name: Array((name + ending).utf8), size: header.count + array.bytes.count, offset: offset,
+          checksum: Zlib.checksum(array.bytes.span, after: Zlib.checksum(header.span)))
+        try file.write(record.local.span)
+        try file.write(header.span)
+        try file.write(array.bytes.span)
+        offset += record.local.count + record.size
+        records.append(record)
+      }
+      try file.write(ZipRecord.directory(records, at: offset).span)
+    }
+  }
+}

@@ -1,0 +1,85 @@
+import DiTDiffusers
+import DiTDiffusion
+import DiTFiles
+import DiTModel
+
+/// A configuration whose parts are usable and agree with each other, and the noise schedule that the check has built.
+package struct CheckedConfiguration: Sendable {
+  package let model: ModelConfiguration
+  /// β_t and ᾱ_t of all T steps.
+  package let schedule: NoiseSchedule
+
+  /// Checks `model`; parameters and errors as in ``ModelConfiguration/validate(file:path:)``.
+  package init(_ model: ModelConfiguration, file: String, path: String = "") throws(ConfigurationFileError) {
+    self.model = model
+    func dotted(_ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
+    do throws(ConfigurationError) {
+      try model.network.validate()
+    } catch {
+      throw ConfigurationFileError(file: file, key: dotted(error.key), problem: error.problem)
+    }
+    do throws(DiffusionError) {
+      schedule = try model.noise()
+    } catch {
+      throw ConfigurationFileError(
+        file: file, key: dotted(Self.key(of: error)), expected: error.expected, found: error.found)
+    }
+    try Self.checkScheduler(model, file: file, path: path)
+    guard (model.diffusion.variance == .learnedRange) == model.network.learnSigma else {
+      let expected =
+        model.network.learnSigma ? "learned_range, as learn_sigma is true" : "a fixed variance, as learn_sigma is false"
+      throw ConfigurationFileError(
+        file: file, key: dotted("diffusion.variance"), expected: expected, found: model.diffusion.variance.rawValue)
+    }
+    do throws(DiffusionError) {
+      try model.sampling.validate(model.network, schedule, saved: model.diffusersScheduler)
+    } catch {
+      throw ConfigurationFileError(
+        file: file, key: dotted("sampling.\(Self.key(error))"), expected: error.expected, found: error.found)
+    }
+    if let classNames = model.classNames, classNames.count != model.network.numClasses {
+      throw ConfigurationFileError(
+        file: file, key: dotted("class_names"), expected: "\(model.network.numClasses) names, as num_classes says",
+        found: "\(classNames.count)")
+    }
+  }
+
+  /// Throws unless the diffusion process is that of the saved scheduler.
+  private static func checkScheduler(
+    _ model: ModelConfiguration, file: String, path: String
+  ) throws(ConfigurationFileError) {
+    let diffusion = model.diffusion
+    guard let saved = model.diffusersScheduler else { return }
+    func failure(_ key: String, _ expected: String, _ found: String) -> ConfigurationFileError {
+      ConfigurationFileError(
+        file: file, key: (path.isEmpty ? "" : "\(path).") + "\(ModelConfiguration.schedulerKey).\(key)",
+        expected: expected,
+        found: found)
+    }
+    if saved.sampler == nil {
+      let classes = SamplerName.allCases.compactMap(\.diffusersClass).joined(separator: ", ")
+      throw failure("_class_name", "one of \(classes)", saved.className)
+    }
+    if saved.trainSteps != diffusion.steps {
+      throw failure("num_train_timesteps", "\(diffusion.steps), as diffusion.steps says", "\(saved.trainSteps)")
+    }
+    if (try? saved.diffusion(diffusion.variance).prediction) != diffusion.prediction {
+      throw failure(
+        "prediction_type", "what diffusion.prediction says, \(diffusion.prediction.rawValue)", saved.predictionType)
+    }
+  }
+
+  /// The key of an error about the noise.
+  private static func key(of error: DiffusionError) -> String {
+    error.schedulerKey.map { "\(ModelConfiguration.schedulerKey).\($0)" } ?? error.name
+  }
+
+  /// The key of the `sampling` block that an error is about.
+  private static func key(_ error: DiffusionError) -> String {
+    switch error.name {
+    case "custom schedule": "schedule"
+    case "guidance channels": "guidance_channels"
+    default: error.name
+    }
+  }
+}

@@ -1,0 +1,45 @@
+import DiTDiffusion
+import DiTTensor
+
+/// What the network was last asked, and what it said: enough for x̂_*, which is computed when it is asked for. The memory
+/// is the run's, and of this evaluation until the next one.
+struct LastEvaluation: Sendable {
+  let time: NetworkTime
+  let shape: BatchShape
+  /// x, (N, C, H, W).
+  let x: Slice
+  /// (N, C', H, W); with guidance (2N, C', H, W), the conditional predictions first.
+  let outputs: Slice
+  /// Nil where guidance is not active.
+  let guidance: Guidance?
+
+  /// The prediction, guided if need be, (N, C', H, W).
+  func prediction(_ output: inout MutableSpan<Float>) {
+    let count = output.count
+    guard let guidance else {
+      let source = outputs.span
+      for index in 0..<count { output[index] = source[index] }
+      return
+    }
+    guidance.combine(
+      conditional: outputs[0..<count].span, unconditional: outputs[count..<2 * count].span, shape: shape,
+      into: &output)
+  }
+
+  /// x̂_* = noised·x + output·out, (N, C, H, W); a variance half of the output is not read.
+  func estimate(_ schedule: NoiseSchedule) -> [Float] {
+    var output = [Float](repeating: 0, count: guidance == nil ? outputs.count : outputs.count / 2)
+    var prediction = output.mutableSpan
+    self.prediction(&prediction)
+    let (ofNoised, ofOutput) = schedule.cleanCoefficients(at: time)
+    let (size, stride) = (shape.elementsPerSample, output.count / shape.samples)
+    let x = x.span
+    var clean = [Float](repeating: 0, count: shape.count)
+    for n in 0..<shape.samples {
+      for i in 0..<size {
+        clean[n * size + i] = Float(ofNoised * Double(x[n * size + i]) + ofOutput * Double(output[n * stride + i]))
+      }
+    }
+    return clean
+  }
+}

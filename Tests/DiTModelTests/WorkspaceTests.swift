@@ -1,0 +1,48 @@
+import DiTKernels
+import DiTModel
+import TestSupport
+import Testing
+
+@Suite("What a workspace says it takes is what it takes") struct WorkspaceTests {
+  private static var configuration: DiTConfiguration {
+    DiTConfiguration(
+      inputHeight: 16, inputWidth: 8, patchSize: 2, inChannels: 3, hiddenSize: 48, depth: 3, numHeads: 3, numClasses: 5)
+  }
+
+  private static func network(_ configuration: DiTConfiguration, gemm: GEMM) throws -> DiTNetwork {
+    DiTNetwork(
+      configuration, weights: Weights.initialised(configuration, seed: 1).weights,
+      context: try ComputeContext(threads: 1, instructionSet: .supported), numerics: Numerics(gemm: gemm))
+  }
+
+  /// Beyond the plan there is attention's scratch and, with packed products, packed operands.
+  @Test("The plan of a configuration is its workspace but for scratch, which shrinks no plan", arguments: [1, 3, 8])
+  func planIsWorkspace(samples: Int) throws {
+    let c = Self.configuration
+    for gemm in [GEMM.blas, .packed] {
+      let network = try Self.network(c, gemm: gemm)
+      let inference = InferenceWorkspace(network, samples: samples).byteCount / 4
+      let training = TrainingWorkspace(network, samples: samples).byteCount / 4
+      let plans = (InferenceWorkspace.elements(c, samples: samples), TrainingWorkspace.elements(c, samples: samples))
+      #expect(plans.0 <= inference && plans.1 <= training)
+      #expect(plans.0 > samples * c.tokens * 7 * c.hiddenSize, "tokens, h, attention, projection, q, k and v at least")
+      #expect(plans.1 > samples * c.tokens * c.depth * 12 * c.hiddenSize, "what three blocks save at least")
+    }
+  }
+
+  @Test("A plan grows with samples, depth and width, and by less than 1 % more than in proportion to samples")
+  func planGrows() {
+    let c = Self.configuration
+    for elements in [InferenceWorkspace.elements, TrainingWorkspace.elements] {
+      let one = elements(c, 1)
+      #expect(abs(Double(elements(c, 8)) / Double(8 * one) - 1) < 0.01)
+      var wide = c
+      wide.hiddenSize = 96
+      #expect(elements(wide, 1) > 3 * one / 2)
+    }
+    var deep = c
+    deep.depth = 6
+    #expect(TrainingWorkspace.elements(deep, samples: 1) > 3 * TrainingWorkspace.elements(c, samples: 1) / 2)
+    #expect(InferenceWorkspace.elements(deep, samples: 1) == InferenceWorkspace.elements(c, samples: 1))
+  }
+}
