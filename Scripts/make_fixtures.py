@@ -24,6 +24,7 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
     whole_pipeline  diffusers/whole: a pipeline with its autoencoder in .bin files, and diffusers' samples and pictures of it
     evaluation   evaluation/: Fréchet distances and nearest neighbours by scipy and scikit-learn
     autoencoder  autoencoder/: AutoencoderKL, encode and decode
+    golden       golden/: a whole small DiT of diffusers: forward, loss, gradients, ten steps of AdamW
 
 The files are repeatable: a second run with the same versions on the same machine gives the same bytes. Versions and
 seeds stand in each safetensors file's metadata. What the script can check it asserts while it runs: the plain torch
@@ -54,6 +55,7 @@ MODULES = {
     "autoencoder": "autoencoder",
     "diffusers_directories": "diffusers",
     "whole_pipeline": "diffusers",
+    "golden": "golden",
 }
 FIXTURES = Path(__file__).resolve().parent.parent / "Tests" / "Fixtures"
 

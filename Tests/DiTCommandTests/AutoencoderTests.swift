@@ -134,8 +134,7 @@ import Testing
     let terminal = try Terminal()
     let run = try Tool.start(
       ["decode"] + vae + [file, scratch.path("x.safetensors")], in: scratch, terminal: terminal.end)
-    try terminal.wait { $0 > 1 }
-    run.send(SIGINT)
+    await run.send(SIGINT) { terminal.counts { $0 > 1 } }
     let result = try await run.result()
     #expect(result.status == 130, "\(result.status) \(terminal.rest())")
     let shape = try scratch.tensors("x.safetensors").requireEntry(named: "images").shape

@@ -66,16 +66,15 @@ enum Tool {
     /// What it wrote to stderr so far.
     var stderr: String { scratch.text("stderr") }
 
-    func send(_ signal: Int32) { kill(process.processIdentifier, signal) }
-
-    /// Sends a signal as soon as `isReached`, or the end. Watched from a thread of its own: other tests keep the shared
-    /// ones busy for seconds.
+    /// Sends a signal as soon as `isReached`, unless the process ends first. Watched from a thread of its own: other tests
+    /// keep the shared ones busy for seconds. A process that gets nowhere in half an hour is killed, so that its test fails.
     func send(_ signal: Int32, once isReached: @escaping @Sendable () -> Bool) async {
       let process = process
       await withCheckedContinuation { continuation in
         Thread.detachNewThread {
-          while process.isRunning, !isReached() { usleep(1000) }
-          if process.isRunning { kill(process.processIdentifier, signal) }
+          let end = ContinuousClock.now + .seconds(1800)
+          while process.isRunning, ContinuousClock.now < end, !isReached() { usleep(1000) }
+          if process.isRunning { kill(process.processIdentifier, ContinuousClock.now < end ? signal : SIGKILL) }
           continuation.resume()
         }
       }

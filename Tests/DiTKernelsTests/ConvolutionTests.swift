@@ -115,24 +115,26 @@ private struct Case {
   }
 
   /// A part's rows are those of the whole, bit by bit, and so are they with any number of threads.
-  @Test("Rows computed in parts, at any number of threads, have the bits of the whole", arguments: Precision.allCases)
-  func parts(precision: Precision) throws {
+  @Test(
+    "Rows computed in parts, at any number of threads, have the bits of the whole", arguments: Level.all,
+    Precision.allCases)
+  func parts(level: Level, precision: Precision) throws {
     for extents in Self.extents {
       let c = Case(extents, isNormalised: true, hasResidual: true, seed: 5)
-      let whole = c.run(try ComputeContext(threads: 1), precision).result
+      let whole = c.run(try level.context(threads: 1), precision).result
       let tile = ComputeContext.convolutionTile(precision)
       for part in [tile, 3 * tile] {
-        let found = c.run(try ComputeContext(threads: 3), precision, part: part).result
+        let found = c.run(try level.context(threads: 3), precision, part: part).result
         #expect(bitDifference(found.array, whole.array) == nil)
       }
     }
   }
 
   /// A residual may be the result's own memory.
-  @Test("The residual may be the result's own memory")
-  func inPlace() throws {
+  @Test("The residual may be the result's own memory", arguments: Level.all)
+  func inPlace(level: Level) throws {
     let c = Case(Self.extents[0], isNormalised: false, hasResidual: true, seed: 6)
-    let context = try ComputeContext(threads: 2)
+    let context = try level.context()
     let (e, y) = (c.extents, Slice(c.residual))
     let packed = Slice(
       zeros: ComputeContext.packedFilterElements(channels: e.channels, outputs: e.outputs, precision: .fp32))

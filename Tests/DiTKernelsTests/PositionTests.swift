@@ -71,9 +71,9 @@ import Testing
   }
 
   /// q·k after the rotation depends on the difference of positions only.
-  @Test("Rotated products depend on the difference of positions only")
-  func rotationIsRelative() throws {
-    let context = try ComputeContext(threads: 1)
+  @Test("Rotated products depend on the difference of positions only", arguments: Level.all)
+  func rotationIsRelative(level: Level) throws {
+    let context = try level.context(threads: 1)
     let s = Sizes(samples: 1, rows: 4, columns: 6, prefix: 0, heads: 1, size: 16)
     var draw = Draw(seed: 62)
     let row = draw.normal(s.width)

@@ -12,7 +12,7 @@ import Testing
   private static func network(_ configuration: DiTConfiguration, gemm: GEMM) throws -> DiTNetwork {
     DiTNetwork(
       configuration, weights: Weights.initialised(configuration, seed: 1).weights,
-      context: try ComputeContext(threads: 1), numerics: Numerics(gemm: gemm))
+      context: try ComputeContext(threads: 1, instructionSet: .supported), numerics: Numerics(gemm: gemm))
   }
 
   /// Beyond the plan there is attention's scratch and, with packed products, packed operands.

@@ -72,9 +72,11 @@ private final class Stored: ImageSource {
     guard dit_allocations_supported() != 0 else { return }
     dit_allocations_watch()
     defer { dit_allocations_unwatch() }
-    let trainer = try tinyTrainer(threads: 2, data: Stored().streamed)
+    let stored = Stored()
+    let trainer = try tinyTrainer(threads: 2, data: stored.streamed)
     for _ in 1...2 { _ = try trainer.step() }
-    usleep(20_000)  // the threads that read ahead have begun
+    // The threads that read ahead have begun, and read all 72 samples, which the ring has room for.
+    while stored.reads.load(ordering: .sequentiallyConsistent) < 72 { usleep(1000) }
     for step in 3...9 {
       let before = dit_allocations_count()
       _ = try trainer.step()
