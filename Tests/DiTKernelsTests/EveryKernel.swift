@@ -133,6 +133,10 @@ private func products(_ context: ComputeContext) -> [(String, [Float])] {
   context.linear(
     output: y.mutableSpan, input: x.span, weight: w.span, bias: b.span, addingRows: table.span, rows: rows,
     inputs: inputs, outputs: outputs)
+  let plain = Slice(zeros: rows * outputs)
+  context.linear(
+    output: plain.mutableSpan, input: x.span, weight: w.span, bias: b.span, rows: rows, inputs: inputs,
+    outputs: outputs)
   context.linearGELU(
     output: h.mutableSpan, preactivation: pre.mutableSpan, input: x.span, weight: w.span, bias: b.span, rows: rows,
     inputs: inputs, outputs: outputs)
@@ -149,8 +153,8 @@ private func products(_ context: ComputeContext) -> [(String, [Float])] {
     weightGradient: dw.mutableSpan, biasGradient: db.mutableSpan, outputGradient: residual.span, input: x.span,
     rows: rows, inputs: inputs, outputs: outputs)
   return [
-    ("linear", y.array), ("gelu", h.array), ("preactivation", pre.array), ("gated", gated.array),
-    ("branch", branch.array), ("dx", dx.array), ("dW", dw.array), ("db", db.array),
+    ("linear", y.array), ("linear without positions", plain.array), ("gelu", h.array), ("preactivation", pre.array),
+    ("gated", gated.array), ("branch", branch.array), ("dx", dx.array), ("dW", dw.array), ("db", db.array),
   ]
 }
 
