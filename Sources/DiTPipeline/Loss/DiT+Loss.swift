@@ -129,7 +129,7 @@ private struct LossInputs {
       clean: clean.elements.span.extracting(elements), noise: noise.elements.span.extracting(elements),
       times: times.span.extracting(range), labels: labels.span.extracting(labelled),
       on: model.schedule)
-    if let consistency, let target = step.consistency?.noise {
+    if let consistency, let target = step.posteriorNoise {
       target.copy(from: consistency.posteriorNoise.elements.span.extracting(elements))
     }
     return step
@@ -156,7 +156,7 @@ extension LossReport {
     var means = map.mutableSpan
     step.patchErrors(loss, patchSize: c.patchSize, into: &means)
     patchErrors.elements.replaceSubrange(places, with: map)
-    if let patches = step.consistency?.patches {
+    if let patches = step.sequencePatches {
       sequencePatches?.elements.replaceSubrange(places, with: patches.prefix(places.count).map { Float($0) })
     }
   }

@@ -24,8 +24,10 @@ package struct LossStep {
   private var times: [Float]
   /// Nil for a network that no sequence conditions.
   package var sequence: SequenceInput?
-  /// λ_seq w_t L_seq, where it is part of the loss.
-  package private(set) var consistency: SequenceTerm?
+  /// What x_{t−1} is drawn with, (N, C, H, W); nil where L_seq is not part of the loss.
+  package let posteriorNoise: Slice?
+  /// λ_seq w_t L_seq. Private: a copy of its memory would be made anew when it is next written.
+  private var consistency: SequenceTerm?
 
   package init(_ configuration: DiTConfiguration, samples: Int, consistency: SequenceObjective?) {
     let c = configuration
@@ -40,8 +42,12 @@ package struct LossStep {
     labels = [Int](repeating: 0, count: c.numClasses > 0 ? samples : 0)
     times = [Float](repeating: 0, count: samples)
     sequence = c.sequence == nil ? nil : SequenceInput(c, samples: samples)
+    posteriorNoise = consistency == nil ? nil : Slice(zeros: shape.count)
     self.consistency = consistency.map { SequenceTerm($0, shape) }
   }
+
+  /// w_t KL/n of each patch of what was evaluated, (N, L); nil where L_seq is not part of the loss.
+  package var sequencePatches: [Double]? { consistency?.patches }
 
   /// Sets the noise level and the label of sample n; the latter is ignored by an unconditional network.
   package mutating func set(_ n: Int, level: NoiseLevel, label: Int) {
@@ -110,9 +116,10 @@ package struct LossStep {
         output: output.span, clean: clean.span, noise: noise.span, levels: levels, shape: shape, losses: &values,
         gradient: &gradient, weight: weight)
     }
+    guard let drawn = posteriorNoise else { return }
     consistency?.add(
-      to: &losses, gradient: &gradient, weight: weight, output: output, clean: clean, noise: noise, levels: levels,
-      shape: shape)
+      to: &losses, gradient: &gradient, weight: weight, output: output, clean: clean, noise: noise, drawn: drawn,
+      levels: levels, shape: shape)
   }
 
   /// The mse of every patch of what was evaluated, (N, L).

@@ -23,29 +23,25 @@ package struct SequenceObjective {
 }
 
 /// λ_seq w_t L_seq of one batch, with its memory.
-package struct SequenceTerm {
-  /// What x_{t−1} is drawn with, (N, C, H, W).
-  package let noise: Slice
+struct SequenceTerm {
   private let weight: Double
   private var loss: SequenceLoss
 
   /// w_t KL/n of each patch of the last batch, (N, L).
-  package var patches: [Double] { loss.patches }
+  var patches: [Double] { loss.patches }
 
   init(_ objective: SequenceObjective, _ shape: BatchShape) {
-    noise = Slice(zeros: shape.count)
     weight = objective.weight
     loss = SequenceLoss(
       objective.conditionals, schedule: objective.schedule, samples: shape.samples, context: objective.context)
   }
 
   /// Adds the term to each sample's loss, and the gradient of share · mean(term) by the output to `gradient`, unless that is
-  /// empty.
+  /// empty; `drawn` is what x_{t−1} is drawn with.
   mutating func add(
     to losses: inout [SampleLoss], gradient: inout MutableSpan<Float>, weight share: Double, output: Slice,
-    clean: Slice, noise: Slice, levels: [NoiseLevel], shape: BatchShape
+    clean: Slice, noise: Slice, drawn: Slice, levels: [NoiseLevel], shape: BatchShape
   ) {
-    let drawn = self.noise
     if gradient.isEmpty {
       loss.evaluate(
         output: output.span, clean: clean.span, noise: noise.span, posteriorNoise: drawn.span, levels: levels,

@@ -41,9 +41,9 @@ struct Batch {
 
   /// Draws what x_{t−1} of place n is made of, where L_seq wants it: of sample `number` under `seed`.
   func drawPosterior(_ n: Int, number: Int, seed: UInt64) {
-    guard let consistency = step.consistency else { return }
+    guard let drawn = step.posteriorNoise else { return }
     var random = StreamPurpose.posterior.stream(number, seed: seed)
-    var noise = consistency.noise[range(n)].mutableSpan
+    var noise = drawn[range(n)].mutableSpan
     random.fillNormal(&noise)
   }
 
