@@ -53,7 +53,7 @@ public enum ComputeError: Error, Equatable, CustomStringConvertible {
 /// pool's workers and the two must not nest. Nothing happens at import. Several threads may share one context: their
 /// kernels take turns. Work is cut by shape alone, never by the number of threads, so results do not depend on it.
 @safe public final class ComputeContext: @unchecked Sendable {
-  private let pool: OpaquePointer
+  @usableFromInline let pool: OpaquePointer
   let kernels: DiTKernelTable
   /// Workers, the calling thread counted.
   public let threads: Int
@@ -117,7 +117,9 @@ public enum ComputeError: Error, Equatable, CustomStringConvertible {
   }
 
   /// Runs `task.run(0 … count−1)` on the workers and returns when all have ended.
-  package func parallel<Task: ParallelTask>(_ count: Int, _ task: Task) {
+  ///
+  /// Inlinable, so that it is specialized in the module of the task: the general form allocates.
+  @inlinable package func parallel<Task: ParallelTask>(_ count: Int, _ task: Task) {
     unsafe withUnsafePointer(to: task) { task in
       var job = unsafe Job(
         invoke: { task, index, worker in
@@ -136,11 +138,16 @@ public enum ComputeError: Error, Equatable, CustomStringConvertible {
 }
 
 /// Independent pieces of work on raw memory. A struct rather than a closure, so that a step allocates nothing.
-package protocol ParallelTask {
+@usableFromInline package protocol ParallelTask {
   func run(_ index: Int, worker: Int)
 }
 
-@unsafe private struct Job {
-  let invoke: (UnsafeRawPointer, Int, Int) -> Void
-  let task: UnsafeRawPointer
+@unsafe @usableFromInline struct Job {
+  @usableFromInline let invoke: (UnsafeRawPointer, Int, Int) -> Void
+  @usableFromInline let task: UnsafeRawPointer
+
+  @inlinable init(invoke: @escaping (UnsafeRawPointer, Int, Int) -> Void, task: UnsafeRawPointer) {
+    unsafe self.invoke = unsafe invoke
+    unsafe self.task = unsafe task
+  }
 }

@@ -1,3 +1,4 @@
+import DiTDiffusers
 import DiTDiffusion
 import DiTKernels
 
