@@ -1,5 +1,5 @@
-import DiTNumpy
 import DiTImaging
+import DiTNumpy
 import DiTPictures
 import DiffusionTransformers
 
