@@ -31,7 +31,7 @@ public final class Autoencoder: Sendable {
   /// `first_stage_model.`.
   ///
   /// - Parameters:
-  ///   - numerics: the format of the products' operands and who multiplies. Between layers everything is float32.
+  ///   - numerics: the format of the products' operands and the matrix-multiplication backend. Between layers everything is float32.
   ///   - wholeImageLimit: elements of an upsampled image that may be held whole; a larger one is computed twice in bands
   ///     of rows, with the same results.
   /// - Throws: ``AutoencoderFileError``, `StateDictMismatch`, and what the store throws.

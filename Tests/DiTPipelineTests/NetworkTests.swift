@@ -109,11 +109,11 @@ import Testing
     #expect(
       predict(normal([2, 3, 10, 6], seed: 1), [1, 2], [0, 1])?.hasPrefix("x: expected shape [N, 3, 6, 10]") == true)
     #expect(predict(Tensor(zeros: [0, 3, 6, 10]), [], [])?.hasPrefix("x: expected shape [N, 3, 6, 10]") == true)
-    #expect(predict(x, [1], [0, 1]) == "t: expected 2 values, one an image, found 1")
+    #expect(predict(x, [1], [0, 1]) == "t: expected 2 values, one per image, found 1")
     #expect(predict(x, [1, .nan], [0, 1]) == "t: expected times in 0…999, found nan")
     #expect(predict(x, [1, 1000], [0, 1]) == "t: expected times in 0…999, found 1000.0")
     #expect(predict(x, [-1, 1], [0, 1]) == "t: expected times in 0…999, found -1.0")
-    #expect(predict(x, [1, 2], [0]) == "y: expected 2 values, one an image, found 1")
+    #expect(predict(x, [1, 2], [0]) == "y: expected 2 values, one per image, found 1")
     #expect(predict(x, [1, 2], [0, 5]) == "y: expected labels in 0…4, found 5")
     #expect(predict(x, [1, 2], [-1, 0]) == "y: expected labels in 0…4, found -1")
 

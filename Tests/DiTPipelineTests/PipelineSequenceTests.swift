@@ -121,7 +121,7 @@ import Testing
     let image = try randomModel(Self.network(.image(height: 4, width: 2)))
     let cases: [(DiT, [Int]?, ConditioningSequence, String)] = [
       (text, nil, .texts(["sevens!"]), "prompt: expected at most 6 bytes, the model's text.length, found 7 bytes"),
-      (text, nil, .texts(["a", "b"]), "sequence: expected 1 values, one an image, found 2"),
+      (text, nil, .texts(["a", "b"]), "sequence: expected 1 values, one per image, found 2"),
       (text, nil, .images(Tensor(zeros: [1, 3, 4, 2])), "sequence: expected texts, found images"),
       (
         text, nil, .embeddings([Tensor(zeros: [7, 24])]), "embeddings: expected shape [tokens, 24] of at most 6 tokens"

@@ -114,7 +114,7 @@ public enum Reference {
     return (dx, dshift, dscale)
   }
 
-  /// x + gate ⊙ y, one row of the gate a sample.
+  /// x + gate ⊙ y, one row of the gate per sample.
   public static func gated(_ x: [Double], _ y: [Double], gate: [Double], tokens: Int, width: Int) -> [Double] {
     x.indices.map { i in x[i] + gate[i / (tokens * width) * width + i % width] * y[i] }
   }

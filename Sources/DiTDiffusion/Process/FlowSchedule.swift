@@ -9,7 +9,7 @@ public enum FlowSchedule {
   /// The network's time at s = 1, whatever T.
   public static let timeScale = FlowTime.scale
 
-  /// What the network is asked at for s in 0…1, of a schedule of T steps.
+  /// The network time of s in 0…1, of a schedule of T steps.
   public static func networkTime(_ s: Double, steps: Int) -> NetworkTime {
     NetworkTime(value: Float(timeScale * s), index: trainingIndex(s, steps: steps))
   }

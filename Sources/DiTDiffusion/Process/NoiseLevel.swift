@@ -1,7 +1,7 @@
 // Where on the forward process a sample stands. Both processes are x = signal·x_* + spread·ε: a β schedule at a training
 // index t with signal² + spread² = 1, a rectified flow at a real s with signal + spread = 1.
 
-/// What the network is asked at.
+/// A time as the network takes it.
 public struct NetworkTime: Hashable, Sendable {
   /// What the time embedding sees: t itself, or 1000·s of a flow.
   public let value: Float

@@ -46,7 +46,7 @@ public struct RespacedSchedule: Equatable, Sendable {
     try self.init(schedule, keeping: rule.timesteps(count: count, betas: schedule.betas))
   }
 
-  /// What the network is asked at, from the noisiest step down.
+  /// The network times of the kept steps, from the noisiest down.
   var evaluations: [NetworkTime] { timesteps.reversed().map { NetworkTime($0) } }
 
   /// signal·x̂_* + spread·ε̂ at step i, as noised·x + output·out. No large terms cancel for any prediction.

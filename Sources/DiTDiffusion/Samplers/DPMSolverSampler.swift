@@ -1,4 +1,4 @@
-// DPM-Solver++ 2M (Lu et al. 2022b, algorithm 2): multi-step, deterministic, one evaluation a step.
+// DPM-Solver++ 2M (Lu et al. 2022b, algorithm 2): multi-step, deterministic, one evaluation per step.
 //
 // - data prediction: whatever the network predicts becomes x̂_*
 // - order 2 by the midpoint rule through the last two x̂_*; order 1 in the first step, and in the last, which is x̂_*

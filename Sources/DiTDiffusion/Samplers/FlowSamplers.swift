@@ -1,11 +1,11 @@
 // Rectified flow sampled: dx/ds = u(x, s), the network's output, from s = 1 (noise) to 0 on s_i = 1 − i/S.
 //
-// - Euler: one evaluation a step; matches diffusers' FlowMatchEulerDiscreteScheduler given the same σ
+// - Euler: one evaluation per step; matches diffusers' FlowMatchEulerDiscreteScheduler given the same σ
 // - Heun: the mean of the slopes at both ends, two evaluations per step, and one in the last, as networks are not trained at s = 0:
 //   2S−1; matches diffusers' FlowMatchHeunDiscreteScheduler given the same σ
 // - no shift of the grid, no churn
 
-/// What flow samplers share: the grid and what the network is asked at.
+/// What flow samplers share: the grid and the network times of its points.
 struct FlowGrid: Equatable, Sendable {
   /// s_0 = 1 … s_S = 0.
   let times: [Double]
@@ -58,7 +58,7 @@ public struct FlowHeunSampler: ReverseProcess, Equatable {
   public let variance: Variance
   private let grid: FlowGrid
 
-  /// - Parameter steps: S, at least 1; the network is asked 2S−1 times.
+  /// - Parameter steps: S, at least 1; the network is evaluated 2S−1 times.
   /// - Precondition: the schedule's prediction is `flow`.
   public init(_ schedule: NoiseSchedule, steps: Int) {
     let grid = FlowGrid(schedule, steps: steps)

@@ -6,7 +6,7 @@
 
 /// A sampler: turns x at one noise level into x at the next, given the network's outputs.
 public protocol ReverseProcess: Sendable {
-  /// What the network is asked at, in order.
+  /// The network times of the evaluations, in order.
   var evaluations: [NetworkTime] { get }
   /// S.
   var stepCount: Int { get }
@@ -38,7 +38,7 @@ extension ReverseProcess {
   public var memoryArrays: Int { 0 }
   public func needsNoise(at evaluation: Int) -> Bool { false }
 
-  /// What the first evaluation of each step is asked at.
+  /// The network time of the first evaluation of each step.
   public var stepTimes: [NetworkTime] {
     let evaluations = evaluations
     return evaluations.indices.filter { $0 == 0 || step(ofEvaluation: $0 - 1) != step(ofEvaluation: $0) }
@@ -54,7 +54,7 @@ public struct SamplingStep: Equatable, Sendable {
   public let count: Int
   /// The evaluation, 0 for the first; after a step its last one.
   public let evaluation: Int
-  /// What that evaluation is asked at.
+  /// The network time of that evaluation.
   public let time: NetworkTime
 }
 

@@ -1,8 +1,8 @@
-// UniPC (Zhao et al. 2023), order 2, B(h) = e^{−h} − 1 ("bh2"): multi-step, deterministic, one evaluation a step.
+// UniPC (Zhao et al. 2023), order 2, B(h) = e^{−h} − 1 ("bh2"): multi-step, deterministic, one evaluation per step.
 //
 // - data prediction, as DPM-Solver++; the predictor UniP-2 is DPM-Solver++ 2M
-// - each new output first corrects the x it was asked about (UniC, of the order of the step that led there), then takes
-//   the next step from there; the output is not asked for anew
+// - each new output first corrects the x that it was evaluated at (UniC, of the order of the step that led there), then takes
+//   the next step from there; the network is not evaluated again
 // - the first step and the last are of order 1; the last, which is x̂_*, is not corrected
 // - matches diffusers' UniPCMultistepScheduler (solver_order 2, bh2, lower_order_final, final_sigmas_type zero) on the same
 //   kept steps for epsilon, sample and v_prediction

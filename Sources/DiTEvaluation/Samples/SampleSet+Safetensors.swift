@@ -85,7 +85,7 @@ extension SampleSet {
       let (shape, values) = try file.integers("labels")
       guard shape == [count] else {
         throw EvaluationError(
-          file.path, "tensor labels", expected: "(\(count)), one a sample", found: "shape \(shape)")
+          file.path, "tensor labels", expected: "(\(count)), one per sample", found: "shape \(shape)")
       }
       labels = values
     }

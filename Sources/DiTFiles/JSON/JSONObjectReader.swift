@@ -1,4 +1,4 @@
-/// Takes the keys of a JSON object one by one; ``finish()`` refuses those that nobody took.
+/// Takes the keys of a JSON object one by one; ``finish()`` refuses those that were not taken.
 ///
 /// Each method returns nil for a key that is absent and throws for one of another type, so that a reader's code reads
 /// as the list of keys with their defaults.

@@ -191,8 +191,8 @@ extension HeaderScanner {
     return (start, end)
   }
 
-  /// The bytes that a tensor takes. Extents of 0 are left out of the checked product, so that nobody who multiplies
-  /// them in another order overflows.
+  /// The bytes that a tensor takes. Extents of 0 are left out of the checked product, so that multiplying
+  /// them in another order does not overflow.
   private func byteCount(_ dtype: Dtype, _ shape: [Int]) throws(SafetensorsError) -> Int {
     var bits = dtype.bitWidth
     for extent in shape where extent != 0 {

@@ -4,7 +4,7 @@ enum PickleValue: Sendable {
   case none
   case bool(Bool)
   case integer(Int)
-  /// A number whose value nobody asks for: a float, or a whole number beyond `Int`.
+  /// A number whose value is not used: a float, or a whole number beyond `Int`.
   case number
   /// Bytes of the pickle, not yet known to be UTF-8.
   case string(PickleRange)

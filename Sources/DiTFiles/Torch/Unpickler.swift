@@ -7,7 +7,7 @@ import DiTTensor
 /// Each instruction takes at least a byte, pushes at most one value of 16 bytes and copies nothing of a length of its own
 /// choosing; their number is bounded. So time and memory are bounded by the file, and by some tens of megabytes.
 ///
-/// Lists, sets and the attributes of objects take part but are not kept: nobody asks for them.
+/// Lists, sets and the attributes of objects take part but are not kept: they are not used.
 struct Unpickler {
   /// The longest pickle that is read, in bytes, and the most instructions: a training checkpoint of DiT-XL/2 has 43,000.
   static let maximumLength = 64 << 20
@@ -260,7 +260,7 @@ struct Unpickler {
     }
   }
 
-  /// Attributes of an object: an ordered dictionary's own, a namespace's. Nobody asks for them.
+  /// Attributes of an object: an ordered dictionary's own, a namespace's. They are not used.
   private mutating func build() throws(TorchFileError) {
     let first = try require(2)
     switch (stack[first], stack[first + 1]) {

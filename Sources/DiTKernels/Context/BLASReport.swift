@@ -36,7 +36,7 @@ extension BLASReport {
   /// takes an Emerald Rapids for one with SSE3 alone), with `OPENBLAS_CORETYPE` naming one that fits: the variable is read
   /// when the library is loaded, before `main`.
   ///
-  /// For programs that are linked with OpenBLAS, first in `main`. Returns where the core fits or somebody chose it by that
+  /// For programs that are linked with OpenBLAS, first in `main`. Returns where the core fits or was chosen by that
   /// variable, and where a program cannot be started again; then the core is as it was.
   public static func restartIfNarrowed() {
     #if canImport(Glibc)

@@ -25,7 +25,7 @@ public struct DiT: Sendable {
   ///   - context: where to run; nil makes one with all processors.
   ///   - weights: which weights of a directory or a training checkpoint.
   ///   - heads: the number of heads where a state dict's shapes cannot tell.
-  ///   - numerics: the format of the operands and who multiplies; see `DiTNetwork`.
+  ///   - numerics: the format of the operands and the matrix-multiplication backend; see `DiTNetwork`.
   /// - Throws: `FileError`, `SafetensorsError`, `TorchFileError`, `StateDictMismatch`, ``ConfigurationFileError``,
   ///   ``ModelFileError`` (also for a published name, which has no weights), `ComputeError`.
   public init(
@@ -42,7 +42,7 @@ public struct DiT: Sendable {
   /// A model of given weights.
   ///
   /// - Parameters:
-  ///   - numerics: the format of the operands and who multiplies; see `DiTNetwork`.
+  ///   - numerics: the format of the operands and the matrix-multiplication backend; see `DiTNetwork`.
   /// - Precondition: `weights` belong to the configuration's network and do not change; `numerics` are supported.
   /// - Throws: ``ConfigurationFileError`` when the configuration contradicts itself.
   public init(

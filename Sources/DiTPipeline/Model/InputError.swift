@@ -49,7 +49,7 @@ extension DiTConfiguration {
   /// Throws unless there is one value for each of `samples` images.
   func checkCount(_ count: Int, _ samples: Int, _ name: String) throws(InputError) {
     guard count == samples else {
-      throw InputError(name, expected: "\(samples) values, one an image", found: "\(count)")
+      throw InputError(name, expected: "\(samples) values, one per image", found: "\(count)")
     }
   }
 

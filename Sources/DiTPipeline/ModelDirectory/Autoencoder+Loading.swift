@@ -11,7 +11,7 @@ extension Autoencoder {
   ///
   /// - Parameters:
   ///   - context: where to run; nil makes one with all processors.
-  ///   - numerics: the format of the operands and who multiplies.
+  ///   - numerics: the format of the operands and the matrix-multiplication backend.
   /// - Throws: `FileError`, `SafetensorsError`, `TorchFileError`, `ShardIndexError`, `StateDictMismatch`,
   ///   ``ConfigurationFileError``, `AutoencoderFileError`, `ComputeError`.
   public convenience init(

@@ -10,7 +10,7 @@ import DiTTensor
 final class GuidedNetwork {
   private let network: DiTNetwork
   private let guidance: Guidance
-  /// What the network is asked at, in order.
+  /// The network times of the evaluations, in order.
   private let times: [NetworkTime]
   private let isGuided: Bool
   private let minimumImages: Int

@@ -1,7 +1,7 @@
 import DiTDiffusion
 import DiTTensor
 
-/// What the network was last asked, and what it said: enough for x̂_*, which is computed when it is asked for. The memory
+/// The input and output of the last evaluation: enough for x̂_*, which is computed on demand. The memory
 /// is the run's, and of this evaluation until the next one.
 struct LastEvaluation: Sendable {
   let time: NetworkTime

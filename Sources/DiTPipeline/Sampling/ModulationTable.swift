@@ -2,7 +2,7 @@ import DiTDiffusion
 import DiTModel
 import DiTTensor
 
-/// The modulation of many evaluations, computed before the network is asked.
+/// The modulation of many evaluations, computed before the network is evaluated.
 ///
 /// adaLN's shifts, scales and gates depend on (t, y) alone. A chunk of evaluations is computed in one product for each
 /// layer: those weights, a third of the model, are read once per chunk and not in between. Rows: for each evaluation of the
@@ -22,7 +22,7 @@ package final class ModulationTable {
   package private(set) var modulation: Modulation
 
   /// - Parameters:
-  ///   - times: what the network is asked at, in order.
+  ///   - times: the network times of the evaluations, in order.
   ///   - labels: the labels that are asked for, each once; empty for an unconditional model.
   ///   - maximumBytes: what a chunk may take; one evaluation may take more.
   package init(_ network: DiTNetwork, times: [NetworkTime], labels: [Int], maximumBytes: Int = 256 << 20) {

@@ -11,7 +11,7 @@
 /// checkpoint): it then keeps that owner alive and is read-only.
 ///
 /// A buffer is shared by reference. It does not arbitrate between threads: whoever hands out slices to several threads
-/// makes sure that nobody writes what another reads.
+/// makes sure that no thread writes what another reads.
 @safe public final class Buffer: @unchecked Sendable {
   let base: UnsafeMutablePointer<Float>
   /// The number of elements.

@@ -63,7 +63,7 @@ public struct StateDictMismatch: Error, Equatable, Sendable, CustomStringConvert
   public let path: String
   /// Expected tensors that the file lacks.
   public internal(set) var missing: [String]
-  /// Tensors of the file that nobody expects.
+  /// Tensors of the file that were not expected.
   public internal(set) var unexpected: [String]
   /// Tensors of another shape than expected.
   public internal(set) var misshaped: [Shape]

@@ -56,7 +56,7 @@ extension Dataset {
     _ context: Tensor, count: Int, _ kind: Kind, _ name: String, _ digest: inout Digest
   ) throws(DatasetError) {
     guard context.shape.count == 4, context.shape[0] == count, context.shape.allSatisfy({ $0 > 0 }) else {
-      let expected = "(\(count), C, h, w), one image a sample"
+      let expected = "(\(count), C, h, w), one image per sample"
       throw DatasetError(name, contextTensor, .shape(expected: expected, found: context.shape))
     }
     for extent in context.shape { digest.add(UInt64(extent)) }

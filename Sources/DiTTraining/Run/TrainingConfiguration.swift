@@ -52,7 +52,7 @@ public struct TrainingConfiguration: Equatable, Sendable {
   public var logEvery = 10
   /// The format of the blocks' operands and activations; weights, moments and the residual stream stay float32.
   public var precision = Precision.fp32
-  /// Who multiplies.
+  /// The matrix-multiplication backend.
   public var gemm = GEMM.auto
   /// Whether the backward pass computes the widest activations again instead of keeping them.
   public var recompute = false

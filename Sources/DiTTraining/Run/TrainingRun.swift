@@ -100,7 +100,7 @@ public final class TrainingRun {
     }
   }
 
-  /// Trains to the last step, or until `shouldStop`, which is asked before every step; then saves a checkpoint and writes
+  /// Trains to the last step, or until `shouldStop`, which is called before every step; then saves a checkpoint and writes
   /// DIR's own config.json, model.safetensors and ema.safetensors.
   ///
   /// - Parameter report: hears of every event; what it throws ends the run as it is, without a checkpoint.

@@ -1,6 +1,6 @@
 import DiffusionTransformers
 
-/// What `dit evaluate` is asked to measure, checked.
+/// What `dit evaluate` is to measure, checked.
 struct EvaluationRequest {
   private enum Measure: String, CaseIterable {
     case frechet, precision, density, copies

@@ -2,7 +2,7 @@ import DiTPictures
 import DiffusionTransformers
 import Foundation
 
-/// What `dit train` is asked to do, by the command line, the configuration, the data and the model to start from.
+/// What `dit train` is to do: by the command line, the configuration, the data and the model to start from.
 struct TrainingRequest {
   /// Options that override the configuration.
   struct Overrides {
