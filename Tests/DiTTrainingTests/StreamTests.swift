@@ -73,10 +73,10 @@ private final class Stored: ImageSource {
     dit_allocations_watch()
     defer { dit_allocations_unwatch() }
     let stored = Stored()
-    let trainer = try tinyTrainer(threads: 2, data: stored.streamed)
+    // A run so long that the threads which read ahead do not end meanwhile: how a thread ends is the system's.
+    let trainer = try tinyTrainer(threads: 2, data: stored.streamed) { $0.steps = 10_000 }
     for _ in 1...2 { _ = try trainer.step() }
-    // The threads that read ahead have begun, and read all 72 samples, which the ring has room for.
-    while stored.reads.load(ordering: .sequentiallyConsistent) < 72 { usleep(1000) }
+    while stored.reads.load(ordering: .sequentiallyConsistent) < 72 { usleep(1000) }  // they have begun
     for step in 3...9 {
       let before = dit_allocations_count()
       _ = try trainer.step()
