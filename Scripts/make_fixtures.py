@@ -18,6 +18,7 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
     sequence     diffusion/sequence.safetensors: the sequence-consistency loss
     checkpoint   checkpoint/: files to be read, and files to be refused
     torch_files  torch/: what torch.save writes, and what torch reads from it
+    wrapped      wrapped/: one network's state dict as every program that trains leaves it behind
     imaging      imaging/: PNGs of every kind, and broken ones
     pictures     pictures/: JPEGs, fitting to a size, luma
     diffusers_directories  diffusers/: pipelines and transformers by save_pretrained, and what diffusers computes
@@ -49,6 +50,7 @@ MODULES = {
     "sequence": "diffusion",
     "checkpoint": "checkpoint",
     "torch_files": "torch",
+    "wrapped": "wrapped",
     "imaging": "imaging",
     "pictures": "pictures",
     "evaluation": "evaluation",

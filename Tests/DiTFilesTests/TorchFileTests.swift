@@ -13,17 +13,19 @@ import Testing
     "Every tensor of a .pt file equals the contiguous copy torch made of it",
     arguments: [
       ("plain", "", nil), ("module", "", nil), ("training", "ema.", "ema"), ("training", "model.", "model"),
+      ("legacy", "", nil), ("protocol4", "", nil), ("protocol5", "", nil),
     ])
   func readsWhatTorchReads(_ name: String, prefix: String, section: String?) throws {
     let path = torchFixture("\(name).pt")
-    let expected = try SafetensorsFile(contentsOf: torchFixture("\(name).safetensors"))
-    let sections = section.map { [$0] } ?? TorchFile.trainingSections
-    let mapped = try TorchFile(contentsOf: path, sections: sections)
+    let isPlain = ["legacy", "protocol4", "protocol5"].contains(name)
+    let expected = try SafetensorsFile(contentsOf: torchFixture("\(isPlain ? "plain" : name).safetensors"))
+    let choice = section.map { TreeChoice.named([$0]) } ?? .whole
+    let mapped = try TorchFile(contentsOf: path, tree: choice)
     let inMemory = try TorchFile(
-      bytes: Array(Data(contentsOf: URL(filePath: path))), path: "memory", sections: sections)
+      bytes: Array(Data(contentsOf: URL(filePath: path))), path: "memory", tree: choice)
     let names = expected.names.filter { $0.hasPrefix(prefix) }
     for file in [mapped, inMemory] {
-      #expect(file.section == section)
+      #expect(file.tree == [section].compactMap(\.self))
       let readable = file.entries.map(\.name).filter { !$0.hasPrefix("other.") }
       #expect(Set(readable.map { prefix + $0 }) == Set(names) && readable.count == names.count)
       for name in readable {
@@ -80,19 +82,21 @@ import Testing
   @Test("The average is preferred in a training checkpoint, and another section can be asked for")
   func sectionsOfATrainingCheckpoint() throws {
     let path = torchFixture("training.pt")
-    #expect(try TorchFile(contentsOf: path).section == "ema", "the average is preferred")
-    #expect(try TorchFile(contentsOf: path, sections: ["none", "model"]).section == "model")
+    let average = try TorchFile(contentsOf: path)
+    #expect(average.tree == ["ema"] && average.isAverage, "the average is preferred")
+    #expect(average.arguments["num_classes"] == 1000 && average.arguments["image_size"] == 256)
+    #expect(try TorchFile(contentsOf: path, tree: .named(["none", "model"])).tree == ["model"])
     #expect(
-      try TorchFile(contentsOf: path, sections: ["model"]).tensor("0.weight")
-        != TorchFile(contentsOf: path, sections: ["ema"]).tensor("0.weight"))
-    let error = #expect(throws: TorchFileError.self) { try TorchFile(contentsOf: path, sections: ["args", "best"]) }
+      try TorchFile(contentsOf: path, tree: .trained).tensor("0.weight")
+        != TorchFile(contentsOf: path, tree: .average).tensor("0.weight"))
+    let error = #expect(throws: TorchFileError.self) { try TorchFile(contentsOf: path, tree: .named(["best"])) }
     #expect(
-      error?.expected == "a dictionary of tensors, or a training checkpoint with args or best"
-        && error?.found == "one with the keys model, ema, opt, args")
+      error?.expected == "a tree under best" && error?.found == "weights under ema, model alone"
+        && error?.item == "weights")
     // A tensor may be called like a section.
     let tensors = Pickle.whole(Pickle.dictionary([("ema", Pickle.tensor()), ("b", Pickle.tensor())]))
     let plain = try TorchFile(bytes: torchArchive(tensors).bytes, path: "m")
-    #expect(plain.section == nil && plain.entries.map(\.name) == ["ema", "b"])
+    #expect(plain.tree.isEmpty && plain.entries.map(\.name) == ["ema", "b"])
   }
 
   /// The short and the 64-bit form, bytes between entries, a protocol of its own, lists and sets beside the tensors.
@@ -124,7 +128,7 @@ import Testing
     let checkpoint = Pickle.dictionary([
       ("opt", rest), ("loop", itself), ("set", [0x8F]), ("model", Pickle.dictionary([("x", Pickle.tensor())])),
     ])
-    #expect(try TorchFile(bytes: torchArchive(Pickle.whole(checkpoint)).bytes, path: "m").section == "model")
+    #expect(try TorchFile(bytes: torchArchive(Pickle.whole(checkpoint)).bytes, path: "m").tree == ["model"])
   }
 
   /// The first bytes decide, not the ending.
@@ -134,19 +138,18 @@ import Testing
     try FileManager.default.copyItem(atPath: torchFixture("plain.pt"), toPath: torch)
     let safetensors = directory("safetensors.pt")
     try FileManager.default.copyItem(atPath: fixture("dtypes.safetensors"), toPath: safetensors)
-    #expect(try StateDictFile.open(contentsOf: torch) is TorchFile)
-    #expect(try StateDictFile.open(contentsOf: safetensors) is SafetensorsFile)
-    let legacy = #expect(throws: TorchFileError.self) { try StateDictFile.open(contentsOf: torchFixture("legacy.pt")) }
-    #expect(legacy?.found == "the format before that: load it in torch and save it again")
+    #expect(try StateDictFile(contentsOf: torch).store is TorchFile)
+    #expect(try StateDictFile(contentsOf: safetensors).store is SafetensorsFile)
+    #expect(try StateDictFile(contentsOf: torchFixture("legacy.pt")).store is TorchFile)
     let text = directory("text.pt")
     try Data("weights".utf8).write(to: URL(filePath: text))
-    let neither = #expect(throws: TorchFileError.self) { try StateDictFile.open(contentsOf: text) }
+    let neither = #expect(throws: TorchFileError.self) { try StateDictFile(contentsOf: text) }
     #expect(
       neither?.description
         == "\(text): state dict: expected a safetensors file (a header that starts with '{') or a torch .pt file "
-        + "(a ZIP archive), found a file of 7 bytes that begins with 77 65 69 67 68 74 73")
+        + "(a ZIP archive, or a pickle), found a file of 7 bytes that begins with 77 65 69 67 68 74 73")
     #expect(throws: FileError(path: directory("none"), reason: .missing)) {
-      try StateDictFile.open(contentsOf: directory("none"))
+      try StateDictFile(contentsOf: directory("none"))
     }
   }
 }

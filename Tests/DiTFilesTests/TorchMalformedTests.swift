@@ -29,18 +29,50 @@ struct MalformedTorch: Sendable, CustomTestStringConvertible {
 }
 
 extension MalformedTorch {
-  private static let zip = "expected a ZIP archive, as torch.save writes it since torch 1.6, found "
+  private static let zip = "expected a file of torch.save: a ZIP archive, or pickles as before torch 1.6, found "
   private static let whole = torchArchive()
   private static let wide = torchArchive(wide: true)
   private static let dataEnd = whole.directory
+  private static let legacyMagic: [UInt8] = [
+    0x80, 2, 0x8A, 0x0A, 0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19, 0x2E,
+  ]
+
+  /// A file of torch before 1.6 with the dictionary `{"x": tensor}` of four floats.
+  private static func legacy(
+    little isLittle: Bool = true, keys: [String] = ["0"], size: [UInt8] = little(4, 8), data: Int = 0
+  ) -> [UInt8] {
+    let system = Pickle.dictionary([("little_endian", [isLittle ? 0x88 : 0x89])])
+    let list: [UInt8] = [0x5D, 0x28] + keys.flatMap(Pickle.string) + [0x65]
+    let pickles = [Pickle.integer(1001), system, Pickle.dictionary([("x", Pickle.tensor())]), list].map(Pickle.whole)
+    return legacyMagic + pickles.joined() + size + [UInt8](repeating: 0, count: data)
+  }
+
+  private static func legacyEnd(_ count: Int) -> String {
+    "storage 0: expected its size and as many elements of 4 bytes, found \(count) bytes: the file is cut off"
+  }
   private static let pickleSize = Pickle.whole(Pickle.dictionary([("x", Pickle.tensor())])).count
 
   static let formats: [MalformedTorch] = [
     .init("no bytes", [UInt8](), zip + "a file of 0 bytes that begins with nothing"),
     .init("text", Array("weights!!".utf8), zip + "a file of 9 bytes that begins with 77 65 69 67 68 74 73 21"),
+    .init("torch before 1.6, cut off", legacyMagic, "byte 15: expected STOP, found the pickle's end"),
     .init(
-      "torch before 1.6", [0x80, 2, 0x8A, 0x0A, 0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19, 0x2E],
-      zip + "the format before that: load it in torch and save it again"),
+      "torch before 1.6, another version", legacyMagic + Pickle.whole(Pickle.integer(1002)),
+      "version: expected 1001, found another"),
+    .init(
+      "torch before 1.6, big-endian", legacy(little: false), "byte order: expected little, found another"),
+    .init("torch before 1.6, no storage's size", legacy(size: []), legacyEnd(0)),
+    .init("torch before 1.6, a storage cut off", legacy(size: little(4, 8), data: 15), legacyEnd(23)),
+    .init("torch before 1.6, a size that wraps", legacy(size: little(1 << 62 + 4, 8), data: 16), legacyEnd(24)),
+    .init(
+      "torch before 1.6, a storage of another size", legacy(size: little(3, 8), data: 16),
+      "storage 0: expected 4 elements of F32, found 12 bytes"),
+    .init(
+      "torch before 1.6, keys of no storage", legacy(keys: ["1"]),
+      "storages: expected keys of the pickle's storages, found another"),
+    .init(
+      "torch before 1.6, no keys", legacy(keys: []),
+      "storage 0: expected a storage of the pickle, found no storage of that key"),
     .init(
       "plain pickle", Pickle.whole(Pickle.dictionary([])), zip + "a plain pickle, which torch.save does not write"),
     .init("two bytes", [0x50, 0x4B], "ZIP archive: expected at least the 22 bytes of its end record, found 2"),
@@ -228,27 +260,35 @@ extension MalformedTorch {
       "bytes behind STOP", pickle: Pickle.whole([0x4E]) + [0x4E],
       "data.pkl byte 3: expected STOP at the end, found 1 bytes more"),
     .init(
-      "protocol 4", pickle: [0x80, 4, 0x4E, 0x2E],
-      "data.pkl byte 0: expected pickle protocol 2, which torch.save writes unless told otherwise, or 3, found protocol 4"
-    ),
+      "protocol 6", pickle: [0x80, 6, 0x4E, 0x2E],
+      "data.pkl byte 0: expected a pickle of protocol 2 to 5, found protocol 6"),
+    .init(
+      "protocol 1", pickle: [0x80, 1, 0x4E, 0x2E],
+      "data.pkl byte 0: expected a pickle of protocol 2 to 5, found protocol 1"),
     .init(
       "protocol twice", run: [0x80, 2, 0x4E],
       "data.pkl byte 2: expected the protocol once, at the beginning, found it again"),
     .init(
       "os.system", run: Pickle.global("posix", "system") + Pickle.tuple([Pickle.string("true")]) + [0x52],
-      "data.pkl byte 2: expected a name that a state dict needs, found posix.system, which is refused"),
+      "data.pkl byte 2: expected data, found posix.system, by which Python would run code: the file is refused"),
+    .init(
+      "os.system by protocol 4", run: Pickle.string("os") + Pickle.string("system") + [0x93],
+      "data.pkl byte 16: expected data, found os.system, by which Python would run code: the file is refused"),
     .init(
       "eval", run: Pickle.global("builtins", "eval"),
-      "data.pkl byte 2: expected a name that a state dict needs, found builtins.eval, which is refused"),
+      "data.pkl byte 2: expected data, found builtins.eval, by which Python would run code: the file is refused"),
     .init(
-      "torch.load of another file", run: Pickle.global("torch.serialization", "load"),
-      "data.pkl byte 2: expected a name that a state dict needs, found torch.serialization.load, which is refused"),
+      "a name in place of tensors", run: Pickle.global("torch.serialization", "load"),
+      "expected a dictionary of tensors, found the name torch.serialization.load"),
     .init(
-      "quantised tensors", run: Pickle.global("torch._utils", "_rebuild_qtensor"),
-      "data.pkl byte 2: expected a name that a state dict needs, found torch._utils._rebuild_qtensor, which is refused"),
+      "a whole module", run: Pickle.global("models", "DiT") + [0x29, 0x81],
+      "expected a dictionary of tensors, found an object of models.DiT"),
     .init(
       "name over two lines", run: Pickle.global("a\u{85}b", "c"),
-      "data.pkl byte 2: expected a name that a state dict needs, found a\\u{85}b.c, which is refused"),
+      "expected a dictionary of tensors, found the name a\\u{85}b.c"),
+    .init(
+      "a name of 1025 bytes", run: Pickle.global("a", String(repeating: "b", count: 1025)),
+      "data.pkl byte 2: expected names of at most 1024 bytes, found a longer one"),
     .init(
       "name without an end", run: Array("ctorch".utf8),
       "data.pkl byte 2: expected a name that ends with its line, found the pickle's end"),
@@ -257,21 +297,42 @@ extension MalformedTorch {
       "data.pkl byte 2: expected names in UTF-8, found one that is not"),
     .init(
       "INST", run: Array("(iposix\nsystem\n".utf8),
-      "data.pkl byte 3: expected an opcode of a state dict, found INST, which is not read"),
+      "data.pkl byte 3: expected an opcode of protocols 2 to 5, found INST, which is not read"),
     .init(
-      "OBJ", run: [0x28, 0x6F], "data.pkl byte 3: expected an opcode of a state dict, found OBJ, which is not read"),
+      "OBJ", run: [0x28, 0x6F], "data.pkl byte 3: expected an opcode of protocols 2 to 5, found OBJ, which is not read"),
     .init(
-      "EXT1", run: [0x82, 1], "data.pkl byte 2: expected an opcode of a state dict, found EXT1, which is not read"),
+      "EXT1", run: [0x82, 1], "data.pkl byte 2: expected an opcode of protocols 2 to 5, found EXT1, which is not read"),
     .init(
-      "DUP", run: [0x4E, 0x32], "data.pkl byte 3: expected an opcode of a state dict, found DUP, which is not read"),
+      "DUP", run: [0x4E, 0x32], "data.pkl byte 3: expected an opcode of protocols 2 to 5, found DUP, which is not read"),
+    .init("STACK_GLOBAL of nothing", run: [0x93], "data.pkl byte 2: expected 2 values on the stack, found 0"),
     .init(
-      "STACK_GLOBAL", run: [0x93],
-      "data.pkl byte 2: expected an opcode of a state dict, found STACK_GLOBAL, which is not read"),
+      "STACK_GLOBAL of numbers", run: [0x4B, 1, 0x4B, 1, 0x93],
+      "data.pkl byte 6: expected a module and a name, found a number and a number"),
+    .init("MEMOIZE of nothing", run: [0x94], "data.pkl byte 2: expected 1 values on the stack, found 0"),
+    .init("a frame cut off", pickle: [0x80, 4, 0x95, 1], "data.pkl byte 2: expected 8 bytes in the pickle, found 1"),
+    .init(
+      "bytes of 2⁶³", run: [0x8E] + little(.min, 8), "data.pkl byte 2: expected a length below 2⁶³, found a larger one"),
+    .init(
+      "text of an exabyte", run: [0x8D] + little(1 << 60, 8),
+      "data.pkl byte 2: expected \(1 << 60) bytes in the pickle, found 1"),
+    .init("pop of nothing", run: [0x30], "data.pkl byte 2: expected 1 values on the stack, found 0"),
+    .init(
+      "set items of a list", run: [0x5D, 0x28, 0x4E, 0x90], "data.pkl byte 5: expected a set to add to, found a list"),
+    .init(
+      "arguments by name that are none", run: [0x4E, 0x4E, 0x4E, 0x92],
+      "data.pkl byte 5: expected arguments by name, found another value"),
+    .init(
+      "a view of a storage",
+      run: Pickle.tuple([
+        Pickle.string("storage"), Pickle.global("torch", "FloatStorage"), Pickle.string("0"), Pickle.string("cpu"),
+        Pickle.integer(4), [0x4B, 1],
+      ]) + [0x51], "data.pkl byte 73: expected a storage that is no view of another, found a view"),
     .init(
       "INT of protocol 0", run: Array("I01\n".utf8),
-      "data.pkl byte 2: expected an opcode of a state dict, found INT, which is not read"),
+      "data.pkl byte 2: expected an opcode of protocols 2 to 5, found INT, which is not read"),
     .init(
-      "no opcode", run: [0], "data.pkl byte 2: expected an opcode of a state dict, found byte 0x0, which is not read"),
+      "no opcode", run: [0],
+      "data.pkl byte 2: expected an opcode of protocols 2 to 5, found byte 0x0, which is not read"),
     .init("string cut off", run: [0x58] + little(50, 4), "data.pkl byte 2: expected 50 bytes in the pickle, found 1"),
     .init(
       "string of 4 GB", run: [0x58] + little(0xFFFF_FFFF, 4),
@@ -289,7 +350,8 @@ extension MalformedTorch {
     .init("remembering nothing", run: [0x71, 0], "data.pkl byte 2: expected 1 values on the stack, found 0"),
     .init(
       "append to a tuple", run: [0x29, 0x4E, 0x61], "data.pkl byte 4: expected a list to append to, found a tuple of 0"),
-    .init("append to nothing", run: [0x28, 0x4E, 0x65], "data.pkl byte 4: expected 1 values on the stack, found 0"),
+    .init(
+      "append to nothing", run: [0x28, 0x4E, 0x65], "data.pkl byte 4: expected a list to append to, found nothing"),
     .init(
       "item of a list", run: [0x5D, 0x4E, 0x4E, 0x73],
       "data.pkl byte 5: expected a dictionary to set items of, found a list"),
@@ -342,35 +404,40 @@ extension MalformedTorch {
       "data.pkl byte 524289: expected at most 524288 instructions, found more"),
   ]
 
+  private static let noTensors =
+    "expected a dictionary of tensors, or a training checkpoint with one under ema, model or the like, found "
+
   static let dictionaries: [MalformedTorch] = [
     .init("a list", run: [0x5D], "expected a dictionary of tensors, found a list"),
     .init("a tensor alone", run: Pickle.tensor(), "expected a dictionary of tensors, found a tensor"),
     .init(
       "a namespace", run: Pickle.global("argparse", "Namespace") + [0x29, 0x81],
-      "expected a dictionary of tensors, found a namespace"),
+      "expected a dictionary of tensors, found an object of argparse.Namespace"),
     .init(
       "an empty dictionary", run: [0x7D],
-      "expected a dictionary of tensors, or a training checkpoint with ema or model, found an empty dictionary"),
+      noTensors + "an empty dictionary"),
     .init(
       "no tensors", run: Pickle.dictionary([("epoch", [0x4B, 3]), ("state_dict", [0x7D])]),
-      "expected a dictionary of tensors, or a training checkpoint with ema or model, found one with the keys epoch, "
-        + "state_dict"),
+      noTensors + "one with the keys epoch, state_dict"),
     .init(
       "a number for a name",
       run: [0x7D] + Pickle.string("a") + Pickle.tensor() + [0x73, 0x4B, 1] + Pickle.tensor() + [0x73],
-      "expected tensors' names as keys, found a number"),
+      "expected tensors' names of at most 1024 bytes as keys, found a number"),
     .init(
       "a name that is not UTF-8", run: [0x7D, 0x55, 1, 0xFF] + Pickle.tensor() + [0x73],
-      "expected tensors' names as keys, found a string"),
+      "expected tensors' names of at most 1024 bytes as keys, found a string"),
     .init(
       "a tensor's name twice", run: Pickle.dictionary([("x", Pickle.tensor()), ("x", Pickle.tensor())]),
       "tensor x: expected each name once, found it again"),
     .init(
-      "a number among tensors", run: Pickle.dictionary([("x", Pickle.tensor()), ("step", [0x4B, 7])]),
-      "key step: expected a tensor, found a number"),
+      "no tensor in the section", run: Pickle.dictionary([("ema", Pickle.dictionary([("step", [0x4B, 7])]))]),
+      noTensors + "one with the keys ema"),
     .init(
-      "a number in the chosen section", run: Pickle.dictionary([("ema", Pickle.dictionary([("step", [0x4B, 7])]))]),
-      "key step: expected a tensor, found a number"),
+      "dictionaries in dictionaries, each twice",
+      run: (0..<14).reduce(Pickle.dictionary([("x", Pickle.tensor())])) { inner, place in
+        inner + [0x71, UInt8(place), 0x30, 0x7D]
+          + ["ema", "model"].flatMap { Pickle.string($0) + [0x68, UInt8(place), 0x73] }
+      }, "expected at most 4096 dictionaries with state dicts, found more"),
   ]
 
   static let tensors: [MalformedTorch] = [

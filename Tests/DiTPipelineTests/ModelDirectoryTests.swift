@@ -148,7 +148,7 @@ import Testing
   func stateDict(_ network: DiTConfiguration, heads: Int?) throws -> ModelConfiguration {
     let temporary = try TemporaryDirectory()
     try randomWeights(network).write(to: temporary("m.safetensors"))
-    return try ModelReference(temporary("m.safetensors")).load(heads: heads).configuration
+    return try ModelReference(temporary("m.safetensors")).load(hints: StateDictHints(heads: heads)).configuration
   }
 
   @Test("A state dict's sizes are read from its shapes")
@@ -196,15 +196,19 @@ import Testing
       heads?.description
         == "\(path): heads: expected the number of heads to be given, found hidden size 24, for which none is published"
     )
-    #expect(throws: ModelFileError.self) { try ModelReference(path).configuration(heads: 5) }
-    #expect(throws: ModelFileError.self) { try ModelReference(path).configuration(heads: 0) }
+    #expect(throws: ModelFileError.self) { try ModelReference(path).configuration(hints: StateDictHints(heads: 5)) }
+    #expect(throws: ModelFileError.self) { try ModelReference(path).configuration(hints: StateDictHints(heads: 0)) }
 
     try randomWeights(smallNetwork).write(to: path)  // 3×5 patches
-    let square = #expect(throws: ModelFileError.self) { try ModelReference(path).configuration(heads: 3) }
+    let square = #expect(throws: ModelFileError.self) {
+      try ModelReference(path).configuration(hints: StateDictHints(heads: 3))
+    }
     #expect(square?.item == "tensor pos_embed" && square?.found == "[1, 15, 24]")
 
     try SafetensorsWriter.write([TensorSource("w", Tensor(zeros: [2]))], to: path)
-    let other = #expect(throws: ModelFileError.self) { try ModelReference(path).configuration(heads: 3) }
+    let other = #expect(throws: ModelFileError.self) {
+      try ModelReference(path).configuration(hints: StateDictHints(heads: 3))
+    }
     #expect(
       other?.description
         == "\(path): tensor x_embedder.proj.weight: expected [D, C, P, P], found no such tensor")
@@ -225,8 +229,11 @@ import Testing
     #expect(published.weights == nil && published.configuration == ModelConfiguration(published: "DiT-B/4"))
     let error = #expect(throws: ModelFileError.self) { try DiT(contentsOf: "DiT-B/4") }
     #expect(error?.description == "DiT-B/4: weights: expected a model with weights, found a published name")
-    #expect(throws: ModelFileError.self) { try ModelReference(networkFixture("digits")).configuration(heads: 2) }
-    #expect(try ModelReference(networkFixture("digits")).configuration(heads: 4).network.numHeads == 4)
+    #expect(throws: ModelFileError.self) {
+      try ModelReference(networkFixture("digits")).configuration(hints: StateDictHints(heads: 2))
+    }
+    #expect(
+      try ModelReference(networkFixture("digits")).configuration(hints: StateDictHints(heads: 4)).network.numHeads == 4)
     let temporary = try TemporaryDirectory()
     #expect(throws: FileError(path: temporary("config.json"), reason: .missing)) { try DiT(contentsOf: temporary.path) }
   }

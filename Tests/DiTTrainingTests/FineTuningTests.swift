@@ -75,6 +75,24 @@ import Testing
     #expect(found["pos_embed"]?.array == Weights.initialised(larger, seed: 0).weights["pos_embed"]?.array)
   }
 
+  /// They would be lost.
+  @Test("Fixed positions that are not the computed ones are resampled for another input size")
+  func ownPositionsAreResampled() throws {
+    var larger = tinyNetwork()
+    (larger.inputHeight, larger.inputWidth) = (8, 12)
+    let origin = tinyNetwork()
+    let source = Weights.initialised(origin, seed: 3).weights
+    let table = try #require(source["pos_embed"])
+    var random = Philox(seed: 4)
+    for (i, value) in random.normal(count: table.count).enumerated() { table[i] = value }
+    let start = try StartingWeights(from: source, of: origin, for: larger, seed: 1, name: "source")
+    #expect(start.notes == ["pos_embed: resampled for the input size 8×12"])
+    let expected = Slice(zeros: 24 * 16)
+    resamplePositions(output: expected.mutableSpan, table: table.span, from: (2, 3), to: (4, 6), width: 16)
+    #expect(Weights(ParameterTable(larger), flat: start.flat)["pos_embed"]?.array == expected.array)
+    #expect(try StartingWeights(from: source, of: origin, for: origin, seed: 1, name: "source").notes.isEmpty)
+  }
+
   /// Learned positions follow the input size by interpolation, begin as the fixed ones, and are dropped for rotary ones.
   @Test("Learned positions are resampled, start as the fixed ones and are left out for rotary")
   func learnedPositions() throws {

@@ -2,26 +2,32 @@ import DiTFiles
 import DiTTensor
 
 /// What libFuzzer calls with every input. The bytes are opened as a file; where they are not the beginning of an archive,
-/// also as the pickle of a well-formed one with four storages. Every tensor is read in every way. Files must be refused by
-/// an error or read; a trap, a sanitizer's report or memory out of proportion is a bug.
+/// also as the pickle of a well-formed one with four storages, and of a well-formed file of torch before 1.6. Every tree
+/// is chosen, and every tensor read in every way. Files must be refused by an error or read; a trap, a sanitizer's report
+/// or memory out of proportion is a bug.
 @_cdecl("LLVMFuzzerTestOneInput")
 public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   let bytes = unsafe Array(UnsafeBufferPointer(start: start, count: count))
   open(bytes)
-  if bytes.first != UInt8(ascii: "P") { open(Archive.torch(pickle: bytes)) }
+  if bytes.first != UInt8(ascii: "P") {
+    open(Archive.torch(pickle: bytes))
+    open(Archive.legacy(pickle: bytes))
+  }
   return 0
 }
 
 private func open(_ bytes: [UInt8]) {
-  do throws(TorchFileError) {
-    let file = try TorchFile(bytes: bytes, path: "input")
-    read(file, size: bytes.count)
-    guard file.section != nil else { return }
-    let model = try TorchFile(bytes: bytes, path: "input", sections: ["model"])
-    precondition(model.section == nil || model.section == "model")
-    read(model, size: bytes.count)
-  } catch {
-    check(error)
+  for choice: TreeChoice in [.averagePreferred, .average, .trained, .whole, .named(["best", "model"])] {
+    do throws(TorchFileError) {
+      let file = try TorchFile(bytes: bytes, path: "input", tree: choice)
+      precondition(choice != .average || file.isAverage, "no average")
+      precondition(choice != .trained || !file.isAverage, "an average")
+      precondition(choice != .whole || file.tree.isEmpty, "a part of the whole")
+      read(file, size: bytes.count)
+    } catch {
+      check(error)
+      if case .averagePreferred = choice { return }  // no tree at all
+    }
   }
 }
 
@@ -71,6 +77,18 @@ private enum Archive {
     file += [0x50, 0x4B, 5, 6, 0, 0, 0, 0] + bytes(storages.count + 1, 2) + bytes(storages.count + 1, 2)
     file += bytes(directory.count, 4) + bytes(start, 4) + [0, 0]
     return file
+  }
+
+  /// A file of torch before 1.6, with the same storages.
+  static func legacy(pickle: [UInt8]) -> [UInt8] {
+    func text(_ text: String) -> [UInt8] { [0x58] + bytes(text.utf8.count, 4) + Array(text.utf8) }
+    let magic: [UInt8] = [0x80, 2, 0x8A, 0x0A, 0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19, 0x2E]
+    let head: [UInt8] = magic + [0x80, 2, 0x4D, 0xE9, 3, 0x2E]
+    let system: [UInt8] = [0x80, 2, 0x7D] + text("little_endian") + [0x88, 0x73, 0x2E]
+    let keys: [UInt8] = [0x80, 2, 0x5D, 0x28] + (0..<3).flatMap { text("\($0)") } + [0x65, 0x2E]
+    // A key's size counts elements of its first type in the pickle: floats, halves and bytes by the seeds.
+    let data = zip(storages, [4, 2, 1]).flatMap { storage, size in bytes(storage.bytes.count / size, 8) + storage.bytes }
+    return head + system + pickle + keys + data
   }
 
   private static func append(_ name: String, _ data: [UInt8], to file: inout [UInt8], _ directory: inout [UInt8]) {

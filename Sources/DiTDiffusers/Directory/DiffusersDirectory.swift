@@ -88,9 +88,11 @@ public struct DiffusersDirectory: Sendable {
         // diffusers puts the variant before the last part of the name.
         let single = Paths.join(directory, "\(weightsName).\(variant)\(ending)")
         let index = Paths.join(directory, "\(weightsName).\(ending).index.\(variant)json")
-        if FileManager.default.fileExists(atPath: index) { return try shards(index) }
+        if FileManager.default.fileExists(atPath: index) {
+          return try ChosenTree(.averagePreferred, of: shards(index)).store
+        }
         if FileManager.default.fileExists(atPath: single) {
-          return try StateDictFile.open(contentsOf: single, sections: [])
+          return try StateDictFile(contentsOf: single).store
         }
       }
     }

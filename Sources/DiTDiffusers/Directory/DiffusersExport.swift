@@ -61,9 +61,32 @@ public struct DiffusersExport: Sendable {
         file: name, item: "diffusion.prediction", expected: "epsilon, x0 or v, as diffusers' schedulers have no other",
         found: model.diffusion.prediction.rawValue)
     }
+    try Self.checkPositions(weights, model.network, name)
     self.model = model
     self.weights = weights
     self.vae = vae
+  }
+
+  /// diffusers' DiT computes its position table and stores none: another one would be lost.
+  private static func checkPositions(
+    _ weights: Weights, _ network: DiTConfiguration, _ name: String
+  ) throws(ModelFileError) {
+    guard let table = weights.table.parameter(named: "pos_embed"), let stored = weights[table.name] else { return }
+    let computed = Slice(zeros: table.count)
+    table.initialise(computed, network, seed: 0, stream: 0)
+    let (found, expected) = (stored.span, computed.span)
+    var largest: Float = 0
+    for i in 0..<table.count {
+      let difference = abs(found[i] - expected[i])
+      largest = difference.isNaN ? .infinity : max(largest, difference)
+    }
+    // bfloat16 may have rounded what lies in [−1, 1]
+    guard largest <= 4e-3 else {
+      throw ModelFileError(
+        file: name, item: table.name,
+        expected: "the sine-cosine table, which diffusers' DiT computes, as it stores none",
+        found: "another table, with a value that differs by \(largest)")
+    }
   }
 
   /// The configuration that the directory has when it is read.
@@ -75,10 +98,12 @@ public struct DiffusersExport: Sendable {
   }
 
   /// Notes for the user, one line each. For another division of the time frequencies both networks are run.
-  public func notes(context: ComputeContext) -> [String] {
+  ///
+  /// - Parameter written: the weights as they are read from what ``write(to:as:)`` wrote.
+  public func notes(written: Weights, context: ComputeContext) -> [String] {
     var notes: [String] = []
     if model.network.timeFrequencies != .diffusers {
-      let percent = deviation(context: context) * 100
+      let percent = deviation(written: written, context: context) * 100
       let text = percent < 0.1 ? String(format: "%.1e", percent) : String(format: "%.1f", percent)
       notes.append(
         """
@@ -101,8 +126,8 @@ public struct DiffusersExport: Sendable {
     return notes
   }
 
-  /// max|diffusers' − ours| / max|ours| over four inputs.
-  package func deviation(context: ComputeContext) -> Double {
+  /// max|diffusers' − ours| / max|ours| over four inputs, diffusers' network with the weights that were `written`.
+  package func deviation(written: Weights, context: ComputeContext) -> Double {
     let c = model.network
     var random = Philox(seed: 0)
     let images = random.normal(count: 4 * c.imageElements)
@@ -111,7 +136,7 @@ public struct DiffusersExport: Sendable {
     let labels = [0, c.numClasses / 2, c.numClasses - 1, c.numClasses]
     var theirs = c
     theirs.timeFrequencies = .diffusers
-    let outputs = [c, theirs].map { configuration in
+    let outputs = [(c, weights), (theirs, written)].map { configuration, weights in
       let network = DiTNetwork(configuration, weights: weights, context: context, weightsAreFixed: true)
       let modulation = Modulation(
         configuration, rows: times.count, values: Slice(zeros: Modulation.elements(configuration, rows: times.count)))

@@ -18,6 +18,8 @@ public struct FileError: Error, Equatable, Sendable, CustomStringConvertible {
     case notRegular(found: String)
     /// The file holds no bytes.
     case empty
+    /// The file is a Git LFS pointer, a few lines that stand for another file of `bytes` bytes (nil: it does not say).
+    case pointer(bytes: Int?)
     /// The system refused an `operation` (as in `"open"`) with the error number `code`.
     case refused(operation: String, code: Int32)
   }
@@ -40,6 +42,9 @@ public struct FileError: Error, Equatable, Sendable, CustomStringConvertible {
     case .missing: return "\(path): no such file"
     case .notRegular(let found): return "\(path): expected a regular file, found \(found)"
     case .empty: return "\(path): the file is empty"
+    case .pointer(let bytes):
+      let size = bytes.map { " of \($0) bytes" } ?? ""
+      return "\(path): expected the file itself, found a Git LFS pointer to it: `git lfs pull` fetches the file\(size)"
     case .refused(let operation, let code): return "\(path): cannot \(operation): \(Self.text(code))"
     }
   }

@@ -19,9 +19,24 @@ package struct RegularFile: ~Copyable {
     let descriptor = try FileDescriptor(path, O_RDONLY | O_NONBLOCK | O_NOCTTY)
     let status = try FileStatus(descriptor: descriptor.number, path: path)
     guard status.isRegular else { throw FileError(path: path, reason: .notRegular(found: status.kind)) }
+    try Self.refusePointer(descriptor.number, size: status.size, path: path)
     self.path = path
     size = status.size
     self.descriptor = descriptor
+  }
+
+  /// A Git LFS pointer is a text of at most 1024 bytes that begins with its version. What a repository holds in place of a
+  /// large file is never what was meant.
+  private static func refusePointer(_ descriptor: Int32, size: Int, path: String) throws(FileError) {
+    let version = "version https://git-lfs.github.com/spec/"
+    guard size > version.utf8.count, size <= 1024 else { return }
+    let bytes = unsafe [UInt8](unsafeUninitializedCapacity: size) { buffer, filled in
+      filled = unsafe max(0, pread(descriptor, buffer.baseAddress, size, 0))
+    }
+    let text = String(decoding: bytes, as: UTF8.self)
+    guard text.hasPrefix(version) else { return }
+    let line = text.split(separator: "\n").first { $0.hasPrefix("size ") }
+    throw FileError(path: path, reason: .pointer(bytes: line.flatMap { Int($0.dropFirst("size ".count)) }))
   }
 
   /// The first `limit` bytes, or all of a smaller file; fewer where it has become shorter since it was opened.

@@ -60,7 +60,7 @@ public final class ShardedTensors: TensorStore {
     guard try FileStatus(path: directory + file) != nil else {
       throw ShardIndexError(path: path, tensor: tensor, expected: "the file \(file) beside the index", found: "none")
     }
-    return try StateDictFile.open(contentsOf: directory + file, sections: [])
+    return try StateDictFile(contentsOf: directory + file, tree: .whole).store
   }
 }
 

@@ -1,24 +1,44 @@
 import DiTTensor
 
 /// A state dict of whatever format.
-public enum StateDictFile {
+public struct StateDictFile: Sendable {
+  /// The tensors, by the names that the network gives them: a ``SafetensorsFile``, a ``TorchFile``, or a part of the
+  /// former by other names.
+  public let store: any TensorStore
+  /// The keys and the wrappers' words that lead to the state dict, the outermost first; none for a plain one.
+  public let tree: [String]
+  /// Whether one of them says that it is a moving average.
+  public let isAverage: Bool
+  /// Whole numbers among the arguments of the program that wrote a training checkpoint, such as `num_classes`.
+  public let arguments: [String: Int]
+
   /// Opens the file at `path`, a safetensors file or one of `torch.save`: its first bytes decide, not its ending.
   ///
-  /// - Parameter sections: keys of a training checkpoint of torch; see ``TorchFile``.
+  /// - Parameter choice: which of a training checkpoint's state dicts is read.
   /// - Throws: ``FileError``, ``SafetensorsError``, ``TorchFileError``; the last also for a file that is neither.
-  public static func open(
-    contentsOf path: String, sections: [String] = TorchFile.trainingSections
-  ) throws -> any TensorStore {
+  ///   ``ModelFileError`` for a safetensors file without such a state dict.
+  public init(contentsOf path: String, tree choice: TreeChoice = .averagePreferred) throws {
     let file = try MappedFile(path: path)
-    let start = file.withBytes(0..<min(file.count, 14)) { $0.array }
-    if TorchFormat.isTorch(start) { return try TorchFile(.mapped(file), path: path, sections: sections) }
+    let start = file.withBytes(0..<min(file.count, TorchFormat.length)) { $0.array }
+    if TorchFormat.isTorch(start) {
+      let file = try TorchFile(.mapped(file), path: path, tree: choice)
+      (store, tree, isAverage, arguments) = (file, file.tree, file.isAverage, file.arguments)
+      return
+    }
     // Eight bytes with the header's length, then the header.
     guard start.count > 8, start[8] == UInt8(ascii: "{") else {
       throw TorchFileError(
         path: path, item: "state dict",
-        expected: "a safetensors file (a header that starts with '{') or a torch .pt file (a ZIP archive)",
+        expected: "a safetensors file (a header that starts with '{') or a torch .pt file (a ZIP archive, or a pickle)",
         found: TorchFormat.description(start, count: file.count))
     }
-    return try SafetensorsFile(.mapped(file), path: path)
+    let tensors = try SafetensorsFile(.mapped(file), path: path)
+    arguments = [:]
+    guard choice != .whole else {
+      (store, tree, isAverage) = (tensors, [], false)
+      return
+    }
+    let chosen = try ChosenTree(choice, of: tensors)
+    (store, tree, isAverage) = (chosen.store, chosen.path, chosen.isAverage)
   }
 }

@@ -1,12 +1,17 @@
-/// The opcodes of Python's pickles that are read: those of a state dict by protocol 2, and no others.
+/// The opcodes of Python's pickles that are read: those that Python writes by protocols 2 to 5, and no others.
 enum PickleOpcode: UInt8 {
   case proto = 0x80
+  case frame = 0x95
   case stop = 0x2E
   case global = 0x63
+  case stackGlobal = 0x93
   case reduce = 0x52
   case newObject = 0x81
+  case newObjectWithNames = 0x92
   case build = 0x62
   case mark = 0x28
+  case pop = 0x30
+  case popMark = 0x31
   case tuple = 0x74
   case tuple1 = 0x85
   case tuple2 = 0x86
@@ -15,6 +20,8 @@ enum PickleOpcode: UInt8 {
   case emptyList = 0x5D
   case emptyDictionary = 0x7D
   case emptySet = 0x8F
+  case addItems = 0x90
+  case frozenSet = 0x91
   case append = 0x61
   case appends = 0x65
   case setItem = 0x73
@@ -26,13 +33,22 @@ enum PickleOpcode: UInt8 {
   case binInt1 = 0x4B
   case binInt2 = 0x4D
   case long1 = 0x8A
+  case long4 = 0x8B
   case binFloat = 0x47
   case binUnicode = 0x58
+  case shortBinUnicode = 0x8C
+  case binUnicode8 = 0x8D
+  case binString = 0x54
   case shortBinString = 0x55
+  case binBytes = 0x42
+  case shortBinBytes = 0x43
+  case binBytes8 = 0x8E
+  case byteArray8 = 0x96
   case binGet = 0x68
   case longBinGet = 0x6A
   case binPut = 0x71
   case longBinPut = 0x72
+  case memoize = 0x94
   case binPersistentID = 0x51
 
   /// What Python calls an opcode that is not read.
@@ -41,11 +57,8 @@ enum PickleOpcode: UInt8 {
   }
 
   private static let refused: [UInt8: String] = [
-    0x30: "POP", 0x31: "POP_MARK", 0x32: "DUP", 0x42: "BINBYTES", 0x43: "SHORT_BINBYTES", 0x46: "FLOAT", 0x49: "INT",
-    0x4C: "LONG", 0x50: "PERSID", 0x53: "STRING", 0x54: "BINSTRING", 0x56: "UNICODE", 0x64: "DICT", 0x67: "GET",
-    0x69: "INST", 0x6C: "LIST", 0x6F: "OBJ", 0x70: "PUT", 0x82: "EXT1", 0x83: "EXT2", 0x84: "EXT4", 0x8B: "LONG4",
-    0x8C: "SHORT_BINUNICODE", 0x8D: "BINUNICODE8", 0x8E: "BINBYTES8", 0x90: "ADDITEMS", 0x91: "FROZENSET",
-    0x92: "NEWOBJ_EX", 0x93: "STACK_GLOBAL", 0x94: "MEMOIZE", 0x95: "FRAME", 0x96: "BYTEARRAY8", 0x97: "NEXT_BUFFER",
-    0x98: "READONLY_BUFFER",
+    0x32: "DUP", 0x46: "FLOAT", 0x49: "INT", 0x4C: "LONG", 0x50: "PERSID", 0x53: "STRING", 0x56: "UNICODE",
+    0x64: "DICT", 0x67: "GET", 0x69: "INST", 0x6C: "LIST", 0x6F: "OBJ", 0x70: "PUT", 0x82: "EXT1", 0x83: "EXT2",
+    0x84: "EXT4", 0x97: "NEXT_BUFFER", 0x98: "READONLY_BUFFER",
   ]
 }

@@ -8,14 +8,20 @@ enum PickleValue: Sendable {
   case number
   /// Bytes of the pickle, not yet known to be UTF-8.
   case string(PickleRange)
+  /// Python's bytes and byte arrays, whose contents are not used.
+  case bytes
   /// Items of the table of tuples.
   case tuple(PickleRange)
-  case list
+  /// In the table of lists.
+  case list(Int)
   case set
   case dictionary(Int)
-  /// Something inert: a namespace, whose attributes are not kept.
-  case object
+  /// Something inert, in the table of objects.
+  case object(Int)
+  /// A name that means something here.
   case global(TorchGlobal)
+  /// Any other name, in the table of names: whatever is made with it is an inert object.
+  case name(Int)
   case storage(Int)
   case tensor(Int)
 
@@ -26,12 +32,14 @@ enum PickleValue: Sendable {
     case .bool: "a truth value"
     case .integer, .number: "a number"
     case .string: "a string"
+    case .bytes: "bytes"
     case .tuple(let items): "a tuple of \(items.count)"
     case .list: "a list"
     case .set: "a set"
     case .dictionary: "a dictionary"
-    case .object: "a namespace"
+    case .object: "an object"
     case .global(let global): "the name \(global.name)"
+    case .name: "a name"
     case .storage: "a storage"
     case .tensor: "a tensor"
     }
@@ -50,52 +58,25 @@ struct PickleRange: Sendable {
   var range: Range<Int> { Int(start)..<Int(start) + Int(count) }
 }
 
-/// The names that a pickle may refer to. They are data: what they stand for in Python is never run.
-enum TorchGlobal: Equatable, Sendable {
-  case orderedDict
-  case rebuildTensor
-  case rebuildParameter
-  case namespace
-  case storage(Dtype)
-
-  private static let storages: [String: Dtype] = [
-    "FloatStorage": .f32, "HalfStorage": .f16, "BFloat16Storage": .bf16, "DoubleStorage": .f64, "LongStorage": .i64,
-    "IntStorage": .i32, "ShortStorage": .i16, "CharStorage": .i8, "ByteStorage": .u8, "BoolStorage": .bool,
-    "ComplexFloatStorage": .c64,
-  ]
-
-  /// Nil for every other name.
-  init?(module: String, name: String) {
-    switch (module, name) {
-    case ("collections", "OrderedDict"): self = .orderedDict
-    case ("torch._utils", "_rebuild_tensor_v2"): self = .rebuildTensor
-    case ("torch._utils", "_rebuild_parameter"): self = .rebuildParameter
-    case ("argparse", "Namespace"): self = .namespace
-    case ("torch", _):
-      guard let dtype = Self.storages[name] else { return nil }
-      self = .storage(dtype)
-    default: return nil
-    }
-  }
-
-  var name: String {
-    switch self {
-    case .orderedDict: "collections.OrderedDict"
-    case .rebuildTensor: "torch._utils._rebuild_tensor_v2"
-    case .rebuildParameter: "torch._utils._rebuild_parameter"
-    case .namespace: "argparse.Namespace"
-    case .storage(let dtype): "torch." + (Self.storages.first { $0.value == dtype }?.key ?? "")
-    }
-  }
+/// A name of Python's: `module.name`. Text of the pickle, never looked up anywhere.
+struct PickleName: Sendable {
+  let module, name: PickleRange
 }
 
-/// A storage that a pickle names: where its elements lie.
+/// Something inert that a name makes: a namespace, an enumeration's value, a path.
+struct PickleObject: Sendable {
+  /// In the table of names.
+  let name: Int
+  /// Its items or attributes, in the table of dictionaries; nil where it has none with names.
+  var contents: Int?
+}
+
+/// A storage that a pickle names.
 struct TorchStorage: Sendable {
-  let dtype: Dtype
+  let type: TorchStorageType
+  let key: PickleRange
   /// The number of elements.
   let count: Int
-  /// In the file.
-  let range: Range<Int>
 }
 
 /// What a pickle says about a tensor; nothing of it is checked but the kinds of value.

@@ -1,45 +1,5 @@
 import DiTTensor
 
-/// What the first bytes of a file say that it is.
-enum TorchFormat {
-  /// A pickle's PROTO, then the number that files of torch before 1.6 begin with (a LONG1 of ten bytes).
-  private static let legacyMagic: [UInt8] = [0x8A, 0x0A, 0x6C, 0xFC, 0x9C, 0x46, 0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19]
-
-  /// Whether a file that begins with `start` is a ZIP archive or a pickle: nothing that safetensors can begin with, whose
-  /// ninth byte is `{`.
-  static func isTorch(_ start: [UInt8]) -> Bool { isArchive(start) || isPickle(start) }
-
-  /// - Throws: ``TorchFileError`` unless the file is a ZIP archive.
-  static func check(_ bytes: FileBytes, path: String) throws(TorchFileError) {
-    let start = bytes.withBytes(0..<min(bytes.count, 14)) { $0.array }
-    guard !isArchive(start) else { return }
-    let expected = "a ZIP archive, as torch.save writes it since torch 1.6"
-    if isPickle(start) {
-      let isLegacy = start.dropFirst(2).elementsEqual(legacyMagic)
-      throw TorchFileError(
-        path: path, expected: expected,
-        found: isLegacy
-          ? "the format before that: load it in torch and save it again"
-          : "a plain pickle, which torch.save does not write")
-    }
-    throw TorchFileError(path: path, expected: expected, found: description(start, count: bytes.count))
-  }
-
-  /// The first bytes of a file of `count`, for messages.
-  static func description(_ start: [UInt8], count: Int) -> String {
-    let bytes = start.prefix(8).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: " ")
-    return "a file of \(count) bytes that begins with \(bytes.isEmpty ? "nothing" : bytes)"
-  }
-
-  private static func isArchive(_ start: [UInt8]) -> Bool {
-    start.starts(with: [0x50, 0x4B]) && !(start.count > 8 && start[8] == UInt8(ascii: "{"))
-  }
-
-  private static func isPickle(_ start: [UInt8]) -> Bool {
-    start.count > 1 && start[0] == 0x80 && start[1] <= 5 && !(start.count > 8 && start[8] == UInt8(ascii: "{"))
-  }
-}
-
 /// The entries of a ZIP archive that make it a torch file: `<prefix>/data.pkl`, `<prefix>/data/<key>`, and perhaps
 /// `<prefix>/byteorder`.
 ///
@@ -93,17 +53,17 @@ struct TorchArchive {
     }
   }
 
-  /// Where the storage `key` lies, which must have room for exactly `count` elements of `dtype`.
-  func storage(key: String, dtype: Dtype, count: Int) throws(TorchFileError) -> Range<Int> {
+  /// Where the storage `key` lies, which must have room for exactly `count` elements of `type`.
+  func storage(key: String, type: TorchStorageType, count: Int) throws(TorchFileError) -> Range<Int> {
     let name = "\(prefix)data/\(key)"
     guard let entry = archive.entry(named: name) else {
       throw TorchFileError(
         path: path, item: "entry \(name)", expected: "a storage of the pickle", found: "no such entry")
     }
-    let (size, overflow) = count.multipliedReportingOverflow(by: dtype.bitWidth / 8)
+    let (size, overflow) = count.multipliedReportingOverflow(by: type.size)
     guard count >= 0, !overflow, size == entry.range.count else {
       throw TorchFileError(
-        path: path, item: "entry \(name)", expected: "\(count) elements of \(dtype.rawValue)",
+        path: path, item: "entry \(name)", expected: "\(count) elements of \(type.dtype?.rawValue ?? type.rawValue)",
         found: "\(entry.range.count) bytes")
     }
     return entry.range

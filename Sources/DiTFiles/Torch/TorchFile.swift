@@ -2,11 +2,12 @@ import DiTTensor
 
 /// A file of `torch.save`, open to read: the tensors of a state dict, or of one of a training checkpoint's.
 ///
-/// The file is a ZIP archive of plain bytes (see ``ZipArchive``): a pickle that says what there is, and a storage an entry.
-/// The pickle is read as data (see ``Unpickler``); nothing of it can run. Opening reads the directory and the pickle;
-/// storages stay where they are. Every tensor's offset, sizes and strides are checked against its storage's real size, and
-/// all tensors together may have no more elements than the file has bytes, so that views of one another cannot ask for
-/// memory out of proportion.
+/// The file is a ZIP archive of plain bytes (see ``ZipArchive``): a pickle that says what there is, and a storage an entry;
+/// or of the format before torch 1.6 (see ``LegacyTorchFile``). The pickle is read as data (see ``Unpickler``); nothing of
+/// it can run. Which of the dictionaries in it are state dicts, and which words of their names belong to wrappers, says
+/// ``StateDictTrees``. Opening reads the directory and the pickle; storages stay where they are. Every tensor's offset, sizes
+/// and strides are checked against its storage's real size, and all tensors together may have no more elements than the
+/// file has bytes, so that views of one another cannot ask for memory out of proportion.
 ///
 /// Tensors may share storages, be views of them in any order, and be parameters. F32, F16, BF16 and F64 can be read as
 /// real numbers; I64, I32 and U8 by ``numbers(_:)`` and ``integers(_:)``. The object is immutable; any number of threads
@@ -28,44 +29,61 @@ public final class TorchFile: Sendable {
     public var isContiguous: Bool { layout.isContiguous }
   }
 
-  /// The state dicts of a training checkpoint of the published code, the preferred one first.
-  public static let trainingSections = ["ema", "model"]
-
   /// The path as given.
   public let path: String
-  /// The key under which the state dict stands in a training checkpoint; nil for a plain one.
-  public let section: String?
+  /// The keys and the wrappers' words that lead to the state dict, the outermost first; none for a plain one.
+  public let tree: [String]
+  /// Whether one of them says that it is a moving average.
+  public let isAverage: Bool
   /// The tensors in the order of the dictionary.
   public let entries: [Entry]
+  /// Whole numbers among the arguments of the program that wrote a training checkpoint, such as `num_classes`.
+  public let arguments: [String: Int]
   private let index: [String: Int]
   private let bytes: FileBytes
 
   /// Opens the file at `path`.
   ///
-  /// - Parameter sections: where the dictionary holds others, the keys to look under: the first that is there counts.
-  /// - Throws: ``FileError`` when the file cannot be mapped, ``TorchFileError`` when it is not such a file.
-  public convenience init(contentsOf path: String, sections: [String] = trainingSections) throws {
-    try self.init(.mapped(MappedFile(path: path)), path: path, sections: sections)
+  /// - Parameter choice: which of a training checkpoint's state dicts is read.
+  /// - Throws: ``FileError`` when the file cannot be mapped, ``TorchFileError`` when it is not such a file, or has no such
+  ///   state dict.
+  public convenience init(contentsOf path: String, tree choice: TreeChoice = .averagePreferred) throws {
+    try self.init(.mapped(MappedFile(path: path)), path: path, tree: choice)
   }
 
   /// Reads `bytes` as if they were a file; errors name it `path`.
   public convenience init(
-    bytes: [UInt8], path: String, sections: [String] = trainingSections
+    bytes: [UInt8], path: String, tree choice: TreeChoice = .averagePreferred
   ) throws(TorchFileError) {
-    try self.init(.memory(bytes), path: path, sections: sections)
+    try self.init(.memory(bytes), path: path, tree: choice)
   }
 
-  init(_ bytes: FileBytes, path: String, sections: [String]) throws(TorchFileError) {
+  init(_ bytes: FileBytes, path: String, tree choice: TreeChoice) throws(TorchFileError) {
     self.path = path
     self.bytes = bytes
-    try TorchFormat.check(bytes, path: path)
-    let archive = try TorchArchive(bytes, path: path)
-    var unpickler = Unpickler(bytes.withBytes(archive.pickle) { $0.array }, path: path, storages: archive.storage)
-    let root = try unpickler.load()
-    let dictionary = try TorchStateDict(root, unpickler, sections: sections)
-    section = dictionary.section
-    entries = try dictionary.entries(fileSize: bytes.count)
+    let contents = try TorchContents(bytes, path: path)
+    let dictionary = try TorchStateDict(contents, choice)
+    let names = dictionary.items.map(\.name)
+    let trees =
+      choice == .whole
+      ? [StateDictTrees.Tree(path: [], items: names.enumerated().map { ($1, $0) })] : StateDictTrees.trees(of: names)
+    guard let chosen = StateDictTrees.chosen(choice, of: trees) else {
+      throw TorchFileError(
+        path: path, item: "weights", expected: choice.expectation, found: StateDictTrees.found(trees))
+    }
+    (tree, isAverage) = (chosen.path, chosen.isAverage)
+    entries = try dictionary.entries(chosen, fileSize: bytes.count)
+    arguments = contents.arguments
     index = Dictionary(entries.indices.lazy.map { [entries] in (entries[$0].name, $0) }) { first, _ in first }
+  }
+
+  /// Tensors that have been found and checked.
+  init(_ bytes: FileBytes, path: String, entries: [Entry]) {
+    self.path = path
+    self.bytes = bytes
+    self.entries = entries
+    (tree, isAverage, arguments) = ([], false, [:])
+    index = Dictionary(entries.indices.lazy.map { (entries[$0].name, $0) }) { first, _ in first }
   }
 
   /// The tensor's dtype, shape and place; nil when there is none of that name.

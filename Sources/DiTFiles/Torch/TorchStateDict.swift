@@ -1,73 +1,113 @@
 import DiTTensor
 
-/// The dictionary of a torch file whose values are a model's tensors.
+/// The tensors of a torch file's dictionary, and of those in it that hold state dicts, by dotted names.
 struct TorchStateDict {
-  /// The key under which it stands; nil at the root.
-  let section: String?
-  private let items: [(key: PickleValue, value: PickleValue)]
-  private let pickle: Unpickler
+  /// Every tensor with its name, the words of the dictionaries that it stands in before it.
+  private(set) var items: [(name: String, tensor: Int)] = []
+  private let contents: TorchContents
+  private var visits = 0
 
-  /// No tensor of a model has more extents; sizes of a claimed length are not copied beyond it.
+  /// No tensor of a model has more extents; sizes of a claimed length are not copied beyond it. No name is longer.
   private static let maximumRank = 8
+  private static let longestName = 1024
+  private static let maximumVisits = 4096
 
-  /// - Parameter sections: keys of a training checkpoint; the first that is there, with a dictionary, counts.
-  /// - Throws: ``TorchFileError`` when `root` is neither a training checkpoint nor a dictionary of tensors.
-  init(_ root: PickleValue, _ pickle: Unpickler, sections: [String]) throws(TorchFileError) {
-    self.pickle = pickle
-    guard case .dictionary(let index) = root else {
-      throw TorchFileError(path: pickle.path, expected: "a dictionary of tensors", found: root.kind)
-    }
-    let items = pickle.dictionaries[index]
-    for section in sections {
-      if let inner = Self.dictionary(under: section, items, pickle) {
-        self.section = section
-        self.items = pickle.dictionaries[inner]
-        return
-      }
-    }
-    section = nil
-    self.items = items
-    guard items.contains(where: { if case .tensor = $0.value { true } else { false } }) else {
-      let keys = Message.list(items.prefix(9).map { Self.name($0.key, pickle) ?? $0.key.kind }) { $0 }
-      let others = sections.isEmpty ? "" : ", or a training checkpoint with \(sections.joined(separator: " or "))"
+  /// - Parameter choice: with ``TreeChoice/whole`` the root's own tensors alone, with ``TreeChoice/named(_:)`` also of
+  ///   dictionaries under these keys.
+  /// - Throws: ``TorchFileError`` when the root is not a dictionary, or has no tensors.
+  init(_ contents: TorchContents, _ choice: TreeChoice) throws(TorchFileError) {
+    self.contents = contents
+    let pickle = contents.pickle
+    guard case .dictionary(let root) = contents.root else {
       throw TorchFileError(
-        path: pickle.path, expected: "a dictionary of tensors\(others)",
-        found: items.isEmpty ? "an empty dictionary" : "one with the keys \(keys)")
+        path: pickle.path, expected: "a dictionary of tensors", found: pickle.description(contents.root))
+    }
+    var words: [String] = []
+    if case .named(let names) = choice { words = names }
+    try collect(root, prefix: "", depth: choice == .whole ? 0 : StateDictTrees.maximumDepth, also: words)
+    guard !items.isEmpty else {
+      let keys = pickle.dictionaries[root].prefix(9).map {
+        Message.oneLine(Self.name($0.key, pickle) ?? $0.key.kind, limit: 60)
+      }
+      throw TorchFileError(
+        path: pickle.path,
+        expected: "a dictionary of tensors, or a training checkpoint with one under ema, model or the like",
+        found: keys.isEmpty ? "an empty dictionary" : "one with the keys \(Message.list(keys) { $0 })")
     }
   }
 
   private static func name(_ key: PickleValue, _ pickle: Unpickler) -> String? {
-    guard case .string(let range) = key else { return nil }
-    return pickle.text(range)
+    pickle.text(key, limit: longestName)
   }
 
-  private static func dictionary(
-    under section: String, _ items: [(key: PickleValue, value: PickleValue)], _ pickle: Unpickler
-  ) -> Int? {
-    for item in items where name(item.key, pickle) == section {
-      if case .dictionary(let index) = item.value { return index }
+  /// Takes up the tensors of dictionaries and lists under words for state dicts; where there are none, the dictionary's
+  /// own. What stands beside them is passed over.
+  private mutating func collect(
+    _ dictionary: Int, prefix: String, depth: Int, also words: [String]
+  ) throws(TorchFileError) {
+    let pickle = contents.pickle
+    try visit()
+    let before = items.count
+    for item in pickle.dictionaries[dictionary] where depth > 0 {
+      guard let name = Self.name(item.key, pickle), StateDictTrees.isWord(name) || words.contains(name) else {
+        continue
+      }
+      let inner = "\(prefix)\(name)."
+      switch item.value {
+      case .dictionary(let index): try collect(index, prefix: inner, depth: depth - 1, also: words)
+      case .object(let index):
+        if let index = pickle.objects[index].contents {
+          try collect(index, prefix: inner, depth: depth - 1, also: words)
+        }
+      case .list(let index):
+        try visit()
+        for (place, value) in pickle.lists[index].enumerated() {
+          if case .tensor(let tensor) = value { try add("\(inner)\(place)", tensor) }
+        }
+      default: break
+      }
     }
-    return nil
-  }
-
-  /// Every tensor, checked against its storage.
-  ///
-  /// - Throws: ``TorchFileError`` for keys that are no names or stand twice, values that are no tensors, tensors outside their
-  ///   storage, and more elements in all than the file, of `fileSize` bytes, warrants.
-  func entries(fileSize: Int) throws(TorchFileError) -> [TorchFile.Entry] {
-    var entries: [TorchFile.Entry] = []
+    guard items.count == before else { return }
     var names: Set<String> = []
-    var room = fileSize
-    entries.reserveCapacity(items.count)
-    for (key, value) in items {
-      guard let name = Self.name(key, pickle) else {
-        throw TorchFileError(path: pickle.path, expected: "tensors' names as keys", found: key.kind)
+    for item in pickle.dictionaries[dictionary] {
+      guard case .tensor(let tensor) = item.value else { continue }
+      guard let name = Self.name(item.key, pickle) else {
+        throw TorchFileError(
+          path: pickle.path, expected: "tensors' names of at most \(Self.longestName) bytes as keys",
+          found: item.key.kind)
       }
       guard names.insert(name).inserted else { throw failure(name, "each name once", "it again") }
-      guard case .tensor(let index) = value else {
-        throw TorchFileError(path: pickle.path, item: "key \(name)", expected: "a tensor", found: value.kind)
-      }
-      let entry = try entry(name, pickle.tensors[index])
+      try add(prefix + name, tensor)
+    }
+  }
+
+  private mutating func visit() throws(TorchFileError) {
+    visits += 1
+    guard visits <= Self.maximumVisits else {
+      throw TorchFileError(
+        path: contents.pickle.path, expected: "at most \(Self.maximumVisits) dictionaries with state dicts",
+        found: "more")
+    }
+  }
+
+  private mutating func add(_ name: String, _ tensor: Int) throws(TorchFileError) {
+    guard items.count < Unpickler.maximumInstructions else {
+      throw TorchFileError(
+        path: contents.pickle.path, expected: "at most \(Unpickler.maximumInstructions) tensors", found: "more")
+    }
+    items.append((name, tensor))
+  }
+
+  /// The tensors of a tree, each checked against its storage.
+  ///
+  /// - Throws: ``TorchFileError`` for tensors outside their storage, and more elements in all than the file, of `fileSize`
+  ///   bytes, warrants.
+  func entries(_ tree: StateDictTrees.Tree, fileSize: Int) throws(TorchFileError) -> [TorchFile.Entry] {
+    var entries: [TorchFile.Entry] = []
+    var room = fileSize
+    entries.reserveCapacity(tree.items.count)
+    for (name, index) in tree.items {
+      let entry = try entry(name, contents.pickle.tensors[items[index].tensor])
       guard entry.count <= room else {
         throw failure(
           name, "at most \(fileSize) elements in all, as many as the file has bytes", "tensors that share more of them")
@@ -78,18 +118,24 @@ struct TorchStateDict {
     return entries
   }
 
-  private func entry(_ name: String, _ claim: TorchClaim) throws(TorchFileError) -> TorchFile.Entry {
-    let storage = pickle.storages[claim.storage]
+  /// A tensor, checked against its storage.
+  func entry(_ name: String, _ claim: TorchClaim) throws(TorchFileError) -> TorchFile.Entry {
+    let storage = contents.pickle.storages[claim.storage]
     let (shape, strides) = (try integers(claim.shape, name), try integers(claim.strides, name))
+    guard let dtype = storage.type.dtype else {
+      throw failure(name, "real or whole numbers", "a torch.\(storage.type.rawValue)")
+    }
+    let range = try contents.range(storage)
     do throws(StridedLayout.Refusal) {
       let layout = try StridedLayout(shape: shape, strides: strides, offset: claim.offset, capacity: storage.count)
-      return TorchFile.Entry(name: name, dtype: storage.dtype, shape: shape, storage: storage.range, layout: layout)
+      return TorchFile.Entry(name: name, dtype: dtype, shape: shape, storage: range, layout: layout)
     } catch {
       throw failure(name, error.expected, error.found)
     }
   }
 
   private func integers(_ tuple: PickleRange, _ name: String) throws(TorchFileError) -> [Int] {
+    let pickle = contents.pickle
     guard tuple.count <= Self.maximumRank else {
       throw failure(name, "at most \(Self.maximumRank) extents", "\(tuple.count)")
     }
@@ -104,6 +150,42 @@ struct TorchStateDict {
   }
 
   private func failure(_ name: String, _ expected: String, _ found: String) -> TorchFileError {
-    TorchFileError(path: pickle.path, item: "tensor \(name)", expected: expected, found: found)
+    TorchFileError(path: contents.pickle.path, item: "tensor \(name)", expected: expected, found: found)
+  }
+}
+
+extension TorchContents {
+  /// Keys under which training programs keep the arguments they were started with.
+  private static let argumentKeys: Set<String> = [
+    "args", "arguments", "hyper_parameters", "hparams", "config", "cfg", "model_args", "model_config", "train_args",
+  ]
+
+  /// Whole numbers that stand beside the state dicts by name: of the root, of the arguments that a training program was
+  /// started with, and of a dictionary in these. The first of a name counts.
+  var arguments: [String: Int] {
+    var arguments: [String: Int] = [:]
+    func take(_ value: PickleValue, depth: Int) {
+      let index: Int? =
+        switch value {
+        case .dictionary(let index): index
+        case .object(let object): pickle.objects[object].contents
+        default: nil
+        }
+      guard let index else { return }
+      var inner: [PickleValue] = []
+      for item in pickle.dictionaries[index].prefix(1024) {
+        guard let name = pickle.text(item.key, limit: 64) else { continue }
+        if case .integer(let number) = item.value, arguments[name] == nil { arguments[name] = number }
+        if depth > 0, inner.count < 64 { inner.append(item.value) }
+      }
+      for value in inner { take(value, depth: depth - 1) }
+    }
+    guard case .dictionary(let root) = root else { return [:] }
+    for item in pickle.dictionaries[root].prefix(1024) {
+      guard let name = pickle.text(item.key, limit: 64) else { continue }
+      if case .integer(let number) = item.value, arguments[name] == nil { arguments[name] = number }
+      if Self.argumentKeys.contains(name) { take(item.value, depth: 1) }
+    }
+    return arguments
   }
 }

@@ -15,6 +15,9 @@ public struct DiT: Sendable {
   /// β_t and ᾱ_t of all T steps.
   public let schedule: NoiseSchedule
 
+  /// What the configuration assumes of a state dict that does not tell it, one line each, for the user.
+  public private(set) var notes: [String] = []
+
   /// Where the kernels run.
   public var context: ComputeContext { network.context }
 
@@ -25,18 +28,20 @@ public struct DiT: Sendable {
   ///   - context: where to run; nil makes one with all processors.
   ///   - weights: which weights of a directory or a training checkpoint.
   ///   - heads: the number of heads where a state dict's shapes cannot tell.
+  ///   - keys: what else they cannot tell; for state dicts only.
   ///   - numerics: the format of the operands and the matrix-multiplication backend; see `DiTNetwork`.
   /// - Throws: `FileError`, `SafetensorsError`, `TorchFileError`, `StateDictMismatch`, ``ConfigurationFileError``,
   ///   ``ModelFileError`` (also for a published name, which has no weights), `ComputeError`.
   public init(
     contentsOf path: String, context: ComputeContext? = nil, weights: WeightChoice = .emaPreferred, heads: Int? = nil,
-    numerics: Numerics = Numerics()
+    keys: ModelKeys? = nil, numerics: Numerics = Numerics()
   ) throws {
-    let model = try ModelReference(path).open(weights, heads: heads)
+    let model = try ModelReference(path).open(weights, hints: StateDictHints(heads: heads, keys: keys))
     guard let loaded = try model.weights() else {
       throw ModelFileError(file: path, item: "weights", expected: "a model with weights", found: "a published name")
     }
     try self.init(model.configuration, weights: loaded, context: context ?? ComputeContext(), numerics: numerics)
+    notes = model.notes
   }
 
   /// A model of given weights.

@@ -26,7 +26,7 @@ extension Autoencoder {
           expected: "a config.json of an AutoencoderKL, one in vae/, or a model's config.json with \"vae\"",
           found: "none")
       }
-      let file = try StateDictFile.open(contentsOf: path, sections: ["state_dict"])
+      let file = try StateDictFile(contentsOf: path).store
       try self.init(
         file, configuration: AutoencoderConfiguration(stateDict: file), context: context, numerics: numerics)
       return

@@ -18,27 +18,30 @@ public struct ModelConversion: Sendable {
   }
 
   public let configuration: ModelConfiguration
-  /// Notes for the user, one line each.
+  /// What the configuration assumes of a state dict that does not tell it, one line each, for the user.
   public let notes: [String]
   private let weights: Weights
   private let export: DiffusersExport?
   private let vae: String?
+  private let context: ComputeContext?
 
   /// Reads the model that `source` stands for.
   ///
   /// - Parameters:
   ///   - choice: which weights of a directory or a training checkpoint; they become model.safetensors.
-  ///   - heads: the number of heads where a state dict's shapes cannot tell.
+  ///   - hints: what a state dict's shapes cannot tell.
   ///   - context: where what must be measured is run; nil makes one with all processors.
-  /// - Throws: as ``ModelReference/load(_:heads:)``, and ``ModelFileError`` for a published name, which has no weights, and
+  /// - Throws: as ``ModelReference/load(_:hints:)``, and ``ModelFileError`` for a published name, which has no weights, and
   ///   for what diffusers cannot express.
   public init(
-    _ source: String, to format: Format, weights choice: WeightChoice = .emaPreferred, heads: Int? = nil,
+    _ source: String, to format: Format, weights choice: WeightChoice = .emaPreferred,
+    hints: StateDictHints = StateDictHints(),
     context: ComputeContext? = nil
   ) throws {
     let reference = try ModelReference(source)
-    let (configuration, loaded) = try reference.load(choice, heads: heads)
-    guard let weights = loaded else {
+    let model = try reference.load(choice, hints: hints)
+    let configuration = model.configuration
+    guard let weights = model.weights else {
       throw ModelFileError(
         file: source, item: "weights", expected: "a model with weights", found: "a published name")
     }
@@ -49,7 +52,8 @@ public struct ModelConversion: Sendable {
     self.weights = weights
     export =
       format == .diffusers ? try DiffusersExport(configuration, weights: weights, vae: vae, name: source) : nil
-    notes = try export?.notes(context: context ?? ComputeContext()) ?? []
+    notes = model.notes
+    self.context = context
   }
 
   /// Writes the directory at `path`.
@@ -57,12 +61,17 @@ public struct ModelConversion: Sendable {
   /// - Parameters:
   ///   - dtype: F32, BF16 or F16.
   ///   - replacing: whether a directory with a model that is there may be replaced, with all that is in it.
+  /// - Returns: notes for the user, one line each; what they measure was measured on the files that were written.
   /// - Throws: `FileError`; ``ModelFileError`` when there is something that may not be replaced.
-  public func write(to path: String, as dtype: Dtype = .f32, replacing: Bool = false) throws {
+  @discardableResult
+  public func write(to path: String, as dtype: Dtype = .f32, replacing: Bool = false) throws -> [String] {
     try Self.checkTarget(path, replacing: replacing)
     let directory = try AtomicDirectory(path: path)
+    var notes = notes
     if let export {
       try export.write(to: directory.temporary, as: dtype)
+      let written = try DiffusersDirectory(contentsOf: directory.temporary).weights()
+      notes += try export.notes(written: written, context: context ?? ComputeContext())
     } else {
       try ModelDirectory.write(configuration, model: weights, ema: nil, as: dtype, to: directory.temporary)
       if let vae {
@@ -71,6 +80,7 @@ public struct ModelConversion: Sendable {
       }
     }
     try directory.commit()
+    return notes
   }
 
   /// Throws unless a model may be written to `path`: there is nothing, an empty directory or, if it may be replaced, one

@@ -6,16 +6,17 @@ import Foundation
 public enum WeightChoice: String, CaseIterable, Sendable {
   /// The moving average where there is one, else the trained weights.
   case emaPreferred = "auto"
-  /// The moving average: ema.safetensors, or what stands under `ema`.
+  /// The moving average: ema.safetensors, or what stands under `ema` or another word for it.
   case ema
-  /// The trained weights: model.safetensors, or what stands under `model`.
+  /// The trained weights: model.safetensors, or what stands under `model` or another word for them.
   case model
 
-  /// The keys of a training checkpoint under which they stand, the preferred one first.
-  var sections: [String] {
+  /// The state dict of a training checkpoint.
+  var tree: TreeChoice {
     switch self {
-    case .emaPreferred: TorchFile.trainingSections
-    case .ema, .model: [rawValue]
+    case .emaPreferred: .averagePreferred
+    case .ema: .average
+    case .model: .trained
     }
   }
 }

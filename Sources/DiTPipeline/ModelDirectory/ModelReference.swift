@@ -4,6 +4,30 @@ import DiTModel
 import DiTTensor
 import Foundation
 
+/// What a state dict's shapes cannot tell, as far as a user says it.
+public struct StateDictHints: Sendable {
+  /// The number of heads. Another model must have as many.
+  public var heads: Int?
+  /// Keys of a config.json; for state dicts only.
+  public var keys: ModelKeys?
+  /// Whether keys that do not fit the state dict are passed over, and all of them for other models: they then describe
+  /// a model that is to be made from it.
+  public var keysMayNotFit = false
+
+  public init(heads: Int? = nil, keys: ModelKeys? = nil, keysMayNotFit: Bool = false) {
+    (self.heads, self.keys, self.keysMayNotFit) = (heads, keys, keysMayNotFit)
+  }
+}
+
+/// A model that has been read.
+public struct LoadedModel: Sendable {
+  public let configuration: ModelConfiguration
+  /// Nil for a published name.
+  public let weights: Weights?
+  /// What the configuration assumes of a state dict that does not tell it, one line each, for the user.
+  public let notes: [String]
+}
+
 /// What a word that stands for a model means: a model directory, a diffusers directory, a state dict, or a published name.
 public enum ModelReference: Equatable, Sendable {
   /// A directory with config.json: a model's, or a transformer's alone as diffusers writes it.
@@ -36,33 +60,50 @@ public enum ModelReference: Equatable, Sendable {
   /// The configuration; weights are not read, but for those of a diffusers directory that say whether its blocks share
   /// their embedders.
   ///
-  /// - Parameter heads: where a state dict's shapes cannot tell; anything else must agree with it.
+  /// - Parameter hints: what a state dict's shapes cannot tell.
   /// - Throws: `FileError`, `SafetensorsError`, `TorchFileError`, `ShardIndexError`, `StateDictMismatch`, ``ConfigurationFileError``, ``ModelFileError``.
-  public func configuration(heads: Int? = nil) throws -> ModelConfiguration {
-    try open(heads: heads).configuration.model
+  public func configuration(hints: StateDictHints = StateDictHints()) throws -> ModelConfiguration {
+    try open(hints: hints).configuration.model
   }
 
   /// The configuration and the weights; these are nil for a published name.
   ///
-  /// - Throws: as ``configuration(heads:)``, and `StateDictMismatch`.
+  /// - Throws: as ``configuration(hints:)``, and `StateDictMismatch`.
   public func load(
-    _ choice: WeightChoice = .emaPreferred, heads: Int? = nil
-  ) throws -> (configuration: ModelConfiguration, weights: Weights?) {
-    let model = try open(choice, heads: heads)
-    return (model.configuration.model, try model.weights())
+    _ choice: WeightChoice = .emaPreferred, hints: StateDictHints = StateDictHints()
+  ) throws -> LoadedModel {
+    let model = try open(choice, hints: hints)
+    return LoadedModel(configuration: model.configuration.model, weights: try model.weights(), notes: model.notes)
   }
+
+  /// What the configuration assumes of a state dict that does not tell it, one line each, for the user; none for other
+  /// models.
+  ///
+  /// - Throws: as ``configuration(hints:)``.
+  public func notes(hints: StateDictHints = StateDictHints()) throws -> [String] { try open(hints: hints).notes }
 
   /// A model whose configuration has been read and checked.
   struct Opened {
     let configuration: CheckedConfiguration
+    /// What it assumes.
+    var notes: [String] = []
     /// Reads the weights; nil for a published name.
     let weights: () throws -> Weights?
   }
 
   /// Reads and checks the configuration, once.
   ///
-  /// - Throws: as ``configuration(heads:)``.
-  func open(_ choice: WeightChoice = .emaPreferred, heads: Int?) throws -> Opened {
+  /// - Throws: as ``configuration(hints:)``.
+  func open(_ choice: WeightChoice = .emaPreferred, hints: StateDictHints) throws -> Opened {
+    let heads = hints.heads
+    if let keys = hints.keys, !hints.keysMayNotFit {
+      if case .stateDict = self {
+      } else {
+        throw ModelFileError(
+          file: keys.file, item: "model", expected: "a state dict, of which it says what shapes do not tell",
+          found: "a model that has a configuration of its own")
+      }
+    }
     switch self {
     case .directory(let path):
       let file = Paths.join(path, ModelDirectory.configurationFile)
@@ -76,9 +117,8 @@ public enum ModelReference: Equatable, Sendable {
     case .diffusers(let path):
       return try Self.opened(DiffusersDirectory(contentsOf: path), choice, heads)
     case .stateDict(let path):
-      let file = try Self.open(path, choice)
-      let configuration = try CheckedConfiguration(stateDict: file, heads: heads)
-      return Opened(configuration: configuration) { try Weights(file, configuration: configuration.model.network) }
+      let file = try StateDictFile(contentsOf: path, tree: choice.tree)
+      return try Self.opened(PublishedOrder.named(file.store), file.arguments, hints)
     case .published(let name):
       guard let model = ModelConfiguration(published: name) else { throw FileError(path: name, reason: .missing) }
       let configuration = try CheckedConfiguration(model, file: name)
@@ -100,17 +140,15 @@ public enum ModelReference: Equatable, Sendable {
     return Opened(configuration: configuration) { try directory.weights() }
   }
 
-  /// The state dict at `path`, of a training checkpoint the one that is chosen.
-  ///
-  /// A plain state dict is what `model` and the default ask for, whatever it was averaged over; it has no other.
-  private static func open(_ path: String, _ choice: WeightChoice) throws -> any TensorStore {
-    let file = try StateDictFile.open(contentsOf: path, sections: choice.sections)
-    if choice == .ema, (file as? TorchFile)?.section == nil {
-      throw ModelFileError(
-        file: path, item: "weights", expected: "a training checkpoint or a model directory with ema",
-        found: "a plain state dict")
+  private static func opened(
+    _ store: any TensorStore, _ arguments: [String: Int], _ hints: StateDictHints
+  ) throws -> Opened {
+    let keys = hints.keysMayNotFit ? hints.keys?.fitting(store) : hints.keys
+    let configuration = try StateDictConfiguration(store, arguments: arguments, heads: hints.heads, keys: keys)
+    let network = configuration.checked.model.network
+    return Opened(configuration: configuration.checked, notes: configuration.notes) {
+      try Weights(store, configuration: network)
     }
-    return file
   }
 
   private static func check(

@@ -6,15 +6,13 @@ import DiTTensor
 // Weights ↔ state dicts with the published names.
 
 extension Weights {
-  private static let positions = "pos_embed"
-
   /// The tensors of `file`: F32 where they lie in the mapped file, other float types converted.
   ///
-  /// The position table: a fixed one that is absent, or belongs to another input size, is computed. A learned one of another
-  /// input size is resampled (see `resamplePositions`), the table's grid being the square one of so many rows, else
-  /// the one with the configuration's aspect ratio.
+  /// A position table belongs to a grid. A fixed one that is absent, or the fixed one of another grid, is computed; any other
+  /// of another grid is resampled (see ``PositionTable``).
   /// - Throws: `StateDictMismatch` with every tensor that is missing, unexpected or of another shape; `SafetensorsError`
-  ///   or `TorchFileError` when one is not of a float type; ``ModelFileError`` when there are fewer tensors than blocks.
+  ///   or `TorchFileError` when one is not of a float type; ``ModelFileError`` when there are fewer tensors than blocks, or
+  ///   nothing tells the grid of a position table that has to be resampled.
   public init(_ file: some TensorStore, configuration: DiTConfiguration) throws {
     let found = file.keys.count
     guard configuration.depth <= found else {  // or the table would be larger than the file warrants
@@ -22,43 +20,21 @@ extension Weights {
         file: file.path, item: "tensors", expected: "those of \(configuration.depth) blocks", found: "\(found)")
     }
     let table = ParameterTable(configuration)
-    let otherGrid = Self.otherGrid(file, configuration)
+    let positions =
+      configuration.position == .rope ? nil : try PositionTable(file, width: configuration.hiddenSize)
     let expected = table.parameters.map { parameter in
-      let isOther = parameter.name == Self.positions && otherGrid != nil
-      return (parameter.name, isOther ? file.shape(of: parameter.name) ?? [] : parameter.shape)
+      let isTable = parameter.name == PositionTable.name && positions != nil
+      return (parameter.name, isTable ? file.shape(of: parameter.name) ?? [] : parameter.shape)
     }
-    try StateDict.check(file, holds: expected, optional: configuration.position == .sincos ? [Self.positions] : [])
+    try StateDict.check(file, holds: expected, optional: configuration.position == .sincos ? [PositionTable.name] : [])
     let slices = try table.parameters.map { parameter in
-      let isThere = file.shape(of: parameter.name) != nil
-      guard parameter.name == Self.positions, !isThere || otherGrid != nil else {
-        return try file.slice(parameter.name)
-      }
+      guard parameter.name == PositionTable.name else { return try file.slice(parameter.name) }
+      if let positions { return try positions.values(for: configuration, file: file.path) }
       let made = Slice(zeros: parameter.count)
-      if configuration.position == .learned, let otherGrid {
-        let (grid, stored) = (configuration.inputGrid, try file.slice(parameter.name))
-        resamplePositions(
-          output: made.mutableSpan, table: stored.span, from: otherGrid,
-          to: (grid.rows, grid.columns), width: configuration.hiddenSize)
-      } else {
-        parameter.initialise(made, configuration, seed: 0, stream: 0)
-      }
+      parameter.initialise(made, configuration, seed: 0, stream: 0)
       return made
     }
     self.init(table, slices: slices)
-  }
-
-  /// The grid of a file's position table where it is another than the configuration's, as far as its rows tell.
-  private static func otherGrid(_ file: some TensorStore, _ c: DiTConfiguration) -> (rows: Int, columns: Int)? {
-    guard let shape = file.shape(of: positions), shape.count == 3, shape[0] == 1, shape[2] == c.hiddenSize,
-      shape[1] > 0, shape[1] != c.tokens
-    else { return nil }
-    if c.position == .sincos { return (shape[1], 1) }  // whatever it is, the right one is computed
-    let side = Int(Double(shape[1]).squareRoot().rounded())
-    if side * side == shape[1] { return (side, side) }
-    let (grid, ratio) = (c.inputGrid, Double(shape[1]) / Double(c.tokens))
-    let rows = Int((Double(grid.rows) * ratio.squareRoot()).rounded())
-    let columns = rows > 0 ? shape[1] / rows : 0
-    return rows * columns == shape[1] && rows * grid.columns == columns * grid.rows ? (rows, columns) : nil
   }
 
   /// The tensors of the safetensors file at `path`.

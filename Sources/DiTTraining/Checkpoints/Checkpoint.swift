@@ -2,7 +2,8 @@
 //
 //   config.json, model.safetensors, ema.safetensors     a model directory
 //   training.json                                       the training settings and what identifies the data
-//   state.safetensors                                   AdamW's moments (m.NAME, v.NAME), step, samples
+//   state.safetensors                                   AdamW's moments (m.NAME, v.NAME), step, samples, and
+//                                                       earlier_steps where they began with another program's
 //
 // It is written under a hidden name and renamed when everything is on the disk, so a folder of the right name is complete.
 // All random numbers follow from the seed and the number of samples drawn, so these are the whole random state.
@@ -191,6 +192,7 @@ struct CheckpointStore {
 extension Trainer {
   private static let stepKey = "step"
   private static let samplesKey = "samples"
+  private static let earlierKey = "earlier_steps"
 
   private var moments: [(prefix: String, flat: Slice)] { [("m.", firstMoment), ("v.", secondMoment)] }
 
@@ -201,10 +203,11 @@ extension Trainer {
         TensorSource(moment.prefix + $0.name, moment.flat[$0.range], shape: $0.shape)
       }
     }
-    let counters = [
-      TensorSource(Self.stepKey, shape: [], integers: [completedSteps]),
-      TensorSource(Self.samplesKey, shape: [], integers: [samplesSeen]),
-    ]
+    let counters =
+      [
+        TensorSource(Self.stepKey, shape: [], integers: [completedSteps]),
+        TensorSource(Self.samplesKey, shape: [], integers: [samplesSeen]),
+      ] + (earlierSteps > 0 ? [TensorSource(Self.earlierKey, shape: [], integers: [earlierSteps])] : [])
     try SafetensorsWriter.write(tensors + counters, to: path)
   }
 
@@ -216,7 +219,8 @@ extension Trainer {
     let expected = moments.flatMap { moment in
       table.trainableParameters.map { (name: moment.prefix + $0.name, shape: $0.shape) }
     }
-    try StateDict.check(file, holds: expected + [(Self.stepKey, []), (Self.samplesKey, [])])
+    let counters = [Self.stepKey, Self.samplesKey, Self.earlierKey].map { (name: $0, shape: [Int]()) }
+    try StateDict.check(file, holds: expected + counters, optional: [Self.earlierKey])
     for (prefix, flat) in moments {
       for parameter in table.trainableParameters {
         var target = flat[parameter.range].mutableSpan
@@ -237,5 +241,6 @@ extension Trainer {
     }
     completedSteps = step
     samplesSeen = samples
+    earlierSteps = file.entry(named: Self.earlierKey) == nil ? 0 : try file.integers(Self.earlierKey).values[0]
   }
 }

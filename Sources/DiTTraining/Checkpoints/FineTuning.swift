@@ -11,7 +11,9 @@ import DiTTensor
 /// The values stay where the source has them until ``copy(to:)``.
 public struct StartingWeights: Sendable {
   /// One line for each tensor that is not taken over as it was.
-  public let notes: [String]
+  public private(set) var notes: [String]
+  /// AdamW's moments to go on with; nil where they begin at zero.
+  public private(set) var moments: TorchAdam?
   private let transfer: Transfer
 
   /// The values of `source`, whose own configuration is `origin`, for a network `target`.
@@ -53,6 +55,28 @@ public struct StartingWeights: Sendable {
     }
     notes = transfer.table.parameters.compactMap(transfer.note) + transfer.notesOnDropped
     self.transfer = transfer
+  }
+
+  /// Takes up the state of torch's Adam in the training checkpoint at `path`, or says in a note why it starts anew; nothing
+  /// where there is none.
+  ///
+  /// - Throws: `FileError` and `TorchFileError` for a file that cannot be read.
+  public mutating func takeUpAdam(of path: String) throws {
+    let anew = "Adam starts anew, not from the optimizer's state in \(path)"
+    switch try TorchAdam.read(contentsOf: path) {
+    case .none: break
+    case .unknown(let reason): notes.append("\(anew): \(reason)")
+    case .state(let state):
+      let lacking = transfer.table.trainableParameters.first { !state.has($0.name, shape: $0.shape) }
+      if !notes.isEmpty {
+        notes.append("\(anew): tensors are not taken over as they were")
+      } else if let lacking {
+        notes.append("\(anew): it has no moments of \(lacking.name)")
+      } else {
+        moments = state
+        notes.append("Adam goes on from the optimizer's state in \(path), after \(state.steps) steps")
+      }
+    }
   }
 
   /// Writes the values into a flat buffer with the offsets of the target's parameter table. Memory of a mapped source is
@@ -128,7 +152,12 @@ private struct Transfer {
     return ["\(Self.positions): left out, as positions are rotary"]
   }
 
-  private var resamplesPositions: Bool { target.position == .learned && source[Self.positions] != nil }
+  /// Whether the source's table goes on in the target's: a learned one, and one that is not the fixed one of its grid, which
+  /// would be lost.
+  private var resamplesPositions: Bool {
+    guard let table = source[Self.positions] else { return false }
+    return target.position == .learned || origin.position == .sincos && !origin.computes(positions: table)
+  }
 
   /// Whether the classes' rows of a label table are the source's.
   private func keepsLabels(_ parameter: Parameter) -> Bool {

@@ -75,6 +75,8 @@ public final class Trainer {
   public let gradients: Slice
   /// Steps done.
   public internal(set) var completedSteps = 0
+  /// AdamW's steps before the run began, where it took up another program's moments; for its bias correction.
+  public internal(set) var earlierSteps = 0
   /// Samples drawn since the run began: the data cursor, and with the seed all of the random state.
   public internal(set) var samplesSeen = 0
   /// The indices of the held-out samples.
@@ -117,6 +119,15 @@ public final class Trainer {
   ) throws {
     try self.init(
       model: model, training: training, data: data, prior: prior, context: context, start: start.copy)
+    guard let moments = start.moments else { return }
+    for parameter in table.trainableParameters {
+      let (first, second) = try moments.moments(parameter.name)
+      for (flat, values) in [(firstMoment, first), (secondMoment, second)] {
+        flat[parameter.range].copy(from: values.span)
+        values.releasePages()
+      }
+    }
+    earlierSteps = moments.steps
   }
 
   /// - Parameter start: writes the first weights into the flat zeros that it is given.
@@ -260,7 +271,7 @@ public final class Trainer {
     context.adamW(
       weights: weights[range].mutableSpan, firstMoment: firstMoment[range].mutableSpan,
       secondMoment: secondMoment[range].mutableSpan, gradient: gradients[range].span, gradientScale: scale,
-      learningRate: rate, step: step, constants: training.adamW)
+      learningRate: rate, step: earlierSteps + step, constants: training.adamW)
     context.exponentialMovingAverage(
       average[range].mutableSpan, weights: weights[range].span, decay: Float(training.emaDecay(step: step)))
   }

@@ -40,7 +40,7 @@ struct ConvertCommand: ParsableCommand {
   var force = false
 
   @OptionGroup var weights: WeightsOption
-  @OptionGroup var heads: HeadsOption
+  @OptionGroup var hints: HintOptions
   @OptionGroup var threads: ThreadsOption
 
   /// What `--dtype` may be.
@@ -56,16 +56,17 @@ struct ConvertCommand: ParsableCommand {
     } catch {
       throw Failure(.usage, "\(error)")
     }
-    let conversion = try heads.attributingErrors {
+    let conversion = try hints.attributingErrors {
       try ModelConversion(
-        input, to: to, weights: weights.weights ?? .emaPreferred, heads: heads.heads, context: threads.context())
+        input, to: to, weights: weights.weights ?? .emaPreferred, hints: hints.hints(), context: threads.context())
     }
+    let notes: [String]
     do {
-      try conversion.write(to: output, as: dtype.dtype, replacing: force)
+      notes = try conversion.write(to: output, as: dtype.dtype, replacing: force)
     } catch {
       throw Failure(.failure, "\(error)")
     }
-    for note in conversion.notes { StandardError.write("Note: \(note)\n") }
+    for note in notes { StandardError.write("Note: \(note)\n") }
     print(output)
     Warnings.write()
   }

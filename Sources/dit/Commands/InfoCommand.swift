@@ -25,7 +25,7 @@ struct InfoCommand: ParsableCommand {
   )
   var model: String?
 
-  @OptionGroup var heads: HeadsOption
+  @OptionGroup var hints: HintOptions
   @OptionGroup var threads: ThreadsOption
 
   @Flag(help: "Print one JSON object instead of text.")
@@ -33,7 +33,7 @@ struct InfoCommand: ParsableCommand {
 
   func run() throws {
     let context = try threads.context()
-    let described = try model.map { ($0, try heads.configuration(of: $0)) }
+    let described = try model.map { ($0, try hints.configuration(of: $0)) }
     let machine = MachineReport(context)
     if json {
       var members = machine.members

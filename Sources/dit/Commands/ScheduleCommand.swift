@@ -35,7 +35,7 @@ struct ScheduleCommand: ParsableCommand {
   )
   var model: String?
 
-  @OptionGroup var heads: HeadsOption
+  @OptionGroup var hints: HintOptions
   @OptionGroup var steps: StepOptions
 
   @Flag(help: "Print one JSON object instead of a table.")
@@ -49,7 +49,7 @@ struct ScheduleCommand: ParsableCommand {
 
   func run() throws {
     let target = try out.map { path throws(Failure) in try OutputFile(path, .png) }
-    let model = try heads.configuration(of: model)
+    let model = try hints.configuration(of: model)
     var sampler = model.sampling.sampler
     steps.apply(to: &sampler)
     let noise = try model.noise()

@@ -1,7 +1,7 @@
 import ArgumentParser
 import DiffusionTransformers
 
-/// `--model`, `--weights`, `--heads`, `--precision`, `--gemm`, `--threads`: the model and how it is computed.
+/// `--model`, `--weights`, `--heads`, `--config`, `--precision`, `--gemm`, `--threads`: the model and how it is computed.
 struct ModelOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
@@ -10,7 +10,7 @@ struct ModelOptions: ParsableArguments {
   var model: String?
 
   @OptionGroup var weights: WeightsOption
-  @OptionGroup var heads: HeadsOption
+  @OptionGroup var hints: HintOptions
   @OptionGroup var numerics: NumericsOptions
   @OptionGroup var threads: ThreadsOption
 
@@ -18,12 +18,15 @@ struct ModelOptions: ParsableArguments {
   func load() throws -> DiT {
     let numerics = try numerics.numerics()
     let context = try threads.context()
-    return try heads.attributingErrors {
-      try DiT(
+    let dit = try hints.attributingErrors {
+      let hints = try hints.hints()
+      return try DiT(
         contentsOf: model ?? ShippedResources.digitsModel(), context: context,
         weights: weights.weights ?? .emaPreferred,
-        heads: heads.heads, numerics: numerics)
+        heads: hints.heads, keys: hints.keys, numerics: numerics)
     }
+    Warnings.add(notes: dit.notes)
+    return dit
   }
 
   /// The autoencoder of the model's latents; nil where it has none.
@@ -62,17 +65,48 @@ struct HeadsOption: ParsableArguments {
       """, valueName: "n"))
   var heads: Int?
 
-  /// The configuration of a model, without its weights.
-  func configuration(of model: String?) throws -> ModelConfiguration {
-    try attributingErrors { try ModelReference(model ?? ShippedResources.digitsModel()).configuration(heads: heads) }
-  }
-
   /// Runs `body`, which reads a model: heads that it refuses are reported as `--heads` where that option was given.
   func attributingErrors<Result>(_ body: () throws -> Result) throws -> Result {
     do {
       return try body()
     } catch let error as ModelFileError where heads != nil && ["heads", "num_heads"].contains(error.item) {
       throw Failure.usage("--heads", expected: "a number of heads that fits the model", found: "\(error)")
+    }
+  }
+}
+
+/// `--heads` and `--config`: what the shapes of a state dict do not tell.
+struct HintOptions: ParsableArguments {
+  @OptionGroup var heads: HeadsOption
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      Of a state dict, what its shapes do not tell or is not as published: a JSON file with keys of config.json, bare or \
+      under "model", such as {"num_classes": 10, "input_size": [16, 64]}.
+      """, valueName: "file"))
+  var config: String?
+
+  func hints() throws -> StateDictHints {
+    StateDictHints(heads: heads.heads, keys: try config.map { try ModelKeys(contentsOf: $0) })
+  }
+
+  /// The configuration of a model, without its weights.
+  func configuration(of model: String?) throws -> ModelConfiguration {
+    try attributingErrors {
+      let reference = try ModelReference(model ?? ShippedResources.digitsModel())
+      let configuration = try reference.configuration(hints: hints())
+      Warnings.add(notes: try reference.notes(hints: hints()))
+      return configuration
+    }
+  }
+
+  /// Runs `body`, which reads a model: options that it refuses are reported as such.
+  func attributingErrors<Result>(_ body: () throws -> Result) throws -> Result {
+    do {
+      return try heads.attributingErrors(body)
+    } catch let error as ModelFileError where config != nil && error.file == config {
+      throw Failure.usage("--config", expected: "none, or a state dict as the model", found: "\(error)")
     }
   }
 }

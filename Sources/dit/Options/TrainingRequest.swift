@@ -49,8 +49,13 @@ struct TrainingRequest {
     let shipped = try ShippedResources.DataSet(rawValue: data).map { try ConfigurationFile(contentsOf: $0.training()) }
     let given = try config.map { try ConfigurationFile(contentsOf: $0, classes: classes, defaults: shipped?.training) }
     let source = try from.map { name in
-      try heads.attributingErrors { try ModelReference(name).load(choice.weights ?? .emaPreferred, heads: heads.heads) }
+      let keys = given?.model == nil ? nil : try config.map { try ModelKeys(contentsOf: $0) }
+      let hints = StateDictHints(heads: heads.heads, keys: keys, keysMayNotFit: true)
+      return try heads.attributingErrors {
+        try ModelReference(name).load(choice.weights ?? .emaPreferred, hints: hints)
+      }
     }
+    notes = source?.notes ?? []
     if let word = choice.weights?.rawValue, source?.weights == nil {
       throw Failure.usage("--weights", expected: "none but with --from MODEL that has weights", found: word)
     }
@@ -62,7 +67,7 @@ struct TrainingRequest {
       )
     }
     if given?.model == nil, let source {
-      notes = classes.apply(to: &model)
+      notes += classes.apply(to: &model)
       if source.weights == nil { model.sampling = .recommended(model.network, model.diffusion) }
       autoencoder = try from.flatMap { try model.autoencoderDirectory(in: $0) }
     } else if model.hasAbsoluteAutoencoderPath {
@@ -73,8 +78,9 @@ struct TrainingRequest {
     try given?.applySampling(to: &self.model)
     try overrides.apply(to: &training)
     guard let source, let weights = source.weights, let from else { return }
-    let starting = try StartingWeights(
+    var starting = try StartingWeights(
       from: weights, of: source.configuration.network, for: model.network, seed: training.seed, name: from)
+    if case .stateDict(let path) = try ModelReference(from) { try starting.takeUpAdam(of: path) }
     start = starting
     notes += starting.notes
   }

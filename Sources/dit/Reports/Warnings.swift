@@ -1,9 +1,17 @@
 import DiffusionTransformers
+import Synchronization
 
 /// Notes for the user on a command that succeeded. Printed last: stderr's first line is the error where there is one.
 enum Warnings {
+  private static let notes = Mutex<[String]>([])
+
+  /// Remembers notes for ``write(_:)``.
+  static func add(notes new: [String]) { notes.withLock { $0 += new } }
+
   /// - Parameter problem: a failure that did not end the command.
   static func write(_ problem: String? = nil) {
+    let notes = notes.withLock { $0 }
+    for text in notes { StandardError.write("Note: \(text)\n") }
     for text in [problem, narrowed(.current)].compactMap(\.self) { StandardError.write("Warning: \(text)\n") }
   }
 
