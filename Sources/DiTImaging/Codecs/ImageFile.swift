@@ -50,6 +50,8 @@ enum ImageFile {
     case .notRegular("no file name"), .missing: FileError.missingText
     case .notRegular: "it is a pipe or a device, not a file"
     case .empty: "it is empty"
+    case .pointer(let bytes):
+      "it is a Git LFS pointer: `git lfs pull` fetches the file" + (bytes.map { " of \($0) bytes" } ?? "")
     case .refused(_, let code): FileError.text(code)
     }
   }

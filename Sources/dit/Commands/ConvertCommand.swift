@@ -18,7 +18,8 @@ struct ConvertCommand: ParsableCommand {
 
       OUT computes the same as IN, bit for bit in fp32: of a diffusers directory its
       numerics and its scheduler are kept in config.json. A setting that diffusers
-      cannot express is refused by name. One thing diffusers computes differently:
+      cannot express is refused by name, and so is a position table that is not the
+      computed one, as diffusers stores none. One thing diffusers computes differently:
       its time frequencies divide by 127, those of the published DiT and of models
       trained here by 128. Such a model is written as it is, and a note gives the
       measured difference between diffusers' output and the model's.

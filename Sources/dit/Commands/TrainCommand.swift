@@ -71,7 +71,8 @@ struct TrainCommand: ParsableCommand {
     help: ArgumentHelp(
       """
       Initial weights: this model's, its moving average where it has one; with another number of classes the label table \
-      is initialized anew. A published name such as DiT-S/2 gives the configuration of a new model.
+      is initialized anew. Of a torch training checkpoint, Adam goes on from the optimizer's state where the order of its \
+      parameters is known; a note says whether it does. A published name such as DiT-S/2 gives the configuration of a new model.
       """, valueName: "model"))
   var from: String?
 
