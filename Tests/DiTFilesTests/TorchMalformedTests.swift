@@ -273,7 +273,7 @@ extension MalformedTorch {
       "data.pkl byte 2: expected data, found posix.system, by which Python would run code: the file is refused"),
     .init(
       "os.system by protocol 4", run: Pickle.string("os") + Pickle.string("system") + [0x93],
-      "data.pkl byte 16: expected data, found os.system, by which Python would run code: the file is refused"),
+      "data.pkl byte 20: expected data, found os.system, by which Python would run code: the file is refused"),
     .init(
       "eval", run: Pickle.global("builtins", "eval"),
       "data.pkl byte 2: expected data, found builtins.eval, by which Python would run code: the file is refused"),
@@ -326,7 +326,7 @@ extension MalformedTorch {
       run: Pickle.tuple([
         Pickle.string("storage"), Pickle.global("torch", "FloatStorage"), Pickle.string("0"), Pickle.string("cpu"),
         Pickle.integer(4), [0x4B, 1],
-      ]) + [0x51], "data.pkl byte 73: expected a storage that is no view of another, found a view"),
+      ]) + [0x51], "data.pkl byte 62: expected a storage that is no view of another, found a view"),
     .init(
       "INT of protocol 0", run: Array("I01\n".utf8),
       "data.pkl byte 2: expected an opcode of protocols 2 to 5, found INT, which is not read"),
@@ -521,9 +521,7 @@ extension MalformedTorch {
   @Test(
     "Files that torch wrote and that are no state dicts are refused by reason",
     arguments: [
-      ("protocol4.pt", "data.pkl byte 0: expected pickle protocol 2"),
-      ("legacy.pt", "expected a ZIP archive, as torch.save"),
-      ("tensor.pt", "expected a dictionary of tensors, found a tensor"),
+      ("tensor.pt", "expected a dictionary of tensors, found a tensor")
     ])
   func otherFilesOfTorchAreRefused(_ name: String, message: String) throws {
     let error = #expect(throws: TorchFileError.self) { try TorchFile(contentsOf: torchFixture(name)) }
@@ -540,18 +538,20 @@ extension MalformedTorch {
   }
 
   /// A file cut anywhere is refused.
-  @Test("A .pt file cut anywhere is refused")
-  func everyPrefixIsRefused() throws {
-    let whole = Array(try Data(contentsOf: URL(filePath: torchFixture("module.pt"))))
+  @Test("A .pt file cut anywhere is refused", arguments: ["module", "legacy"])
+  func everyPrefixIsRefused(_ name: String) throws {
+    let whole = Array(try Data(contentsOf: URL(filePath: torchFixture("\(name).pt"))))
     #expect(throws: Never.self) { try TorchFile(bytes: whole, path: "whole") }
     let accepted = (0..<whole.count).filter { (try? TorchFile(bytes: Array(whole[..<$0]), path: "cut")) != nil }
     #expect(accepted.isEmpty, "lengths accepted: \(accepted.prefix(5)) of \(whole.count)")
   }
 
   /// A file with one byte changed is refused or read; nothing else happens.
-  @Test("A .pt file with one byte changed is refused or read, and does no harm")
-  func changedBytesDoNoHarm() throws {
-    let whole = Array(try Data(contentsOf: URL(filePath: torchFixture("training.pt"))))
+  @Test(
+    "A .pt file with one byte changed is refused or read, and does no harm",
+    arguments: [("training", 0.5), ("legacy", 0.3), ("protocol5", 0.5)])
+  func changedBytesDoNoHarm(_ name: String, share: Double) throws {
+    let whole = Array(try Data(contentsOf: URL(filePath: torchFixture("\(name).pt"))))
     var refused = 0
     for i in whole.indices {
       for change: UInt8 in [0x01, 0x80] {
@@ -564,6 +564,6 @@ extension MalformedTorch {
         for entry in file.entries { _ = try? file.numbers(entry.name) }
       }
     }
-    #expect(refused > whole.count / 2, "\(refused) of \(2 * whole.count) refused")
+    #expect(Double(refused) > share * Double(whole.count), "\(refused) of \(2 * whole.count) refused")
   }
 }

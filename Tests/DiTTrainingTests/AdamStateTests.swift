@@ -1,4 +1,5 @@
 import DiTFiles
+import DiTKernels
 import DiTModel
 import DiTPipeline
 import DiTTensor

@@ -87,7 +87,8 @@ private enum Archive {
     let system: [UInt8] = [0x80, 2, 0x7D] + text("little_endian") + [0x88, 0x73, 0x2E]
     let keys: [UInt8] = [0x80, 2, 0x5D, 0x28] + (0..<3).flatMap { text("\($0)") } + [0x65, 0x2E]
     // A key's size counts elements of its first type in the pickle: floats, halves and bytes by the seeds.
-    let data = zip(storages, [4, 2, 1]).flatMap { storage, size in bytes(storage.bytes.count / size, 8) + storage.bytes }
+    let data = zip(storages, [4, 2, 1]).flatMap { storage, size in bytes(storage.bytes.count / size, 8) + storage.bytes
+    }
     return head + system + pickle + keys + data
   }
 
