@@ -7,7 +7,8 @@ import Testing
     (
       "sample",
       [
-        "--model", "--weights", "--heads", "--precision", "--gemm", "--threads", "--classes", "--count", "--prompt",
+        "--model", "--weights", "--heads", "--config", "--precision", "--gemm", "--threads", "--classes", "--count",
+        "--prompt",
         "--context",
         "--steps", "--schedule",
         "--sampler", "--eta",
@@ -23,14 +24,18 @@ import Testing
         "--precision", "--gemm", "--threads",
       ]
     ),
-    ("info", ["--heads", "--threads", "--json"]),
-    ("convert", ["--to", "--dtype", "--force", "--weights", "--heads", "--threads"]),
-    ("schedule", ["--heads", "--steps", "--schedule", "--json", "--out"]),
-    ("forward", ["--model", "--weights", "--heads", "--precision", "--gemm", "--threads", "--input", "--out"]),
+    ("info", ["--heads", "--config", "--threads", "--json"]),
+    ("convert", ["--to", "--dtype", "--force", "--weights", "--heads", "--config", "--threads"]),
+    ("schedule", ["--heads", "--config", "--steps", "--schedule", "--json", "--out"]),
+    (
+      "forward",
+      ["--model", "--weights", "--heads", "--config", "--precision", "--gemm", "--threads", "--input", "--out"]
+    ),
     (
       "loss",
       [
-        "--model", "--weights", "--heads", "--precision", "--gemm", "--threads", "--input", "--loss-weighting",
+        "--model", "--weights", "--heads", "--config", "--precision", "--gemm", "--threads", "--input",
+        "--loss-weighting",
         "--min-snr-gamma",
         "--lambda-seq", "--out",
       ]
@@ -38,7 +43,8 @@ import Testing
     (
       "invert",
       [
-        "--model", "--weights", "--heads", "--precision", "--gemm", "--threads", "--input", "--steps", "--schedule",
+        "--model", "--weights", "--heads", "--config", "--precision", "--gemm", "--threads", "--input", "--steps",
+        "--schedule",
         "--guidance",
         "--guidance-interval",
         "--guidance-channels", "--out",
