@@ -47,6 +47,13 @@ private func read(_ file: SafetensorsFile) {
     precondition(tensor?.count == slice?.count, "\(entry.name) has two sizes")
     if let integers = try? file.integers(entry.name) { precondition(integers.values.count == entry.count) }
   }
+  for choice: TreeChoice in [.averagePreferred, .average, .trained] {
+    guard let chosen = try? ChosenTree(choice, of: file) else { continue }
+    for key in chosen.store.keys {
+      precondition(chosen.store.shape(of: key.name) == key.shape, "\(key.name) of a tree has two shapes")
+      _ = try? chosen.store.slice(key.name)
+    }
+  }
   let keys = file.header.entries.map { (name: $0.name, shape: $0.shape) }
   precondition((try? StateDict.check(file, holds: keys)) != nil, "a file differs from itself")
 }

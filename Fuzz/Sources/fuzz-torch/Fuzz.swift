@@ -17,6 +17,7 @@ public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
 }
 
 private func open(_ bytes: [UInt8]) {
+  readAdam(bytes)
   for choice: TreeChoice in [.averagePreferred, .average, .trained, .whole, .named(["best", "model"])] {
     do throws(TorchFileError) {
       let file = try TorchFile(bytes: bytes, path: "input", tree: choice)
@@ -28,6 +29,24 @@ private func open(_ bytes: [UInt8]) {
       check(error)
       if case .averagePreferred = choice { return }  // no tree at all
     }
+  }
+}
+
+/// The optimizer's state of a training checkpoint.
+private func readAdam(_ bytes: [UInt8]) {
+  do throws(TorchFileError) {
+    switch try TorchAdam.read(bytes: bytes, path: "input") {
+    case .none: break
+    case .unknown(let reason): precondition(!reason.isEmpty && reason.utf8.count < 3000, "a reason of \(reason.count)")
+    case .state(let adam):
+      precondition(adam.steps > 0)
+      for name in adam.names {
+        let moments = try adam.moments(name)
+        precondition(moments.first.count == moments.second.count, "two sizes of moments")
+      }
+    }
+  } catch {
+    check(error)
   }
 }
 

@@ -33,7 +33,12 @@ public struct TorchAdam: Sendable {
     return try read(.mapped(file), path: path)
   }
 
-  static func read(_ bytes: FileBytes, path: String) throws(TorchFileError) -> Reading {
+  /// Reads `bytes` as if they were a torch file; errors name it `path`.
+  public static func read(bytes: [UInt8], path: String) throws(TorchFileError) -> Reading {
+    try read(.memory(bytes), path: path)
+  }
+
+  private static func read(_ bytes: FileBytes, path: String) throws(TorchFileError) -> Reading {
     let contents = try TorchContents(bytes, path: path)
     guard case .dictionary(let root) = contents.root, let state = contents.optimizer(root, keys) else { return .none }
     let weights = try TorchStateDict(contents, .trained)
@@ -88,6 +93,11 @@ public struct TorchAdam: Sendable {
 
   private init(steps: Int, file: TorchFile) {
     (self.steps, self.file) = (steps, file)
+  }
+
+  /// The tensors that it has moments of.
+  public var names: [String] {
+    file.entries.compactMap { $0.name.hasPrefix("m.") ? String($0.name.dropFirst(2)) : nil }
   }
 
   /// Whether there are moments of the tensor `name` in this shape.
