@@ -61,6 +61,7 @@ import Testing
     let note = "Note: \(plain): nothing says how many classes; the label table's 4 rows are read as 3 classes"
     #expect(try await succeed(sample("--heads", "2", "--classes", "0")).stderr.contains(note))
     #expect(try await succeed(["info", plain, "--heads", "2"]).stderr.contains(note))
+    #expect(try await succeed(["schedule", plain, "--heads", "2", "--steps", "2"]).stderr.contains(note))
     #expect(try await succeed(["convert", plain, scratch.path("m"), "--heads", "2"]).stderr.contains(note))
     #expect(try await succeed(sample("--config", config, "--classes", "3", "--guidance", "1")).stderr.isEmpty)
     #expect(try await succeed(sample("--config", config, "--classes", "3")).stderr.isEmpty, "guidance is 1 by default")

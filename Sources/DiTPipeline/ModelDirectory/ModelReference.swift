@@ -22,7 +22,7 @@ public struct StateDictHints: Sendable {
 /// A model that has been read.
 public struct LoadedModel: Sendable {
   public let configuration: ModelConfiguration
-  /// Nil for a published name.
+  /// Nil for a published name, and where only the description was asked for.
   public let weights: Weights?
   /// What the configuration assumes of a state dict that does not tell it, one line each, for the user.
   public let notes: [String]
@@ -76,11 +76,13 @@ public enum ModelReference: Equatable, Sendable {
     return LoadedModel(configuration: model.configuration.model, weights: try model.weights(), notes: model.notes)
   }
 
-  /// What the configuration assumes of a state dict that does not tell it, one line each, for the user; none for other
-  /// models.
+  /// The configuration and what it assumes; weights are not read.
   ///
   /// - Throws: as ``configuration(hints:)``.
-  public func notes(hints: StateDictHints = StateDictHints()) throws -> [String] { try open(hints: hints).notes }
+  public func described(hints: StateDictHints = StateDictHints()) throws -> LoadedModel {
+    let model = try open(hints: hints)
+    return LoadedModel(configuration: model.configuration.model, weights: nil, notes: model.notes)
+  }
 
   /// A model whose configuration has been read and checked.
   struct Opened {

@@ -94,10 +94,9 @@ struct HintOptions: ParsableArguments {
   /// The configuration of a model, without its weights.
   func configuration(of model: String?) throws -> ModelConfiguration {
     try attributingErrors {
-      let reference = try ModelReference(model ?? ShippedResources.digitsModel())
-      let configuration = try reference.configuration(hints: hints())
-      Warnings.add(notes: try reference.notes(hints: hints()))
-      return configuration
+      let described = try ModelReference(model ?? ShippedResources.digitsModel()).described(hints: hints())
+      Warnings.add(notes: described.notes)
+      return described.configuration
     }
   }
 

@@ -8,10 +8,14 @@ enum Warnings {
   /// Remembers notes for ``write(_:)``.
   static func add(notes new: [String]) { notes.withLock { $0 += new } }
 
+  /// The notes alone, of a command that computes nothing.
+  static func writeNotes() {
+    for text in notes.withLock({ $0 }) { StandardError.write("Note: \(text)\n") }
+  }
+
   /// - Parameter problem: a failure that did not end the command.
   static func write(_ problem: String? = nil) {
-    let notes = notes.withLock { $0 }
-    for text in notes { StandardError.write("Note: \(text)\n") }
+    writeNotes()
     for text in [problem, narrowed(.current)].compactMap(\.self) { StandardError.write("Warning: \(text)\n") }
   }
 
