@@ -22,6 +22,8 @@ import Testing
       let old = [("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")]
       let schemes: [(String, (String) -> String, (String, [Int]) -> [Int], [TensorSource])] = [
         ("old", { name in old.reduce(name) { $0.replacing($1.0, with: $1.1) } }, { $1 }, []),
+        ("wrapped", { "module._orig_mod." + $0 }, { $1 }, []),
+        ("lightning", { "vae." + (fixture.compVis[$0] ?? "") }, points, []),
         ("old4", { name in old.reduce(name) { $0.replacing($1.0, with: $1.1) } }, points, []),
         ("bare", { fixture.compVis[$0] ?? "" }, points, [TensorSource("loss.logvar", Tensor(zeros: []))]),
         (
