@@ -32,7 +32,7 @@ import Testing
   /// Four host threads with one context of three workers: kernels take turns, and none sees another's work.
   @Test("Four host threads sharing a context get the bits of one")
   func sharedContext() throws {
-    let context = try ComputeContext(threads: 3)
+    let context = try ComputeContext(threads: 3, workers: 3)
     let expected = everyKernel(context)
     let problems = Mutex<[String]>([])
     let group = DispatchGroup()

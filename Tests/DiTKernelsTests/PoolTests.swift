@@ -12,7 +12,7 @@ import Testing
     let pointer: OpaquePointer
 
     init?(threads: Int) {
-      guard let pool = unsafe dit_pool_create(Int32(threads)) else { return nil }
+      guard let pool = unsafe dit_pool_create(Int32(threads), Int32(threads)) else { return nil }
       unsafe pointer = pool
     }
 
