@@ -33,9 +33,11 @@ import Testing
     let (batch, fixture) = (try variant.batch(), try variant.fixture())
     let network = try batch.network(engine)
     let (output, gradients) = network.differentiate(batch, outputGradient: try fixture.floats("dy"))
-    #expect(bitDifference(network.evaluate(batch), output) == nil, "two paths")
-    let error = distance(output, try fixture.doubles("output"))
-    #expect((1e-4...1e-2).contains(error), "\(error)")
+    // Inference computes the conditioning over packed weights, training by OpenBLAS.
+    for (path, found) in [("training", output), ("inference", network.evaluate(batch))] {
+      let error = distance(found, try fixture.doubles("output"))
+      #expect((1e-4...1e-2).contains(error), "\(path): \(error)")
+    }
     for parameter in batch.weights.table.trainableParameters {
       let name = "grad.\(parameter.name)"
       guard fixture.names.contains(name) else { continue }
