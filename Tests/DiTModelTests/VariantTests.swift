@@ -55,7 +55,7 @@ import Testing
     let batch = try variant.batch()
     let network = try batch.network(engine)
     let alone = (0..<batch.samples).flatMap { network.evaluate(batch.sample($0)) }
-    #expect(mismatch(network.evaluate(batch), alone.doubles, within: .networkReordered) == nil)
+    #expect(bitDifference(network.evaluate(batch), alone) == nil)
   }
 
   /// Rows computed once, for others too and in another order, then copied.
@@ -79,7 +79,7 @@ import Testing
     network.forward(
       output: output.mutableSpan, images: batch.images.span, modulation: copied, sequence: sequence,
       samples: batch.samples, workspace: InferenceWorkspace(network, samples: batch.samples + 2))
-    #expect(mismatch(output.array, network.evaluate(batch).doubles, within: .networkReordered) == nil)
+    #expect(bitDifference(output.array, network.evaluate(batch)) == nil)
   }
 
   /// What lies in a text's padding, or in an image that is not there, changes nothing.
