@@ -122,8 +122,8 @@ public enum ComputeError: Error, Equatable, CustomStringConvertible {
   public static var availableProcessors: Int { Int(dit_available_processors()) }
 
   /// The threads of a context whose maker names no number: `OMP_NUM_THREADS` where it is set, else
-  /// ``availableProcessors``.
-  public static var defaultThreads: Int { environmentThreads ?? availableProcessors }
+  /// ``availableProcessors``; at most 1024.
+  public static var defaultThreads: Int { environmentThreads ?? min(1024, availableProcessors) }
 
   /// What `OMP_NUM_THREADS` asks for, as OpenMP reads it: a positive number, or a list of which the first counts. Nil where
   /// it is not set or is no such thing, and then OpenMP's own libraries too go by the processors. At most 1024.
