@@ -31,6 +31,7 @@ extension DiffusersDirectory {
       }
     }
     model.classNames = classNames
+    model.notes = notes
     if hasAutoencoder { model.autoencoder = ModelDirectory.autoencoderName }
     do throws(ConfigurationFileError) {
       return try CheckedConfiguration(model, file: mainFile)

@@ -1,3 +1,4 @@
+import DiTDiffusers
 import DiTFiles
 import DiTModel
 import Foundation
@@ -6,9 +7,9 @@ import Foundation
 public enum WeightChoice: String, CaseIterable, Sendable {
   /// The moving average where there is one, else the trained weights.
   case emaPreferred = "auto"
-  /// The moving average: ema.safetensors, or what stands under `ema`.
+  /// The moving average: ema.safetensors, what stands under `ema`, or a diffusers directory's transformer_ema/.
   case ema
-  /// The trained weights: model.safetensors, or what stands under `model`.
+  /// The trained weights: model.safetensors, what stands under `model`, or a diffusers directory's transformer/.
   case model
 
   /// The keys of a training checkpoint under which they stand, the preferred one first.
@@ -16,6 +17,15 @@ public enum WeightChoice: String, CaseIterable, Sendable {
     switch self {
     case .emaPreferred: TorchFile.trainingSections
     case .ema, .model: [rawValue]
+    }
+  }
+
+  /// Which of a diffusers directory's.
+  var ofDiffusers: DiffusersDirectory.Choice {
+    switch self {
+    case .emaPreferred: .standard
+    case .ema: .average
+    case .model: .trained
     }
   }
 }

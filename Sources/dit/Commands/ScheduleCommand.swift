@@ -63,6 +63,7 @@ struct ScheduleCommand: ParsableCommand {
       try target.saving { try picture.writePNG(to: target.path, text: [(key: "Software", value: "dit")]) }
     }
     print(json ? timesteps.json.text : timesteps.table, terminator: "")
+    Warnings.writeNotes()
   }
 }
 

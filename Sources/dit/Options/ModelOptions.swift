@@ -18,12 +18,14 @@ struct ModelOptions: ParsableArguments {
   func load() throws -> DiT {
     let numerics = try numerics.numerics()
     let context = try threads.context()
-    return try heads.attributingErrors {
+    let dit = try heads.attributingErrors {
       try DiT(
         contentsOf: model ?? ShippedResources.digitsModel(), context: context,
         weights: weights.weights ?? .emaPreferred,
         heads: heads.heads, numerics: numerics)
     }
+    Warnings.note(dit.configuration.notes)
+    return dit
   }
 
   /// The autoencoder of the model's latents; nil where it has none.
@@ -37,6 +39,7 @@ struct ModelOptions: ParsableArguments {
       throw Failure.input(
         directory, "latent_channels", expected: "\(expected), as the model's in_channels", found: "\(found)")
     }
+    Warnings.note(autoencoder.notes)
     return autoencoder
   }
 }
@@ -64,7 +67,11 @@ struct HeadsOption: ParsableArguments {
 
   /// The configuration of a model, without its weights.
   func configuration(of model: String?) throws -> ModelConfiguration {
-    try attributingErrors { try ModelReference(model ?? ShippedResources.digitsModel()).configuration(heads: heads) }
+    let configuration = try attributingErrors {
+      try ModelReference(model ?? ShippedResources.digitsModel()).configuration(heads: heads)
+    }
+    Warnings.note(configuration.notes)
+    return configuration
   }
 
   /// Runs `body`, which reads a model: heads that it refuses are reported as `--heads` where that option was given.

@@ -72,6 +72,7 @@ struct TrainingRequest {
     self.model = model
     try given?.applySampling(to: &self.model)
     try overrides.apply(to: &training)
+    if let source { notes = source.configuration.notes + notes }
     guard let source, let weights = source.weights, let from else { return }
     let starting = try StartingWeights(
       from: weights, of: source.configuration.network, for: model.network, seed: training.seed, name: from)

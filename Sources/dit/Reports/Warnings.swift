@@ -1,9 +1,23 @@
 import DiffusionTransformers
+import Synchronization
 
 /// Notes for the user on a command that succeeded. Printed last: stderr's first line is the error where there is one.
 enum Warnings {
+  private static let notes = Mutex<[String]>([])
+
+  /// Keeps what was passed over when a model was read, one line each, until ``write(_:)``.
+  static func note(_ lines: [String]) {
+    notes.withLock { notes in for line in lines where !notes.contains(line) { notes.append(line) } }
+  }
+
+  /// What was kept; for a command that computes nothing.
+  static func writeNotes() {
+    for note in notes.withLock({ $0 }) { StandardError.write("Note: \(note)\n") }
+  }
+
   /// - Parameter problem: a failure that did not end the command.
   static func write(_ problem: String? = nil) {
+    writeNotes()
     for text in [problem, narrowed(.current)].compactMap(\.self) { StandardError.write("Warning: \(text)\n") }
   }
 
