@@ -47,6 +47,9 @@ import Testing
   private var autoencoderNotes: [String] {
     ["Note: \(pipeline)/vae/config.json: tiling is no key of diffusers' AutoencoderKL,"]
   }
+  private var scalingNotes: [String] {
+    ["Note: \(pipeline)/vae: pictures heed latents_mean and latents_std; diffusers' DiTPipeline does not"]
+  }
 
   /// Expects these lines among stderr's, each once.
   private func run(
@@ -69,7 +72,7 @@ import Testing
     try await run(["schedule", pipeline], says: modelNotes)
     try await run(
       ["sample", "--model", pipeline, "--steps", "2", "--classes", "white shark,4", "--out", scratch.path("s.png")],
-      says: modelNotes + autoencoderNotes)
+      says: modelNotes + autoencoderNotes + scalingNotes)
     #expect(try Image(contentsOf: scratch.path("s.png")).channels == 3)
     let x = try SafetensorsFile(contentsOf: input).tensor("x")
     let latents = try scratch.write(

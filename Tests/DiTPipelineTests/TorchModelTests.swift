@@ -27,8 +27,8 @@ import Testing
 
   @Test("Weights of a .pt file are mapped, and sizes read from their shapes")
   func weightsAreMappedAndConfigured() throws {
-    let (configuration, weights) = try ModelReference(path).load(heads: 3)
-    let network = configuration.network
+    let loaded = try ModelReference(path).load(heads: 3)
+    let (network, weights) = (loaded.configuration.network, loaded.weights)
     #expect(network.inputHeight == 6 && network.patchSize == 2 && network.inChannels == 3 && network.hiddenSize == 24)
     // A state dict's last row is read as the null class.
     #expect(network.depth == 1 && network.numClasses == 5 && network.learnSigma)

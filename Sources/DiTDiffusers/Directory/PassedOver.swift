@@ -18,7 +18,7 @@ extension JSONObjectReader {
     if let value = value("quantization_config") {
       throw failure("quantization_config", expected: "none, as quantized weights are not read", found: value.summary)
     }
-    let keys = takeRest().filter { !$0.hasPrefix("_") && !Self.averageKeys.contains($0) }
+    let keys = rest().map(\.key).filter { !$0.hasPrefix("_") && !Self.averageKeys.contains($0) }
     guard !keys.isEmpty else { return nil }
     let (verb, pronoun) = keys.count == 1 ? ("is no key", "it") : ("are no keys", "them")
     return "\(file): \(Self.list(keys)) \(verb) of diffusers' \(name), which ignores \(pronoun)"

@@ -66,13 +66,12 @@ package struct PipelineIndex {
     var notes: [String] = []
     if name != className {
       notes.append(
-        "\(reader.file): \(JSONObjectReader.list([name])) is read as diffusers' \(className), as its transformer is a DiT")
+        "\(reader.file): \(JSONObjectReader.list([name])) is read as diffusers' \(className), as its transformer is a DiT"
+      )
     }
-    var copy = reader
-    let keys = reader.takeRest().filter { key in
-      let value = copy.value(key)
-      return !key.hasPrefix("_") && value != .null && value != .array([.null, .null])
-    }
+    let keys = reader.rest().filter { member in
+      !member.key.hasPrefix("_") && member.value != .null && member.value != .array([.null, .null])
+    }.map(\.key)
     if !keys.isEmpty {
       notes.append(
         "\(reader.file): \(JSONObjectReader.list(keys)) \(keys.count == 1 ? "is" : "are") ignored, "

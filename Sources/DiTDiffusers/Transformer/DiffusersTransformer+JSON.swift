@@ -57,9 +57,9 @@ package struct DiffusersTransformer {
     network.learnSigma = outputs != channels
     network.timeFrequencies = .diffusers
     let ignored = try reader.passOver(forClass: classes[0])
-    notes = [
-      dropout > 0 ? "\(file): dropout \(dropout) acts in training alone, and `dit train` trains without it" : nil, ignored,
-    ].compactMap(\.self)
+    let unused =
+      dropout > 0 ? "\(file): dropout \(dropout) acts in training alone, and `dit train` trains without it" : nil
+    notes = [unused, ignored].compactMap(\.self)
     do throws(ConfigurationError) {
       try network.validate()
     } catch {

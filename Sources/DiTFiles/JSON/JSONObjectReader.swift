@@ -51,13 +51,9 @@ public struct JSONObjectReader {
     throw failure(unknown, expected: "one of the keys \(known.joined(separator: ", "))", found: "an unknown key")
   }
 
-  /// Takes the keys that are left, for a reader that passes over what it does not know.
-  ///
-  /// - Returns: the keys in the order of the file.
-  package mutating func takeRest() -> [String] {
-    let rest = keys.filter { members[$0] != nil }
-    members = [:]
-    return rest
+  /// All keys that were not taken, in the order of the file.
+  package mutating func rest() -> [JSONMember] {
+    keys.compactMap { key in members.removeValue(forKey: key).map { JSONMember(key, $0) } }
   }
 
   // MARK: Values

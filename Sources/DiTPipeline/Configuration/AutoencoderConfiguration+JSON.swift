@@ -60,6 +60,12 @@ extension AutoencoderConfiguration {
 
   static let className = "AutoencoderKL"
 
+  /// The keys of its scaling that diffusers' DiTPipeline, other than its other pipelines, does not heed; nil where there
+  /// are none.
+  package var keysOutsideDiTPipeline: String? {
+    statistics != nil ? "latents_mean and latents_std" : shiftFactor != 0 ? "shift_factor" : nil
+  }
+
   /// diffusers' pipelines use the means and deviations where there are both, and neither where one is missing.
   private mutating func readScaling(
     _ reader: inout JSONObjectReader, notes: inout [String]

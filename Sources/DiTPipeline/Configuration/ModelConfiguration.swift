@@ -15,19 +15,6 @@ public struct ModelConfiguration: Equatable, Sendable {
   /// The saved scheduler of the diffusers directory that the model comes from: samplers are then built as diffusers builds
   /// them. Nil for all other models.
   public var diffusersScheduler: DiffusersScheduler?
-  /// What was passed over when the model was read, one line each, for its user. No part of what the configuration says:
-  /// config.json does not have them, and configurations are equal without.
-  public var notes: [String] {
-    get { uncompared.notes }
-    set { uncompared.notes = newValue }
-  }
-  private var uncompared = Uncompared()
-
-  private struct Uncompared: Equatable, Sendable {
-    var notes: [String] = []
-
-    static func == (a: Self, b: Self) -> Bool { true }
-  }
 
   /// - Parameters:
   ///   - diffusion: nil is the published process, its variance learned_range, or fixed_large without `learnSigma`.

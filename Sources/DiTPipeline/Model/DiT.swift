@@ -15,6 +15,9 @@ public struct DiT: Sendable {
   /// β_t and ᾱ_t of all T steps.
   public let schedule: NoiseSchedule
 
+  /// What was passed over or assumed when it was read, one line each, for the user.
+  public private(set) var notes: [String] = []
+
   /// Where the kernels run.
   public var context: ComputeContext { network.context }
 
@@ -37,6 +40,7 @@ public struct DiT: Sendable {
       throw ModelFileError(file: path, item: "weights", expected: "a model with weights", found: "a published name")
     }
     try self.init(model.configuration, weights: loaded, context: context ?? ComputeContext(), numerics: numerics)
+    notes = model.notes
   }
 
   /// A model of given weights.

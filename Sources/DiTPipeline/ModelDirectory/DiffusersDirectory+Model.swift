@@ -31,7 +31,6 @@ extension DiffusersDirectory {
       }
     }
     model.classNames = classNames
-    model.notes = notes
     if hasAutoencoder { model.autoencoder = ModelDirectory.autoencoderName }
     do throws(ConfigurationFileError) {
       return try CheckedConfiguration(model, file: mainFile)

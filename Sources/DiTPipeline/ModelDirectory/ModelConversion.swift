@@ -38,8 +38,9 @@ public struct ModelConversion: Sendable {
     context: ComputeContext? = nil
   ) throws {
     let reference = try ModelReference(source)
-    let (configuration, loaded) = try reference.load(choice, heads: heads)
-    guard let weights = loaded else {
+    let model = try reference.load(choice, heads: heads)
+    let configuration = model.configuration
+    guard let weights = model.weights else {
       throw ModelFileError(
         file: source, item: "weights", expected: "a model with weights", found: "a published name")
     }
@@ -51,7 +52,7 @@ public struct ModelConversion: Sendable {
     export =
       format == .diffusers ? try DiffusersExport(configuration, weights: weights, vae: vae, name: source) : nil
     notes =
-      try configuration.notes + (export?.notes(context: context ?? ComputeContext()) ?? [])
+      try model.notes + (export?.notes(context: context ?? ComputeContext()) ?? [])
       + (format == .diffusers ? Self.autoencoderNotes(vae) : [])
   }
 
@@ -60,11 +61,8 @@ public struct ModelConversion: Sendable {
     let file = directory.map { Paths.join($0, ModelDirectory.configurationFile) }
     // One that cannot be read is copied all the same.
     guard let file, let vae = try? AutoencoderConfiguration(contentsOf: file) else { return [] }
-    let keys = vae.statistics != nil ? "latents_mean and latents_std" : vae.shiftFactor != 0 ? "shift_factor" : nil
-    guard let keys else { return [] }
-    return [
-      "vae: diffusers' DiTPipeline decodes without \(keys), so that its pictures are not this model's"
-    ]
+    guard let keys = vae.keysOutsideDiTPipeline else { return [] }
+    return ["vae: diffusers' DiTPipeline decodes without \(keys), so that its pictures are not this model's"]
   }
 
   /// Writes the directory at `path`.

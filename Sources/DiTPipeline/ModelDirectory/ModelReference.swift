@@ -4,6 +4,15 @@ import DiTModel
 import DiTTensor
 import Foundation
 
+/// A model that has been read.
+public struct LoadedModel: Sendable {
+  public let configuration: ModelConfiguration
+  /// Nil for a published name.
+  public let weights: Weights?
+  /// What was passed over or assumed, one line each, for the user.
+  public let notes: [String]
+}
+
 /// What a word that stands for a model means: a model directory, a diffusers directory, a state dict, or a published name.
 public enum ModelReference: Equatable, Sendable {
   /// A directory with config.json: a model's, or a transformer's alone as diffusers writes it; or a checkpoint of
@@ -48,14 +57,21 @@ public enum ModelReference: Equatable, Sendable {
   /// - Throws: as ``configuration(heads:)``, and `StateDictMismatch`.
   public func load(
     _ choice: WeightChoice = .emaPreferred, heads: Int? = nil
-  ) throws -> (configuration: ModelConfiguration, weights: Weights?) {
+  ) throws -> LoadedModel {
     let model = try open(choice, heads: heads)
-    return (model.configuration.model, try model.weights())
+    return LoadedModel(configuration: model.configuration.model, weights: try model.weights(), notes: model.notes)
   }
+
+  /// What was passed over or assumed, one line each, for the user.
+  ///
+  /// - Throws: as ``configuration(heads:)``.
+  public func notes(heads: Int? = nil) throws -> [String] { try open(heads: heads).notes }
 
   /// A model whose configuration has been read and checked.
   struct Opened {
     let configuration: CheckedConfiguration
+    /// What was passed over or assumed.
+    var notes: [String] = []
     /// Reads the weights; nil for a published name.
     let weights: () throws -> Weights?
   }
@@ -95,7 +111,7 @@ public enum ModelReference: Equatable, Sendable {
   private static func opened(_ directory: DiffusersDirectory, _ heads: Int?) throws -> Opened {
     let configuration = try directory.checked()
     try check(configuration, heads: heads, directory.path)
-    return Opened(configuration: configuration) { try directory.weights() }
+    return Opened(configuration: configuration, notes: directory.notes) { try directory.weights() }
   }
 
   /// The state dict at `path`, of a training checkpoint the one that is chosen.

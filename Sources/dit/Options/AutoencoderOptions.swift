@@ -22,7 +22,7 @@ struct AutoencoderOptions: ParsableArguments {
 
   func load() throws -> Autoencoder {
     let autoencoder = try Autoencoder(contentsOf: model, context: threads.context(), numerics: numerics.numerics())
-    Warnings.note(autoencoder.notes)
+    Warnings.add(notes: autoencoder.notes)
     return autoencoder
   }
 }

@@ -24,7 +24,7 @@ struct ModelOptions: ParsableArguments {
         weights: weights.weights ?? .emaPreferred,
         heads: heads.heads, numerics: numerics)
     }
-    Warnings.note(dit.configuration.notes)
+    Warnings.add(notes: dit.notes)
     return dit
   }
 
@@ -39,7 +39,10 @@ struct ModelOptions: ParsableArguments {
       throw Failure.input(
         directory, "latent_channels", expected: "\(expected), as the model's in_channels", found: "\(found)")
     }
-    Warnings.note(autoencoder.notes)
+    Warnings.add(notes: autoencoder.notes)
+    if case .diffusers = try ModelReference(model), let keys = autoencoder.configuration.keysOutsideDiTPipeline {
+      Warnings.add(notes: ["\(directory): pictures heed \(keys); diffusers' DiTPipeline does not"])
+    }
     return autoencoder
   }
 }
@@ -67,11 +70,12 @@ struct HeadsOption: ParsableArguments {
 
   /// The configuration of a model, without its weights.
   func configuration(of model: String?) throws -> ModelConfiguration {
-    let configuration = try attributingErrors {
-      try ModelReference(model ?? ShippedResources.digitsModel()).configuration(heads: heads)
+    try attributingErrors {
+      let reference = try ModelReference(model ?? ShippedResources.digitsModel())
+      let configuration = try reference.configuration(heads: heads)
+      Warnings.add(notes: try reference.notes(heads: heads))
+      return configuration
     }
-    Warnings.note(configuration.notes)
-    return configuration
   }
 
   /// Runs `body`, which reads a model: heads that it refuses are reported as `--heads` where that option was given.

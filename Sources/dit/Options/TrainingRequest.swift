@@ -51,6 +51,7 @@ struct TrainingRequest {
     let source = try from.map { name in
       try heads.attributingErrors { try ModelReference(name).load(choice.weights ?? .emaPreferred, heads: heads.heads) }
     }
+    notes = source?.notes ?? []
     if let word = choice.weights?.rawValue, source?.weights == nil {
       throw Failure.usage("--weights", expected: "none but with --from MODEL that has weights", found: word)
     }
@@ -62,7 +63,7 @@ struct TrainingRequest {
       )
     }
     if given?.model == nil, let source {
-      notes = classes.apply(to: &model)
+      notes += classes.apply(to: &model)
       if source.weights == nil { model.sampling = .recommended(model.network, model.diffusion) }
       autoencoder = try from.flatMap { try model.autoencoderDirectory(in: $0) }
     } else if model.hasAbsoluteAutoencoderPath {
@@ -72,7 +73,6 @@ struct TrainingRequest {
     self.model = model
     try given?.applySampling(to: &self.model)
     try overrides.apply(to: &training)
-    if let source { notes = source.configuration.notes + notes }
     guard let source, let weights = source.weights, let from else { return }
     let starting = try StartingWeights(
       from: weights, of: source.configuration.network, for: model.network, seed: training.seed, name: from)

@@ -5,12 +5,12 @@ import Synchronization
 enum Warnings {
   private static let notes = Mutex<[String]>([])
 
-  /// Keeps what was passed over when a model was read, one line each, until ``write(_:)``.
-  static func note(_ lines: [String]) {
-    notes.withLock { notes in for line in lines where !notes.contains(line) { notes.append(line) } }
+  /// Remembers notes for ``write(_:)``.
+  static func add(notes new: [String]) {
+    notes.withLock { notes in for note in new where !notes.contains(note) { notes.append(note) } }
   }
 
-  /// What was kept; for a command that computes nothing.
+  /// The notes alone; for a command that computes nothing.
   static func writeNotes() {
     for note in notes.withLock({ $0 }) { StandardError.write("Note: \(note)\n") }
   }
