@@ -230,6 +230,9 @@ import Testing
         try expect(directory(String(name.prefix(1))), choice, is: part)
       }
     }
+    // Under a name of one's own it is what every choice asks for: its keys also stay when it is trained on.
+    try files.copyItem(atPath: "\(Self.checkpoint)/transformer_ema", toPath: directory("best_ema"))
+    for choice in WeightChoice.allCases { try expect(directory("best_ema"), choice, is: "transformer_ema") }
     let path = try pipeline(directory)
     try files.copyItem(atPath: "\(Self.checkpoint)/transformer_ema", toPath: "\(path)/transformer_ema")
     try expect(path, .ema, is: "transformer_ema")

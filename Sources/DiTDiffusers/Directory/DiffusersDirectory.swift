@@ -75,6 +75,13 @@ public struct DiffusersDirectory: Sendable {
     try self.init(path, nil, transformer: reader, in: path, choice)
   }
 
+  /// Whether a training script's name for it says that a directory's weights are an average. Its keys do not: a model that
+  /// was trained on from an average keeps them.
+  private static func isNamedAverage(_ directory: String) -> Bool {
+    let name = directory.split(separator: "/").last ?? ""
+    return trainedNames.contains { name == "\($0)_ema" }
+  }
+
   private static func isConfigured(_ directory: String) -> Bool {
     FileManager.default.fileExists(atPath: Paths.join(directory, configurationFile))
   }
@@ -98,14 +105,14 @@ public struct DiffusersDirectory: Sendable {
     self.path = path
     mainFile = index?.file ?? reader.file
     let transformer = try DiffusersTransformer(reading: reader)
-    let isAverage = transformer.isAverage || directory.hasSuffix("_ema")
-    guard choice != .average || isAverage else {
+    let isNamed = Self.isNamedAverage(directory)
+    guard choice != .average || isNamed || transformer.isAverage else {
       throw ModelFileError(
         file: path, item: "weights",
         expected: "a moving average: a training checkpoint, a model directory with ema, or transformer_ema/",
         found: "a diffusers directory without one")
     }
-    guard choice != .trained || !directory.hasSuffix("_ema") else {
+    guard choice != .trained || !isNamed else {
       throw ModelFileError(
         file: path, item: "weights", expected: "trained weights", found: "a moving average alone, \(directory)")
     }
