@@ -100,7 +100,7 @@ let package = Package(
     .testTarget(
       name: "DiTAutoencoderTests", dependencies: ["DiTAutoencoder", "DiTPipeline", "TestSupport"], swiftSettings: safe),
     .testTarget(name: "DiTEvaluationTests", dependencies: ["DiTEvaluation", "TestSupport"], swiftSettings: safe),
-    .testTarget(name: "DiTPipelineTests", dependencies: ["DiTPipeline"], swiftSettings: safe),
+    .testTarget(name: "DiTPipelineTests", dependencies: ["DiTPipeline", "TestSupport"], swiftSettings: safe),
     .testTarget(
       name: "DiTTrainingTests", dependencies: ["DiTTraining", "CAllocationCounter", "TestSupport"], swiftSettings: safe),
     .testTarget(

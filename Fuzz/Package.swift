@@ -37,7 +37,8 @@ let package = Package(
       swiftSettings: safe),
     .executableTarget(name: "fuzz-safetensors", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),
     .executableTarget(name: "fuzz-torch", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),
-    .executableTarget(name: "fuzz-config", dependencies: ["DiTDiffusers", "DiTPipeline"], swiftSettings: safe),
+    .executableTarget(
+      name: "fuzz-config", dependencies: ["DiTAutoencoder", "DiTDiffusers", "DiTPipeline"], swiftSettings: safe),
     .executableTarget(name: "fuzz-npz", dependencies: ["DiTNumpy"], swiftSettings: safe),
     .executableTarget(name: "fuzz-images", dependencies: ["DiTImaging"], swiftSettings: safe),
   ]

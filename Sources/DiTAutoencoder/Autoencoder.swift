@@ -5,8 +5,8 @@ import Synchronization
 /// An AutoencoderKL (Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", 2022): images ↔
 /// latents.
 ///
-/// Latents are those of the diffusion model everywhere: times ``AutoencoderConfiguration/scalingFactor``. Pixels are in
-/// [−1, 1] on the way in; on the way out they are what the decoder computes, not clipped.
+/// Latents are those of the diffusion model everywhere: shifted and scaled as ``LatentScaling`` says. Pixels are in [−1, 1]
+/// on the way in; on the way out they are what the decoder computes, not clipped.
 ///
 /// Group normalisation and attention see a whole image, so an image is never cut into tiles: its layers are computed row
 /// by row of tiles of a few pixels, over statistics of the whole. Images are computed one after another; results do not
@@ -18,6 +18,8 @@ public final class Autoencoder: Sendable {
   public let configuration: AutoencoderConfiguration
   public let context: ComputeContext
   public let numerics: Numerics
+  /// What was passed over or assumed when it was read, one line each, for its user.
+  public let notes: [String]
   private let encoder: EncoderLayers
   private let decoder: DecoderLayers
   /// The memory of the last call, for the next one.
@@ -34,11 +36,12 @@ public final class Autoencoder: Sendable {
   ///   - numerics: the format of the products' operands and the matrix-multiplication backend. Between layers everything is float32.
   ///   - wholeImageLimit: elements of an upsampled image that may be held whole; a larger one is computed twice in bands
   ///     of rows, with the same results.
+  ///   - notes: what was passed over or assumed of the configuration.
   /// - Throws: ``AutoencoderFileError``, `StateDictMismatch`, and what the store throws.
   /// - Precondition: `numerics` are supported.
   public init(
     _ store: some TensorStore, configuration: AutoencoderConfiguration, context: ComputeContext,
-    numerics: Numerics = Numerics(), wholeImageLimit: Int = 1 << 27
+    numerics: Numerics = Numerics(), wholeImageLimit: Int = 1 << 27, notes: [String] = []
   ) throws {
     precondition(numerics.isSupported, "OpenBLAS has no products of bf16")
     if let (key, expected, found) = configuration.problem {
@@ -57,12 +60,13 @@ public final class Autoencoder: Sendable {
     self.context = context
     self.numerics = numerics
     self.wholeImageLimit = wholeImageLimit
+    self.notes = notes
   }
 
   /// The images of latents.
   ///
   /// - Parameters:
-  ///   - latents: (N, latentChannels, h, w), times the scaling factor.
+  ///   - latents: (N, latentChannels, h, w), scaled as the diffusion model has them.
   ///   - progress: called after each image with how many are done; false stops there.
   /// - Returns: (M, imageChannels, h·factor, w·factor), not clipped; M < N where `progress` stopped it.
   /// - Throws: ``AutoencoderInputError``.
@@ -71,11 +75,11 @@ public final class Autoencoder: Sendable {
   ) throws(AutoencoderInputError) -> Tensor {
     let c = configuration
     let (count, height, width) = try check(latents, "latents", channels: c.latentChannels, multiple: 1)
-    let unscale = Float(1 / c.scalingFactor)
+    let scaling = c.scaling
     let shape = (c.imageChannels, height * c.factor, width * c.factor)
     return run(count, shape, progress) { n, pass, out in
       let latent = pass.featureMap(height, width, c.latentChannels)
-      read(latents, n, latent, pass.memory, factor: unscale)
+      read(latents, n, latent, pass.memory, unscaling: scaling)
       let image = pass.decode(decoder, latent)
       if let out { write(image, pass.memory, out) }
       pass.free(image)
@@ -96,12 +100,12 @@ public final class Autoencoder: Sendable {
     let shape = (2 * c.latentChannels, height / c.factor, width / c.factor)
     let moments = run(count, shape, progress) { n, pass, out in
       let image = pass.featureMap(height, width, c.imageChannels)
-      read(images, n, image, pass.memory, factor: 1)
+      read(images, n, image, pass.memory)
       let latent = pass.encode(encoder, image)
       if let out { write(latent, pass.memory, out) }
       pass.free(latent)
     }
-    return LatentDistribution(moments, scalingFactor: c.scalingFactor)
+    return LatentDistribution(moments, scaling: c.scaling)
   }
 
   /// Bytes of the memory that decoding an image of these latents works in, weights apart.
@@ -168,15 +172,18 @@ public final class Autoencoder: Sendable {
     return (s[0], s[2], s[3])
   }
 
-  /// Image n of (N, C, H, W) as (H, W, C), times `factor`.
-  private func read(_ tensor: Tensor, _ n: Int, _ plane: FeatureMap, _ memory: PassMemory, factor: Float) {
+  /// Image n of (N, C, H, W) as (H, W, C); of latents with `unscaling`, those of the autoencoder.
+  private func read(
+    _ tensor: Tensor, _ n: Int, _ plane: FeatureMap, _ memory: PassMemory, unscaling: LatentScaling? = nil
+  ) {
     guard !memory.isPlan else { return }
     let target = memory.slice(plane.memory)
     var out = target.mutableSpan
     let (channels, pixels) = (plane.channels, plane.pixels)
     let planes = tensor.elements.span.extracting(n * channels * pixels..<(n + 1) * channels * pixels)
     for c in 0..<channels {
-      for i in 0..<pixels { out[i * channels + c] = planes[c * pixels + i] * factor }
+      let (factor, offset) = unscaling.map { (Float(1 / $0.factors[c]), Float($0.offsets[c])) } ?? (1, 0)
+      for i in 0..<pixels { out[i * channels + c] = planes[c * pixels + i] * factor + offset }
     }
   }
 

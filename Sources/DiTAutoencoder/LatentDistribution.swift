@@ -3,14 +3,14 @@ import Foundation
 
 /// What an encoder says of images' latents: independent Gaussians.
 public struct LatentDistribution: Equatable, Sendable {
-  /// (N, C, h, w), without the scaling factor.
+  /// (N, C, h, w), not scaled.
   public let mean: Tensor
   /// Of the variance, natural; clamped to [−30, 20]; (N, C, h, w).
   public let logvar: Tensor
-  public let scalingFactor: Double
+  public let scaling: LatentScaling
 
   /// - Parameter moments: mean ‖ logvar, (N, 2C, h, w).
-  init(_ moments: Tensor, scalingFactor: Double) {
+  init(_ moments: Tensor, scaling: LatentScaling) {
     let s = moments.shape
     let half = s[1] / 2 * s[2] * s[3]
     var (mean, logvar): ([Float], [Float]) = ([], [])
@@ -23,15 +23,19 @@ public struct LatentDistribution: Equatable, Sendable {
     let shape = [s[0], s[1] / 2, s[2], s[3]]
     self.mean = Tensor(shape: shape, elements: mean)
     self.logvar = Tensor(shape: shape, elements: logvar)
-    self.scalingFactor = scalingFactor
+    self.scaling = scaling
   }
 
-  /// The mean times the scaling factor: what the diffusion model is trained on.
-  public var latents: Tensor {
-    Tensor(shape: mean.shape, elements: mean.elements.map { $0 * Float(scalingFactor) })
+  /// The mean, scaled: what the diffusion model is trained on.
+  public var latents: Tensor { scaled(mean.elements) }
+
+  private func scaled(_ elements: [Float]) -> Tensor {
+    var elements = elements
+    scaling.apply(to: &elements, plane: mean.shape[2] * mean.shape[3])
+    return Tensor(shape: mean.shape, elements: elements)
   }
 
-  /// Draws, (mean + e^(logvar/2) ε) times the scaling factor.
+  /// Draws, mean + e^(logvar/2) ε, scaled.
   ///
   /// - Parameters:
   ///   - seed: image `first + n`'s ε is stream `first + n` of Philox under it.
@@ -44,9 +48,9 @@ public struct LatentDistribution: Equatable, Sendable {
       let noise = random.normal(count: size)
       for i in 0..<size {
         let at = n * size + i
-        elements[at] = (elements[at] + exp(0.5 * logvar.elements[at]) * noise[i]) * Float(scalingFactor)
+        elements[at] += exp(0.5 * logvar.elements[at]) * noise[i]
       }
     }
-    return Tensor(shape: mean.shape, elements: elements)
+    return scaled(elements)
   }
 }

@@ -85,15 +85,48 @@ import Testing
     arguments: [
       (#""act_fn": "silu""#, #""act_fn": "relu""#, "act_fn: expected silu, found relu"),
       (#""scaling_factor": 0.18215"#, #""scaling_factor": 0"#, "scaling_factor: expected a number above 0, found 0.0"),
-      (#""shift_factor": null"#, #""shift_factor": 0.1"#, "shift_factor: expected null"),
-      (#""use_quant_conv": true"#, #""use_quant_conv": false"#, "use_quant_conv: expected true, found false"),
+      (#""shift_factor": null"#, #""shift_factor": "0.1""#, #"shift_factor: expected a number, found "0.1""#),
+      (#""shift_factor": null"#, #""shift_factor": 1e200"#, "shift_factor: expected -1e30 to 1e30, found 1e+200"),
+      (#""scaling_factor": 0.18215"#, #""scaling_factor": 1e-200"#, "scaling_factor: expected 1e-30 to 1e30"),
+      (#""scaling_factor": 0.18215"#, #""scaling_factor": null"#, "scaling_factor: expected a number, found null"),
+      (
+        #""latents_mean": null"#, #""latents_mean": [0, 0, 0], "latents_std": [1, 1, 1, 1]"#,
+        "latents_mean: expected 4 numbers, as latent_channels says, found 3"
+      ),
+      (
+        #""latents_mean": null"#, #""latents_mean": [0, 0, 0, 0], "latents_std": [1, 1, 1]"#,
+        "latents_std: expected 4 numbers, as latent_channels says, found 3"
+      ),
+      (
+        #""latents_mean": null"#, #""latents_mean": [0, 0, 0, 0], "latents_std": [1, 1, 0, 1]"#,
+        "latents_std: expected numbers above 0"
+      ),
+      (
+        #""latents_mean": null"#, #""latents_mean": "zero""#,
+        #"latents_mean: expected an array of numbers, found "zero"#
+      ),
+      (
+        #""shift_factor": null"#, #""shift_factor": 0.1, "latents_mean": [0, 0, 0, 0], "latents_std": [1, 1, 1, 1]"#,
+        "shift_factor: expected null or 0 beside latents_mean and latents_std"
+      ),
+      (#""use_quant_conv": true"#, #""use_quant_conv": false"#, "unexpected: quant_conv.bias"),
+      (#""use_post_quant_conv": true"#, #""use_post_quant_conv": false"#, "unexpected: post_quant_conv.bias"),
+      (#""mid_block_add_attention": true"#, #""mid_block_add_attention": false"#, "decoder.mid_block.attentions.0"),
+      (#""mid_block_add_attention": true"#, #""mid_block_add_attention": 0"#, "expected true or false, found 0"),
+      (
+        #""latent_channels": 4"#, #""latent_channels": 4, "quantization_config": {"load_in_8bit": true}"#,
+        "quantization_config: expected none, as quantized weights are not read, found an object"
+      ),
+      (
+        #""UpDecoderBlock2D""#, #""AttnUpDecoderBlock2D""#,
+        "up_block_types: expected only UpDecoderBlock2D, found AttnUpDecoderBlock2D"
+      ),
       (
         #""norm_num_groups": 32"#, #""norm_num_groups": 7"#,
         "block_out_channels: expected multiples of norm_num_groups, 7"
       ),
       (#""out_channels": 3"#, #""out_channels": 4"#, "out_channels: expected 3, as in_channels, found 4"),
       (#""AutoencoderKL""#, #""AutoencoderTiny""#, #"_class_name: expected "AutoencoderKL""#),
-      (#""latent_channels": 4"#, #""latent_channels": 4, "tiling": true"#, "tiling: expected one of the keys"),
       (#""latent_channels": 4"#, #""latent_channels": 5"#, "of another shape"),
       (#""layers_per_block": 1"#, #""layers_per_block": 2"#, "missing"),
       (#""layers_per_block": 1"#, #""layers_per_block": 1000000"#, "layers_per_block: expected 1 to 16, found 1000000"),
@@ -103,11 +136,124 @@ import Testing
     try withDirectory { folder in
       try fixture.write(to: folder)
       #expect(fixture.config.contains(old))
-      let text = fixture.config.replacing(old, with: new)
+      var text = fixture.config.replacing(old, with: new)
+      for key in ["latents_mean", "latents_std"] where new.contains("\"\(key)\": [") {
+        text = text.replacing("\n  \"\(key)\": null,", with: "")
+      }
       try text.write(to: folder.appending(path: "config.json"), atomically: true, encoding: .utf8)
       let error = #expect(throws: (any Error).self) { try Autoencoder(contentsOf: folder.path()) }
       let line = error.map { "\($0)" } ?? ""
       #expect(line.contains(message) && line.contains(folder.path()) && !line.contains("\n"), "\(line)")
+    }
+  }
+
+  /// diffusers: "The config attributes … were passed to AutoencoderKL, but are not expected and will be ignored."
+  @Test("Keys that diffusers' AutoencoderKL ignores are ignored with one note; an average's keys without")
+  func ignoredKeys() throws {
+    let fixture = try Case("tiny")
+    try withDirectory { folder in
+      try fixture.write(to: folder)
+      let plain = try Autoencoder(contentsOf: folder.path())
+      #expect(plain.notes.isEmpty)
+      let file = folder.appending(path: "config.json")
+      func notes(_ change: (String) -> String) throws -> [String] {
+        try change(fixture.config).write(to: file, atomically: true, encoding: .utf8)
+        let read = try Autoencoder(contentsOf: folder.path())
+        #expect(read.configuration == plain.configuration)
+        return read.notes
+      }
+      let ema =
+        #"{"decay": 0.9999, "inv_gamma": 1.0, "min_decay": 0.0, "optimization_step": 7, "power": 0.75, "#
+        + #""update_after_step": 0, "use_ema_warmup": true, "_commit_hash": "x","#
+      #expect(try notes { $0.replacing(#"{"#, with: ema) }.isEmpty)
+      let others = try notes { $0.replacing("{", with: #"{"tiling": true, "a b": [1], "#) }
+      #expect(
+        others == ["\(file.path()): tiling, \"a b\" are no keys of diffusers' AutoencoderKL, which ignores them"])
+      for (key, other) in [("latents_mean", "latents_std"), ("latents_std", "latents_mean")] {
+        let alone = try notes { $0.replacing("\"\(key)\": null", with: "\"\(key)\": [1, 2, 3, 4]") }
+        #expect(alone == ["\(file.path()): \(key) is ignored without \(other), as diffusers' pipelines do"])
+      }
+    }
+  }
+
+  @Test("Half-precision, sharded and bare files of one autoencoder decode to the same, by the config.json beside them")
+  func formsOfFiles() throws {
+    for name in ["shifted", "standardised"] {
+      let fixture = try Case(name)
+      let latents = try fixture.file.tensor("0.latents")
+      try withDirectory { folder in
+        try fixture.write(to: folder.appending(path: "a"))
+        let expected = try Autoencoder(contentsOf: folder.path() + "/a").decode(latents)
+        let half = fixture.shapes.map { name, shape in
+          TensorSource(name, Tensor(shape: shape, elements: madeWeight(name, shape)), as: .f16)
+        }
+        for variant in ["fp16", "bf16"] {
+          let path = folder.path() + "/\(variant)"
+          try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+          try fixture.config.write(toFile: path + "/config.json", atomically: true, encoding: .utf8)
+          let file = path + "/diffusion_pytorch_model.\(variant).safetensors"
+          try SafetensorsWriter.write(half, to: file)
+          let found = try Autoencoder(contentsOf: path).decode(latents)
+          let error = relative(found, expected)
+          #expect(error > 0 && error <= 5e-3)
+          // The file itself, by the config.json beside it.
+          #expect(try Autoencoder(contentsOf: file).decode(latents) == found)
+        }
+        // CompVis's names beside diffusers' config.json.
+        let bare = folder.path() + "/a/ae.safetensors"
+        try SafetensorsWriter.write(fixture.weights { fixture.compVis[$0] ?? "" }, to: bare)
+        let read = try Autoencoder(contentsOf: bare)
+        #expect(try read.decode(latents) == expected && read.notes.isEmpty)
+        // Alone, its shapes tell its parts.
+        let alone = folder.path() + "/alone.safetensors"
+        try FileManager.default.copyItem(atPath: bare, toPath: alone)
+        let store = try SafetensorsFile(contentsOf: alone)
+        let error = #expect(throws: AutoencoderFileError.self) { try AutoencoderConfiguration(stateDict: store) }
+        #expect(error?.item == "block_out_channels")  // of 32 groups
+      }
+    }
+  }
+
+  /// 32 groups, as no shape tells them: names and shapes of a larger one.
+  @Test("Shapes tell quant convolutions, attention and channels, but not the scaling factor, which is asked for")
+  func shapesTellTheParts() throws {
+    struct Shapes: TensorStore {
+      var path: String { "ae.safetensors" }
+      var shapes: [String: [Int]]
+      var keys: [StateDict.Key] { shapes.keys.sorted().map { ($0, shapes[$0] ?? []) } }
+      func shape(of name: String) -> [Int]? { shapes[name] }
+      func slice(_ name: String) throws -> Slice { Slice(zeros: 0) }
+    }
+    let fixture = try Case("tiny")
+    var store = Shapes(shapes: Dictionary(uniqueKeysWithValues: fixture.shapes.map { ($0.name, $0.shape) }))
+    let plain = try AutoencoderConfiguration(stateDict: store)
+    #expect(plain.hasQuantConvolution && plain.hasPostQuantConvolution && plain.hasMiddleAttention)
+    #expect(plain.latentChannels == 4 && plain.scalingFactor == 0.18215 && plain.shiftFactor == 0)
+    store.shapes = store.shapes.filter { !$0.key.hasPrefix("post_quant_conv") }
+    #expect(!(try AutoencoderConfiguration(stateDict: store)).hasPostQuantConvolution)
+    store.shapes = store.shapes.filter { !$0.key.contains("attentions") && !$0.key.hasPrefix("quant_conv") }
+    let bare = try AutoencoderConfiguration(stateDict: store)
+    #expect(!bare.hasQuantConvolution && !bare.hasPostQuantConvolution && !bare.hasMiddleAttention)
+    store.shapes["decoder.conv_in.weight"]?[1] = 16
+    let error = #expect(throws: AutoencoderFileError.self) { try AutoencoderConfiguration(stateDict: store) }
+    let line = error.map { "\($0)" } ?? ""
+    #expect(
+      ["ae.safetensors: scaling_factor: expected", "config.json", "1.5305", "0.3611", "16 latent channels"]
+        .allSatisfy(line.contains), "\(line)")
+  }
+
+  @Test("A bare state dict of 4 channels has sd-vae's factor, and a note says that it is assumed")
+  func assumedFactor() throws {
+    try withDirectory { folder in
+      let path = folder.path() + "/vae.safetensors"
+      try SafetensorsWriter.write(try Case("tiny").weights(), to: path)
+      // Another model's configuration beside it is none of its business.
+      try #"{"_class_name": "DiTTransformer2DModel"}"#.write(
+        to: folder.appending(path: "config.json"), atomically: true, encoding: .utf8)
+      let read = try Autoencoder(contentsOf: path)
+      #expect(read.configuration.scalingFactor == 0.18215)
+      let note = read.notes.joined(separator: "\n")
+      #expect(note.hasPrefix("\(path): scaling_factor 0.18215") && !note.contains("\n"))
     }
   }
 

@@ -35,6 +35,10 @@ import Testing
           let encoded = try autoencoder.encode(fixture.file.tensor("\(run).images"))
           #expect(relative(decoded, try fixture.file.tensor("\(run).decoded")) <= limit, "\(numerics), run \(run)")
           #expect(relative(encoded.mean, try fixture.file.tensor("\(run).mean")) <= limit, "\(numerics), run \(run)")
+          if fixture.file.entry(named: "\(run).encoded") != nil {
+            let latents = try fixture.file.tensor("\(run).encoded")
+            #expect(relative(encoded.latents, latents) <= limit, "\(numerics), run \(run)")
+          }
           #expect(
             relative(encoded.logvar, try fixture.file.tensor("\(run).logvar")) <= limit, "\(numerics), run \(run)")
         }
@@ -67,6 +71,37 @@ import Testing
       #expect(
         banded.decodingMemory(latentHeight: 160, latentWidth: 160)
           < (try decoder(threads: 3, limit: .max)).decodingMemory(latentHeight: 160, latentWidth: 160))
+    }
+  }
+
+  /// z = (mean − shift) · scaling_factor, or (mean − mean_c) · scaling_factor / std_c.
+  @Test(
+    "A draw is shifted and scaled as the mean is, and decoding takes latents back to it",
+    arguments: ["shifted", "standardised"])
+  func drawsAreShifted(name: String) throws {
+    let fixture = try Case(name)
+    try withDirectory { folder in
+      try fixture.write(to: folder)
+      let autoencoder = try Autoencoder(contentsOf: folder.path())
+      let c = autoencoder.configuration
+      let encoded = try autoencoder.encode(fixture.file.tensor("0.images"))
+      let drawn = encoded.draw(seed: 3)
+      let shape = encoded.mean.shape
+      let (size, plane) = (shape[1] * shape[2] * shape[3], shape[2] * shape[3])
+      for n in 0..<shape[0] {
+        var random = Philox(seed: 3, stream: UInt64(n))
+        let noise = random.normal(count: size)
+        let errors = (0..<size).map { i -> Double in
+          let at = n * size + i
+          let draw = Double(encoded.mean.elements[at]) + exp(Double(encoded.logvar.elements[at]) / 2) * Double(noise[i])
+          let channel = i / plane
+          let expected =
+            c.statistics.map { (draw - $0.mean[channel]) * c.scalingFactor / $0.std[channel] }
+            ?? (draw - c.shiftFactor) * c.scalingFactor
+          return abs(Double(drawn.elements[at]) - expected)
+        }
+        #expect((errors.max() ?? 1) <= 1e-5 * Double(drawn.elements.map(abs).max() ?? 0))
+      }
     }
   }
 

@@ -38,20 +38,22 @@ private func message(_ directory: TemporaryDirectory) -> String {
   private static let first = "diffusion_pytorch_model-00001-of-00003.safetensors"
 
   static let cases: [(file: String, old: String, new: String, words: [String])] = [
-    ("model_index.json", "\"DiTPipeline\"", "\"PixArtPipeline\"", ["model_index.json: _class_name", "PixArtPipeline"]),
+    ("model_index.json", "\"DiTPipeline\"", "7", ["model_index.json: _class_name", "\"DiTPipeline\"", "found 7"]),
+    ("model_index.json", "\"DiTPipeline\"", "[\"a\"]", ["_class_name", "\"DiTPipeline\"", "an array of 1"]),
     ("model_index.json", "\"_class_name\"", "\"_name_or_path\"", ["_class_name", "nothing"]),
     ("model_index.json", "\"DiTTransformer2DModel\"", "\"UNet2DModel\"", ["transformer", "UNet2DModel"]),
     ("model_index.json", "\"transformer\"", "\"text_encoder\"", ["transformer", "nothing"]),
-    ("model_index.json", "\"4\": \"crane\"", "\"5\": \"crane\"", ["id2label.5", "0…4"]),
+    ("model_index.json", "\"4\": \"crane\"", "\"four\": \"crane\"", ["id2label.four", "a class, such as 0"]),
     ("model_index.json", "\"4\": \"crane\"", "\"4\": 4", ["id2label.4", "a string"]),
-    ("model_index.json", "\"id2label\": {", "\"id2labels\": {", ["id2labels", "unknown key"]),
+    ("model_index.json", "\"id2label\": {", "\"id2label\": [], \"x\": {", ["id2label", "an object", "an array of 0"]),
     ("model_index.json", "null,\n    null", "\"diffusers\",\n    \"AutoencoderKL\"", ["vae/config.json: no such file"]),
     ("model_index.json", "null,\n    null", "\"diffusers\",\n    \"VQModel\"", ["vae", "AutoencoderKL", "VQModel"]),
     (transformer, "\"DiTTransformer2DModel\"", "\"PixArtTransformer2DModel\"", ["config.json: _class_name", "PixArt"]),
     (transformer, "\"gelu-approximate\"", "\"gelu\"", ["activation_fn", "\"gelu\""]),
     (transformer, "\"ada_norm_zero\"", "\"ada_norm_single\"", ["norm_type", "ada_norm_single"]),
     (transformer, "\"norm_elementwise_affine\": false", "\"norm_elementwise_affine\": true", ["affine", "true"]),
-    (transformer, "\"dropout\": 0.0", "\"dropout\": 0.1", ["dropout", "0.1"]),
+    (transformer, "\"dropout\": 0.0", "\"dropout\": 1.5", ["dropout", "0.0 to 1.0", "1.5"]),
+    (transformer, "\"dropout\": 0.0", "\"dropout\": \"no\"", ["dropout", "a number", "\"no\""]),
     (transformer, "\"out_channels\": 8", "\"out_channels\": 6", ["out_channels", "4 or 8", "found 6"]),
     (transformer, "\"patch_size\": 2", "\"patch_size\": 4", ["patch_size", "4 does not divide"]),
     (transformer, "\"num_layers\": 2", "\"num_layers\": \"two\"", ["num_layers", "a whole number", "\"two\""]),
@@ -64,7 +66,14 @@ private func message(_ directory: TemporaryDirectory) -> String {
     (transformer, "\"sample_size\": 6", "\"sample_size\": 0", ["sample_size", "found 0"]),
     (transformer, "\"attention_bias\": true", "\"attention_bias\": false", ["unexpected", "attn1.to_q.bias"]),
     (transformer, "\"attention_bias\": true", "\"attention_bias\": 1", ["attention_bias", "true or false"]),
-    (transformer, "\"sample_size\": 6", "\"sample_size\": 6, \"qk_norm\": true", ["qk_norm", "unknown key"]),
+    (
+      transformer, "\"sample_size\": 6", "\"sample_size\": 6, \"quantization_config\": {}",
+      ["quantization_config", "quantized weights", "an object"]
+    ),
+    (
+      transformer, "\"DiTTransformer2DModel\"", "\"Transformer2DModel\", \"only_cross_attention\": true",
+      ["only_cross_attention", "expected false, found true"]
+    ),
     (transformer, "{", "[", ["line"]),
     (
       "scheduler/scheduler_config.json", "\"linear\"", "\"sigmoid\"",

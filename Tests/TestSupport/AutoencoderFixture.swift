@@ -13,7 +13,7 @@ public struct AutoencoderFixture {
   /// CompVis's name for each of diffusers'.
   public let compVis: [String: String]
 
-  public static let names = ["tiny", "odd"]
+  public static let names = ["tiny", "odd", "shifted", "standardised"]
 
   public init(_ name: String) throws {
     self.name = name
@@ -39,10 +39,10 @@ public struct AutoencoderFixture {
   }
 
   /// A directory as `save_pretrained` writes it.
-  public func write(to folder: URL) throws {
+  public func write(to folder: URL, weights name: String = "diffusion_pytorch_model.safetensors") throws {
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     try config.write(to: folder.appending(path: "config.json"), atomically: true, encoding: .utf8)
-    try SafetensorsWriter.write(weights(), to: folder.path() + "/diffusion_pytorch_model.safetensors")
+    try SafetensorsWriter.write(weights(), to: folder.path() + "/\(name)")
   }
 }
 

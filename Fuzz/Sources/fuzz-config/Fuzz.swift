@@ -1,3 +1,4 @@
+import DiTAutoencoder
 import DiTDiffusers
 import DiTDiffusion
 import DiTFiles
@@ -5,7 +6,7 @@ import DiTModel
 import DiTPipeline
 
 /// What libFuzzer calls with every input: the bytes are read as JSON, and that as a model's config.json and as the files of
-/// a diffusers pipeline: scheduler_config.json, model_index.json, a transformer's config.json. All must be refused by an
+/// a diffusers pipeline: scheduler_config.json, model_index.json, a transformer's and an autoencoder's config.json. All must be refused by an
 /// error or read, and what was read comes back equal from what is written; a trap, a sanitizer's report or memory out of
 /// proportion is a bug.
 @_cdecl("LLVMFuzzerTestOneInput")
@@ -44,14 +45,31 @@ private func readScheduler(_ value: JSONValue) {
 private func readPipeline(_ value: JSONValue) {
   _ = result { () throws(ConfigurationFileError) in
     let index = try PipelineIndex(reading: JSONObjectReader(value, file: "model_index.json"))
-    let names = try index.names(10)
+    var notes = index.notes
+    let names = try index.names(10, notes: &notes)
     precondition(names?.count ?? 10 == 10, "names of other classes")
+    check(notes)
   }
   _ = result { () throws(ConfigurationFileError) in
-    var attentionBias = true
-    let network = try DiTConfiguration(
-      diffusers: JSONObjectReader(value, file: "config.json"), attentionBias: &attentionBias)
-    precondition(network.outChannels > 0, "a network without outputs")
+    let transformer = try DiffusersTransformer(reading: JSONObjectReader(value, file: "config.json"))
+    precondition(transformer.network.outChannels > 0, "a network without outputs")
+    check(transformer.notes)
+  }
+  _ = result { () throws(ConfigurationFileError) in
+    var notes: [String] = []
+    let autoencoder = try AutoencoderConfiguration(
+      reading: JSONObjectReader(value, file: "vae/config.json"), notes: &notes)
+    precondition(autoencoder.problem == nil && autoencoder.factor > 0, "an autoencoder with a problem")
+    check(notes)
+  }
+}
+
+/// Notes are lines for a person, as errors are.
+private func check(_ notes: [String]) {
+  precondition(notes.count < 10, "\(notes.count) notes")
+  for note in notes {
+    precondition(!note.isEmpty && note.utf8.count < 10_000, "a note of \(note.utf8.count) bytes")
+    precondition(!note.contains { $0.isNewline }, "a note of several lines")
   }
 }
 

@@ -1,4 +1,4 @@
-/// The sizes of an AutoencoderKL: diffusers' vae/config.json.
+/// The sizes of an AutoencoderKL and how its latents are scaled: diffusers' vae/config.json.
 ///
 /// The defaults are those of sd-vae-ft-ema and -mse.
 public struct AutoencoderConfiguration: Equatable, Sendable {
@@ -12,10 +12,28 @@ public struct AutoencoderConfiguration: Equatable, Sendable {
   public var layersPerBlock = 2
   /// Groups of the group normalisations.
   public var groups = 32
+  /// Between the encoder's output and the moments; false as in SD3's and FLUX.1's.
+  public var hasQuantConvolution = true
+  /// Between the latents and the decoder.
+  public var hasPostQuantConvolution = true
+  /// In the middle of encoder and decoder.
+  public var hasMiddleAttention = true
   /// What latents are multiplied with for the diffusion model.
   public var scalingFactor = 0.18215
+  /// What is taken from latents before that, in every channel.
+  public var shiftFactor = 0.0
+  /// What is taken from each channel, and what it is divided by; not together with ``shiftFactor``.
+  public var statistics: LatentStatistics?
 
   public init() {}
+
+  /// How the encoder's latents become the diffusion model's, and back.
+  var scaling: LatentScaling {
+    LatentScaling(
+      offsets: statistics?.mean ?? Array(repeating: shiftFactor, count: latentChannels),
+      factors: statistics.map { $0.std.map { scalingFactor / $0 } }
+        ?? Array(repeating: scalingFactor, count: latentChannels))
+  }
 
   /// Group normalisation's ε.
   static let epsilon: Float = 1e-6
@@ -41,6 +59,63 @@ public struct AutoencoderConfiguration: Equatable, Sendable {
     guard scalingFactor.isFinite, scalingFactor > 0 else {
       return ("scaling_factor", "a number above 0", "\(scalingFactor)")
     }
+    guard Self.floats.contains(scalingFactor) else {
+      return ("scaling_factor", "1e-30 to 1e30", "\(scalingFactor)")
+    }
+    guard abs(shiftFactor) <= Self.floats.upperBound else {
+      return ("shift_factor", "-1e30 to 1e30", "\(shiftFactor)")
+    }
+    return statistics.flatMap(problem)
+  }
+
+  /// Numbers whose inverse is a Float too.
+  private static let floats = 1e-30...1e30
+
+  private func problem(_ statistics: LatentStatistics) -> (key: String, expected: String, found: String)? {
+    for (key, values) in [("latents_mean", statistics.mean), ("latents_std", statistics.std)]
+    where values.count != latentChannels {
+      return (key, "\(latentChannels) numbers, as latent_channels says", "\(values.count)")
+    }
+    for value in statistics.mean where !(abs(value) <= Self.floats.upperBound) {
+      return ("latents_mean", "numbers from -1e30 to 1e30", "\(value)")
+    }
+    for value in statistics.std where !Self.floats.contains(value) || !Self.floats.contains(scalingFactor / value) {
+      return ("latents_std", "numbers above 0, from 1e-30 to 1e30, scaling_factor over them too", "\(value)")
+    }
+    guard shiftFactor == 0 else {
+      return (
+        "shift_factor", "null or 0 beside latents_mean and latents_std, as no convention says which comes first",
+        "\(shiftFactor)"
+      )
+    }
     return nil
+  }
+}
+
+/// What the latents of each channel are like, by which some autoencoders' are standardised.
+public struct LatentStatistics: Equatable, Sendable {
+  /// One number per latent channel.
+  public var mean, std: [Double]
+
+  public init(mean: [Double], std: [Double]) { (self.mean, self.std) = (mean, std) }
+}
+
+/// Latents of the diffusion model, z, and of the autoencoder, m: z = (m − offset) · factor in each channel, as diffusers'
+/// pipelines of SD, SD3, FLUX.1 and SDXL do it:
+///
+///     scaling_factor alone           z = m · scaling_factor
+///     shift_factor                   z = (m − shift_factor) · scaling_factor
+///     latents_mean and latents_std   z = (m − mean_c) · scaling_factor / std_c
+public struct LatentScaling: Equatable, Sendable {
+  /// One number per latent channel.
+  public let offsets, factors: [Double]
+
+  /// Of an autoencoder's latents (N, C, h, w), in place.
+  func apply(to elements: inout [Float], plane: Int) {
+    for start in stride(from: 0, to: elements.count, by: plane) {
+      let channel = start / plane % factors.count
+      let (offset, factor) = (Float(offsets[channel]), Float(factors[channel]))
+      for i in start..<start + plane { elements[i] = (elements[i] - offset) * factor }
+    }
   }
 }

@@ -2,9 +2,10 @@ import DiTTensor
 
 extension AutoencoderConfiguration {
   /// The sizes of the autoencoder in a state dict, read from its shapes: CompVis or diffusers names. What shapes do not
-  /// tell is sd-vae's: 32 groups, scaling factor 0.18215.
+  /// tell is sd-vae's: 32 groups, and for 4 latent channels the scaling factor 0.18215. Those of other
+  /// shapes have other factors, for which there is no convention.
   ///
-  /// - Throws: ``AutoencoderFileError``.
+  /// - Throws: ``AutoencoderFileError``, of `scaling_factor` for such shapes.
   public init(stateDict store: some TensorStore) throws(AutoencoderFileError) {
     self.init()
     guard let scheme = NamingScheme(store) else {
@@ -36,8 +37,18 @@ extension AutoencoderConfiguration {
     }
     imageChannels = try require("encoder.conv_in.weight", 4)[1]
     latentChannels = try require("decoder.conv_in.weight", 4)[1]
+    hasQuantConvolution = extents("quant_conv.weight") != nil
+    hasPostQuantConvolution = extents("post_quant_conv.weight") != nil
+    hasMiddleAttention = extents("encoder.mid_block.attentions.0.group_norm.weight") != nil
     if let (key, expected, found) = problem {
       throw AutoencoderFileError(path: store.path, item: key, expected: expected, found: found)
+    }
+    guard latentChannels == 4 else {
+      throw AutoencoderFileError(
+        path: store.path, item: "scaling_factor",
+        expected: "diffusers' config.json beside it, as shapes do not tell it (those of 16 latent channels are SD3's, "
+          + "1.5305 with shift_factor 0.0609, and FLUX.1's, 0.3611 with 0.1159)",
+        found: "none, and \(latentChannels) latent channels")
     }
   }
 }

@@ -167,14 +167,14 @@ struct AttentionLayer: Sendable {
   }
 }
 
-/// Resnet, attention, resnet.
+/// Resnet, attention where there is one, resnet.
 struct MiddleLayer: Sendable {
   let first, second: ResnetLayer
-  let attention: AttentionLayer
+  let attention: AttentionLayer?
 
-  init(_ name: String, channels: Int, _ read: WeightReader) throws {
+  init(_ name: String, channels: Int, hasAttention: Bool, _ read: WeightReader) throws {
     first = try ResnetLayer("\(name).resnets.0", channels, channels, read)
-    attention = try AttentionLayer("\(name).attentions.0", channels: channels, read)
+    attention = hasAttention ? try AttentionLayer("\(name).attentions.0", channels: channels, read) : nil
     second = try ResnetLayer("\(name).resnets.1", channels, channels, read)
   }
 }
@@ -200,7 +200,7 @@ struct EncoderLayers: Sendable {
   let blocks: [BlockLayer]
   let middle: MiddleLayer
   let normOut: NormLayer
-  let quant: PointwiseConvolution
+  let quant: PointwiseConvolution?
 
   init(_ c: AutoencoderConfiguration, _ read: WeightReader) throws {
     let channels = c.blockChannels
@@ -211,17 +211,20 @@ struct EncoderLayers: Sendable {
         "encoder.down_blocks.\(i)", channels[max(i - 1, 0)], channels[i], count: c.layersPerBlock,
         resize: i < channels.count - 1 ? "downsamplers" : nil, read)
     }
-    middle = try MiddleLayer("encoder.mid_block", channels: last, read)
+    middle = try MiddleLayer(
+      "encoder.mid_block", channels: last, hasAttention: c.hasMiddleAttention, read)
     normOut = try NormLayer("encoder.conv_norm_out", channels: last, read)
     convOut = try ConvolutionLayer("encoder.conv_out", last, 2 * c.latentChannels, read)
-    quant = try PointwiseConvolution(
-      ["quant_conv"], inputs: 2 * c.latentChannels, outputs: 2 * c.latentChannels, isConvolution: true, read)
+    quant =
+      c.hasQuantConvolution
+      ? try PointwiseConvolution(
+        ["quant_conv"], inputs: 2 * c.latentChannels, outputs: 2 * c.latentChannels, isConvolution: true, read) : nil
   }
 }
 
 /// Latents → images.
 struct DecoderLayers: Sendable {
-  let postQuant: PointwiseConvolution
+  let postQuant: PointwiseConvolution?
   let convIn, convOut: ConvolutionLayer
   let middle: MiddleLayer
   let blocks: [BlockLayer]
@@ -229,10 +232,13 @@ struct DecoderLayers: Sendable {
 
   init(_ c: AutoencoderConfiguration, _ read: WeightReader) throws {
     let channels = Array(c.blockChannels.reversed())
-    postQuant = try PointwiseConvolution(
-      ["post_quant_conv"], inputs: c.latentChannels, outputs: c.latentChannels, isConvolution: true, read)
+    postQuant =
+      c.hasPostQuantConvolution
+      ? try PointwiseConvolution(
+        ["post_quant_conv"], inputs: c.latentChannels, outputs: c.latentChannels, isConvolution: true, read) : nil
     convIn = try ConvolutionLayer("decoder.conv_in", c.latentChannels, channels[0], read)
-    middle = try MiddleLayer("decoder.mid_block", channels: channels[0], read)
+    middle = try MiddleLayer(
+      "decoder.mid_block", channels: channels[0], hasAttention: c.hasMiddleAttention, read)
     blocks = try channels.indices.map { i in
       try BlockLayer(
         "decoder.up_blocks.\(i)", channels[max(i - 1, 0)], channels[i], count: c.layersPerBlock + 1,

@@ -232,7 +232,7 @@ struct Pass {
 
   mutating func middle(_ x: FeatureMap, _ layer: MiddleLayer) -> FeatureMap {
     let y = resnet(x, layer.first)
-    attend(y, layer.attention)
+    if let attention = layer.attention { attend(y, attention) }
     return resnet(y, layer.second)
   }
 
@@ -292,11 +292,14 @@ struct Pass {
 
   // MARK: The whole
 
-  /// Latents as the decoder takes them (1/scaling_factor of what the diffusion model has) → an image.
+  /// Latents as the decoder takes them, not scaled → an image.
   mutating func decode(_ layers: DecoderLayers, _ latent: FeatureMap) -> FeatureMap {
-    let first = featureMap(latent.height, latent.width, latent.channels)
-    points(first, latent, layers.postQuant)
-    free(latent)
+    var first = latent
+    if let postQuant = layers.postQuant {
+      first = featureMap(latent.height, latent.width, latent.channels)
+      points(first, latent, postQuant)
+      free(latent)
+    }
     var x = middle(convolveFewChannels(first, layers.convIn), layers.middle)
     var pending: ConvolutionLayer?
     for block in layers.blocks {
@@ -317,8 +320,9 @@ struct Pass {
       if let resize = block.resize { x = downsample(x, resize) }
     }
     let moments = finish(middle(x, layers.middle), layers.normOut, layers.convOut)
+    guard let quant = layers.quant else { return moments }
     let out = featureMap(moments.height, moments.width, moments.channels)
-    points(out, moments, layers.quant)
+    points(out, moments, quant)
     free(moments)
     return out
   }

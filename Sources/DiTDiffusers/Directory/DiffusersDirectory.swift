@@ -4,11 +4,11 @@ import DiTModel
 import DiTTensor
 import Foundation
 
-/// A diffusers DiT pipeline on disk, model_index.json with transformer/, scheduler/ and vae/ beside it, or a transformer's
-/// directory alone: its parts, each read and checked by itself.
+/// A diffusers DiT pipeline on disk, model_index.json with transformer/, scheduler/ and vae/ beside it; a transformer's
+/// directory alone; or a checkpoint of diffusers' training scripts, which has transformer/, transformer_ema/ or both, or the
+/// same under the name unet: its parts, each read and checked by itself.
 ///
-/// The network computes what diffusers computes from it (``DiTConfiguration/init(diffusers:attentionBias:)``). Whether the
-/// saved scheduler can be used with it depends on the diffusion process; that is checked where the two become one model. The
+/// The network computes what diffusers computes from it (``DiffusersTransformer``). Whether the saved scheduler can be used with it depends on the diffusion process; that is checked where the two become one model. The
 /// autoencoder is not opened here.
 public struct DiffusersDirectory: Sendable {
   package static let indexFile = "model_index.json"
@@ -16,6 +16,8 @@ public struct DiffusersDirectory: Sendable {
   package static let configurationFile = "config.json"
   package static let autoencoderName = "vae"
   static let transformerName = "transformer"
+  /// The names that training scripts give what they train; the average's end in `_ema`.
+  private static let trainedNames = [transformerName, "unet"]
   static let weightsName = "diffusion_pytorch_model"
   /// Of diffusers, as written files name it: the one that these files were checked with.
   static let version = "0.42.1"
@@ -30,40 +32,101 @@ public struct DiffusersDirectory: Sendable {
   public let hasAutoencoder: Bool
   /// The file that errors about the whole name: model_index.json, or the transformer's config.json.
   package let mainFile: String
+  /// What was passed over, one line each.
+  public let notes: [String]
   /// The weights, under the published names.
   package let store: any TensorStore
+
+  /// Which of the weights of a directory that has several.
+  package enum Choice: Sendable {
+    /// A pipeline's transformer/, as diffusers reads it; a checkpoint's average where it has one.
+    case standard
+    case trained
+    case average
+  }
 
   /// Reads the configurations, opens the weights, and compares the embedders of the blocks with each other.
   ///
   /// - Throws: `FileError`, ``ConfigurationFileError`` naming the file and the key, `ShardIndexError`,
   ///   `SafetensorsError`, `TorchFileError`, `StateDictMismatch` with diffusers' names.
-  public init(contentsOf path: String) throws {
+  public init(contentsOf path: String) throws { try self.init(contentsOf: path, .standard) }
+
+  /// - Throws: ``ModelFileError`` where there is no average and one is asked for.
+  package init(contentsOf path: String, _ choice: Choice) throws {
     let index = try Self.isPipeline(path) ? PipelineIndex(contentsOf: Paths.join(path, Self.indexFile)) : nil
-    let directory = index == nil ? path : Paths.join(path, Self.transformerName)
+    var directory = path
+    if index != nil {
+      directory = Paths.join(path, Self.transformerName)
+      let average = "\(directory)_ema"
+      if choice == .average, Self.isConfigured(average) { directory = average }
+    } else if !Self.isConfigured(path) {
+      directory = Self.checkpointPart(of: path, choice) ?? path
+    }
     let reader = try JSONObjectReader(contentsOf: Paths.join(directory, Self.configurationFile))
-    try self.init(path, index, transformer: reader, in: directory)
+    try self.init(path, index, transformer: reader, in: directory, choice)
   }
 
   /// A transformer's directory alone, whose config.json has been read.
-  package init(transformer path: String, configuration reader: JSONObjectReader) throws {
-    try self.init(path, nil, transformer: reader, in: path)
+  ///
+  /// - Throws: as ``init(contentsOf:_:)``.
+  package init(
+    transformer path: String, configuration reader: JSONObjectReader, _ choice: Choice = .standard
+  ) throws {
+    try self.init(path, nil, transformer: reader, in: path, choice)
+  }
+
+  /// Whether a training script's name for it says that a directory's weights are an average. Its keys do not: a model that
+  /// was trained on from an average keeps them.
+  private static func isNamedAverage(_ directory: String) -> Bool {
+    let name = directory.split(separator: "/").last ?? ""
+    return trainedNames.contains { name == "\($0)_ema" }
+  }
+
+  private static func isConfigured(_ directory: String) -> Bool {
+    FileManager.default.fileExists(atPath: Paths.join(directory, configurationFile))
+  }
+
+  /// Whether a directory is a checkpoint of diffusers' training scripts: no model itself, it holds transformers.
+  package static func isCheckpoint(_ path: String) -> Bool {
+    !isPipeline(path) && !isConfigured(path) && checkpointPart(of: path, .standard) != nil
+  }
+
+  /// The directory of a checkpoint's transformer that is chosen; of one that is not there the other.
+  private static func checkpointPart(of path: String, _ choice: Choice) -> String? {
+    let trained = trainedNames.map { Paths.join(path, $0) }
+    let averages = trained.map { "\($0)_ema" }
+    return (choice == .trained ? trained + averages : averages + trained).first(where: isConfigured)
   }
 
   private init(
-    _ path: String, _ index: PipelineIndex?, transformer reader: JSONObjectReader, in directory: String
+    _ path: String, _ index: PipelineIndex?, transformer reader: JSONObjectReader, in directory: String,
+    _ choice: Choice
   ) throws {
     self.path = path
     mainFile = index?.file ?? reader.file
-    var attentionBias = true
-    var network = try DiTConfiguration(diffusers: reader, attentionBias: &attentionBias)
+    let transformer = try DiffusersTransformer(reading: reader)
+    let isNamed = Self.isNamedAverage(directory)
+    guard choice != .average || isNamed || transformer.isAverage else {
+      throw ModelFileError(
+        file: path, item: "weights",
+        expected: "a moving average: a training checkpoint, a model directory with ema, or transformer_ema/",
+        found: "a diffusers directory without one")
+    }
+    guard choice != .trained || !isNamed else {
+      throw ModelFileError(
+        file: path, item: "weights", expected: "trained weights", found: "a moving average alone, \(directory)")
+    }
+    var network = transformer.network
     let store = try DiffusersTransformerStore(
-      Self.weights(in: directory), network: network, attentionBias: attentionBias)
+      Self.weights(in: directory), network: network, attentionBias: transformer.hasAttentionBias)
     network.embedders = store.hasSharedEmbedders ? .shared : .perBlock
     self.network = network
     self.store = store
     scheduler =
       index?.hasScheduler == true ? try DiffusersScheduler(contentsOf: Paths.join(path, Self.schedulerFile)) : nil
-    classNames = try index?.names(network.numClasses)
+    var notes = (index?.notes ?? []) + transformer.notes
+    classNames = try index?.names(network.numClasses, notes: &notes)
+    self.notes = notes
     hasAutoencoder = index?.hasAutoencoder ?? false
     if hasAutoencoder {
       let file = Paths.join(path, "\(Self.autoencoderName)/\(Self.configurationFile)")

@@ -182,7 +182,7 @@ public struct DiffusersExport: Sendable {
     ]
     if let names = model.classNames {
       members.append(
-        JSONMember("id2label", .object(names.enumerated().map { JSONMember("\($0.offset)", .string($0.element)) })))
+        JSONMember("id2label", .object(Self.labels(names))))
     }
     return .object(
       members + [
@@ -190,6 +190,11 @@ public struct DiffusersExport: Sendable {
         JSONMember("transformer", part(DiTConfiguration.diffusersClasses[0])),
         JSONMember("vae", vae == nil ? .array([.null, .null]) : part("AutoencoderKL")),
       ])
+  }
+
+  /// Of the classes that have a name, not just their number.
+  private static func labels(_ names: [String]) -> [JSONMember] {
+    names.enumerated().filter { "\($0.offset)" != $0.element }.map { JSONMember("\($0.offset)", .string($0.element)) }
   }
 
   /// The saved one, or one that says what config.json says.

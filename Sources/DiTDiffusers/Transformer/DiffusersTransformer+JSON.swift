@@ -5,54 +5,63 @@ import DiTModel
 // transformer/config.json of a diffusers DiT ↔ our sizes. Keys that are left out have the defaults of diffusers'
 // DiTTransformer2DModel, also under the class's old name Transformer2DModel, as diffusers reads it.
 
-extension DiTConfiguration {
-  /// The class that diffusers writes, and its old name.
-  static let diffusersClasses = ["DiTTransformer2DModel", "Transformer2DModel"]
-  private static let activation = "gelu-approximate"
-  private static let norm = "ada_norm_zero"
+/// What a transformer's config.json says.
+package struct DiffusersTransformer {
+  package let network: DiTConfiguration
+  /// Whether q, k and v have biases.
+  package let hasAttentionBias: Bool
+  /// Whether it has the keys that EMAModel.save_pretrained writes: the weights are a moving average, or began as one.
+  package let isAverage: Bool
+  /// What was passed over, one line each.
+  package let notes: [String]
 
   /// What diffusers computes from a transformer's config.json: square input, frequencies over 127, ε = 1e-6 in the first
-  /// LayerNorm of a block and the final one, `norm_eps` in the second. Finishes the reader.
+  /// LayerNorm of a block and the final one, `norm_eps` in the second.
   ///
-  /// Dropout is a matter of training and must be 0 here; `attention_bias` is returned because it says which tensors there
-  /// are; `upcast_attention` and `norm_num_groups` change nothing in this network.
-  /// - Throws: ``ConfigurationFileError`` naming the key, for an unknown key, a value of another type, and one for which
-  ///   the network would be another.
-  package init(diffusers reader: JSONObjectReader, attentionBias: inout Bool) throws(ConfigurationFileError) {
-    var reader = reader
+  /// `dropout` acts in training alone, `upcast_attention` and `norm_num_groups` change nothing in this network; unknown
+  /// keys are passed over, as diffusers does.
+  /// - Throws: ``ConfigurationFileError`` naming the key, for a value of another type, and one for which the network would
+  ///   be another.
+  package init(reading reader: JSONObjectReader) throws(ConfigurationFileError) {
+    var (reader, network) = (reader, DiTConfiguration())
     let (file, name) = (reader.file, try reader.string("_class_name"))
-    guard let name, Self.diffusersClasses.contains(name) else {
-      throw reader.failure(
-        "_class_name", expected: Self.diffusersClasses.joined(separator: " or "), found: name ?? "nothing")
+    let classes = DiTConfiguration.diffusersClasses
+    guard let name, classes.contains(name) else {
+      throw reader.failure("_class_name", expected: classes.joined(separator: " or "), found: name ?? "nothing")
     }
-    for key in ["_diffusers_version", "_name_or_path", "norm_num_groups"] { _ = reader.value(key) }
+    isAverage = ["decay", "optimization_step"].allSatisfy(reader.names.contains)
+    _ = reader.value("norm_num_groups")
     for key in ["out_channels", "norm_eps"] { reader.remove(key, if: .null) }
     _ = try reader.bool("upcast_attention")
-    try reader.checkConstants(old: name != Self.diffusersClasses[0])
+    try reader.checkConstants(old: name != classes[0])
+    let dropout = try reader.number("dropout", in: 0...1) ?? 0
 
-    self.init()
     let sizes = 1...1 << 20
-    numHeads = try reader.integer("num_attention_heads", in: sizes) ?? 16
-    hiddenSize = numHeads * (try reader.integer("attention_head_dim", in: sizes) ?? 72)
-    inChannels = try reader.integer("in_channels", in: sizes) ?? 4
-    depth = try reader.integer("num_layers", in: 1...1024) ?? 28
-    inputHeight = try reader.integer("sample_size", in: sizes) ?? 32
-    inputWidth = inputHeight
-    patchSize = try reader.integer("patch_size", in: sizes) ?? 2
-    numClasses = try reader.integer("num_embeds_ada_norm", in: 1...1 << 24) ?? 1000
-    norm2Epsilon = try reader.number("norm_eps") ?? 1e-5
-    attentionBias = try reader.bool("attention_bias") ?? true
-    let outputs = try reader.integer("out_channels") ?? inChannels
-    guard outputs == inChannels || outputs == 2 * inChannels else {
+    network.numHeads = try reader.integer("num_attention_heads", in: sizes) ?? 16
+    network.hiddenSize = network.numHeads * (try reader.integer("attention_head_dim", in: sizes) ?? 72)
+    let channels = try reader.integer("in_channels", in: sizes) ?? 4
+    network.inChannels = channels
+    network.depth = try reader.integer("num_layers", in: 1...1024) ?? 28
+    network.inputHeight = try reader.integer("sample_size", in: sizes) ?? 32
+    network.inputWidth = network.inputHeight
+    network.patchSize = try reader.integer("patch_size", in: sizes) ?? 2
+    network.numClasses = try reader.integer("num_embeds_ada_norm", in: 1...1 << 24) ?? 1000
+    network.norm2Epsilon = try reader.number("norm_eps") ?? 1e-5
+    hasAttentionBias = try reader.bool("attention_bias") ?? true
+    let outputs = try reader.integer("out_channels") ?? channels
+    guard outputs == channels || outputs == 2 * channels else {
       throw reader.failure(
-        "out_channels", expected: "null, \(inChannels) or \(2 * inChannels), as in_channels is \(inChannels)",
+        "out_channels", expected: "null, \(channels) or \(2 * channels), as in_channels is \(channels)",
         found: "\(outputs)")
     }
-    learnSigma = outputs != inChannels
-    timeFrequencies = .diffusers
-    try reader.finish()
+    network.learnSigma = outputs != channels
+    network.timeFrequencies = .diffusers
+    let ignored = try reader.passOver(forClass: classes[0])
+    let unused =
+      dropout > 0 ? "\(file): dropout \(dropout) acts in training alone, and `dit train` trains without it" : nil
+    notes = [unused, ignored].compactMap(\.self)
     do throws(ConfigurationError) {
-      try validate()
+      try network.validate()
     } catch {
       let keys = [
         "hidden_size": "attention_head_dim", "input_size": "sample_size", "depth": "num_layers",
@@ -60,7 +69,15 @@ extension DiTConfiguration {
       ]
       throw ConfigurationFileError(file: file, key: keys[error.key] ?? error.key, problem: error.problem)
     }
+    self.network = network
   }
+}
+
+extension DiTConfiguration {
+  /// The class that diffusers writes, and its old name.
+  static let diffusersClasses = ["DiTTransformer2DModel", "Transformer2DModel"]
+  private static let activation = "gelu-approximate"
+  private static let norm = "ada_norm_zero"
 
   /// The config.json that says the same; only of a network for which ``diffusersProblem`` is nil.
   var diffusersJSON: JSONValue {
@@ -100,8 +117,8 @@ extension JSONObjectReader {
   /// Takes the keys of which only one value makes the network this one.
   fileprivate mutating func checkConstants(old: Bool) throws(ConfigurationFileError) {
     var constants: [(key: String, values: [JSONValue])] = [
-      ("activation_fn", [.string("gelu-approximate")]), ("dropout", [.integer(0), .number(0)]),
-      ("norm_elementwise_affine", [.bool(false)]), ("norm_type", [.string("ada_norm_zero")]),
+      ("activation_fn", [.string("gelu-approximate")]), ("norm_elementwise_affine", [.bool(false)]),
+      ("norm_type", [.string("ada_norm_zero")]),
     ]
     if old {
       constants += [

@@ -34,6 +34,9 @@ public struct JSONObjectReader {
     try self.init(JSONValue(contentsOf: path), file: path)
   }
 
+  /// The keys that were not taken.
+  package var names: Set<String> { Set(members.keys) }
+
   /// The error that `key` of this section has a wrong value.
   public func failure(_ key: String, expected: String, found: String) -> ConfigurationFileError {
     ConfigurationFileError(file: file, key: dotted(key), expected: expected, found: found)
@@ -46,6 +49,11 @@ public struct JSONObjectReader {
   public func finish() throws(ConfigurationFileError) {
     guard let unknown = keys.first(where: { members[$0] != nil }) else { return }
     throw failure(unknown, expected: "one of the keys \(known.joined(separator: ", "))", found: "an unknown key")
+  }
+
+  /// All keys that were not taken, in the order of the file.
+  package mutating func rest() -> [JSONMember] {
+    keys.compactMap { key in members.removeValue(forKey: key).map { JSONMember(key, $0) } }
   }
 
   // MARK: Values

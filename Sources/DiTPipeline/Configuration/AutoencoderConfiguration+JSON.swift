@@ -1,27 +1,36 @@
 import DiTAutoencoder
+import DiTDiffusers
 import DiTFiles
 
-// diffusers' vae/config.json. Keys of what this version does not do are accepted with the one value that it does, and
-// refused by name with any other.
+// diffusers' vae/config.json. Keys of what is not done here are accepted with the one value that is, and refused by name with
+// any other; keys that diffusers' AutoencoderKL does not know are passed over.
 
 extension AutoencoderConfiguration {
   /// The file at `path`.
   ///
   /// - Throws: `FileError`, ``ConfigurationFileError``.
   public init(contentsOf path: String) throws {
-    try self.init(reading: JSONObjectReader(contentsOf: path))
+    var notes: [String] = []
+    try self.init(contentsOf: path, notes: &notes)
   }
 
-  /// Finishes the reader.
-  init(reading reader: JSONObjectReader) throws(ConfigurationFileError) {
+  /// The file at `path`.
+  ///
+  /// - Parameter notes: gets what was passed over, one line each.
+  /// - Throws: `FileError`, ``ConfigurationFileError``.
+  public init(contentsOf path: String, notes: inout [String]) throws {
+    try self.init(reading: JSONObjectReader(contentsOf: path), notes: &notes)
+  }
+
+  /// - Throws: ``ConfigurationFileError``.
+  package init(reading reader: JSONObjectReader, notes: inout [String]) throws(ConfigurationFileError) {
     var reader = reader
     self.init()
-    try reader.require("_class_name", is: "AutoencoderKL")
-    for note in ["_diffusers_version", "_name_or_path"] { _ = try reader.string(note) }
+    try reader.require("_class_name", is: Self.className)
     _ = try reader.bool("force_upcast")  // of fp16, which is not computed here
     _ = reader.value("sample_size")  // of its training
     imageChannels = try reader.integer("in_channels") ?? imageChannels
-    let outChannels = try reader.integer("out_channels") ?? imageChannels
+    let outChannels = try reader.integer("out_channels") ?? 3
     guard outChannels == imageChannels else {
       throw reader.failure("out_channels", expected: "\(imageChannels), as in_channels", found: "\(outChannels)")
     }
@@ -29,7 +38,6 @@ extension AutoencoderConfiguration {
     blockChannels = try reader.integers("block_out_channels") ?? [64]  // diffusers' defaults
     layersPerBlock = try reader.integer("layers_per_block") ?? 1
     groups = try reader.integer("norm_num_groups") ?? groups
-    scalingFactor = try reader.number("scaling_factor") ?? scalingFactor
     for (key, only) in [("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")] {
       let types = try reader.strings(key) ?? [only]
       for type in types where type != only { throw reader.failure(key, expected: "only \(only)", found: type) }
@@ -42,15 +50,35 @@ extension AutoencoderConfiguration {
     guard ["silu", "swish"].contains(activation) else {
       throw reader.failure("act_fn", expected: "silu", found: activation)
     }
-    for key in ["mid_block_add_attention", "use_quant_conv", "use_post_quant_conv"] {
-      guard try reader.bool(key) ?? true else { throw reader.failure(key, expected: "true", found: "false") }
-    }
-    for key in ["shift_factor", "latents_mean", "latents_std"] {
-      if let value = reader.value(key), value != .null {
-        throw reader.failure(key, expected: "null: latents are only scaled", found: value.summary)
-      }
-    }
-    try reader.finish()
+    hasMiddleAttention = try reader.bool("mid_block_add_attention") ?? true
+    hasQuantConvolution = try reader.bool("use_quant_conv") ?? true
+    hasPostQuantConvolution = try reader.bool("use_post_quant_conv") ?? true
+    try readScaling(&reader, notes: &notes)
+    if let note = try reader.passOver(forClass: Self.className) { notes.append(note) }
     if let (key, expected, found) = problem { throw reader.failure(key, expected: expected, found: found) }
+  }
+
+  static let className = "AutoencoderKL"
+
+  /// The keys of its scaling that diffusers' DiTPipeline, other than its other pipelines, does not heed; nil where there
+  /// are none.
+  package var keysOutsideDiTPipeline: String? {
+    statistics != nil ? "latents_mean and latents_std" : shiftFactor != 0 ? "shift_factor" : nil
+  }
+
+  /// diffusers' pipelines use the means and deviations where there are both, and neither where one is missing.
+  private mutating func readScaling(
+    _ reader: inout JSONObjectReader, notes: inout [String]
+  ) throws(ConfigurationFileError) {
+    for key in ["shift_factor", "latents_mean", "latents_std"] { reader.remove(key, if: .null) }
+    scalingFactor = try reader.number("scaling_factor") ?? scalingFactor
+    shiftFactor = try reader.number("shift_factor") ?? 0
+    let (mean, std) = (try reader.numbers("latents_mean"), try reader.numbers("latents_std"))
+    if let mean, let std {
+      statistics = LatentStatistics(mean: mean, std: std)
+    } else if mean != nil || std != nil {
+      let (found, missing) = mean != nil ? ("latents_mean", "latents_std") : ("latents_std", "latents_mean")
+      notes.append("\(reader.file): \(found) is ignored without \(missing), as diffusers' pipelines do")
+    }
   }
 }

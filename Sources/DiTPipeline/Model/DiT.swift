@@ -15,7 +15,7 @@ public struct DiT: Sendable {
   /// β_t and ᾱ_t of all T steps.
   public let schedule: NoiseSchedule
 
-  /// What the configuration assumes of a state dict that does not tell it, one line each, for the user.
+  /// What was passed over or assumed when it was read, one line each, for the user.
   public private(set) var notes: [String] = []
 
   /// Where the kernels run.

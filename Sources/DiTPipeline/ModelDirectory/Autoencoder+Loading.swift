@@ -2,12 +2,14 @@ import DiTAutoencoder
 import DiTDiffusers
 import DiTFiles
 import DiTKernels
+import DiTTensor
 import Foundation
 
 extension Autoencoder {
   /// Loads the autoencoder that `path` stands for: a diffusers VAE directory, a directory that has one in `vae/`, a model
   /// directory whose config.json names one, or a state-dict file with CompVis's or diffusers' names. A directory's weights
-  /// are in one file or several, safetensors or torch's, as ``DiffusersDirectory`` reads a transformer's.
+  /// are in one file or several, safetensors or torch's, as ``DiffusersDirectory`` reads a transformer's. A state dict's
+  /// sizes and scaling are those of the autoencoder's config.json beside it; without one sizes are read from its shapes.
   ///
   /// - Parameters:
   ///   - context: where to run; nil makes one with all processors.
@@ -27,14 +29,34 @@ extension Autoencoder {
           found: "none")
       }
       let file = try StateDictFile(contentsOf: path).store
-      try self.init(
-        file, configuration: AutoencoderConfiguration(stateDict: file), context: context, numerics: numerics)
+      var notes: [String] = []
+      let configuration = try Self.configuration(of: file, notes: &notes)
+      try self.init(file, configuration: configuration, context: context, numerics: numerics, notes: notes)
       return
     }
+    var notes: [String] = []
     let configuration = try AutoencoderConfiguration(
-      contentsOf: Paths.join(directory, ModelDirectory.configurationFile))
+      contentsOf: Paths.join(directory, ModelDirectory.configurationFile), notes: &notes)
     try self.init(
-      DiffusersDirectory.weights(in: directory), configuration: configuration, context: context, numerics: numerics)
+      DiffusersDirectory.weights(in: directory), configuration: configuration, context: context, numerics: numerics,
+      notes: notes)
+  }
+
+  /// What the config.json beside a state dict says, if it is an autoencoder's; else what its shapes tell.
+  private static func configuration(
+    of file: any TensorStore, notes: inout [String]
+  ) throws -> AutoencoderConfiguration {
+    let path = Paths.join(Paths.parent(of: file.path), ModelDirectory.configurationFile)
+    if FileManager.default.fileExists(atPath: path), var reader = try? JSONObjectReader(contentsOf: path),
+      reader.value("_class_name") == .string(AutoencoderConfiguration.className)
+    {
+      return try AutoencoderConfiguration(contentsOf: path, notes: &notes)
+    }
+    let configuration = try AutoencoderConfiguration(stateDict: file)
+    notes.append(
+      "\(file.path): scaling_factor \(configuration.scalingFactor), sd-vae's, is assumed, as shapes do not tell it "
+        + "(SDXL's is 0.13025); a config.json beside the file would")
+    return configuration
   }
 
   /// The autoencoder's own directory that belongs to `path`, as ``init(contentsOf:context:numerics:)`` reads it; nil where

@@ -1,3 +1,4 @@
+import DiTAutoencoder
 import DiTDiffusers
 import DiTFiles
 import DiTKernels
@@ -52,8 +53,17 @@ public struct ModelConversion: Sendable {
     self.weights = weights
     export =
       format == .diffusers ? try DiffusersExport(configuration, weights: weights, vae: vae, name: source) : nil
-    notes = model.notes
+    notes = model.notes + (format == .diffusers ? Self.autoencoderNotes(vae) : [])
     self.context = context
+  }
+
+  /// What diffusers' DiTPipeline does with the autoencoder in `directory` that its other pipelines do not.
+  private static func autoencoderNotes(_ directory: String?) -> [String] {
+    let file = directory.map { Paths.join($0, ModelDirectory.configurationFile) }
+    // One that cannot be read is copied all the same.
+    guard let file, let vae = try? AutoencoderConfiguration(contentsOf: file) else { return [] }
+    guard let keys = vae.keysOutsideDiTPipeline else { return [] }
+    return ["vae: diffusers' DiTPipeline decodes without \(keys), so that its pictures are not this model's"]
   }
 
   /// Writes the directory at `path`.

@@ -1,3 +1,4 @@
+import DiTDiffusers
 import DiTFiles
 import DiTModel
 import Foundation
@@ -6,15 +7,26 @@ import Foundation
 public enum WeightChoice: String, CaseIterable, Sendable {
   /// The moving average where there is one, else the trained weights.
   case emaPreferred = "auto"
-  /// The moving average: ema.safetensors, or what stands under `ema` or another word for it.
+  /// The moving average: ema.safetensors, what stands under `ema` or another word for it, or a diffusers directory's
+  /// transformer_ema/.
   case ema
-  /// The trained weights: model.safetensors, or what stands under `model` or another word for them.
+  /// The trained weights: model.safetensors, what stands under `model` or another word for them, or a diffusers directory's
+  /// transformer/.
   case model
 
   /// The state dict of a training checkpoint.
   var tree: TreeChoice {
     switch self {
     case .emaPreferred: .averagePreferred
+    case .ema: .average
+    case .model: .trained
+    }
+  }
+
+  /// Which of a diffusers directory's.
+  var ofDiffusers: DiffusersDirectory.Choice {
+    switch self {
+    case .emaPreferred: .standard
     case .ema: .average
     case .model: .trained
     }

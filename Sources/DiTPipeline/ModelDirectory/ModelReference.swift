@@ -24,13 +24,14 @@ public struct LoadedModel: Sendable {
   public let configuration: ModelConfiguration
   /// Nil for a published name, and where only the description was asked for.
   public let weights: Weights?
-  /// What the configuration assumes of a state dict that does not tell it, one line each, for the user.
+  /// What was passed over or assumed, one line each, for the user.
   public let notes: [String]
 }
 
 /// What a word that stands for a model means: a model directory, a diffusers directory, a state dict, or a published name.
 public enum ModelReference: Equatable, Sendable {
-  /// A directory with config.json: a model's, or a transformer's alone as diffusers writes it.
+  /// A directory with config.json: a model's, or a transformer's alone as diffusers writes it; or a checkpoint of
+  /// diffusers' training scripts.
   case directory(String)
   /// A pipeline's directory as diffusers writes it, with model_index.json.
   case diffusers(String)
@@ -87,7 +88,7 @@ public enum ModelReference: Equatable, Sendable {
   /// A model whose configuration has been read and checked.
   struct Opened {
     let configuration: CheckedConfiguration
-    /// What it assumes.
+    /// What was passed over or assumed.
     var notes: [String] = []
     /// Reads the weights; nil for a published name.
     let weights: () throws -> Weights?
@@ -108,16 +109,20 @@ public enum ModelReference: Equatable, Sendable {
     }
     switch self {
     case .directory(let path):
+      if DiffusersDirectory.isCheckpoint(path) {
+        return try Self.opened(DiffusersDirectory(contentsOf: path, choice.ofDiffusers), heads)
+      }
       let file = Paths.join(path, ModelDirectory.configurationFile)
       let reader = try JSONObjectReader(contentsOf: file)
       if DiffusersDirectory.isTransformer(reader) {
-        return try Self.opened(DiffusersDirectory(transformer: path, configuration: reader), choice, heads)
+        return try Self.opened(
+          DiffusersDirectory(transformer: path, configuration: reader, choice.ofDiffusers), heads)
       }
       let directory = try ModelDirectory(path, configuration: reader)
       try Self.check(directory.checked, heads: heads, file)
       return Opened(configuration: directory.checked) { try directory.weights(choice) }
     case .diffusers(let path):
-      return try Self.opened(DiffusersDirectory(contentsOf: path), choice, heads)
+      return try Self.opened(DiffusersDirectory(contentsOf: path, choice.ofDiffusers), heads)
     case .stateDict(let path):
       let file = try StateDictFile(contentsOf: path, tree: choice.tree)
       return try Self.opened(PublishedOrder.named(file.store), file.arguments, hints)
@@ -129,17 +134,10 @@ public enum ModelReference: Equatable, Sendable {
     }
   }
 
-  private static func opened(
-    _ directory: DiffusersDirectory, _ choice: WeightChoice, _ heads: Int?
-  ) throws -> Opened {
-    guard choice != .ema else {
-      throw ModelFileError(
-        file: directory.path, item: "weights", expected: "a training checkpoint or a model directory with ema",
-        found: "a diffusers directory")
-    }
+  private static func opened(_ directory: DiffusersDirectory, _ heads: Int?) throws -> Opened {
     let configuration = try directory.checked()
     try check(configuration, heads: heads, directory.path)
-    return Opened(configuration: configuration) { try directory.weights() }
+    return Opened(configuration: configuration, notes: directory.notes) { try directory.weights() }
   }
 
   private static func opened(

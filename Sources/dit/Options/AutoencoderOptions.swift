@@ -21,7 +21,9 @@ struct AutoencoderOptions: ParsableArguments {
   var output: String
 
   func load() throws -> Autoencoder {
-    try Autoencoder(contentsOf: model, context: threads.context(), numerics: numerics.numerics())
+    let autoencoder = try Autoencoder(contentsOf: model, context: threads.context(), numerics: numerics.numerics())
+    Warnings.add(notes: autoencoder.notes)
+    return autoencoder
   }
 }
 

@@ -40,6 +40,10 @@ struct ModelOptions: ParsableArguments {
       throw Failure.input(
         directory, "latent_channels", expected: "\(expected), as the model's in_channels", found: "\(found)")
     }
+    Warnings.add(notes: autoencoder.notes)
+    if case .diffusers = try ModelReference(model), let keys = autoencoder.configuration.keysOutsideDiTPipeline {
+      Warnings.add(notes: ["\(directory): pictures heed \(keys); diffusers' DiTPipeline does not"])
+    }
     return autoencoder
   }
 }

@@ -8,11 +8,13 @@ enum Warnings {
   private static let notes = Mutex<[String]>([])
 
   /// Remembers notes for ``write(_:)``.
-  static func add(notes new: [String]) { notes.withLock { $0 += new } }
+  static func add(notes new: [String]) {
+    notes.withLock { notes in for note in new where !notes.contains(note) { notes.append(note) } }
+  }
 
-  /// The notes alone, of a command that computes nothing.
+  /// The notes alone; for a command that computes nothing.
   static func writeNotes() {
-    for text in notes.withLock({ $0 }) { StandardError.write("Note: \(text)\n") }
+    for note in notes.withLock({ $0 }) { StandardError.write("Note: \(note)\n") }
   }
 
   /// - Parameter problem: a failure that did not end the command.
