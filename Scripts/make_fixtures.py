@@ -20,6 +20,7 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
     torch_files  torch/: what torch.save writes, and what torch reads from it
     imaging      imaging/: PNGs of every kind, and broken ones
     pictures     pictures/: JPEGs, fitting to a size, luma
+    webp         webp/: WebPs of every kind, and broken ones
     diffusers_directories  diffusers/: pipelines and transformers by save_pretrained, and what diffusers computes
     whole_pipeline  diffusers/whole: a pipeline with its autoencoder in .bin files, and diffusers' samples and pictures of it
     evaluation   evaluation/: Fréchet distances and nearest neighbours by scipy and scikit-learn
@@ -51,6 +52,7 @@ MODULES = {
     "torch_files": "torch",
     "imaging": "imaging",
     "pictures": "pictures",
+    "webp": "webp",
     "evaluation": "evaluation",
     "autoencoder": "autoencoder",
     "diffusers_directories": "diffusers",

@@ -23,6 +23,7 @@ typedef struct {
   uint32_t width;
   uint32_t height;
   uint32_t channels;
+  uint32_t interlaced;  // 1: rows are whole only when the whole image is read
   size_t stored_row_bytes;
 } dit_png_info;
 
@@ -34,6 +35,20 @@ dit_png_status dit_png_read_info(const uint8_t *data, size_t count, dit_png_info
 // `pixel_count` is the size of `pixels` in bytes and must be width·height·channels of `dit_png_read_info`.
 dit_png_status dit_png_read_pixels(const uint8_t *data, size_t count, uint8_t *pixels, size_t pixel_count,
                                    char *message, size_t message_size);
+
+// The same, row by row, for an image that is not interlaced: libpng holds a few rows, whatever the image's height.
+// `data` must stay where it is until the rows are closed.
+typedef struct dit_png_rows dit_png_rows;
+
+// `*rows` is to be closed; it is NULL unless the status is DIT_PNG_OK.
+dit_png_status dit_png_open_rows(const uint8_t *data, size_t count, dit_png_rows **rows, char *message,
+                                 size_t message_size);
+
+// The next row, `row_bytes` = width·channels; with the last one everything up to the end chunk is checked. After a
+// failure, and after the last row, the rows can only be closed.
+dit_png_status dit_png_read_row(dit_png_rows *rows, uint8_t *row, size_t row_bytes, char *message, size_t message_size);
+
+void dit_png_close_rows(dit_png_rows *rows);
 
 // Encodes 8-bit grey (channels 1) or RGB (channels 3) rows. `chunks` are extra chunks to put before the pixels, each
 // as in the file but without its checksum: length (4 bytes, big-endian), type (4 letters), data.

@@ -27,12 +27,17 @@ package struct RegularFile: ~Copyable {
   /// The first `limit` bytes, or all of a smaller file; fewer where it has become shorter since it was opened.
   ///
   /// - Throws: ``FileError``.
-  package func bytes(upTo limit: Int = .max) throws(FileError) -> [UInt8] {
-    let (count, number) = (min(size, limit), descriptor.number)
+  package func bytes(upTo limit: Int = .max) throws(FileError) -> [UInt8] { try bytes(0..<min(size, limit)) }
+
+  /// The bytes of `range`, which lies in the file; fewer where it has become shorter since it was opened.
+  ///
+  /// - Throws: ``FileError``.
+  package func bytes(_ range: Range<Int>) throws(FileError) -> [UInt8] {
+    let (start, count, number) = (range.lowerBound, range.count, descriptor.number)
     var failed = false
     let bytes = unsafe [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
       while filled < count {
-        let step = unsafe pread(number, buffer.baseAddress! + filled, count - filled, off_t(filled))
+        let step = unsafe pread(number, buffer.baseAddress! + filled, count - filled, off_t(start + filled))
         if step < 0 && errno == EINTR { continue }
         failed = step < 0
         guard step > 0 else { return }

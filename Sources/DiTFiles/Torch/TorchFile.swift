@@ -37,7 +37,7 @@ public final class TorchFile: Sendable {
   public let section: String?
   /// The tensors in the order of the dictionary.
   public let entries: [Entry]
-  private let index: [String: Int]
+  private let index: [ExactName: Int]
   private let bytes: FileBytes
 
   /// Opens the file at `path`.
@@ -65,11 +65,11 @@ public final class TorchFile: Sendable {
     let dictionary = try TorchStateDict(root, unpickler, sections: sections)
     section = dictionary.section
     entries = try dictionary.entries(fileSize: bytes.count)
-    index = Dictionary(entries.indices.lazy.map { [entries] in (entries[$0].name, $0) }) { first, _ in first }
+    index = Dictionary(entries.indices.lazy.map { [entries] in (ExactName(entries[$0].name), $0) }) { first, _ in first }
   }
 
   /// The tensor's dtype, shape and place; nil when there is none of that name.
-  public func entry(named name: String) -> Entry? { index[name].map { entries[$0] } }
+  public func entry(named name: String) -> Entry? { index[ExactName(name)].map { entries[$0] } }
 
   // MARK: Elements
 

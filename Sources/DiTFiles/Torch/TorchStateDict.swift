@@ -56,14 +56,14 @@ struct TorchStateDict {
   ///   storage, and more elements in all than the file, of `fileSize` bytes, warrants.
   func entries(fileSize: Int) throws(TorchFileError) -> [TorchFile.Entry] {
     var entries: [TorchFile.Entry] = []
-    var names: Set<String> = []
+    var names: Set<ExactName> = []
     var room = fileSize
     entries.reserveCapacity(items.count)
     for (key, value) in items {
       guard let name = Self.name(key, pickle) else {
         throw TorchFileError(path: pickle.path, expected: "tensors' names as keys", found: key.kind)
       }
-      guard names.insert(name).inserted else { throw failure(name, "each name once", "it again") }
+      guard names.insert(ExactName(name)).inserted else { throw failure(name, "each name once", "it again") }
       guard case .tensor(let index) = value else {
         throw TorchFileError(path: pickle.path, item: "key \(name)", expected: "a tensor", found: value.kind)
       }

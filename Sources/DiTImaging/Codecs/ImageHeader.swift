@@ -1,16 +1,17 @@
 /// What a file says of its image before it is decoded.
 public struct ImageHeader: Equatable, Sendable {
-  /// PNG or JPEG.
+  /// PNG, JPEG or WebP.
   public let format: ImageFormat
-  /// Pixels in a row, after a JPEG's Exif orientation.
+  /// Pixels in a row, after Exif's orientation.
   public let width: Int
-  /// Rows, after a JPEG's Exif orientation.
+  /// Rows, after Exif's orientation.
   public let height: Int
   /// Samples a pixel: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha. Decoding composites alpha on white, so an
   /// ``Image`` has 1 or 3.
   public let channels: Int
 
-  /// The header of a file, reading no more of it than that takes (64 KiB mostly).
+  /// The header of a file, reading no more of it than that takes: 64 KiB mostly, but all of a PNG without Exif data before
+  /// its pixels and of a WebP with Exif data, where they may or do stand behind.
   ///
   /// Checks the file's size against `limits`, not the image's.
   /// - Throws: ``ImagingError`` that names the file.
@@ -35,25 +36,28 @@ public struct ImageHeader: Equatable, Sendable {
   ) throws(ImagingError) -> ImageHeader? {
     let (bytes, size) = try ImageFile.contents(of: path, limits: limits, prefix: prefix)
     do throws(ImagingError) {
-      return try ImageHeader(of: bytes)
+      let header = try ImageHeader(of: bytes)
+      if header.format == .png, prefix < size, !Orientation.isSettled(inPNG: bytes) { return nil }
+      return header
     } catch {
       guard case .truncated = error.reason, prefix < size else { throw error }
       return nil
     }
   }
 
-  /// The header of an image in memory.
+  /// The header of an image in memory; a beginning of a file that holds it is enough.
   public init(of data: [UInt8]) throws(ImagingError) {
     switch try ImageFormat(of: data) {
     case .png: self = try PNGCodec.header(of: data)
     case .jpeg: self = try JPEGCodec.header(of: data)
+    case .webp: self = try WebPCodec.header(of: data)
     }
   }
 
-  init(format: ImageFormat, width: Int, height: Int, channels: Int) {
+  /// - Parameter stored: width and height before orientation.
+  init(format: ImageFormat, stored: (width: Int, height: Int), channels: Int, orientation: Orientation) {
     self.format = format
-    self.width = width
-    self.height = height
+    (width, height) = orientation.isTransposed ? (stored.height, stored.width) : stored
     self.channels = channels
   }
 }

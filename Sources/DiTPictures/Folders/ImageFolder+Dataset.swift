@@ -1,3 +1,4 @@
+import DiTFiles
 import DiTImaging
 import DiTTraining
 import Foundation
@@ -74,7 +75,7 @@ extension ImageFolder {
   ) -> FolderSource {
     var digest = Digest()
     for index in indices {
-      for byte in files[index].utf8 { digest.add(UInt64(byte)) }
+      for byte in FileName.bytes(of: files[index]) { digest.add(UInt64(byte)) }
       digest.add(UInt64(ends[index].stamp?.size ?? 0))
       ends[index].ends?.add(to: &digest)
     }
