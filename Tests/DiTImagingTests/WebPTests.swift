@@ -30,7 +30,7 @@ import Testing
   /// What each broken file is refused with.
   static let broken: [(String, String)] = [
     ("truncated", "truncated"), ("truncated_header", "truncated"), ("truncated_signature", "truncated"),
-    ("shortened", "truncated"), ("shortened_lossless", "truncated"), ("empty", "truncated"),
+    ("shortened", "truncated"), ("shortened_lossless", "damaged"), ("empty", "truncated"),
     ("no_image", "damaged"), ("other_size", "damaged"), ("frame_outside", "damaged"),
   ]
   /// No pixel depends on what is wrong with these: Pillow reads them too.

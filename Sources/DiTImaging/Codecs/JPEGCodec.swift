@@ -112,7 +112,7 @@ enum JPEGCodec {
 }
 
 /// An open JPEG whose rows are read one after another. The bytes must outlive it.
-private struct JPEGRows: ~Copyable {
+@safe private struct JPEGRows: ~Copyable {
   private let rows: OpaquePointer
   private let limits: ImageLimits
 

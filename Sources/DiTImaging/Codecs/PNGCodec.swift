@@ -121,7 +121,7 @@ enum PNGCodec {
 }
 
 /// An open PNG whose rows are read one after another. The bytes must outlive it.
-private struct PNGRows: ~Copyable {
+@safe private struct PNGRows: ~Copyable {
   private let rows: OpaquePointer
 
   init(_ data: UnsafeBufferPointer<UInt8>) throws(ImagingError) {

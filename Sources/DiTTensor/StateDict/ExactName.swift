@@ -9,6 +9,6 @@ package struct ExactName: Hashable, Sendable {
 
   package func hash(into hasher: inout Hasher) {
     var string = string
-    unsafe string.withUTF8 { unsafe hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
+    string.withUTF8 { unsafe hasher.combine(bytes: UnsafeRawBufferPointer($0)) }
   }
 }
