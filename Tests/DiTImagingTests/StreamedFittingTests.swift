@@ -17,6 +17,8 @@ import Testing
     // Turned pictures are turned after they were fitted: sums go another way.
     let isTurned = name.hasPrefix("exif") || name.hasPrefix("orientation")
     for (width, height) in Self.sizes {
+      // Where nothing is resized, the odd row or column that is cut off is one of the stored image.
+      if isTurned, min(Double(whole.width) / Double(width), Double(whole.height) / Double(height)) == 1 { continue }
       let image = try Image(encoded: data, fittedTo: (width, height))
       expect(
         image, equals: whole.fitted(width: width, height: height), within: isTurned ? 1 : 0, "\(name) \(width)×\(height)")
@@ -72,10 +74,10 @@ import Testing
   @Test("What a decoder must hold whole is refused by the limit of memory before it is decoded")
   func wholeImagesAreLimited() throws {
     let scans = TinyJPEG(width: 800, height: 600, scans: [[0], [1], [2]]).bytes
-    let limits = ImageLimits(memoryBytes: 2_900_000)  // 2 bytes of coefficients for each of 3 channels, and a few rows
+    let limits = ImageLimits(memoryBytes: 2_901_744)  // 2 bytes of coefficients for each of 3 channels, and a few rows
     #expect(try Image(encoded: scans, limits: limits, fittedTo: (8, 6)).pixels.allSatisfy { $0 == 128 })
     let error = #expect(throws: ImagingError.self) {
-      try Image(encoded: scans, limits: ImageLimits(memoryBytes: 2_800_000), fittedTo: (8, 6))
+      try Image(encoded: scans, limits: ImageLimits(memoryBytes: 2_901_743), fittedTo: (8, 6))
     }
     #expect(error?.description.contains("bytes of memory") == true)
     let bomb = try Image(width: 2000, height: 3000, channels: 3, shade: 9).pngData()

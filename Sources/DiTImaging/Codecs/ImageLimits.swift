@@ -9,7 +9,7 @@ public struct ImageLimits: Equatable, Sendable {
   public var pixels: Int
   /// The longest side in pixels; 65,535 by default.
   public var side: Int
-  /// The largest file, in bytes; 256 MiB by default. A larger one is not read.
+  /// The largest file, in bytes; 1 GiB by default, more than a PNG of 200 megapixels. A larger one is not read.
   public var fileBytes: Int
   /// The most memory decoding may take, in bytes: pixels and what the decoder holds, without the file; 512 MiB by
   /// default. Progressive JPEGs take 6 bytes of coefficients per pixel where chroma is not subsampled, 3 where it is halved
@@ -25,7 +25,7 @@ public struct ImageLimits: Equatable, Sendable {
 
   /// Limits; each must be at least 1.
   public init(
-    pixels: Int = 3 << 26, side: Int = 65_535, fileBytes: Int = 1 << 28, memoryBytes: Int = 1 << 29, scans: Int = 100,
+    pixels: Int = 3 << 26, side: Int = 65_535, fileBytes: Int = 1 << 30, memoryBytes: Int = 1 << 29, scans: Int = 100,
     wholePixels: Int = 1 << 26
   ) {
     precondition(min(pixels, side, fileBytes, memoryBytes, scans, wholePixels) >= 1, "a limit below 1")

@@ -39,7 +39,8 @@ public enum LabelList {
   /// - Throws: ``InputError`` when several classes have it.
   private static func index(named name: String, of model: ModelConfiguration) throws(InputError) -> Int? {
     guard let names = model.classNames else { return nil }
-    let name = FileName.text(trimmed(name))  // a folder's name that is no UTF-8, as it was typed
+    let word = trimmed(name)
+    let name = FileName.shown(word) == word ? word : FileName.text(word)  // typed as the bytes that name a folder
     let lowercased = name.lowercased()
     let rules: [(String) -> Bool] = [
       { $0 == name }, { parts($0).contains(name) }, { $0.lowercased() == lowercased },
