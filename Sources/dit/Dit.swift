@@ -38,8 +38,7 @@ struct Dit: ParsableCommand {
   /// The command line's words, whatever bytes they are: a path need not be UTF-8.
   private static var arguments: [String] {
     (1..<max(1, Int(CommandLine.argc))).compactMap { index in
-      guard let word = unsafe CommandLine.unsafeArgv[index] else { return nil }
-      return unsafe FileName.string(of: UnsafeBufferPointer(start: word, count: strlen(word)).map(UInt8.init(bitPattern:)))
+      unsafe CommandLine.unsafeArgv[index].map { unsafe FileName.string(terminated: $0) }
     }
   }
 

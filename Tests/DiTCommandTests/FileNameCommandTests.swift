@@ -27,8 +27,8 @@ import Testing
       let path = scratch.path("") + "/data/" + folder
       try Directory.create(path)
       for n in 0..<3 {
-        let image = Image(width: 9, height: 8, channels: 1, pixels: (0..<72).map { UInt8(($0 * (3 + n) + 40 * k) % 256) })
-        try image.writePNG(to: "\(path)/\(n).png")
+        let pixels = (0..<72).map { UInt8(($0 * (3 + n) + 40 * k) % 256) }
+        try Image(width: 9, height: 8, channels: 1, pixels: pixels).writePNG(to: "\(path)/\(n).png")
       }
     }
   }
@@ -84,8 +84,10 @@ import Testing
       """)
     #expect(result.status == 0, "\(result.stderr)")
     try await expectFailure(
-      ["sample", "--model", scratch.path("run"), "--classes", "caf\u{e9}", "--guidance", "1", "--out", scratch.path("x.png")],
-      64, [#"classes 0 "cafe\u{301}", 1 "caf\u{e9}" have that name"#])
+      [
+        "sample", "--model", scratch.path("run"), "--classes", "caf\u{e9}", "--guidance", "1", "--out",
+        scratch.path("x.png"),
+      ], 64, [#"classes 0 "cafe\u{301}", 1 "caf\u{e9}" have that name"#])
   }
 
   /// Exif's orientation counts wherever pictures are read, in every format.
@@ -102,7 +104,7 @@ import Testing
       try upright.writePNG(to: scratch.path("upright/a/\(n).png"))
     }
     let result = try await run(
-      #""$DIT" evaluate --samples turned --reference upright --training upright --size 9x5 --features pixels --measures copies"#)
+      #""$DIT" evaluate --samples turned --reference upright --training upright --size 9x5 --measures copies"#)
     #expect(result.status == 0 && result.stdout.contains("3 exact"), "\(result.stdout) \(result.stderr)")
   }
 }

@@ -27,8 +27,8 @@ enum Tool {
   /// Runs a shell script in which `$DIT` is the tool and `$DIR` a folder: words that are not UTF-8 are made there, by printf.
   static func script(_ script: String, in scratch: Scratch) async throws -> Result {
     let run = try start(
-      ["-c", script], environment: ["DIT": executable.path(percentEncoded: false), "DIR": scratch.path("")], in: scratch,
-      program: URL(filePath: "/bin/sh"))
+      ["-c", script], environment: ["DIT": executable.path(percentEncoded: false), "DIR": scratch.path("")],
+      in: scratch, program: URL(filePath: "/bin/sh"))
     return try await run.result()
   }
 

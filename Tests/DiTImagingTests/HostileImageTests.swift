@@ -132,7 +132,8 @@ import Testing
   @Test(
     "A file of another format is refused by that format's name",
     arguments: [
-      ("GIF89a......", "a GIF file"), ("RIFF\u{1}\u{2}\u{3}\0WAVEfmt ", "bytes of another kind"), ("BM......", "a BMP file"),
+      ("GIF89a......", "a GIF file"), ("RIFF\u{1}\u{2}\u{3}\0WAVEfmt ", "bytes of another kind"),
+      ("BM......", "a BMP file"),
       ("II*\0....", "a TIFF file"), ("\0\0\0 ftypavif", "an AVIF file"), ("%PDF-1.7", "a PDF file"),
       ("Not a picture, whatever its name says.\n", "a text file"), ("", "an empty file"),
       ("\u{1}\u{2}\u{3}\u{4}", "bytes of another kind"),
@@ -166,7 +167,8 @@ import Testing
       #expect(unsafe truncate(huge, 1 << 40) == 0)
       let wanted = [
         (pipe, "pipe"), ("/dev/zero", "device"), (directory.path, "directory"),
-        (directory.path + "/none.jpg", "No such file"), (huge, "1099511627776 bytes, more than the limit of 1073741824"),
+        (directory.path + "/none.jpg", "No such file"),
+        (huge, "1099511627776 bytes, more than the limit of 1073741824"),
       ]
       for (path, words) in wanted {
         for read in [{ _ = try Image(contentsOf: path) }, { _ = try ImageHeader(ofFile: path) }] as [() throws -> Void]

@@ -20,8 +20,8 @@ import Testing
       // Where nothing is resized, the odd row or column that is cut off is one of the stored image.
       if isTurned, min(Double(whole.width) / Double(width), Double(whole.height) / Double(height)) == 1 { continue }
       let image = try Image(encoded: data, fittedTo: (width, height))
-      expect(
-        image, equals: whole.fitted(width: width, height: height), within: isTurned ? 1 : 0, "\(name) \(width)×\(height)")
+      let expected = whole.fitted(width: width, height: height)
+      expect(image, equals: expected, within: isTurned ? 1 : 0, "\(name) \(width)×\(height)")
     }
   }
 

@@ -103,7 +103,8 @@ import Testing
     for (width, height) in [(4, 4), (7, 3), (19, 10), (64, 60)] {
       let image = try Image(contentsOf: path, fittedTo: (width, height))
       let isTurned = name.hasPrefix("exif")
-      expect(image, equals: whole.fitted(width: width, height: height), within: isTurned ? 1 : 0, "\(width)×\(height)")
+      let expected = whole.fitted(width: width, height: height)
+      expect(image, equals: expected, within: isTurned ? 1 : 0, "\(width)×\(height)")
     }
   }
 
@@ -123,7 +124,9 @@ import Testing
     limits.memoryBytes = 128 * 208 + 3 * 208 * 160 / divisor / divisor
     #expect(try Image(contentsOf: path, limits: limits, fittedTo: (width, height)) == reduced)
     limits.memoryBytes -= 1
-    let error = #expect(throws: ImagingError.self) { try Image(contentsOf: path, limits: limits, fittedTo: (width, height)) }
+    let error = #expect(throws: ImagingError.self) {
+      try Image(contentsOf: path, limits: limits, fittedTo: (width, height))
+    }
     #expect(error?.description.contains("bytes of memory") == true)
     // Not where nothing is gained.
     for name in ["lossless", "lossy_alpha", "animated_inside"] {

@@ -32,9 +32,10 @@ import Testing
     try AtomicFile.write("x", to: scratch("zoo/\(Self.latin).txt"))
     let folder = try ImageFolder(scratch.path)
     #expect(folder.classNames == [#"caf\xe9"#, "zoo"] && folder.labels == [0, 0, 1, 1])
-    #expect(folder.notes.map { FileName.shown($0) } == [
-      #"\#(scratch.path): 1 file of other endings passed over: zoo/caf\xe9.txt"#
-    ])
+    #expect(
+      folder.notes.map { FileName.shown($0) } == [
+        #"\#(scratch.path): 1 file of other endings passed over: zoo/caf\xe9.txt"#
+      ])
     let (data, notes) = try samples(cacheBytes)
     #expect(notes.isEmpty && data.labels == [0, 0, 1, 1] && data.classNames == folder.classNames)
     #expect(try (0..<4).map { try data.sample($0) } == [0, 1, 2, 3].map { floats(planes(noise($0))) })

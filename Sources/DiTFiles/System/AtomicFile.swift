@@ -125,7 +125,7 @@ public struct AtomicFile: ~Copyable {
   private static func resolved(_ path: String) -> String {
     guard let real = unsafe realpath(FileName.terminated(path), nil) else { return path }
     defer { unsafe free(real) }
-    return unsafe FileName.string(of: UnsafeBufferPointer(start: real, count: strlen(real)).map(UInt8.init(bitPattern:)))
+    return unsafe FileName.string(terminated: real)
   }
 }
 

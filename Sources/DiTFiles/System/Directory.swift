@@ -18,7 +18,9 @@ package enum Directory {
   ///
   /// - Throws: ``FileError``.
   package static func listing(_ path: String) throws(FileError) -> [String] {
-    guard let directory = unsafe opendir(FileName.terminated(path)) else { throw FileError(path: path, refused: "list") }
+    guard let directory = unsafe opendir(FileName.terminated(path)) else {
+      throw FileError(path: path, refused: "list")
+    }
     defer { unsafe closedir(directory) }
     var names: [[UInt8]] = []
     while true {
@@ -40,8 +42,7 @@ package enum Directory {
   package static func resolved(_ path: String) throws(FileError) -> String {
     if let real = unsafe realpath(FileName.terminated(path), nil) {
       defer { unsafe free(real) }
-      return unsafe FileName.string(
-        of: UnsafeBufferPointer(start: real, count: strlen(real)).map(UInt8.init(bitPattern:)))
+      return unsafe FileName.string(terminated: real)
     }
     guard errno == ENOENT else { throw FileError(path: path, refused: "follow") }
     let (parent, name) = (Paths.parent(of: path), Paths.name(of: path))

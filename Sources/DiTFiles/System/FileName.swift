@@ -1,5 +1,13 @@
 import DiTTensor
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
 /// Names and paths of files as strings, whatever bytes they hold.
 ///
 /// A file system takes any bytes but `/` and NUL for a name, a string only Unicode. Bytes that are no UTF-8, as those of an
@@ -31,6 +39,11 @@ public enum FileName {
       }
     }
     return String(string)
+  }
+
+  /// The string that stands for the bytes up to the first NUL.
+  @unsafe package static func string(terminated start: UnsafePointer<CChar>) -> String {
+    unsafe string(of: UnsafeBufferPointer(start: start, count: strlen(start)).map(UInt8.init(bitPattern:)))
   }
 
   /// The bytes of a name or path.

@@ -65,7 +65,8 @@ public final class TorchFile: Sendable {
     let dictionary = try TorchStateDict(root, unpickler, sections: sections)
     section = dictionary.section
     entries = try dictionary.entries(fileSize: bytes.count)
-    index = Dictionary(entries.indices.lazy.map { [entries] in (ExactName(entries[$0].name), $0) }) { first, _ in first }
+    index = Dictionary(entries.indices.lazy.map { [entries] in (ExactName(entries[$0].name), $0) }) { first, _ in first
+    }
   }
 
   /// The tensor's dtype, shape and place; nil when there is none of that name.

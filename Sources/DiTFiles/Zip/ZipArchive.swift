@@ -40,7 +40,8 @@ package struct ZipArchive: Sendable {
   /// - Throws: ``ZipError``.
   package init(_ bytes: FileBytes, allowingComment comment: Bool = false) throws(ZipError) {
     entries = try ZipReader(bytes: bytes, allowsComment: comment).entries()
-    index = Dictionary(entries.indices.lazy.map { [entries] in (ExactName(entries[$0].name), $0) }) { first, _ in first }
+    index = Dictionary(entries.indices.lazy.map { [entries] in (ExactName(entries[$0].name), $0) }) { first, _ in first
+    }
     guard index.count == entries.count else {
       let twice = entries.indices.first { index[ExactName(entries[$0].name)] != $0 } ?? 0
       throw ZipError(item: "entry \(entries[twice].name)", expected: "each name once", found: "it again")

@@ -19,7 +19,9 @@ public enum ImageFormat: String, Sendable, CustomStringConvertible {
       self = .png
     } else if begins([0xFF, 0xD8, 0xFF]) {
       self = .jpeg
-    } else if data.count >= 4, begins(Array("RIFF".utf8)), data.dropFirst(8).prefix(4).elementsEqual("WEBP".utf8.prefix(max(0, data.count - 8))) {
+    } else if data.count >= 4, begins(Array("RIFF".utf8)),
+      data.dropFirst(8).prefix(4).elementsEqual("WEBP".utf8.prefix(max(0, data.count - 8)))
+    {
       self = .webp
     } else {
       throw ImagingError(.unrecognized(Self.guess(data)))

@@ -86,7 +86,8 @@ enum JPEGCodec {
 
   private static func header(_ info: dit_jpeg_info, orientation: Orientation) -> ImageHeader {
     ImageHeader(
-      format: .jpeg, stored: (Int(info.width), Int(info.height)), channels: Int(info.channels), orientation: orientation)
+      format: .jpeg, stored: (Int(info.width), Int(info.height)), channels: Int(info.channels), orientation: orientation
+    )
   }
 
   private static func info(of data: [UInt8]) throws(ImagingError) -> dit_jpeg_info {

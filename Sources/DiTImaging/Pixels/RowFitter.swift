@@ -37,7 +37,9 @@ struct RowFitter {
       let taps = rows.taps(index)
       let place = taps.startIndex + source - taps[taps.startIndex].source
       guard place >= taps.startIndex else { break }
-      if place < taps.endIndex { add(used, weight: taps[place].weight, to: index % 2, isFirst: place == taps.startIndex) }
+      if place < taps.endIndex {
+        add(used, weight: taps[place].weight, to: index % 2, isFirst: place == taps.startIndex)
+      }
       if place >= taps.endIndex - 1 { finish(index) }
       index += 1
     }

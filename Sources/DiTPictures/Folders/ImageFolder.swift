@@ -56,13 +56,15 @@ public struct ImageFolder: Sendable {
     let empty = classes.filter(\.files.isEmpty).map(\.name)
     if classes.count == empty.count {
       guard !top.pictures.isEmpty else {
-        throw DatasetError(path, nil, .unusable("expected PNG, JPEG or WebP files, or folders of such files; found none"))
+        throw DatasetError(
+          path, nil, .unusable("expected PNG, JPEG or WebP files, or folders of such files; found none"))
       }
       (classNames, labels, files) = (nil, nil, top.pictures)
       if !empty.isEmpty { notes.append(Self.note(empty.count, "folder", "without pictures passed over", empty)) }
     } else {
       if let name = empty.first {
-        throw DatasetError("\(path)/\(name)", nil, .unusable("expected PNG, JPEG or WebP files of this class, found none"))
+        throw DatasetError(
+          "\(path)/\(name)", nil, .unusable("expected PNG, JPEG or WebP files of this class, found none"))
       }
       classNames = classes.map { FileName.text($0.name) }
       labels = classes.indices.flatMap { [Int](repeating: $0, count: classes[$0].files.count) }

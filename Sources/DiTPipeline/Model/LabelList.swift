@@ -52,7 +52,8 @@ public enum LabelList {
         if let only = classes.first { return only }
         continue
       }
-      let areAlike = Set(classes.map { names[$0] }).count < classes.count  // by normal form: what is printed looks the same
+      // Names that differ by their normal form look the same in print.
+      let areAlike = Set(classes.map { names[$0] }).count < classes.count
       let texts = classes.map { areAlike ? "\($0) \"\(FileName.spelled(names[$0]))\"" : "\($0)" }
       throw InputError(
         "classes", expected: "a number, as classes \(texts.joined(separator: ", ")) have that name", found: "'\(name)'")

@@ -55,7 +55,9 @@ public struct DataClasses: Equatable, Sendable {
           ? "0, as \(source) has no class folders" : "\(statedCount), the classes of \(source), or 0",
         found: "\(classes)")
     }
-    if let names, let given = model.classNames, !Self.isSame(names, given), Set(names.map { ExactName($0) }) == Set(given.map { ExactName($0) }) {
+    if let names, let given = model.classNames, !Self.isSame(names, given),
+      Set(names.map { ExactName($0) }) == Set(given.map { ExactName($0) })
+    {
       throw ConfigurationFileError(
         file: file, key: "model.class_names", expected: "the order of \(source): \(names.joined(separator: ", "))",
         found: given.joined(separator: ", "))
@@ -63,7 +65,9 @@ public struct DataClasses: Equatable, Sendable {
   }
 
   /// Whether names are equal by their bytes.
-  private static func isSame(_ a: [String], _ b: [String]) -> Bool { a.map { ExactName($0) } == b.map { ExactName($0) } }
+  private static func isSame(_ a: [String], _ b: [String]) -> Bool {
+    a.elementsEqual(b) { ExactName($0) == ExactName($1) }
+  }
 
   /// Gives a model to start from the classes of the data, where they say any.
   ///
