@@ -1,30 +1,58 @@
 // Reading, whole or row by row. A function that calls setjmp changes none of its own variables afterwards: what changes
 // lives in its caller's `reader`, and a jump never leaves the function that a caller outside entered.
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "failure.h"
 
 struct dit_png_rows {
-  const uint8_t *data;
-  size_t count;
+  dit_png_source source;
   size_t position;
+  size_t part_start, part_count;  // what `part` holds of a file
   dit_png_failure failure;
   png_structp png;
   png_infop header;
   dit_png_info info;
   uint32_t rows_read;
+  uint8_t part[1 << 15];
 };
 typedef struct dit_png_rows reader;
 
+static void end_early(reader *r) {
+  dit_png_note(&r->failure, DIT_PNG_TRUNCATED, "the data end early");
+  png_error(r->png, "truncated");
+}
+
+// The part of the file that begins at the position. A file that has become shorter is truncated.
+static void read_part(reader *r) {
+  ssize_t count;
+  do {
+    count = pread(r->source.file, r->part, sizeof r->part, (off_t)r->position);
+  } while (count < 0 && errno == EINTR);
+  if (count <= 0) end_early(r);
+  r->part_start = r->position;
+  r->part_count = (size_t)count;
+}
+
 static void take(png_structp png, png_bytep bytes, size_t count) {
   reader *r = png_get_io_ptr(png);
-  if (count > r->count - r->position) {
-    dit_png_note(&r->failure, DIT_PNG_TRUNCATED, "the data end early");
-    png_error(png, "truncated");
+  if (count > r->source.count - r->position) end_early(r);
+  if (r->source.data != NULL) {
+    memcpy(bytes, r->source.data + r->position, count);
+    r->position += count;
+    return;
   }
-  memcpy(bytes, r->data + r->position, count);
-  r->position += count;
+  while (count > 0) {
+    if (r->position < r->part_start || r->position >= r->part_start + r->part_count) read_part(r);
+    const size_t offset = r->position - r->part_start, left = r->part_count - offset;
+    const size_t step = count < left ? count : left;
+    memcpy(bytes, r->part + offset, step);
+    bytes += step;
+    r->position += step;
+    count -= step;
+  }
 }
 
 // A damaged file is refused, whichever chunk is damaged. Chunks that do not say what the pixels are (text, profiles,
@@ -127,28 +155,22 @@ static int start(reader *r) {
   return 0;
 }
 
-static int is_png(const uint8_t *data, size_t count) {
-  return count == 0 || png_sig_cmp(data, 0, count < 8 ? count : 8) == 0;
-}
-
-static dit_png_status read_png(const uint8_t *data, size_t count, dit_png_info *info, uint8_t *pixels,
-                               size_t pixel_count, char *message, size_t message_size) {
-  reader r = {.data = data, .count = count, .failure = {DIT_PNG_OK, message, message_size}};
-  if (!is_png(data, count)) return DIT_PNG_NOT_PNG;
+static dit_png_status read_png(dit_png_source source, dit_png_info *info, uint8_t *pixels, size_t pixel_count,
+                               char *message, size_t message_size) {
+  reader r = {.source = source, .failure = {DIT_PNG_OK, message, message_size}};
   if (start(&r)) read_guarded(&r, info, pixels, pixel_count);
   png_destroy_read_struct(&r.png, &r.header, NULL);
   return r.failure.status;
 }
 
-dit_png_status dit_png_read_info(const uint8_t *data, size_t count, dit_png_info *info, char *message,
-                                 size_t message_size) {
-  return read_png(data, count, info, NULL, 0, message, message_size);
+dit_png_status dit_png_read_info(dit_png_source source, dit_png_info *info, char *message, size_t message_size) {
+  return read_png(source, info, NULL, 0, message, message_size);
 }
 
-dit_png_status dit_png_read_pixels(const uint8_t *data, size_t count, uint8_t *pixels, size_t pixel_count,
-                                   char *message, size_t message_size) {
+dit_png_status dit_png_read_pixels(dit_png_source source, uint8_t *pixels, size_t pixel_count, char *message,
+                                   size_t message_size) {
   dit_png_info info;
-  return read_png(data, count, &info, pixels, pixel_count, message, message_size);
+  return read_png(source, &info, pixels, pixel_count, message, message_size);
 }
 
 // Row by row: each call has a place of its own for libpng to jump to.
@@ -171,17 +193,16 @@ static void row_guarded(reader *r, uint8_t *row, size_t row_bytes) {
   if (r->rows_read == r->info.height) png_read_end(r->png, NULL);
 }
 
-dit_png_status dit_png_open_rows(const uint8_t *data, size_t count, dit_png_rows **rows, char *message,
-                                 size_t message_size) {
+dit_png_status dit_png_open_rows(dit_png_source source, dit_png_rows **rows, char *message, size_t message_size) {
   *rows = NULL;
-  if (!is_png(data, count)) return DIT_PNG_NOT_PNG;
   reader *r = calloc(1, sizeof *r);
   if (r == NULL) {
     dit_png_failure failure = {DIT_PNG_OK, message, message_size};
     dit_png_note(&failure, DIT_PNG_DAMAGED, "out of memory");
     return failure.status;
   }
-  *r = (reader){.data = data, .count = count, .failure = {DIT_PNG_OK, message, message_size}};
+  r->source = source;
+  r->failure = (dit_png_failure){DIT_PNG_OK, message, message_size};
   if (start(r)) open_guarded(r);
   const dit_png_status status = r->failure.status;
   if (status == DIT_PNG_OK) {

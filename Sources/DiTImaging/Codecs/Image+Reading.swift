@@ -46,7 +46,7 @@ extension Image {
     precondition(size.width > 0 && size.height > 0, "an image fitted to \(size.height)×\(size.width)")
     try limits.check(fileBytes: data.count)
     switch try ImageFormat(of: data) {
-    case .png: self = try PNGCodec.fitted(data, limits: limits, to: size)
+    case .png: self = try PNGCodec.fitted(PNGSource(data), limits: limits, to: size)
     case .jpeg: self = try JPEGCodec.fitted(data, limits: limits, to: size, reducing: reducing)
     case .webp: self = try WebPCodec.fitted(data, limits: limits, to: size)
     }
@@ -64,15 +64,22 @@ extension Image {
     }
   }
 
-  /// An image from a PNG, JPEG or WebP file, fitted to a size; see ``init(encoded:limits:fittedTo:reducing:)``.
+  /// An image from a PNG, JPEG or WebP file, fitted to a size; see ``init(encoded:limits:fittedTo:reducing:)``. A PNG is read
+  /// a little at a time; of the others the file is held.
   /// - Throws: ``ImagingError`` that names the file.
   public init(
     contentsOf path: String, limits: ImageLimits = ImageLimits(), fittedTo size: (width: Int, height: Int),
     reducing: Bool = false
   ) throws(ImagingError) {
     do {
-      let data = try ImageFile.contents(of: path, limits: limits).bytes
-      self = try Image(encoded: data, limits: limits, fittedTo: size, reducing: reducing)
+      let file = try ImageFile.open(path, limits: limits)
+      if try ImageFormat(of: ImageFile.bytes(of: file, upTo: 64)) == .png {
+        precondition(size.width > 0 && size.height > 0, "an image fitted to \(size.height)×\(size.width)")
+        self = try PNGCodec.fitted(PNGSource(file), limits: limits, to: size)
+        _ = file.size  // open until here
+      } else {
+        self = try Image(encoded: ImageFile.bytes(of: file), limits: limits, fittedTo: size, reducing: reducing)
+      }
     } catch {
       throw error.at(path)
     }

@@ -37,7 +37,7 @@ public struct ImageHeader: Equatable, Sendable {
     let (bytes, size) = try ImageFile.contents(of: path, limits: limits, prefix: prefix)
     do throws(ImagingError) {
       let header = try ImageHeader(of: bytes)
-      if header.format == .png, prefix < size, !Orientation.isSettled(inPNG: bytes) { return nil }
+      if header.format == .png, prefix < size, !PNGSource(bytes).isSettled { return nil }
       return header
     } catch {
       guard case .truncated = error.reason, prefix < size else { throw error }

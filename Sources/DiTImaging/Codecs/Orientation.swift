@@ -19,8 +19,6 @@ struct Orientation: Equatable {
 
   init(ofJPEG data: [UInt8]) { self.init(exif: Self.exif(inJPEG: data) ?? []) }
 
-  init(ofPNG data: [UInt8]) { self.init(exif: Self.exif(inPNG: data).data ?? []) }
-
   /// From Exif data: a TIFF header with its directories, also where the words that mark a JPEG's segment stand before it.
   init(exif: ArraySlice<UInt8>) {
     var tiff = exif
@@ -28,27 +26,7 @@ struct Orientation: Equatable {
     self.init(Self.tag(in: tiff) ?? 1)
   }
 
-  /// Whether the beginning of a PNG says how the picture lies: Exif data, or the end, are in it.
-  static func isSettled(inPNG data: [UInt8]) -> Bool {
-    let (exif, reachesEnd) = exif(inPNG: data)
-    return exif != nil || reachesEnd
-  }
-
   private static let mark = Array("Exif\0\0".utf8)
-
-  /// The first eXIf chunk, wherever it stands. Checksums are libpng's matter.
-  private static func exif(inPNG data: [UInt8]) -> (data: ArraySlice<UInt8>?, reachesEnd: Bool) {
-    var rest = data.dropFirst(8)
-    while rest.count >= 12 {
-      let length = rest.prefix(4).reduce(0) { $0 << 8 | Int($1) }
-      let type = rest.dropFirst(4).prefix(4)
-      if type.elementsEqual("IEND".utf8) { return (nil, true) }
-      guard length <= rest.count - 12 else { break }
-      if type.elementsEqual("eXIf".utf8) { return (rest.dropFirst(8).prefix(length), false) }
-      rest = rest.dropFirst(12 + length)
-    }
-    return (nil, false)
-  }
 
   /// The TIFF part of the Exif segment: segments are walked up to the first scan.
   private static func exif(inJPEG data: [UInt8]) -> ArraySlice<UInt8>? {

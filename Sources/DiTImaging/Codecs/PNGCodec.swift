@@ -4,24 +4,26 @@ internal import CDiTPNG
 enum PNGCodec {
   /// Size after orientation, and channels with alpha counted.
   static func header(of data: [UInt8]) throws(ImagingError) -> ImageHeader {
-    header(try info(of: data), orientation: Orientation(ofPNG: data))
+    let source = PNGSource(data)
+    return header(try info(of: source), orientation: Orientation(exif: source.exif() ?? []))
   }
 
   /// Decodes a PNG, upright, after checking its claims against the limits and against the data's own length.
   static func decode(_ data: [UInt8], limits: ImageLimits) throws(ImagingError) -> Image {
-    let info = try info(of: data)
-    let orientation = Orientation(ofPNG: data)
+    let source = PNGSource(data)
+    let info = try info(of: source)
+    let orientation = Orientation(exif: source.exif() ?? [])
     try limits.check(header(info, orientation: orientation), decodingBytes: 4 * info.stored_row_bytes)
-    return try whole(data, info).upright(from: orientation)
+    return try whole(source, info).upright(from: orientation)
   }
 
   /// The image fitted to a size: row by row while it is decoded, unless it is interlaced or must grow; turned last, when it is
   /// small.
   static func fitted(
-    _ data: [UInt8], limits: ImageLimits, to size: (width: Int, height: Int)
+    _ source: PNGSource, limits: ImageLimits, to size: (width: Int, height: Int)
   ) throws(ImagingError) -> Image {
-    let info = try info(of: data)
-    let orientation = Orientation(ofPNG: data)
+    let info = try info(of: source)
+    let orientation = Orientation(exif: source.exif() ?? [])
     let header = header(info, orientation: orientation)
     let (width, height) = orientation.isTransposed ? (size.height, size.width) : size
     let streamed =
@@ -31,36 +33,37 @@ enum PNGCodec {
         extent: (Double(info.width), Double(info.height)), to: (width, height)) : nil
     guard var fitter = streamed else {
       try limits.check(header, decodingBytes: 4 * info.stored_row_bytes)
-      return try whole(data, info).fitted(width: width, height: height).upright(from: orientation)
+      return try whole(source, info).fitted(width: width, height: height).upright(from: orientation)
     }
     let rowBytes = Int(info.width) * header.channels
     try limits.check(header, pixelBytes: fitter.memoryBytes + 2 * rowBytes, decodingBytes: 4 * info.stored_row_bytes)
-    try rows(of: data, info) { row in fitter.add(row) }
+    try rows(of: source, info) { row in fitter.add(row) }
     return fitter.image.upright(from: orientation)
   }
 
   /// The image as it is stored, alpha composited on white.
-  private static func whole(_ data: [UInt8], _ info: dit_png_info) throws(ImagingError) -> Image {
-    try checkLength(of: data, info)
+  private static func whole(_ source: PNGSource, _ info: dit_png_info) throws(ImagingError) -> Image {
+    try checkLength(of: source, info)
     let (width, height, channels) = (Int(info.width), Int(info.height), Int(info.channels))
     var message = CMessage()
     var pixels = [UInt8](repeating: 0, count: width * height * channels)
-    let status = unsafe dit_png_read_pixels(
-      data, data.count, &pixels, pixels.count, &message.text, message.text.count)
+    let status = unsafe source.with { source in
+      unsafe dit_png_read_pixels(source, &pixels, pixels.count, &message.text, message.text.count)
+    }
     try check(status, message)
     return Raster(width: width, height: height, channels: channels, pixels: pixels).image()
   }
 
   /// Calls `body` with each row of an image that is not interlaced, alpha composited on white.
   private static func rows(
-    of data: [UInt8], _ info: dit_png_info, _ body: (Span<UInt8>) -> Void
+    of source: PNGSource, _ info: dit_png_info, _ body: (Span<UInt8>) -> Void
   ) throws(ImagingError) {
-    try checkLength(of: data, info)
+    try checkLength(of: source, info)
     let channels = Int(info.channels)
     var row = [UInt8](repeating: 0, count: Int(info.width) * channels)
     var shown = [UInt8](repeating: 0, count: channels % 2 == 0 ? Int(info.width) * (channels - 1) : 0)
-    try unsafe data.withUnsafeBufferPointer { bytes throws(ImagingError) in
-      let rows = try unsafe PNGRows(bytes)
+    try unsafe source.with { source throws(ImagingError) in
+      let rows = try unsafe PNGRows(source)
       for _ in 0..<info.height {
         try rows.read(into: &row)
         guard channels % 2 == 0 else {
@@ -75,15 +78,17 @@ enum PNGCodec {
   }
 
   /// Deflate cannot make data more than 1032 times smaller: a file shorter than that does not hold its image.
-  private static func checkLength(of data: [UInt8], _ info: dit_png_info) throws(ImagingError) {
+  private static func checkLength(of source: PNGSource, _ info: dit_png_info) throws(ImagingError) {
     let storedBytes = Double(info.stored_row_bytes) * Double(info.height)
-    guard storedBytes <= 1032 * Double(data.count) else { throw ImagingError(.truncated(.png)) }
+    guard storedBytes <= 1032 * Double(source.count) else { throw ImagingError(.truncated(.png)) }
   }
 
-  private static func info(of data: [UInt8]) throws(ImagingError) -> dit_png_info {
+  private static func info(of source: PNGSource) throws(ImagingError) -> dit_png_info {
     var info = dit_png_info()
     var message = CMessage()
-    let status = unsafe dit_png_read_info(data, data.count, &info, &message.text, message.text.count)
+    let status = unsafe source.with { source in
+      unsafe dit_png_read_info(source, &info, &message.text, message.text.count)
+    }
     try check(status, message)
     return info
   }
@@ -112,7 +117,6 @@ enum PNGCodec {
   fileprivate static func check(_ status: dit_png_status, _ message: CMessage) throws(ImagingError) {
     switch status {
     case DIT_PNG_OK: return
-    case DIT_PNG_NOT_PNG: throw ImagingError(.damaged(.png, "the signature is another"))
     case DIT_PNG_TRUNCATED: throw ImagingError(.truncated(.png))
     case DIT_PNG_FAILED: throw ImagingError(.unencodable(message.string))
     default: throw ImagingError(.damaged(.png, message.string))
@@ -120,15 +124,14 @@ enum PNGCodec {
   }
 }
 
-/// An open PNG whose rows are read one after another. The bytes must outlive it.
+/// An open PNG whose rows are read one after another. The source must outlive it.
 @safe private struct PNGRows: ~Copyable {
   private let rows: OpaquePointer
 
-  init(_ data: UnsafeBufferPointer<UInt8>) throws(ImagingError) {
+  init(_ source: dit_png_source) throws(ImagingError) {
     var opened: OpaquePointer?
     var message = CMessage()
-    let status = unsafe dit_png_open_rows(
-      data.baseAddress, data.count, &opened, &message.text, message.text.count)
+    let status = unsafe dit_png_open_rows(source, &opened, &message.text, message.text.count)
     try PNGCodec.check(status, message)
     guard let opened = unsafe opened else { throw ImagingError(.damaged(.png, "no rows")) }
     unsafe rows = opened
