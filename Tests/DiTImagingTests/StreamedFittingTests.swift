@@ -57,10 +57,10 @@ import Testing
   }
 
   /// 16384×12288, the largest sensors: 604 MB of pixels.
-  @Test("A JPEG of 200 megapixels is fitted in four megabytes, and one row more is refused")
+  @Test("A JPEG of 200 megapixels is fitted in five megabytes, and one row more is refused")
   func largePicturesTakeLittleMemory() throws {
     let large = TinyJPEG(width: 16_384, height: 12_288).bytes
-    let limits = ImageLimits(memoryBytes: 4 << 20)
+    let limits = ImageLimits(memoryBytes: 5 << 20)
     let image = try Image(encoded: large, limits: limits, fittedTo: (4, 4))
     #expect(image == Image(width: 4, height: 4, channels: 3, shade: 128))
     let whole = #expect(throws: ImagingError.self) { try Image(encoded: large) }
@@ -71,18 +71,30 @@ import Testing
     }
   }
 
+  @Test("A header that claims a row of billions of pixels is refused before memory is taken for it")
+  func widthsAreCheckedFirst() throws {
+    for name in ["broken_huge.png", "broken_huge_2e31.png", "broken_claims_more.png"] {
+      let data = try Fixtures.imaging.bytes(name)
+      let error = #expect(throws: ImagingError.self) { try Image(encoded: data) }
+      #expect(throws: error) { try Image(encoded: data, fittedTo: (4, 4)) }
+      let unlimited = ImageLimits(pixels: .max, side: .max)
+      let words = #expect(throws: ImagingError.self) { try Image(encoded: data, limits: unlimited, fittedTo: (4, 4)) }
+      #expect(words?.description.contains("bytes of memory") == true || words?.reason == .truncated(.png))
+    }
+  }
+
   @Test("What a decoder must hold whole is refused by the limit of memory before it is decoded")
   func wholeImagesAreLimited() throws {
     let scans = TinyJPEG(width: 800, height: 600, scans: [[0], [1], [2]]).bytes
-    let limits = ImageLimits(memoryBytes: 3_000_000)  // 2 bytes of coefficients for each of 3 channels, and a few rows
+    let limits = ImageLimits(memoryBytes: 3_100_000)  // 2 bytes of coefficients for each of 3 channels, and a few rows
     #expect(try Image(encoded: scans, limits: limits, fittedTo: (8, 6)).pixels.allSatisfy { $0 == 128 })
     let error = #expect(throws: ImagingError.self) {
-      try Image(encoded: scans, limits: ImageLimits(memoryBytes: 2_901_743), fittedTo: (8, 6))
+      try Image(encoded: scans, limits: ImageLimits(memoryBytes: 2_970_287), fittedTo: (8, 6))
     }
     #expect(error?.description.contains("bytes of memory") == true)
     let bomb = try Image(width: 2000, height: 3000, channels: 3, shade: 9).pngData()
     #expect(
-      try Image(encoded: bomb, limits: ImageLimits(memoryBytes: 200_000), fittedTo: (2, 3)).pixels
+      try Image(encoded: bomb, limits: ImageLimits(memoryBytes: 400_000), fittedTo: (2, 3)).pixels
         .allSatisfy { $0 == 9 })
   }
 }

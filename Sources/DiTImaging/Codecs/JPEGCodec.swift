@@ -31,15 +31,18 @@ enum JPEGCodec {
     // The size before it is rounded up: the last column and row may be narrower than others.
     let extent = (width: Double(info.width) * Double(eighths) / 8, height: Double(info.height) * Double(eighths) / 8)
     let (columns, rows) = Self.size(info, eighths)
-    let streamed = RowFitter(
-      width: columns, height: rows, channels: header.channels, extent: extent, to: (width, height))
-    guard var fitter = streamed else {
+    guard RowFitter.takes(extent, to: (width, height)) else {
       try limits.check(header, decodingBytes: info.working_bytes)
       let stored = try whole(data, info, limits, eighths: eighths)
       return stored.fitted(width: width, height: height, extent: extent).upright(from: orientation)
     }
-    try limits.check(
-      header, pixelBytes: fitter.memoryBytes + columns * header.channels, decodingBytes: info.working_bytes)
+    // Checked before the weights are made: their number is the header's claim.
+    let held = RowFitter.memoryBytes(
+      width: columns, height: rows, channels: header.channels, rowBytes: columns * header.channels, to: (width, height))
+    try limits.check(header, pixelBytes: held, decodingBytes: info.working_bytes)
+    try checkLength(of: data, info)
+    var fitter = RowFitter(
+      width: columns, height: rows, channels: header.channels, extent: extent, to: (width, height))
     try Self.rows(of: data, info, limits, eighths: eighths) { row in fitter.add(row) }
     return fitter.image.upright(from: orientation)
   }
@@ -49,8 +52,9 @@ enum JPEGCodec {
     _ data: [UInt8], _ info: dit_jpeg_info, _ limits: ImageLimits, eighths: Int
   ) throws(ImagingError) -> Image {
     let ((width, height), channels) = (size(info, eighths), Int(info.channels))
+    try checkLength(of: data, info)
     var pixels: [UInt8] = []
-    if info.minimum_bytes <= data.count { pixels.reserveCapacity(width * height * channels) }
+    pixels.reserveCapacity(width * height * channels)
     try rows(of: data, info, limits, eighths: eighths) { row in
       unsafe row.withUnsafeBufferPointer { unsafe pixels.append(contentsOf: $0) }
     }
@@ -61,7 +65,6 @@ enum JPEGCodec {
   private static func rows(
     of data: [UInt8], _ info: dit_jpeg_info, _ limits: ImageLimits, eighths: Int, _ body: (Span<UInt8>) -> Void
   ) throws(ImagingError) {
-    guard info.minimum_bytes <= data.count else { throw ImagingError(.truncated(.jpeg)) }
     let (width, height) = size(info, eighths)
     let options = dit_jpeg_options(
       maximum_bytes: limits.memoryBytes, maximum_scans: UInt32(clamping: limits.scans), eighths: UInt32(eighths))
@@ -73,6 +76,11 @@ enum JPEGCodec {
         body(row.span)
       }
     }
+  }
+
+  /// A file shorter than its image needs at least does not hold it.
+  private static func checkLength(of data: [UInt8], _ info: dit_jpeg_info) throws(ImagingError) {
+    guard info.minimum_bytes <= data.count else { throw ImagingError(.truncated(.jpeg)) }
   }
 
   /// Width and height at some eighths of the size.

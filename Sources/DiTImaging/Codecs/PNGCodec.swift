@@ -26,18 +26,19 @@ enum PNGCodec {
     let orientation = Orientation(exif: source.exif() ?? [])
     let header = header(info, orientation: orientation)
     let (width, height) = orientation.isTransposed ? (size.height, size.width) : size
-    let streamed =
-      info.interlaced == 0
-      ? RowFitter(
-        width: Int(info.width), height: Int(info.height), channels: (header.channels + 1) / 2 * 2 - 1,
-        extent: (Double(info.width), Double(info.height)), to: (width, height)) : nil
-    guard var fitter = streamed else {
+    let (columns, rows, channels) = (Int(info.width), Int(info.height), (header.channels + 1) / 2 * 2 - 1)
+    let extent = (Double(columns), Double(rows))
+    guard info.interlaced == 0, RowFitter.takes(extent, to: (width, height)) else {
       try limits.check(header, decodingBytes: 4 * info.stored_row_bytes)
       return try whole(source, info).fitted(width: width, height: height).upright(from: orientation)
     }
-    let rowBytes = Int(info.width) * header.channels
-    try limits.check(header, pixelBytes: fitter.memoryBytes + 2 * rowBytes, decodingBytes: 4 * info.stored_row_bytes)
-    try rows(of: source, info) { row in fitter.add(row) }
+    // Checked before the weights are made: their number is the header's claim.
+    let held = RowFitter.memoryBytes(
+      width: columns, height: rows, channels: channels, rowBytes: 2 * columns * header.channels, to: (width, height))
+    try limits.check(header, pixelBytes: held, decodingBytes: 4 * info.stored_row_bytes)
+    try checkLength(of: source, info)
+    var fitter = RowFitter(width: columns, height: rows, channels: channels, extent: extent, to: (width, height))
+    try Self.rows(of: source, info) { row in fitter.add(row) }
     return fitter.image.upright(from: orientation)
   }
 
@@ -58,7 +59,6 @@ enum PNGCodec {
   private static func rows(
     of source: PNGSource, _ info: dit_png_info, _ body: (Span<UInt8>) -> Void
   ) throws(ImagingError) {
-    try checkLength(of: source, info)
     let channels = Int(info.channels)
     var row = [UInt8](repeating: 0, count: Int(info.width) * channels)
     var shown = [UInt8](repeating: 0, count: channels % 2 == 0 ? Int(info.width) * (channels - 1) : 0)

@@ -10,14 +10,15 @@ struct RowFitter {
   private var source = 0
   private var next = 0
 
-  /// Nil for an image that must grow: it is smaller than its result, and better held whole.
-  ///
-  /// - Parameter extent: the image's size before it was rounded up.
-  init?(
+  /// - Parameters:
+  ///   - extent: the image's size before it was rounded up.
+  ///   - size: width and height of the result.
+  /// - Precondition: ``takes(_:to:)``.
+  init(
     width: Int, height: Int, channels: Int, extent: (width: Double, height: Double), to size: (width: Int, height: Int)
   ) {
+    precondition(Self.takes(extent, to: size), "an image of \(extent) that must grow to \(size)")
     let ratio = min(extent.width / Double(size.width), extent.height / Double(size.height))
-    guard ratio >= 1 else { return nil }
     columns = Resampling(from: extent.width, to: size.width, ratio: ratio)
     rows = Resampling(from: extent.height, to: size.height, ratio: ratio)
     (self.width, self.channels) = (width, channels)
@@ -25,8 +26,19 @@ struct RowFitter {
     result = [UInt8](repeating: 0, count: size.width * size.height * channels)
   }
 
-  /// The bytes that fitting takes: of the lines and the result.
-  var memoryBytes: Int { 2 * lines[0].count * MemoryLayout<Float>.size + result.count }
+  /// Whether an image is fitted row by row: not one that must grow, which is smaller than its result and better held whole.
+  static func takes(_ extent: (width: Double, height: Double), to size: (width: Int, height: Int)) -> Bool {
+    extent.width >= Double(size.width) && extent.height >= Double(size.height)
+  }
+
+  /// The bytes that fitting takes: the result, two lines of sums, a row of `rowBytes`, and 48 for each source pixel and two
+  /// for each result along an axis, while their weights are made.
+  static func memoryBytes(
+    width: Int, height: Int, channels: Int, rowBytes: Int, to size: (width: Int, height: Int)
+  ) -> Int {
+    let axes = width + height + 2 * (size.width + size.height)
+    return size.width * size.height * channels + 2 * MemoryLayout<Float>.size * width * channels + rowBytes + 48 * axes
+  }
 
   /// Takes the next row, width·channels samples.
   mutating func add(_ row: Span<UInt8>) {
