@@ -33,7 +33,7 @@ import Testing
     let folder = try ImageFolder(scratch.path)
     #expect(folder.classNames == [#"caf\xe9"#, "zoo"] && folder.labels == [0, 0, 1, 1])
     #expect(
-      folder.notes.map { FileName.shown($0) } == [
+      folder.notes == [
         #"\#(scratch.path): 1 file of other endings passed over: zoo/caf\xe9.txt"#
       ])
     let (data, notes) = try samples(cacheBytes)
@@ -54,8 +54,8 @@ import Testing
     var options = ImageFolderOptions()
     options.brokenImages = .skip
     let (data, notes) = try ImageFolder(scratch.path).dataset(channels: 1, height: 4, width: 6, options: options)
-    #expect(data.count == 2 && notes.count == 1 && notes[0].contains(FileName.text(Self.latin) + "/") == false)
-    #expect(FileName.shown(notes[0]).contains(#"1 broken picture skipped: caf\xe9/caf\xe9.png (expected"#))
+    #expect(data.count == 2 && notes.count == 1)
+    #expect(notes[0].contains(#"1 broken picture skipped: caf\xe9/caf\xe9.png (expected"#))
   }
 
   @Test("Folders whose names differ by their normal form are two classes")

@@ -10,13 +10,19 @@ public struct ImageHeader: Equatable, Sendable {
   /// ``Image`` has 1 or 3.
   public let channels: Int
 
-  /// The header of a file, reading no more of it than that takes: 64 KiB mostly, but all of a PNG without Exif data before
-  /// its pixels and of a WebP with Exif data, where they may or do stand behind.
+  /// The header of a file, reading no more of it than that takes: 64 KiB mostly, the heads of all chunks of a PNG, and all of
+  /// a WebP with Exif data, which stand behind the pixels.
   ///
   /// Checks the file's size against `limits`, not the image's.
   /// - Throws: ``ImagingError`` that names the file.
   public init(ofFile path: String, limits: ImageLimits = ImageLimits()) throws(ImagingError) {
     do {
+      let file = try ImageFile.open(path, limits: limits)
+      if try ImageFormat(of: ImageFile.bytes(of: file, upTo: 64)) == .png {
+        self = try PNGCodec.header(of: PNGSource(file))
+        _ = file.size  // open until here
+        return
+      }
       var prefix = 1 << 16
       while true {  // a profile or a preview may stand before the size
         if let header = try Self.header(ofFile: path, limits: limits, prefix: prefix) {
@@ -36,9 +42,7 @@ public struct ImageHeader: Equatable, Sendable {
   ) throws(ImagingError) -> ImageHeader? {
     let (bytes, size) = try ImageFile.contents(of: path, limits: limits, prefix: prefix)
     do throws(ImagingError) {
-      let header = try ImageHeader(of: bytes)
-      if header.format == .png, prefix < size, !PNGSource(bytes).isSettled { return nil }
-      return header
+      return try ImageHeader(of: bytes)
     } catch {
       guard case .truncated = error.reason, prefix < size else { throw error }
       return nil
@@ -48,7 +52,7 @@ public struct ImageHeader: Equatable, Sendable {
   /// The header of an image in memory; a beginning of a file that holds it is enough.
   public init(of data: [UInt8]) throws(ImagingError) {
     switch try ImageFormat(of: data) {
-    case .png: self = try PNGCodec.header(of: data)
+    case .png: self = try PNGCodec.header(of: PNGSource(data))
     case .jpeg: self = try JPEGCodec.header(of: data)
     case .webp: self = try WebPCodec.header(of: data)
     }

@@ -3,9 +3,8 @@ internal import CDiTPNG
 /// The door to libpng: bytes ↔ samples. The only file that calls CDiTPNG.
 enum PNGCodec {
   /// Size after orientation, and channels with alpha counted.
-  static func header(of data: [UInt8]) throws(ImagingError) -> ImageHeader {
-    let source = PNGSource(data)
-    return header(try info(of: source), orientation: Orientation(exif: source.exif() ?? []))
+  static func header(of source: PNGSource) throws(ImagingError) -> ImageHeader {
+    header(try info(of: source), orientation: Orientation(exif: source.exif() ?? []))
   }
 
   /// Decodes a PNG, upright, after checking its claims against the limits and against the data's own length.

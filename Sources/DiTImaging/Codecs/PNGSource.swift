@@ -37,29 +37,18 @@ struct PNGSource {
     return RegularFile.bytes(of: file, offset..<end)[...]
   }
 
-  /// The first eXIf chunk, wherever it stands; nil where there is none. Checksums are libpng's matter.
-  func exif() -> ArraySlice<UInt8>? { walk().exif }
-
-  /// Whether what there is of the file says how the picture lies: Exif data, or the end, are in it.
-  var isSettled: Bool {
-    let (exif, reachesEnd) = walk()
-    return exif != nil || reachesEnd
-  }
-
   /// A longer chunk is none that a camera wrote: its beginning is looked at.
   private static let longestExif = 1 << 24
 
-  private func walk() -> (exif: ArraySlice<UInt8>?, reachesEnd: Bool) {
+  /// The first eXIf chunk, wherever it stands; nil where there is none. Checksums are libpng's matter.
+  func exif() -> ArraySlice<UInt8>? {
     var place = 8
     while true {
       let head = bytes(place, 8)
-      guard head.count == 8 else { return (nil, false) }
+      guard head.count == 8 else { return nil }
       let length = head.prefix(4).reduce(0) { $0 << 8 | Int($1) }
-      if head.dropFirst(4).elementsEqual("IEND".utf8) { return (nil, true) }
-      guard length <= count - place - 12 else { return (nil, false) }
-      if head.dropFirst(4).elementsEqual("eXIf".utf8) {
-        return (bytes(place + 8, min(length, Self.longestExif)), false)
-      }
+      guard !head.dropFirst(4).elementsEqual("IEND".utf8), length <= count - place - 12 else { return nil }
+      if head.dropFirst(4).elementsEqual("eXIf".utf8) { return bytes(place + 8, min(length, Self.longestExif)) }
       place += 12 + length
     }
   }

@@ -77,7 +77,7 @@ public struct ImageFolder: Sendable {
     }
     if !other.isEmpty { notes.append(Self.note(other.count, "file", "of other endings passed over", other)) }
     notes += Self.orderNote(classNames)
-    self.notes = notes.map { "\(path): \($0)" }
+    self.notes = notes.map { FileName.shown("\(path): \($0)") }
     self.path = path
   }
 
