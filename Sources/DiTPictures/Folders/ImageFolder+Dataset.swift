@@ -61,7 +61,10 @@ extension ImageFolder {
     let rest = source(kept, channels, height, width, options.limits, ends)
     let names = decoded.broken.map { "\(files[$0.index]) (\($0.error.reason))" }
     let note = Self.note(broken.count, "broken picture", "skipped", names, limit: 20)
-    return (try data(rest, decoded.pixels, labels.map { labels in kept.map { labels[$0] } }), [FileName.shown("\(path): \(note)")])
+    return (
+      try data(rest, decoded.pixels, labels.map { labels in kept.map { labels[$0] } }),
+      [FileName.shown("\(path): \(note)")]
+    )
   }
 
   private func data(_ source: FolderSource, _ pixels: [UInt8]?, _ labels: [Int]?) throws(DatasetError) -> Dataset {
