@@ -31,7 +31,7 @@ struct EvaluationReport {
       members.append(JSONMember("classes", .array(classes.map(json))))
       members.append(JSONMember("class_mean", .object(Self.means(classes))))
     }
-    members.append(JSONMember("warnings", .array(evaluation.warnings.map { .string($0) })))
+    members.append(JSONMember("warnings", .array(evaluation.warnings.map { .string(FileName.shown($0)) })))
     return .object(members)
   }
 
