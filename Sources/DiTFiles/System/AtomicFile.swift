@@ -21,7 +21,9 @@ public struct AtomicFile: ~Copyable {
   public let path: String
   private let target: String
   private let directory: String
-  private let temporary: String
+  private let temporaryPath: String
+  /// Its bytes, as the system takes them.
+  private let temporary: [CChar]
   private let descriptor: Int32
   /// The number of the open file.
   var number: Int32 { descriptor }
@@ -39,7 +41,8 @@ public struct AtomicFile: ~Copyable {
     guard slash.map({ target.utf8.index(after: $0) }) ?? target.startIndex != target.endIndex else {
       throw FileError(path: path, reason: .notRegular(found: "no file name"))
     }
-    (temporary, descriptor) = try Self.createTemporary(in: directory, for: path)
+    (temporaryPath, descriptor) = try Self.createTemporary(in: directory, for: path)
+    temporary = FileName.terminated(temporaryPath)
     self.path = path
     self.target = target
     self.directory = directory
@@ -48,7 +51,7 @@ public struct AtomicFile: ~Copyable {
 
   deinit {
     close(descriptor)
-    if !isCommitted { unsafe unlink(FileName.terminated(temporary)) }
+    if !isCommitted { unsafe unlink(temporary) }
   }
 
   /// Appends `bytes`.
@@ -64,7 +67,7 @@ public struct AtomicFile: ~Copyable {
   ///   but a crash of the machine might bring back the old one.
   public consuming func commit() throws(FileError) {
     guard fsync(descriptor) == 0 else { throw FileError(path: path, refused: "flush") }
-    guard Directory.systemRename(temporary, target) else { throw FileError(path: path, refused: "replace") }
+    guard Directory.systemRename(temporaryPath, target) else { throw FileError(path: path, refused: "replace") }
     isCommitted = true
     try Directory.flush(directory, for: path)
   }
