@@ -58,9 +58,12 @@ let package = Package(
     .systemLibrary(
       name: "CJPEG", pkgConfig: "libjpeg", providers: [.apt(["libjpeg62-turbo-dev"]), .brew(["jpeg-turbo"])]),
     .target(name: "CDiTJPEG", dependencies: ["CJPEG"]),
+    .systemLibrary(
+      name: "CWebP", pkgConfig: "libwebpdemux", providers: [.apt(["libwebp-dev"]), .brew(["webp"])]),
+    .target(name: "CDiTWebP", dependencies: ["CWebP"]),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
     .target(name: "DiTNumpy", dependencies: ["CZlib", "DiTFiles", "DiTTensor"], swiftSettings: safe),
-    .target(name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG", "DiTFiles"], swiftSettings: safe),
+    .target(name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG", "CDiTWebP", "DiTFiles"], swiftSettings: safe),
     .target(name: "DiTPictures", dependencies: ["DiTImaging", "DiTTraining", "DiTEvaluation"], swiftSettings: safe),
     .target(
       name: "DiTEvents",

@@ -15,7 +15,10 @@ let package = Package(
     .target(name: "CDiTPNG", dependencies: ["CPNG"]),
     .systemLibrary(name: "CJPEG", pkgConfig: "libjpeg"),
     .target(name: "CDiTJPEG", dependencies: ["CJPEG"]),
-    .target(name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG", "DiTFiles"], swiftSettings: safe),
+    .systemLibrary(name: "CWebP", pkgConfig: "libwebpdemux"),
+    .target(name: "CDiTWebP", dependencies: ["CWebP"]),
+    .target(
+      name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG", "CDiTWebP", "DiTFiles"], swiftSettings: safe),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib"),
     .target(name: "DiTNumpy", dependencies: ["CZlib", "DiTFiles", "DiTTensor"], swiftSettings: safe),
     .systemLibrary(name: "CBLAS", pkgConfig: "openblas"),

@@ -21,6 +21,7 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
     wrapped      wrapped/: one network's state dict as every program that trains leaves it behind
     imaging      imaging/: PNGs of every kind, and broken ones
     pictures     pictures/: JPEGs, fitting to a size, luma
+    webp         webp/: WebPs of every kind, and broken ones
     diffusers_directories  diffusers/: pipelines and transformers by save_pretrained, and what diffusers computes
     whole_pipeline  diffusers/whole: a pipeline with its autoencoder in .bin files, and diffusers' samples and pictures of it
     evaluation   evaluation/: Fréchet distances and nearest neighbours by scipy and scikit-learn
@@ -53,6 +54,7 @@ MODULES = {
     "wrapped": "wrapped",
     "imaging": "imaging",
     "pictures": "pictures",
+    "webp": "webp",
     "evaluation": "evaluation",
     "autoencoder": "autoencoder",
     "diffusers_directories": "diffusers",

@@ -1,15 +1,17 @@
-// The function that calls setjmp changes none of its own variables afterwards: what changes lives in its caller's
-// `reader`, whose first member is libjpeg's state, so that callbacks find the rest.
+// A function that calls setjmp changes none of its own variables afterwards: what changes lives in its caller's
+// `reader`, whose first member is libjpeg's state, so that callbacks find the rest. Every call from outside has a place of
+// its own to jump to.
 #include "CDiTJPEG.h"
 
 #include <setjmp.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <jpeglib.h>
 
 #include <jerror.h>
 
-typedef struct {
+struct dit_jpeg_rows {
   struct jpeg_decompress_struct jpeg;
   struct jpeg_error_mgr errors;
   struct jpeg_source_mgr source;
@@ -20,7 +22,10 @@ typedef struct {
   size_t message_size;
   dit_jpeg_options options;
   uint32_t components_seen;  // a bit for each component whose scan has begun
-} reader;
+  dit_jpeg_info info;
+  JSAMPROW inks;             // a row of CMYK, where the image is of inks
+};
+typedef struct dit_jpeg_rows reader;
 
 static reader *reader_of(j_common_ptr jpeg) { return (reader *)jpeg; }
 
@@ -119,10 +124,10 @@ static void inks_to_rgb(const uint8_t *inks, size_t count, uint8_t flip, uint8_t
   }
 }
 
-static void read_pixels(reader *r, const dit_jpeg_info *info, uint8_t *pixels, size_t pixel_count) {
+static void start_rows(reader *r) {
   const j_decompress_ptr jpeg = &r->jpeg;
   const int inks = jpeg->num_components == 4;
-  jpeg->out_color_space = inks ? JCS_CMYK : info->channels == 1 ? JCS_GRAYSCALE : JCS_RGB;
+  jpeg->out_color_space = inks ? JCS_CMYK : r->info.channels == 1 ? JCS_GRAYSCALE : JCS_RGB;
   jpeg->scale_num = r->options.eighths;
   jpeg->scale_denom = 8;
   jpeg->mem->max_memory_to_use = (long)r->options.maximum_bytes;
@@ -133,48 +138,78 @@ static void read_pixels(reader *r, const dit_jpeg_info *info, uint8_t *pixels, s
   if (several && r->components_seen != (1u << jpeg->num_components) - 1) {
     fail(r, DIT_JPEG_TRUNCATED, "a component has no scan");
   }
-  const size_t row_bytes = (size_t)jpeg->output_width * info->channels;
-  if (row_bytes * jpeg->output_height != pixel_count) fail(r, DIT_JPEG_DAMAGED, "the size is not the header's");
-  JSAMPROW wide = NULL;
-  if (inks) wide = jpeg->mem->alloc_large((j_common_ptr)jpeg, JPOOL_IMAGE, (size_t)jpeg->output_width * 4);
-  const uint8_t flip = jpeg->saw_Adobe_marker ? 0 : 255;
-  while (jpeg->output_scanline < jpeg->output_height) {
-    uint8_t *row = pixels + row_bytes * jpeg->output_scanline;
-    JSAMPROW target = inks ? wide : row;
-    jpeg_read_scanlines(jpeg, &target, 1);
-    if (inks) inks_to_rgb(wide, jpeg->output_width, flip, row);
-  }
-  jpeg_finish_decompress(jpeg);
+  if (inks) r->inks = jpeg->mem->alloc_large((j_common_ptr)jpeg, JPOOL_IMAGE, (size_t)jpeg->output_width * 4);
 }
 
-// `pixels` NULL: the header alone.
-static void read_guarded(reader *r, const uint8_t *data, size_t count, dit_jpeg_info *info, uint8_t *pixels,
-                         size_t pixel_count) {
+static void read_row(reader *r, uint8_t *row, size_t row_bytes) {
+  const j_decompress_ptr jpeg = &r->jpeg;
+  const int is_left = jpeg->output_scanline < jpeg->output_height;
+  if (!is_left || row_bytes != (size_t)jpeg->output_width * r->info.channels) {
+    fail(r, DIT_JPEG_DAMAGED, "the row is not the header's");
+  }
+  JSAMPROW target = r->inks != NULL ? r->inks : row;
+  jpeg_read_scanlines(jpeg, &target, 1);
+  if (r->inks != NULL) inks_to_rgb(r->inks, jpeg->output_width, jpeg->saw_Adobe_marker ? 0 : 255, row);
+  if (jpeg->output_scanline == jpeg->output_height) jpeg_finish_decompress(jpeg);
+}
+
+static void open_guarded(reader *r, const uint8_t *data, size_t count, int whole) {
   if (setjmp(r->jump) != 0) return;
   jpeg_create_decompress(&r->jpeg);
-  read_header(r, data, count, info);
-  if (pixels != NULL) read_pixels(r, info, pixels, pixel_count);
+  read_header(r, data, count, &r->info);
+  if (whole) start_rows(r);
 }
 
-static dit_jpeg_status read_jpeg(const uint8_t *data, size_t count, dit_jpeg_options options, dit_jpeg_info *info,
-                                 uint8_t *pixels, size_t pixel_count, char *message, size_t message_size) {
-  reader r = {.message = message, .message_size = message_size, .options = options};
-  r.jpeg.err = jpeg_std_error(&r.errors);
-  r.errors.error_exit = on_error;
-  r.errors.emit_message = on_message;
-  r.errors.output_message = on_output;
-  read_guarded(&r, data, count, info, pixels, pixel_count);
-  jpeg_destroy_decompress(&r.jpeg);
-  return r.status;
+static void row_guarded(reader *r, uint8_t *row, size_t row_bytes) {
+  if (setjmp(r->jump) != 0) return;
+  read_row(r, row, row_bytes);
+}
+
+static void start_errors(reader *r) {
+  r->jpeg.err = jpeg_std_error(&r->errors);
+  r->errors.error_exit = on_error;
+  r->errors.emit_message = on_message;
+  r->errors.output_message = on_output;
 }
 
 dit_jpeg_status dit_jpeg_read_info(const uint8_t *data, size_t count, dit_jpeg_info *info, char *message,
                                    size_t message_size) {
-  return read_jpeg(data, count, (dit_jpeg_options){0}, info, NULL, 0, message, message_size);
+  reader r = {.message = message, .message_size = message_size};
+  start_errors(&r);
+  open_guarded(&r, data, count, 0);
+  *info = r.info;
+  jpeg_destroy_decompress(&r.jpeg);
+  return r.status;
 }
 
-dit_jpeg_status dit_jpeg_read_pixels(const uint8_t *data, size_t count, dit_jpeg_options options, uint8_t *pixels,
-                                     size_t pixel_count, char *message, size_t message_size) {
-  dit_jpeg_info info;
-  return read_jpeg(data, count, options, &info, pixels, pixel_count, message, message_size);
+dit_jpeg_status dit_jpeg_open_rows(const uint8_t *data, size_t count, dit_jpeg_options options, dit_jpeg_rows **rows,
+                                   char *message, size_t message_size) {
+  *rows = NULL;
+  reader *r = calloc(1, sizeof *r);
+  if (r == NULL) return DIT_JPEG_MUCH_MEMORY;
+  r->message = message;
+  r->message_size = message_size;
+  r->options = options;
+  start_errors(r);
+  open_guarded(r, data, count, 1);
+  const dit_jpeg_status status = r->status;
+  if (status == DIT_JPEG_OK) {
+    *rows = r;
+  } else {
+    dit_jpeg_close_rows(r);
+  }
+  return status;
+}
+
+dit_jpeg_status dit_jpeg_read_row(dit_jpeg_rows *rows, uint8_t *row, size_t row_bytes, char *message,
+                                  size_t message_size) {
+  rows->message = message;
+  rows->message_size = message_size;
+  row_guarded(rows, row, row_bytes);
+  return rows->status;
+}
+
+void dit_jpeg_close_rows(dit_jpeg_rows *rows) {
+  jpeg_destroy_decompress(&rows->jpeg);
+  free(rows);
 }

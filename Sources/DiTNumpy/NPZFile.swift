@@ -1,4 +1,5 @@
 import DiTFiles
+import DiTTensor
 
 /// numpy's archive of arrays, open to read: a ZIP of .npy entries, stored (`numpy.savez`) or deflated
 /// (`numpy.savez_compressed`), also in the 64-bit form.
@@ -97,7 +98,7 @@ public struct NPZFile: Sendable {
   /// - Throws: `FileError`.
   /// - Precondition: names differ.
   public static func write(_ arrays: [(name: String, array: NPYArray)], to path: String) throws {
-    precondition(Set(arrays.map(\.name)).count == arrays.count, "names must differ from each other")
+    precondition(Set(arrays.map { ExactName($0.name) }).count == arrays.count, "names must differ from each other")
     try AtomicFile.write(to: path) { file in
       var records: [ZipRecord] = []
       var offset = 0

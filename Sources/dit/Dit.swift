@@ -35,10 +35,17 @@ struct Dit: ParsableCommand {
       ConvertCommand.self,
     ])
 
+  /// The command line's words, whatever bytes they are: a path need not be UTF-8.
+  private static var arguments: [String] {
+    (1..<max(1, Int(CommandLine.argc))).compactMap { index in
+      unsafe CommandLine.unsafeArgv[index].map { unsafe FileName.string(terminated: $0) }
+    }
+  }
+
   static func main() {
     BLASReport.restartIfNarrowed()
     do {
-      var command = try parseAsRoot()
+      var command = try parseAsRoot(arguments)
       try command.run()
     } catch {
       if let failure = Failure(error) { failure.exit() }

@@ -1,3 +1,4 @@
+import DiTFiles
 import Foundation
 import Testing
 
@@ -23,14 +24,25 @@ enum Tool {
     return try await run.result()
   }
 
+  /// Runs a shell script in which `$DIT` is the tool and `$DIR` a folder: words that are not UTF-8 are made there, by printf.
+  static func script(_ script: String, in scratch: Scratch) async throws -> Result {
+    let run = try start(
+      ["-c", script], environment: ["DIT": executable.path(percentEncoded: false), "DIR": scratch.path("")],
+      in: scratch, program: URL(filePath: "/bin/sh"))
+    return try await run.result()
+  }
+
   /// Starts `dit` and returns at once. Its output goes to files in `scratch`.
   ///
-  /// - Parameter terminal: takes the place of the file for stderr.
+  /// - Parameters:
+  ///   - terminal: takes the place of the file for stderr.
+  ///   - program: runs instead of the tool.
   static func start(
-    _ arguments: [String], environment: [String: String?] = [:], in scratch: Scratch, terminal: FileHandle? = nil
+    _ arguments: [String], environment: [String: String?] = [:], in scratch: Scratch, terminal: FileHandle? = nil,
+    program: URL? = nil
   ) throws -> Run {
     let process = Process()
-    process.executableURL = executable
+    process.executableURL = program ?? executable
     process.arguments = arguments
     var variables = ProcessInfo.processInfo.environment
     variables["OPENBLAS_CORETYPE"] = nil
@@ -109,7 +121,7 @@ final class Scratch: Sendable {
     try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
   }
 
-  deinit { try? FileManager.default.removeItem(at: url) }
+  deinit { try? Directory.remove(path("")) }
 
   /// The path of a file in the folder.
   func path(_ name: String) -> String { url.appending(path: name).path(percentEncoded: false) }

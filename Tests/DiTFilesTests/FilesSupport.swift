@@ -18,7 +18,7 @@ final class TemporaryDirectory {
     try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
   }
 
-  deinit { try? FileManager.default.removeItem(atPath: path) }
+  deinit { try? Directory.remove(path) }
 
   /// The path of a file in the directory.
   func callAsFunction(_ name: String) -> String { "\(path)/\(name)" }

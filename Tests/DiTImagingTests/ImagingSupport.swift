@@ -9,6 +9,9 @@ struct Fixtures {
   /// JPEGs, and images fitted to a size (pictures.py).
   static let pictures = Fixtures("pictures")
 
+  /// WebPs of every kind, and broken ones (webp.py).
+  static let webp = Fixtures("webp")
+
   let directory: URL
 
   private init(_ name: String) {

@@ -17,9 +17,9 @@ import Testing
     try expect(image, equals: Fixtures.imaging.pnm(name), name)
   }
 
-  @Test("All 34 valid and all broken PNG fixtures are present")
+  @Test("All 51 valid and all broken PNG fixtures are present")
   func thereAreFixturesOfEveryKind() {
-    #expect(Fixtures.imaging.names(ending: ".pgm").count + Fixtures.imaging.names(ending: ".ppm").count == 34)
+    #expect(Fixtures.imaging.names(ending: ".pgm").count + Fixtures.imaging.names(ending: ".ppm").count == 51)
     #expect(
       Set(Fixtures.imaging.names(ending: ".png").filter { $0.hasPrefix("broken_") })
         == Set(Self.broken.map { "broken_" + $0.0 }))

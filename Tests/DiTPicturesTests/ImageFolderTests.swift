@@ -55,7 +55,7 @@ import Testing
   @Test("Files without a class and files of other endings are passed over and noted by name")
   func whatIsPassedOverIsNamed() throws {
     try fill(["cat/a.png", "dog/b.png", "loose.png"])
-    for name in ["cat/a.gif", "cat/b.txt", "dog/more/README", "dog/x.webp", "dog/y.webp", "dog/z.webp", "top.csv"] {
+    for name in ["cat/a.gif", "cat/b.txt", "dog/more/README", "dog/x.bmp", "dog/y.bmp", "dog/z.bmp", "top.csv"] {
       try scratch.write([1], to: name)
     }
     let folder = try ImageFolder(scratch.path)
@@ -64,7 +64,7 @@ import Testing
     #expect(
       folder.notes == [
         "\(root): 1 picture beside the class folders passed over, having no class: loose.png",
-        "\(root): 7 files of other endings passed over: top.csv, cat/a.gif, cat/b.txt, dog/more/README, dog/x.webp "
+        "\(root): 7 files of other endings passed over: top.csv, cat/a.gif, cat/b.txt, dog/more/README, dog/x.bmp "
           + "and 2 more",
       ])
   }
@@ -84,7 +84,7 @@ import Testing
     try scratch.write([1], to: "cat/a.txt")
     #expect(message().hasSuffix("found none"))
     try fill(["dog/a.png"])
-    #expect(message() == "\(scratch.path)/cat: expected PNG or JPEG files of this class, found none")
+    #expect(message() == "\(scratch.path)/cat: expected PNG, JPEG or WebP files of this class, found none")
     let file = #expect(throws: DatasetError.self) { try ImageFolder(scratch("dog/a.png")) }
     #expect(description(file).hasSuffix("expected a folder, found a file"))
     let nothing = #expect(throws: DatasetError.self) { try ImageFolder(scratch("nowhere")) }

@@ -1,3 +1,4 @@
+import DiTFiles
 import DiTImaging
 import DiTKernels
 import DiTModel
@@ -16,7 +17,7 @@ final class Scratch: Sendable {
     try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
   }
 
-  deinit { try? FileManager.default.removeItem(atPath: path) }
+  deinit { try? Directory.remove(path) }
 
   func callAsFunction(_ name: String) -> String { "\(path)/\(name)" }
 

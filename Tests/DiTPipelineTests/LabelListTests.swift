@@ -1,3 +1,4 @@
+import DiTFiles
 import DiTModel
 import DiTPipeline
 import Testing
@@ -42,6 +43,27 @@ import Testing
     #expect(try LabelList.parse("Cat,cat,4", for: model) == [3, 4, 4])
     let error = try #require(problem("CAT", model))
     #expect(error.expected == "a number, as classes 3, 4 have that name" && error.found == "'CAT'")
+  }
+
+  @Test("Names that look alike are chosen by number, and the error shows how they differ")
+  func namesThatLookAlike() throws {
+    let names = ["caf\u{e9}", "zoo", "cafe\u{301}"]
+    for name in [names[0], names[2]] {
+      let error = try #require(problem("1,\(name)", model(names)))
+      #expect(
+        error.expected == #"a number, as classes 0 "caf\u{e9}", 2 "cafe\u{301}" have that name"#
+          && error.found.utf8.elementsEqual("'\(name)'".utf8))
+    }
+    #expect(try LabelList.parse("2,zoo", for: model(names)) == [2, 1])
+    #expect(try LabelList.parse("cafe\u{301}", for: model(["caf\u{e9}", "zoo"])) == [0])
+  }
+
+  @Test("A folder's name that is not UTF-8 is taken as it is shown, and as its bytes")
+  func namesInLatin1() throws {
+    let model = model([#"caf\xe9"#, "zoo"])
+    let typed = FileName.string(of: [0x63, 0x61, 0x66, 0xE9])
+    #expect(try LabelList.parse(#"caf\xe9,zoo"#, for: model) == [0, 1])
+    #expect(try LabelList.parse("zoo,\(typed)", for: model) == [1, 0])
   }
 
   @Test("An unknown word is answered with the three names nearest to it by Levenshtein distance")

@@ -37,10 +37,20 @@ typedef struct {
 dit_jpeg_status dit_jpeg_read_info(const uint8_t *data, size_t count, dit_jpeg_info *info, char *message,
                                    size_t message_size);
 
-// Decodes to interleaved 8-bit grey or RGB, up to the end-of-image marker. CMYK and YCCK become RGB by
-// (1−c)(1−k), inks inverted where an Adobe marker says that Adobe's convention holds. `pixel_count` is the size of
-// `pixels` in bytes and must be channels · ⌈width·eighths/8⌉ · ⌈height·eighths/8⌉.
-dit_jpeg_status dit_jpeg_read_pixels(const uint8_t *data, size_t count, dit_jpeg_options options, uint8_t *pixels,
-                                     size_t pixel_count, char *message, size_t message_size);
+// An image that is decoded row by row: libjpeg holds a few rows of blocks, or all coefficients of a file of several
+// scans. `data` must stay where it is until the rows are closed.
+typedef struct dit_jpeg_rows dit_jpeg_rows;
+
+// Decodes to interleaved 8-bit grey or RGB. CMYK and YCCK become RGB by (1−c)(1−k), inks inverted where an Adobe marker
+// says that Adobe's convention holds. `*rows` is to be closed; it is NULL unless the status is DIT_JPEG_OK.
+dit_jpeg_status dit_jpeg_open_rows(const uint8_t *data, size_t count, dit_jpeg_options options, dit_jpeg_rows **rows,
+                                   char *message, size_t message_size);
+
+// The next of ⌈height·eighths/8⌉ rows, `row_bytes` = channels·⌈width·eighths/8⌉; with the last one everything up to the
+// end-of-image marker is checked. After a failure, and after the last row, the rows can only be closed.
+dit_jpeg_status dit_jpeg_read_row(dit_jpeg_rows *rows, uint8_t *row, size_t row_bytes, char *message,
+                                  size_t message_size);
+
+void dit_jpeg_close_rows(dit_jpeg_rows *rows);
 
 #endif

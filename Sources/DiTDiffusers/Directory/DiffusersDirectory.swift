@@ -130,13 +130,13 @@ public struct DiffusersDirectory: Sendable {
     hasAutoencoder = index?.hasAutoencoder ?? false
     if hasAutoencoder {
       let file = Paths.join(path, "\(Self.autoencoderName)/\(Self.configurationFile)")
-      guard FileManager.default.fileExists(atPath: file) else { throw FileError(path: file, reason: .missing) }
+      guard FileStatus.exists(file) else { throw FileError(path: file, reason: .missing) }
     }
   }
 
   /// Whether a directory holds a pipeline: it has model_index.json.
   package static func isPipeline(_ path: String) -> Bool {
-    FileManager.default.fileExists(atPath: Paths.join(path, indexFile))
+    FileStatus.exists(Paths.join(path, indexFile))
   }
 
   // MARK: Weights
@@ -151,10 +151,10 @@ public struct DiffusersDirectory: Sendable {
         // diffusers puts the variant before the last part of the name.
         let single = Paths.join(directory, "\(weightsName).\(variant)\(ending)")
         let index = Paths.join(directory, "\(weightsName).\(ending).index.\(variant)json")
-        if FileManager.default.fileExists(atPath: index) {
+        if FileStatus.exists(index) {
           return try ChosenTree(.averagePreferred, of: shards(index)).store
         }
-        if FileManager.default.fileExists(atPath: single) {
+        if FileStatus.exists(single) {
           return try StateDictFile(contentsOf: single).store
         }
       }

@@ -48,13 +48,13 @@ struct JSONParser {
   private mutating func object() throws(ConfigurationFileError) -> JSONValue {
     json.offset += 1
     var members: [JSONMember] = []
-    var keys: Set<String> = []
+    var keys: Set<ExactName> = []
     if json.take("}") { return .object(members) }
     repeat {
       json.skipSpace()
       guard json.peek() == UInt8(ascii: "\"") else { throw unexpected("a key in quotes") }
       let key = try string()
-      guard keys.insert(key).inserted else {
+      guard keys.insert(ExactName(key)).inserted else {
         throw ConfigurationFileError(
           file: file, key: (path + [key]).joined(separator: "."), expected: "each key once", found: "it twice")
       }

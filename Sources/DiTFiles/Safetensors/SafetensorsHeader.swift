@@ -1,3 +1,5 @@
+import DiTTensor
+
 /// The header of a safetensors file, checked: what the file holds and where.
 ///
 /// A file is eight bytes with the header's length n (little-endian), n bytes of JSON, and the data. Everything that the
@@ -32,11 +34,11 @@ public struct SafetensorsHeader: Equatable, Sendable {
   public static let maximumLength = 100_000_000
   private static let lengthSize = 8
 
-  /// The pairs under `__metadata__`.
+  /// The pairs under `__metadata__`; of keys that differ in nothing but their normal form the last.
   public let metadata: [String: String]
   /// The tensors in the order of their data.
   public let entries: [Entry]
-  private let index: [String: Int]
+  private let index: [ExactName: Int]
 
   /// Reads the header of a file of `fileSize` bytes, of which `bytes` are the first (all of the header at least).
   ///
@@ -49,12 +51,12 @@ public struct SafetensorsHeader: Equatable, Sendable {
     (metadata, claims) = try scanner.header()
     let dataStart = Self.lengthSize + json.count
     entries = try Self.layOut(claims, from: dataStart, dataSize: fileSize - dataStart, path: path)
-    index = Dictionary(uniqueKeysWithValues: entries.indices.map { [entries] in (entries[$0].name, $0) })
+    index = Dictionary(uniqueKeysWithValues: entries.indices.map { [entries] in (ExactName(entries[$0].name), $0) })
   }
 
   /// The tensor of that name.
   public func entry(named name: String) -> Entry? {
-    index[name].map { entries[$0] }
+    index[ExactName(name)].map { entries[$0] }
   }
 
   /// The header's bytes, its length checked.
@@ -113,12 +115,12 @@ extension HeaderScanner {
   fileprivate mutating func header() throws(SafetensorsError) -> (metadata: [String: String], claims: [Claim]) {
     var metadata: [String: String]?
     var claims: [Claim] = []
-    var names: Set<String> = []
+    var names: Set<ExactName> = []
     try expect("{")
     var isFirst = true
     while let key = try nextKey(isFirst: isFirst) {
       isFirst = false
-      guard names.insert(key).inserted else { throw failure(.duplicateKey(key)) }
+      guard names.insert(ExactName(key)).inserted else { throw failure(.duplicateKey(key)) }
       if key == "__metadata__" {
         metadata = try stringPairs()
       } else {
@@ -133,11 +135,13 @@ extension HeaderScanner {
 
   private mutating func stringPairs() throws(SafetensorsError) -> [String: String] {
     var pairs: [String: String] = [:]
+    var keys: Set<ExactName> = []
     try expect("{")
     var isFirst = true
     while let key = try nextKey(isFirst: isFirst) {
       isFirst = false
-      guard pairs.updateValue(try string(), forKey: key) == nil else { throw failure(.duplicateKey(key)) }
+      guard keys.insert(ExactName(key)).inserted else { throw failure(.duplicateKey(key)) }
+      pairs[key] = try string()
     }
     return pairs
   }

@@ -33,7 +33,7 @@ public enum SafetensorsWriter {
   /// The length and the padded JSON.
   static func header(of tensors: [TensorSource], metadata: [String: String]) -> [UInt8] {
     precondition(metadata["format"] ?? "pt" == "pt", "the metadata's format is pt, not \(metadata["format"] ?? "")")
-    let names = Set(tensors.map(\.name)).union(["__metadata__"])
+    let names = Set(tensors.map { ExactName($0.name) }).union([ExactName("__metadata__")])
     precondition(names.count == tensors.count + 1, "names must differ from each other and from __metadata__")
     let pairs = metadata.merging(["format": "pt"]) { $1 }
       .sorted { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) }

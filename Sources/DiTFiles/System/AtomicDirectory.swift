@@ -1,5 +1,3 @@
-import Foundation
-
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -35,12 +33,11 @@ public struct AtomicDirectory: ~Copyable {
     if let status = try FileStatus(path: path), !status.isDirectory {
       throw FileError(path: path, reason: .refused(operation: "make a directory of", code: ENOTDIR))
     }
-    let absolute = URL(filePath: path).resolvingSymlinksInPath().path(percentEncoded: false)
-    let target = absolute.count > 1 && absolute.hasSuffix("/") ? String(absolute.dropLast()) : absolute
+    let target = try Directory.resolved(path)
     let parent = Paths.parent(of: target)
     let temporary = Paths.join(parent, temporaryName)
     try Directory.create(parent)
-    guard unsafe mkdir(temporary, 0o777) == 0 else {
+    guard unsafe mkdir(FileName.terminated(temporary), 0o777) == 0 else {
       throw FileError(path: path, reason: .refused(operation: "create a directory beside", code: errno))
     }
     self.path = path

@@ -21,8 +21,12 @@ public struct AtomicFile: ~Copyable {
   public let path: String
   private let target: String
   private let directory: String
-  private let temporary: String
+  private let temporaryPath: String
+  /// Its bytes, as the system takes them.
+  private let temporary: [CChar]
   private let descriptor: Int32
+  /// The number of the open file.
+  var number: Int32 { descriptor }
   private var isCommitted = false
 
   /// Starts a file that is to become `path`.
@@ -32,12 +36,13 @@ public struct AtomicFile: ~Copyable {
     let status = try FileStatus(path: path)
     if let status, !status.isRegular { throw FileError(path: path, reason: .notRegular(found: status.kind)) }
     let target = status == nil ? path : Self.resolved(path)
-    let slash = target.lastIndex(of: "/")
+    let slash = target.utf8.lastIndex(of: UInt8(ascii: "/"))
     let directory = slash.map { $0 == target.startIndex ? "/" : String(target[..<$0]) } ?? "."
-    guard slash.map({ target.index(after: $0) }) ?? target.startIndex != target.endIndex else {
+    guard slash.map({ target.utf8.index(after: $0) }) ?? target.startIndex != target.endIndex else {
       throw FileError(path: path, reason: .notRegular(found: "no file name"))
     }
-    (temporary, descriptor) = try Self.createTemporary(in: directory, for: path)
+    (temporaryPath, descriptor) = try Self.createTemporary(in: directory, for: path)
+    temporary = FileName.terminated(temporaryPath)
     self.path = path
     self.target = target
     self.directory = directory
@@ -62,7 +67,7 @@ public struct AtomicFile: ~Copyable {
   ///   but a crash of the machine might bring back the old one.
   public consuming func commit() throws(FileError) {
     guard fsync(descriptor) == 0 else { throw FileError(path: path, refused: "flush") }
-    guard Directory.systemRename(temporary, target) else { throw FileError(path: path, refused: "replace") }
+    guard Directory.systemRename(temporaryPath, target) else { throw FileError(path: path, refused: "replace") }
     isCommitted = true
     try Directory.flush(directory, for: path)
   }
@@ -110,7 +115,7 @@ public struct AtomicFile: ~Copyable {
   ) throws(FileError) -> (path: String, descriptor: Int32) {
     while true {
       let name = Paths.join(directory, temporaryName)
-      let descriptor = unsafe open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+      let descriptor = unsafe open(FileName.terminated(name), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
       if descriptor >= 0 { return (name, descriptor) }
       if errno != EEXIST, errno != EINTR { throw FileError(path: path, refused: "create a file in the directory of") }
     }
@@ -121,9 +126,9 @@ public struct AtomicFile: ~Copyable {
 
   /// `path` with symbolic links followed.
   private static func resolved(_ path: String) -> String {
-    guard let real = unsafe realpath(path, nil) else { return path }
+    guard let real = unsafe realpath(FileName.terminated(path), nil) else { return path }
     defer { unsafe free(real) }
-    return unsafe String(cString: real)
+    return unsafe FileName.string(terminated: real)
   }
 }
 

@@ -1,5 +1,3 @@
-import Foundation
-
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -10,9 +8,50 @@ import Foundation
 
 /// Directories on disk. Changes of names are durable when a call returns.
 package enum Directory {
-  /// The names in the directory at `path`, hidden ones too, in order; none when there is no such directory.
+  /// The names in the directory at `path`, hidden ones too, in the order of their bytes; none when there is no such
+  /// directory.
   package static func names(_ path: String) -> [String] {
-    ((try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []).sorted()
+    do throws(FileError) { return try listing(path) } catch { return [] }
+  }
+
+  /// The names in the directory at `path`, hidden ones too, in the order of their bytes.
+  ///
+  /// - Throws: ``FileError``.
+  package static func listing(_ path: String) throws(FileError) -> [String] {
+    guard let directory = unsafe opendir(FileName.terminated(path)) else {
+      throw FileError(path: path, refused: "list")
+    }
+    defer { unsafe closedir(directory) }
+    var names: [[UInt8]] = []
+    while true {
+      errno = 0
+      guard let entry = unsafe readdir(directory) else {
+        guard errno == 0 else { throw FileError(path: path, refused: "list") }
+        break
+      }
+      let name = unsafe withUnsafeBytes(of: &entry.pointee.d_name) { unsafe Array($0.prefix { $0 != 0 }) }
+      if name != [0x2E], name != [0x2E, 0x2E] { names.append(name) }
+    }
+    return names.sorted { $0.lexicographicallyPrecedes($1) }.map { FileName.string(of: $0) }
+  }
+
+  /// `path` as an absolute one without symbolic links, `.` and `..`, as far as it leads to something; what does not is kept as
+  /// it is.
+  ///
+  /// - Throws: ``FileError``.
+  package static func resolved(_ path: String) throws(FileError) -> String {
+    if let real = unsafe realpath(FileName.terminated(path), nil) {
+      defer { unsafe free(real) }
+      return unsafe FileName.string(terminated: real)
+    }
+    guard errno == ENOENT else { throw FileError(path: path, refused: "follow") }
+    let (parent, name) = (Paths.parent(of: path), Paths.name(of: path))
+    if parent == path || path.isEmpty { return path }
+    switch name {
+    case ".": return try resolved(parent)
+    case "..": return Paths.parent(of: try resolved(parent))
+    default: return Paths.join(try resolved(parent), name)
+    }
   }
 
   /// Makes the directory at `path` and those above it where they are missing.
@@ -28,7 +67,7 @@ package enum Directory {
     }
     let parent = Paths.parent(of: path)
     if parent != path { try create(parent) }
-    if unsafe mkdir(path, 0o777) != 0 {
+    if unsafe mkdir(FileName.terminated(path), 0o777) != 0 {
       let code = errno  // another process may have been faster
       guard code == EEXIST, try FileStatus(path: path)?.isDirectory == true else { throw refusal(code) }
     }
@@ -47,12 +86,13 @@ package enum Directory {
   ///
   /// - Throws: ``FileError``.
   package static func remove(_ path: String) throws(FileError) {
-    do {
-      try FileManager.default.removeItem(atPath: path)
-    } catch {
-      let code = errorNumber(error)
-      guard code != ENOENT else { return }
-      throw FileError(path: path, reason: .refused(operation: "remove", code: code))
+    let bytes = FileName.terminated(path)
+    var status = stat()
+    if unsafe lstat(bytes, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
+      for name in try listing(path) { try remove(Paths.join(path, name)) }
+      guard unsafe rmdir(bytes) == 0 || errno == ENOENT else { throw FileError(path: path, refused: "remove") }
+    } else {
+      guard unsafe unlink(bytes) == 0 || errno == ENOENT else { throw FileError(path: path, refused: "remove") }
     }
   }
 
@@ -62,21 +102,31 @@ package enum Directory {
   /// - Throws: ``FileError``.
   package static func copyFiles(of source: String, to target: String) throws(FileError) {
     try create(target)
-    do {
-      for name in try FileManager.default.contentsOfDirectory(atPath: source).sorted() where !name.hasPrefix(".") {
-        let file = URL(filePath: Paths.join(source, name)).resolvingSymlinksInPath()
-        let isRegular = try file.resourceValues(forKeys: [.isRegularFileKey]).isRegularFile ?? false
-        if isRegular { try FileManager.default.copyItem(at: file, to: URL(filePath: Paths.join(target, name))) }
-      }
-    } catch {
-      throw FileError(path: source, reason: .refused(operation: "copy", code: errorNumber(error)))
+    for name in try listing(source) where name.utf8.first != UInt8(ascii: ".") {
+      let file = Paths.join(source, name)
+      if try FileStatus(path: file)?.isRegular == true { try copy(file, to: Paths.join(target, name)) }
     }
+  }
+
+  /// Copies the bytes and permissions of a file.
+  private static func copy(_ source: String, to target: String) throws(FileError) {
+    let file = try RegularFile(path: source)
+    let copy = try AtomicFile(path: target)
+    fchmod(copy.number, try FileStatus(descriptor: file.descriptor.number, path: source).permissions & 0o777)
+    var place = 0
+    while place < file.size {
+      let part = try file.bytes(place..<min(file.size, place + 1 << 22))
+      guard !part.isEmpty else { break }
+      try copy.write(part.span)
+      place += part.count
+    }
+    try copy.commit()
   }
 
   /// Waits until the names in `directory` are on the disk; errors name `path`, the file or directory that was put there.
   static func flush(_ directory: String, for path: String) throws(FileError) {
     let operation = "flush the directory of"
-    let descriptor = unsafe open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    let descriptor = unsafe open(FileName.terminated(directory), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard descriptor >= 0 else { throw FileError(path: path, refused: operation) }
     defer { close(descriptor) }
     // Some file systems cannot flush a directory and need not.
@@ -88,17 +138,11 @@ package enum Directory {
   /// Whether the system did it; if not, `errno` says why.
   static func systemRename(_ path: String, _ target: String) -> Bool {
     #if canImport(Glibc)
-      unsafe Glibc.rename(path, target) == 0
+      unsafe Glibc.rename(FileName.terminated(path), FileName.terminated(target)) == 0
     #elseif canImport(Musl)
-      unsafe Musl.rename(path, target) == 0
+      unsafe Musl.rename(FileName.terminated(path), FileName.terminated(target)) == 0
     #else
-      unsafe Darwin.rename(path, target) == 0
+      unsafe Darwin.rename(FileName.terminated(path), FileName.terminated(target)) == 0
     #endif
-  }
-
-  /// The system's error number under a Foundation error.
-  package static func errorNumber(_ error: any Error) -> Int32 {
-    let cause = (error as? POSIXError) ?? (error as? CocoaError)?.underlying as? POSIXError
-    return (cause?.code ?? .EIO).rawValue
   }
 }

@@ -15,7 +15,7 @@ struct FileDescriptor: ~Copyable {
   ///   - operation: what the error says was refused, as in `"open"`.
   /// - Throws: ``FileError``.
   init(_ path: String, _ flags: Int32, mode: mode_t = 0o666, operation: String = "open") throws(FileError) {
-    number = unsafe open(path, flags | O_CLOEXEC, mode)
+    number = unsafe open(FileName.terminated(path), flags | O_CLOEXEC, mode)
     guard number >= 0 else { throw FileError(path: path, refused: operation) }
   }
 

@@ -27,11 +27,16 @@ package struct FileStatus {
   /// - Throws: ``FileError`` when the system refuses, as for a path through something that is not a directory.
   package init?(path: String) throws(FileError) {
     var status = stat()
-    guard unsafe stat(path, &status) == 0 else {
+    guard unsafe stat(FileName.terminated(path), &status) == 0 else {
       if errno == ENOENT { return nil }
       throw FileError(path: path, refused: "inspect")
     }
     self.init(status)
+  }
+
+  /// Whether there is anything at `path` that can be looked at, symbolic links followed.
+  package static func exists(_ path: String) -> Bool {
+    do throws(FileError) { return try FileStatus(path: path) != nil } catch { return false }
   }
 
   private init(_ status: stat) {

@@ -13,6 +13,8 @@ package struct RegularFile: ~Copyable {
   /// The number of bytes when it was opened.
   package let size: Int
   let descriptor: FileDescriptor
+  /// The number of the open file, which closes with its owner.
+  package var number: Int32 { descriptor.number }
 
   /// - Throws: ``FileError`` when there is no file, it is not a regular one, or the system refuses.
   package init(path: String) throws(FileError) {
@@ -42,19 +44,37 @@ package struct RegularFile: ~Copyable {
   /// The first `limit` bytes, or all of a smaller file; fewer where it has become shorter since it was opened.
   ///
   /// - Throws: ``FileError``.
-  package func bytes(upTo limit: Int = .max) throws(FileError) -> [UInt8] {
-    let (count, number) = (min(size, limit), descriptor.number)
+  package func bytes(upTo limit: Int = .max) throws(FileError) -> [UInt8] { try bytes(0..<min(size, limit)) }
+
+  /// The bytes of `range`, which lies in the file; fewer where it has become shorter since it was opened.
+  ///
+  /// - Throws: ``FileError``.
+  package func bytes(_ range: Range<Int>) throws(FileError) -> [UInt8] {
     var failed = false
+    let bytes = Self.bytes(of: descriptor.number, range, failed: &failed)
+    guard !failed else { throw FileError(path: path, refused: "read") }
+    return bytes
+  }
+
+  /// The bytes of `range` of an open file; fewer where it ends or cannot be read.
+  package static func bytes(of number: Int32, _ range: Range<Int>) -> [UInt8] {
+    var failed = false
+    return bytes(of: number, range, failed: &failed)
+  }
+
+  private static func bytes(of number: Int32, _ range: Range<Int>, failed: inout Bool) -> [UInt8] {
+    let (start, count) = (range.lowerBound, range.count)
+    var isRefused = false
     let bytes = unsafe [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
       while filled < count {
-        let step = unsafe pread(number, buffer.baseAddress! + filled, count - filled, off_t(filled))
+        let step = unsafe pread(number, buffer.baseAddress! + filled, count - filled, off_t(start + filled))
         if step < 0 && errno == EINTR { continue }
-        failed = step < 0
+        isRefused = step < 0
         guard step > 0 else { return }
         filled += step
       }
     }
-    guard !failed else { throw FileError(path: path, refused: "read") }
+    failed = isRefused
     return bytes
   }
 }

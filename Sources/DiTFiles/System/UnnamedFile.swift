@@ -17,7 +17,7 @@ package struct UnnamedFile: ~Copyable {
     let (temporary, number) = try AtomicFile.createTemporary(in: Paths.parent(of: path), for: path)
     descriptor = FileDescriptor(number)
     self.path = path
-    unsafe unlink(temporary)
+    unsafe unlink(FileName.terminated(temporary))
   }
 
   /// Appends `bytes`.

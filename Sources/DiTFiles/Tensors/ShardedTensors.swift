@@ -10,7 +10,7 @@ public final class ShardedTensors: TensorStore {
   /// In the order of the index.
   public let keys: [StateDict.Key]
   /// By tensor.
-  private let shards: [String: any TensorStore]
+  private let shards: [ExactName: any TensorStore]
 
   /// Opens every file that the index at `path` names.
   ///
@@ -20,18 +20,18 @@ public final class ShardedTensors: TensorStore {
   /// - Throws: ``ShardIndexError`` for a file outside the directory or one that is not there, and for a tensor that its
   ///   file lacks; what opening a file throws.
   public init(index path: String, map: [(tensor: String, file: String)]) throws {
-    let directory = path.lastIndex(of: "/").map { String(path[...$0]) } ?? ""
-    var stores: [String: any TensorStore] = [:]
-    var shards: [String: any TensorStore] = [:]
+    let directory = path.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(path[...$0]) } ?? ""
+    var stores: [ExactName: any TensorStore] = [:]
+    var shards: [ExactName: any TensorStore] = [:]
     var keys: [StateDict.Key] = []
     for (tensor, file) in map {
-      let store = try stores[file] ?? Self.open(file, in: directory, for: tensor, index: path)
-      stores[file] = store
+      let store = try stores[ExactName(file)] ?? Self.open(file, in: directory, for: tensor, index: path)
+      stores[ExactName(file)] = store
       guard let shape = store.shape(of: tensor) else {
         throw ShardIndexError(
           path: path, tensor: tensor, expected: "it in \(file)", found: "no tensor of that name there")
       }
-      guard shards.updateValue(store, forKey: tensor) == nil else {
+      guard shards.updateValue(store, forKey: ExactName(tensor)) == nil else {
         throw ShardIndexError(path: path, tensor: tensor, expected: "it once", found: "it twice")
       }
       keys.append((name: tensor, shape: shape))
@@ -41,10 +41,10 @@ public final class ShardedTensors: TensorStore {
     self.shards = shards
   }
 
-  public func shape(of name: String) -> [Int]? { shards[name]?.shape(of: name) }
+  public func shape(of name: String) -> [Int]? { shards[ExactName(name)]?.shape(of: name) }
 
   public func slice(_ name: String) throws -> Slice {
-    guard let shard = shards[name] else {
+    guard let shard = shards[ExactName(name)] else {
       throw ShardIndexError(path: path, tensor: name, expected: "it in the index", found: "no tensor of that name")
     }
     return try shard.slice(name)
@@ -53,7 +53,9 @@ public final class ShardedTensors: TensorStore {
   private static func open(
     _ file: String, in directory: String, for tensor: String, index path: String
   ) throws -> any TensorStore {
-    guard !file.isEmpty, !file.hasPrefix("."), !file.contains("/"), !file.contains("\\"), !file.contains("\0") else {
+    // By bytes: a slash with an accent behind it is another Character, and still a slash.
+    let forbidden = ["/", "\\", "\0"].map { UInt8(ascii: $0) }
+    guard let first = file.utf8.first, first != UInt8(ascii: "."), !file.utf8.contains(where: forbidden.contains) else {
       throw ShardIndexError(
         path: path, tensor: tensor, expected: "the plain name of a file beside the index", found: "\"\(file)\"")
     }

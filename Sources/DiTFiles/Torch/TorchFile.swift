@@ -39,7 +39,7 @@ public final class TorchFile: Sendable {
   public let entries: [Entry]
   /// Whole numbers among the arguments of the program that wrote a training checkpoint, such as `num_classes`.
   public let arguments: [String: Int]
-  private let index: [String: Int]
+  private let index: [ExactName: Int]
   private let bytes: FileBytes
 
   /// Opens the file at `path`.
@@ -74,7 +74,8 @@ public final class TorchFile: Sendable {
     (tree, isAverage) = (chosen.path, chosen.isAverage)
     entries = try dictionary.entries(chosen, fileSize: bytes.count)
     arguments = contents.arguments
-    index = Dictionary(entries.indices.lazy.map { [entries] in (entries[$0].name, $0) }) { first, _ in first }
+    index = Dictionary(entries.indices.lazy.map { [entries] in (ExactName(entries[$0].name), $0) }) { first, _ in first
+    }
   }
 
   /// Tensors that have been found and checked.
@@ -83,11 +84,11 @@ public final class TorchFile: Sendable {
     self.bytes = bytes
     self.entries = entries
     (tree, isAverage, arguments) = ([], false, [:])
-    index = Dictionary(entries.indices.lazy.map { (entries[$0].name, $0) }) { first, _ in first }
+    index = Dictionary(entries.indices.lazy.map { (ExactName(entries[$0].name), $0) }) { first, _ in first }
   }
 
   /// The tensor's dtype, shape and place; nil when there is none of that name.
-  public func entry(named name: String) -> Entry? { index[name].map { entries[$0] } }
+  public func entry(named name: String) -> Entry? { index[ExactName(name)].map { entries[$0] } }
 
   // MARK: Elements
 

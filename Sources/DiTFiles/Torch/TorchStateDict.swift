@@ -68,7 +68,7 @@ struct TorchStateDict {
       }
     }
     guard items.count == before else { return }
-    var names: Set<String> = []
+    var names: Set<ExactName> = []
     for item in pickle.dictionaries[dictionary] {
       guard case .tensor(let tensor) = item.value else { continue }
       guard let name = Self.name(item.key, pickle) else {
@@ -76,7 +76,7 @@ struct TorchStateDict {
           path: pickle.path, expected: "tensors' names of at most \(Self.longestName) bytes as keys",
           found: item.key.kind)
       }
-      guard names.insert(name).inserted else { throw failure(name, "each name once", "it again") }
+      guard names.insert(ExactName(name)).inserted else { throw failure(name, "each name once", "it again") }
       try add(prefix + name, tensor)
     }
   }

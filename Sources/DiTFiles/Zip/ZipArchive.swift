@@ -34,20 +34,21 @@ package struct ZipArchive: Sendable {
 
   /// In the directory's order.
   package let entries: [Entry]
-  private let index: [String: Int]
+  private let index: [ExactName: Int]
 
   /// - Parameter comment: whether a comment may follow the end record.
   /// - Throws: ``ZipError``.
   package init(_ bytes: FileBytes, allowingComment comment: Bool = false) throws(ZipError) {
     entries = try ZipReader(bytes: bytes, allowsComment: comment).entries()
-    index = Dictionary(entries.indices.lazy.map { [entries] in (entries[$0].name, $0) }) { first, _ in first }
+    index = Dictionary(entries.indices.lazy.map { [entries] in (ExactName(entries[$0].name), $0) }) { first, _ in first
+    }
     guard index.count == entries.count else {
-      let twice = entries.indices.first { index[entries[$0].name] != $0 } ?? 0
+      let twice = entries.indices.first { index[ExactName(entries[$0].name)] != $0 } ?? 0
       throw ZipError(item: "entry \(entries[twice].name)", expected: "each name once", found: "it again")
     }
   }
 
-  package func entry(named name: String) -> Entry? { index[name].map { entries[$0] } }
+  package func entry(named name: String) -> Entry? { index[ExactName(name)].map { entries[$0] } }
 }
 
 /// Why a ZIP archive cannot be used. The reader of the format in it makes its own error of this, with the file's name.

@@ -1,14 +1,15 @@
-// Pictures in: PNG and JPEG, from memory and files.
+// Pictures in: PNG, JPEG and WebP, from memory and files.
 
 extension Image {
-  /// An image from a PNG or a JPEG of any kind, 8 bits a sample: 1 channel for grey files, 3 for others.
+  /// An image from a PNG, a JPEG or a WebP of any kind, 8 bits a sample: 1 channel for grey files, 3 for others.
   ///
-  /// The first bytes say which it is. What is converted:
+  /// The first bytes say which it is. Exif's orientation is applied. What is converted:
   /// - PNG: palettes become RGB; 16-bit samples are rounded to 8 (x·255/65535); alpha and transparent colours are
   ///   composited on white, in the stored values; gamma and colour profiles are ignored; of an animation the default image
   ///   is read.
   /// - JPEG: YCbCr becomes RGB; so do CMYK and YCCK, as (1−c)(1−k) without a profile, inks inverted where there is an
-  ///   Adobe marker; Exif orientation is applied.
+  ///   Adobe marker.
+  /// - WebP, lossy and lossless: alpha is composited on white; of an animation the first frame is read, on a white canvas.
   ///
   /// Data that are missing or damaged are an error, never a guess: a JPEG has no checksums, so libjpeg's warnings count.
   /// - Parameters:
@@ -18,12 +19,18 @@ extension Image {
   public init(encoded data: [UInt8], limits: ImageLimits = ImageLimits()) throws(ImagingError) {
     try limits.check(fileBytes: data.count)
     switch try ImageFormat(of: data) {
-    case .png: self = try PNGCodec.decode(data, limits: limits).image()
-    case .jpeg: self = try JPEGCodec.decode(data, limits: limits).upright
+    case .png: self = try PNGCodec.decode(data, limits: limits)
+    case .jpeg: self = try JPEGCodec.decode(data, limits: limits)
+    case .webp: self = try WebPCodec.decode(data, limits: limits)
     }
   }
 
-  /// An image from a PNG or a JPEG, fitted to a size as ``fitted(width:height:)`` does.
+  /// An image from a PNG, a JPEG or a WebP, fitted to a size as ``fitted(width:height:)`` does.
+  ///
+  /// A PNG that is not interlaced and a JPEG are fitted while they are decoded, row by row, so that the image is never held
+  /// whole; the result is that of the whole image, to the bit. A lossy WebP without alpha of more than 64 Mi pixels is
+  /// averaged by libwebp at first, to at least four times the size, in its own colour space: of a photograph of 108 megapixels
+  /// no sample is more than 3 levels away. Turned pictures are turned after they were fitted.
   /// - Parameters:
   ///   - data: the whole file.
   ///   - limits: what is refused before it is decoded.
@@ -39,12 +46,13 @@ extension Image {
     precondition(size.width > 0 && size.height > 0, "an image fitted to \(size.height)×\(size.width)")
     try limits.check(fileBytes: data.count)
     switch try ImageFormat(of: data) {
-    case .png: self = try PNGCodec.decode(data, limits: limits).image().fitted(width: size.width, height: size.height)
-    case .jpeg: self = try JPEGCodec.decode(data, limits: limits, target: reducing ? size : nil).fitted(to: size)
+    case .png: self = try PNGCodec.fitted(PNGSource(data), limits: limits, to: size)
+    case .jpeg: self = try JPEGCodec.fitted(data, limits: limits, to: size, reducing: reducing)
+    case .webp: self = try WebPCodec.fitted(data, limits: limits, to: size)
     }
   }
 
-  /// An image from a PNG or JPEG file; see ``init(encoded:limits:)``.
+  /// An image from a PNG, JPEG or WebP file; see ``init(encoded:limits:)``.
   ///
   /// A regular file is wanted: a folder, pipe or device is refused at once.
   /// - Throws: ``ImagingError`` that names the file.
@@ -56,33 +64,24 @@ extension Image {
     }
   }
 
-  /// An image from a PNG or JPEG file, fitted to a size; see ``init(encoded:limits:fittedTo:reducing:)``.
+  /// An image from a PNG, JPEG or WebP file, fitted to a size; see ``init(encoded:limits:fittedTo:reducing:)``. A PNG is read
+  /// a little at a time; of the others the file is held.
   /// - Throws: ``ImagingError`` that names the file.
   public init(
     contentsOf path: String, limits: ImageLimits = ImageLimits(), fittedTo size: (width: Int, height: Int),
     reducing: Bool = false
   ) throws(ImagingError) {
     do {
-      let data = try ImageFile.contents(of: path, limits: limits).bytes
-      self = try Image(encoded: data, limits: limits, fittedTo: size, reducing: reducing)
+      let file = try ImageFile.open(path, limits: limits)
+      if try ImageFormat(of: ImageFile.bytes(of: file, upTo: 64)) == .png {
+        precondition(size.width > 0 && size.height > 0, "an image fitted to \(size.height)×\(size.width)")
+        self = try PNGCodec.fitted(PNGSource(file), limits: limits, to: size)
+        _ = file.size  // open until here
+      } else {
+        self = try Image(encoded: ImageFile.bytes(of: file), limits: limits, fittedTo: size, reducing: reducing)
+      }
     } catch {
       throw error.at(path)
     }
-  }
-}
-
-extension PNGCodec.Raster {
-  /// Alpha composited on white, rounded: (c·a + 255·(255−a)) / 255.
-  func image() -> Image {
-    guard channels % 2 == 0 else { return Image(width: width, height: height, channels: channels, pixels: pixels) }
-    var result: [UInt8] = []
-    result.reserveCapacity(width * height * (channels - 1))
-    for start in stride(from: 0, to: pixels.count, by: channels) {
-      let alpha = Int(pixels[start + channels - 1])
-      for channel in 0..<channels - 1 {
-        result.append(UInt8((Int(pixels[start + channel]) * alpha + 255 * (255 - alpha) + 127) / 255))
-      }
-    }
-    return Image(width: width, height: height, channels: channels - 1, pixels: result)
   }
 }

@@ -9,6 +9,12 @@ enum ImageFile {
   static func contents(
     of path: String, limits: ImageLimits, prefix: Int = .max
   ) throws(ImagingError) -> (bytes: [UInt8], size: Int) {
+    let file = try open(path, limits: limits)
+    return (try bytes(of: file, upTo: prefix), file.size)
+  }
+
+  /// A regular file, open to read; refused as ``contents(of:limits:prefix:)`` says.
+  static func open(_ path: String, limits: ImageLimits) throws(ImagingError) -> RegularFile {
     guard !path.utf8.contains(0) else { throw ImagingError(.unreadable("the path contains a NUL")) }
     let file: RegularFile
     do throws(FileError) {
@@ -17,8 +23,12 @@ enum ImageFile {
       throw ImagingError(.unreadable(words(error)))
     }
     try limits.check(fileBytes: file.size)
+    return file
+  }
+
+  static func bytes(of file: borrowing RegularFile, upTo prefix: Int = .max) throws(ImagingError) -> [UInt8] {
     do throws(FileError) {
-      return (try file.bytes(upTo: prefix), file.size)
+      return try file.bytes(upTo: prefix)
     } catch {
       throw ImagingError(.unreadable(words(error)))
     }

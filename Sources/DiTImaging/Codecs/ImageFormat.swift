@@ -2,6 +2,7 @@
 public enum ImageFormat: String, Sendable, CustomStringConvertible {
   case png = "PNG"
   case jpeg = "JPEG"
+  case webp = "WebP"
 
   public var description: String { rawValue }
 
@@ -18,6 +19,10 @@ public enum ImageFormat: String, Sendable, CustomStringConvertible {
       self = .png
     } else if begins([0xFF, 0xD8, 0xFF]) {
       self = .jpeg
+    } else if data.count >= 4, begins(Array("RIFF".utf8)),
+      data.dropFirst(8).prefix(4).elementsEqual("WEBP".utf8.prefix(max(0, data.count - 8)))
+    {
+      self = .webp
     } else {
       throw ImagingError(.unrecognized(Self.guess(data)))
     }
@@ -26,7 +31,7 @@ public enum ImageFormat: String, Sendable, CustomStringConvertible {
   /// What a file of another kind is, for messages.
   private static func guess(_ data: [UInt8]) -> String {
     let heads: [(at: Int, text: String, name: String)] = [
-      (0, "GIF8", "a GIF file"), (8, "WEBP", "a WebP file"), (0, "BM", "a BMP file"), (0, "II*\0", "a TIFF file"),
+      (0, "GIF8", "a GIF file"), (0, "BM", "a BMP file"), (0, "II*\0", "a TIFF file"),
       (0, "MM\0*", "a TIFF file"), (4, "ftypavi", "an AVIF file"), (4, "ftyphei", "a HEIC file"),
       (4, "ftypmif1", "a HEIC file"), (4, "jP  ", "a JPEG 2000 file"), (4, "JXL ", "a JPEG XL file"),
       (0, "%PDF", "a PDF file"), (0, "PK\u{3}\u{4}", "a ZIP file"), (0, "\0\0\u{1}\0", "an icon file"),

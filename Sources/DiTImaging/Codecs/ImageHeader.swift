@@ -1,21 +1,28 @@
 /// What a file says of its image before it is decoded.
 public struct ImageHeader: Equatable, Sendable {
-  /// PNG or JPEG.
+  /// PNG, JPEG or WebP.
   public let format: ImageFormat
-  /// Pixels in a row, after a JPEG's Exif orientation.
+  /// Pixels in a row, after Exif's orientation.
   public let width: Int
-  /// Rows, after a JPEG's Exif orientation.
+  /// Rows, after Exif's orientation.
   public let height: Int
   /// Samples a pixel: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha. Decoding composites alpha on white, so an
   /// ``Image`` has 1 or 3.
   public let channels: Int
 
-  /// The header of a file, reading no more of it than that takes (64 KiB mostly).
+  /// The header of a file, reading no more of it than that takes: 64 KiB mostly, the heads of all chunks of a PNG, and all of
+  /// a WebP with Exif data, which stand behind the pixels.
   ///
   /// Checks the file's size against `limits`, not the image's.
   /// - Throws: ``ImagingError`` that names the file.
   public init(ofFile path: String, limits: ImageLimits = ImageLimits()) throws(ImagingError) {
     do {
+      let file = try ImageFile.open(path, limits: limits)
+      if try ImageFormat(of: ImageFile.bytes(of: file, upTo: 64)) == .png {
+        self = try PNGCodec.header(of: PNGSource(file))
+        _ = file.size  // open until here
+        return
+      }
       var prefix = 1 << 16
       while true {  // a profile or a preview may stand before the size
         if let header = try Self.header(ofFile: path, limits: limits, prefix: prefix) {
@@ -42,18 +49,19 @@ public struct ImageHeader: Equatable, Sendable {
     }
   }
 
-  /// The header of an image in memory.
+  /// The header of an image in memory; a beginning of a file that holds it is enough.
   public init(of data: [UInt8]) throws(ImagingError) {
     switch try ImageFormat(of: data) {
-    case .png: self = try PNGCodec.header(of: data)
+    case .png: self = try PNGCodec.header(of: PNGSource(data))
     case .jpeg: self = try JPEGCodec.header(of: data)
+    case .webp: self = try WebPCodec.header(of: data)
     }
   }
 
-  init(format: ImageFormat, width: Int, height: Int, channels: Int) {
+  /// - Parameter stored: width and height before orientation.
+  init(format: ImageFormat, stored: (width: Int, height: Int), channels: Int, orientation: Orientation) {
     self.format = format
-    self.width = width
-    self.height = height
+    (width, height) = orientation.isTransposed ? (stored.height, stored.width) : stored
     self.channels = channels
   }
 }

@@ -8,47 +8,84 @@ enum JPEGCodec {
     return header(info, orientation: Orientation(ofJPEG: data))
   }
 
-  /// An image as it is stored, at its size or smaller.
-  struct Stored {
-    var image: Image
-    var orientation: Orientation
-    /// Width and height before they were rounded up: the last column and row may be narrower than others.
-    var extent: (width: Double, height: Double)
-
-    var upright: Image { image.upright(from: orientation) }
-
-    /// Upright and fitted; turned last, when it is small.
-    func fitted(to size: (width: Int, height: Int)) -> Image {
-      let (width, height) = orientation.isTransposed ? (size.height, size.width) : size
-      return image.fitted(width: width, height: height, extent: extent).upright(from: orientation)
-    }
+  /// Decodes a JPEG, upright, after checking its claims against the limits and against the data's own length.
+  static func decode(_ data: [UInt8], limits: ImageLimits) throws(ImagingError) -> Image {
+    let info = try info(of: data)
+    let orientation = Orientation(ofJPEG: data)
+    try limits.check(header(info, orientation: orientation), decodingBytes: info.working_bytes)
+    return try whole(data, info, limits, eighths: 8).upright(from: orientation)
   }
 
-  /// Decodes a JPEG after checking its claims against the limits and against the data's own length.
+  /// The image fitted to a size, row by row while it is decoded unless it must grow; turned last, when it is small.
   ///
-  /// With `target` (width, height) it comes at 1/2, 1/4 or 1/8 of its size: the smallest that is at least twice the target
-  /// in both directions.
-  static func decode(
-    _ data: [UInt8], limits: ImageLimits, target: (width: Int, height: Int)? = nil
-  ) throws(ImagingError) -> Stored {
+  /// - Parameter reducing: it is decoded at 1/2, 1/4 or 1/8 of its size: the smallest that is at least twice the wanted size
+  ///   in both directions.
+  static func fitted(
+    _ data: [UInt8], limits: ImageLimits, to size: (width: Int, height: Int), reducing: Bool
+  ) throws(ImagingError) -> Image {
     let info = try info(of: data)
     let orientation = Orientation(ofJPEG: data)
     let header = header(info, orientation: orientation)
-    try limits.check(header, decodingBytes: info.working_bytes)
-    guard info.minimum_bytes <= data.count else { throw ImagingError(.truncated(.jpeg)) }
-    let eighths = target.map { Self.eighths(of: header, for: $0) } ?? 8
-    let (width, height) = ((Int(info.width) * eighths + 7) / 8, (Int(info.height) * eighths + 7) / 8)
+    let eighths = reducing ? Self.eighths(of: header, for: size) : 8
+    let (width, height) = orientation.isTransposed ? (size.height, size.width) : size
+    // The size before it is rounded up: the last column and row may be narrower than others.
+    let extent = (width: Double(info.width) * Double(eighths) / 8, height: Double(info.height) * Double(eighths) / 8)
+    let (columns, rows) = Self.size(info, eighths)
+    guard RowFitter.takes(extent, to: (width, height)) else {
+      try limits.check(header, decodingBytes: info.working_bytes)
+      let stored = try whole(data, info, limits, eighths: eighths)
+      return stored.fitted(width: width, height: height, extent: extent).upright(from: orientation)
+    }
+    // Checked before the weights are made: their number is the header's claim.
+    let held = RowFitter.memoryBytes(
+      width: columns, height: rows, channels: header.channels, rowBytes: columns * header.channels, to: (width, height))
+    try limits.check(header, pixelBytes: held, decodingBytes: info.working_bytes)
+    try checkLength(of: data, info)
+    var fitter = RowFitter(
+      width: columns, height: rows, channels: header.channels, extent: extent, to: (width, height))
+    try Self.rows(of: data, info, limits, eighths: eighths) { row in fitter.add(row) }
+    return fitter.image.upright(from: orientation)
+  }
+
+  /// The image as it is stored, at some eighths of its size.
+  private static func whole(
+    _ data: [UInt8], _ info: dit_jpeg_info, _ limits: ImageLimits, eighths: Int
+  ) throws(ImagingError) -> Image {
+    let ((width, height), channels) = (size(info, eighths), Int(info.channels))
+    try checkLength(of: data, info)
+    var pixels: [UInt8] = []
+    pixels.reserveCapacity(width * height * channels)
+    try rows(of: data, info, limits, eighths: eighths) { row in
+      unsafe row.withUnsafeBufferPointer { unsafe pixels.append(contentsOf: $0) }
+    }
+    return Image(width: width, height: height, channels: channels, pixels: pixels)
+  }
+
+  /// Calls `body` with each row.
+  private static func rows(
+    of data: [UInt8], _ info: dit_jpeg_info, _ limits: ImageLimits, eighths: Int, _ body: (Span<UInt8>) -> Void
+  ) throws(ImagingError) {
+    let (width, height) = size(info, eighths)
     let options = dit_jpeg_options(
       maximum_bytes: limits.memoryBytes, maximum_scans: UInt32(clamping: limits.scans), eighths: UInt32(eighths))
-    var message = CMessage()
-    var pixels = [UInt8](repeating: 0, count: width * height * Int(info.channels))
-    let status = unsafe dit_jpeg_read_pixels(
-      data, data.count, options, &pixels, pixels.count, &message.text, message.text.count)
-    try check(status, message, limits)
-    return Stored(
-      image: Image(width: width, height: height, channels: Int(info.channels), pixels: pixels),
-      orientation: orientation,
-      extent: (Double(info.width) * Double(eighths) / 8, Double(info.height) * Double(eighths) / 8))
+    var row = [UInt8](repeating: 0, count: width * Int(info.channels))
+    try unsafe data.withUnsafeBufferPointer { bytes throws(ImagingError) in
+      let rows = try unsafe JPEGRows(bytes, options, limits)
+      for _ in 0..<height {
+        try rows.read(into: &row)
+        body(row.span)
+      }
+    }
+  }
+
+  /// A file shorter than its image needs at least does not hold it.
+  private static func checkLength(of data: [UInt8], _ info: dit_jpeg_info) throws(ImagingError) {
+    guard info.minimum_bytes <= data.count else { throw ImagingError(.truncated(.jpeg)) }
+  }
+
+  /// Width and height at some eighths of the size.
+  private static func size(_ info: dit_jpeg_info, _ eighths: Int) -> (width: Int, height: Int) {
+    ((Int(info.width) * eighths + 7) / 8, (Int(info.height) * eighths + 7) / 8)
   }
 
   private static func eighths(of header: ImageHeader, for target: (width: Int, height: Int)) -> Int {
@@ -56,11 +93,9 @@ enum JPEGCodec {
   }
 
   private static func header(_ info: dit_jpeg_info, orientation: Orientation) -> ImageHeader {
-    let (width, height) = (Int(info.width), Int(info.height))
-    return ImageHeader(
-      format: .jpeg, width: orientation.isTransposed ? height : width,
-      height: orientation.isTransposed ? width : height,
-      channels: Int(info.channels))
+    ImageHeader(
+      format: .jpeg, stored: (Int(info.width), Int(info.height)), channels: Int(info.channels), orientation: orientation
+    )
   }
 
   private static func info(of data: [UInt8]) throws(ImagingError) -> dit_jpeg_info {
@@ -71,7 +106,7 @@ enum JPEGCodec {
     return info
   }
 
-  private static func check(
+  fileprivate static func check(
     _ status: dit_jpeg_status, _ message: CMessage, _ limits: ImageLimits
   ) throws(ImagingError) {
     switch status {
@@ -82,5 +117,32 @@ enum JPEGCodec {
       throw ImagingError(.tooMuchMemory(bytes: limits.memoryBytes, maximum: limits.memoryBytes))
     default: throw ImagingError(.damaged(.jpeg, message.string))
     }
+  }
+}
+
+/// An open JPEG whose rows are read one after another. The bytes must outlive it.
+@safe private struct JPEGRows: ~Copyable {
+  private let rows: OpaquePointer
+  private let limits: ImageLimits
+
+  init(
+    _ data: UnsafeBufferPointer<UInt8>, _ options: dit_jpeg_options, _ limits: ImageLimits
+  ) throws(ImagingError) {
+    var opened: OpaquePointer?
+    var message = CMessage()
+    let status = unsafe dit_jpeg_open_rows(
+      data.baseAddress, data.count, options, &opened, &message.text, message.text.count)
+    try JPEGCodec.check(status, message, limits)
+    guard let opened = unsafe opened else { throw ImagingError(.damaged(.jpeg, "no rows")) }
+    unsafe rows = opened
+    self.limits = limits
+  }
+
+  deinit { unsafe dit_jpeg_close_rows(rows) }
+
+  func read(into row: inout [UInt8]) throws(ImagingError) {
+    var message = CMessage()
+    let status = unsafe dit_jpeg_read_row(rows, &row, row.count, &message.text, message.text.count)
+    try JPEGCodec.check(status, message, limits)
   }
 }

@@ -1,7 +1,8 @@
 /// How a camera held the picture it stored: Exif's orientation, 1 to 8.
 ///
-/// Source: Exif 2.32 (CIPA DC-008), tag 0x0112 of the first directory, in the first APP1 segment that begins "Exif".
-/// What is missing or malformed there means upright. XMP and a PNG's eXIf chunk are not looked at.
+/// Source: Exif 2.32 (CIPA DC-008), tag 0x0112 of the first directory, in the first APP1 segment of a JPEG that begins
+/// "Exif", the eXIf chunk of a PNG (third edition, section 11.3.4.5; also behind the pixels) or the EXIF chunk of a WebP.
+/// What is missing or malformed there means upright. XMP is not looked at.
 struct Orientation: Equatable {
   /// 1 upright · 2 mirrored · 3 turned by 180° · 4 upside down, mirrored · 5 transposed · 6 to be turned right ·
   /// 7 transposed on the other diagonal · 8 to be turned left.
@@ -16,12 +17,19 @@ struct Orientation: Equatable {
   /// After transposition: the picture's rows run from bottom to top.
   var flipsRows: Bool { [3, 4, 7, 8].contains(value) }
 
-  init(ofJPEG data: [UInt8]) {
-    self.init(Self.exif(in: data).flatMap(Self.tag) ?? 1)
+  init(ofJPEG data: [UInt8]) { self.init(exif: Self.exif(inJPEG: data) ?? []) }
+
+  /// From Exif data: a TIFF header with its directories, also where the words that mark a JPEG's segment stand before it.
+  init(exif: ArraySlice<UInt8>) {
+    var tiff = exif
+    while tiff.starts(with: Self.mark) { tiff = tiff.dropFirst(Self.mark.count) }
+    self.init(Self.tag(in: tiff) ?? 1)
   }
 
+  private static let mark = Array("Exif\0\0".utf8)
+
   /// The TIFF part of the Exif segment: segments are walked up to the first scan.
-  private static func exif(in data: [UInt8]) -> ArraySlice<UInt8>? {
+  private static func exif(inJPEG data: [UInt8]) -> ArraySlice<UInt8>? {
     var rest = data.dropFirst(2)
     while rest.count >= 4, rest.first == 0xFF {
       let marker = rest[rest.startIndex + 1]
@@ -32,7 +40,7 @@ struct Orientation: Equatable {
       let length = Int(rest[rest.startIndex + 2]) << 8 | Int(rest[rest.startIndex + 3])
       guard marker != 0xDA, length >= 2, length + 2 <= rest.count else { return nil }
       let body = rest.dropFirst(4).prefix(length - 2)
-      if marker == 0xE1, body.starts(with: "Exif\0\0".utf8) { return body.dropFirst(6) }
+      if marker == 0xE1, body.starts(with: mark) { return body }
       rest = rest.dropFirst(2 + length)
     }
     return nil

@@ -16,7 +16,7 @@ public struct PNGText: Equatable, Sendable {
   /// Walks the chunks without decoding the image and without looking at checksums, which ``Image/init(encoded:limits:)`` checks.
   /// - Throws: ``ImagingError`` `.unrecognized`, or `.truncated` when a chunk is longer than the data.
   public static func entries(inPNG data: [UInt8]) throws(ImagingError) -> [PNGText] {
-    guard try ImageFormat(of: data) == .png else { throw ImagingError(.damaged(.png, "its first bytes are a JPEG's")) }
+    guard try ImageFormat(of: data) == .png else { throw ImagingError(.unrecognized("a file of another kind")) }
     var entries: [PNGText] = []
     var rest = data.dropFirst(8)
     while rest.count >= 8 {

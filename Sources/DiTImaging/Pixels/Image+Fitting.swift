@@ -15,6 +15,15 @@ extension Image {
     fitted(width: width, height: height, extent: (Double(self.width), Double(self.height)))
   }
 
+  /// The same, of an image that was reduced from one of `size` pixels; the two ratios may differ a little.
+  func fitted(width: Int, height: Int, of size: (width: Double, height: Double)) -> Image {
+    let ratio = min(size.width / Double(width), size.height / Double(height))
+    let (across, down) = (Double(self.width) / size.width, Double(self.height) / size.height)
+    return resampled(
+      columns: Resampling(from: Double(self.width), to: width, ratio: ratio * across),
+      rows: Resampling(from: Double(self.height), to: height, ratio: ratio * down))
+  }
+
   /// The same, of an image whose last column or row is narrower than others: `extent` is its size in pixels, less than 1
   /// under its own.
   func fitted(width: Int, height: Int, extent: (width: Double, height: Double)) -> Image {
@@ -37,16 +46,7 @@ extension Image {
         let start = tap.source * width * channels
         Self.add(pixels, used.lowerBound + start, weight: tap.weight, to: &line)
       }
-      let start = row * columns.count * channels
-      for column in 0..<columns.count {
-        for channel in 0..<channels {
-          var sum: Float = 0
-          for tap in columns.taps(column) {
-            sum += tap.weight * line[(tap.source - columns.sources.lowerBound) * channels + channel]
-          }
-          result[start + column * channels + channel] = UInt8(min(255, max(0, sum + 0.5)))
-        }
-      }
+      columns.write(line, channels: channels, to: &result, at: row * columns.count * channels)
     }
     return Image(width: columns.count, height: rows.count, channels: channels, pixels: result)
   }

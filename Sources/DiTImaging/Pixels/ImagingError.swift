@@ -1,12 +1,14 @@
+import DiTFiles
+
 /// Why an image could not be read or written: one line that names the file where there is one.
 public struct ImagingError: Error, Equatable, Sendable, CustomStringConvertible {
   /// What went wrong.
   public enum Reason: Equatable, Sendable {
-    /// The data is neither a PNG nor a JPEG; what it is instead ("a GIF file", "empty", …).
+    /// The data is neither a PNG, a JPEG nor a WebP; what it is instead ("a GIF file", "empty", …).
     case unrecognized(String)
     /// The data ends before the image does.
     case truncated(ImageFormat)
-    /// The data breaks its format, or uses a part of it that is not read; libpng's or libjpeg's words.
+    /// The data breaks its format, or uses a part of it that is not read; libpng's, libjpeg's or libwebp's words.
     case damaged(ImageFormat, String)
     /// The header claims more pixels than ``ImageLimits/pixels``. Nothing of that size was allocated.
     case tooManyPixels(width: Int, height: Int, maximum: Int)
@@ -40,11 +42,14 @@ public struct ImagingError: Error, Equatable, Sendable, CustomStringConvertible 
   }
 
   /// `path: reason`, on one line.
-  public var description: String { "\(path ?? "image data"): \(Self.text(of: reason))" }
+  public var description: String { "\(path.map { FileName.shown($0) } ?? "image data"): \(words)" }
+
+  /// What is wrong, without the file.
+  public var words: String { Self.text(of: reason) }
 
   private static func text(of reason: Reason) -> String {
     switch reason {
-    case .unrecognized(let found): "expected a PNG or a JPEG, found \(found)"
+    case .unrecognized(let found): "expected a PNG, a JPEG or a WebP, found \(found)"
     case .truncated(let format): "the \(format) is truncated: the data ends before the image does"
     case .damaged(let format, let words): "the \(format) is damaged or of a kind that is not read: \(words)"
     case .tooManyPixels(let width, let height, let maximum):

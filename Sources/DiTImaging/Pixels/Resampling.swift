@@ -37,6 +37,17 @@ struct Resampling {
   /// What result `index` is made of, weights adding up to 1.
   func taps(_ index: Int) -> ArraySlice<Tap> { taps[starts[index]..<starts[index + 1]] }
 
+  /// Writes the results of a line, whose first pixel is the first of ``sources``: weighted sums in Float, rounded half up.
+  func write(_ line: [Float], channels: Int, to result: inout [UInt8], at start: Int) {
+    for index in 0..<count {
+      for channel in 0..<channels {
+        var sum: Float = 0
+        for tap in taps(index) { sum += tap.weight * line[(tap.source - sources.lowerBound) * channels + channel] }
+        result[start + index * channels + channel] = UInt8(min(255, max(0, sum + 0.5)))
+      }
+    }
+  }
+
   /// The part of each pixel in [start, end), pixel i being [i, i+1).
   private static func area(_ start: Double, _ end: Double, _ length: Int) -> [Tap] {
     let (first, last) = (max(0, Int(start)), min(length - 1, Int(end)))

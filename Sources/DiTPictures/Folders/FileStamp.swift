@@ -1,5 +1,6 @@
 // The target's only raw memory and system calls.
 
+import DiTFiles
 import DiTTraining
 
 #if canImport(Glibc)
@@ -19,7 +20,7 @@ struct FileStamp: Equatable, Sendable {
   /// Nil where there is no such file.
   init?(_ path: String) {
     var status = stat()
-    guard unsafe stat(path, &status) == 0 else { return nil }
+    guard unsafe stat(FileName.terminated(path), &status) == 0 else { return nil }
     size = Int(status.st_size)
     #if canImport(Darwin)
       (seconds, nanoseconds) = (Int(status.st_mtimespec.tv_sec), Int(status.st_mtimespec.tv_nsec))
@@ -29,8 +30,7 @@ struct FileStamp: Equatable, Sendable {
   }
 
   static func isFolder(_ path: String) -> Bool {
-    var status = stat()
-    return unsafe stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+    do throws(FileError) { return try FileStatus(path: path)?.isDirectory == true } catch { return false }
   }
 }
 
@@ -39,17 +39,18 @@ struct FileHeadAndTail {
   static let length = 4096
 
   let head, tail: [UInt8]
+  private let size: Int
 
   /// Nil where the file cannot be read, or is not a file.
   init?(_ path: String, size: Int) {
     // A pipe that is opened waits for its writer.
-    let file = unsafe open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    let file = unsafe open(FileName.terminated(path), O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard file >= 0 else { return nil }
     defer { _ = close(file) }
     guard let head = Self.bytes(file, at: 0), let tail = Self.bytes(file, at: max(0, size - Self.length)) else {
       return nil
     }
-    (self.head, self.tail) = (head, tail)
+    (self.head, self.tail, self.size) = (head, tail, size)
   }
 
   private static func bytes(_ file: Int32, at offset: Int) -> [UInt8]? {
@@ -65,8 +66,11 @@ struct FileHeadAndTail {
     for byte in tail { digest.add(UInt64(byte)) }
   }
 
-  /// Whether the file ends as a PNG or JPEG does; one that was cut off does not.
+  /// Whether the file ends as a PNG or JPEG does, or is as long as a WebP says; one that was cut off is not.
   var isWhole: Bool {
+    if head.starts(with: "RIFF".utf8), head.count >= 12 {
+      return head[4..<8].reversed().reduce(0) { $0 << 8 | Int($1) } + 8 <= size
+    }
     let end: [UInt8] = [0, 0, 0, 0, 0x49, 0x45, 0x4E, 0x44, 0xAE, 0x42, 0x60, 0x82]  // IEND
     return head.first == 0xFF ? tail.suffix(2) == [0xFF, 0xD9] : tail.suffix(end.count).elementsEqual(end)
   }

@@ -1,5 +1,5 @@
+import DiTFiles
 import DiTTraining
-import Foundation
 
 /// What one folder holds: names sorted by their bytes, hidden ones left out, relative to the root.
 struct FolderLevel {
@@ -15,14 +15,14 @@ struct FolderLevel {
   /// The level `inner` below `root`; the root itself when that is empty.
   init(_ root: String, _ inner: String) throws(DatasetError) {
     let path = inner.isEmpty ? root : "\(root)/\(inner)"
-    guard inner.count(where: { $0 == "/" }) < Self.maximumDepth else {
+    guard inner.utf8.count(where: { $0 == UInt8(ascii: "/") }) < Self.maximumDepth else {
       throw DatasetError(path, nil, .unusable("expected at most \(Self.maximumDepth) folders in each other"))
     }
-    for name in try Self.names(path).sorted(by: Self.isBefore) where !name.hasPrefix(".") {
+    for name in try Self.names(path) where name.utf8.first != UInt8(ascii: ".") {
       let relative = inner.isEmpty ? name : "\(inner)/\(name)"
       if FileStamp.isFolder("\(path)/\(name)") {
         folders.append(relative)
-      } else if ImageFolder.endings.contains(where: { name.lowercased().hasSuffix(".\($0)") }) {
+      } else if ImageFolder.isPicture(name) {
         pictures.append(relative)
       } else {
         others.append(relative)
@@ -39,23 +39,18 @@ struct FolderLevel {
       pictures += below.pictures
       others += below.others
     }
-    return (pictures.sorted(by: isBefore), others.sorted(by: isBefore))
+    return (pictures.sorted(by: FileName.isBefore), others.sorted(by: FileName.isBefore))
   }
 
   private static func names(_ path: String) throws(DatasetError) -> [String] {
     guard FileStamp.isFolder(path) else {
-      let isThere = FileManager.default.fileExists(atPath: path)
+      let isThere = FileStatus.exists(path)
       throw DatasetError(path, nil, .unusable("expected a folder, found \(isThere ? "a file" : "nothing")"))
     }
-    do {
-      return try FileManager.default.contentsOfDirectory(atPath: path)
+    do throws(FileError) {
+      return try Directory.listing(path)
     } catch {
       throw DatasetError(path, nil, .unusable("the folder cannot be read"))
     }
-  }
-
-  /// Byte order of UTF-8, whatever the locale.
-  private static func isBefore(_ a: String, _ b: String) -> Bool {
-    a.utf8.lexicographicallyPrecedes(b.utf8)
   }
 }

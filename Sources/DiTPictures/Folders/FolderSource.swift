@@ -41,10 +41,7 @@ struct FolderSource: ImageSource {
       return try Image(contentsOf: path, limits: limits, fittedTo: (width: width, height: height))
         .converted(toChannels: channels)
     } catch {
-      let words = error.description
-      let prefix = "\(path): "
-      throw DatasetError(
-        path, nil, .unusable(words.hasPrefix(prefix) ? String(words.dropFirst(prefix.count)) : words))
+      throw DatasetError(path, nil, .unusable(error.words))
     }
   }
 }

@@ -1,3 +1,4 @@
+import DiTFiles
 import DiTImaging
 import DiTTraining
 import Foundation
@@ -60,7 +61,10 @@ extension ImageFolder {
     let rest = source(kept, channels, height, width, options.limits, ends)
     let names = decoded.broken.map { "\(files[$0.index]) (\($0.error.reason))" }
     let note = Self.note(broken.count, "broken picture", "skipped", names, limit: 20)
-    return (try data(rest, decoded.pixels, labels.map { labels in kept.map { labels[$0] } }), ["\(path): \(note)"])
+    return (
+      try data(rest, decoded.pixels, labels.map { labels in kept.map { labels[$0] } }),
+      [FileName.shown("\(path): \(note)")]
+    )
   }
 
   private func data(_ source: FolderSource, _ pixels: [UInt8]?, _ labels: [Int]?) throws(DatasetError) -> Dataset {
@@ -74,7 +78,7 @@ extension ImageFolder {
   ) -> FolderSource {
     var digest = Digest()
     for index in indices {
-      for byte in files[index].utf8 { digest.add(UInt64(byte)) }
+      for byte in FileName.bytes(of: files[index]) { digest.add(UInt64(byte)) }
       digest.add(UInt64(ends[index].stamp?.size ?? 0))
       ends[index].ends?.add(to: &digest)
     }

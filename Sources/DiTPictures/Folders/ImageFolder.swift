@@ -3,21 +3,30 @@
 //   DATA/cat/a.png, DATA/cat/more/b.jpg, DATA/dog/c.jpeg     two classes, cat (0) and dog (1)
 //   DATA/a.png, DATA/b.jpg                                   no classes
 //
-// Names are sorted by the bytes of their UTF-8, so that "10" comes before "2" and "Z" before "a", everywhere.
+// Names are any bytes that the file system takes, and are sorted by them, so that "10" comes before "2" and "Z" before "a",
+// everywhere. Two names that look alike, as "é" and "e" with an accent behind it, are two names.
 
+import DiTFiles
 import DiTTraining
 
-/// The PNG and JPEG files of a folder, and what class each belongs to. Nothing is decoded yet.
+/// The PNG, JPEG and WebP files of a folder, and what class each belongs to. Nothing is decoded yet.
 ///
 /// Sub-folders are the classes; pictures anywhere below one belong to it. A folder without sub-folders that hold pictures
 /// is data without classes. Hidden files and folders (whose name begins with a dot) are passed over, links are followed.
 public struct ImageFolder: Sendable {
   /// The endings that make a file a picture, in upper or lower case; its content says which kind it is.
-  public static let endings = ["png", "jpg", "jpeg"]
+  public static let endings = ["png", "jpg", "jpeg", "webp"]
+
+  /// Whether a file's name has the ending of a picture.
+  static func isPicture(_ name: String) -> Bool {
+    let bytes = name.utf8.map { 0x41...0x5A ~= $0 ? $0 | 0x20 : $0 }  // lower case, as far as endings have letters
+    return endings.contains { bytes.suffix($0.utf8.count + 1).elementsEqual(".\($0)".utf8) }
+  }
 
   /// The folder.
   public let path: String
-  /// The classes in the order of their labels; nil without class folders.
+  /// The classes in the order of their labels; nil without class folders. Bytes of a folder's name that are no UTF-8 stand in
+  /// its class's as `\xe9`.
   public let classNames: [String]?
   /// Notes for the user on what was passed over, one per line.
   public let notes: [String]
@@ -47,15 +56,17 @@ public struct ImageFolder: Sendable {
     let empty = classes.filter(\.files.isEmpty).map(\.name)
     if classes.count == empty.count {
       guard !top.pictures.isEmpty else {
-        throw DatasetError(path, nil, .unusable("expected PNG or JPEG files, or folders of such files; found none"))
+        throw DatasetError(
+          path, nil, .unusable("expected PNG, JPEG or WebP files, or folders of such files; found none"))
       }
       (classNames, labels, files) = (nil, nil, top.pictures)
       if !empty.isEmpty { notes.append(Self.note(empty.count, "folder", "without pictures passed over", empty)) }
     } else {
       if let name = empty.first {
-        throw DatasetError("\(path)/\(name)", nil, .unusable("expected PNG or JPEG files of this class, found none"))
+        throw DatasetError(
+          "\(path)/\(name)", nil, .unusable("expected PNG, JPEG or WebP files of this class, found none"))
       }
-      classNames = classes.map(\.name)
+      classNames = classes.map { FileName.text($0.name) }
       labels = classes.indices.flatMap { [Int](repeating: $0, count: classes[$0].files.count) }
       files = classes.flatMap(\.files)
       if !top.pictures.isEmpty {
@@ -66,7 +77,7 @@ public struct ImageFolder: Sendable {
     }
     if !other.isEmpty { notes.append(Self.note(other.count, "file", "of other endings passed over", other)) }
     notes += Self.orderNote(classNames)
-    self.notes = notes.map { "\(path): \($0)" }
+    self.notes = notes.map { FileName.shown("\(path): \($0)") }
     self.path = path
   }
 

@@ -1,10 +1,12 @@
+import DiTFiles
 import Foundation
 
 /// A user's list of a model's classes: `3`, `0,3,7`, `0-9`, class names, or any of these between commas. Order and
 /// repetitions are kept.
 ///
 /// A word that is a class's name means that class, also where the name is a number; a class may have several names between
-/// commas, as ImageNet's "tench, Tinca tinca". Upper and lower case differ only where two names differ in nothing else.
+/// commas, as ImageNet's "tench, Tinca tinca". Upper and lower case differ only where two names differ in nothing else. Names
+/// that look alike, as they differ by their normal form alone, are chosen by number.
 public enum LabelList {
   /// The classes that `list` names, each in 0…`num_classes`−1.
   ///
@@ -37,7 +39,9 @@ public enum LabelList {
   /// - Throws: ``InputError`` when several classes have it.
   private static func index(named name: String, of model: ModelConfiguration) throws(InputError) -> Int? {
     guard let names = model.classNames else { return nil }
-    let (name, lowercased) = (trimmed(name), trimmed(name.lowercased()))
+    let word = trimmed(name)
+    let name = FileName.shown(word) == word ? word : FileName.text(word)  // typed as the bytes that name a folder
+    let lowercased = name.lowercased()
     let rules: [(String) -> Bool] = [
       { $0 == name }, { parts($0).contains(name) }, { $0.lowercased() == lowercased },
       { parts($0.lowercased()).contains(lowercased) },
@@ -48,8 +52,11 @@ public enum LabelList {
         if let only = classes.first { return only }
         continue
       }
-      let numbers = classes.map(String.init).joined(separator: ", ")
-      throw InputError("classes", expected: "a number, as classes \(numbers) have that name", found: "'\(name)'")
+      // Names that differ by their normal form look the same in print.
+      let areAlike = Set(classes.map { names[$0] }).count < classes.count
+      let texts = classes.map { areAlike ? "\($0) \"\(FileName.spelled(names[$0]))\"" : "\($0)" }
+      throw InputError(
+        "classes", expected: "a number, as classes \(texts.joined(separator: ", ")) have that name", found: "'\(name)'")
     }
     return nil
   }

@@ -21,8 +21,7 @@ extension Autoencoder {
   ) throws {
     let context = try context ?? ComputeContext()
     guard let directory = try Self.directory(of: path) else {
-      var isDirectory: ObjCBool = false
-      if unsafe FileManager.default.fileExists(atPath: path, isDirectory: &isDirectory), isDirectory.boolValue {
+      if try FileStatus(path: path)?.isDirectory == true {
         throw AutoencoderFileError(
           path: path, item: "autoencoder",
           expected: "a config.json of an AutoencoderKL, one in vae/, or a model's config.json with \"vae\"",
@@ -65,7 +64,7 @@ extension Autoencoder {
   /// - Throws: `FileError` and ``ConfigurationFileError`` for a config.json that cannot be read.
   public static func directory(of path: String) throws -> String? {
     let file = Paths.join(path, ModelDirectory.configurationFile)
-    guard FileManager.default.fileExists(atPath: file) else { return directory(of: path, named: nil) }
+    guard FileStatus.exists(file) else { return directory(of: path, named: nil) }
     var reader = try JSONObjectReader(contentsOf: file)
     if reader.value("_class_name") != nil { return path }
     return directory(of: path, named: try reader.string("vae"))
@@ -76,6 +75,6 @@ extension Autoencoder {
     if let autoencoder { return Paths.resolve(autoencoder, in: path) }
     let inside = Paths.join(path, ModelDirectory.autoencoderName)
     let configuration = Paths.join(inside, ModelDirectory.configurationFile)
-    return FileManager.default.fileExists(atPath: configuration) ? inside : nil
+    return FileStatus.exists(configuration) ? inside : nil
   }
 }

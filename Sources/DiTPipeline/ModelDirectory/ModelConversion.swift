@@ -98,7 +98,7 @@ public struct ModelConversion: Sendable {
   ///
   /// - Throws: ``ModelFileError``.
   public static func checkTarget(_ path: String, replacing: Bool) throws(ModelFileError) {
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: path)) ?? []
+    let names = Directory.names(path)
     guard !names.isEmpty else { return }
     let isModel = names.contains(ModelDirectory.configurationFile) || names.contains(DiffusersDirectory.indexFile)
     guard replacing, isModel else {

@@ -11,7 +11,7 @@ extension ModelConfiguration {
     guard let autoencoder else { return nil }
     let path = Paths.resolve(autoencoder, in: directory)
     let file = Paths.join(path, ModelDirectory.configurationFile)
-    guard FileManager.default.fileExists(atPath: file) else { throw FileError(path: file, reason: .missing) }
+    guard FileStatus.exists(file) else { throw FileError(path: file, reason: .missing) }
     return path
   }
 }

@@ -70,7 +70,7 @@ public struct ModelDirectory: Sendable {
       case .model: [Self.modelFile]
       }
     let paths = names.map { Paths.join(path, $0) }
-    for path in paths where FileManager.default.fileExists(atPath: path) { return path }
+    for path in paths where FileStatus.exists(path) { return path }
     throw FileError(path: paths.last ?? path, reason: .missing)
   }
 

@@ -49,10 +49,10 @@ public enum ModelReference: Equatable, Sendable {
       self = .published(argument)
       return
     }
-    guard !argument.isEmpty, FileManager.default.fileExists(atPath: argument) else {
+    guard !argument.isEmpty, FileStatus.exists(argument) else {
       throw FileError(path: argument, reason: .missing)
     }
-    let isDirectory = FileManager.default.fileExists(atPath: Paths.join(argument, "."))
+    let isDirectory = FileStatus.exists(Paths.join(argument, "."))
     self =
       !isDirectory
       ? .stateDict(argument) : DiffusersDirectory.isPipeline(argument) ? .diffusers(argument) : .directory(argument)

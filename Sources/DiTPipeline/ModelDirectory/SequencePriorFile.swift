@@ -46,7 +46,7 @@ extension SequencePrior {
   ///   can have none.
   public init?(directory: String, for network: DiTConfiguration) throws {
     let path = Paths.join(directory, Self.fileName)
-    guard FileManager.default.fileExists(atPath: path) else { return nil }
+    guard FileStatus.exists(path) else { return nil }
     let grid = network.inputGrid
     try grid.checkSequence()
     let file = try SafetensorsFile(contentsOf: path)

@@ -25,17 +25,17 @@ public enum StateDict {
     _ found: [Key], holds expected: [Key], path: String, optional: Set<String> = [],
     ignoring ignored: Set<String> = []
   ) throws(StateDictMismatch) {
-    let shapes = Dictionary(found.map { ($0.name, $0.shape) }) { first, _ in first }
-    let names = Set(expected.map(\.name))
+    let shapes = Dictionary(found.map { (ExactName($0.name), $0.shape) }) { first, _ in first }
+    let names = Set(expected.map { ExactName($0.name) })
     var mismatch = StateDictMismatch(path: path, missing: [], unexpected: [], misshaped: [])
     for (name, shape) in expected {
-      if let other = shapes[name] {
+      if let other = shapes[ExactName(name)] {
         if other != shape { mismatch.misshaped.append(.init(name: name, expected: shape, found: other)) }
       } else if !optional.contains(name) {
         mismatch.missing.append(name)
       }
     }
-    mismatch.unexpected = found.map(\.name).filter { !names.contains($0) && !ignored.contains($0) }
+    mismatch.unexpected = found.map(\.name).filter { !names.contains(ExactName($0)) && !ignored.contains($0) }
     if !mismatch.isEmpty { throw mismatch }
   }
 }

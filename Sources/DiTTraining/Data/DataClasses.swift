@@ -2,6 +2,7 @@ import DiTDiffusion
 import DiTFiles
 import DiTModel
 import DiTPipeline
+import DiTTensor
 
 /// What training data say of their classes, and how a model's classes follow from it.
 public struct DataClasses: Equatable, Sendable {
@@ -54,11 +55,18 @@ public struct DataClasses: Equatable, Sendable {
           ? "0, as \(source) has no class folders" : "\(statedCount), the classes of \(source), or 0",
         found: "\(classes)")
     }
-    if let names, let given = model.classNames, names != given, Set(names) == Set(given) {
+    if let names, let given = model.classNames, !Self.isSame(names, given),
+      Set(names.map { ExactName($0) }) == Set(given.map { ExactName($0) })
+    {
       throw ConfigurationFileError(
         file: file, key: "model.class_names", expected: "the order of \(source): \(names.joined(separator: ", "))",
         found: given.joined(separator: ", "))
     }
+  }
+
+  /// Whether names are equal by their bytes.
+  private static func isSame(_ a: [String], _ b: [String]) -> Bool {
+    a.elementsEqual(b) { ExactName($0) == ExactName($1) }
   }
 
   /// Gives a model to start from the classes of the data, where they say any.
@@ -76,7 +84,7 @@ public struct DataClasses: Equatable, Sendable {
       (model.network.numClasses, model.classNames) = (count, names)
       return []
     }
-    guard let names, names != model.classNames else { return [] }
+    guard let names, model.classNames.map({ Self.isSame(names, $0) }) != true else { return [] }
     let old = model.classNames
     model.classNames = names
     return old == nil ? [] : ["class names: those of \(source) take the place of the model's; their weights are kept"]

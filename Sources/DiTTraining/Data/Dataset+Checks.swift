@@ -65,8 +65,10 @@ extension Dataset {
 
   /// Names differ from each other, and each label has one.
   static func check(_ classNames: [String], labels: [Int]?, _ name: String) throws(DatasetError) {
-    let found = "\(classNames.count)" + (Set(classNames).count < classNames.count ? ", some of them twice" : "")
-    guard Set(classNames).count == classNames.count, !classNames.isEmpty, !classNames.contains("") else {
+    var (seen, twice): (Set<ExactName>, String?) = ([], nil)
+    for className in classNames where !seen.insert(ExactName(className)).inserted { twice = twice ?? className }
+    let found = "\(classNames.count)" + (twice.map { ", of which \"\(Message.oneLine($0))\" twice" } ?? "")
+    guard twice == nil, !classNames.isEmpty, !classNames.contains("") else {
       throw DatasetError(name, classNamesKey, .classNames(expected: "different names, none empty", found: found))
     }
     if let largest = labels?.max(), largest >= classNames.count {

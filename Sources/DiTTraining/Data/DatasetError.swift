@@ -1,3 +1,5 @@
+import DiTFiles
+
 /// Data that cannot be trained on.
 public struct DatasetError: Error, Equatable, Sendable, CustomStringConvertible {
   /// What is wrong.
@@ -38,7 +40,7 @@ public struct DatasetError: Error, Equatable, Sendable, CustomStringConvertible 
   }
 
   /// One line: file, tensor, what was expected, what was found.
-  public var description: String { "\(name): \(tensor.map { "\($0): " } ?? "")\(text)" }
+  public var description: String { "\(FileName.shown(name)): \(tensor.map { "\($0): " } ?? "")\(text)" }
 
   private var text: String {
     switch problem {
@@ -58,7 +60,7 @@ public struct DatasetError: Error, Equatable, Sendable, CustomStringConvertible 
       "expected at most \(limit) bytes, the model's text.length, found \(found) at sample \(index)"
     case .notText(let index): "expected UTF-8 padded with zeros, found something else at sample \(index)"
     case .classNames(let expected, let found): "expected \(expected), found \(found)"
-    case .unusable(let words): words
+    case .unusable(let words): FileName.shown(words)
     case .nothingToTrain(let count, let modulus):
       "of \(count) samples none is left to train on with validation_modulus \(modulus)"
     }

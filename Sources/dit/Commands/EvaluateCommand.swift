@@ -15,8 +15,8 @@ struct EvaluateCommand: ParsableCommand {
         x.npz             arr_0 (N, H, W, C) of bytes, as dit sample writes it,
                           and optional labels arr_1; or statistics, mu (d) and
                           sigma (d, d), for the Fréchet distance alone
-        a folder          class folders of PNG and JPEG, or such files, read at the
-                          other set's size, or --size
+        a folder          class folders of PNG, JPEG and WebP, or such files, read
+                          at the other set's size, or --size
       The suffix :test takes every fifth sample (i mod 5 = 4), :train the rest.
 
         dit sample --classes 0-9 --count 100 --out samples.safetensors

@@ -53,7 +53,7 @@ struct TrainCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       """
-      digits or emoji (both ship with the tool), a folder of class folders of PNG and JPEG pictures (or of pictures without \
+      digits or emoji (both ship with the tool), a folder of class folders of PNG, JPEG and WebP pictures (or of pictures without \
       classes), or a .safetensors file with images (N, C, H, W), float in [−1, 1] or U8, or latents, and optional labels (N).
       """, valueName: "data"))
   var data: String

@@ -31,7 +31,7 @@ struct EvaluationReport {
       members.append(JSONMember("classes", .array(classes.map(json))))
       members.append(JSONMember("class_mean", .object(Self.means(classes))))
     }
-    members.append(JSONMember("warnings", .array(evaluation.warnings.map { .string($0) })))
+    members.append(JSONMember("warnings", .array(evaluation.warnings.map { .string(FileName.shown($0)) })))
     return .object(members)
   }
 
@@ -45,12 +45,12 @@ struct EvaluationReport {
   private static func json(_ input: EvaluationInput) -> JSONValue {
     guard let set = input.set else {
       return .object([
-        JSONMember("name", .string(input.name)), JSONMember("statistics", .bool(true)),
+        JSONMember("name", .string(FileName.shown(input.name))), JSONMember("statistics", .bool(true)),
         JSONMember("shape", .array([.integer(input.depth)])),
       ])
     }
     return .object([
-      JSONMember("name", .string(set.name)), JSONMember("count", .integer(set.count)),
+      JSONMember("name", .string(FileName.shown(set.name))), JSONMember("count", .integer(set.count)),
       JSONMember("shape", .array(set.shape.map { .integer($0) })),
     ])
   }
@@ -84,7 +84,7 @@ struct EvaluationReport {
     ]
     return .object(
       [
-        JSONMember("against", .string(copies.against)), JSONMember("exact", .integer(copies.exact)),
+        JSONMember("against", .string(FileName.shown(copies.against))), JSONMember("exact", .integer(copies.exact)),
         JSONMember(
           "exact_pairs", .array(copies.exactPairs.map { .array([.integer($0.sample), .integer($0.training)]) })),
         JSONMember("near", .integer(copies.near)),

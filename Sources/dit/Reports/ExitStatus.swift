@@ -78,7 +78,8 @@ extension Failure {
 
 /// stderr: errors, warnings, progress.
 enum StandardError {
-  static func write(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
+  /// Names of files that are no UTF-8 are shown as `\xe9`.
+  static func write(_ text: String) { FileHandle.standardError.write(Data(FileName.shown(text).utf8)) }
 
   /// Whether stderr is a terminal.
   static var isTerminal: Bool { isatty(STDERR_FILENO) == 1 }

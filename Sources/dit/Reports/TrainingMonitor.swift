@@ -58,7 +58,7 @@ struct TrainingMonitor {
   private func writeGrid(_ step: Int) throws {
     guard let (picture, settings) = try run.trainer.sampleGrid(software: "dit") else { return }
     let folder = "\(run.directory)/samples"
-    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    try Directory.create(folder)
     let file = try OutputFile("\(folder)/step-\(String(format: "%08d", step)).png", .png)
     try file.saving { try picture.writePNG(to: file.path, text: settings.text) }
     try tensorBoard?.write(picture, "samples", step: step)
