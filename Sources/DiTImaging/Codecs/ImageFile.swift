@@ -51,6 +51,7 @@ enum ImageFile {
     case .notRegular: "it is a pipe or a device, not a file"
     case .empty: "it is empty"
     case .refused(_, let code): FileError.text(code)
+    case .inUse, .vanished: "its directory is in use"
     }
   }
 }

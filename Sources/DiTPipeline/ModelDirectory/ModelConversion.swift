@@ -57,9 +57,12 @@ public struct ModelConversion: Sendable {
   /// - Parameters:
   ///   - dtype: F32, BF16 or F16.
   ///   - replacing: whether a directory with a model that is there may be replaced, with all that is in it.
-  /// - Throws: `FileError`; ``ModelFileError`` when there is something that may not be replaced.
+  /// - Throws: `FileError`, also when a training run writes there, or something has appeared there that may not be replaced;
+  ///   ``ModelFileError`` when there was something of the kind before.
   public func write(to path: String, as dtype: Dtype = .f32, replacing: Bool = false) throws {
     try Self.checkTarget(path, replacing: replacing)
+    let claim = replacing ? try RunClaim(path) : nil
+    defer { _ = claim }
     let directory = try AtomicDirectory(path: path)
     if let export {
       try export.write(to: directory.temporary, as: dtype)
@@ -70,7 +73,7 @@ public struct ModelConversion: Sendable {
         try Directory.copyFiles(of: vae, to: target)
       }
     }
-    try directory.commit()
+    try directory.commit(replacing: replacing)
   }
 
   /// Throws unless a model may be written to `path`: there is nothing, an empty directory or, if it may be replaced, one

@@ -13,8 +13,11 @@ extension Weights {
   /// The position table: a fixed one that is absent, or belongs to another input size, is computed. A learned one of another
   /// input size is resampled (see `resamplePositions`), the table's grid being the square one of so many rows, else
   /// the one with the configuration's aspect ratio.
+  /// All of them are read once: attention's softmax can make finite numbers of a NaN in q and k, so that a result does not
+  /// tell.
   /// - Throws: `StateDictMismatch` with every tensor that is missing, unexpected or of another shape; `SafetensorsError`
-  ///   or `TorchFileError` when one is not of a float type; ``ModelFileError`` when there are fewer tensors than blocks.
+  ///   or `TorchFileError` when one is not of a float type; ``ModelFileError`` when there are fewer tensors than blocks, and
+  ///   when one holds NaN or infinity.
   public init(_ file: some TensorStore, configuration: DiTConfiguration) throws {
     let found = file.keys.count
     guard configuration.depth <= found else {  // or the table would be larger than the file warrants
@@ -31,11 +34,11 @@ extension Weights {
     let slices = try table.parameters.map { parameter in
       let isThere = file.shape(of: parameter.name) != nil
       guard parameter.name == Self.positions, !isThere || otherGrid != nil else {
-        return try file.slice(parameter.name)
+        return try Self.finite(parameter.name, of: file)
       }
       let made = Slice(zeros: parameter.count)
       if configuration.position == .learned, let otherGrid {
-        let (grid, stored) = (configuration.inputGrid, try file.slice(parameter.name))
+        let (grid, stored) = (configuration.inputGrid, try Self.finite(parameter.name, of: file))
         resamplePositions(
           output: made.mutableSpan, table: stored.span, from: otherGrid,
           to: (grid.rows, grid.columns), width: configuration.hiddenSize)
@@ -45,6 +48,14 @@ extension Weights {
       return made
     }
     self.init(table, slices: slices)
+  }
+
+  /// A tensor of finite numbers.
+  private static func finite(_ name: String, of file: some TensorStore) throws -> Slice {
+    let slice = try file.slice(name)
+    guard let bad = slice.span.firstNotFinite else { return slice }
+    throw ModelFileError(
+      file: file.path, item: "tensor \(name)", expected: "finite numbers", found: "\(slice[bad]) at element \(bad)")
   }
 
   /// The grid of a file's position table where it is another than the configuration's, as far as its rows tell.
@@ -73,11 +84,17 @@ extension Weights {
   /// - Parameter dtype: F32, BF16 or F16. A fixed position table is F32 in any case, as it is not a weight.
   /// - Throws: `FileError`.
   public func write(to path: String, as dtype: Dtype = .f32) throws {
+    let file = try stage(for: path, as: dtype)
+    try file.commit()
+  }
+
+  /// Writes what is to become the file at `path`.
+  func stage(for path: String, as dtype: Dtype) throws -> AtomicFile {
     let tensors = zip(table.parameters, slices).map { parameter, slice in
       let isFixed = parameter.offset < table.trainable.lowerBound
       return TensorSource(parameter.name, slice, shape: parameter.shape, as: isFixed ? .f32 : dtype)
     }
-    try SafetensorsWriter.write(tensors, to: path)
+    return try SafetensorsWriter.stage(tensors, for: path)
   }
 
   /// A copy in one new flat buffer with the table's offsets, which training may write.

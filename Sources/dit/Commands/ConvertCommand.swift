@@ -66,7 +66,7 @@ struct ConvertCommand: ParsableCommand {
       throw Failure(.failure, "\(error)")
     }
     for note in conversion.notes { StandardError.write("Note: \(note)\n") }
-    print(output)
+    try StandardOutput.write(output)
     Warnings.write()
   }
 }
