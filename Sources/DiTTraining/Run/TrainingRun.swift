@@ -149,6 +149,9 @@ public final class TrainingRun {
       return .finished(step: trainer.completedSteps)
     } catch let divergence as Divergence {
       return .diverged(divergence, lastCheckpoint: lastCheckpoint.path)
+    } catch {
+      try claim?.check()  // of a folder that has gone that is the news, not which file was met first
+      throw error
     }
   }
 
