@@ -79,6 +79,25 @@ import Testing
     }
   }
 
+  /// Beyond Float's range q·k is infinite, and the exponential's clamp would make weights of it.
+  @Test(
+    "Logits of attention that overflow are an error, not an even attention",
+    arguments: [Numerics(gemm: .blas), Numerics(gemm: .packed), Numerics(precision: .bf16, gemm: .packed)])
+  func overflowingLogits(numerics: Numerics) throws {
+    let weights = randomWeights(smallNetwork)
+    let flat = weights.flattened()
+    let parameter = try #require(weights.table.parameter(named: "blocks.1.attn.qkv.weight"))
+    let qkv = flat[parameter.range]
+    for i in 0..<2 * smallNetwork.hiddenSize * smallNetwork.hiddenSize { qkv[i] *= 1e25 }  // q and k, not v
+    let model = try DiT(
+      configuration: ModelConfiguration(network: smallNetwork), weights: Weights(weights.table, flat: flat),
+      context: ComputeContext(threads: 1), numerics: numerics)
+    let error = #expect(throws: OverflowError.self) {
+      try model.predict(images: normal([1, 3, 6, 10], seed: 5), times: [3], labels: [1])
+    }
+    #expect(error?.description == "output: expected finite numbers, found nan in image 0: overflow")
+  }
+
   @Test(
     "Arithmetic that overflows while sampling is an error of its own, before a step of it is shown",
     arguments: [SamplerName.ddim, .ddpm, .dpmpp, .unipc])
