@@ -211,7 +211,8 @@ import Testing
         TensorSource("t", labels: [3]), TensorSource("y", labels: [3]),
       ], to: "in.safetensors")
     let cases: [(arguments: [String], option: String, value: String)] = [
-      (["sample"] + out, "--eta", "-1"), (["sample"] + out, "--eta", "-.5"), (["sample"] + out, "--steps", "-3"),
+      (["sample", "--sampler", "ddim"] + out, "--eta", "-1"), (["sample"] + out, "--eta", "-0.5"),
+      (["sample"] + out, "--steps", "-3"),
       (["sample"] + out, "--count", "-1"), (["sample"] + out, "--seed", "-1"), (["sample"] + out, "--threads", "-2"),
       (["sample"] + out, "--guidance-channels", "-1"), (["sample"] + out, "--guidance-interval", "-5,3"),
       (["sample"] + out, "--guidance", "-inf"), (["sample"] + out, "--classes", "-1"),
