@@ -77,6 +77,15 @@ public struct AtomicDirectory: ~Copyable {
     if !isCommitted { try? Directory.remove(temporary) }
   }
 
+  /// Runs `body`, which writes files into ``temporary``: errors of them name the files that they were to become.
+  package borrowing func writing<Result>(_ body: () throws -> Result) throws -> Result {
+    do {
+      return try body()
+    } catch let error as FileError where error.path.hasPrefix(temporary) {
+      throw FileError(path: path + error.path.dropFirst(temporary.count), reason: error.reason)
+    }
+  }
+
   /// Puts the directory in its place. One that is there already is moved aside first and then removed: for a moment there
   /// is none, but never a part of one.
   ///

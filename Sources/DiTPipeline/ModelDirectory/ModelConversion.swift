@@ -64,13 +64,13 @@ public struct ModelConversion: Sendable {
     let claim = replacing ? try RunClaim(path) : nil
     defer { _ = claim }
     let directory = try AtomicDirectory(path: path)
-    if let export {
-      try export.write(to: directory.temporary, as: dtype)
-    } else {
-      try ModelDirectory.write(configuration, model: weights, ema: nil, as: dtype, to: directory.temporary)
-      if let vae {
-        let target = Paths.join(directory.temporary, ModelDirectory.autoencoderName)
-        try Directory.copyFiles(of: vae, to: target)
+    let temporary = directory.temporary
+    try directory.writing {
+      if let export {
+        try export.write(to: temporary, as: dtype)
+      } else {
+        try ModelDirectory.write(configuration, model: weights, ema: nil, as: dtype, to: temporary)
+        if let vae { try Directory.copyFiles(of: vae, to: Paths.join(temporary, ModelDirectory.autoencoderName)) }
       }
     }
     try directory.commit(replacing: replacing)

@@ -192,18 +192,23 @@ struct CheckpointStore {
     try clean()
     let directory = try AtomicDirectory(
       path: target, temporaryName: Self.unfinished + Self.name(trainer.completedSteps))
+    let temporary = directory.temporary
+    try directory.writing { try Self.write(trainer, to: temporary) }
+    try directory.commit()
+    return target
+  }
+
+  private static func write(_ trainer: Trainer, to directory: String) throws {
     var model = trainer.model
-    model.autoencoder = model.autoencoder.map(Self.autoencoder(seenFromCheckpoint:))
+    model.autoencoder = model.autoencoder.map(autoencoder(seenFromCheckpoint:))
     try ModelDirectory.write(
       model, model: Weights(trainer.table, flat: trainer.weights),
-      ema: Weights(trainer.table, flat: trainer.average), to: directory.temporary)
+      ema: Weights(trainer.table, flat: trainer.average), to: directory)
     let settings = JSONValue.object([
       JSONMember("training", trainer.training.json), JSONMember("data", DataIdentity(trainer.data).json),
     ])
-    try AtomicFile.write(settings.text, to: "\(directory.temporary)/\(Checkpoint.trainingFile)")
-    try trainer.writeState(to: "\(directory.temporary)/\(Checkpoint.stateFile)")
-    try directory.commit()
-    return target
+    try AtomicFile.write(settings.text, to: "\(directory)/\(Checkpoint.trainingFile)")
+    try trainer.writeState(to: "\(directory)/\(Checkpoint.stateFile)")
   }
 
   private static let run = "../../"
