@@ -11,6 +11,7 @@ import json
 import sys
 
 from PIL import Image
+from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 
@@ -19,6 +20,13 @@ def main(folder):
     events.Reload()
     tags = events.Tags()
     scalars = {tag: [[event.step, event.value] for event in events.Scalars(tag)] for tag in tags["scalars"]}
+    # What the web page shows under --load_fast=false: the same points.
+    shown = plugin_event_accumulator.EventAccumulator(folder, size_guidance={"tensors": 0})
+    shown.Reload()
+    for tag, points in scalars.items():
+        steps = [event.step for event in shown.Tensors(tag)]
+        if steps != [step for step, _ in points]:
+            sys.exit(f"{tag}: steps {steps} on the web page, {[step for step, _ in points]} in the files")
     images = {}
     for tag in tags["images"]:
         images[tag] = []

@@ -69,15 +69,15 @@ public final class Autoencoder: Sendable {
   ///   - latents: (N, latentChannels, h, w), scaled as the diffusion model has them.
   ///   - progress: called after each image with how many are done; false stops there.
   /// - Returns: (M, imageChannels, h·factor, w·factor), not clipped; M < N where `progress` stopped it.
-  /// - Throws: ``AutoencoderInputError``.
+  /// - Throws: ``AutoencoderInputError``; `OverflowError` when an image is not finite.
   public func decode(
     _ latents: Tensor, progress: (Int) -> Bool = { _ in true }
-  ) throws(AutoencoderInputError) -> Tensor {
+  ) throws -> Tensor {
     let c = configuration
     let (count, height, width) = try check(latents, "latents", channels: c.latentChannels, multiple: 1)
     let scaling = c.scaling
     let shape = (c.imageChannels, height * c.factor, width * c.factor)
-    return run(count, shape, progress) { n, pass, out in
+    return try run("images", count, shape, progress) { n, pass, out in
       let latent = pass.featureMap(height, width, c.latentChannels)
       read(latents, n, latent, pass.memory, unscaling: scaling)
       let image = pass.decode(decoder, latent)
@@ -91,14 +91,14 @@ public final class Autoencoder: Sendable {
   /// - Parameters:
   ///   - images: (N, imageChannels, H, W) in [−1, 1], H and W multiples of ``AutoencoderConfiguration/factor``.
   ///   - progress: as for ``decode(_:progress:)``.
-  /// - Throws: ``AutoencoderInputError``.
+  /// - Throws: ``AutoencoderInputError``; `OverflowError` when a mean or variance is not finite.
   public func encode(
     _ images: Tensor, progress: (Int) -> Bool = { _ in true }
-  ) throws(AutoencoderInputError) -> LatentDistribution {
+  ) throws -> LatentDistribution {
     let c = configuration
     let (count, height, width) = try check(images, "images", channels: c.imageChannels, multiple: c.factor)
     let shape = (2 * c.latentChannels, height / c.factor, width / c.factor)
-    let moments = run(count, shape, progress) { n, pass, out in
+    let moments = try run("latents", count, shape, progress) { n, pass, out in
       let image = pass.featureMap(height, width, c.imageChannels)
       read(images, n, image, pass.memory)
       let latent = pass.encode(encoder, image)
@@ -126,9 +126,9 @@ public final class Autoencoder: Sendable {
 
   /// Plans once, then runs image by image into (count, shape).
   private func run(
-    _ count: Int, _ shape: (Int, Int, Int), _ progress: (Int) -> Bool,
+    _ name: String, _ count: Int, _ shape: (Int, Int, Int), _ progress: (Int) -> Bool,
     _ body: (Int, inout Pass, Slice?) -> Void
-  ) -> Tensor {
+  ) throws(OverflowError) -> Tensor {
     let size = shape.0 * shape.1 * shape.2
     let c = configuration
     let pixels = shape.0 == c.imageChannels ? shape.1 * shape.2 : shape.1 * shape.2 * c.factor * c.factor
@@ -140,7 +140,9 @@ public final class Autoencoder: Sendable {
     var done = 0
     while done < count {
       var pass = pass(memory, pixels: pixels)
-      body(done, &pass, result[done * size..<(done + 1) * size])
+      let image = result[done * size..<(done + 1) * size]
+      body(done, &pass, image)
+      if let bad = image.span.firstNotFinite { throw OverflowError(name, image: done, found: image[bad]) }
       done += 1
       if !progress(done) { break }
     }
@@ -168,6 +170,9 @@ public final class Autoencoder: Sendable {
       throw AutoencoderInputError(
         name: name, expected: "shape [N, \(channels), H, W] with N ≥ 1, \(sides), up to \(largest) pixels",
         found: "\(s)")
+    }
+    if let found = tensor.notFinite {
+      throw AutoencoderInputError(name: name, expected: "finite numbers", found: found)
     }
     return (s[0], s[2], s[3])
   }

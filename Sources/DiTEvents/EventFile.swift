@@ -32,7 +32,9 @@ public final class EventFile {
     path = file.path
     self.clock = clock
     try append(0) { $0.fileVersion = "brain.Event:2" }
-    if step > 0 { try append(step + 1) { $0.sessionLog.status = .start } }
+    // A session's start drops what earlier files hold of its step and later ones. TensorBoard's reader under
+    // --load_fast=false takes a run's first start for its beginning and drops nothing: so every file has one.
+    try append(step > 0 ? step + 1 : 0) { $0.sessionLog.status = .start }
   }
 
   /// A new file under the first of the names that is free.

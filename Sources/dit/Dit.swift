@@ -43,13 +43,30 @@ struct Dit: ParsableCommand {
   }
 
   static func main() {
+    StandardStream.reserve()
+    StandardStream.refuseSizesByError()
     BLASReport.restartIfNarrowed()
     do {
-      var command = try parseAsRoot(arguments)
+      var command = try parseAsRoot(NegativeValues.joined(arguments))
       try command.run()
     } catch {
       if let failure = Failure(error) { failure.exit() }
-      exit(withError: error)  // the parser's own: usage, help, version
+      end(with: error)
     }
+  }
+
+  /// The parser's own: usage, help, completion scripts.
+  private static func end(with error: any Error) -> Never {
+    let (text, status) = (fullMessage(for: error), exitCode(for: error))
+    guard status.isSuccess else {
+      StandardError.write(text + "\n")
+      Foundation.exit(status.rawValue)
+    }
+    do {
+      try StandardOutput.write(text)
+    } catch {
+      error.exit()
+    }
+    Foundation.exit(status.rawValue)
   }
 }

@@ -19,7 +19,8 @@ import Testing
     (
       "train",
       [
-        "--data", "--out", "--config", "--from", "--steps", "--batch", "--seed", "--resume", "--recompute",
+        "--data", "--out", "--config", "--from", "--steps", "--schedule-steps", "--batch", "--seed", "--resume",
+        "--recompute",
         "--broken-images", "--tensorboard", "--weights", "--heads",
         "--precision", "--gemm", "--threads",
       ]

@@ -32,6 +32,15 @@ enum Tool {
     return try await run.result()
   }
 
+  /// Runs a line of `sh` in which `"$0" "$@"` is `dit` with these arguments, to its end: for what a shell gives a process.
+  static func shell(_ script: String, _ arguments: [String]) async throws -> Result {
+    let scratch = try Scratch()
+    let run = try start(
+      ["-c", script, executable.path(percentEncoded: false)] + arguments, in: scratch,
+      program: URL(filePath: "/bin/sh"))
+    return try await run.result()
+  }
+
   /// Starts `dit` and returns at once. Its output goes to files in `scratch`.
   ///
   /// - Parameters:
@@ -74,6 +83,7 @@ enum Tool {
     }
 
     var isRunning: Bool { process.isRunning }
+    var processIdentifier: Int32 { process.processIdentifier }
 
     /// What it wrote to stderr so far.
     var stderr: String { scratch.text("stderr") }

@@ -257,7 +257,10 @@ extension Scratch {
     _ = try await scratch.train("run")
     let again = ["train", "--data", "digits", "--out", scratch.path("run")]
     try await expectFailure(again + ["--config", scratch.path("run.json")], 64, ["holds the checkpoints of a run"])
-    try await expectFailure(again + ["--resume", "--steps", "13"], 64, ["training.steps is 12, not 13"])
+    try await expectFailure(again + ["--resume", "--steps", "11"], 64, ["training.steps is 12, not 11"])
+    try await expectFailure(
+      again + ["--resume", "--schedule-steps", "11"], 64, ["training.schedule_steps is 0, not 11"])
+    try await expectFailure(again + ["--resume", "--steps", "13", "--batch", "4"], 64, ["training.batch is 8, not 4"])
     try await expectFailure(again + ["--resume", "--seed", "1"], 64, ["training.seed"])
     try await expectFailure(again + ["--resume", "--from", Model.digits], 64, ["--from"])
     try await expectFailure(

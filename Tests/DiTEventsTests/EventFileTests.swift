@@ -13,10 +13,11 @@ import Testing
     #expect(CRC32C.value((0..<32).map { UInt8($0) }) == 0x46DD_794E)
   }
 
-  /// What `tensorboard.summary.writer.record_writer.RecordWriter` (2.21.0) writes for the same four events, in hexadecimal:
-  /// file version, a scalar at step 7, a picture at step 300, the start of a session at step 301.
+  /// What `tensorboard.summary.writer.record_writer.RecordWriter` (2.21.0) writes for the same five events, in hexadecimal:
+  /// file version, the start of a session at step 0, a scalar at step 7, a picture at step 300, a start at step 301.
   private static let tensorBoardBytes = """
     1800000000000000a37f4b2209000000000000f83f1a0d627261696e2e4576656e743a322a28646c\
+    0d000000000000003c37b83409000000000000f83f3a020801b718825c\
     2300000000000000b09f774309000000000000044010072a160a140a0d747261696e696e672f6c6f7373150000803e4902e2d6\
     2700000000000000bbe1b146090000000000000c4010ac022a190a170a0773616d706c6573220c080210031803220489504e4736023090\
     100000000000000095fbfe1809000000000000124010ad023a02080146339cbc

@@ -108,8 +108,12 @@ import Testing
     try start("run")
     let cases: [(trainer: Trainer, messages: [String])] = [
       (
-        try tinyTrainer { ($0.steps, $0.seed) = (24, 5) },
-        ["training.steps is 12, not 24", "training.seed is 0, not 5"]
+        try tinyTrainer { ($0.steps, $0.seed) = (11, 5) },
+        ["training.steps is 12, not 11", "training.seed is 0, not 5"]
+      ),
+      (
+        try tinyTrainer { ($0.steps, $0.scheduleSteps, $0.batch, $0.microBatch) = (24, 12, 9, 3) },
+        ["training.batch is 6, not 9"]
       ),
       (try tinyTrainer(model: tinyModel(dropout: 0.2)), ["model.class_dropout_prob is 0.1, not 0.2"]),
       (try tinyTrainer(data: tinyData(count: 24)), ["data.samples is 23, not 24"]),

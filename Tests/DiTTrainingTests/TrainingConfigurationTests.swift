@@ -12,7 +12,8 @@ import Testing
   /// Another value than the default for every key.
   private static let others: [String: String] = [
     "steps": "7", "batch": "12", "micro_batch": "64", "learning_rate": "0.5", "warmup_steps": "3",
-    "schedule": "\"constant\"", "weight_decay": "0", "beta1": "0.5", "beta2": "0.25", "epsilon": "0.001",
+    "schedule": "\"constant\"", "schedule_steps": "9", "weight_decay": "0", "beta1": "0.5", "beta2": "0.25",
+    "epsilon": "0.001",
     "ema_decay": "0.5", "gradient_clip": "1.5", "loss_weighting": "\"min_snr\"", "min_snr_gamma": "2.5",
     "lambda_seq": "0.5", "flip": "false", "seed": "42", "validation_modulus": "5",
     "checkpoint_every": "11", "keep_checkpoints": "3", "validate_every": "13", "sample_every": "0", "log_every": "1",

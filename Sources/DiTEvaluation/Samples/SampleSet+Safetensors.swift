@@ -49,8 +49,9 @@ extension SampleSet {
         path, expected: "a tensor images, latents, samples or features",
         found: file.names.isEmpty ? "none" : file.names.prefix(8).joined(separator: ", "))
     }
-    let set = try SampleSet(file, kind, name: name ?? path)
-    try set.check("tensor \(kind.rawValue)", isImage: kind == .images)
+    var set = try SampleSet(file, kind, name: name ?? path)
+    let range = try set.check("tensor \(kind.rawValue)", isImage: kind == .images)
+    if kind == .images, let note = Pixels.note(range) { set.note = "\(path): tensor images: \(note)" }
     return (set, kind)
   }
 

@@ -25,6 +25,8 @@ public struct SampleSet: Sendable {
   public let shape: [Int]
   /// One class per sample; nil when the set has none.
   public let labels: [Int]?
+  /// What a person should know of the numbers, one line; nil for nothing.
+  public var note: String?
   private let store: any SampleStore
   /// The samples of the store that belong to the set; nil for all.
   private let chosen: [Int]?
@@ -52,9 +54,11 @@ public struct SampleSet: Sendable {
   /// The samples at `indices`, in that order, as a set of its own.
   public func subset(_ indices: [Int], name: String? = nil) -> SampleSet {
     precondition(indices.allSatisfy { 0..<count ~= $0 }, "a subset beyond \(count) samples")
-    return SampleSet(
+    var part = SampleSet(
       name: name ?? self.name, shape: shape, store: store, labels: labels.map { labels in indices.map { labels[$0] } },
       chosen: chosen.map { chosen in indices.map { chosen[$0] } } ?? indices)
+    part.note = note
+    return part
   }
 
   /// The samples of the class `label`.
@@ -97,16 +101,22 @@ public struct SampleSet: Sendable {
   /// - Parameters:
   ///   - item: what errors call the numbers.
   ///   - isImage: whether they must lie in [−1, 1] rather than be finite.
+  /// - Returns: the smallest and the largest number.
   /// - Throws: ``EvaluationError``.
-  public func check(_ item: String, isImage: Bool) throws(EvaluationError) {
+  @discardableResult
+  public func check(_ item: String, isImage: Bool) throws(EvaluationError) -> ClosedRange<Float> {
+    var (low, high) = (Float.infinity, -Float.infinity)
     let largest: Float = isImage ? 1 : 1e15
     let expected = isImage ? "values in [-1, 1]" : "finite values, at most 1e15"
     try forEachBlock { start, elements throws(EvaluationError) in
       if let bad = elements.firstIndex(where: { !(abs($0) <= largest) }) {
         throw EvaluationError(
-          name, item, expected: expected, found: "\(elements[bad]) at element \(start * depth + bad)")
+          name, item, expected: expected,
+          found: "\(elements[bad]) at element \(start * depth + bad), in sample \(start + bad / depth)")
       }
+      for element in elements { (low, high) = (min(low, element), max(high, element)) }
     }
+    return low...max(low, high)
   }
 }
 

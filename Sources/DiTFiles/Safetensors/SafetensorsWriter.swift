@@ -15,12 +15,23 @@ public enum SafetensorsWriter {
   ///   dtype, and what a tensor's source throws. The file at `path` is then as it was before.
   /// - Precondition: names differ from each other and from `__metadata__`; `metadata` has no other `format`.
   public static func write(_ tensors: [TensorSource], metadata: [String: String] = [:], to path: String) throws {
+    let file = try stage(tensors, metadata: metadata, for: path)
+    try file.commit()
+  }
+
+  /// Writes what is to become the file at `path`, and flushes it: see ``AtomicFile/flush()``.
+  ///
+  /// - Throws: as ``write(_:metadata:to:)``.
+  package static func stage(
+    _ tensors: [TensorSource], metadata: [String: String] = [:], for path: String
+  ) throws -> AtomicFile {
     let sorted = tensors.sorted(by: precedes)
     let header = header(of: sorted, metadata: metadata)
-    try AtomicFile.write(to: path) { file in
-      try file.write(header.span)
-      for tensor in sorted { try write(tensor, to: file) }
-    }
+    let file = try AtomicFile(path: path)
+    try file.write(header.span)
+    for tensor in sorted { try write(tensor, to: file) }
+    try file.flush()
+    return file
   }
 
   private static func precedes(_ a: TensorSource, _ b: TensorSource) -> Bool {

@@ -8,21 +8,24 @@
 
 /// A directory that appears complete or not at all.
 ///
-/// Files go to a temporary directory beside the target (`.dit-….tmp`); ``commit()`` renames it to the target. Without
-/// ``commit()`` it is removed and the target is as before; only a killed process can leave one behind.
+/// Files go to a temporary directory beside the target (`.dit-….tmp`); ``commit(replacing:)`` renames it to the target. Without
+/// ``commit(replacing:)`` it is removed and the target is as before; only a killed process can leave one behind, which
+/// goes when another process next writes there.
 public struct AtomicDirectory: ~Copyable {
   /// The target as the caller named it.
   public let path: String
   /// Where its files are to be written until then.
   public let temporary: String
   private let target: String
+  /// Of the temporary directory, locked.
+  private let descriptor: Int32
   private var isCommitted = false
 
   /// Starts a directory that is to become `path`; those above it are made if need be.
   ///
   /// - Throws: ``FileError`` when `path` is something other than a directory, or its parent cannot be written.
   public init(path: String) throws(FileError) {
-    try self.init(path: path, temporaryName: AtomicFile.temporaryName)
+    try self.init(path: path, temporaryName: Leftovers.name)
   }
 
   /// Starts a directory that is to become `path`; the temporary one beside it has a name of the caller's, who removes what
@@ -37,26 +40,58 @@ public struct AtomicDirectory: ~Copyable {
     let parent = Paths.parent(of: target)
     let temporary = Paths.join(parent, temporaryName)
     try Directory.create(parent)
-    guard unsafe mkdir(FileName.terminated(temporary), 0o777) == 0 else {
-      throw FileError(path: path, reason: .refused(operation: "create a directory beside", code: errno))
-    }
+    Leftovers.clear(in: parent)
+    descriptor = try Self.create(temporary, for: path)
     self.path = path
     self.target = target
     self.temporary = temporary
   }
 
+  /// Makes a directory and locks it; returns its descriptor.
+  private static func create(_ temporary: String, for path: String) throws(FileError) -> Int32 {
+    while true {
+      guard unsafe mkdir(FileName.terminated(temporary), 0o777) == 0 else {
+        throw FileError(path: path, reason: .refused(operation: "create a directory beside", code: errno))
+      }
+      let descriptor = unsafe open(FileName.terminated(temporary), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+      // Somebody who clears away may have come between making and locking it, and removes it.
+      guard descriptor >= 0 else {
+        if errno == ENOENT || errno == EINTR { continue }
+        throw FileError(path: path, refused: "open a directory beside")
+      }
+      if case .held = AdvisoryLock(descriptor) {
+      } else if let status = try FileStatus(path: temporary),
+        status.identity == (try FileStatus(descriptor: descriptor, path: path).identity)
+      {
+        return descriptor
+      }
+      close(descriptor)
+    }
+  }
+
   deinit {
+    close(descriptor)
     if !isCommitted { try? Directory.remove(temporary) }
+  }
+
+  /// Runs `body`, which writes files into ``temporary``: errors of them name the files that they were to become.
+  package borrowing func writing<Result>(_ body: () throws -> Result) throws -> Result {
+    do {
+      return try body()
+    } catch let error as FileError where error.path.hasPrefix(temporary) {
+      throw FileError(path: path + error.path.dropFirst(temporary.count), reason: error.reason)
+    }
   }
 
   /// Puts the directory in its place. One that is there already is moved aside first and then removed: for a moment there
   /// is none, but never a part of one.
   ///
+  /// - Parameter replacing: false leaves a directory that is there and not empty.
   /// - Throws: ``FileError``; the directory that was there is then there again.
-  public consuming func commit() throws(FileError) {
+  public consuming func commit(replacing: Bool = true) throws(FileError) {
     try Directory.flush(temporary, for: path)
     let old = temporary + ".old"
-    let isReplacing = try FileStatus(path: target) != nil
+    let isReplacing = replacing ? try FileStatus(path: target) != nil : false
     if isReplacing, !Directory.systemRename(target, old) { throw FileError(path: path, refused: "replace") }
     guard Directory.systemRename(temporary, target) else {
       let error = FileError(path: path, refused: "put in place")

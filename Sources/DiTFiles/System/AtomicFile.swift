@@ -13,7 +13,7 @@ import Foundation
 /// Bytes go to a temporary file in the target's directory (`.dit-….tmp`). ``commit()`` flushes it to the disk, renames
 /// it over the target, and flushes the directory, so that after a crash the path leads to the old contents or to all of
 /// the new. Without ``commit()`` the temporary file is removed and the target is as before; only a killed process can
-/// leave one behind.
+/// leave one behind, which goes when another process next writes a file there.
 ///
 /// A symbolic link is followed: the file it leads to is replaced. A file that is replaced passes on its permissions.
 public struct AtomicFile: ~Copyable {
@@ -61,12 +61,22 @@ public struct AtomicFile: ~Copyable {
     try Self.write(bytes, to: descriptor, path: path)
   }
 
+  /// Waits until what was written is on the disk; ``commit()`` does so too. Of several files that belong together, all are
+  /// written and flushed before the first is put in its place, so that a full disk leaves the old ones.
+  ///
+  /// - Throws: ``FileError``.
+  public func flush() throws(FileError) {
+    while fsync(descriptor) != 0 {
+      guard errno == EINTR else { throw FileError(path: path, refused: "flush") }
+    }
+  }
+
   /// Puts the file in its place.
   ///
   /// - Throws: ``FileError``. When it is the directory that cannot be flushed, the new file is in its place and complete,
   ///   but a crash of the machine might bring back the old one.
   public consuming func commit() throws(FileError) {
-    guard fsync(descriptor) == 0 else { throw FileError(path: path, refused: "flush") }
+    try flush()
     guard Directory.systemRename(temporaryPath, target) else { throw FileError(path: path, refused: "replace") }
     isCommitted = true
     try Directory.flush(directory, for: path)
@@ -109,20 +119,31 @@ public struct AtomicFile: ~Copyable {
     }
   }
 
-  /// A new file of a name that no other has (`.dit-….tmp`), open to read and write; errors name `path`.
+  /// A new file of a name that no other has (`.dit-….tmp`), open to read and write and locked; errors name `path`. The
+  /// first in a directory clears away what killed processes left there.
   static func createTemporary(
     in directory: String, for path: String
   ) throws(FileError) -> (path: String, descriptor: Int32) {
+    Leftovers.clear(in: directory)
     while true {
-      let name = Paths.join(directory, temporaryName)
+      let name = Paths.join(directory, Leftovers.name)
       let descriptor = unsafe open(FileName.terminated(name), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
-      if descriptor >= 0 { return (name, descriptor) }
-      if errno != EEXIST, errno != EINTR { throw FileError(path: path, refused: "create a file in the directory of") }
+      guard descriptor >= 0 else {
+        if errno == EEXIST || errno == EINTR { continue }
+        // Also where there is no directory: what is missing is not the file.
+        throw FileError(path: path, reason: .refused(operation: "create a file in the directory of", code: errno))
+      }
+      // Somebody who clears away may have come between making and locking it.
+      if case .held = AdvisoryLock(descriptor) {} else if linkCount(descriptor) != 0 { return (name, descriptor) }
+      close(descriptor)
     }
   }
 
-  /// A name for something that is not yet complete.
-  static var temporaryName: String { ".dit-\(String(UInt64.random(in: .min ... .max), radix: 16)).tmp" }
+  /// How many names an open file has; nil where the system does not say.
+  private static func linkCount(_ descriptor: Int32) -> Int? {
+    var status = stat()
+    return unsafe fstat(descriptor, &status) == 0 ? Int(status.st_nlink) : nil
+  }
 
   /// `path` with symbolic links followed.
   private static func resolved(_ path: String) -> String {

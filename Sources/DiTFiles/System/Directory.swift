@@ -130,7 +130,9 @@ package enum Directory {
     guard descriptor >= 0 else { throw FileError(path: path, refused: operation) }
     defer { close(descriptor) }
     // Some file systems cannot flush a directory and need not.
-    guard fsync(descriptor) == 0 || errno == EINVAL || errno == ENOTSUP else {
+    while fsync(descriptor) != 0 {
+      if errno == EINTR { continue }
+      if errno == EINVAL || errno == ENOTSUP { return }
       throw FileError(path: path, refused: operation)
     }
   }

@@ -22,6 +22,11 @@ public struct FileError: Error, Equatable, Sendable, CustomStringConvertible {
     case pointer(bytes: Int?)
     /// The system refused an `operation` (as in `"open"`) with the error number `code`.
     case refused(operation: String, code: Int32)
+    /// A folder that another process writes to. `file` is what to remove where that process is known to have ended; nil
+    /// where the system sees to that.
+    case inUse(by: String, file: String?)
+    /// A folder that was removed, moved or replaced while it was written to.
+    case vanished
   }
 
   /// The file as the caller named it.
@@ -46,6 +51,10 @@ public struct FileError: Error, Equatable, Sendable, CustomStringConvertible {
       let size = bytes.map { " of \($0) bytes" } ?? ""
       return "\(path): expected the file itself, found a Git LFS pointer to it: `git lfs pull` fetches the file\(size)"
     case .refused(let operation, let code): return "\(path): cannot \(operation): \(Self.text(code))"
+    case .inUse(let holder, let file):
+      let way = file.map { "; its file system has no locks: if that process has ended, remove \(Message.oneLine($0))" }
+      return "\(path): in use by \(holder)\(way ?? "")"
+    case .vanished: return "\(path): was removed, moved or replaced while it was written to"
     }
   }
 }
@@ -59,6 +68,19 @@ extension FileError {
   /// Whether a file could not be made because there is something of its name.
   package var isTaken: Bool {
     if case .refused(_, EEXIST) = reason { true } else { false }
+  }
+
+  /// Whether a directory that something was to be made in is not there.
+  package var isMissing: Bool {
+    switch reason {
+    case .missing, .refused(_, ENOENT): true
+    default: false
+    }
+  }
+
+  /// Whether nobody reads any more what was written to a pipe.
+  package var isClosedPipe: Bool {
+    if case .refused(_, EPIPE) = reason { true } else { false }
   }
 
   /// What the system says about a path that leads nowhere.

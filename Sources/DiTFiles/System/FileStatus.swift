@@ -14,6 +14,12 @@ package struct FileStatus {
   let permissions: mode_t
   package let isRegular: Bool
   package let isDirectory: Bool
+  /// Which file it is, whatever its names.
+  let identity: Identity
+
+  struct Identity: Equatable, Sendable {
+    let device, number: UInt64
+  }
 
   /// Of an open file.
   init(descriptor: Int32, path: String) throws(FileError) {
@@ -44,6 +50,7 @@ package struct FileStatus {
     isDirectory = status.st_mode & S_IFMT == S_IFDIR
     size = Int(status.st_size)
     permissions = status.st_mode & 0o7777
+    identity = Identity(device: UInt64(truncatingIfNeeded: status.st_dev), number: UInt64(status.st_ino))
     kind =
       switch status.st_mode & S_IFMT {
       case S_IFREG: "a regular file"

@@ -63,6 +63,7 @@ enum ImageFile {
     case .pointer(let bytes):
       "it is a Git LFS pointer: `git lfs pull` fetches the file" + (bytes.map { " of \($0) bytes" } ?? "")
     case .refused(_, let code): FileError.text(code)
+    case .inUse, .vanished: "its directory is in use"
     }
   }
 }

@@ -31,7 +31,8 @@ public struct Image: Equatable, Sendable {
   ///     sample = clamp(127.5·x + 128, 0, 255), truncated
   ///
   /// which is the conversion of the reference evaluation, computed in Float.
-  /// - Parameter planes: (channels, height, width), black −1, white 1; values outside are clamped, NaN becomes 0.
+  /// - Parameter planes: (channels, height, width), black −1, white 1; values outside are clamped.
+  /// - Precondition: all are finite: a picture is never made of numbers that are none.
   public init(planes: Span<Float>, channels: Int, height: Int, width: Int) {
     Self.checkShape(channels: channels, height: height, width: width, count: planes.count)
     let area = height * width
@@ -62,8 +63,9 @@ public struct Image: Equatable, Sendable {
   }
 
   private static func sample(_ x: Float) -> UInt8 {
+    precondition(x.isFinite, "a picture of numbers that are not finite: \(x)")
     let value = 127.5 * x + 128
-    return value >= 255 ? 255 : value > 0 ? UInt8(value) : 0  // NaN fails both comparisons
+    return value >= 255 ? 255 : value > 0 ? UInt8(value) : 0
   }
 
   private static func checkShape(channels: Int, height: Int, width: Int, count: Int) {

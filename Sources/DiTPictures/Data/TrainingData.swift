@@ -38,7 +38,7 @@ public enum TrainingData: Sendable {
     for model: ModelConfiguration, _ training: TrainingConfiguration
   ) throws(DatasetError) -> (data: Dataset, notes: [String]) {
     switch self {
-    case .file(let data): return (data, [])
+    case .file(let data): return (data, [data.note].compactMap(\.self))
     case .folder(let folder):
       let network = model.network
       guard model.samplesArePixels else {

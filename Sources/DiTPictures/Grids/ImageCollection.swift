@@ -33,14 +33,16 @@ public struct ImageCollection: Sendable {
 
   /// Appends images (N, C, H, W), pixels in [−1, 1], clipped beyond.
   ///
-  /// - Precondition: all images are of one shape; of 1 or 3 channels for ``Form/pictures``.
+  /// - Precondition: all images are of one shape and of finite numbers; of 1 or 3 channels for ``Form/pictures``.
   public mutating func append(_ images: Tensor) {
     let shape = Array(images.shape.dropFirst())
     precondition(count == 0 || shape == self.shape, "images of shape \(shape) to images of shape \(self.shape)")
     self.shape = shape
     count += images.shape[0]
     switch form {
-    case .floats: elements += images.elements.lazy.map { min(1, max(-1, $0)) }
+    case .floats:
+      precondition(images.elements.span.firstNotFinite == nil, "images: \(images.notFinite ?? "")")
+      elements += images.elements.lazy.map { min(1, max(-1, $0)) }
     case .pictures: pictures += Image.pictures(of: images)
     }
   }
@@ -54,17 +56,22 @@ public struct ImageCollection: Sendable {
   ///
   /// - Parameter progress: called after each image with how many of these latents are decoded; false stops there, with the
   ///   images that are done appended.
-  /// - Throws: `AutoencoderInputError`.
+  /// - Throws: `AutoencoderInputError`, `OverflowError`.
   public mutating func decode(
     _ latents: Tensor, with autoencoder: Autoencoder, progress: (Int) -> Bool = { _ in true }
-  ) throws(AutoencoderInputError) {
+  ) throws {
     let total = latents.shape.first ?? 0
     var (done, goesOn) = (0, true)
     repeat {  // also without a latent, which the autoencoder refuses
       let part = total == 0 ? latents : latents.range(done..<min(done + Self.batch, total))
-      let images = try autoencoder.decode(part) { finished in
-        goesOn = progress(done + finished)
-        return goesOn
+      let images: Tensor
+      do {
+        images = try autoencoder.decode(part) { finished in
+          goesOn = progress(done + finished)
+          return goesOn
+        }
+      } catch let error as OverflowError {
+        throw error.moved(by: done)
       }
       append(images)
       done += images.shape[0]
@@ -78,7 +85,7 @@ public struct ImageCollection: Sendable {
 extension Image {
   /// The images of a tensor (N, C, H, W), pixels in [−1, 1], clipped beyond.
   ///
-  /// - Precondition: C is 1 or 3.
+  /// - Precondition: C is 1 or 3, and all elements are finite.
   public static func pictures(of images: Tensor) -> [Image] {
     let (channels, height, width) = (images.shape[1], images.shape[2], images.shape[3])
     let size = channels * height * width

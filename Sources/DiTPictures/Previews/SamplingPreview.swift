@@ -37,7 +37,12 @@ public struct SamplingPreview: Sendable {
     let isLast = progress.step == progress.steps
     guard isLast || last.map({ now - $0 >= interval }) ?? true else { return }
     last = now
-    let picture = Self.picture(isLast ? progress.x : progress.estimate ?? progress.x)
+    let images = isLast ? progress.x : progress.estimate ?? progress.x
+    if let found = images.notFinite {  // of finite samples the estimate may overflow
+      problem = "\(path): step \(progress.step) of \(progress.steps) not shown: \(found)"
+      return
+    }
+    let picture = Self.picture(images)
     do throws(ImagingError) {
       try picture.writePNG(
         to: path,

@@ -37,11 +37,11 @@ extension DiT {
   ///   - sequence: N sequences for a model that takes them; nil are empty ones.
   ///   - weighting: how much each noise level counts.
   ///   - consistency: the sequence-consistency term; not of a flow.
-  /// - Throws: ``InputError``.
+  /// - Throws: ``InputError``; `OverflowError` when a loss is not finite.
   public func loss(
     clean: Tensor, times: [Float], labels: [Int], noise: Tensor, sequence: ConditioningSequence? = nil,
     weighting: LossWeighting = .uniform, consistency: SequenceLossInput? = nil
-  ) throws(InputError) -> LossReport {
+  ) throws -> LossReport {
     let c = configuration.network
     let inputs = try LossInputs(self, clean, times, labels, noise, consistency)
     let sequences = try c.input(sequence, samples: inputs.samples)
@@ -64,17 +64,18 @@ extension DiT {
       report.take(range, of: part, loss, c)
       step = part
     }
+    try report.checkFinite()
     return report
   }
 
   /// The loss and the gradient of its mean over the samples. Parameters as in
   /// ``loss(clean:times:labels:noise:sequence:weighting:consistency:)``.
   ///
-  /// - Throws: ``InputError``.
+  /// - Throws: ``InputError``; `OverflowError` when a loss or the gradient is not finite.
   public func lossAndGradients(
     clean: Tensor, times: [Float], labels: [Int], noise: Tensor, sequence: ConditioningSequence? = nil,
     weighting: LossWeighting = .uniform, consistency: SequenceLossInput? = nil
-  ) throws(InputError) -> LossGradients {
+  ) throws -> LossGradients {
     let c = configuration.network
     let inputs = try LossInputs(self, clean, times, labels, noise, consistency)
     let sequences = try c.input(sequence, samples: inputs.samples)
@@ -91,6 +92,11 @@ extension DiT {
         network, loss, workspace, into: gradients, weight: Double(range.count) / Double(inputs.samples))
       report.take(range, of: part, loss, c)
       step = part
+    }
+    try report.checkFinite()
+    for parameter in network.weights.table.trainableParameters {
+      guard let bad = gradients[parameter.range].span.firstNotFinite else { continue }
+      throw OverflowError("grad.\(parameter.name)", image: 0, found: gradients[parameter.range][bad])
     }
     return LossGradients(report: report, table: network.weights.table, flat: gradients)
   }
@@ -114,6 +120,7 @@ private struct LossInputs {
     guard noise.shape == clean.shape else {
       throw InputError("noise", expected: "the shape \(clean.shape) of x0", found: "\(noise.shape)")
     }
+    try noise.checkFinite("noise")
     try c.checkCount(times.count, samples, "t")
     try schedule.checkTimes(times, whole: schedule.configuration.prediction != .flow)
     try c.checkLabels(labels, samples)
@@ -158,6 +165,12 @@ extension LossReport {
     losses = [SampleLoss](repeating: .zero, count: samples)
     patchErrors = Tensor(zeros: [samples, patches])
     sequencePatches = hasSequence ? Tensor(zeros: [samples, patches]) : nil
+  }
+
+  /// Throws unless every loss is finite.
+  fileprivate func checkFinite() throws(OverflowError) {
+    guard let image = losses.firstIndex(where: { !$0.loss.isFinite }) else { return }
+    throw OverflowError("loss", image: image, found: Float(losses[image].loss))
   }
 
   /// Takes the losses and the maps of the samples in `range` from the step that has evaluated them.

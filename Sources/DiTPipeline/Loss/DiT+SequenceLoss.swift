@@ -49,5 +49,6 @@ extension SequenceLossInput {
     guard posteriorNoise.shape == clean.shape else {
       throw InputError("posterior_noise", expected: "the shape \(clean.shape) of x0", found: "\(posteriorNoise.shape)")
     }
+    try posteriorNoise.checkFinite("posterior_noise")
   }
 }

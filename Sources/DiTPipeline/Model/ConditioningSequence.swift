@@ -44,6 +44,7 @@ extension DiTConfiguration {
         throw InputError(
           "context", expected: "shape \([samples, inChannels, height, width])", found: "\(images.shape)")
       }
+      try images.checkFinite("context")
       return imageInput(images)
     case (_, .embeddings(let embeddings)): return try embeddingInput(embeddings)
     case (.text, .images): throw InputError("sequence", expected: "texts", found: "images")
@@ -81,6 +82,10 @@ extension DiTConfiguration {
         throw InputError(
           "embeddings", expected: "shape [tokens, \(hiddenSize)] of at most \(sequenceLength) tokens", found: "\(shape)"
         )
+      }
+      if let bad = tokens.elements.span.firstNotFinite {
+        throw InputError(
+          "embeddings", expected: "finite numbers", found: "\(tokens.elements[bad]) in those of image \(n)")
       }
       input.set(n, embeddings: tokens.elements.span)
     }

@@ -48,7 +48,8 @@ public struct DiT: Sendable {
   ///
   /// - Parameters:
   ///   - numerics: the format of the operands and the matrix-multiplication backend; see `DiTNetwork`.
-  /// - Precondition: `weights` belong to the configuration's network and do not change; `numerics` are supported.
+  /// - Precondition: `weights` belong to the configuration's network, are finite and do not change; `numerics` are
+  ///   supported.
   /// - Throws: ``ConfigurationFileError`` when the configuration contradicts itself.
   public init(
     configuration: ModelConfiguration, weights: Weights, context: ComputeContext, numerics: Numerics = Numerics()
@@ -73,10 +74,10 @@ public struct DiT: Sendable {
   ///   - labels: `y`, (N), classes or the null class `num_classes`; none for an unconditional model.
   ///   - sequence: N sequences for a model that takes them; nil are empty ones.
   /// - Returns: (N, C', H, W).
-  /// - Throws: ``InputError``.
+  /// - Throws: ``InputError``; `OverflowError` when the output is not finite.
   public func predict(
     images: Tensor, times: [Float], labels: [Int], sequence: ConditioningSequence? = nil
-  ) throws(InputError) -> Tensor {
+  ) throws -> Tensor {
     let c = configuration.network
     let samples = try c.checkImages(images, "x")
     try c.checkCount(times.count, samples, "t")
@@ -96,6 +97,9 @@ public struct DiT: Sendable {
         output: output[range.elements(c.outputElements)].mutableSpan,
         images: images.elements.span.extracting(range.elements(c.imageElements)), modulation: modulation,
         sequence: sequences.map { network.embed($0.samples(range)) }, samples: range.count, workspace: workspace)
+      if let (image, found) = output[range.elements(c.outputElements)].span.notFinite(images: range.count) {
+        throw OverflowError("output", image: range.lowerBound + image, found: found)
+      }
     }
     return Tensor(shape: [samples, c.outChannels, c.inputHeight, c.inputWidth], elements: output.array)
   }

@@ -19,6 +19,13 @@ public struct InputError: Error, Equatable, Sendable, CustomStringConvertible {
   public var description: String { "\(name): expected \(expected), found \(found)" }
 }
 
+extension Tensor {
+  /// Throws unless all elements are finite.
+  func checkFinite(_ name: String) throws(InputError) {
+    if let found = notFinite { throw InputError(name, expected: "finite numbers", found: found) }
+  }
+}
+
 // MARK: - What a schedule and a network can take
 
 extension NoiseSchedule {
@@ -37,12 +44,13 @@ extension DiTConfiguration {
   /// (N, C, H, W).
   func imageShape(_ samples: Int) -> [Int] { [samples, inChannels, inputHeight, inputWidth] }
 
-  /// Throws unless `images` are N ≥ 1 inputs; returns N.
+  /// Throws unless `images` are N ≥ 1 inputs of finite numbers; returns N.
   func checkImages(_ images: Tensor, _ name: String) throws(InputError) -> Int {
     guard images.shape.count == 4, images.shape[0] > 0, images.shape == imageShape(images.shape[0]) else {
       throw InputError(
         name, expected: "shape [N, \(inChannels), \(inputHeight), \(inputWidth)] with N ≥ 1", found: "\(images.shape)")
     }
+    try images.checkFinite(name)
     return images.shape[0]
   }
 

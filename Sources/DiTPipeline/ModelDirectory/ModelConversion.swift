@@ -72,24 +72,27 @@ public struct ModelConversion: Sendable {
   ///   - dtype: F32, BF16 or F16.
   ///   - replacing: whether a directory with a model that is there may be replaced, with all that is in it.
   /// - Returns: notes for the user, one line each; what they measure was measured on the files that were written.
-  /// - Throws: `FileError`; ``ModelFileError`` when there is something that may not be replaced.
+  /// - Throws: `FileError`, also when a training run writes there, or something has appeared there that may not be replaced;
+  ///   ``ModelFileError`` when there was something of the kind before.
   @discardableResult
   public func write(to path: String, as dtype: Dtype = .f32, replacing: Bool = false) throws -> [String] {
     try Self.checkTarget(path, replacing: replacing)
+    let claim = replacing ? try RunClaim(path) : nil
+    defer { _ = claim }
     let directory = try AtomicDirectory(path: path)
+    let temporary = directory.temporary
     var notes = notes
-    if let export {
-      try export.write(to: directory.temporary, as: dtype)
-      let written = try DiffusersDirectory(contentsOf: directory.temporary).weights()
-      notes += try export.notes(written: written, context: context ?? ComputeContext())
-    } else {
-      try ModelDirectory.write(configuration, model: weights, ema: nil, as: dtype, to: directory.temporary)
-      if let vae {
-        let target = Paths.join(directory.temporary, ModelDirectory.autoencoderName)
-        try Directory.copyFiles(of: vae, to: target)
+    try directory.writing {
+      if let export {
+        try export.write(to: temporary, as: dtype)
+        let written = try DiffusersDirectory(contentsOf: temporary).weights()
+        notes += try export.notes(written: written, context: context ?? ComputeContext())
+      } else {
+        try ModelDirectory.write(configuration, model: weights, ema: nil, as: dtype, to: temporary)
+        if let vae { try Directory.copyFiles(of: vae, to: Paths.join(temporary, ModelDirectory.autoencoderName)) }
       }
     }
-    try directory.commit()
+    try directory.commit(replacing: replacing)
     return notes
   }
 

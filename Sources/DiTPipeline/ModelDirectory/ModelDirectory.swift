@@ -81,7 +81,8 @@ public struct ModelDirectory: Sendable {
     try Weights(contentsOf: weightsPath(choice), configuration: configuration.network)
   }
 
-  /// Writes a model directory, made if need be. Each file appears complete or not at all, config.json last.
+  /// Writes a model directory, made if need be. Each file appears complete or not at all, config.json last, and none before
+  /// all are on the disk: where it is full the directory is as before.
   ///
   /// An ema.safetensors or model.safetensors that is there and not written anew belongs to another model: it is removed.
   ///
@@ -93,13 +94,14 @@ public struct ModelDirectory: Sendable {
   ) throws {
     try Directory.create(path)
     let table = ParameterTable(configuration.network)
-    for (weights, name) in [(model, modelFile), (ema, emaFile)] {
-      if let weights {
-        precondition(weights.table == table, "weights of another configuration")
-        try weights.write(to: Paths.join(path, name), as: dtype)
-      }
+    for weights in [model, ema].compactMap(\.self) {
+      precondition(weights.table == table, "weights of another configuration")
     }
-    for (weights, name) in [(model, modelFile), (ema, emaFile)] where weights == nil {
+    let modelFile = try model?.stage(for: Paths.join(path, Self.modelFile), as: dtype)
+    let emaFile = try ema?.stage(for: Paths.join(path, Self.emaFile), as: dtype)
+    if let file = consume modelFile { try file.commit() }
+    if let file = consume emaFile { try file.commit() }
+    for (weights, name) in [(model, Self.modelFile), (ema, Self.emaFile)] where weights == nil {
       try Directory.remove(Paths.join(path, name))
     }
     try configuration.write(to: Paths.join(path, configurationFile))

@@ -24,12 +24,12 @@ struct PositionTable {
 
   /// The table in `file`; nil where there is none of so many columns.
   ///
-  /// - Throws: as reading a tensor does.
+  /// - Throws: as reading a tensor does; ``ModelFileError`` when it holds NaN or infinity.
   init?(_ file: any TensorStore, width: Int) throws {
     guard let shape = file.shape(of: Self.name), shape.count == 3, shape[0] == 1, shape[1] > 0, shape[2] == width,
       width > 0
     else { return nil }
-    (values, rows, self.width) = (try file.slice(Self.name), shape[1], width)
+    (values, rows, self.width) = (try Weights.finite(Self.name, of: file), shape[1], width)
   }
 
   /// The grid whose fixed sine-cosine table this is, as far as rounding lets tell; nil where it is no such table.

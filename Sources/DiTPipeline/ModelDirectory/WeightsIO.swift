@@ -10,9 +10,11 @@ extension Weights {
   ///
   /// A position table belongs to a grid. A fixed one that is absent, or the fixed one of another grid, is computed; any other
   /// of another grid is resampled (see ``PositionTable``).
+  /// All of them are read once: attention's softmax can make finite numbers of a NaN in q and k, so that a result does not
+  /// tell.
   /// - Throws: `StateDictMismatch` with every tensor that is missing, unexpected or of another shape; `SafetensorsError`
-  ///   or `TorchFileError` when one is not of a float type; ``ModelFileError`` when there are fewer tensors than blocks, or
-  ///   nothing tells the grid of a position table that has to be resampled.
+  ///   or `TorchFileError` when one is not of a float type; ``ModelFileError`` when there are fewer tensors than blocks, when
+  ///   nothing tells the grid of a position table that has to be resampled, and when one holds NaN or infinity.
   public init(_ file: some TensorStore, configuration: DiTConfiguration) throws {
     let found = file.keys.count
     guard configuration.depth <= found else {  // or the table would be larger than the file warrants
@@ -28,13 +30,21 @@ extension Weights {
     }
     try StateDict.check(file, holds: expected, optional: configuration.position == .sincos ? [PositionTable.name] : [])
     let slices = try table.parameters.map { parameter in
-      guard parameter.name == PositionTable.name else { return try file.slice(parameter.name) }
+      guard parameter.name == PositionTable.name else { return try Self.finite(parameter.name, of: file) }
       if let positions { return try positions.values(for: configuration, file: file.path) }
       let made = Slice(zeros: parameter.count)
       parameter.initialise(made, configuration, seed: 0, stream: 0)
       return made
     }
     self.init(table, slices: slices)
+  }
+
+  /// A tensor of finite numbers.
+  static func finite(_ name: String, of file: some TensorStore) throws -> Slice {
+    let slice = try file.slice(name)
+    guard let bad = slice.span.firstNotFinite else { return slice }
+    throw ModelFileError(
+      file: file.path, item: "tensor \(name)", expected: "finite numbers", found: "\(slice[bad]) at element \(bad)")
   }
 
   /// The tensors of the safetensors file at `path`.
@@ -49,11 +59,17 @@ extension Weights {
   /// - Parameter dtype: F32, BF16 or F16. A fixed position table is F32 in any case, as it is not a weight.
   /// - Throws: `FileError`.
   public func write(to path: String, as dtype: Dtype = .f32) throws {
+    let file = try stage(for: path, as: dtype)
+    try file.commit()
+  }
+
+  /// Writes what is to become the file at `path`.
+  func stage(for path: String, as dtype: Dtype) throws -> AtomicFile {
     let tensors = zip(table.parameters, slices).map { parameter, slice in
       let isFixed = parameter.offset < table.trainable.lowerBound
       return TensorSource(parameter.name, slice, shape: parameter.shape, as: isFixed ? .f32 : dtype)
     }
-    try SafetensorsWriter.write(tensors, to: path)
+    return try SafetensorsWriter.stage(tensors, for: path)
   }
 
   /// A copy in one new flat buffer with the table's offsets, which training may write.

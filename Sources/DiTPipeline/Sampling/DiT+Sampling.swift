@@ -24,7 +24,8 @@ extension DiT {
   ///   - sequence: a text or another image for each, for a model that takes them; nil are empty ones.
   ///   - start: noise to start from, (N, C, H, W); nil draws it; later noise is the same either way.
   ///   - progress: called after each step; false stops.
-  /// - Throws: ``InputError`` (classes, `noise`), `DiffusionError` (steps, schedule, η, guidance), what `progress` throws.
+  /// - Throws: ``InputError`` (classes, `noise`), `DiffusionError` (steps, schedule, η, guidance), `OverflowError` when the
+  ///   samples are no longer finite after a step, what `progress` throws.
   public func sample(
     classes: [Int], sequence: ConditioningSequence? = nil, options: SamplingOptions, start: Tensor? = nil,
     progress: (SamplingProgress) throws -> Bool = { _ in true }
@@ -128,8 +129,11 @@ extension DiT {
       throw InputError("batch", expected: "at least 1", found: "\(batch)")
     }
     try options.guidance.validate(c)
-    if let start, start.shape != c.imageShape(count) {
-      throw InputError("noise", expected: "shape \(c.imageShape(count))", found: "\(start.shape)")
+    if let start {
+      guard start.shape == c.imageShape(count) else {
+        throw InputError("noise", expected: "shape \(c.imageShape(count))", found: "\(start.shape)")
+      }
+      try start.checkFinite("noise")
     }
     let run = SamplingRun(
       self, process, count: count, labels: labels, sequence: try c.input(sequence, samples: count), options: options,

@@ -66,7 +66,8 @@ final class GuidedNetwork {
   /// - Parameters:
   ///   - output: (N, C', H, W); overwritten.
   ///   - x: (N, C, H, W).
-  func predict(_ output: inout MutableSpan<Float>, _ x: Span<Float>, evaluation: Int) {
+  /// - Throws: `OverflowError` when it is not finite: samplers that clip would make numbers of it.
+  func predict(_ output: inout MutableSpan<Float>, _ x: Span<Float>, evaluation: Int) throws(OverflowError) {
     guard let table else { preconditionFailure("predict before begin") }
     let c = network.configuration
     let isActive = guidance.isActive(at: times[evaluation])
@@ -88,5 +89,9 @@ final class GuidedNetwork {
       outputs: outputs[0..<count * c.outputElements], guidance: isActive ? guidance : nil)
     evaluation.prediction(&output)
     last = evaluation
+    if let (image, found) = output.span.notFinite(images: samples) {
+      let cause = isActive ? "under guidance \(guidance.scale)" : ""
+      throw OverflowError("prediction", image: image, found: found, place: cause)
+    }
   }
 }

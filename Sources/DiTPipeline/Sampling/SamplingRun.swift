@@ -72,25 +72,45 @@ final class SamplingRun {
     var failure: (any Error)?
     func report(_ step: SamplingStep) -> Bool {
       do {
+        try check(window, step, images)
         return try progress(self.progress(step, images, window))
       } catch {
         failure = error
         return false
       }
     }
-    let isComplete = walk(process, images, window, report)
+    let isComplete: Bool
+    do {
+      isComplete = try walk(process, images, window, report)
+    } catch let error as OverflowError {
+      throw error.moved(by: images.lowerBound)
+    }
     if let failure { throw failure }
     return isComplete
   }
 
+  /// Throws unless the images at hand are finite after a step.
+  private func check(_ window: Slice, _ step: SamplingStep, _ images: Range<Int>) throws(OverflowError) {
+    guard let (image, found) = window.span.notFinite(images: images.count) else { return }
+    throw OverflowError(
+      isInversion ? "noise" : "samples", image: images.lowerBound + image, found: found,
+      place: "after step \(step.number) of \(step.count)")
+  }
+
   private func walk(
     _ process: some ReverseProcess, _ images: Range<Int>, _ window: Slice, _ report: (SamplingStep) -> Bool
-  ) -> Bool {
+  ) throws -> Bool {
     var x = window.mutableSpan
     let shape = model.configuration.network.batchShape(images.count)
-    return process.sample(
+    return try process.sample(
       &x, shape: shape,
-      predict: { x, step, output in network.predict(&output, x, evaluation: step.evaluation) },
+      predict: { x, step, output in
+        do throws(OverflowError) {
+          try network.predict(&output, x, evaluation: step.evaluation)
+        } catch {
+          throw error.placed("at step \(step.number) of \(step.count)")
+        }
+      },
       noise: { _, noise in random.draw(images, into: &noise) }, progress: { step, _ in report(step) })
   }
 

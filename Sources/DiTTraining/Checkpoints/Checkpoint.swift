@@ -58,15 +58,55 @@ public struct Checkpoint: Sendable {
   /// Copies the trained weights, or their average, into a flat buffer.
   func copy(_ choice: WeightChoice, to flat: Slice) throws { try directory.weights(choice).copy(to: flat) }
 
-  /// Throws unless a run with these settings and data would go on as the checkpoint's would have.
+  /// Throws unless a run with these settings and data would go on as the checkpoint's would have, perhaps for more steps.
   func check(_ model: ModelConfiguration, _ training: TrainingConfiguration, _ data: Dataset) throws(TrainingError) {
+    var free = TrainingConfiguration.loading
+    if training.steps > self.training.steps { free += TrainingConfiguration.length }
     let keys =
       differences(self.model.json, model.json, "model").filter { !$0.hasPrefix("model.sampling") }
       + differences(self.training.json, training.json, "training").filter { difference in
-        !TrainingConfiguration.loading.contains { difference.hasPrefix("training.\($0) ") }
+        !free.contains { difference.hasPrefix("training.\($0) ") }
       }
       + differences(self.data.json, DataIdentity(data).json, "data")
     guard keys.isEmpty else { throw .differs(checkpoint: path, keys: keys) }
+  }
+
+  /// What settings for more steps make of the run; nil where they are its own.
+  public func extended(by training: TrainingConfiguration) -> TrainingExtension? {
+    guard training.steps > self.training.steps else { return nil }
+    return TrainingExtension(step: step, from: self.training, to: training)
+  }
+}
+
+/// A run that is resumed with more steps than it had.
+public struct TrainingExtension: Equatable, Sendable {
+  /// Steps done.
+  public let step: Int
+  /// `steps` as they were and as they are.
+  public let oldSteps, steps: Int
+  public let schedule: LearningRateSchedule
+  /// Where a cosine came to 0, and where it does now: steps done keep the rates that they had.
+  public let oldScheduleEnd, scheduleEnd: Int
+  /// The rates of the step that is next, by the old settings and by the new.
+  public let oldRate, rate: Double
+
+  init(step: Int, from old: TrainingConfiguration, to new: TrainingConfiguration) {
+    self.step = step
+    (oldSteps, steps, schedule) = (old.steps, new.steps, new.schedule)
+    (oldScheduleEnd, scheduleEnd) = (old.scheduleEnd, new.scheduleEnd)
+    (oldRate, rate) = (old.learningRate(step: step + 1), new.learningRate(step: step + 1))
+  }
+
+  /// One line for the user.
+  public var note: String {
+    let head = "resumed after step \(step) with \(steps) steps in place of \(oldSteps); learning rate: "
+    switch schedule {
+    case .constant: return head + "constant"
+    case .cosine where scheduleEnd == oldScheduleEnd:
+      return head + "the cosine as it was, 0 from step \(scheduleEnd) on (schedule_steps)"
+    case .cosine:
+      return head + "the cosine stretched to step \(scheduleEnd), from \(oldScheduleEnd); step \(step + 1) has \(rate)"
+    }
   }
 }
 
@@ -153,18 +193,23 @@ struct CheckpointStore {
     try clean()
     let directory = try AtomicDirectory(
       path: target, temporaryName: Self.unfinished + Self.name(trainer.completedSteps))
+    let temporary = directory.temporary
+    try directory.writing { try Self.write(trainer, to: temporary) }
+    try directory.commit()
+    return target
+  }
+
+  private static func write(_ trainer: Trainer, to directory: String) throws {
     var model = trainer.model
-    model.autoencoder = model.autoencoder.map(Self.autoencoder(seenFromCheckpoint:))
+    model.autoencoder = model.autoencoder.map(autoencoder(seenFromCheckpoint:))
     try ModelDirectory.write(
       model, model: Weights(trainer.table, flat: trainer.weights),
-      ema: Weights(trainer.table, flat: trainer.average), to: directory.temporary)
+      ema: Weights(trainer.table, flat: trainer.average), to: directory)
     let settings = JSONValue.object([
       JSONMember("training", trainer.training.json), JSONMember("data", DataIdentity(trainer.data).json),
     ])
-    try AtomicFile.write(settings.text, to: "\(directory.temporary)/\(Checkpoint.trainingFile)")
-    try trainer.writeState(to: "\(directory.temporary)/\(Checkpoint.stateFile)")
-    try directory.commit()
-    return target
+    try AtomicFile.write(settings.text, to: "\(directory)/\(Checkpoint.trainingFile)")
+    try trainer.writeState(to: "\(directory)/\(Checkpoint.stateFile)")
   }
 
   private static let run = "../../"
@@ -212,6 +257,9 @@ extension Trainer {
   }
 
   /// Takes up the values, moments and counters of a checkpoint with this trainer's settings.
+  ///
+  /// - Throws: what reading the files throws, and ``TrainingError/damaged(checkpoint:item:expected:found:)`` also for
+  ///   moments that are not finite.
   func restore(_ checkpoint: Checkpoint) throws {
     try checkpoint.copy(.model, to: weights)
     try checkpoint.copy(.ema, to: average)
@@ -225,6 +273,11 @@ extension Trainer {
       for parameter in table.trainableParameters {
         var target = flat[parameter.range].mutableSpan
         try file.copyFloats(prefix + parameter.name, into: &target)
+        if let bad = flat[parameter.range].span.firstNotFinite {
+          throw TrainingError.damaged(
+            checkpoint: file.path, item: "tensor \(prefix + parameter.name)", expected: "finite numbers",
+            found: "\(flat[parameter.range].span[bad]) at element \(bad)")
+        }
         file.releasePages(of: prefix + parameter.name)
       }
     }

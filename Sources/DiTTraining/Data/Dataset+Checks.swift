@@ -5,26 +5,37 @@ import DiTTensor
 
 extension Dataset {
   /// Whether the elements are all that the kind allows.
-  static func check(_ elements: Elements, _ kind: Kind, _ name: String, _ digest: inout Digest) throws(DatasetError) {
+  ///
+  /// - Returns: the smallest and the largest of floats.
+  static func check(
+    _ elements: Elements, of count: Int, _ kind: Kind, _ name: String, _ digest: inout Digest
+  ) throws(DatasetError) -> ClosedRange<Float>? {
     switch elements {
     case .bytes(let bytes):
       for byte in bytes { digest.add(UInt64(byte)) }
+      return nil
     case .floats(let slice):
-      try check(slice.span, kind, name, kind.rawValue, &digest)
-    case .source: break
+      return try check(slice.span, of: count, kind, name, kind.rawValue, &digest)
+    case .source: return nil
     }
   }
 
+  @discardableResult
   private static func check(
-    _ values: Span<Float>, _ kind: Kind, _ name: String, _ tensor: String, _ digest: inout Digest
-  ) throws(DatasetError) {
+    _ values: Span<Float>, of count: Int, _ kind: Kind, _ name: String, _ tensor: String, _ digest: inout Digest
+  ) throws(DatasetError) -> ClosedRange<Float>? {
+    var (low, high) = (Float.infinity, -Float.infinity)
     let limit: Float = kind == .images ? 1 : .greatestFiniteMagnitude
     for i in values.indices {
       let value = values[i]
       // A NaN fails every comparison.
-      guard abs(value) <= limit else { throw DatasetError(name, tensor, .value(index: i, found: value)) }
+      guard abs(value) <= limit else {
+        throw DatasetError(name, tensor, .value(index: i, sample: i / (values.count / count), found: value))
+      }
       digest.add(UInt64(value.bitPattern))
+      (low, high) = (min(low, value), max(high, value))
     }
+    return low <= high ? low...high : nil
   }
 
   static func check(
@@ -60,7 +71,7 @@ extension Dataset {
       throw DatasetError(name, contextTensor, .shape(expected: expected, found: context.shape))
     }
     for extent in context.shape { digest.add(UInt64(extent)) }
-    try check(context.elements.span, kind, name, contextTensor, &digest)
+    try check(context.elements.span, of: count, kind, name, contextTensor, &digest)
   }
 
   /// Names differ from each other, and each label has one.

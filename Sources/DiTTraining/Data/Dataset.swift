@@ -47,6 +47,8 @@ public struct Dataset: Sendable {
   /// 64 bits that depend on every element, label, caption and context image, or are a source's own: two data sets with
   /// the same digest are taken for the same.
   public let digest: UInt64
+  /// What a person should know of the elements, one line; nil for nothing.
+  public let note: String?
   let elements: Elements
 
   static let contextTensor = "context"
@@ -150,7 +152,8 @@ public struct Dataset: Sendable {
     self.context = context
     var digest = Digest()
     for extent in shape { digest.add(UInt64(extent)) }
-    if known == nil { try Self.check(elements, kind, name, &digest) }
+    let range = known == nil ? try Self.check(elements, of: shape[0], kind, name, &digest) : nil
+    note = kind == .images ? range.flatMap(Pixels.note).map { "\(name): \(kind.rawValue): \($0)" } : nil
     if let labels { try Self.check(labels, count: shape[0], name, &digest) }
     if let captions { try Self.check(captions, count: shape[0], name, &digest) }
     if let context { try Self.check(context, count: shape[0], kind, name, &digest) }

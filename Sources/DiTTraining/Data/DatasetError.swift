@@ -8,7 +8,7 @@ public struct DatasetError: Error, Equatable, Sendable, CustomStringConvertible 
     case noData(both: Bool)
     case shape(expected: String, found: [Int])
     /// An image's element outside [−1, 1], or a latent's that is not finite.
-    case value(index: Int, found: Float)
+    case value(index: Int, sample: Int, found: Float)
     /// A label below 0 or not below `classes`.
     case label(index: Int, found: Int, classes: Int?)
     /// A model with classes and data without labels.
@@ -48,10 +48,10 @@ public struct DatasetError: Error, Equatable, Sendable, CustomStringConvertible 
       both ? "expected images or latents, found both" : "expected a tensor images or latents, found neither"
     case .shape(let expected, let found):
       "expected the shape \(expected), found (\(found.map(String.init).joined(separator: ", ")))"
-    case .value(let index, let found):
+    case .value(let index, let sample, let found):
       tensor != Dataset.Kind.latents.rawValue
-        ? "expected values in [-1, 1], found \(found) at element \(index)"
-        : "expected finite values, found \(found) at element \(index)"
+        ? "expected values in [-1, 1], found \(found) at element \(index), in sample \(sample)"
+        : "expected finite values, found \(found) at element \(index), in sample \(sample)"
     case .label(let index, let found, let classes):
       "expected \(classes.map { "0 to \($0 - 1)" } ?? "0 or more"), found \(found) at sample \(index)"
     case .noLabels(let classes): "missing; the model has \(classes) classes"

@@ -5,6 +5,9 @@ import DiTFiles
 /// A step: `{"step":10,"loss":…,"mse":…,"vb":…,"seq":…,"gradient_norm":…,"learning_rate":…,"samples":1280,"seconds":…}`,
 /// seconds being the mean of a step since the line before. A validation:
 /// `{"step":1000,"validation_loss":…,"validation_mse":…,"validation_vb":…,"validation_seq":…,"validation_samples":…}`.
+/// A run resumed with more steps:
+/// `{"step":1000,"steps":2000,"steps_before":1000,"schedule_steps":2000,"schedule_steps_before":1000}`, where a cosine comes
+/// to 0 at step `schedule_steps`.
 /// `vb` is there with a learned variance only, `seq` (w_t L_seq) with `lambda_seq` only. No other file of a run carries times.
 public struct JSONLinesLog {
   public var path: String { file.path }
@@ -27,6 +30,17 @@ public struct JSONLinesLog {
       else { return false }
       return found <= step
     }
+  }
+
+  /// Appends the line of a run that was resumed with more steps.
+  func write(_ extended: TrainingExtension) throws(FileError) {
+    try file.append(
+      .object([
+        JSONMember("step", .integer(extended.step)), JSONMember("steps", .integer(extended.steps)),
+        JSONMember("steps_before", .integer(extended.oldSteps)),
+        JSONMember("schedule_steps", .integer(extended.scheduleEnd)),
+        JSONMember("schedule_steps_before", .integer(extended.oldScheduleEnd)),
+      ]))
   }
 
   /// Appends a step's line.

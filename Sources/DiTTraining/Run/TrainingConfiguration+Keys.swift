@@ -95,7 +95,11 @@ extension TrainingConfiguration {
     TrainingKey(
       "warmup_steps", .integer(\.warmupSteps, 0...1_000_000_000),
       "steps of linear warm-up from 0; a shorter run ends inside them"),
-    TrainingKey("schedule", .schedule, "learning rate after the warm-up: cosine (to 0 at the last step) or constant"),
+    TrainingKey(
+      "schedule", .schedule, "learning rate after the warm-up: cosine (to 0 at step schedule_steps) or constant"),
+    TrainingKey(
+      "schedule_steps", .integer(\.scheduleSteps, 0...1_000_000_000),
+      "step at which cosine has come to 0, where it stays; 0 for the last step, also of a run resumed with more steps"),
     TrainingKey("weight_decay", .number(\.weightDecay, 0...1), "AdamW's weight decay, on every trainable tensor"),
     TrainingKey("beta1", .number(\.beta1, 0...0.999999), "decay of AdamW's first moment"),
     TrainingKey("beta2", .number(\.beta2, 0...0.999999), "decay of AdamW's second moment"),
@@ -151,6 +155,9 @@ extension TrainingConfiguration {
   /// The keys that change how data are read and never what is learnt: a run may be resumed with others. (What skipping
   /// leaves out is part of the data's digest.)
   static let loading = ["broken_images", "cache_megabytes", "loader_threads"]
+
+  /// The keys that a run which is resumed with more steps may change: what its steps were is not changed by them.
+  static let length = ["steps", "schedule_steps"]
 
   /// A `training` section; keys left out keep their value in `defaults`. Takes every key and finishes the reader.
   ///

@@ -7,7 +7,7 @@ import Foundation
 
 /// How the learning rate moves after the warm-up.
 public enum LearningRateSchedule: String, CaseIterable, Sendable {
-  /// Half a cosine, from the full rate at the end of the warm-up to 0 at the last step.
+  /// Half a cosine, from the full rate at the end of the warm-up to 0 at the schedule's last step.
   case cosine
   /// The full rate.
   case constant
@@ -28,6 +28,8 @@ public struct TrainingConfiguration: Equatable, Sendable {
   public var learningRate = 1e-4
   public var warmupSteps = 5000
   public var schedule = LearningRateSchedule.cosine
+  /// The step at which a cosine has come to 0, where the rate stays; 0 for the last step, `steps`.
+  public var scheduleSteps = 0
   public var weightDecay = 0.05
   public var beta1 = 0.9
   public var beta2 = 0.999
@@ -80,16 +82,20 @@ public struct TrainingConfiguration: Equatable, Sendable {
   }
 
   /// The learning rate of update `step`, 1 for the first: rate · step / warmup while warming up, then for cosine
-  /// rate · (1 + cos(π (step − warmup) / (steps − warmup))) / 2. A run shorter than its warm-up ends inside it.
+  /// rate · (1 + cos(π · min(1, (step − warmup) / (end − warmup)))) / 2, where end is `schedule_steps`, or `steps` where
+  /// that is 0. A run shorter than its warm-up ends inside it.
   public func learningRate(step: Int) -> Double {
     if step <= warmupSteps { return learningRate * Double(step) / Double(warmupSteps) }
     switch schedule {
     case .constant: return learningRate
     case .cosine:
-      let progress = Double(step - warmupSteps) / Double(max(steps - warmupSteps, 1))
+      let progress = Double(step - warmupSteps) / Double(max(scheduleEnd - warmupSteps, 1))
       return learningRate * (1 + cos(.pi * min(progress, 1))) / 2
     }
   }
+
+  /// The step at which a cosine has come to 0.
+  public var scheduleEnd: Int { scheduleSteps > 0 ? scheduleSteps : steps }
 
   /// The average's decay at update n, 1 for the first: min(ema_decay, (1 + n) / (10 + n)).
   public func emaDecay(step n: Int) -> Double {

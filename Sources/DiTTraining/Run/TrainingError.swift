@@ -1,3 +1,5 @@
+import DiTFiles
+
 /// Why a run cannot be started or resumed in a folder.
 public enum TrainingError: Error, Equatable, Sendable, CustomStringConvertible {
   /// A new run would overwrite the checkpoints of another.
@@ -9,6 +11,9 @@ public enum TrainingError: Error, Equatable, Sendable, CustomStringConvertible {
   /// The checkpoint's parts contradict each other.
   case damaged(checkpoint: String, item: String, expected: String, found: String)
 
+  /// A file of a run that goes on cannot be written.
+  case cannotWrite(FileError)
+
   /// One line.
   public var description: String {
     switch self {
@@ -17,6 +22,7 @@ public enum TrainingError: Error, Equatable, Sendable, CustomStringConvertible {
     case .noCheckpoint(let directory): "\(directory): no checkpoint to resume from"
     case .differs(let checkpoint, let keys):
       "\(checkpoint): cannot be resumed with other settings: \(keys.joined(separator: "; "))"
+    case .cannotWrite(let error): error.description
     case .damaged(let checkpoint, let item, let expected, let found):
       "\(checkpoint): \(item): expected \(expected), found \(found)"
     }

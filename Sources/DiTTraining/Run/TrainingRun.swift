@@ -41,8 +41,12 @@ public final class TrainingRun {
   /// DIR.
   public let directory: String
   public let trainer: Trainer
+  /// The run has more steps than when its checkpoint was made; nil of a run that goes on as it was.
+  public let extended: TrainingExtension?
   private let store: CheckpointStore
   private let log: JSONLinesLog
+  /// Nil when nothing is running: another process may then take the folder.
+  private var claim: RunClaim?
   private var lastCheckpoint: (step: Int, path: String)
   private var secondsSinceLine = 0.0
   private var stepsSinceLine = 0
@@ -55,13 +59,17 @@ public final class TrainingRun {
   ///   - autoencoder: the directory of the autoencoder whose latents the model makes, to be copied to DIR/vae; nil for none,
   ///     or where the model's configuration names one that stays where it is.
   /// - Precondition: a model whose autoencoder is copied names it `vae`.
-  /// - Throws: ``TrainingError`` when DIR holds checkpoints, `FileError` when it cannot be written.
+  /// - Throws: ``TrainingError`` when DIR holds checkpoints, `FileError` when it cannot be written, or another process has
+  ///   a run there.
   public init(starting trainer: Trainer, in directory: String, autoencoder: String? = nil) throws {
     precondition(autoencoder == nil || trainer.model.autoencoder == ModelDirectory.autoencoderName, "another name")
     precondition(trainer.completedSteps == 0, "a new run from step \(trainer.completedSteps)")
     store = CheckpointStore(directory: directory)
     guard store.steps.isEmpty else { throw TrainingError.holdsCheckpoints(directory: directory) }
     try Directory.create(directory)
+    claim = try RunClaim(directory)
+    guard store.steps.isEmpty else { throw TrainingError.holdsCheckpoints(directory: directory) }
+    extended = nil
     if let autoencoder { try ModelDirectory.copyAutoencoder(autoencoder, to: directory) }
     try Self.keep(trainer.sequencePrior, in: directory)
     log = try JSONLinesLog(creating: "\(directory)/\(Self.logFile)")
@@ -73,18 +81,34 @@ public final class TrainingRun {
   /// The run in `directory`, from its newest checkpoint on: weights, moments, average, order of the data and random
   /// numbers are those of a run that was never interrupted. Lines of the log after the checkpoint are dropped.
   ///
-  /// - Parameter trainer: with the settings and the data of the run; its values are replaced.
-  /// - Throws: ``TrainingError`` when there is no checkpoint or its settings differ, naming the keys, and what reading
-  ///   the files throws.
-  public init(resuming trainer: Trainer, in directory: String) throws {
+  /// With more `steps` the run goes on with AdamW's moments, the average, the order of the data and the random numbers as
+  /// one of so many steps would, but for the learning rate, which is ``TrainingConfiguration/learningRate(step:)`` of the new
+  /// settings: a cosine is stretched to the new last step, unless `schedule_steps` keeps it where it was. ``extended`` and a
+  /// line of the log say so.
+  ///
+  /// - Parameters:
+  ///   - trainer: with the settings and the data of the run, perhaps with more `steps` and other `schedule_steps`; its
+  ///     values are replaced.
+  ///   - claim: of the same folder; nil takes it here.
+  /// - Throws: ``TrainingError`` when there is no checkpoint or its settings differ, naming the keys, or a file of the run
+  ///   cannot be written; `FileError` when another process has a run there, and what reading the files throws.
+  public init(resuming trainer: Trainer, in directory: String, claim: RunClaim? = nil) throws {
     store = CheckpointStore(directory: directory)
+    precondition(claim == nil || claim?.directory == directory, "a claim of another folder")
+    self.claim = try claim ?? RunClaim(directory)
     guard let checkpoint = try Checkpoint.latest(in: directory) else {
       throw TrainingError.noCheckpoint(directory: directory)
     }
     try checkpoint.check(trainer.model, trainer.training, trainer.data)
     try trainer.restore(checkpoint)
-    try Self.keep(trainer.sequencePrior, in: directory)
-    log = try JSONLinesLog(resuming: "\(directory)/\(Self.logFile)", after: checkpoint.step)
+    extended = checkpoint.extended(by: trainer.training)
+    do {
+      try Self.keep(trainer.sequencePrior, in: directory)
+      log = try JSONLinesLog(resuming: "\(directory)/\(Self.logFile)", after: checkpoint.step)
+      if let extended { try log.write(extended) }
+    } catch let error as FileError {
+      throw TrainingError.cannotWrite(error)
+    }
     self.directory = directory
     self.trainer = trainer
     lastCheckpoint = (checkpoint.step, checkpoint.path)
@@ -106,10 +130,13 @@ public final class TrainingRun {
   /// - Parameter report: hears of every event; what it throws ends the run as it is, without a checkpoint.
   /// - Returns: how it ended; divergence is a value, not an error.
   /// - Throws: ``DatasetError`` when a sample can no longer be read, after saving as for a request to stop; `FileError`
-  ///   when something cannot be written; what `report` throws.
+  ///   when something cannot be written, or DIR is no longer there; what `report` throws. The files that were there are
+  ///   whole: a checkpoint or model that could not be finished has left the one before.
   public func run(
     shouldStop: () -> Bool = { false }, report: (TrainingEvent) throws -> Void
   ) throws -> TrainingOutcome {
+    try claimAgain()
+    defer { claim = nil }
     do {
       while trainer.completedSteps < trainer.training.steps {
         if shouldStop() {
@@ -122,6 +149,20 @@ public final class TrainingRun {
       return .finished(step: trainer.completedSteps)
     } catch let divergence as Divergence {
       return .diverged(divergence, lastCheckpoint: lastCheckpoint.path)
+    } catch {
+      try claim?.check()  // of a folder that has gone that is the news, not which file was met first
+      throw error
+    }
+  }
+
+  /// Takes the folder again where this is not the first call.
+  private func claimAgain() throws {
+    guard claim == nil else { return }
+    claim = try RunClaim(directory)
+    let newest = store.steps.last.map(store.path) ?? "none"
+    guard newest == lastCheckpoint.path else {
+      throw TrainingError.damaged(
+        checkpoint: directory, item: "newest checkpoint", expected: lastCheckpoint.path, found: newest)
     }
   }
 
@@ -130,6 +171,7 @@ public final class TrainingRun {
     let start = ContinuousClock.now
     let step = try reading(report) { try trainer.step() }
     let seconds = Double((ContinuousClock.now - start) / .nanoseconds(1)) * 1e-9
+    try claim?.check()
     try report(.step(step, seconds: seconds))
     try logStep(step, seconds, report)
     if isDue(trainer.training.validateEvery), let validation = try reading(report, trainer.validate) {
@@ -171,6 +213,7 @@ public final class TrainingRun {
   /// The checkpoint of the present step, unless it is there already; then the old ones go.
   private func save(_ report: (TrainingEvent) throws -> Void) throws {
     guard lastCheckpoint.step != trainer.completedSteps else { return }
+    try claim?.check()
     try trainer.requireFinite()
     lastCheckpoint = (trainer.completedSteps, try store.save(trainer))
     try store.prune(keeping: trainer.training.keepCheckpoints)

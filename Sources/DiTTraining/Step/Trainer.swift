@@ -288,8 +288,11 @@ public final class Trainer {
   }
 
   /// The averaged (EMA) network, to sample from. It shares the trainer's memory: use it before the next step.
+  ///
+  /// - Throws: ``Divergence`` when the weights or their average are not finite: no pictures are made of them.
   public func averagedModel() throws -> DiT {
-    DiT(checked, weights: Weights(table, flat: average), context: context, numerics: training.numerics)
+    try requireFinite()
+    return DiT(checked, weights: Weights(table, flat: average), context: context, numerics: training.numerics)
   }
 
   /// Writes the model directory of the present step: config.json, model.safetensors, ema.safetensors.

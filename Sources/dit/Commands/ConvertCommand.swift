@@ -68,7 +68,7 @@ struct ConvertCommand: ParsableCommand {
       throw Failure(.failure, "\(error)")
     }
     for note in notes { StandardError.write("Note: \(note)\n") }
-    print(output)
+    try StandardOutput.write(output)
     Warnings.write()
   }
 }

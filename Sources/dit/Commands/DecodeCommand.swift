@@ -49,7 +49,7 @@ struct DecodeCommand: ParsableCommand {
     let done = images.count
     try Self.write(images, labels: labels.map { Array($0.prefix(done)) } ?? [], to: target)
     if done < total { throw Failure(.interrupted, "interrupted: \(done) of \(total) images are finished and written") }
-    print("\(common.output): \(done) \(done == 1 ? "image" : "images")")
+    try StandardOutput.write("\(common.output): \(done) \(done == 1 ? "image" : "images")")
     Warnings.write()
   }
 

@@ -64,7 +64,8 @@ struct EncodeCommand: ParsableCommand {
       throw Failure(
         .interrupted, "interrupted: \(done) of \(total) images are finished" + (done > 0 ? " and written" : ""))
     }
-    print("\(common.output): latents of \(done) \(done == 1 ? "image" : "images")")
+    try StandardOutput.write("\(common.output): latents of \(done) \(done == 1 ? "image" : "images")")
+    if let note = data.note { StandardError.write("Note: \(note)\n") }
     Warnings.write()
   }
 

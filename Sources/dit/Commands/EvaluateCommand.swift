@@ -128,9 +128,10 @@ struct EvaluateCommand: ParsableCommand {
       let report = EvaluationReport(
         inputs: inputs, options: options, evaluation: try evaluate(samples, inputs, options, context))
       if let target { try target.saving { try AtomicFile.write(report.json.text, to: target.path) } }
-      print(json ? report.json.text : report.table, terminator: "")
+      try StandardOutput.write(json ? report.json.text : report.table, terminator: "")
       for warning in report.evaluation.warnings { StandardError.write("Warning: \(warning)\n") }
     }
+    for note in inputs.notes { StandardError.write("Note: \(note)\n") }
     Warnings.write()
   }
 

@@ -38,10 +38,10 @@ struct InfoCommand: ParsableCommand {
     if json {
       var members = machine.members
       if let (_, model) = described { members.append(JSONMember("model", ModelReport(model).json)) }
-      print(JSONValue.object(members).text, terminator: "")
+      try StandardOutput.write(JSONValue.object(members).text, terminator: "")
     } else {
-      print(machine.text)
-      if let (name, model) = described { print("\nmodel         \(name)\n\(ModelReport(model).text)", terminator: "") }
+      let model = described.map { name, model in "\nmodel         \(name)\n\(ModelReport(model).text)" }
+      try StandardOutput.write("\(machine.text)\n\(model ?? "")", terminator: "")
     }
     Warnings.write()
   }

@@ -61,7 +61,7 @@ struct InvertCommand: ParsableCommand {
       try target.write([TensorSource("noise", noise.images.prefix(finished))] + labels)
     }
     if !noise.isComplete { throw SamplingBar.interrupted(finished, of: images.shape[0], target) }
-    print("\(out): noise of \(finished) \(finished == 1 ? "image" : "images")")
+    try StandardOutput.write("\(out): noise of \(finished) \(finished == 1 ? "image" : "images")")
     Warnings.write()
   }
 

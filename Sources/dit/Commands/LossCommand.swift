@@ -86,14 +86,14 @@ struct LossCommand: ParsableCommand {
       if let patches = result.report.sequencePatches { maps.append(TensorSource("loss.seq_patches", patches)) }
       let losses = Self.columns(result.report.losses).map { TensorSource("loss.\($0.name)", $0.values) }
       try target.write(losses + maps + gradients)
-      Self.printMeans(result.report.losses)
+      try Self.printMeans(result.report.losses)
     } else {
       let report = try tensors.attributingErrors {
         try dit.loss(
           clean: clean, times: times, labels: labels, noise: noise, sequence: sequence, weighting: weighting,
           consistency: consistency)
       }
-      Self.printMeans(report.losses)
+      try Self.printMeans(report.losses)
     }
     Warnings.write()
   }
@@ -138,14 +138,16 @@ struct LossCommand: ParsableCommand {
     }
   }
 
-  private static func printMeans(_ losses: [SampleLoss]) {
+  private static func printMeans(_ losses: [SampleLoss]) throws(Failure) {
     let count = Double(losses.count)
-    print("loss \(losses.reduce(0) { $0 + $1.loss } / count)")
-    print("mse  \(losses.reduce(0) { $0 + $1.mse } / count)")
+    var lines = [
+      "loss \(losses.reduce(0) { $0 + $1.loss } / count)", "mse  \(losses.reduce(0) { $0 + $1.mse } / count)",
+    ]
     let bounds = losses.compactMap(\.vb)
-    if !bounds.isEmpty { print("vb   \(bounds.reduce(0, +) / count)") }
+    if !bounds.isEmpty { lines.append("vb   \(bounds.reduce(0, +) / count)") }
     let terms = losses.compactMap(\.seq)
-    if !terms.isEmpty { print("seq  \(terms.reduce(0, +) / count)") }
+    if !terms.isEmpty { lines.append("seq  \(terms.reduce(0, +) / count)") }
+    try StandardOutput.write(lines.joined(separator: "\n"))
   }
 }
 

@@ -150,7 +150,7 @@ struct SampleCommand: ParsableCommand {
       if let path { try states?.write(finished, labels: writer.grid.names(labels), to: path, writer.settings) }
     }
     if finished < request.count { throw SamplingBar.interrupted(finished, of: request.count, target) }
-    print("\(out): \(finished) \(finished == 1 ? "image" : "images"), seed \(seed)")
+    try StandardOutput.write("\(out): \(finished) \(finished == 1 ? "image" : "images"), seed \(seed)")
     Warnings.write(preview?.problem)
   }
 

@@ -62,7 +62,7 @@ struct ScheduleCommand: ParsableCommand {
       let picture = SchedulePlot.picture(noise, timesteps, network: model.network)
       try target.saving { try picture.writePNG(to: target.path, text: [(key: "Software", value: "dit")]) }
     }
-    print(json ? timesteps.json.text : timesteps.table, terminator: "")
+    try StandardOutput.write(json ? timesteps.json.text : timesteps.table, terminator: "")
     Warnings.writeNotes()
   }
 }

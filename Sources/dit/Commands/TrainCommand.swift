@@ -20,6 +20,7 @@ struct TrainCommand: ParsableCommand {
 
         dit train --data digits --out runs/digits
         dit train --data digits --out runs/digits --resume
+        dit train --data digits --out runs/digits --resume --steps 8000
         dit train --data pictures --config my.json --out runs/mine
         dit train --data my.safetensors --config my.json --out runs/mine
         dit train --data my.safetensors --from runs/mine --out runs/finer
@@ -76,8 +77,19 @@ struct TrainCommand: ParsableCommand {
       """, valueName: "model"))
   var from: String?
 
-  @Option(help: ArgumentHelp("Training steps in total, at least 1; overrides training.steps.", valueName: "n"))
+  @Option(
+    help: ArgumentHelp(
+      "Training steps in total, at least 1; overrides training.steps. With --resume: those of the run, or more.",
+      valueName: "n"))
   var steps: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      Step at which a cosine learning rate has come to 0; overrides training.schedule_steps. With --resume and more \
+      --steps: without it the cosine is stretched to the new last step; the old number of steps keeps it as it was.
+      """, valueName: "n"))
+  var scheduleSteps: Int?
 
   @Option(help: ArgumentHelp("Batch size, at least 1; overrides training.batch.", valueName: "n"))
   var batch: Int?
@@ -118,6 +130,7 @@ struct TrainCommand: ParsableCommand {
       switch error {
       case .holdsCheckpoints, .differs: throw Failure(.usage, "\(error)")
       case .noCheckpoint, .damaged: throw Failure(.input, "\(error)")
+      case .cannotWrite: throw Failure(.failure, "\(error)")
       }
     }
   }
@@ -125,12 +138,16 @@ struct TrainCommand: ParsableCommand {
   private func train() throws {
     let context = try threads.context()
     let content = try TrainingData(option: data)
+    // Before the checkpoint is looked at, which a run that still writes would replace meanwhile.
+    let claim = resume ? try writing { try RunClaim(out) } : nil
     var request = try request(for: content)
     let (dataset, notes) = try content.dataset(for: request.model, request.training)
     let trainer = try request.trainer(dataset, prior: try prior(request), context: context)
-    let run = try open(trainer, request)
+    let run = try open(trainer, request, claim)
     // Not before: stderr's first line is the error where there is one.
-    for note in notes + request.notes { StandardError.write("Note: \(note)\n") }
+    for note in notes + request.notes + [run.extended?.note].compactMap(\.self) {
+      StandardError.write("Note: \(note)\n")
+    }
     Interruption.listen()
     var monitor = try writing { try TrainingMonitor(run, tensorBoard: tensorboard) }
     let outcome = try reading(trainer) {
@@ -142,7 +159,7 @@ struct TrainCommand: ParsableCommand {
 
   private func request(for content: TrainingData) throws -> TrainingRequest {
     var overrides = TrainingRequest.Overrides()
-    (overrides.steps, overrides.batch, overrides.seed) = (steps, batch, seed)
+    (overrides.steps, overrides.scheduleSteps, overrides.batch, overrides.seed) = (steps, scheduleSteps, batch, seed)
     (overrides.numerics, overrides.recompute, overrides.brokenImages) = (numerics, recompute, brokenImages)
     guard resume else {
       return try TrainingRequest(
@@ -164,8 +181,8 @@ struct TrainCommand: ParsableCommand {
   }
 
   /// A folder that cannot be written is an output's failure, a checkpoint that cannot be read an input's.
-  private func open(_ trainer: Trainer, _ request: TrainingRequest) throws -> TrainingRun {
-    if resume { return try TrainingRun(resuming: trainer, in: out) }
+  private func open(_ trainer: Trainer, _ request: TrainingRequest, _ claim: RunClaim?) throws -> TrainingRun {
+    if resume { return try TrainingRun(resuming: trainer, in: out, claim: claim) }
     return try writing { try TrainingRun(starting: trainer, in: out, autoencoder: request.autoencoder) }
   }
 
@@ -191,8 +208,8 @@ struct TrainCommand: ParsableCommand {
     switch outcome {
     case .finished(let step):
       let validation = monitor.validation.map { ", validation loss \($0.loss) after step \($0.step)" } ?? ""
-      print("\(out): \(step) steps\(validation)")
-      Warnings.write()
+      try StandardOutput.write("\(out): \(step) steps\(validation)")
+      Warnings.write(monitor.problem)
     case .interrupted(let step):
       throw Failure(.interrupted, "interrupted after step \(step), which is saved; --resume goes on from it")
     case .diverged(let divergence, let checkpoint):

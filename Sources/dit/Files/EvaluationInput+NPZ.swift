@@ -3,13 +3,18 @@ import DiffusionTransformers
 
 extension EvaluationInput {
   /// Reads an .npz archive as evaluators exchange them: images under `arr_0`, |u1 (N, H, W, C), with labels (N) under
-  /// `arr_1`; or statistics, `mu` (d) and `sigma` (d, d).
+  /// `arr_1`; or statistics, `mu` (d) and `sigma` (d, d). Of an archive with both the images count, as a note says.
   ///
   /// - Throws: `FileError`, `NumpyFileError`, ``Failure`` (65) or `EvaluationError`.
   init(npz path: String) throws {
     let file = try NPZFile(contentsOf: path)
     if let images = try file.array("arr_0") {
-      self = .samples(try SampleSet(images, labels: file.array("arr_1"), path: path))
+      var set = try SampleSet(images, labels: file.array("arr_1"), path: path)
+      let others = ["mu", "sigma"].filter(file.names.contains)
+      if !others.isEmpty {
+        set.note = "\(path): has arr_0 and \(others.joined(separator: ", ")); used are the images, arr_0"
+      }
+      self = .samples(set)
       return
     }
     guard let mu = try file.array("mu"), let sigma = try file.array("sigma") else {

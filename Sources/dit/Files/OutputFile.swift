@@ -28,7 +28,7 @@ struct OutputFile {
     do {
       _ = try AtomicFile(path: path)
     } catch {
-      guard error.reason == .missing else { throw Failure(.failure, "\(error)") }
+      guard error.isMissing else { throw Failure(.failure, "\(error)") }
       throw Failure(.failure, "\(path): cannot be written: there is no such directory")
     }
   }

@@ -9,6 +9,12 @@ struct EvaluationInputs {
   let training: SampleSet?
   /// Names of the classes, where a set has them.
   let classNames: [String]?
+  /// Notes for the user, one per line.
+  var notes: [String] {
+    [samples?.set, reference.set, training].compactMap { $0?.note }.reduce(into: []) { notes, note in
+      if !notes.contains(note) { notes.append(note) }
+    }
+  }
 
   /// - Parameter size: `--size`.
   /// - Throws: ``Failure``, `EvaluationError`, and what opening a file throws.

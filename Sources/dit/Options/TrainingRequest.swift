@@ -6,13 +6,15 @@ import Foundation
 struct TrainingRequest {
   /// Options that override the configuration.
   struct Overrides {
-    var steps, batch, seed: Int?
+    var steps, scheduleSteps, batch, seed: Int?
     var numerics = NumericsOptions()
     var recompute = false
     var brokenImages: BrokenImages?
 
     fileprivate func apply(to training: inout TrainingConfiguration) throws {
-      for (option, value, least) in [("--steps", steps, 1), ("--batch", batch, 1), ("--seed", seed, 0)] {
+      for (option, value, least) in [
+        ("--steps", steps, 1), ("--schedule-steps", scheduleSteps, 0), ("--batch", batch, 1), ("--seed", seed, 0),
+      ] {
         if let value, value < least { throw Failure.usage(option, expected: "at least \(least)", found: "\(value)") }
       }
       let chosen = try numerics.numerics(defaults: training.numerics)
@@ -20,6 +22,7 @@ struct TrainingRequest {
       if recompute { training.recompute = true }
       if let brokenImages { training.brokenImages = brokenImages }
       if let steps { training.steps = steps }
+      if let scheduleSteps { training.scheduleSteps = scheduleSteps }
       if let seed { training.seed = seed }
       if let batch {
         training.batch = batch

@@ -54,6 +54,7 @@ extension Failure {
       self = .usage(Self.option(error.name), expected: error.expected, found: error.found)
     case let error as InputError:
       self = .usage(Self.option(error.name), expected: error.expected, found: error.found)
+    case is OverflowError: self.init(.failure, "\(error)")
     case let error as ComputeError: self.init(.usage, "\(error)")
     default: return nil
     }
@@ -68,19 +69,14 @@ extension Failure {
     }
   }
 
+  /// A status of 1 without a line.
+  static var silent: Failure { Failure(.failure, "") }
+
   /// Writes the line to stderr and ends the process.
   func exit() -> Never {
+    guard self != .silent else { Foundation.exit(status.rawValue) }
     let line = description.split(whereSeparator: \.isNewline).joined(separator: " ")  // a path can hold anything
     StandardError.write("Error: \(line)\n")
     Foundation.exit(status.rawValue)
   }
-}
-
-/// stderr: errors, warnings, progress.
-enum StandardError {
-  /// Names of files that are no UTF-8 are shown as `\xe9`.
-  static func write(_ text: String) { FileHandle.standardError.write(Data(FileName.shown(text).utf8)) }
-
-  /// Whether stderr is a terminal.
-  static var isTerminal: Bool { isatty(STDERR_FILENO) == 1 }
 }

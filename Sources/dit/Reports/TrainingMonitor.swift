@@ -12,6 +12,8 @@ struct TrainingMonitor {
   private var tensorBoard: TensorBoardLog?
   /// The newest validation loss.
   private(set) var validation: ValidationReport?
+  /// Why the last sample grid is missing, one line: a run does not end for that.
+  private(set) var problem: String?
 
   /// - Throws: `FileError` when TensorBoard's file cannot be made.
   init(_ run: TrainingRun, tensorBoard: Bool) throws {
@@ -55,13 +57,30 @@ struct TrainingMonitor {
   mutating func clear() { bar.clear() }
 
   /// DIR/samples/step-N.png, from the averaged weights, seed 0. Samples that are latents are left out.
-  private func writeGrid(_ step: Int) throws {
-    guard let (picture, settings) = try run.trainer.sampleGrid(software: "dit") else { return }
+  private mutating func writeGrid(_ step: Int) throws {
+    let grid: (picture: Image, settings: SampleSettings)?
+    do {
+      grid = try run.trainer.sampleGrid(software: "dit")
+    } catch let error as OverflowError {
+      problem = "no sample grid of step \(step): \(error)"
+      return
+    }
+    guard let (picture, settings) = grid else { return }
     let folder = "\(run.directory)/samples"
-    try Directory.create(folder)
+    try writingDirectory(folder)
     let file = try OutputFile("\(folder)/step-\(String(format: "%08d", step)).png", .png)
     try file.saving { try picture.writePNG(to: file.path, text: settings.text) }
     try tensorBoard?.write(picture, "samples", step: step)
+  }
+
+  private func writingDirectory(_ path: String) throws(Failure) {
+    do {
+      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
+    } catch let error as CocoaError where error.code == .fileWriteFileExists {
+      // There already; what is not a directory is an error of the file in it.
+    } catch {
+      throw Failure(.failure, "\(path): cannot create the directory: \(error.localizedDescription)")
+    }
   }
 
   /// DIR/loss_map.png, and the same in numbers, DIR/loss_map.safetensors.
