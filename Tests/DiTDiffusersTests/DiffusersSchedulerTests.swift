@@ -3,6 +3,7 @@
 
 import DiTDiffusers
 import DiTDiffusion
+import DiTFiles
 import TestSupport
 import Testing
 
@@ -34,8 +35,8 @@ private struct Case {
       case "clip_sample": saved.clipSample = Bool(text)
       case "clip_sample_range": saved.clipSampleRange = Double(text)
       case "num_train_timesteps": saved.trainSteps = try #require(Int(text))
-      case "beta_start": saved.betaStart = try #require(Double(text))
-      case "beta_end": saved.betaEnd = try #require(Double(text))
+      case "beta_start": saved.betaStart = Double(text)
+      case "beta_end": saved.betaEnd = Double(text)
       case "variance_type": saved.varianceType = text
       case "solver_order": saved.solverOrder = Int(text)
       case "final_sigmas_type": saved.finalSigmasType = text
@@ -172,9 +173,12 @@ private struct Case {
   func absentKeysAreTheSamplersOwn() throws {
     var saved = DiffusersScheduler()
     #expect(saved.schedule(.ddim) == .leading && saved.schedule(.ddpm) == .leading)
-    #expect(saved.schedule(.dpmpp) == .linspace && saved.schedule(.unipc) == .linspace)
+    #expect(saved.schedule(.pndm) == .leading)
+    for name in [SamplerName.dpmpp, .unipc, .deis, .euler, .eulerAncestral, .heun] {
+      #expect(saved.schedule(name) == .linspace)
+    }
     saved.timestepSpacing = "trailing"
-    #expect(SamplerName.allCases.filter { $0.diffusersClass != nil }.allSatisfy { saved.schedule($0) == .trailing })
+    #expect(SamplerName.allCases.allSatisfy { saved.schedule($0) == .trailing })
     // clip_sample's own default is true, for those samplers that know it.
     let noise = try saved.noise(.fixedSmall)
     var clipped = saved
@@ -190,31 +194,51 @@ private struct Case {
   @Test("Settings that are not supported are refused by key, by the samplers that read them")
   func unknownRequestsAreRefusedByKey() throws {
     let cases: [(String, [SamplerName], (inout DiffusersScheduler) -> Void)] = [
-      ("thresholding", [.ddim, .ddpm, .dpmpp, .unipc], { $0.thresholding = true }),
-      ("timestep_spacing", [.ddim, .ddpm, .dpmpp, .unipc], { $0.timestepSpacing = "karras" }),
-      ("steps_offset", [.ddim, .ddpm, .dpmpp, .unipc], { ($0.stepsOffset, $0.timestepSpacing) = (700, "leading") }),
-      ("use_karras_sigmas", [.dpmpp, .unipc], { $0.useKarrasSigmas = true }),
-      ("use_exponential_sigmas", [.dpmpp, .unipc], { $0.useExponentialSigmas = true }),
-      ("use_beta_sigmas", [.dpmpp, .unipc], { $0.useBetaSigmas = true }),
-      ("use_lu_lambdas", [.dpmpp, .unipc], { $0.useLuLambdas = true }),
-      ("use_flow_sigmas", [.dpmpp, .unipc], { $0.useFlowSigmas = true }),
-      ("solver_order", [.dpmpp, .unipc], { $0.solverOrder = 3 }),
-      ("final_sigmas_type", [.dpmpp, .unipc], { $0.finalSigmasType = "one" }),
-      ("algorithm_type", [.dpmpp], { $0.algorithmType = "sde-dpmsolver++" }),
-      ("solver_type", [.dpmpp], { $0.solverType = "heun" }),
-      ("solver_type", [.unipc], { $0.solverType = "bh1" }),
-      ("lambda_min_clipped", [.dpmpp], { $0.lambdaMinClipped = -5.1 }),
+      (
+        "dynamic_thresholding_ratio", [.ddim, .ddpm, .dpmpp, .unipc, .deis],
+        { ($0.thresholding, $0.dynamicThresholdingRatio) = (true, 1.5) }
+      ),
+      (
+        "sample_max_value", [.ddim, .ddpm, .dpmpp, .unipc, .deis],
+        { ($0.thresholding, $0.sampleMaxValue) = (true, 0) }
+      ),
+      ("timestep_spacing", SamplerName.allCases, { $0.timestepSpacing = "karras" }),
+      ("steps_offset", SamplerName.allCases, { ($0.stepsOffset, $0.timestepSpacing) = (700, "leading") }),
+      (
+        "use_exponential_sigmas", [.dpmpp, .unipc, .deis, .euler, .heun],
+        { ($0.useKarrasSigmas, $0.useExponentialSigmas) = (true, true) }
+      ),
+      ("use_flow_sigmas", [.dpmpp, .unipc, .deis], { $0.useFlowSigmas = true }),
+      ("solver_order", [.dpmpp, .unipc, .deis], { $0.solverOrder = 0 }),
+      ("solver_order", [.unipc], { $0.solverOrder = 4 }),
+      ("solver_order", [.dpmpp], { ($0.solverOrder, $0.algorithmType, $0.finalSigmasType) = (3, "sde-dpmsolver", "sigma_min") }),
+      ("final_sigmas_type", [.dpmpp, .unipc, .euler], { $0.finalSigmasType = "one" }),
+      ("final_sigmas_type", [.dpmpp], { $0.algorithmType = "dpmsolver" }),
+      ("algorithm_type", [.deis], { $0.algorithmType = "sde-dpmsolver++" }),
+      ("solver_type", [.dpmpp, .unipc, .deis], { $0.solverType = "rk45" }),
+      ("lambda_min_clipped", [.dpmpp], { $0.lambdaMinClipped = 50 }),
       ("variance_type", [.dpmpp, .ddpm], { $0.varianceType = "learned_range" }),
       ("variance_type", [.ddpm], { $0.varianceType = "fixed_large_log" }),
-      ("predict_x0", [.unipc], { $0.predictX0 = false }),
-      ("disable_corrector", [.unipc], { $0.disableCorrector = [0] }),
+      ("final_sigmas_type", [.unipc], { $0.predictX0 = false }),
       ("lower_order_final", [.unipc], { $0.lowerOrderFinal = false }),
+      ("use_dynamic_shifting", [.unipc], { $0.useDynamicShifting = true }),
+      ("shift_terminal", [.unipc], { $0.shiftTerminal = 0.1 }),
+      ("solver_p", [.unipc], { $0.unread = [JSONMember("solver_p", .object([]))] }),
+      ("interpolation_type", [.euler], { $0.interpolationType = "cubic" }),
+      ("timestep_type", [.euler], { ($0.predictionType, $0.timestepType) = ("v_prediction", "continuous") }),
+      ("prediction_type", [.eulerAncestral, .pndm], { $0.predictionType = "sample" }),
+      ("prediction_type", SamplerName.allCases.filter { $0 != .euler }, { $0.predictionType = "original_sample" }),
+      ("beta_schedule", SamplerName.allCases.filter { $0 != .heun }, { ($0.className, $0.betaSchedule) = ("HeunDiscreteScheduler", "exp") }),
+      (
+        "rescale_betas_zero_snr", [.ddim, .ddpm],
+        { ($0.timestepSpacing, $0.rescaleBetasZeroSNR) = ("trailing", true) }
+      ),
     ]
     for (key, refusers, change) in cases {
       var saved = DiffusersScheduler()
       change(&saved)
       let noise = try saved.noise(.fixedSmall)
-      for name in [SamplerName.ddim, .ddpm, .dpmpp, .unipc] {
+      for name in SamplerName.allCases {
         var found: String?
         do throws(DiffusionError) {
           _ = try saved.process(name, on: noise, nil, count: 10)
@@ -231,7 +255,8 @@ private struct Case {
   func impossibleSchedulesAreRefusedByKey() throws {
     let cases: [(String, (inout DiffusersScheduler) -> Void)] = [
       ("prediction_type", { $0.predictionType = "flow_prediction" }),
-      ("beta_schedule", { $0.betaSchedule = "sigmoid" }), ("rescale_betas_zero_snr", { $0.rescaleBetasZeroSNR = true }),
+      ("beta_schedule", { $0.betaSchedule = "sigmoid" }), ("beta_schedule", { $0.betaSchedule = "square" }),
+      ("rescale_betas_zero_snr", { ($0.trainSteps, $0.rescaleBetasZeroSNR) = (1, true) }),
       ("num_train_timesteps", { $0.trainSteps = 0 }), ("num_train_timesteps", { $0.trainSteps = 1 << 40 }),
       ("beta_start", { $0.betaStart = -1 }), ("beta_end", { $0.betaEnd = 1 }), ("beta_end", { $0.betaEnd = .nan }),
       ("beta_end", { $0.betaEnd = 0.999 }), ("trained_betas", { $0.trainedBetas = [0.1, 0.2] }),
@@ -265,7 +290,9 @@ private struct Case {
       #expect(error?.name == "steps", "\(name), \(rule), \(count)")
     }
     #expect(throws: DiffusionError.self) { _ = try saved.process(.dpmpp, on: noise, nil, count: 10, eta: 0.5) }
-    #expect(throws: DiffusionError.self) { _ = try saved.process(.heun, on: noise, nil, count: 10) }
+    for count in [1, 2, 3] {  // three steps by Runge-Kutta come first
+      #expect(throws: DiffusionError.self) { _ = try saved.process(.pndm, on: noise, nil, count: count) }
+    }
   }
 
   /// quadratic, jump and custom are ours: the next kept step follows.

@@ -48,6 +48,11 @@ public struct JSONObjectReader {
     throw failure(unknown, expected: "one of the keys \(known.joined(separator: ", "))", found: "an unknown key")
   }
 
+  /// All keys that were not taken, in the order of the file.
+  package mutating func rest() -> [JSONMember] {
+    keys.compactMap { key in members.removeValue(forKey: key).map { JSONMember(key, $0) } }
+  }
+
   // MARK: Values
 
   /// The value of any type.

@@ -67,7 +67,7 @@ struct ConvertCommand: ParsableCommand {
     }
     for note in conversion.notes { StandardError.write("Note: \(note)\n") }
     print(output)
-    Warnings.write()
+    Warnings.write(for: conversion.configuration)
   }
 }
 

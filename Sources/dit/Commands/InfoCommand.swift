@@ -43,7 +43,7 @@ struct InfoCommand: ParsableCommand {
       print(machine.text)
       if let (name, model) = described { print("\nmodel         \(name)\n\(ModelReport(model).text)", terminator: "") }
     }
-    Warnings.write()
+    Warnings.write(for: described?.1)
   }
 }
 

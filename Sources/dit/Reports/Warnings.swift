@@ -2,9 +2,19 @@ import DiffusionTransformers
 
 /// Notes for the user on a command that succeeded. Printed last: stderr's first line is the error where there is one.
 enum Warnings {
-  /// - Parameter problem: a failure that did not end the command.
-  static func write(_ problem: String? = nil) {
+  /// - Parameters:
+  ///   - problem: a failure that did not end the command.
+  ///   - model: the model that was read, whose file may have keys that are ignored.
+  static func write(_ problem: String? = nil, for model: ModelConfiguration? = nil) {
+    if let note = model?.diffusersScheduler.flatMap(ignored) { StandardError.write("Note: \(note)\n") }
     for text in [problem, narrowed(.current)].compactMap(\.self) { StandardError.write("Warning: \(text)\n") }
+  }
+
+  /// The keys of a saved scheduler that nothing reads; nil where there are none.
+  static func ignored(_ saved: DiffusersScheduler) -> String? {
+    let keys = saved.ignoredKeys
+    guard !keys.isEmpty else { return nil }
+    return "the saved scheduler's \(keys.joined(separator: ", ")) \(keys.count == 1 ? "is" : "are") ignored, as by diffusers"
   }
 
   /// A warning where OpenBLAS runs narrower kernels than the CPU supports.
