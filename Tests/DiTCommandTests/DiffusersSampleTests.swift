@@ -97,7 +97,9 @@ import Testing
     }
     try await expectFailure(["schedule", model], 64, ["LMSDiscreteScheduler"])
     #expect(try await succeed(["info", model]).stdout.contains("LMSDiscreteScheduler"))
-    _ = try await succeed(["invert", "--model", model, "--input", out, "--steps", "3", "--out", scratch.path("n.safetensors")])
+    _ = try await succeed([
+      "invert", "--model", model, "--input", out, "--steps", "3", "--out", scratch.path("n.safetensors"),
+    ])
     for format in ["dit", "diffusers"] {
       let copy = scratch.path(format)
       _ = try await succeed(["convert", model, copy, "--to", format])

@@ -211,7 +211,6 @@ private struct Case {
       ("use_flow_sigmas", [.dpmpp, .unipc, .deis], { $0.useFlowSigmas = true }),
       ("solver_order", [.dpmpp, .unipc, .deis], { $0.solverOrder = 0 }),
       ("solver_order", [.unipc], { $0.solverOrder = 4 }),
-      ("solver_order", [.dpmpp], { ($0.solverOrder, $0.algorithmType, $0.finalSigmasType) = (3, "sde-dpmsolver", "sigma_min") }),
       ("final_sigmas_type", [.dpmpp, .unipc, .euler], { $0.finalSigmasType = "one" }),
       ("final_sigmas_type", [.dpmpp], { $0.algorithmType = "dpmsolver" }),
       ("algorithm_type", [.deis], { $0.algorithmType = "sde-dpmsolver++" }),
@@ -228,7 +227,10 @@ private struct Case {
       ("timestep_type", [.euler], { ($0.predictionType, $0.timestepType) = ("v_prediction", "continuous") }),
       ("prediction_type", [.eulerAncestral, .pndm], { $0.predictionType = "sample" }),
       ("prediction_type", SamplerName.allCases.filter { $0 != .euler }, { $0.predictionType = "original_sample" }),
-      ("beta_schedule", SamplerName.allCases.filter { $0 != .heun }, { ($0.className, $0.betaSchedule) = ("HeunDiscreteScheduler", "exp") }),
+      (
+        "beta_schedule", SamplerName.allCases.filter { $0 != .heun },
+        { ($0.className, $0.betaSchedule) = ("HeunDiscreteScheduler", "exp") }
+      ),
       (
         "rescale_betas_zero_snr", [.ddim, .ddpm],
         { ($0.timestepSpacing, $0.rescaleBetasZeroSNR) = ("trailing", true) }
@@ -248,6 +250,74 @@ private struct Case {
         #expect(found == (refusers.contains(name) ? key : nil), "\(key), \(name)")
       }
     }
+  }
+
+  /// σ spread over cosine β lie so near T − 1 that timesteps repeat: DPM-Solver++ cuts them off, UniPC rounds them.
+  @Test("Karras sigmas repeat timesteps as diffusers' do, and every step goes to the next level")
+  func spreadSigmasRepeatTimesteps() throws {
+    var saved = DiffusersScheduler(betaSchedule: "squaredcos_cap_v2")
+    saved.useKarrasSigmas = true
+    func times(_ name: SamplerName, _ count: Int) throws -> [Int] {
+      try saved.process(name, on: saved.noise(.fixedSmall), nil, count: count).evaluations.map(\.index)
+    }
+    #expect(try times(.dpmpp, 10) == [998, 998, 998, 998, 997, 995, 983, 894, 259, 0])
+    #expect(try times(.unipc, 10).prefix(5) == [999, 999, 999, 998, 998])
+    saved.betaSchedule = "linear"
+    #expect(try Set(times(.dpmpp, 99)).count == 99)
+    #expect(try times(.dpmpp, 100).suffix(4) == [2, 1, 1, 0])
+    saved.betaSchedule = "scaled_linear"
+    #expect(try Set(times(.dpmpp, 50)).count < 50 && Set(times(.dpmpp, 49)).count == 49)
+  }
+
+  @Test("Euler starts from noise times the sigma of the steps taken")
+  func eulerStartsFromTheStepsTaken() throws {
+    var saved = DiffusersScheduler()
+    saved.timestepSpacing = "leading"
+    let noise = try saved.noise(.fixedSmall)
+    // √(σ_max² + 1) of ten leading steps is 60.83; of all 1000 it would be 157.41.
+    let level = (noise.alphasCumprod[900]).squareRoot()
+    let leading = try saved.process(.euler, on: noise, nil, count: 10)
+    #expect(abs(leading.startScale / level - 60.8305) < 1e-3)
+    saved.timestepSpacing = "trailing"
+    let trailing = try saved.process(.euler, on: noise, nil, count: 10)
+    #expect(abs(trailing.startScale / noise.alphasCumprod[999].squareRoot() - 157.407) < 1e-2)
+    #expect(try saved.process(.ddim, on: noise, nil, count: 10).startScale == 1)
+  }
+
+  /// DDIM keeps ε̂ as it was when x̂_* is clipped; DDPM's mean has the clipped x̂_* alone.
+  @Test("DDIM at eta 1 is DDPM with fixed_small only where nothing is clipped")
+  func ddimIsDDPMOnlyWithoutClipping() throws {
+    let shape = BatchShape(samples: 1, channels: 1, height: 2, width: 4)
+    var random = Draw(seed: 6)
+    let (start, output, normals) = (random.normal(8), random.normal(8), random.normal(8))
+    for clips in [false, true] {
+      var saved = DiffusersScheduler()
+      saved.clipSample = clips
+      let noise = try saved.noise(.fixedSmall)
+      func step(_ name: SamplerName, _ eta: Double?, _ evaluation: Int) throws -> [Double] {
+        var x = start
+        var (state, memory) = (x.mutableSpan, MutableSpan<Float>())
+        try saved.process(name, on: noise, nil, count: 1000, eta: eta).advance(
+          evaluation, x: &state, shape: shape, output: output.span, noise: normals.span, memory: &memory)
+        return x.doubles
+      }
+      let differing = try (0..<1000).count { e in
+        try relativeError(step(.ddim, 1, e), step(.ddpm, nil, e)) > 1e-5
+      }
+      #expect(clips ? differing >= 990 : differing == 0, "\(differing) steps differ")
+    }
+  }
+
+  @Test("DPM-Solver++ with a learned variance, which diffusers cuts at three channels, is refused for epsilon alone")
+  func learnedVarianceOfDPMSolverIsRefused() throws {
+    var saved = DiffusersScheduler()
+    saved.varianceType = "learned_range"
+    let error = #expect(throws: DiffusionError.self) {
+      _ = try saved.process(.dpmpp, on: saved.noise(.learnedRange), nil, count: 10)
+    }
+    #expect(error?.schedulerKey == "variance_type" && error?.expected.contains("3 channels") == true)
+    saved.predictionType = "v_prediction"
+    _ = try saved.process(.dpmpp, on: saved.noise(.learnedRange), nil, count: 10)
   }
 
   /// Keys on which all samplers stand.

@@ -82,11 +82,27 @@ private enum Function {
   /// Of the largest magnitude.
   private static let tolerance = 1e-5
 
+  /// Where diffusers' own float32 is out by more than 8e-6, measured against its code on float64 numbers, x in Float cannot be
+  /// nearer: up to four times that, and never more than 3e-4.
+  private static func tolerance(rounding: Double) -> Double {
+    rounding > 8e-6 ? min(3e-4, max(tolerance, 4 * rounding)) : tolerance
+  }
+
   /// What this library refuses although diffusers goes on, by key or option: Documentation/Sampling.md has the reasons.
   private static let refused: Set<String> = [
-    "lower_order_final", "prediction_type", "solver_order", "steps", "steps_offset", "timestep_type", "variance_type",
-    "use_flow_sigmas",
+    "lower_order_final", "prediction_type", "rescale_betas_zero_snr", "solver_order", "steps", "steps_offset",
+    "timestep_type", "use_flow_sigmas", "variance_type",
   ]
+
+  /// What this library computes although diffusers fails: its words for another class, and limits of its own float32.
+  private static func isAcceptedAlone(_ test: SchedulerCase) -> Bool {
+    switch test.name {
+    case .dpmpp, .deis: test.saved.algorithmType == "deis" || test.saved.useBetaSigmas ?? false
+    case .unipc: test.saved.solverType == "bh1"
+    case .eulerAncestral: test.saved.betaSchedule == "squaredcos_cap_v2"
+    default: false
+    }
+  }
 
   private struct Outcome {
     var final: [Float]
@@ -122,7 +138,7 @@ private enum Function {
     let (times, scales) = (try fixture.doubles("times"), try fixture.doubles("scales"))
     let cases = try SchedulerCase.all()
     #expect(cases.count > 800)
-    var (traceAt, compared, refusals, worst, failures) = (0, 0, [String: Int](), 0.0, [String]())
+    var (traceAt, compared, refusals, worst, rough, failures) = (0, 0, [String: Int](), 0.0, 0, [String]())
     for test in cases {
       for (steps, row) in test.runs {
         let label = "\(test.title), \(steps) steps"
@@ -135,7 +151,9 @@ private enum Function {
           refusal = error
         }
         guard let row else {
-          if process != nil { failures.append("\(label): accepted, where diffusers fails") }
+          if process != nil, !Self.isAcceptedAlone(test) {
+            failures.append("\(label): accepted, where diffusers fails")
+          }
           continue
         }
         let evaluations = steps <= 13 ? try evaluations(test, steps) : 0
@@ -152,8 +170,10 @@ private enum Function {
         let expected = finals[16 * row..<16 * row + 16]
         let scale = expected.reduce(0) { max($0, abs($1)) }
         let error = zip(found.final, expected).reduce(0) { max($0, abs(Double($1.0) - $1.1)) } / scale
-        if !(error <= Self.tolerance) { failures.append("\(label): \(error) at the end") }
+        let tolerance = Self.tolerance(rounding: scales[2 * row + 1])
+        if !(error <= tolerance) { failures.append("\(label): \(error) at the end") }
         if error.isFinite { worst = max(worst, error) }
+        if error > Self.tolerance { rough += 1 }
         if steps <= 13 {
           if found.trace.count != evaluations {
             failures.append("\(label): \(found.trace.count) evaluations of \(evaluations)")
@@ -161,12 +181,12 @@ private enum Function {
             let errors = found.trace.enumerated().map { k, seen in
               abs(seen.sum - traces[traceAt + 2 * k]) / max(seen.largest, traces[traceAt + 2 * k + 1])
             }
-            if let k = errors.firstIndex(where: { !($0 <= 3 * Self.tolerance) }) {
+            if let k = errors.firstIndex(where: { !($0 <= 3 * tolerance) }) {
               failures.append("\(label): \(errors[k]) at evaluation \(k)")
             }
           }
         }
-        if abs(found.times - times[row]) > 1e-7 * max(1, times[row]) {
+        if abs(found.times - times[row]) > 3e-7 * max(1, times[row]) {
           failures.append("\(label): timesteps \(found.times), expected \(times[row])")
         }
         let start = Float(process.startScale)
@@ -177,7 +197,7 @@ private enum Function {
     #expect(failures.isEmpty, "\(failures.count) of \(compared):\n\(head)")
     #expect(traceAt == traces.count)
     #expect(worst > 1e-8, "diffusers' Float32 cannot be that exact: \(worst)")
-    print("compared \(compared), worst \(worst), refused \(refusals.sorted { $0.key < $1.key })")
+    print("compared \(compared), worst \(worst), \(rough) above 1e-5, refused \(refusals.sorted { $0.key < $1.key })")
   }
 
   /// How often the network is asked in a run of the fixture.

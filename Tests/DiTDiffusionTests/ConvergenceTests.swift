@@ -11,7 +11,8 @@ import Testing
   /// fast: what samplers of order 2 need.
   private func error(_ name: SamplerName, _ prediction: Prediction, _ count: Int) throws -> Double {
     let schedule = try noiseSchedule(.linear, .fixedSmall, prediction: prediction)
-    let process = try name.process(on: schedule, prediction == .flow || name == .pndm ? .linspace : .quadratic, count: count)
+    let process = try name.process(
+      on: schedule, prediction == .flow || name == .pndm ? .linspace : .quadratic, count: count)
     var random = Random(seed: 21)
     var x = random.normals(Self.shape.count)
     let first = schedule.level(atNetworkTime: process.evaluations[0].value)

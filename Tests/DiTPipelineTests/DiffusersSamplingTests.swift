@@ -151,8 +151,9 @@ import Testing
     let left = try read(text.replacing("\"steps_offset\": 1", with: more))
     #expect(left.ignoredKeys == ["original_inference_steps"] && left.timestepSpacing == nil)
     #expect(left.json.text.contains("original_inference_steps"))
-    #expect(try left.process(.dpmpp, on: noise, nil, count: 20) as? MultistepSampler
-      == scheduler.process(.dpmpp, on: noise, nil, count: 20) as? MultistepSampler)
+    #expect(
+      try left.process(.dpmpp, on: noise, nil, count: 20) as? MultistepSampler
+        == scheduler.process(.dpmpp, on: noise, nil, count: 20) as? MultistepSampler)
     let error = #expect(throws: ConfigurationFileError.self) {
       _ = try read(text.replacing("\"solver_order\": 2", with: "\"solver_order\": \"2\""))
     }

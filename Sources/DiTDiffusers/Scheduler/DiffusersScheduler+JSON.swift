@@ -123,10 +123,11 @@ extension DiffusersScheduler {
     return .object(
       [
         JSONMember("_class_name", .string(className)), JSONMember("num_train_timesteps", .integer(trainSteps)),
-      ] + [("beta_start", betaStart), ("beta_end", betaEnd)].compactMap { key, value in
-        value.map { JSONMember(key, .real($0)) }
-      } + [
-        JSONMember("beta_schedule", .string(betaSchedule)), JSONMember("prediction_type", .string(predictionType)),
-      ] + optional.compactMap { key, value in value.map { JSONMember(key, $0) } } + unread)
+      ]
+        + [("beta_start", betaStart), ("beta_end", betaEnd)].compactMap { key, value in
+          value.map { JSONMember(key, .real($0)) }
+        } + [
+          JSONMember("beta_schedule", .string(betaSchedule)), JSONMember("prediction_type", .string(predictionType)),
+        ] + optional.compactMap { key, value in value.map { JSONMember(key, $0) } } + unread)
   }
 }

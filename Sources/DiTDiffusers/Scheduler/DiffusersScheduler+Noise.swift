@@ -45,13 +45,17 @@ extension DiffusersScheduler {
   /// β_t and ᾱ_t as `name` has them; nil is a class that is not here, and reads every key.
   ///
   /// With `rescale_betas_zero_snr` ᾱ_{T−1} is 0, or 2⁻²⁴ in the classes that divide by it.
-  func noise(_ variance: Variance, for name: SamplerName?) throws(DiffusionError) -> NoiseSchedule {
+  /// - Parameter fused: whether products and sums of linear β are rounded once, as torch's kernels do where the CPU can: then
+  ///   ᾱ is torch's to the last bit, which decides how σ between timesteps are cut off. Without it some β are a bit off.
+  func noise(
+    _ variance: Variance, for name: SamplerName?, fused: Bool = false
+  ) throws(DiffusionError) -> NoiseSchedule {
     let diffusion = try diffusion(variance)
     guard 1...NoiseSchedule.maximumSteps ~= trainSteps else {
       throw DiffusionError(
         Self.name("num_train_timesteps"), expected: "1…\(NoiseSchedule.maximumSteps)", found: "\(trainSteps)")
     }
-    let (source, values) = try betas(for: name)
+    let (source, values) = try betas(for: name, fused: fused)
     var betas = values
     for beta in betas where !(1 - beta > 0 && 1 - beta < 1) {
       throw DiffusionError(Self.name(source), expected: "β inside (0, 1) in float32", found: "\(beta)")
@@ -99,7 +103,7 @@ extension DiffusersScheduler {
   }
 
   /// In float32, and the key that they come from.
-  private func betas(for name: SamplerName?) throws(DiffusionError) -> (key: String, [Float]) {
+  private func betas(for name: SamplerName?, fused: Bool) throws(DiffusionError) -> (key: String, [Float]) {
     if let trainedBetas {
       guard trainedBetas.count == trainSteps else {
         throw DiffusionError(
@@ -119,7 +123,7 @@ extension DiffusersScheduler {
       let (key, value) = start > 0 ? ("beta_end", end) : ("beta_start", start)
       throw DiffusionError(Self.name(key), expected: "a value inside (0, 1)", found: "\(value)")
     }
-    return (schedule.hasEnds ? "beta_end" : "beta_schedule", schedule.betas(trainSteps, from: start, to: end))
+    return (schedule.hasEnds ? "beta_end" : "beta_schedule", schedule.betas(trainSteps, from: start, to: end, fused))
   }
 
   /// Throws unless the key is absent or has one of these values.
@@ -177,13 +181,15 @@ enum DiffusersBetas: String, CaseIterable {
   var hasEnds: Bool { [.linear, .scaledLinear, .sigmoid].contains(self) }
 
   /// β_t in float32.
-  func betas(_ steps: Int, from start: Double, to end: Double) -> [Float] {
+  func betas(_ steps: Int, from start: Double, to end: Double, _ fused: Bool) -> [Float] {
     switch self {
-    case .linear: return Self.linspace(Float(start), Float(end), steps)
+    case .linear: return Self.linspace(Float(start), Float(end), steps, fused)
     case .scaledLinear:
-      return Self.linspace(Float(start.squareRoot()), Float(end.squareRoot()), steps).map { $0 * $0 }
+      return Self.linspace(Float(start.squareRoot()), Float(end.squareRoot()), steps, fused).map { $0 * $0 }
     case .sigmoid:
-      return Self.linspace(-6, 6, steps).map { 1 / (1 + Float(Foundation.exp(-Double($0)))) * Float(end - start) + Float(start) }
+      return Self.linspace(-6, 6, steps).map { logit in
+        1 / (1 + Float(Foundation.exp(-Double(logit)))) * Float(end - start) + Float(start)
+      }
     case .cosine: return (0..<steps).map { Float(NoiseSchedule.cosineBeta($0, of: steps)) }
     case .laplace: return Self.betas(steps, ofAlphaBar: Self.laplace)
     case .exp: return Self.betas(steps) { Foundation.exp(-12 * $0) }
@@ -205,9 +211,15 @@ enum DiffusersBetas: String, CaseIterable {
   }
 
   /// torch.linspace in float32: from both ends towards the middle.
-  static func linspace(_ start: Float, _ end: Float, _ count: Int) -> [Float] {
+  static func linspace(_ start: Float, _ end: Float, _ count: Int, _ fused: Bool = true) -> [Float] {
     guard count > 1 else { return [start] }
     let stride = (end - start) / Float(count - 1)
+    guard !fused else {
+      return (0..<count).map {
+        $0 < count / 2
+          ? start.addingProduct(stride, Float($0)) : end.addingProduct(-stride, Float(count - 1 - $0))
+      }
+    }
     return (0..<count).map {
       $0 < count / 2 ? start + stride * Float($0) : end - stride * Float(count - 1 - $0)
     }

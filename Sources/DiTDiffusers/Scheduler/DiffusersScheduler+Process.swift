@@ -25,7 +25,9 @@ extension DiffusersScheduler {
   ) throws(DiffusionError) -> any ReverseProcess {
     try name.check(noise.configuration.prediction, eta: eta)
     try checkPrediction(name)
-    let noise = try self.noise(noise.variance, for: name)
+    // The first four samplers keep the bits that they had before σ could be spread.
+    let fused = try ![.ddim, .ddpm, .dpmpp, .unipc].contains(name) || spread(name) != .none
+    let noise = try self.noise(noise.variance, for: name, fused: fused)
     guard let spacing = try spacing(name, rule) else {
       let rule = rule ?? .linspace
       try checkSignal(noise, try rule.timesteps(count: count, betas: noise.betas))
@@ -119,7 +121,8 @@ extension DiffusersScheduler {
     for t in timesteps where noise.alphasCumprod[t] == 0 {
       throw DiffusionError(
         Self.name("rescale_betas_zero_snr"),
-        expected: "false, or a prediction other than epsilon, or steps without t = \(t), where nothing of the image is left",
+        expected:
+          "false, or a prediction other than epsilon, or steps without t = \(t), where nothing of the image is left",
         found: "true")
     }
   }
@@ -225,7 +228,8 @@ extension DiffusersScheduler {
         ? "diffusers takes the root of a logarithm there, which is no number"
         : "\(type) is no variance that is here"
       throw DiffusionError(
-        Self.name("variance_type"), expected: "fixed_small, fixed_small_log, fixed_large or learned_range, as \(reason)",
+        Self.name("variance_type"),
+        expected: "fixed_small, fixed_small_log, fixed_large or learned_range, as \(reason)",
         found: type)
     }
     let deviations = steps.timesteps.indices.map { i -> Double in
@@ -259,7 +263,9 @@ extension DiffusersScheduler {
     }
     guard count >= 4 else {
       throw DiffusionError(
-        "steps", expected: "at least 4, or skip_prk_steps true in the saved scheduler, as pndm begins with three Runge-Kutta steps",
+        "steps",
+        expected:
+          "at least 4, or skip_prk_steps true in the saved scheduler, as pndm begins with three Runge-Kutta steps",
         found: "\(count)")
     }
     guard (1...3).allSatisfy({ kept[$0] + stride / 2 < noise.steps }) else { throw repeated(spacing, .pndm, count) }

@@ -83,9 +83,9 @@ extension DiffusersScheduler {
     return (grid, Double(start) / (levels[0] * levels[0] + 1).squareRoot())
   }
 
-  /// How σ are spread.
-  private func spread(_ name: SamplerName) throws(DiffusionError) -> SigmaSpread {
-    guard name != .eulerAncestral else { return .none }
+  /// How σ are spread, where the class reads that.
+  func spread(_ name: SamplerName) throws(DiffusionError) -> SigmaSpread {
+    guard [.dpmpp, .unipc, .deis, .euler, .heun].contains(name) else { return .none }
     let asked = [
       ("use_karras_sigmas", useKarrasSigmas), ("use_exponential_sigmas", useExponentialSigmas),
       ("use_beta_sigmas", useBetaSigmas),
@@ -114,7 +114,8 @@ extension DiffusersScheduler {
     let clipped = noise.alphasCumprod.count { 0.5 * log($0 / (1 - $0)) < lambdaMinClipped }
     guard clipped < noise.steps else {
       throw DiffusionError(
-        Self.name("lambda_min_clipped"), expected: "one below the λ of some training step", found: "\(lambdaMinClipped)")
+        Self.name("lambda_min_clipped"), expected: "one below the λ of some training step", found: "\(lambdaMinClipped)"
+      )
     }
     return noise.steps - clipped
   }
@@ -171,7 +172,8 @@ extension DiffusersScheduler {
     }
     if let varianceType, varianceType.hasPrefix("learned"), predictionType == "epsilon" {
       throw DiffusionError(
-        Self.name("variance_type"), expected: "none, as diffusers then cuts the output at 3 channels, whatever the model has",
+        Self.name("variance_type"),
+        expected: "none, as diffusers then cuts the output at 3 channels, whatever the model has",
         found: varianceType)
     }
     return DPMSolver(

@@ -42,7 +42,8 @@ public struct Sampler: Equatable, Sendable {
     guard let unavailableClass else { return }
     throw DiffusionError(
       "sampler",
-      expected: "one of \(SamplerName.allCases.map(\.rawValue).joined(separator: ", ")), as the saved scheduler's is not here",
+      expected:
+        "one of \(SamplerName.allCases.map(\.rawValue).joined(separator: ", ")), as the saved scheduler's is not here",
       found: unavailableClass)
   }
 

@@ -40,7 +40,8 @@ struct ScheduleCommand: ParsableCommand {
   @OptionGroup var heads: HeadsOption
   @OptionGroup var steps: StepOptions
 
-  @Option(help: ArgumentHelp("Whose timesteps, by the names of `dit sample`. (default: the model's)", valueName: "name"))
+  @Option(
+    help: ArgumentHelp("Whose timesteps, by the names of `dit sample`. (default: the model's)", valueName: "name"))
   var sampler: SamplerName?
 
   @Flag(help: "Print one JSON object instead of a table.")

@@ -14,7 +14,8 @@ enum Warnings {
   static func ignored(_ saved: DiffusersScheduler) -> String? {
     let keys = saved.ignoredKeys
     guard !keys.isEmpty else { return nil }
-    return "the saved scheduler's \(keys.joined(separator: ", ")) \(keys.count == 1 ? "is" : "are") ignored, as by diffusers"
+    return
+      "the saved scheduler's \(keys.joined(separator: ", ")) \(keys.count == 1 ? "is" : "are") ignored, as by diffusers"
   }
 
   /// A warning where OpenBLAS runs narrower kernels than the CPU supports.
