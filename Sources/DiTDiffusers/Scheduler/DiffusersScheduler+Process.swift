@@ -26,7 +26,8 @@ extension DiffusersScheduler {
     try name.check(noise.configuration.prediction, eta: eta)
     try checkPrediction(name)
     // The first four samplers keep the bits that they had before σ could be spread.
-    let fused = try ![.ddim, .ddpm, .dpmpp, .unipc].contains(name) || spread(name) != .none
+    let isSpread = try spread(name) != .none
+    let fused = isSpread || ![.ddim, .ddpm, .dpmpp, .unipc].contains(name)
     let noise = try self.noise(noise.variance, for: name, fused: fused)
     guard let spacing = try spacing(name, rule) else {
       let rule = rule ?? .linspace
