@@ -296,7 +296,8 @@ private struct Case {
       let noise = try saved.noise(.fixedSmall)
       func step(_ name: SamplerName, _ eta: Double?, _ evaluation: Int) throws -> [Double] {
         var x = start
-        var (state, memory) = (x.mutableSpan, MutableSpan<Float>())
+        var state = x.mutableSpan
+        var memory = MutableSpan<Float>()
         try saved.process(name, on: noise, nil, count: 1000, eta: eta).advance(
           evaluation, x: &state, shape: shape, output: output.span, noise: normals.span, memory: &memory)
         return x.doubles
