@@ -1,4 +1,6 @@
+import DiTTensor
 import DiffusionTransformers
+import Foundation
 
 /// Notes for the user on a command that succeeded. Printed last: stderr's first line is the error where there is one.
 enum Warnings {
@@ -7,7 +9,16 @@ enum Warnings {
   ///   - model: the model that was read, whose file may have keys that are ignored.
   static func write(_ problem: String? = nil, for model: ModelConfiguration? = nil) {
     if let note = model?.diffusersScheduler.flatMap(ignored) { StandardError.write("Note: \(note)\n") }
-    for text in [problem, narrowed(.current)].compactMap(\.self) { StandardError.write("Warning: \(text)\n") }
+    for text in [problem, narrowed(.current), unreadThreads].compactMap(\.self) {
+      StandardError.write("Warning: \(text)\n")
+    }
+  }
+
+  /// A warning where `OMP_NUM_THREADS` is set to what is no number of threads.
+  private static var unreadThreads: String? {
+    guard let value = ProcessInfo.processInfo.environment["OMP_NUM_THREADS"], ComputeContext.environmentThreads == nil
+    else { return nil }
+    return "OMP_NUM_THREADS is \(Message.oneLine(value)), not a number of threads, and was not used"
   }
 
   /// The keys of a saved scheduler that nothing reads; nil where there are none.
