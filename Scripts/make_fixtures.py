@@ -14,6 +14,7 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
     diffusion    diffusion/: schedules, step grids, samplers
     predictions  diffusion/predictions.safetensors: what networks predict, with every sampler; losses; step rules
     schedulers   diffusion/schedulers.safetensors, network/latent/pipeline.safetensors: diffusers' schedulers and pipeline
+    scheduler_cases  diffusion/scheduler_cases.*: every scheduler class and key of diffusers, for nine numbers of steps
     randomness   random/: what torch's generator draws
     sequence     diffusion/sequence.safetensors: the sequence-consistency loss
     checkpoint   checkpoint/: files to be read, and files to be refused
@@ -47,6 +48,7 @@ MODULES = {
     "diffusion": "diffusion",
     "predictions": "diffusion",
     "schedulers": "diffusion",
+    "scheduler_cases": "diffusion",
     "randomness": "random",
     "sequence": "diffusion",
     "checkpoint": "checkpoint",

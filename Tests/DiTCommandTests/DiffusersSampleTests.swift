@@ -77,14 +77,48 @@ import Testing
     ])
   }
 
+  @Test("A scheduler whose class is not here forbids its own sampler alone, by name")
+  func aClassThatIsNotHereForbidsItsSamplerAlone() async throws {
+    let model = try model(#"{"_class_name": "LMSDiscreteScheduler", "clip_sample": false, "shift": 3.0, "gamma": 0.3}"#)
+    let out = scratch.path("s.safetensors")
+    let command = ["sample", "--model", model, "--classes", "1", "--steps", "5", "--out", out]
+    try await expectFailure(command, 64, ["sampler", "LMSDiscreteScheduler", "euler_ancestral"])
+    for sampler in ["ddim", "euler", "euler_ancestral", "heun", "pndm", "deis", "dpmpp", "unipc", "ddpm"] {
+      let trajectory = ["--trajectory", scratch.path("t.safetensors"), "--preview", scratch.path("p.png")]
+      let run = try await succeed(command + ["--sampler", sampler] + trajectory)
+      // One note in all, for what nobody reads.
+      let notes = run.stderr.split(separator: "\n").filter { $0.hasPrefix("Note:") }
+      #expect(notes == ["Note: the saved scheduler's shift, gamma are ignored, as by diffusers"], "\(run.stderr)")
+      let states = try scratch.tensors("t.safetensors")
+      #expect(try states.tensor("states").shape[0] == 5 && states.integers("timesteps").values.count == 5)
+      #expect(try scratch.tensors("s.safetensors").tensor("samples").elements.allSatisfy(\.isFinite))
+      let table = try await succeed(["schedule", "--steps", "5", "--sampler", sampler, model]).stdout
+      #expect(table.contains("5 of 1000 steps"), "\(table)")
+    }
+    try await expectFailure(["schedule", model], 64, ["LMSDiscreteScheduler"])
+    #expect(try await succeed(["info", model]).stdout.contains("LMSDiscreteScheduler"))
+    _ = try await succeed([
+      "invert", "--model", model, "--input", out, "--steps", "3", "--out", scratch.path("n.safetensors"),
+    ])
+    for format in ["dit", "diffusers"] {
+      let copy = scratch.path(format)
+      _ = try await succeed(["convert", model, copy, "--to", format])
+      let file = format == "dit" ? "config.json" : "scheduler/scheduler_config.json"
+      let text = try String(contentsOfFile: "\(copy)/\(file)", encoding: .utf8)
+      #expect(text.contains("\"LMSDiscreteScheduler\"") && text.contains("\"gamma\""), "\(text)")
+      try await expectFailure(
+        ["sample", "--model", copy, "--classes", "1", "--out", out], 64, ["sampler", "LMSDiscreteScheduler"])
+    }
+  }
+
   @Test("A scheduler setting that is not supported is refused by key, where the sampler reads it")
   func unsupportedSchedulerKeysAreNamed() async throws {
-    let model = try model(#"{"use_karras_sigmas": true, "clip_sample": false}"#)
+    let model = try model(#"{"use_flow_sigmas": true, "clip_sample": false}"#)
     let command = [
       "sample", "--model", model, "--classes", "1", "--steps", "2", "--out", scratch.path("s.safetensors"),
     ]
     try await expectFailure(
-      command + ["--sampler", "unipc"], 65, ["scheduler_config.use_karras_sigmas", "expected false", "found true"])
+      command + ["--sampler", "unipc"], 65, ["scheduler_config.use_flow_sigmas", "expected false", "found true"])
     _ = try await succeed(command)  // DDIM does not read it
     try await expectFailure(command + ["--rng", "numpy"], 64, ["--rng", "numpy"])
   }

@@ -3,6 +3,7 @@
 
 import DiTDiffusers
 import DiTDiffusion
+import DiTFiles
 import TestSupport
 import Testing
 
@@ -34,8 +35,8 @@ private struct Case {
       case "clip_sample": saved.clipSample = Bool(text)
       case "clip_sample_range": saved.clipSampleRange = Double(text)
       case "num_train_timesteps": saved.trainSteps = try #require(Int(text))
-      case "beta_start": saved.betaStart = try #require(Double(text))
-      case "beta_end": saved.betaEnd = try #require(Double(text))
+      case "beta_start": saved.betaStart = Double(text)
+      case "beta_end": saved.betaEnd = Double(text)
       case "variance_type": saved.varianceType = text
       case "solver_order": saved.solverOrder = Int(text)
       case "final_sigmas_type": saved.finalSigmasType = text
@@ -172,9 +173,12 @@ private struct Case {
   func absentKeysAreTheSamplersOwn() throws {
     var saved = DiffusersScheduler()
     #expect(saved.schedule(.ddim) == .leading && saved.schedule(.ddpm) == .leading)
-    #expect(saved.schedule(.dpmpp) == .linspace && saved.schedule(.unipc) == .linspace)
+    #expect(saved.schedule(.pndm) == .leading)
+    for name in [SamplerName.dpmpp, .unipc, .deis, .euler, .eulerAncestral, .heun] {
+      #expect(saved.schedule(name) == .linspace)
+    }
     saved.timestepSpacing = "trailing"
-    #expect(SamplerName.allCases.filter { $0.diffusersClass != nil }.allSatisfy { saved.schedule($0) == .trailing })
+    #expect(SamplerName.allCases.allSatisfy { saved.schedule($0) == .trailing })
     // clip_sample's own default is true, for those samplers that know it.
     let noise = try saved.noise(.fixedSmall)
     var clipped = saved
@@ -190,31 +194,53 @@ private struct Case {
   @Test("Settings that are not supported are refused by key, by the samplers that read them")
   func unknownRequestsAreRefusedByKey() throws {
     let cases: [(String, [SamplerName], (inout DiffusersScheduler) -> Void)] = [
-      ("thresholding", [.ddim, .ddpm, .dpmpp, .unipc], { $0.thresholding = true }),
-      ("timestep_spacing", [.ddim, .ddpm, .dpmpp, .unipc], { $0.timestepSpacing = "karras" }),
-      ("steps_offset", [.ddim, .ddpm, .dpmpp, .unipc], { ($0.stepsOffset, $0.timestepSpacing) = (700, "leading") }),
-      ("use_karras_sigmas", [.dpmpp, .unipc], { $0.useKarrasSigmas = true }),
-      ("use_exponential_sigmas", [.dpmpp, .unipc], { $0.useExponentialSigmas = true }),
-      ("use_beta_sigmas", [.dpmpp, .unipc], { $0.useBetaSigmas = true }),
-      ("use_lu_lambdas", [.dpmpp, .unipc], { $0.useLuLambdas = true }),
-      ("use_flow_sigmas", [.dpmpp, .unipc], { $0.useFlowSigmas = true }),
-      ("solver_order", [.dpmpp, .unipc], { $0.solverOrder = 3 }),
-      ("final_sigmas_type", [.dpmpp, .unipc], { $0.finalSigmasType = "one" }),
-      ("algorithm_type", [.dpmpp], { $0.algorithmType = "sde-dpmsolver++" }),
-      ("solver_type", [.dpmpp], { $0.solverType = "heun" }),
-      ("solver_type", [.unipc], { $0.solverType = "bh1" }),
-      ("lambda_min_clipped", [.dpmpp], { $0.lambdaMinClipped = -5.1 }),
+      (
+        "dynamic_thresholding_ratio", [.ddim, .ddpm, .dpmpp, .unipc, .deis],
+        { ($0.thresholding, $0.dynamicThresholdingRatio) = (true, 1.5) }
+      ),
+      (
+        "sample_max_value", [.ddim, .ddpm, .dpmpp, .unipc, .deis],
+        { ($0.thresholding, $0.sampleMaxValue) = (true, 0) }
+      ),
+      ("timestep_spacing", SamplerName.allCases, { $0.timestepSpacing = "karras" }),
+      ("steps_offset", SamplerName.allCases, { ($0.stepsOffset, $0.timestepSpacing) = (700, "leading") }),
+      (
+        "use_exponential_sigmas", [.dpmpp, .unipc, .deis, .euler, .heun],
+        { ($0.useKarrasSigmas, $0.useExponentialSigmas) = (true, true) }
+      ),
+      ("use_flow_sigmas", [.dpmpp, .unipc, .deis], { $0.useFlowSigmas = true }),
+      ("solver_order", [.dpmpp, .unipc, .deis], { $0.solverOrder = 0 }),
+      ("solver_order", [.unipc], { $0.solverOrder = 4 }),
+      ("final_sigmas_type", [.dpmpp, .unipc, .euler], { $0.finalSigmasType = "one" }),
+      ("final_sigmas_type", [.dpmpp], { $0.algorithmType = "dpmsolver" }),
+      ("algorithm_type", [.deis], { $0.algorithmType = "sde-dpmsolver++" }),
+      ("solver_type", [.dpmpp, .unipc, .deis], { $0.solverType = "rk45" }),
+      ("lambda_min_clipped", [.dpmpp], { $0.lambdaMinClipped = 50 }),
       ("variance_type", [.dpmpp, .ddpm], { $0.varianceType = "learned_range" }),
       ("variance_type", [.ddpm], { $0.varianceType = "fixed_large_log" }),
-      ("predict_x0", [.unipc], { $0.predictX0 = false }),
-      ("disable_corrector", [.unipc], { $0.disableCorrector = [0] }),
+      ("final_sigmas_type", [.unipc], { $0.predictX0 = false }),
       ("lower_order_final", [.unipc], { $0.lowerOrderFinal = false }),
+      ("use_dynamic_shifting", [.unipc], { $0.useDynamicShifting = true }),
+      ("shift_terminal", [.unipc], { $0.shiftTerminal = 0.1 }),
+      ("solver_p", [.unipc], { $0.unread = [JSONMember("solver_p", .object([]))] }),
+      ("interpolation_type", [.euler], { $0.interpolationType = "cubic" }),
+      ("timestep_type", [.euler], { ($0.predictionType, $0.timestepType) = ("v_prediction", "continuous") }),
+      ("prediction_type", [.eulerAncestral, .pndm], { $0.predictionType = "sample" }),
+      ("prediction_type", SamplerName.allCases.filter { $0 != .euler }, { $0.predictionType = "original_sample" }),
+      (
+        "beta_schedule", SamplerName.allCases.filter { $0 != .heun },
+        { ($0.className, $0.betaSchedule) = ("HeunDiscreteScheduler", "exp") }
+      ),
+      (
+        "rescale_betas_zero_snr", [.ddim, .ddpm],
+        { ($0.timestepSpacing, $0.rescaleBetasZeroSNR) = ("trailing", true) }
+      ),
     ]
     for (key, refusers, change) in cases {
       var saved = DiffusersScheduler()
       change(&saved)
       let noise = try saved.noise(.fixedSmall)
-      for name in [SamplerName.ddim, .ddpm, .dpmpp, .unipc] {
+      for name in SamplerName.allCases {
         var found: String?
         do throws(DiffusionError) {
           _ = try saved.process(name, on: noise, nil, count: 10)
@@ -226,12 +252,82 @@ private struct Case {
     }
   }
 
+  /// σ spread over cosine β lie so near T − 1 that timesteps repeat: DPM-Solver++ cuts them off, UniPC rounds them.
+  @Test("Karras sigmas repeat timesteps as diffusers' do, and every step goes to the next level")
+  func spreadSigmasRepeatTimesteps() throws {
+    var saved = DiffusersScheduler(betaSchedule: "squaredcos_cap_v2")
+    saved.useKarrasSigmas = true
+    func times(_ name: SamplerName, _ count: Int) throws -> [Int] {
+      try saved.process(name, on: saved.noise(.fixedSmall), nil, count: count).evaluations.map(\.index)
+    }
+    #expect(try times(.dpmpp, 10) == [998, 998, 998, 998, 997, 995, 983, 894, 259, 0])
+    #expect(try times(.unipc, 10).prefix(5) == [999, 999, 999, 998, 998])
+    saved.betaSchedule = "linear"
+    #expect(try Set(times(.dpmpp, 99)).count == 99)
+    #expect(try times(.dpmpp, 100).suffix(4) == [2, 1, 1, 0])
+    saved.betaSchedule = "scaled_linear"
+    #expect(try Set(times(.dpmpp, 50)).count < 50 && Set(times(.dpmpp, 49)).count == 49)
+  }
+
+  @Test("Euler starts from noise times the sigma of the steps taken")
+  func eulerStartsFromTheStepsTaken() throws {
+    var saved = DiffusersScheduler()
+    saved.timestepSpacing = "leading"
+    let noise = try saved.noise(.fixedSmall)
+    // √(σ_max² + 1) of ten leading steps is 60.83; of all 1000 it would be 157.41.
+    let level = (noise.alphasCumprod[900]).squareRoot()
+    let leading = try saved.process(.euler, on: noise, nil, count: 10)
+    #expect(abs(leading.startScale / level - 60.8305) < 1e-3)
+    saved.timestepSpacing = "trailing"
+    let trailing = try saved.process(.euler, on: noise, nil, count: 10)
+    #expect(abs(trailing.startScale / noise.alphasCumprod[999].squareRoot() - 157.407) < 1e-2)
+    #expect(try saved.process(.ddim, on: noise, nil, count: 10).startScale == 1)
+  }
+
+  /// DDIM keeps ε̂ as it was when x̂_* is clipped; DDPM's mean has the clipped x̂_* alone.
+  @Test("DDIM at eta 1 is DDPM with fixed_small only where nothing is clipped")
+  func ddimIsDDPMOnlyWithoutClipping() throws {
+    let shape = BatchShape(samples: 1, channels: 1, height: 2, width: 4)
+    var random = Draw(seed: 6)
+    let (start, output, normals) = (random.normal(8), random.normal(8), random.normal(8))
+    for clips in [false, true] {
+      var saved = DiffusersScheduler()
+      saved.clipSample = clips
+      let noise = try saved.noise(.fixedSmall)
+      func step(_ name: SamplerName, _ eta: Double?, _ evaluation: Int) throws -> [Double] {
+        var x = start
+        var state = x.mutableSpan
+        var memory = MutableSpan<Float>()
+        try saved.process(name, on: noise, nil, count: 1000, eta: eta).advance(
+          evaluation, x: &state, shape: shape, output: output.span, noise: normals.span, memory: &memory)
+        return x.doubles
+      }
+      let differing = try (0..<1000).count { e in
+        try relativeError(step(.ddim, 1, e), step(.ddpm, nil, e)) > 1e-5
+      }
+      #expect(clips ? differing >= 990 : differing == 0, "\(differing) steps differ")
+    }
+  }
+
+  @Test("DPM-Solver++ with a learned variance, which diffusers cuts at three channels, is refused for epsilon alone")
+  func learnedVarianceOfDPMSolverIsRefused() throws {
+    var saved = DiffusersScheduler()
+    saved.varianceType = "learned_range"
+    let error = #expect(throws: DiffusionError.self) {
+      _ = try saved.process(.dpmpp, on: saved.noise(.learnedRange), nil, count: 10)
+    }
+    #expect(error?.schedulerKey == "variance_type" && error?.expected.contains("3 channels") == true)
+    saved.predictionType = "v_prediction"
+    _ = try saved.process(.dpmpp, on: saved.noise(.learnedRange), nil, count: 10)
+  }
+
   /// Keys on which all samplers stand.
   @Test("Impossible noise schedules are refused by key")
   func impossibleSchedulesAreRefusedByKey() throws {
     let cases: [(String, (inout DiffusersScheduler) -> Void)] = [
       ("prediction_type", { $0.predictionType = "flow_prediction" }),
-      ("beta_schedule", { $0.betaSchedule = "sigmoid" }), ("rescale_betas_zero_snr", { $0.rescaleBetasZeroSNR = true }),
+      ("beta_schedule", { $0.betaSchedule = "sigmoid" }), ("beta_schedule", { $0.betaSchedule = "square" }),
+      ("rescale_betas_zero_snr", { ($0.trainSteps, $0.rescaleBetasZeroSNR) = (1, true) }),
       ("num_train_timesteps", { $0.trainSteps = 0 }), ("num_train_timesteps", { $0.trainSteps = 1 << 40 }),
       ("beta_start", { $0.betaStart = -1 }), ("beta_end", { $0.betaEnd = 1 }), ("beta_end", { $0.betaEnd = .nan }),
       ("beta_end", { $0.betaEnd = 0.999 }), ("trained_betas", { $0.trainedBetas = [0.1, 0.2] }),
@@ -265,7 +361,9 @@ private struct Case {
       #expect(error?.name == "steps", "\(name), \(rule), \(count)")
     }
     #expect(throws: DiffusionError.self) { _ = try saved.process(.dpmpp, on: noise, nil, count: 10, eta: 0.5) }
-    #expect(throws: DiffusionError.self) { _ = try saved.process(.heun, on: noise, nil, count: 10) }
+    for count in [1, 2, 3] {  // three steps by Runge-Kutta come first
+      #expect(throws: DiffusionError.self) { _ = try saved.process(.pndm, on: noise, nil, count: count) }
+    }
   }
 
   /// quadratic, jump and custom are ours: the next kept step follows.

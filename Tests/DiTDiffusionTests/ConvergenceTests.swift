@@ -11,7 +11,8 @@ import Testing
   /// fast: what samplers of order 2 need.
   private func error(_ name: SamplerName, _ prediction: Prediction, _ count: Int) throws -> Double {
     let schedule = try noiseSchedule(.linear, .fixedSmall, prediction: prediction)
-    let process = try name.process(on: schedule, prediction == .flow ? .linspace : .quadratic, count: count)
+    let process = try name.process(
+      on: schedule, prediction == .flow || name == .pndm ? .linspace : .quadratic, count: count)
     var random = Random(seed: 21)
     var x = random.normals(Self.shape.count)
     let first = schedule.level(atNetworkTime: process.evaluations[0].value)
@@ -27,6 +28,8 @@ import Testing
     arguments: [
       (SamplerName.ddim, 1.0, [Prediction.epsilon, .mean, .x0, .v], 40), (.dpmpp, 2, [.epsilon, .mean, .x0, .v], 20),
       (.unipc, 2, [.epsilon, .mean, .x0, .v], 20), (.euler, 1, [.flow], 20), (.heun, 2, [.flow], 20),
+      (.euler, 1, [.epsilon, .mean, .x0, .v], 40), (.heun, 2, [.epsilon, .mean, .x0, .v], 20),
+      (.deis, 2, [.epsilon, .mean, .x0, .v], 20), (.pndm, 1, [.epsilon, .mean, .x0, .v], 40),
     ])
   func endsConverge(_ name: SamplerName, _ order: Double, _ predictions: [Prediction], _ count: Int) throws {
     for prediction in predictions {
@@ -52,9 +55,20 @@ import Testing
     "DDPM reproduces the data's mean and deviation for each prediction and variance",
     arguments: [Prediction.mean, .x0, .v], [Variance.fixedSmall, .fixedLarge, .learnedRange])
   func ancestralSamplingHitsTheDistribution(_ prediction: Prediction, _ variance: Variance) throws {
+    try hitsTheDistribution(.ddpm, prediction, variance)
+  }
+
+  @Test("Euler ancestral reproduces the data's mean and deviation for each prediction")
+  func eulerAncestralHitsTheDistribution() throws {
+    for prediction in [Prediction.epsilon, .mean, .x0, .v] {
+      try hitsTheDistribution(.eulerAncestral, prediction, .fixedSmall)
+    }
+  }
+
+  private func hitsTheDistribution(_ name: SamplerName, _ prediction: Prediction, _ variance: Variance) throws {
     let schedule = try noiseSchedule(.linear, variance, prediction: prediction)
     let network = GaussianNetwork(schedule: schedule, ripple: 0)
-    let process = try SamplerName.ddpm.process(on: schedule, .linspace, count: 250)
+    let process = try name.process(on: schedule, .linspace, count: 250)
     let shape = BatchShape(samples: 4, channels: 1, height: 40, width: 40)
     var random = Random(seed: 33)
     var x = random.normals(shape.count)

@@ -132,7 +132,10 @@ import Testing
     #expect(BetaSchedule.allCases.map(\.rawValue) == ["linear", "cosine", "scaled_linear"])
     #expect(Variance.allCases.map(\.rawValue) == ["fixed_small", "fixed_large", "learned_range"])
     #expect(Prediction.allCases.map(\.rawValue) == ["epsilon", "mean", "x0", "v", "flow"])
-    #expect(SamplerName.allCases.map(\.rawValue) == ["ddpm", "ddim", "dpmpp", "unipc", "euler", "heun"])
+    #expect(
+      SamplerName.allCases.map(\.rawValue) == [
+        "ddpm", "ddim", "dpmpp", "unipc", "euler", "heun", "euler_ancestral", "pndm", "deis",
+      ])
     #expect(Variance.allCases.map { $0.outputChannels(4) } == [4, 4, 8])
   }
 }

@@ -191,8 +191,14 @@ private struct Stopped: Error {}
         .ddim, .flow, "linspace", nil, "sampler: expected euler, heun, as the model's prediction is flow, found ddim"
       ),
       (
-        .euler, .v, "linspace", nil,
-        "sampler: expected ddpm, ddim, dpmpp, unipc, as the model's prediction is v, no flow, found euler"
+        .euler, .v, "linspace", 0.5, "eta: expected none with the sampler euler, found 0.5"
+      ),
+      (
+        .pndm, .v, "quadratic", nil,
+        "schedule: expected leading, trailing or linspace, as pndm's weights are those of even steps, found quadratic"
+      ),
+      (
+        .deis, .flow, "linspace", nil, "sampler: expected euler, heun, as the model's prediction is flow, found deis"
       ),
       (
         .heun, .flow, "jump:1", nil,

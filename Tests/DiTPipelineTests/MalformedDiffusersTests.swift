@@ -80,10 +80,6 @@ private func message(_ directory: TemporaryDirectory) -> String {
       ["scheduler_config.json", "beta_schedule", "sigmoid"]
     ),
     ("scheduler/scheduler_config.json", "\"epsilon\"", "\"flow_prediction\"", ["prediction_type", "flow_prediction"]),
-    (
-      "scheduler/scheduler_config.json", "DDIMScheduler", "LCMScheduler",
-      ["_class_name", "DDIMScheduler", "LCMScheduler"]
-    ),
     ("scheduler/scheduler_config.json", "\"beta_start\": 0.0001", "\"beta_start\": \"x\"", ["beta_start", "a number"]),
     (index, "\"weight_map\"", "\"weights\"", ["weight_map", "nothing"]),
     (index, first, "../\(first)", ["weight_map.", "plain name", "../diff"]),

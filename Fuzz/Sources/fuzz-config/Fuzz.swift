@@ -36,9 +36,12 @@ private func readScheduler(_ value: JSONValue) {
   for variance in Variance.allCases {
     guard let noise = result({ () throws(DiffusionError) in try read.noise(variance) }) else { continue }
     precondition(noise.configuration.steps == read.trainSteps, "a schedule of another length")
-    guard let sampler = read.sampler else { continue }
-    let process = result { () throws(DiffusionError) in try read.process(sampler, on: noise, nil, count: 3) }
-    precondition(process.map { !$0.evaluations.isEmpty } ?? true, "a sampler of no steps")
+    for sampler in SamplerName.allCases {
+      for count in [1, 3, 16] {
+        let process = result { () throws(DiffusionError) in try read.process(sampler, on: noise, nil, count: count) }
+        precondition(process.map { $0.evaluations.count >= count } ?? true, "a sampler of too few steps")
+      }
+    }
   }
 }
 

@@ -203,7 +203,7 @@ public struct DiffusersExport: Sendable {
     let diffusion = model.diffusion
     let scale = Double(diffusion.steps) / 1000  // ours are stated for T = 1000
     var scheduler = DiffusersScheduler(
-      className: model.sampler.diffusersClass ?? "DDIMScheduler", trainSteps: diffusion.steps,
+      className: model.sampler.diffusersClass, trainSteps: diffusion.steps,
       betaStart: diffusion.betaStart / scale, betaEnd: diffusion.betaEnd / scale,
       betaSchedule: diffusion.schedule.diffusersWord, predictionType: diffusion.prediction.diffusersWord ?? "epsilon")
     switch model.schedule {
@@ -216,6 +216,7 @@ public struct DiffusersExport: Sendable {
       scheduler.clipSample = false
       scheduler.varianceType = diffusion.variance == .fixedLarge ? "fixed_large" : "fixed_small"
     case .ddim: (scheduler.clipSample, scheduler.setAlphaToOne) = (false, true)
+    case .pndm: (scheduler.skipPRKSteps, scheduler.setAlphaToOne) = (true, true)
     default: break
     }
     return scheduler

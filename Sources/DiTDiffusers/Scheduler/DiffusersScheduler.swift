@@ -6,22 +6,23 @@
 // known only once there is an X.
 
 import DiTDiffusion
+import DiTFiles
 
 /// The saved configuration of a diffusers scheduler.
 ///
-/// Names are the file's, in Swift's spelling; strings are the file's words. The first six keys have the same default in
-/// every class that is read here.
+/// Names are the file's, in Swift's spelling; strings are the file's words. `num_train_timesteps`, `beta_schedule` and
+/// `prediction_type` have the same default in every class that is read here.
 public struct DiffusersScheduler: Equatable, Sendable {
-  /// `_class_name`, as `DDIMScheduler`. Only the default sampler follows from it.
+  /// `_class_name`, as `DDIMScheduler`. The default sampler follows from it; any other sampler can be built too.
   public var className: String
   /// `num_train_timesteps`, T.
   public var trainSteps: Int
-  /// `beta_start` and `beta_end`: those of this T, not of T = 1000.
-  public var betaStart: Double
-  public var betaEnd: Double
-  /// `beta_schedule`: linear, scaled_linear or squaredcos_cap_v2.
+  /// `beta_start` and `beta_end`: those of this T, not of T = 1000. 0.0001 and 0.02 where absent, of Heun 0.00085 and 0.012.
+  public var betaStart: Double?
+  public var betaEnd: Double?
+  /// `beta_schedule`: linear, scaled_linear, squaredcos_cap_v2; sigmoid and laplace (DDPM); exp (Heun).
   public var betaSchedule: String
-  /// `prediction_type`: epsilon, sample or v_prediction.
+  /// `prediction_type`: epsilon, sample or v_prediction; original_sample (Euler), which is sample.
   public var predictionType: String
   /// `trained_betas`: T values in place of the schedule; nil also where the file has null.
   public var trainedBetas: [Double]?
@@ -30,18 +31,21 @@ public struct DiffusersScheduler: Equatable, Sendable {
   public var timestepSpacing: String?
   /// `steps_offset`, added to leading steps.
   public var stepsOffset: Int?
-  /// `set_alpha_to_one` (DDIM): whether the last step goes to ᾱ = 1 or to ᾱ_0.
+  /// `set_alpha_to_one` (DDIM, PNDM): whether the last step goes to ᾱ = 1 or to ᾱ_0.
   public var setAlphaToOne: Bool?
-  /// `clip_sample` (DDIM, DDPM): whether x̂_* is cut to ± `clip_sample_range`.
+  /// `clip_sample` (DDIM, DDPM, Heun): whether x̂_* is cut to ± `clip_sample_range`.
   public var clipSample: Bool?
   public var clipSampleRange: Double?
-  /// `thresholding`: by quantiles.
+  /// `thresholding`: whether x̂_* is limited to the quantile `dynamic_thresholding_ratio` of |x̂_*|, at least 1, at most
+  /// `sample_max_value`, and divided by it.
   public var thresholding: Bool?
-  /// `rescale_betas_zero_snr`.
+  public var dynamicThresholdingRatio: Double?
+  public var sampleMaxValue: Double?
+  /// `rescale_betas_zero_snr`: whether β are changed so that the last step has no signal.
   public var rescaleBetasZeroSNR: Bool?
   /// `variance_type` (DDPM): fixed_small, fixed_small_log, fixed_large, …; nil also where the file has null.
   public var varianceType: String?
-  /// `solver_order` (DPM-Solver++, UniPC).
+  /// `solver_order` (DPM-Solver++, UniPC, DEIS).
   public var solverOrder: Int?
   /// `algorithm_type` (DPM-Solver++): dpmsolver++, sde-dpmsolver++, …
   public var algorithmType: String?
@@ -58,16 +62,30 @@ public struct DiffusersScheduler: Equatable, Sendable {
   public var disableCorrector: [Int]?
   /// `lambda_min_clipped` (DPM-Solver++); nil also where the file has −∞, which is nothing.
   public var lambdaMinClipped: Double?
+  /// `skip_prk_steps` (PNDM): whether there are no Runge-Kutta steps.
+  public var skipPRKSteps: Bool?
+  /// `interpolation_type` (Euler): linear or log_linear.
+  public var interpolationType: String?
+  /// `timestep_type` (Euler): discrete or continuous.
+  public var timestepType: String?
+  /// `sigma_min` and `sigma_max`, the ends of Karras, exponential and beta σ.
+  public var sigmaMin: Double?
+  public var sigmaMax: Double?
+  /// `use_dynamic_shifting` and `shift_terminal` (UniPC, for flows).
+  public var useDynamicShifting: Bool?
+  public var shiftTerminal: Double?
   /// `use_karras_sigmas`, `use_exponential_sigmas`, `use_beta_sigmas`, `use_lu_lambdas`, `use_flow_sigmas`.
   public var useKarrasSigmas: Bool?
   public var useExponentialSigmas: Bool?
   public var useBetaSigmas: Bool?
   public var useLuLambdas: Bool?
   public var useFlowSigmas: Bool?
+  /// Keys that no sampler here reads, as the file has them: other classes' and other programs'.
+  public var unread: [JSONMember] = []
 
   /// A configuration with none of the keys that classes disagree about.
   public init(
-    className: String = "DDIMScheduler", trainSteps: Int = 1000, betaStart: Double = 1e-4, betaEnd: Double = 0.02,
+    className: String = "DDIMScheduler", trainSteps: Int = 1000, betaStart: Double? = nil, betaEnd: Double? = nil,
     betaSchedule: String = "linear", predictionType: String = "epsilon", trainedBetas: [Double]? = nil
   ) {
     self.className = className
@@ -80,18 +98,33 @@ public struct DiffusersScheduler: Equatable, Sendable {
   }
 
   /// The sampler that the class is; nil for a class whose sampler is not here.
-  public var sampler: SamplerName? { SamplerName.allCases.first { $0.diffusersClass == className } }
+  public var sampler: SamplerName? {
+    SamplerName.allCases.first { $0.diffusersClass == className || $0.diffusersTwin == className }
+  }
 }
 
 extension SamplerName {
-  /// diffusers' name for it; nil for a flow's.
-  public var diffusersClass: String? {
+  /// diffusers' name for it on a β path.
+  public var diffusersClass: String {
     switch self {
     case .ddim: "DDIMScheduler"
     case .ddpm: "DDPMScheduler"
     case .dpmpp: "DPMSolverMultistepScheduler"
     case .unipc: "UniPCMultistepScheduler"
-    case .euler, .heun: nil
+    case .euler: "EulerDiscreteScheduler"
+    case .eulerAncestral: "EulerAncestralDiscreteScheduler"
+    case .heun: "HeunDiscreteScheduler"
+    case .pndm: "PNDMScheduler"
+    case .deis: "DEISMultistepScheduler"
+    }
+  }
+
+  /// A class that does the same for several timesteps at once.
+  fileprivate var diffusersTwin: String? {
+    switch self {
+    case .ddim: "DDIMParallelScheduler"
+    case .ddpm: "DDPMParallelScheduler"
+    default: nil
     }
   }
 }

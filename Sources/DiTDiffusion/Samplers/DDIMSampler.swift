@@ -4,7 +4,8 @@
 // - ᾱ' is that of the next kept step; the last step goes to ᾱ' = 1, that is to x̂_* itself
 // - matches diffusers' DDIMScheduler (epsilon, sample, v_prediction) where its stride is ours; with the steps of
 //   `DiffusersScheduler` everywhere
-// - x̂_* is not clipped, unless a diffusers configuration asks for it (then ε̂ stays as it was); a variance half of the network's output is not read
+// - x̂_* is not limited, unless a diffusers configuration asks for it (then ε̂ stays as it was); a variance half of the network's
+//   output is not read
 
 /// DDIM(η): η = 0 is deterministic and can be run backwards, η = 1 has the variance β̃ of DDPM.
 public struct DDIMSampler: ReverseProcess, Equatable {
@@ -13,23 +14,24 @@ public struct DDIMSampler: ReverseProcess, Equatable {
   /// How much of β̃'s deviation is drawn anew in each step, 0…1.
   public let eta: Double
   /// How far from 0 x̂_* may lie; nil is anywhere.
-  let clip: Double?
+  let limit: CleanLimit?
 
   /// - Throws: `DiffusionError` when η is not in 0…1 (above 1 the direction's coefficient can be imaginary).
   public init(_ schedule: RespacedSchedule, eta: Double = 0) throws(DiffusionError) {
-    try self.init(schedule, eta: eta, clip: nil)
+    try self.init(schedule, eta: eta, limit: nil)
   }
 
-  package init(_ schedule: RespacedSchedule, eta: Double, clip: Double?) throws(DiffusionError) {
+  package init(_ schedule: RespacedSchedule, eta: Double, limit: CleanLimit?) throws(DiffusionError) {
     guard 0...1 ~= eta else { throw DiffusionError("eta", expected: "0…1", found: "\(eta)") }
     self.schedule = schedule
     evaluations = schedule.evaluations
     self.eta = eta
-    self.clip = clip
+    self.limit = limit
   }
 
   public var stepCount: Int { schedule.count }
   public var variance: Variance { schedule.variance }
+  public var memoryArrays: Int { limit?.scratchArrays ?? 0 }
 
   public func needsNoise(at evaluation: Int) -> Bool { deviation(schedule.count - 1 - evaluation) > 0 }
 
@@ -56,13 +58,16 @@ public struct DDIMSampler: ReverseProcess, Equatable {
     let stride = output.count / shape.samples
     let noisy = needsNoise(at: evaluation)
     for n in 0..<shape.samples {
+      let bound = limit?.bound(&memory, n * size..<(n + 1) * size) { i in
+        abs(Float(clean.noised * Double(x[n * size + i]) + clean.output * Double(output[n * stride + i])))
+      }
       for i in 0..<size {
         let at = n * size + i
         let (noised, out) = (Double(x[at]), Double(output[n * stride + i]))
         var value = ofNoised * noised + ofOutput * out
-        if let clip {
+        if let bound {
           let estimate = clean.noised * noised + clean.output * out
-          value += next.squareRoot() * (min(clip, max(-clip, estimate)) - estimate)
+          value += next.squareRoot() * (bound.limited(estimate) - estimate)
         }
         if noisy { value += sigma * Double(noise[at]) }
         x[at] = Float(value)

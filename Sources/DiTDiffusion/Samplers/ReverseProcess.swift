@@ -1,7 +1,7 @@
 // What all samplers have in common, and the loop that drives one.
 //
 // A run asks the network for evaluations e = 0, 1, … in a fixed order that is known beforehand; a step takes one of them,
-// or two (Heun). A sampler owns no state: the caller owns x and the memory that multi-step samplers keep between
+// or several (Heun, PNDM). A sampler owns no state: the caller owns x and the memory that multi-step samplers keep between
 // evaluations. Image n of a batch depends on nothing but its own x, outputs and noise.
 
 /// A sampler: turns x at one noise level into x at the next, given the network's outputs.
@@ -18,6 +18,10 @@ public protocol ReverseProcess: Sendable {
   var memoryArrays: Int { get }
   /// Whether the evaluation reads noise.
   func needsNoise(at evaluation: Int) -> Bool
+  /// What N(0, 1) noise is multiplied by to start from.
+  var startScale: Double { get }
+  /// x̂_* = noised·x + output·out at an evaluation; nil where the model's schedule says it.
+  func cleanReading(at evaluation: Int) -> (noised: Double, output: Double)?
   /// Goes on with the output of one evaluation, in place. Allocates nothing.
   ///
   /// - Parameters:
@@ -37,6 +41,8 @@ extension ReverseProcess {
   public func step(ofEvaluation evaluation: Int) -> Int { evaluation }
   public var memoryArrays: Int { 0 }
   public func needsNoise(at evaluation: Int) -> Bool { false }
+  public var startScale: Double { 1 }
+  public func cleanReading(at evaluation: Int) -> (noised: Double, output: Double)? { nil }
 
   /// The network time of the first evaluation of each step.
   public var stepTimes: [NetworkTime] {

@@ -1,57 +1,86 @@
-// UniPC (Zhao et al. 2023), order 2, B(h) = e^{−h} − 1 ("bh2"): multi-step, deterministic, one evaluation per step.
+// UniPC (Zhao et al. 2023) of order 1 to 3, "bh1" or "bh2": multi-step, deterministic, one evaluation per step.
 //
-// - data prediction, as DPM-Solver++; the predictor UniP-2 is DPM-Solver++ 2M
 // - each new output first corrects the x that it was evaluated at (UniC, of the order of the step that led there), then takes
-//   the next step from there; the network is not evaluated again
-// - the first step and the last are of order 1; the last, which is x̂_*, is not corrected
-// - matches diffusers' UniPCMultistepScheduler (solver_order 2, bh2, lower_order_final, final_sigmas_type zero) on the same
-//   kept steps for epsilon, sample and v_prediction
-// - no thresholding, no σ grids, no order 3; a variance half of the output is not read
+//   the next step from there (UniP); the network is not evaluated again
+// - by default as diffusers' UniPCMultistepScheduler by its defaults: data prediction, order 2, bh2, the first step and the
+//   last of order 1, to clean data; the predictor is then DPM-Solver++ 2M
+// - a variance half of the output is not read
 
-/// UniPC of order 2.
+/// UniPC.
 public struct UniPCSampler: ReverseProcess, Equatable {
-  public let schedule: RespacedSchedule
   public let evaluations: [NetworkTime]
+  public let variance: Variance
+  private let grid: SolverGrid
   private let integrator: ExponentialIntegrator
+  private let form: MultistepForm
+  private let limit: CleanLimit?
+  /// How many earlier outputs are kept.
+  private let history: Int
 
-  public init(_ schedule: RespacedSchedule) { self.init(schedule, ExponentialIntegrator(schedule)) }
-
-  /// With other orders than its own.
-  package init(_ schedule: RespacedSchedule, _ integrator: ExponentialIntegrator) {
-    self.schedule = schedule
-    evaluations = schedule.evaluations
-    self.integrator = integrator
+  public init(_ schedule: RespacedSchedule) {
+    let grid = SolverGrid(schedule)
+    self.init(grid, ExponentialIntegrator(grid))
   }
 
-  public var stepCount: Int { schedule.count }
-  public var variance: Variance { schedule.variance }
-  /// The corrected x_{e−1}, m_{e−1} and m_{e−2}.
-  public var memoryArrays: Int { 3 }
+  /// - Parameters:
+  ///   - form: what m is, as the integrator has it.
+  ///   - limit: of x̂_*, for data.
+  package init(
+    _ grid: SolverGrid, _ integrator: ExponentialIntegrator, form: MultistepForm = .data, limit: CleanLimit? = nil
+  ) {
+    self.grid = grid
+    self.integrator = integrator
+    self.form = form
+    self.limit = form == .data ? limit : nil
+    evaluations = grid.times
+    variance = grid.variance
+    history = integrator.correctors.contains { $0?.oldest ?? 0 != 0 } ? 3 : 2
+  }
+
+  public var stepCount: Int { grid.count }
+  /// The corrected x_{e−1}, m_{e−1}, m_{e−2}, m_{e−3}, and room to sort in.
+  public var memoryArrays: Int { 1 + history + (limit?.scratchArrays ?? 0) }
+
+  public func cleanReading(at evaluation: Int) -> (noised: Double, output: Double)? {
+    (grid.clean[evaluation].noised, grid.clean[evaluation].output)
+  }
 
   public func advance(
     _ evaluation: Int, x: inout MutableSpan<Float>, shape: BatchShape, output: Span<Float>, noise: Span<Float>,
     memory: inout MutableSpan<Float>
   ) {
     check(evaluation, x.count, shape, output.count, noise.count, memory.count)
-    let clean = integrator.clean[evaluation]
-    let step = integrator.predictor(evaluation)
-    let correction = evaluation > 0 ? integrator.corrector(evaluation) : nil
+    let reading = (form == .data ? grid.clean : grid.epsilon)[evaluation]
+    let step = integrator.predictors[evaluation]
+    let correction = integrator.correctors[evaluation]
     let size = shape.elementsPerSample
     let stride = output.count / shape.samples
-    let (previousAt, olderAt) = (shape.count, 2 * shape.count)
+    let (previousAt, olderAt, oldestAt) = (shape.count, 2 * shape.count, 3 * shape.count)
     for n in 0..<shape.samples {
+      let first = n * size
+      var bound: CleanLimit.Bound?
+      if let limit {
+        let scratch = (1 + history) * shape.count + first
+        bound = limit.bound(&memory, scratch..<scratch + size) { i in
+          abs(Float(reading.noised * Double(x[first + i]) + reading.output * Double(output[n * stride + i])))
+        }
+      }
       for i in 0..<size {
-        let at = n * size + i
+        let at = first + i
         var value = Double(x[at])
-        let current = clean.noised * value + clean.output * Double(output[n * stride + i])
+        var current = reading.noised * value + reading.output * Double(output[n * stride + i])
+        if let bound { current = bound.limited(current) }
         if let correction {
           value = correction.last * Double(memory[at]) + correction.current * current
           value += correction.previous * Double(memory[previousAt + at])
           if correction.older != 0 { value += correction.older * Double(memory[olderAt + at]) }
+          if correction.oldest != 0 { value += correction.oldest * Double(memory[oldestAt + at]) }
         }
         var next = step.noised * value + step.current * current
         if step.previous != 0 { next += step.previous * Double(memory[previousAt + at]) }
+        if step.older != 0 { next += step.older * Double(memory[olderAt + at]) }
         memory[at] = Float(value)
+        if history > 2 { memory[oldestAt + at] = memory[olderAt + at] }
         memory[olderAt + at] = memory[previousAt + at]
         memory[previousAt + at] = Float(current)
         x[at] = Float(next)

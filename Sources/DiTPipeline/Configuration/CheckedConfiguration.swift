@@ -56,10 +56,6 @@ package struct CheckedConfiguration: Sendable {
         expected: expected,
         found: found)
     }
-    if saved.sampler == nil {
-      let classes = SamplerName.allCases.compactMap(\.diffusersClass).joined(separator: ", ")
-      throw failure("_class_name", "one of \(classes)", saved.className)
-    }
     if saved.trainSteps != diffusion.steps {
       throw failure("num_train_timesteps", "\(diffusion.steps), as diffusion.steps says", "\(saved.trainSteps)")
     }

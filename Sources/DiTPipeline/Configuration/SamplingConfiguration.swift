@@ -18,10 +18,10 @@ public struct SamplingConfiguration: Equatable, Sendable {
   public static func standard(
     _ network: DiTConfiguration, _ diffusion: DiffusionConfiguration, _ saved: DiffusersScheduler? = nil
   ) -> SamplingConfiguration {
-    SamplingConfiguration(
-      sampler: Sampler(
-        saved?.sampler ?? .standard(diffusion.prediction), steps: max(1, min(50, diffusion.steps)),
-        schedule: saved == nil ? .linspace : nil),
+    let steps = max(1, min(50, diffusion.steps))
+    return SamplingConfiguration(
+      sampler: saved.map { Sampler(of: $0, steps: steps) }
+        ?? Sampler(.standard(diffusion.prediction), steps: steps, schedule: .linspace),
       guidance: Guidance(scale: network.hasUnconditional ? 4 : 1))
   }
 
@@ -49,9 +49,9 @@ public struct SamplingConfiguration: Equatable, Sendable {
   ) throws(ConfigurationFileError) {
     var reader = reader
     self = defaults
-    if let name = try reader.word("sampler", SamplerName.self), name != sampler.name {
+    if let name = try reader.word("sampler", SamplerName.self) {
+      if name != sampler.name { sampler.eta = nil }
       sampler.name = name
-      sampler.eta = nil
     }
     let steps = try reader.integer("steps", in: 1...NoiseSchedule.maximumSteps)
     if let word = try reader.string("schedule") {
@@ -80,9 +80,10 @@ public struct SamplingConfiguration: Equatable, Sendable {
 
   /// The block: the three keys that are always there, and the optional ones that are set.
   public var json: JSONValue {
-    var members = [
-      JSONMember("sampler", .string(sampler.name.rawValue)), JSONMember("steps", .integer(sampler.steps)),
-    ]
+    // A sampler that is not here follows from the saved scheduler again.
+    var members =
+      sampler.unavailableClass == nil ? [JSONMember("sampler", .string(sampler.name.rawValue))] : []
+    members.append(JSONMember("steps", .integer(sampler.steps)))
     if let schedule = sampler.schedule { members.append(JSONMember("schedule", .string(schedule.description))) }
     members.append(JSONMember("guidance", .real(guidance.scale)))
     if let eta = sampler.eta { members.append(JSONMember("eta", .real(eta))) }
@@ -104,12 +105,13 @@ public struct SamplingConfiguration: Equatable, Sendable {
   func validate(
     _ network: DiTConfiguration, _ noise: NoiseSchedule, saved: DiffusersScheduler?
   ) throws(DiffusionError) {
-    if saved == nil || sampler.schedule != nil {
+    if saved == nil {
       _ = try sampler.process(on: noise)
     } else {
       guard 1...noise.steps ~= sampler.steps else {
         throw DiffusionError("steps", expected: "1…\(noise.steps)", found: "\(sampler.steps)")
       }
+      _ = try sampler.schedule?.timesteps(count: sampler.steps, betas: noise.betas)
       try sampler.name.check(noise.configuration.prediction, eta: sampler.eta)
     }
     try guidance.validate(network)

@@ -10,6 +10,8 @@ import DiTTensor
 final class GuidedNetwork {
   private let network: DiTNetwork
   private let guidance: Guidance
+  /// Whose evaluations are asked for.
+  private let process: any ReverseProcess
   /// The network times of the evaluations, in order.
   private let times: [NetworkTime]
   private let isGuided: Bool
@@ -26,8 +28,10 @@ final class GuidedNetwork {
   /// Nil before the first.
   private(set) var last: LastEvaluation?
 
-  init(_ network: DiTNetwork, guidance: Guidance, times: [NetworkTime], batch: Int) {
+  init(_ network: DiTNetwork, guidance: Guidance, process: any ReverseProcess, batch: Int) {
     let c = network.configuration
+    let times = process.evaluations
+    self.process = process
     self.network = network
     self.guidance = guidance
     self.times = times
@@ -84,11 +88,12 @@ final class GuidedNetwork {
       output: outputs[0..<count * c.outputElements].mutableSpan, images: inputs[0..<count * c.imageElements].span,
       modulation: rows, sequence: sequences, samples: count, workspace: workspace)
 
-    let evaluation = LastEvaluation(
+    let last = LastEvaluation(
       time: times[evaluation], shape: c.batchShape(samples), x: inputs[0..<size],
-      outputs: outputs[0..<count * c.outputElements], guidance: isActive ? guidance : nil)
-    evaluation.prediction(&output)
-    last = evaluation
+      outputs: outputs[0..<count * c.outputElements], guidance: isActive ? guidance : nil,
+      clean: process.cleanReading(at: evaluation))
+    last.prediction(&output)
+    self.last = last
     if let (image, found) = output.span.notFinite(images: samples) {
       let cause = isActive ? "under guidance \(guidance.scale)" : ""
       throw OverflowError("prediction", image: image, found: found, place: cause)

@@ -12,6 +12,8 @@ struct LastEvaluation: Sendable {
   let outputs: Slice
   /// Nil where guidance is not active.
   let guidance: Guidance?
+  /// x̂_* as a function of x and the prediction, where the sampler knows it; nil is the schedule's at ``time``.
+  let clean: (noised: Double, output: Double)?
 
   /// The prediction, guided if need be, (N, C', H, W).
   func prediction(_ output: inout MutableSpan<Float>) {
@@ -31,7 +33,7 @@ struct LastEvaluation: Sendable {
     var output = [Float](repeating: 0, count: guidance == nil ? outputs.count : outputs.count / 2)
     var prediction = output.mutableSpan
     self.prediction(&prediction)
-    let (ofNoised, ofOutput) = schedule.cleanCoefficients(at: time)
+    let (ofNoised, ofOutput) = clean ?? schedule.cleanCoefficients(at: time)
     let (size, stride) = (shape.elementsPerSample, output.count / shape.samples)
     let x = x.span
     var clean = [Float](repeating: 0, count: shape.count)

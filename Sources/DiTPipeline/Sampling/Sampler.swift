@@ -3,8 +3,11 @@ import DiTDiffusion
 
 /// Which of the T steps are taken, and how: a sampler before it is put on a model's noise schedule.
 public struct Sampler: Equatable, Sendable {
-  public var name: SamplerName
-  /// S, 1…T; the length of the list with a custom schedule. Heun asks the network 2S−1 times, all others S times.
+  public var name: SamplerName { didSet { unavailableClass = nil } }
+  /// The class of the saved diffusers scheduler whose sampler is not here, as long as no sampler is named in its place.
+  public private(set) var unavailableClass: String?
+  /// S, 1…T; the length of the list with a custom schedule. Heun asks the network 2S−1 times, PNDM S+1 or S+9
+  /// times, all others S times.
   public var steps: Int
   /// Which steps are kept; a flow has an even grid of its own and takes `linspace` alone. Nil is the model's own: linspace,
   /// or what the saved scheduler of a diffusers directory says of this sampler.
@@ -26,6 +29,24 @@ public struct Sampler: Equatable, Sendable {
     }
   }
 
+  /// The sampler of a saved diffusers scheduler, S steps on its own timesteps.
+  ///
+  /// A class that is not here leaves ``name`` at `ddim` and is refused when it is to be used, unless another name is set.
+  init(of saved: DiffusersScheduler, steps: Int) {
+    self.init(saved.sampler ?? .ddim, steps: steps)
+    if saved.sampler == nil { unavailableClass = saved.className }
+  }
+
+  /// Throws where the sampler is that of a class which is not here.
+  private func checkAvailable() throws(DiffusionError) {
+    guard let unavailableClass else { return }
+    throw DiffusionError(
+      "sampler",
+      expected:
+        "one of \(SamplerName.allCases.map(\.rawValue).joined(separator: ", ")), as the saved scheduler's is not here",
+      found: unavailableClass)
+  }
+
   /// The sampler on a model's schedule.
   ///
   /// - Parameter saved: the scheduler of a model from a diffusers directory, whose samplers are then diffusers'.
@@ -34,6 +55,7 @@ public struct Sampler: Equatable, Sendable {
   public func process(
     on noise: NoiseSchedule, saved: DiffusersScheduler? = nil
   ) throws(DiffusionError) -> any ReverseProcess {
+    try checkAvailable()
     if let saved { return try saved.process(name, on: noise, schedule, count: steps, eta: eta) }
     return try name.process(on: noise, rule(), count: steps, eta: eta)
   }

@@ -39,19 +39,21 @@ final class SamplingRun {
     self.sequence = sequence
     imageShape = [c.inChannels, c.inputHeight, c.inputWidth]
     batches = DiTPipeline.batches(count, of: batch)
-    network = GuidedNetwork(model.network, guidance: options.guidance, times: times, batch: batch)
+    network = GuidedNetwork(model.network, guidance: options.guidance, process: process, batch: batch)
     self.count = count
     self.isInversion = isInversion
     random = NoiseSource(
       options.random, seed: options.seed, images: count, size: c.imageElements, isGuided: options.guidance.scale > 1)
-    if let start {
-      x = Slice(start.elements)
-      random.skipStart()
+    let noise = start.map { Slice($0.elements) } ?? Slice(zeros: count * c.imageElements)
+    x = noise
+    var elements = noise.mutableSpan
+    if start == nil {
+      random.drawStart(&elements)
     } else {
-      let start = Slice(zeros: count * c.imageElements)
-      x = start
-      var noise = start.mutableSpan
-      random.drawStart(&noise)
+      random.skipStart()
+    }
+    if process.startScale != 1 {
+      for index in 0..<count * c.imageElements { elements[index] = Float(process.startScale * Double(elements[index])) }
     }
   }
 

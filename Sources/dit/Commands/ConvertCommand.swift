@@ -69,7 +69,7 @@ struct ConvertCommand: ParsableCommand {
     }
     for note in notes { StandardError.write("Note: \(note)\n") }
     try StandardOutput.write(output)
-    Warnings.write()
+    Warnings.write(for: conversion.configuration)
   }
 }
 

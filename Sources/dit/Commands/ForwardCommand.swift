@@ -47,6 +47,6 @@ struct ForwardCommand: ParsableCommand {
       try dit.predict(images: images, times: times, labels: labels, sequence: sequence)
     }
     try target.write([TensorSource("output", output)])
-    Warnings.write()
+    Warnings.write(for: dit.configuration)
   }
 }

@@ -43,7 +43,7 @@ struct InfoCommand: ParsableCommand {
       let model = described.map { name, model in "\nmodel         \(name)\n\(ModelReport(model).text)" }
       try StandardOutput.write("\(machine.text)\n\(model ?? "")", terminator: "")
     }
-    Warnings.write()
+    Warnings.write(for: described?.1)
   }
 }
 

@@ -62,7 +62,7 @@ struct InvertCommand: ParsableCommand {
     }
     if !noise.isComplete { throw SamplingBar.interrupted(finished, of: images.shape[0], target) }
     try StandardOutput.write("\(out): noise of \(finished) \(finished == 1 ? "image" : "images")")
-    Warnings.write()
+    Warnings.write(for: dit.configuration)
   }
 
   /// What the model says, steps and guidance overridden; without labels nothing is guided unless asked for.

@@ -95,7 +95,7 @@ struct LossCommand: ParsableCommand {
       }
       try Self.printMeans(report.losses)
     }
-    Warnings.write()
+    Warnings.write(for: dit.configuration)
   }
 
   private func weighting() throws(Failure) -> LossWeighting {

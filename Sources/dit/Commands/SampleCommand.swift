@@ -47,8 +47,10 @@ struct SampleCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       """
-      ddim, ddpm (ancestral, many steps), dpmpp (DPM-Solver++ 2M) or unipc (order 2); for a flow euler or heun (two \
-      evaluations per step, one in the last). (default: the model's, else ddim, for a flow heun)
+      ddim, ddpm (ancestral, many steps), dpmpp (DPM-Solver++ 2M), unipc, deis (both of order 2), pndm, euler, \
+      euler_ancestral or heun (two evaluations per step, one in the last); for a flow euler or heun. On a diffusers \
+      directory each is the class of that name with the saved scheduler's keys. (default: the model's, else ddim, for a \
+      flow heun)
       """, valueName: "name"))
   var sampler: SamplerName?
 
@@ -151,7 +153,7 @@ struct SampleCommand: ParsableCommand {
     }
     if finished < request.count { throw SamplingBar.interrupted(finished, of: request.count, target) }
     try StandardOutput.write("\(out): \(finished) \(finished == 1 ? "image" : "images"), seed \(seed)")
-    Warnings.write(preview?.problem)
+    Warnings.write(preview?.problem, for: dit.configuration)
   }
 
   /// What the model says, overridden by the command line.
@@ -159,9 +161,9 @@ struct SampleCommand: ParsableCommand {
     var options = SamplingOptions(
       sampler: model.sampling.sampler, guidance: model.sampling.guidance, seed: seed, random: rng)
     if isNull { options.guidance.scale = 1 }
-    if let sampler, sampler != options.sampler.name {
+    if let sampler {
+      if sampler != options.sampler.name { options.sampler.eta = nil }  // the other sampler's
       options.sampler.name = sampler
-      options.sampler.eta = nil  // the other sampler's
     }
     if let eta { options.sampler.eta = eta }
     steps.apply(to: &options.sampler)

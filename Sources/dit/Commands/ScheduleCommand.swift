@@ -20,6 +20,8 @@ struct ScheduleCommand: ParsableCommand {
       Where attention depends on the noise level:
         scale      the factor of q·k, before a mask's gate
         window     k(t): image tokens i and j attend to each other if |i − j| < k
+      Timesteps between two training timesteps (euler and heun on a diffusers
+      directory) are shown as the nearer one; steps may share one.
       A flow is sampled at s = 1 − i/n; its network's time is 1000·s, and t is the
       training timestep whose β and ᾱ diffusion-aware attention uses.
 
@@ -38,6 +40,10 @@ struct ScheduleCommand: ParsableCommand {
   @OptionGroup var hints: HintOptions
   @OptionGroup var steps: StepOptions
 
+  @Option(
+    help: ArgumentHelp("Whose timesteps, by the names of `dit sample`. (default: the model's)", valueName: "name"))
+  var sampler: SamplerName?
+
   @Flag(help: "Print one JSON object instead of a table.")
   var json = false
 
@@ -51,6 +57,10 @@ struct ScheduleCommand: ParsableCommand {
     let target = try out.map { path throws(Failure) in try OutputFile(path, .png) }
     let model = try hints.configuration(of: model)
     var sampler = model.sampling.sampler
+    if let name = self.sampler {
+      if name != sampler.name { sampler.eta = nil }
+      sampler.name = name
+    }
     steps.apply(to: &sampler)
     let noise = try model.noise()
     let saved = model.diffusersScheduler
@@ -63,7 +73,7 @@ struct ScheduleCommand: ParsableCommand {
       try target.saving { try picture.writePNG(to: target.path, text: [(key: "Software", value: "dit")]) }
     }
     try StandardOutput.write(json ? timesteps.json.text : timesteps.table, terminator: "")
-    Warnings.writeNotes()
+    Warnings.write(for: model)
   }
 }
 

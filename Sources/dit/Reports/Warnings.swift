@@ -17,8 +17,11 @@ enum Warnings {
     for note in notes.withLock({ $0 }) { StandardError.write("Note: \(note)\n") }
   }
 
-  /// - Parameter problem: a failure that did not end the command.
-  static func write(_ problem: String? = nil) {
+  /// - Parameters:
+  ///   - problem: a failure that did not end the command.
+  ///   - model: the model that was read, whose file may have keys that are ignored.
+  static func write(_ problem: String? = nil, for model: ModelConfiguration? = nil) {
+    if let note = model?.diffusersScheduler.flatMap(ignored) { add(notes: [note]) }
     writeNotes()
     for text in [problem, narrowed(.current), unreadThreads].compactMap(\.self) {
       StandardError.write("Warning: \(text)\n")
@@ -30,6 +33,14 @@ enum Warnings {
     guard let value = ProcessInfo.processInfo.environment["OMP_NUM_THREADS"], ComputeContext.environmentThreads == nil
     else { return nil }
     return "OMP_NUM_THREADS is \(Message.oneLine(value)), not a number of threads, and was not used"
+  }
+
+  /// The keys of a saved scheduler that nothing reads; nil where there are none.
+  static func ignored(_ saved: DiffusersScheduler) -> String? {
+    let keys = saved.ignoredKeys
+    guard !keys.isEmpty else { return nil }
+    return
+      "the saved scheduler's \(keys.joined(separator: ", ")) \(keys.count == 1 ? "is" : "are") ignored, as by diffusers"
   }
 
   /// A warning where OpenBLAS runs narrower kernels than the CPU supports.
