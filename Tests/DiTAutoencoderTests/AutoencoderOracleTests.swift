@@ -58,7 +58,7 @@ import Testing
       let configuration = try AutoencoderConfiguration(contentsOf: folder.path() + "/config.json")
       func decoder(threads: Int, limit: Int) throws -> Autoencoder {
         try Autoencoder(
-          store, configuration: configuration, context: ComputeContext(threads: threads),
+          store, configuration: configuration, context: ComputeContext(threads: threads, workers: threads),
           numerics: Numerics(precision: precision, gemm: .packed), wholeImageLimit: limit)
       }
       var random = Philox(seed: 4)

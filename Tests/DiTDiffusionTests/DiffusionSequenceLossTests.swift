@@ -43,7 +43,7 @@ private struct Batch {
     _ sequence: SequenceCase, prior: SequencePrior? = nil, prediction: Prediction = .epsilon, threads: Int = 2,
     capacity: Int? = nil
   ) throws {
-    context = try ComputeContext(threads: threads)
+    context = try ComputeContext(threads: threads, workers: threads)
     timesteps = try Fixture("sequence").integers("\(sequence.name).timesteps")
     let grid = sequence.grid
     shape = BatchShape(
@@ -127,7 +127,7 @@ private struct Batch {
   private static func fit(_ images: [Float], _ grid: PatchGrid, threads: Int) throws -> SequencePrior {
     let size = grid.channels * grid.height * grid.width
     return try SequencePrior(
-      fitting: images.count / size, of: grid, context: ComputeContext(threads: threads)
+      fitting: images.count / size, of: grid, context: ComputeContext(threads: threads, workers: threads)
     ) { index, image in
       for i in 0..<size { image[i] = images[index * size + i] }
     }

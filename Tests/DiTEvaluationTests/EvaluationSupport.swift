@@ -48,7 +48,7 @@ func evaluate(
   change(&options)
   return try Evaluation(
     of: .samples(samples), against: .samples(reference), training: training, options: options,
-    on: ComputeContext(threads: threads))
+    on: ComputeContext(threads: threads, workers: threads))
 }
 
 /// Whether two numbers agree to `tolerance` of the expected one.

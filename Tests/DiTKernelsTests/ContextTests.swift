@@ -1,4 +1,5 @@
 import CBLAS
+import CDiTKernels
 import CKernelsTestSupport
 import DiTKernels
 import DiTTensor
@@ -13,7 +14,7 @@ import Testing
   @Test("A context has the threads asked for, and impossible numbers are refused")
   func threadCounts() throws {
     for count in [1, 2, 5] { try #expect(ComputeContext(threads: count).threads == count) }
-    try #expect(ComputeContext().threads == ComputeContext.availableProcessors)
+    try #expect(ComputeContext().threads == ComputeContext.defaultThreads)
     for count in [-1, 0, 1025, .max] {
       let error = #expect(throws: ComputeError.self) { try ComputeContext(threads: count) }
       #expect(error == .threads(count))
@@ -29,19 +30,100 @@ import Testing
       return line?.dropFirst("Cpus_allowed:".count).compactMap { $0.hexDigitValue?.nonzeroBitCount }.reduce(0, +)
     }
 
-    @Test("The processors to use are those of the thread's affinity") func affinity() throws {
-      #expect(ComputeContext.availableProcessors == Self.allowedProcessors)
+    @Test("The processors to use are those of the thread's affinity, and no more than the quota is worth")
+    func affinity() throws {
+      let quota = unsafe dit_quota_processors("")
+      let allowed = try #require(Self.allowedProcessors)
+      #expect(ComputeContext.availableProcessors == (quota > 0 ? min(allowed, Int(quota.rounded(.up))) : allowed))
       let found = Mutex<[Int?]>([])
       let group = DispatchGroup()
       Thread(group) {
         guard bind_thread_to_one_processor() == 0 else { return }
-        let threads = try? ComputeContext().threads
-        found.withLock { $0 = [Self.allowedProcessors, ComputeContext.availableProcessors, threads] }
+        found.withLock { $0 = [Self.allowedProcessors, ComputeContext.availableProcessors] }
       }
       group.wait()
-      #expect(found.withLock { $0 } == [1, 1, 1])
+      #expect(found.withLock { $0 } == [1, 1])
+    }
+
+    /// A folder that looks like the root of a system with these files.
+    private struct System {
+      let folder = FileManager.default.temporaryDirectory.appending(path: "quota-\(UUID().uuidString)")
+
+      init(_ files: [String: String]) throws {
+        for (path, text) in files {
+          let file = folder.appending(path: path)
+          try FileManager.default.createDirectory(
+            at: file.deletingLastPathComponent(), withIntermediateDirectories: true)
+          try Data(text.utf8).write(to: file)
+        }
+      }
+
+      /// The quota found in it, after which it is removed.
+      func quota() -> Double {
+        defer { try? FileManager.default.removeItem(at: folder) }
+        return unsafe dit_quota_processors(folder.path)
+      }
+    }
+
+    @Test("The tightest quota of the control groups counts, from the process's own up to the mount's root")
+    func quotas() throws {
+      let (v2, v1) = (
+        "31 25 0:27 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n",
+        "33 32 0:30 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:10 - cgroup cgroup rw,cpu,cpuacct\n"
+      )
+      let mounts = "22 1 8:1 / / rw - ext4 /dev/root rw\n23 22 0:21 / /proc rw shared:2 - proc proc rw\n"
+      // Version 2: the process's own group has none, one above is tighter than the next.
+      let nested = try System([
+        "proc/self/mountinfo": mounts + v2, "proc/self/cgroup": "0::/user.slice/job/step\n",
+        "sys/fs/cgroup/user.slice/cpu.max": "800000 100000\n",
+        "sys/fs/cgroup/user.slice/job/cpu.max": "150000 100000\n",
+        "sys/fs/cgroup/user.slice/job/step/cpu.max": "max 100000\n",
+      ])
+      #expect(nested.quota() == 1.5)
+      let unlimited = try System([
+        "proc/self/mountinfo": mounts + v2, "proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n",
+      ])
+      #expect(unlimited.quota() == 0)
+      // Version 1, where cpuset is not the controller that is meant, and -1 is no quota.
+      let first = try System([
+        "proc/self/mountinfo": mounts + v1 + "34 32 0:31 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n",
+        "proc/self/cgroup": "7:cpuset:/elsewhere\n4:cpu,cpuacct:/docker/abc\n1:name=systemd:/x\n0::/\n",
+        "sys/fs/cgroup/cpu,cpuacct/docker/abc/cpu.cfs_quota_us": "-1\n",
+        "sys/fs/cgroup/cpu,cpuacct/docker/abc/cpu.cfs_period_us": "100000\n",
+        "sys/fs/cgroup/cpu,cpuacct/docker/cpu.cfs_quota_us": "50000\n",
+        "sys/fs/cgroup/cpu,cpuacct/docker/cpu.cfs_period_us": "20000\n",
+        "sys/fs/cgroup/cpu,cpuacct/elsewhere/cpu.cfs_quota_us": "1000\n",
+        "sys/fs/cgroup/cpu,cpuacct/elsewhere/cpu.cfs_period_us": "100000\n",
+      ])
+      #expect(first.quota() == 2.5)
+      // A container that sees its own part of the hierarchy at the mount, under the host's name for it.
+      let container = try System([
+        "proc/self/mountinfo": mounts
+          + "33 32 0:30 /docker/abc /sys/fs/cgroup/cpu ro master:10 - cgroup cgroup rw,cpu\n",
+        "proc/self/cgroup": "4:cpu:/docker/abc\n", "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "300000\n",
+        "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+      ])
+      #expect(container.quota() == 3)
+      // Both versions at once, and a system without control groups.
+      let hybrid = try System([
+        "proc/self/mountinfo": mounts + v1 + "35 32 0:33 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
+        "proc/self/cgroup": "4:cpu,cpuacct:/\n0::/a\n",
+        "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "400000\n",
+        "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
+        "sys/fs/cgroup/unified/a/cpu.max": "200000 100000\n",
+      ])
+      #expect(hybrid.quota() == 2)
+      try #expect(System(["proc/self/mountinfo": mounts]).quota() == 0)
     }
   #endif
+
+  /// 64 numbers for two workers.
+  @Test("More threads than workers run every index once, and no worker's number reaches the threads")
+  func moreThreadsThanWorkers() throws {
+    let context = try ComputeContext(threads: 64, workers: 2)
+    #expect(context.threads == 64)
+    #expect(bitDifference(everyKernel(context), everyKernel(try ComputeContext(threads: 1))) == nil)
+  }
 
   @Test("A context runs at the instruction set asked for, and refuses one the CPU lacks")
   func instructionSets() throws {
@@ -66,7 +148,7 @@ import Testing
     }
   }
 
-  /// OpenBLAS multiplies no bf16; `auto` packs at AVX-512 and for bf16.
+  /// OpenBLAS multiplies no bf16; `auto` packs.
   @Test("Which products run follows precision, GEMM setting and instruction set")
   func choiceOfProducts() throws {
     #expect(Numerics() == Numerics(precision: .fp32, gemm: .auto))
@@ -76,7 +158,9 @@ import Testing
     }
     for level in InstructionSet.runnable {
       let context = try ComputeContext(threads: 1, instructionSet: level)
-      #expect(Numerics().isPacked(on: context) == (level == .avx512))
+      #if arch(x86_64)
+        #expect(Numerics().isPacked(on: context))
+      #endif
       #expect(Numerics(precision: .bf16).isPacked(on: context))
       #expect(Numerics(gemm: .packed).isPacked(on: context) && !Numerics(gemm: .blas).isPacked(on: context))
     }
@@ -100,6 +184,26 @@ import Testing
         try #expect(ComputeContext(threads: 1, instructionSet: .portable).instructionSet == .portable)
         unsafe unsetenv("DIT_ISA")
         try #expect(ComputeContext(threads: 1).instructionSet == .supported)
+      }
+    }
+
+    @Test("OMP_NUM_THREADS is the default number of threads where it is a number or a list of numbers")
+    func environmentThreads() async {
+      await #expect(processExitsWith: .success) {
+        let processors = ComputeContext.availableProcessors
+        for (value, expected) in [
+          ("3", 3), ("4,2", 4), (" 5 ", 5), ("1", 1), ("9999", 1024), ("0", nil), ("-2", nil), ("", nil), ("all", nil),
+          ("2.5", nil), (",2", nil),
+        ] as [(String, Int?)] {
+          unsafe setenv("OMP_NUM_THREADS", value, 1)
+          #expect(ComputeContext.environmentThreads == expected, "\(value)")
+          #expect(ComputeContext.defaultThreads == expected ?? processors, "\(value)")
+        }
+        unsafe setenv("OMP_NUM_THREADS", "3", 1)
+        try #expect(ComputeContext().threads == 3)
+        try #expect(ComputeContext(threads: 2).threads == 2)
+        unsafe unsetenv("OMP_NUM_THREADS")
+        #expect(ComputeContext.defaultThreads == processors)
       }
     }
 

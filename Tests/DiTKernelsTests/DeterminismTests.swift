@@ -30,9 +30,9 @@ import Testing
   }
 
   /// Four host threads with one context of three workers: kernels take turns, and none sees another's work.
-  @Test("Four host threads sharing a context get the bits of one")
-  func sharedContext() throws {
-    let context = try ComputeContext(threads: 3)
+  @Test("Four host threads sharing a context get the bits of one", arguments: InstructionSet.runnable)
+  func sharedContext(_ level: InstructionSet) throws {
+    let context = try ComputeContext(threads: 3, workers: 3, instructionSet: level)
     let expected = everyKernel(context)
     let problems = Mutex<[String]>([])
     let group = DispatchGroup()

@@ -88,7 +88,8 @@ struct Level: CustomStringConvertible, Sendable {
   }()
 
   func context(threads: Int = 2) throws -> ComputeContext {
-    try ComputeContext(threads: threads, instructionSet: instructionSet, nativeBF16: nativeBF16)
+    try ComputeContext(
+      threads: threads, workers: threads, instructionSet: instructionSet, nativeBF16: nativeBF16)
   }
 
   var description: String { instructionSet.rawValue + (nativeBF16 ? " with its own bf16" : "") }

@@ -1,4 +1,5 @@
 import CDiTKernels
+import CKernelsTestSupport
 import DiTTensor
 import Foundation
 import Synchronization
@@ -7,16 +8,36 @@ import Testing
 
 /// The worker pool by its C interface: every index runs once, whatever calls it and however often.
 @Suite("The worker pool by its C interface") struct PoolTests {
+  /// What idle workers sleep on.
+  enum Sleep: CaseIterable {
+    /// The address of the state, where the system can.
+    case address
+    case conditionVariable
+  }
+
   /// A C pool, destroyed with the object.
   @safe final class Pool: @unchecked Sendable {
     let pointer: OpaquePointer
+    private let sleep: Sleep
 
-    init?(threads: Int) {
-      guard let pool = unsafe dit_pool_create(Int32(threads)) else { return nil }
+    init?(threads: Int, _ sleep: Sleep = .address) {
+      let count = Int32(threads)
+      let made =
+        switch sleep {
+        case .address: unsafe dit_pool_create(count, count)
+        case .conditionVariable: unsafe condition_pool_create(count, count)
+        }
+      guard let pool = unsafe made else { return nil }
       unsafe pointer = pool
+      self.sleep = sleep
     }
 
-    deinit { unsafe dit_pool_destroy(pointer) }
+    deinit {
+      switch sleep {
+      case .address: unsafe dit_pool_destroy(pointer)
+      case .conditionVariable: unsafe condition_pool_destroy(pointer)
+      }
+    }
 
     /// What ``run(_:_:)`` hands to C.
     private final class Box {
@@ -28,11 +49,13 @@ import Testing
     func run(_ count: Int, _ body: @escaping (Int, Int) -> Void) {
       let box = unsafe Unmanaged.passRetained(Box(body))
       defer { unsafe box.release() }
-      unsafe dit_pool_run(
-        pointer,
-        { context, index, worker in unsafe Unmanaged<Box>.fromOpaque(context).takeUnretainedValue().body(index, worker)
-        },
-        box.toOpaque(), count)
+      let task: DiTTask = { context, index, worker in
+        unsafe Unmanaged<Box>.fromOpaque(context).takeUnretainedValue().body(index, worker)
+      }
+      switch sleep {
+      case .address: unsafe dit_pool_run(pointer, task, box.toOpaque(), count)
+      case .conditionVariable: unsafe condition_pool_run(pointer, task, box.toOpaque(), count)
+      }
     }
   }
 
@@ -85,17 +108,17 @@ import Testing
     return tally.problem
   }
 
-  @Test("Every index of a job runs exactly once", arguments: [1, 2, 3, 8])
-  func everyIndexOnce(_ threads: Int) throws {
-    let pool = try #require(Pool(threads: threads))
-    #expect(unsafe dit_pool_threads(pool.pointer) == Int32(threads))
+  @Test("Every index of a job runs exactly once", arguments: [1, 2, 3, 8], Sleep.allCases)
+  func everyIndexOnce(_ threads: Int, _ sleep: Sleep) throws {
+    let pool = try #require(Pool(threads: threads, sleep))
+    if sleep == .address { #expect(unsafe dit_pool_threads(pool.pointer) == Int32(threads)) }
     for count in [0, 1, 2, 3, 5, 7, 17, 1000] { #expect(Self.check(pool, threads: threads, count) == nil) }
   }
 
   /// Jobs so small that workers come late to most of them; every thousandth after a pause in which they fall asleep.
-  @Test("Thousands of tiny jobs run every index once, after pauses too", arguments: [2, 3])
-  func tinyJobs(_ threads: Int) throws {
-    let pool = try #require(Pool(threads: threads))
+  @Test("Thousands of tiny jobs run every index once, after pauses too", arguments: [2, 3], Sleep.allCases)
+  func tinyJobs(_ threads: Int, _ sleep: Sleep) throws {
+    let pool = try #require(Pool(threads: threads, sleep))
     var problems: [String] = []
     for job in 0..<8000 {
       if job % 1000 == 999 { Thread.sleep(forTimeInterval: 0.003) }
@@ -105,9 +128,9 @@ import Testing
   }
 
   /// All workers come, also from sleep, and the caller, who ends its share first, waits for them.
-  @Test("The caller waits for workers that finish later")
-  func callerWaits() throws {
-    let pool = try #require(Pool(threads: 3))
+  @Test("The caller waits for workers that finish later", arguments: Sleep.allCases)
+  func callerWaits(_ sleep: Sleep) throws {
+    let pool = try #require(Pool(threads: 3, sleep))
     for round in 0..<6 {
       if round % 2 == 1 { Thread.sleep(forTimeInterval: 0.003) }
       let (tally, meeting) = (Tally(3, threads: 3), Meeting(3))
@@ -122,9 +145,9 @@ import Testing
   }
 
   /// Workers that begin together and race for a hundred thousand indices.
-  @Test("Workers racing for a hundred thousand indices run each once", arguments: [2, 3])
-  func workersRaceForIndices(_ threads: Int) throws {
-    let pool = try #require(Pool(threads: threads))
+  @Test("Workers racing for a hundred thousand indices run each once", arguments: [2, 3], Sleep.allCases)
+  func workersRaceForIndices(_ threads: Int, _ sleep: Sleep) throws {
+    let pool = try #require(Pool(threads: threads, sleep))
     for _ in 0..<4 {
       let (tally, meeting) = (Tally(100_000, threads: threads), Meeting(threads))
       pool.run(100_000) { index, worker in
@@ -160,10 +183,10 @@ import Testing
   }
 
   /// Made and destroyed at once, idle, asleep and at work, several at a time.
-  @Test("Pools can be made and destroyed idle, asleep and at work")
-  func createAndDestroy() throws {
+  @Test("Pools can be made and destroyed idle, asleep and at work", arguments: Sleep.allCases)
+  func createAndDestroy(_ sleep: Sleep) throws {
     for round in 0..<200 {
-      let pools = try (1...3).map { try #require(Pool(threads: $0)) }
+      let pools = try (1...3).map { try #require(Pool(threads: $0, sleep)) }
       if round % 50 == 49 { Thread.sleep(forTimeInterval: 0.003) }
       guard round % 2 == 0 else { continue }
       for (i, pool) in pools.enumerated() { #expect(Self.check(pool, threads: i + 1, 5) == nil) }

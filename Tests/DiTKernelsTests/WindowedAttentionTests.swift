@@ -43,6 +43,8 @@ import Testing
       Case(mask, [33, 299], tokens: 300, heads: 2, size: 72),
       Case(mask, [90, 401], tokens: 700, size: 16),
       Case(mask, [275], tokens: 1100, size: 9),
+      // The first row of the second block of queries has token 0 alone outside its window, the last of the first the last.
+      Case(mask, [128], tokens: 256, size: 9),
       Case(mask, [1, 2, 5, 9], tokens: 54, size: 8, columns: 9),
       Case(mask, [3, 17], tokens: 23 * 30, size: 8, columns: 30),
       Case(mask, [2, 9, 5], tokens: 140, heads: 2, size: 9, prefix: 7, prefixKeys: [7, 3, 0]),

@@ -32,7 +32,8 @@ struct Engine: CustomStringConvertible, Sendable {
   static let packed = all.filter { $0.numerics.gemm != .blas }
 
   func context(threads: Int = 2) throws -> ComputeContext {
-    try ComputeContext(threads: threads, instructionSet: level, nativeBF16: nativeBF16)
+    try ComputeContext(
+      threads: threads, workers: threads, instructionSet: level, nativeBF16: nativeBF16)
   }
 
   var description: String {

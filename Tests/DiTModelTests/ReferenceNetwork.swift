@@ -6,7 +6,8 @@ import TestSupport
 
 /// The network in Double as the paper, its variants' definitions and the state dict read: the oracle for every case that
 /// has no fixture. It knows every option of `DiTConfiguration`, shares no code with the network but the Float32 time
-/// features (`dit`, `diffusers`), and is slow and plain.
+/// features (`dit`, `diffusers`) and the sizes that the configuration derives (`mlpSize`, `totalTokens`, `prefixTokens`,
+/// `inContextTokens`, `labelRows`, `sequenceLength`), and is slow and plain.
 ///
 /// Letters: N samples, T tokens of a sample (in-context ones, the sequence's, the image's), D hidden size.
 struct ReferenceNetwork {

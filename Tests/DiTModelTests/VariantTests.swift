@@ -33,9 +33,11 @@ import Testing
     let (batch, fixture) = (try variant.batch(), try variant.fixture())
     let network = try batch.network(engine)
     let (output, gradients) = network.differentiate(batch, outputGradient: try fixture.floats("dy"))
-    #expect(bitDifference(network.evaluate(batch), output) == nil, "two paths")
-    let error = distance(output, try fixture.doubles("output"))
-    #expect((1e-4...1e-2).contains(error), "\(error)")
+    // Inference computes the conditioning over packed weights, training by OpenBLAS.
+    for (path, found) in [("training", output), ("inference", network.evaluate(batch))] {
+      let error = distance(found, try fixture.doubles("output"))
+      #expect((1e-4...1e-2).contains(error), "\(path): \(error)")
+    }
     for parameter in batch.weights.table.trainableParameters {
       let name = "grad.\(parameter.name)"
       guard fixture.names.contains(name) else { continue }
@@ -53,7 +55,7 @@ import Testing
     let batch = try variant.batch()
     let network = try batch.network(engine)
     let alone = (0..<batch.samples).flatMap { network.evaluate(batch.sample($0)) }
-    #expect(mismatch(network.evaluate(batch), alone.doubles, within: .networkReordered) == nil)
+    #expect(bitDifference(network.evaluate(batch), alone) == nil)
   }
 
   /// Rows computed once, for others too and in another order, then copied.
@@ -77,7 +79,7 @@ import Testing
     network.forward(
       output: output.mutableSpan, images: batch.images.span, modulation: copied, sequence: sequence,
       samples: batch.samples, workspace: InferenceWorkspace(network, samples: batch.samples + 2))
-    #expect(mismatch(output.array, network.evaluate(batch).doubles, within: .networkReordered) == nil)
+    #expect(bitDifference(output.array, network.evaluate(batch)) == nil)
   }
 
   /// What lies in a text's padding, or in an image that is not there, changes nothing.

@@ -12,11 +12,12 @@ import Testing
   private static func network(_ configuration: DiTConfiguration, gemm: GEMM) throws -> DiTNetwork {
     DiTNetwork(
       configuration, weights: Weights.initialised(configuration, seed: 1).weights,
-      context: try ComputeContext(threads: 1, instructionSet: .supported), numerics: Numerics(gemm: gemm))
+      context: try ComputeContext(threads: 1, instructionSet: .portable), numerics: Numerics(gemm: gemm))
   }
 
-  /// Beyond the plan there is attention's scratch and, with packed products, packed operands.
-  @Test("The plan of a configuration is its workspace but for scratch, which shrinks no plan", arguments: [1, 3, 8])
+  /// Beyond the plan there is attention's scratch and, with packed products, packed operands: less than a quarter of this
+  /// small network's workspace, and of a large one's less yet.
+  @Test("The plan of a configuration is its workspace but for scratch", arguments: [8, 20])
   func planIsWorkspace(samples: Int) throws {
     let c = Self.configuration
     for gemm in [GEMM.blas, .packed] {
@@ -24,7 +25,8 @@ import Testing
       let inference = InferenceWorkspace(network, samples: samples).byteCount / 4
       let training = TrainingWorkspace(network, samples: samples).byteCount / 4
       let plans = (InferenceWorkspace.elements(c, samples: samples), TrainingWorkspace.elements(c, samples: samples))
-      #expect(plans.0 <= inference && plans.1 <= training)
+      #expect(plans.0 < inference && plans.0 > inference * 3 / 4, "inference: \(plans.0) of \(inference)")
+      #expect(plans.1 < training && plans.1 > training * 3 / 4, "training: \(plans.1) of \(training)")
       #expect(plans.0 > samples * c.tokens * 7 * c.hiddenSize, "tokens, h, attention, projection, q, k and v at least")
       #expect(plans.1 > samples * c.tokens * c.depth * 12 * c.hiddenSize, "what three blocks save at least")
     }

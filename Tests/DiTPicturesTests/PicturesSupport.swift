@@ -65,7 +65,7 @@ func trainer(
   edit(&training)
   return try Trainer(
     model: ModelConfiguration(network: network), training: training, data: data,
-    context: ComputeContext(threads: threads))
+    context: ComputeContext(threads: threads, workers: threads))
 }
 
 func bits(_ slice: Slice) -> [UInt32] { slice.array.map(\.bitPattern) }

@@ -11,7 +11,7 @@ import Testing
 
   /// The model of the fixtures: its images keep the size of images.
   func digits(threads: Int = 1) throws -> DiT {
-    try DiT(contentsOf: networkFixture("digits"), context: ComputeContext(threads: threads))
+    try DiT(contentsOf: networkFixture("digits"), context: ComputeContext(threads: threads, workers: threads))
   }
 
   func image(_ samples: Samples, _ index: Int) -> Tensor {

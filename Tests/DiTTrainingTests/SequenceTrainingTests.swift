@@ -20,7 +20,7 @@ import Testing
   private static func trainer(threads: Int = 1, prior: SequencePrior? = nil, weight: Double = 0.5) throws -> Trainer {
     try Trainer(
       model: tinyModel(), training: tinyTraining { $0.lambdaSeq = weight }, data: tinyData(), prior: prior,
-      context: ComputeContext(threads: threads))
+      context: ComputeContext(threads: threads, workers: threads))
   }
 
   /// The first step sees the same batch with and without the term.

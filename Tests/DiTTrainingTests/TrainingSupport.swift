@@ -72,7 +72,7 @@ func tinyTrainer(
 ) throws -> Trainer {
   try Trainer(
     model: model, training: tinyTraining(edit), data: data ?? tinyData(), start: start,
-    context: ComputeContext(threads: threads))
+    context: ComputeContext(threads: threads, workers: threads))
 }
 
 /// max |a − b| / max |b|.

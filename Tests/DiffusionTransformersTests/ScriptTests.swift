@@ -26,17 +26,45 @@ import Testing
     #expect(listed.sorted() == targets.sorted())
   }
 
-  /// But for the suites whose subject is the choice itself, and the sharing of one context.
+  /// But for the suite whose subject is the choice itself.
   @Test("Tests that run once because they choose their levels leave no level to DIT_ISA")
   func levelsAreChosen() throws {
     for target in try Self.list("own_levels", in: Self.text("Scripts/test")) {
       let folder = Self.root.appending(path: "Tests/\(target)")
       let files = try FileManager.default.contentsOfDirectory(at: folder, includingPropertiesForKeys: nil)
-      for file in files where !["ContextTests.swift", "DeterminismTests.swift"].contains(file.lastPathComponent) {
+      for file in files where file.lastPathComponent != "ContextTests.swift" {
         let calls = try String(contentsOf: file, encoding: .utf8).matches(of: /ComputeContext\(([^)]*)\)/)
-        let open = calls.filter { !$0.1.contains("instructionSet:") && !$0.1.contains("kernels:") }.map { String($0.0) }
+        let open = calls.filter {
+          !$0.1.contains("instructionSet:") && !$0.1.contains("kernels:") || $0.1.contains(".supported")
+        }.map { String($0.0) }
         #expect(open.isEmpty, "\(file.lastPathComponent): \(open)")
       }
+    }
+  }
+
+  /// The names of all suites, and of all test targets.
+  private static func suites() throws -> (suites: Set<String>, targets: Set<String>) {
+    let tests = root.appending(path: "Tests")
+    let files = try FileManager.default.subpathsOfDirectory(atPath: tests.path).filter { $0.hasSuffix("Tests.swift") }
+    let code = try files.map { try text("Tests/\($0)") }
+    let suites = code.flatMap { $0.matches(of: /@Suite[^\n]*\bstruct (\w+)/).map { String($0.1) } }
+    return (Set(suites), Set(files.compactMap { $0.split(separator: "/").first.map(String.init) }))
+  }
+
+  @Test("Every suite stands in the README of the tests")
+  func everySuiteIsDescribed() throws {
+    let described = try Set(Self.text("Tests/README.md").matches(of: /\w+Tests/).map { String($0.0) })
+    let missing = try Self.suites().suites.subtracting(described).subtracting(["ScriptTests"])
+    #expect(missing.isEmpty, "not in Tests/README.md: \(missing.sorted())")
+  }
+
+  @Test("Scripts/sanitize names suites and targets that there are")
+  func sanitizedSuitesExist() throws {
+    let filters = try Self.text("Scripts/sanitize").matches(of: /suites='([^']*)'/).map { String($0.1) }
+    let (suites, targets) = try Self.suites()
+    #expect(filters.count > 1)
+    for name in filters.flatMap({ $0.matches(of: /\w+Tests/) }) {
+      #expect(suites.contains(String(name.0)) || targets.contains(String(name.0)), "\(name.0)")
     }
   }
 

@@ -143,16 +143,21 @@ DiTISA dit_isa_supported(void);
 int dit_bf16_pays(void);
 // The kernels of a level; the CPU must support it.
 const DiTKernelTable *dit_kernels(DiTISA isa);
-// Processors that the calling thread may run on: its affinity on Linux, elsewhere those that are online. At least 1.
+// Processors for the calling thread to use, at least 1: on Linux its affinity, and no more than the control groups' quota
+// of processor time is worth, rounded up; elsewhere those that are online.
 int dit_available_processors(void);
+// The tightest quota of processor time, in processors, of the control groups (v1 and v2) from the process's own up; 0 where
+// there is none. `root` stands before every path that is read: "", or a folder that a test has made.
+double dit_quota_processors(const char *root);
 
 // --------------------------------------------------------------------------------------------------------------- pool
 
 typedef struct DiTPool DiTPool;
 typedef void (*DiTTask)(void *context, long index, long worker);
 
-// A pool of `threads` workers, the caller of dit_pool_run counted as one. NULL when threads cannot be started.
-DiTPool *_Nullable dit_pool_create(int threads);
+// A pool that numbers its workers below `threads`, the caller of dit_pool_run counted as one, and starts at most `workers`
+// of them: more than there are processors would take turns on these. NULL when threads cannot be started.
+DiTPool *_Nullable dit_pool_create(int threads, int workers);
 void dit_pool_destroy(DiTPool *pool);
 int dit_pool_threads(const DiTPool *pool);
 // Runs task(context, 0 … count-1, worker) and returns when all have ended. The order is not defined, each index runs

@@ -37,7 +37,8 @@ struct DiTPool {
   DiTTask task;
   void *context;
   long count;
-  int threads;
+  int threads;  // what tasks are numbered by
+  int workers;  // what runs, the caller counted
   pthread_mutex_t turn;
   pthread_t *handles;
 #if !SLEEPS_ON_FUTEX && !SLEEPS_ON_OS_SYNC
@@ -145,27 +146,29 @@ static void *worker_main(void *argument) {
   return NULL;
 }
 
-DiTPool *dit_pool_create(int threads) {
-  if (threads < 1 || threads > MAX_THREADS) return NULL;
+DiTPool *dit_pool_create(int threads, int workers) {
+  if (threads < 1 || threads > MAX_THREADS || workers < 1) return NULL;
   DiTPool *pool = calloc(1, sizeof *pool);
   if (!pool) return NULL;
-  pool->handles = calloc((size_t)threads, sizeof *pool->handles);
+  if (workers > threads) workers = threads;
+  pool->handles = calloc((size_t)workers, sizeof *pool->handles);
   if (!pool->handles) {
     free(pool);
     return NULL;
   }
   pthread_mutex_init(&pool->turn, NULL);
   init_sleep(pool);
-  pool->threads = 1;
-  while (pool->threads < threads) {
+  pool->threads = threads;
+  pool->workers = 1;
+  while (pool->workers < workers) {
     Worker *worker = malloc(sizeof *worker);
-    if (worker) *worker = (Worker){pool, pool->threads};
-    if (!worker || pthread_create(&pool->handles[pool->threads], NULL, worker_main, worker) != 0) {
+    if (worker) *worker = (Worker){pool, pool->workers};
+    if (!worker || pthread_create(&pool->handles[pool->workers], NULL, worker_main, worker) != 0) {
       free(worker);
       dit_pool_destroy(pool);
       return NULL;
     }
-    pool->threads++;
+    pool->workers++;
   }
   return pool;
 }
@@ -175,7 +178,7 @@ void dit_pool_destroy(DiTPool *pool) {
   // A new generation, not open: no worker goes to sleep on the old value, and none joins.
   atomic_fetch_add(&pool->state, 1u << GENERATION_SHIFT);
   wake_all(pool);
-  for (int i = 1; i < pool->threads; i++) pthread_join(pool->handles[i], NULL);
+  for (int i = 1; i < pool->workers; i++) pthread_join(pool->handles[i], NULL);
   destroy_sleep(pool);
   pthread_mutex_destroy(&pool->turn);
   free(pool->handles);
@@ -210,7 +213,7 @@ void dit_pool_run(DiTPool *pool, DiTTask task, void *context, long count) {
   pool->context = context;
   pool->count = count;
   atomic_store_explicit(&pool->next, 0, memory_order_relaxed);
-  if (pool->threads > 1 && count > 1) {
+  if (pool->workers > 1 && count > 1) {
     unsigned generation = (atomic_load_explicit(&pool->state, memory_order_relaxed) >> GENERATION_SHIFT) + 1;
     atomic_store(&pool->state, (generation << GENERATION_SHIFT) | OPEN);
     if (atomic_load(&pool->sleepers) > 0) wake_all(pool);

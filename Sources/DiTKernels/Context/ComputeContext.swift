@@ -55,7 +55,8 @@ public enum ComputeError: Error, Equatable, CustomStringConvertible {
 @safe public final class ComputeContext: @unchecked Sendable {
   @usableFromInline let pool: OpaquePointer
   let kernels: DiTKernelTable
-  /// Workers, the calling thread counted.
+  /// Workers, the calling thread counted. No more of them run at once than there are processors
+  /// (``availableProcessors``); the others sleep.
   public let threads: Int
   /// The level of the vector kernels.
   public let instructionSet: InstructionSet
@@ -64,20 +65,28 @@ public enum ComputeError: Error, Equatable, CustomStringConvertible {
   public let hasNativeBF16: Bool
 
   /// - Parameters:
-  ///   - threads: workers, 1…1024; by default as many as the process may use processors.
+  ///   - threads: workers, 1…1024; by default ``defaultThreads``.
   ///   - instructionSet: by default `DIT_ISA` from the environment, else the widest supported.
   ///   - nativeBF16: whether to use the CPU's products of bf16 where the level is AVX-512 and it has them; by default
   ///     where they are the faster way, which the first context of the process measures.
-  public init(
+  public convenience init(
     threads: Int? = nil, instructionSet: InstructionSet? = nil, nativeBF16: Bool? = nil
   ) throws(ComputeError) {
-    let count = threads ?? Self.availableProcessors
+    try self.init(
+      threads: threads ?? Self.defaultThreads, workers: Self.availableProcessors, instructionSet: instructionSet,
+      nativeBF16: nativeBF16)
+  }
+
+  /// - Parameter workers: how many of the threads may run at once; tests give more than there are processors.
+  package init(
+    threads count: Int, workers: Int, instructionSet: InstructionSet? = nil, nativeBF16: Bool? = nil
+  ) throws(ComputeError) {
     let level = if let instructionSet { instructionSet } else { try Self.requestedInstructionSet() }
     let supported = dit_isa_supported()
     guard level.level.rawValue <= supported.rawValue else {
       throw .instructionSet(level.rawValue, supported: .supported)
     }
-    unsafe pool = try Self.pool(of: count)
+    unsafe pool = try Self.pool(of: count, workers: workers)
     hasNativeBF16 = level == .avx512 && supported == DiTISAAVX512BF16 && nativeBF16 ?? Self.nativeBF16Pays
     unsafe kernels = dit_kernels(hasNativeBF16 ? DiTISAAVX512BF16 : level.level).pointee
     self.threads = count
@@ -86,15 +95,17 @@ public enum ComputeError: Error, Equatable, CustomStringConvertible {
 
   /// A context that runs a table of the caller's: for tests that watch the calls of kernels.
   package init(threads: Int, kernels: DiTKernelTable) throws(ComputeError) {
-    unsafe pool = try Self.pool(of: threads)
+    unsafe pool = try Self.pool(of: threads, workers: threads)
     unsafe self.kernels = kernels
     self.threads = threads
     instructionSet = .portable
     hasNativeBF16 = false
   }
 
-  @unsafe private static func pool(of threads: Int) throws(ComputeError) -> OpaquePointer {
-    guard (1...1024).contains(threads), let pool = unsafe dit_pool_create(Int32(threads)) else {
+  @unsafe private static func pool(of threads: Int, workers: Int) throws(ComputeError) -> OpaquePointer {
+    guard (1...1024).contains(threads),
+      let pool = unsafe dit_pool_create(Int32(threads), Int32(clamping: workers))
+    else {
       throw .threads(threads)
     }
     openblas_set_num_threads(1)
@@ -105,9 +116,26 @@ public enum ComputeError: Error, Equatable, CustomStringConvertible {
 
   private static let nativeBF16Pays = dit_bf16_pays() != 0
 
-  /// Processors that the calling thread may run on: its affinity on Linux (`taskset`, a cpuset), elsewhere those that are
-  /// online.
+  /// Processors for the calling thread to use: on Linux its affinity (`taskset`, a cpuset), and no more than the quota of
+  /// its control groups (v1 and v2, the tightest on the way up; a container's `--cpus`) is worth, rounded up; elsewhere
+  /// those that are online.
   public static var availableProcessors: Int { Int(dit_available_processors()) }
+
+  /// The threads of a context whose maker names no number: `OMP_NUM_THREADS` where it is set, else
+  /// ``availableProcessors``; at most 1024.
+  public static var defaultThreads: Int { environmentThreads ?? min(1024, availableProcessors) }
+
+  /// What `OMP_NUM_THREADS` asks for, as OpenMP reads it: a positive number, or a list of which the first counts. Nil where
+  /// it is not set or is no such thing, and then OpenMP's own libraries too go by the processors. At most 1024.
+  public static var environmentThreads: Int? {
+    guard let value = unsafe getenv("OMP_NUM_THREADS") else { return nil }
+    let first = unsafe String(cString: value).prefix { $0 != "," }
+    let digits = first.drop(while: \.isWhitespace)
+    guard let end = digits.lastIndex(where: { !$0.isWhitespace }), let count = Int(digits[...end]), count > 0 else {
+      return nil
+    }
+    return min(count, 1024)
+  }
 
   private static func requestedInstructionSet() throws(ComputeError) -> InstructionSet {
     guard let value = unsafe getenv("DIT_ISA") else { return .supported }

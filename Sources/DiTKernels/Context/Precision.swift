@@ -18,7 +18,8 @@ public enum GEMM: String, CaseIterable, Sendable {
   case blas
   /// This package's kernels over packed operands.
   case packed
-  /// What is fastest here: `packed` at the AVX-512 level and for bf16, else `blas`.
+  /// What is fastest here: `packed` on x86-64 and for bf16. On other CPUs, where the portable kernels have not been
+  /// measured, `blas`.
   case auto
 }
 
@@ -35,12 +36,18 @@ public struct Numerics: Equatable, Sendable {
   /// Whether the combination exists: OpenBLAS 0.3.21 exports no product of bf16 matrices.
   public var isSupported: Bool { precision == .fp32 || gemm != .blas }
 
+  #if arch(x86_64)
+    private static let isX86 = true
+  #else
+    private static let isX86 = false
+  #endif
+
   /// Whether products run over packed operands on this context.
   public func isPacked(on context: ComputeContext) -> Bool {
     switch gemm {
     case .blas: false
     case .packed: true
-    case .auto: precision == .bf16 || context.instructionSet == .avx512
+    case .auto: precision == .bf16 || context.instructionSet != .portable || Self.isX86
     }
   }
 }

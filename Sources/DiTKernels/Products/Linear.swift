@@ -5,6 +5,11 @@ import CDiTKernels
 //   x  (rows, inputs)      W  (outputs, inputs)      b  (outputs)      y  (rows, outputs)
 //
 // Forward tiles are cut over columns first: a tile then packs only its part of W.
+//
+// OpenBLAS sums a row's products in an order that depends on how many rows it is given and on where among them the row
+// lies: its AVX2 kernels treat rows 6 … 11 of every 12 and the last rows apart, its AVX-512 kernels take another path for
+// small results. `parts` cuts the rows where samples begin, so that a row has the same neighbours, and the same bits,
+// however many samples there are.
 
 extension ComputeContext {
   /// y = x Wᵀ + b.
@@ -14,22 +19,24 @@ extension ComputeContext {
   ///   - input: x, (rows, inputs).
   ///   - weight: W, (outputs, inputs), as checkpoints store it.
   ///   - bias: b, (outputs).
+  ///   - parts: no product crosses the borders of this many equal parts of the rows, so that a row's bits depend on its
+  ///     own part alone; `rows` is a multiple.
   public func linear(
     output: consuming MutableSpan<Float>, input: Span<Float>, weight: Span<Float>, bias: Span<Float>,
-    rows: Int, inputs: Int, outputs: Int
+    rows: Int, parts: Int = 1, inputs: Int, outputs: Int
   ) {
     check(output.count, atLeast: rows * outputs, "linear output")
     unsafe output.withUnsafeMutableBufferPointer { y in
-      if rows <= Self.fewRows {
+      if rows <= Self.fewRows * parts {
         unsafe multiplySmallBatch(y.baseAddress!, input, weight, bias, rows, inputs, outputs)
       } else {
-        unsafe forward(y.baseAddress!, input, weight, bias, rows, inputs, outputs, epilogue: .bias)
+        unsafe forward(y.baseAddress!, input, weight, bias, rows, parts, inputs, outputs, epilogue: .bias)
       }
     }
   }
 
-  /// Up to this many rows ``linear`` computes dot products: OpenBLAS would pack all of W for them.
-  public static let fewRows = 8
+  /// Up to this many rows a part ``linear`` computes dot products: OpenBLAS would pack all of W for them.
+  private static let fewRows = 8
 
   @unsafe private func multiplySmallBatch(
     _ y: UnsafeMutablePointer<Float>, _ input: Span<Float>, _ weight: Span<Float>, _ bias: Span<Float>,
@@ -53,10 +60,12 @@ extension ComputeContext {
 
   /// y = x Wᵀ + b + table[row mod tableRows]: the patch embedding with its positions.
   ///
-  /// - Parameter table: (tableRows, outputs); `rows` is a multiple of tableRows.
+  /// - Parameters:
+  ///   - table: (tableRows, outputs); `rows` is a multiple of tableRows.
+  ///   - parts: as in the other form.
   public func linear(
     output: consuming MutableSpan<Float>, input: Span<Float>, weight: Span<Float>, bias: Span<Float>,
-    addingRows table: Span<Float>, rows: Int, inputs: Int, outputs: Int
+    addingRows table: Span<Float>, rows: Int, parts: Int = 1, inputs: Int, outputs: Int
   ) {
     check(output.count, atLeast: rows * outputs, "linear output")
     let tableRows = table.count / outputs
@@ -64,7 +73,7 @@ extension ComputeContext {
     unsafe table.withUnsafeBufferPointer { table in
       unsafe output.withUnsafeMutableBufferPointer { y in
         unsafe forward(
-          y.baseAddress!, input, weight, bias, rows, inputs, outputs,
+          y.baseAddress!, input, weight, bias, rows, parts, inputs, outputs,
           epilogue: .addRows(table.baseAddress!, tableRows))
       }
     }
@@ -75,16 +84,17 @@ extension ComputeContext {
   /// - Parameters:
   ///   - output: h, (rows, outputs); overwritten.
   ///   - preactivation: saved for backward: x Wᵀ + b, (rows, outputs). Inference passes the output's own memory.
+  ///   - parts: as in ``linear``.
   public func linearGELU(
     output: consuming MutableSpan<Float>, preactivation: consuming MutableSpan<Float>, input: Span<Float>,
-    weight: Span<Float>, bias: Span<Float>, rows: Int, inputs: Int, outputs: Int
+    weight: Span<Float>, bias: Span<Float>, rows: Int, parts: Int = 1, inputs: Int, outputs: Int
   ) {
     check(output.count, atLeast: rows * outputs, "linear output")
     check(preactivation.count, atLeast: rows * outputs, "linear preactivation")
     unsafe output.withUnsafeMutableBufferPointer { h in
       unsafe preactivation.withUnsafeMutableBufferPointer { y in
         unsafe forward(
-          y.baseAddress!, input, weight, bias, rows, inputs, outputs, epilogue: .gelu(h.baseAddress!))
+          y.baseAddress!, input, weight, bias, rows, parts, inputs, outputs, epilogue: .gelu(h.baseAddress!))
       }
     }
   }
@@ -96,10 +106,11 @@ extension ComputeContext {
   ///   - output: saved for backward: y, the same shape.
   ///   - residual: x.
   ///   - gate: one row of `outputs` per sample, `gateStride` elements apart.
+  ///   - parts: as in ``linear``.
   public func linearGateResidual(
     result: consuming MutableSpan<Float>, output: consuming MutableSpan<Float>, residual: Span<Float>,
     input: Span<Float>, weight: Span<Float>, bias: Span<Float>, gate: Span<Float>, gateStride: Int,
-    samples: Int, tokens: Int, inputs: Int, outputs: Int
+    samples: Int, tokens: Int, parts: Int = 1, inputs: Int, outputs: Int
   ) {
     let rows = samples * tokens
     check(min(result.count, residual.count), atLeast: rows * outputs, "residual")
@@ -110,7 +121,7 @@ extension ComputeContext {
         unsafe result.withUnsafeMutableBufferPointer { out in
           unsafe output.withUnsafeMutableBufferPointer { y in
             unsafe forward(
-              y.baseAddress!, input, weight, bias, rows, inputs, outputs,
+              y.baseAddress!, input, weight, bias, rows, parts, inputs, outputs,
               epilogue: .gateResidual(out.baseAddress!, x.baseAddress!, gate.baseAddress!, gateStride, tokens))
           }
         }
@@ -120,8 +131,9 @@ extension ComputeContext {
 
   @unsafe private func forward(
     _ y: UnsafeMutablePointer<Float>, _ input: Span<Float>, _ weight: Span<Float>, _ bias: Span<Float>,
-    _ rows: Int, _ inputs: Int, _ outputs: Int, epilogue: LinearForward.Epilogue
+    _ rows: Int, _ parts: Int, _ inputs: Int, _ outputs: Int, epilogue: LinearForward.Epilogue
   ) {
+    precondition(parts > 0 && rows % parts == 0, "linear: \(rows) rows in \(parts) parts")
     check(input.count, atLeast: rows * inputs, "linear input")
     check(weight.count, atLeast: outputs * inputs, "linear weight")
     check(bias.count, atLeast: outputs, "linear bias")
@@ -130,8 +142,8 @@ extension ComputeContext {
         unsafe bias.withUnsafeBufferPointer { b in
           let task = unsafe LinearForward(
             kernels: kernels, y: y, x: x.baseAddress!, w: w.baseAddress!, b: b.baseAddress!, inputs: inputs,
-            outputs: outputs, epilogue: epilogue, tiling: .forProduct(rows: rows, columns: outputs))
-          unsafe parallel(task.tiling.count, task)
+            outputs: outputs, epilogue: epilogue, tiling: .forProduct(rows: rows / parts, columns: outputs))
+          unsafe parallel(parts * task.tiling.count, task)
         }
       }
     }
@@ -225,10 +237,14 @@ extension Tiling {
   let x, w, b: UnsafePointer<Float>
   let inputs, outputs: Int
   let epilogue: Epilogue
+  /// Of each part.
   let tiling: Tiling
 
   func run(_ index: Int, worker: Int) {
-    let rows = unsafe tiling.rowRange(index)
+    let (part, index) = unsafe index.quotientAndRemainder(dividingBy: tiling.count)
+    let inPart = unsafe tiling.rowRange(index)
+    let first = unsafe part * tiling.rows
+    let rows = first + inPart.lowerBound..<first + inPart.upperBound
     let columns = unsafe tiling.columnRange(index)
     let tile = unsafe y + rows.lowerBound * outputs + columns.lowerBound
     unsafe sgemm(

@@ -5,12 +5,14 @@ import DiTTensor
 
 extension DiTNetwork {
   /// The scales and widths of all rows.
-  func placeAttention(_ times: Span<Float>, _ modulation: Modulation, _ saved: ConditioningRows) {
+  func placeAttention(
+    _ times: Span<Float>, _ modulation: Modulation, _ saved: ConditioningRows, _ source: LayerSource
+  ) {
     let (attention, heads, grid) = (configuration.attention, configuration.numHeads, configuration.inputGrid)
     guard !attention.isStandard else { return }
     for (index, block) in weights.table.blocks.enumerated() {
       guard let layers = block.maskGate else { continue }
-      maskGate(layers, saved.maskGates[index], saved.time, rows: times.count)
+      maskGate(layers, saved.maskGates[index], saved.time, rows: times.count, source)
     }
     var widths = modulation.widths.mutableSpan
     for row in 0..<times.count {
@@ -32,13 +34,16 @@ extension DiTNetwork {
   }
 
   /// gate = sigmoid(second(silu(first(time))))
-  private func maskGate(_ layers: ParameterTable.MaskGate, _ rows: MaskGateRows, _ time: Slice, rows count: Int) {
+  private func maskGate(
+    _ layers: ParameterTable.MaskGate, _ rows: MaskGateRows, _ time: Slice, rows count: Int, _ source: LayerSource
+  ) {
     context.linear(
-      output: Activation(rows.hidden), input: Activation(time), layer: layer(layers.first, .blas), rows: count)
+      output: Activation(rows.hidden), input: Activation(time), layer: layer(layers.first, source), rows: count)
     let size = count * configuration.gateSize
     context.silu(output: rows.activated[0..<size], input: rows.hidden[0..<size])
     context.linear(
-      output: Activation(rows.gate), input: Activation(rows.activated), layer: layer(layers.second, .blas), rows: count)
+      output: Activation(rows.gate), input: Activation(rows.activated), layer: layer(layers.second, source), rows: count
+    )
     sigmoid(rows.gate[0..<count * configuration.numHeads].mutableSpan)
   }
 }

@@ -16,11 +16,11 @@ extension ComputeContext {
     } else if let table {
       linear(
         output: output.slice.mutableSpan, input: input.slice.span, weight: layer.weight.span, bias: layer.bias.span,
-        addingRows: table.span, rows: rows, inputs: layer.inputs, outputs: layer.outputs)
+        addingRows: table.span, rows: rows, parts: layer.parts, inputs: layer.inputs, outputs: layer.outputs)
     } else {
       linear(
         output: output.slice.mutableSpan, input: input.slice.span, weight: layer.weight.span, bias: layer.bias.span,
-        rows: rows, inputs: layer.inputs, outputs: layer.outputs)
+        rows: rows, parts: layer.parts, inputs: layer.inputs, outputs: layer.outputs)
     }
   }
 
@@ -31,7 +31,8 @@ extension ComputeContext {
     guard let packed = layer.packed else {
       linearGELU(
         output: output.slice.mutableSpan, preactivation: preactivation.slice.mutableSpan, input: input.slice.span,
-        weight: layer.weight.span, bias: layer.bias.span, rows: rows, inputs: layer.inputs, outputs: layer.outputs)
+        weight: layer.weight.span, bias: layer.bias.span, rows: rows, parts: layer.parts, inputs: layer.inputs,
+        outputs: layer.outputs)
       return
     }
     let saved = saving ? preactivation.slice : preactivation.slice[0..<0]
@@ -50,7 +51,8 @@ extension ComputeContext {
       linearGateResidual(
         result: result.mutableSpan, output: output.slice.mutableSpan, residual: residual.span,
         input: input.slice.span, weight: layer.weight.span, bias: layer.bias.span, gate: gate.slice.span,
-        gateStride: gate.stride, samples: samples, tokens: tokens, inputs: layer.inputs, outputs: layer.outputs)
+        gateStride: gate.stride, samples: samples, tokens: tokens, parts: layer.parts, inputs: layer.inputs,
+        outputs: layer.outputs)
       return
     }
     let saved = saving ? output.slice : output.slice[0..<0]

@@ -11,7 +11,7 @@ import DiTTensor
 //   noise mask:        one gate per head, g(t) = sigmoid(second(silu(first(E_time(t))))), and a width k(t)
 
 extension DiTNetwork {
-  /// The modulation for (times, labels), into rows the caller owns.
+  /// The modulation for (times, labels), into rows the caller owns. A row has the same bits however many there are.
   ///
   /// - Parameters:
   ///   - times: training indices, one per row.
@@ -23,10 +23,12 @@ extension DiTNetwork {
   ) {
     precondition(times.count == modulation.rows, "\(times.count) times for \(modulation.rows) rows")
     let rows = Arena.filled { ConditioningRows(configuration, rows: times.count, hasGates: true, &$0) }
+    let packing = Slice(uninitialized: weights.table.largestConditioningLayer)
     // Nothing is read afterwards: all embedders use the same rows.
     modulate(
       times: times.span, labels: labels.span, into: modulation,
-      saving: [ConditioningRows](repeating: rows, count: weights.table.embedders.count), releasing: releasingWeights)
+      saving: [ConditioningRows](repeating: rows, count: weights.table.embedders.count), .packing(packing, .fp32),
+      releasing: releasingWeights)
   }
 
   /// The same into rows that ``backward`` reads.
@@ -34,31 +36,33 @@ extension DiTNetwork {
   /// - Parameters:
   ///   - modulation: as many rows as `times`; overwritten.
   ///   - saved: the intermediate rows of each embedder, at least as many as `times`.
+  ///   - source: of the weights; by default OpenBLAS multiplies all rows together.
   ///   - releasing: lets go of each adaLN weight's pages, where they are a file's, once it has been read.
   func modulate(
     times: Span<Float>, labels: Span<Int>, into modulation: Modulation, saving saved: [ConditioningRows],
-    releasing: Bool = false
+    _ source: LayerSource = .blas(parts: 1), releasing: Bool = false
   ) {
     let table = weights.table
     precondition(saved.count == table.embedders.count, "\(saved.count) rows for \(table.embedders.count) embedders")
     for (number, embedder) in table.embedders.enumerated() {
       let rows = saved[number].prefix(configuration, times.count)
-      embed(times, labels, embedder, rows)
+      embed(times, labels, embedder, rows, source)
       for index in 0...configuration.depth where table.embedder(ofNorms: index) == number {
-        norms(index, modulation, rows.activatedConditioning, rows: times.count, releasing: releasing)
+        norms(index, modulation, rows.activatedConditioning, rows: times.count, source, releasing: releasing)
       }
     }
     modulation.ones.fill(1)
     let rows = saved[0].prefix(configuration, times.count)
-    placeAttention(times, modulation, rows)
+    placeAttention(times, modulation, rows, source)
     placeConditions(modulation, rows)
   }
 
   /// c, and silu(c)
   private func embed(
-    _ times: Span<Float>, _ labels: Span<Int>, _ embedder: ParameterTable.Embedder, _ saved: ConditioningRows
+    _ times: Span<Float>, _ labels: Span<Int>, _ embedder: ParameterTable.Embedder, _ saved: ConditioningRows,
+    _ source: LayerSource
   ) {
-    embedTimes(times, embedder, saved)
+    embedTimes(times, embedder, saved, source)
     saved.conditioning.copy(from: saved.time.span)
     if configuration.conditioning == .inContext { saved.conditioning.fill(0) }
     if let index = embedder.labels {
@@ -70,28 +74,32 @@ extension DiTNetwork {
   }
 
   /// E_time(t)
-  private func embedTimes(_ times: Span<Float>, _ embedder: ParameterTable.Embedder, _ saved: ConditioningRows) {
+  private func embedTimes(
+    _ times: Span<Float>, _ embedder: ParameterTable.Embedder, _ saved: ConditioningRows, _ source: LayerSource
+  ) {
     switch configuration.timeFrequencies {
     case .dit: timeFrequencies(output: saved.frequencies.mutableSpan, times: times)
     case .diffusers: timeFrequencies(output: saved.frequencies.mutableSpan, times: times, divisor: 127)
     case .literal: literalTimeFrequencies(output: saved.frequencies.mutableSpan, times: times)
     }
     context.linear(
-      output: Activation(saved.hidden), input: Activation(saved.frequencies), layer: layer(embedder.time0, .blas),
+      output: Activation(saved.hidden), input: Activation(saved.frequencies), layer: layer(embedder.time0, source),
       rows: times.count)
     context.silu(output: saved.activated, input: saved.hidden)
     context.linear(
-      output: Activation(saved.time), input: Activation(saved.activated), layer: layer(embedder.time2, .blas),
+      output: Activation(saved.time), input: Activation(saved.activated), layer: layer(embedder.time2, source),
       rows: times.count)
   }
 
   /// Shift, scale and gate of block `index`, or of the final layer.
-  private func norms(_ index: Int, _ modulation: Modulation, _ activated: Slice, rows: Int, releasing: Bool) {
+  private func norms(
+    _ index: Int, _ modulation: Modulation, _ activated: Slice, rows: Int, _ source: LayerSource, releasing: Bool
+  ) {
     let target = modulation.block(index)
     switch weights.table.norms(index) {
     case .adaLN(let adaLN):
       context.linear(
-        output: Activation(target), input: Activation(activated), layer: layer(adaLN, .blas), rows: rows)
+        output: Activation(target), input: Activation(activated), layer: layer(adaLN, source), rows: rows)
       if releasing { weight(adaLN).releasePages() }
     case .own(let norms):
       // shift = bias, scale = weight − 1: the kernels multiply by 1 + scale.

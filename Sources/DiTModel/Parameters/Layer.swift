@@ -6,6 +6,8 @@ import Synchronization
 struct Layer {
   let weight, bias: Slice
   let inputs, outputs: Int
+  /// Where OpenBLAS multiplies, its products do not cross the borders of this many equal parts of the rows.
+  let parts: Int
   /// W packed for the pass's direction; nil where OpenBLAS multiplies.
   let packed: Activation?
 }
@@ -13,7 +15,10 @@ struct Layer {
 /// Where the passes of a network take packed weights from.
 enum LayerSource {
   /// OpenBLAS multiplies, from the weights as they are.
-  case blas
+  ///
+  /// `parts`: of the rows, each multiplied apart from the others. With one part per sample, a sample's bits do not depend
+  /// on the others; with one in all, products are larger.
+  case blas(parts: Int)
   /// Packed once, for weights that do not change.
   case stored(PackedWeights)
   /// Packed just before the product into memory that the next layer reuses, for weights that do.
@@ -25,8 +30,9 @@ extension DiTNetwork {
   func layer(_ affine: ParameterTable.LinearParameters, _ source: LayerSource, precision: Precision? = nil) -> Layer {
     let (inputs, outputs) = weights.table.extents(affine)
     let packed: Activation?
+    var parts = 1
     switch source {
-    case .blas: packed = nil
+    case .blas(let count): (packed, parts) = (nil, count)
     case .stored(let store): packed = store[affine]
     case .packing(let memory, let format):
       let format = precision ?? format
@@ -35,7 +41,8 @@ extension DiTNetwork {
         memory.mutableBytes, weight: weight.span, inputs: inputs, outputs: outputs, precision: format)
       packed = Activation(memory, format)
     }
-    return Layer(weight: weight(affine), bias: bias(affine), inputs: inputs, outputs: outputs, packed: packed)
+    return Layer(
+      weight: weight(affine), bias: bias(affine), inputs: inputs, outputs: outputs, parts: parts, packed: packed)
   }
 
   /// A layer for the backward direction, dx = dy W.
@@ -48,7 +55,8 @@ extension DiTNetwork {
         memory.mutableBytes, weight: weight.span, inputs: inputs, outputs: outputs, precision: precision)
       packed = Activation(memory, precision)
     }
-    return Layer(weight: weight(affine), bias: bias(affine), inputs: inputs, outputs: outputs, packed: packed)
+    return Layer(
+      weight: weight(affine), bias: bias(affine), inputs: inputs, outputs: outputs, parts: 1, packed: packed)
   }
 }
 
@@ -62,12 +70,28 @@ extension ParameterTable {
   /// The layers whose products run over packed weights, with the format of each: the patch embedding and the final layer in
   /// float32, the blocks' in `precision`.
   ///
-  /// The time MLP, adaLN and the embedding of a sequence's patches are not packed: they have few rows, and when sampling they
-  /// are computed once for many steps.
+  /// The time MLP and adaLN are not: they have few rows, and when sampling they are computed once for many steps, from
+  /// weights that are packed as they come (``conditioningLayers``).
   func packedLayers(_ precision: Precision) -> [(LinearParameters, Precision)] {
     var layers = [(patchEmbedding, Precision.fp32), (finalLinear, .fp32)]
     for block in blocks { layers += [block.qkv, block.proj, block.fc1, block.fc2].map { ($0, precision) } }
     return layers
+  }
+
+  /// The layers that see the time and the class, not the tokens.
+  var conditioningLayers: [LinearParameters] {
+    var layers = embedders.flatMap { [$0.time0, $0.time2] }
+    for index in 0...blocks.count { if case .adaLN(let adaLN) = norms(index) { layers.append(adaLN) } }
+    for block in blocks { if let gate = block.maskGate { layers += [gate.first, gate.second] } }
+    return layers
+  }
+
+  /// Floats that hold the largest of them, packed.
+  var largestConditioningLayer: Int {
+    conditioningLayers.map { affine in
+      let (inputs, outputs) = extents(affine)
+      return ComputeContext.packedElements(depth: inputs, columns: outputs, precision: .fp32)
+    }.max() ?? 0
   }
 
   /// Floats that hold the largest packed layer, in either direction.

@@ -54,7 +54,7 @@ extension DiTNetwork {
 
   /// Where a training step takes its layers from: packed just before use, because the weights change.
   func trainingSource(_ ws: TrainingWorkspace) -> LayerSource {
-    isPacked ? .packing(ws.packing, numerics.precision) : .blas
+    isPacked ? .packing(ws.packing, numerics.precision) : .blas(parts: 1)
   }
 
   /// Adds the gradient of a loss to `gradients`, given its gradient with respect to the last ``trainingForward``'s

@@ -61,7 +61,7 @@ struct BackwardPass {
     guard let inputGradient else { return }
     context.linearBackwardInput(
       inputGradient: Activation(inputGradient), outputGradient: Activation(outputGradient),
-      layer: network.backwardLayer(layer, .blas), rows: rows, accumulating: accumulating)
+      layer: network.backwardLayer(layer, .blas(parts: 1)), rows: rows, accumulating: accumulating)
   }
 
   /// The forward's h again: modulate(layerNorm(x), shift, scale).

@@ -57,9 +57,9 @@ public struct DiTNetwork: Sendable {
   var packsPerCall: Bool { isPacked && store == nil }
 
   /// Where ``forward`` takes its layers from.
-  private func inferenceSource(_ ws: InferenceWorkspace) -> LayerSource {
+  private func inferenceSource(_ ws: InferenceWorkspace, samples: Int) -> LayerSource {
     if let store { return .stored(store.packed(weights, precision: numerics.precision, context: context)) }
-    return isPacked ? .packing(ws.packing, numerics.precision) : .blas
+    return isPacked ? .packing(ws.packing, numerics.precision) : .blas(parts: samples)
   }
 
   func weight(_ layer: ParameterTable.LinearParameters) -> Slice { weights.slices[layer.weight] }
@@ -151,7 +151,7 @@ public struct DiTNetwork: Sendable {
 // MARK: - Inference
 
 extension DiTNetwork {
-  /// One evaluation: output = DiT(images | modulation, sequence).
+  /// One evaluation: output = DiT(images | modulation, sequence). An image has the same bits however many there are.
   ///
   /// - Parameters:
   ///   - output: (N, C', H, W); overwritten.
@@ -172,7 +172,7 @@ extension DiTNetwork {
     checkSequence(sequence?.samples, of: samples)
     let a = ws.activations
     let h = Activation(ws.h, numerics.precision)
-    let source = inferenceSource(ws)
+    let source = inferenceSource(ws, samples: samples)
     let extents = TokenExtents(c, samples: samples, prefixKeys: sequence?.prefixKeys ?? [])
     embed(
       ws.tokens, patches: ws.patches, images: images, modulation: modulation, sequence: sequence, samples: samples,

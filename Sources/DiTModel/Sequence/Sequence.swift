@@ -184,7 +184,8 @@ extension DiTNetwork {
       case (.image, .proj(let proj)):
         let (size, length) = (c.sequenceGrid.elements, c.sequenceLength)
         context.linear(
-          output: Activation(all), input: Activation(patches[n * size..<(n + 1) * size]), layer: layer(proj, .blas),
+          output: Activation(all), input: Activation(patches[n * size..<(n + 1) * size]),
+          layer: layer(proj, .blas(parts: 1)),
           rows: length)
       case (.embeddings, _): all.copy(from: input.values[n * all.count..<(n + 1) * all.count].span)
       default: preconditionFailure("a sequence of another source")

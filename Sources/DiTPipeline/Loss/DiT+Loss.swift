@@ -42,16 +42,28 @@ extension DiT {
     clean: Tensor, times: [Float], labels: [Int], noise: Tensor, sequence: ConditioningSequence? = nil,
     weighting: LossWeighting = .uniform, consistency: SequenceLossInput? = nil
   ) throws(InputError) -> LossReport {
+    let c = configuration.network
     let inputs = try LossInputs(self, clean, times, labels, noise, consistency)
-    var step = inputs.step(0..<inputs.samples, nil)
-    step.addNoise(schedule)
-    let noised = Tensor(shape: clean.shape, elements: step.noised.array)
-    let output = try predict(images: noised, times: times, labels: labels, sequence: sequence)
-    step.output.copy(from: output.elements.span)
+    let sequences = try c.input(sequence, samples: inputs.samples)
+    let batch = min(inputs.samples, BatchPlan.inference(c, passes: 1))
     let loss = TrainingLoss(schedule, weighting: weighting)
-    step.evaluate(loss)
+    let workspace = InferenceWorkspace(network, samples: batch)
+    let values = Slice(zeros: Modulation.elements(c, rows: batch))
     var report = inputs.report
-    report.take(0..<inputs.samples, of: step, loss, configuration.network)
+    var step: LossStep?
+    for range in batches(inputs.samples, of: batch) {
+      var part = inputs.step(range, step.take())
+      part.addNoise(schedule)
+      let modulation = Modulation(c, rows: range.count, values: values)
+      network.modulate(
+        times: Array(times[range]), labels: labels.isEmpty ? [] : Array(labels[range]), into: modulation)
+      network.forward(
+        output: part.output.mutableSpan, images: part.noised.span, modulation: modulation,
+        sequence: sequences.map { network.embed($0.samples(range)) }, samples: range.count, workspace: workspace)
+      part.evaluate(loss)
+      report.take(range, of: part, loss, c)
+      step = part
+    }
     return report
   }
 

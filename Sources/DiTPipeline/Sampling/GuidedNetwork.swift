@@ -13,7 +13,6 @@ final class GuidedNetwork {
   /// The network times of the evaluations, in order.
   private let times: [NetworkTime]
   private let isGuided: Bool
-  private let minimumImages: Int
   private let workspace: InferenceWorkspace
   private let inputs, outputs: Slice
   private let rows: Modulation
@@ -33,8 +32,7 @@ final class GuidedNetwork {
     self.guidance = guidance
     self.times = times
     isGuided = times.contains { guidance.isActive(at: $0) }
-    minimumImages = network.independentSamples
-    let images = max(isGuided ? 2 * batch : batch, minimumImages)
+    let images = isGuided ? 2 * batch : batch
     workspace = InferenceWorkspace(network, samples: images)
     inputs = Slice(zeros: images * c.imageElements)
     outputs = Slice(zeros: images * c.outputElements)
@@ -81,11 +79,9 @@ final class GuidedNetwork {
     let size = samples * c.imageElements
     inputs[0..<size].copy(from: x)
     if isActive { inputs[size..<2 * size].copy(from: x) }
-    let evaluated = max(count, minimumImages)
     network.forward(
-      output: outputs[0..<evaluated * c.outputElements].mutableSpan,
-      images: inputs[0..<evaluated * c.imageElements].span, modulation: rows, sequence: sequences,
-      samples: evaluated, workspace: workspace)
+      output: outputs[0..<count * c.outputElements].mutableSpan, images: inputs[0..<count * c.imageElements].span,
+      modulation: rows, sequence: sequences, samples: count, workspace: workspace)
 
     let evaluation = LastEvaluation(
       time: times[evaluation], shape: c.batchShape(samples), x: inputs[0..<size],

@@ -15,8 +15,6 @@ package final class ModulationTable {
   let labels: [Int]
   private let rowsPerTime: Int
   private let timesPerChunk: Int
-  /// With fewer rows BLAS may round differently; a chunk of fewer is filled up with rows that are not used.
-  private let minimumRows: Int
   private let values: Slice
   private var chunk = 0..<0
   package private(set) var modulation: Modulation
@@ -33,8 +31,7 @@ package final class ModulationTable {
     let c = network.configuration
     let rowBytes = Modulation.elements(c, rows: 1) * MemoryLayout<Float>.stride
     timesPerChunk = min(times.count, max(1, maximumBytes / (rowsPerTime * rowBytes)))
-    minimumRows = c.independentModulationRows
-    let rows = max(timesPerChunk * rowsPerTime, minimumRows)
+    let rows = timesPerChunk * rowsPerTime
     values = Slice(zeros: Modulation.elements(c, rows: rows))
     modulation = Modulation(c, rows: rows, values: values)
   }
@@ -47,13 +44,9 @@ package final class ModulationTable {
 
   private func compute(_ evaluations: Range<Int>) {
     chunk = evaluations
-    let rows = max(evaluations.count * rowsPerTime, minimumRows)
-    var times = [Float](repeating: 0, count: rows)
-    var labels = [Int](repeating: 0, count: self.labels.isEmpty ? 0 : rows)
-    for row in 0..<evaluations.count * rowsPerTime {
-      times[row] = self.times[evaluations.lowerBound + row / rowsPerTime].value
-      if !labels.isEmpty { labels[row] = self.labels[row % rowsPerTime] }
-    }
+    let rows = evaluations.count * rowsPerTime
+    let times = (0..<rows).map { self.times[evaluations.lowerBound + $0 / rowsPerTime].value }
+    let labels = self.labels.isEmpty ? [] : (0..<rows).map { self.labels[$0 % rowsPerTime] }
     modulation = Modulation(network.configuration, rows: rows, values: values)
     network.modulate(times: times, labels: labels, into: modulation, releasingWeights: true)
   }

@@ -66,13 +66,13 @@ private struct MachineReport {
 
   var text: String {
     """
-    CPU           \(cpu), \(processors) \(processors == 1 ? "processor" : "processors")
+    CPU           \(cpu), \(processors) \(processors == 1 ? "processor" : "processors") to use
     instructions  \(isa.rawValue) in use, \(InstructionSet.supported.rawValue) supported
     bf16          \(hasNativeBF16 ? "the CPU's products" : "computed in fp32 from rounded operands")
     gemm          \(gemm) for fp32, packed for bf16, unless chosen by --gemm
     BLAS          \(blas.configuration)
     BLAS core     \(blas.core)\(blas.isNarrowed ? " (narrower than the CPU)" : "")
-    threads       \(threads)
+    threads       \(threads)\(threads > processors ? ", of which \(processors) run at once" : "")
     """
   }
 

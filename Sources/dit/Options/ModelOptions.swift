@@ -133,7 +133,10 @@ struct NumericsOptions: ParsableArguments {
 struct ThreadsOption: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Number of threads, 1 to 1024; results do not depend on it. (default: all processors)",
+      """
+      Number of threads, 1 to 1024; results do not depend on it. (default: OMP_NUM_THREADS, else the processors that \
+      affinity and control groups leave)
+      """,
       valueName: "n"))
   var threads: Int?
 

@@ -1,4 +1,6 @@
+import DiTTensor
 import DiffusionTransformers
+import Foundation
 import Synchronization
 
 /// Notes for the user on a command that succeeded. Printed last: stderr's first line is the error where there is one.
@@ -18,7 +20,16 @@ enum Warnings {
   /// - Parameter problem: a failure that did not end the command.
   static func write(_ problem: String? = nil) {
     writeNotes()
-    for text in [problem, narrowed(.current)].compactMap(\.self) { StandardError.write("Warning: \(text)\n") }
+    for text in [problem, narrowed(.current), unreadThreads].compactMap(\.self) {
+      StandardError.write("Warning: \(text)\n")
+    }
+  }
+
+  /// A warning where `OMP_NUM_THREADS` is set to what is no number of threads.
+  private static var unreadThreads: String? {
+    guard let value = ProcessInfo.processInfo.environment["OMP_NUM_THREADS"], ComputeContext.environmentThreads == nil
+    else { return nil }
+    return "OMP_NUM_THREADS is \(Message.oneLine(value)), not a number of threads, and was not used"
   }
 
   /// A warning where OpenBLAS runs narrower kernels than the CPU supports.

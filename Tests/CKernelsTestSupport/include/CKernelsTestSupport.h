@@ -16,4 +16,9 @@ long counting_kernels_calls(long kernel);
 // Lets the calling thread run on one processor only, of those that it may run on. Returns 0, or -1 where that cannot be.
 int bind_thread_to_one_processor(void);
 
+// The pool as it is on systems without sleep on an address: runtime/pool.c compiled with DIT_POOL_CONDITION.
+DiTPool *_Nullable condition_pool_create(int threads, int workers);
+void condition_pool_destroy(DiTPool *pool);
+void condition_pool_run(DiTPool *pool, DiTTask task, void *context, long count);
+
 #pragma clang assume_nonnull end
