@@ -74,7 +74,10 @@ import Testing
       ([TensorSource("images", Tensor(zeros: [0, 1, 2, 2]))], "images: expected the shape (N, C, H, W)"),
       ([images([0, 1.0001])], "images: expected values in [-1, 1], found 1.0001 at element 1, in sample 0"),
       ([images([.nan, 0])], "images: expected values in [-1, 1], found nan at element 0, in sample 0"),
-      ([images([0, -.infinity], name: "latents")], "latents: expected finite values, found -inf at element 1, in sample 0"),
+      (
+        [images([0, -.infinity], name: "latents")],
+        "latents: expected finite values, found -inf at element 1, in sample 0"
+      ),
       ([four, TensorSource("labels", shape: [3], integers: [0, 1, 2])], "labels: expected the shape (2)"),
       ([four, TensorSource("labels", shape: [2], integers: [0, -1])], "labels: expected 0 or more, found -1"),
     ]
