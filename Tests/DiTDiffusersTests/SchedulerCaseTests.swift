@@ -90,7 +90,7 @@ private enum Function {
 
   /// What this library refuses although diffusers goes on, by key or option: Documentation/Sampling.md has the reasons.
   private static let refused: Set<String> = [
-    "lower_order_final", "prediction_type", "rescale_betas_zero_snr", "solver_order", "steps", "steps_offset",
+    "prediction_type", "rescale_betas_zero_snr", "solver_order", "steps", "steps_offset",
     "timestep_type", "use_flow_sigmas", "variance_type",
   ]
 
