@@ -263,10 +263,8 @@ private struct Case {
     #expect(try times(.dpmpp, 10) == [998, 998, 998, 998, 997, 995, 983, 894, 259, 0])
     #expect(try times(.unipc, 10).prefix(5) == [999, 999, 999, 998, 998])
     saved.betaSchedule = "linear"
-    #expect(try Set(times(.dpmpp, 99)).count == 99)
+    #expect(try Set(times(.dpmpp, 78)).count == 78 && Set(times(.dpmpp, 79)).count == 78)
     #expect(try times(.dpmpp, 100).suffix(4) == [2, 1, 1, 0])
-    saved.betaSchedule = "scaled_linear"
-    #expect(try Set(times(.dpmpp, 50)).count < 50 && Set(times(.dpmpp, 49)).count == 49)
   }
 
   @Test("Euler starts from noise times the sigma of the steps taken")

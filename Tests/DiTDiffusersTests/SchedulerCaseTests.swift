@@ -83,14 +83,14 @@ private enum Function {
   private static let tolerance = 1e-5
 
   /// Where diffusers' own float32 is out by more than 8e-6, measured against its code on float64 numbers, x in Float cannot be
-  /// nearer: up to four times that, and never more than 3e-4.
+  /// nearer: up to four times that, and never more than 2e-3.
   private static func tolerance(rounding: Double) -> Double {
-    rounding > 8e-6 ? min(3e-4, max(tolerance, 4 * rounding)) : tolerance
+    rounding > 8e-6 ? min(2e-3, max(tolerance, 4 * rounding)) : tolerance
   }
 
   /// What this library refuses although diffusers goes on, by key or option: Documentation/Sampling.md has the reasons.
   private static let refused: Set<String> = [
-    "lower_order_final", "prediction_type", "rescale_betas_zero_snr", "solver_order", "steps", "steps_offset",
+    "prediction_type", "rescale_betas_zero_snr", "solver_order", "steps", "steps_offset",
     "timestep_type", "use_flow_sigmas", "variance_type",
   ]
 
