@@ -83,7 +83,7 @@ public struct DiffusersDirectory: Sendable {
   }
 
   private static func isConfigured(_ directory: String) -> Bool {
-    FileManager.default.fileExists(atPath: Paths.join(directory, configurationFile))
+    FileStatus.exists(Paths.join(directory, configurationFile))
   }
 
   /// Whether a directory is a checkpoint of diffusers' training scripts: no model itself, it holds transformers.

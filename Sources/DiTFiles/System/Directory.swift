@@ -54,10 +54,11 @@ package enum Directory {
     }
   }
 
-  /// Makes the directory at `path` and those above it where they are missing.
+  /// Makes the directory at `path` where it is missing.
   ///
+  /// - Parameter withParents: also those above it; without, a folder that has vanished is not made anew.
   /// - Throws: ``FileError``, also when there is something else at `path`.
-  package static func create(_ path: String) throws(FileError) {
+  package static func create(_ path: String, withParents: Bool = true) throws(FileError) {
     func refusal(_ code: Int32) -> FileError {
       FileError(path: path, reason: .refused(operation: "create the directory", code: code))
     }
@@ -66,7 +67,7 @@ package enum Directory {
       return
     }
     let parent = Paths.parent(of: path)
-    if parent != path { try create(parent) }
+    if withParents, parent != path { try create(parent) }
     if unsafe mkdir(FileName.terminated(path), 0o777) != 0 {
       let code = errno  // another process may have been faster
       guard code == EEXIST, try FileStatus(path: path)?.isDirectory == true else { throw refusal(code) }

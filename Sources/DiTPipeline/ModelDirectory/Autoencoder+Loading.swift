@@ -46,7 +46,7 @@ extension Autoencoder {
     of file: any TensorStore, notes: inout [String]
   ) throws -> AutoencoderConfiguration {
     let path = Paths.join(Paths.parent(of: file.path), ModelDirectory.configurationFile)
-    if FileManager.default.fileExists(atPath: path), var reader = try? JSONObjectReader(contentsOf: path),
+    if FileStatus.exists(path), var reader = try? JSONObjectReader(contentsOf: path),
       reader.value("_class_name") == .string(AutoencoderConfiguration.className)
     {
       return try AutoencoderConfiguration(contentsOf: path, notes: &notes)

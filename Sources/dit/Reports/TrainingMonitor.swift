@@ -67,20 +67,10 @@ struct TrainingMonitor {
     }
     guard let (picture, settings) = grid else { return }
     let folder = "\(run.directory)/samples"
-    try writingDirectory(folder)
+    try Directory.create(folder, withParents: false)
     let file = try OutputFile("\(folder)/step-\(String(format: "%08d", step)).png", .png)
     try file.saving { try picture.writePNG(to: file.path, text: settings.text) }
     try tensorBoard?.write(picture, "samples", step: step)
-  }
-
-  private func writingDirectory(_ path: String) throws(Failure) {
-    do {
-      try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
-    } catch let error as CocoaError where error.code == .fileWriteFileExists {
-      // There already; what is not a directory is an error of the file in it.
-    } catch {
-      throw Failure(.failure, "\(path): cannot create the directory: \(error.localizedDescription)")
-    }
   }
 
   /// DIR/loss_map.png, and the same in numbers, DIR/loss_map.safetensors.
