@@ -10,8 +10,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/env"
-"$folder/env/bin/pip" install -q --disable-pip-version-check
-  torch==2.13.0 numpy==2.4.6
+"$folder/env/bin/pip" install -q --disable-pip-version-check torch==2.13.0 numpy==2.4.6
 "$folder/env/bin/python" -W ignore - <<'PYTHON'
 import io
 
