@@ -29,4 +29,14 @@ import Testing
     #expect(JSONLinesFile.values(path) == [] && JSONLinesFile.values(directory("none")) == [])
     #expect(try directory.contents == ["log.jsonl"])
   }
+
+  /// One that Git LFS left in the file's place stands for any that is there and cannot be read.
+  @Test("A file whose lines cannot be read is an error, and stays")
+  func unreadable() throws {
+    let path = directory("log.jsonl")
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:\(String(repeating: "a", count: 64))\nsize 12\n"
+    try AtomicFile.write(pointer, to: path)
+    #expect(throws: FileError.self) { try JSONLinesFile(path) { _ in true } }
+    #expect(try String(contentsOfFile: path, encoding: .utf8) == pointer)
+  }
 }

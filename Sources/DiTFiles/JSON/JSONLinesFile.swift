@@ -8,9 +8,9 @@ package final class JSONLinesFile {
   /// A file with the lines of the one at `path` that `keeps` accepts, as they stand; a line that is not JSON, such as one
   /// cut off in the middle, is dropped. By default none is kept: a new file, in place of one that may be there.
   ///
-  /// - Throws: ``FileError``.
+  /// - Throws: ``FileError``, also when there is a file that cannot be read: its lines are not lost.
   package init(_ path: String, keeping keeps: ((JSONValue) -> Bool)? = nil) throws {
-    let kept = keeps.map { keeps in Self.lines(path).filter { Self.value($0).map(keeps) ?? false } } ?? []
+    let kept = try keeps.map { keeps in try Self.lines(path).filter { Self.value($0).map(keeps) ?? false } } ?? []
     try AtomicFile.write(to: path) { file in
       for line in kept { try file.write((line + [UInt8(ascii: "\n")]).span) }
     }
@@ -18,8 +18,9 @@ package final class JSONLinesFile {
     self.path = path
   }
 
-  /// The values of the file at `path`, without the lines that are not JSON; none when there is no such file.
-  package static func values(_ path: String) -> [JSONValue] { lines(path).compactMap(value) }
+  /// The values of the file at `path`, without the lines that are not JSON; none when there is no such file, or it cannot be
+  /// read.
+  package static func values(_ path: String) -> [JSONValue] { ((try? lines(path)) ?? []).compactMap(value) }
 
   /// Appends a line.
   ///
@@ -28,9 +29,9 @@ package final class JSONLinesFile {
     try file.write(Array("\(value.line)\n".utf8).span)
   }
 
-  private static func lines(_ path: String) -> [[UInt8]] {
-    guard let file = try? RegularFile(path: path), let bytes = try? file.bytes() else { return [] }
-    return bytes.split(separator: UInt8(ascii: "\n")).map(Array.init)
+  private static func lines(_ path: String) throws(FileError) -> [[UInt8]] {
+    guard try FileStatus(path: path) != nil else { return [] }
+    return try RegularFile(path: path).bytes().split(separator: UInt8(ascii: "\n")).map(Array.init)
   }
 
   private static func value(_ line: [UInt8]) -> JSONValue? { try? JSONValue(parsing: line, file: "") }

@@ -34,7 +34,8 @@ enum ImageFile {
     }
   }
 
-  /// Puts the bytes at a path: into a new file beside it, flushed, then renamed over it; on failure the path is as it was.
+  /// Puts the bytes at a path: into a new file beside it, flushed, then renamed over it; on failure the path is as it was, but where
+  /// the folder cannot be flushed: then the new file is in its place and complete.
   ///
   /// A link is followed. A device or pipe is written to, not replaced; a file that may not be written is not replaced.
   static func write(_ bytes: [UInt8], to path: String) throws(ImagingError) {
