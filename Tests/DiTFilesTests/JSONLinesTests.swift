@@ -1,4 +1,5 @@
 import DiTFiles
+import Foundation
 import Testing
 
 @Suite("Files of one JSON value per line") struct JSONLinesTests {
@@ -34,7 +35,8 @@ import Testing
   @Test("A file whose lines cannot be read is an error, and stays")
   func unreadable() throws {
     let path = directory("log.jsonl")
-    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:\(String(repeating: "a", count: 64))\nsize 12\n"
+    let pointer =
+      "version https://git-lfs.github.com/spec/v1\noid sha256:\(String(repeating: "a", count: 64))\nsize 12\n"
     try AtomicFile.write(pointer, to: path)
     #expect(throws: FileError.self) { try JSONLinesFile(path) { _ in true } }
     #expect(try String(contentsOfFile: path, encoding: .utf8) == pointer)
