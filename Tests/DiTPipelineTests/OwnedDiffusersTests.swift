@@ -32,7 +32,7 @@ import Testing
     try ModelReference(path).configuration()
   }
 
-  private func notes(_ path: String) throws -> [String] { try ModelReference(path).notes() }
+  private func notes(_ path: String) throws -> [String] { try ModelReference(path).described().notes }
 
   // MARK: Components
 
