@@ -25,7 +25,7 @@ import Testing
     ),
     ("info", ["--heads", "--threads", "--json"]),
     ("convert", ["--to", "--dtype", "--force", "--weights", "--heads", "--threads"]),
-    ("schedule", ["--heads", "--steps", "--schedule", "--json", "--out"]),
+    ("schedule", ["--heads", "--steps", "--schedule", "--sampler", "--json", "--out"]),
     ("forward", ["--model", "--weights", "--heads", "--precision", "--gemm", "--threads", "--input", "--out"]),
     (
       "loss",
