@@ -60,7 +60,8 @@ func randomModel(
 ) throws -> DiT {
   let configuration = ModelConfiguration(network: network, sampling: sampling)
   return try DiT(
-    configuration: configuration, weights: randomWeights(network, seed: seed), context: ComputeContext(threads: threads, workers: threads)
+    configuration: configuration, weights: randomWeights(network, seed: seed),
+    context: ComputeContext(threads: threads, workers: threads)
   )
 }
 
