@@ -28,7 +28,7 @@ import Testing
     try await expectNothing(sample("--count", "99999999999"), 64, ["--count", "99999999999"])
     try await expectNothing(sample("--steps", "many"), 64, ["--steps", "many"])
     try await expectNothing(sample("--seed=-1"), 64, ["--seed", "-1"])
-    try await expectNothing(sample("--sampler", "heun"), 64, ["--sampler", "heun"])
+    try await expectNothing(sample("--sampler", "rk45"), 64, ["--sampler", "rk45"])
     try await expectNothing(sample("--guidance", "nan"), 64, ["--guidance", "nan"])
     try await expectNothing(sample("--guidance", "inf"), 64, ["--guidance", "inf"])
     try await expectNothing(sample("--eta", "nan"), 64, ["--eta", "nan"])

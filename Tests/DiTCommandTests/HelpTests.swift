@@ -27,7 +27,7 @@ import Testing
     ),
     ("info", ["--heads", "--config", "--threads", "--json"]),
     ("convert", ["--to", "--dtype", "--force", "--weights", "--heads", "--config", "--threads"]),
-    ("schedule", ["--heads", "--config", "--steps", "--schedule", "--json", "--out"]),
+    ("schedule", ["--heads", "--config", "--steps", "--schedule", "--sampler", "--json", "--out"]),
     (
       "forward",
       ["--model", "--weights", "--heads", "--config", "--precision", "--gemm", "--threads", "--input", "--out"]

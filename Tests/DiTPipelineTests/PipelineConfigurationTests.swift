@@ -222,8 +222,8 @@ import Testing
     (#"{"class_names": ["a"], "num_classes": 2}"#, "class_names: expected 2 names, as num_classes says, found 1"),
     (#"{"class_names": [1]}"#, "class_names: expected an array of strings, found 1 in it"),
     (
-      #"{"sampling": {"sampler": "euler"}}"#,
-      "sampling.sampler: expected ddpm, ddim, dpmpp, unipc, as the model's prediction is epsilon"
+      #"{"sampling": {"sampler": "pndm", "schedule": "jump"}}"#,
+      "sampling.schedule: expected leading, trailing or linspace, as pndm's weights are those of even steps"
     ),
     (#"{"sampling": {"steps": 0}}"#, "sampling.steps: expected 1 to 1000000, found 0"),
     (#"{"sampling": {"steps": 1001}}"#, "sampling.steps: expected 1…1000, found 1001"),
