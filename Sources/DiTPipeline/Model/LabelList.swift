@@ -53,7 +53,7 @@ public enum LabelList {
         continue
       }
       // Names that differ by their normal form look the same in print.
-      let areAlike = Set(classes.map { names[$0] }).count < classes.count
+      let areAlike = Set(classes.map { names[$0] }).count < Set(classes.map { ExactName(names[$0]) }).count
       let texts = classes.map { areAlike ? "\($0) \"\(FileName.spelled(names[$0]))\"" : "\($0)" }
       throw InputError(
         "classes", expected: "a number, as classes \(texts.joined(separator: ", ")) have that name", found: "'\(name)'")
