@@ -1,4 +1,5 @@
 import DiTFiles
+import DiTKernels
 import DiTTensor
 import TestSupport
 import Testing

@@ -1,4 +1,5 @@
 import DiTFiles
+import DiTTensor
 import Foundation
 
 /// A user's list of a model's classes: `3`, `0,3,7`, `0-9`, class names, or any of these between commas. Order and
