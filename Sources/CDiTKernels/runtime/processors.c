@@ -40,7 +40,7 @@ static int contains(const char *list, char separator, const char *word) {
   return 0;
 }
 
-// The first two numbers of a file, of which the first may be missing or "max" (then -1). Whether there is one.
+// The first two numbers of a file, of which the first may be "max" (then -1). Whether there is one.
 static int read_numbers(const char *folder, const char *name, long long numbers[2]) {
   char path[PATH + 64], text[128];
   snprintf(path, sizeof path, "%s/%s", folder, name);
@@ -48,10 +48,12 @@ static int read_numbers(const char *folder, const char *name, long long numbers[
   if (!file) return 0;
   const int found = fgets(text, sizeof text, file) != NULL;
   fclose(file);
-  char *end = text;
   if (!found) return 0;
-  numbers[0] = strncmp(text, "max", 3) == 0 ? -1 : strtoll(text, &end, 10);
-  numbers[1] = strtoll(end == text ? text + 3 : end, NULL, 10);
+  const int is_max = strncmp(text, "max", 3) == 0;
+  char *end = text + 3;
+  numbers[0] = is_max ? -1 : strtoll(text, &end, 10);
+  if (end == text) return 0;
+  numbers[1] = strtoll(end, NULL, 10);
   return 1;
 }
 

@@ -117,7 +117,7 @@ enum StateDictTrees {
       name.split(separator: ".", omittingEmptySubsequences: false).filter { !insideNames.contains(String($0)) }
         .joined(separator: ".")
     }
-    return Set(plain).count == plain.count && !plain.contains("") ? plain : names
+    return Set(plain.map { ExactName($0) }).count == plain.count && !plain.contains("") ? plain : names
   }
 
   /// Averages whose names lost their dots, as CompVis's LitEma writes them, get those of the weights beside them.
@@ -142,19 +142,20 @@ struct RenamedTensors: TensorStore {
   let keys: [StateDict.Key]
   private let base: any TensorStore
   /// The names in `base`.
-  private let originals: [String: String]
+  private let originals: [ExactName: String]
 
   fileprivate init(_ base: any TensorStore, _ tree: StateDictTrees.Tree) {
     let keys = base.keys
     path = base.path
     self.base = base
     self.keys = tree.items.map { (name: $0.name, shape: keys[$0.index].shape) }
-    originals = Dictionary(tree.items.map { ($0.name, keys[$0.index].name) }, uniquingKeysWith: { first, _ in first })
+    originals = Dictionary(
+      tree.items.map { (ExactName($0.name), keys[$0.index].name) }, uniquingKeysWith: { first, _ in first })
   }
 
-  func shape(of name: String) -> [Int]? { originals[name].flatMap { base.shape(of: $0) } }
+  func shape(of name: String) -> [Int]? { originals[ExactName(name)].flatMap { base.shape(of: $0) } }
 
-  func slice(_ name: String) throws -> Slice { try base.slice(originals[name] ?? name) }
+  func slice(_ name: String) throws -> Slice { try base.slice(originals[ExactName(name)] ?? name) }
 }
 
 /// A state dict that has been found in a file or several.

@@ -56,8 +56,9 @@ public struct TorchAdam: Sendable {
       tree.items.map { ($0.name, weights.items[$0.index].tensor) }, uniquingKeysWith: { a, _ in a })
     var (entries, steps): ([TorchFile.Entry], Set<Int>) = ([], [])
     var room = bytes.count
+    let states = contents.states(state)
     for (number, name) in names.enumerated() {
-      guard let item = contents.moments(state, number) else {
+      guard let item = states[number].flatMap({ contents.moments($0) }) else {
         if name == frozen { continue }
         return .unknown("it has no moments of parameter \(number), \(name)")
       }
@@ -85,7 +86,7 @@ public struct TorchAdam: Sendable {
       default: return .unknown("its steps are no whole number")
       }
     }
-    guard steps.count == 1, let count = steps.first, count > 0, count <= 1 << 40 else {
+    guard steps.count == 1, let count = steps.first, count > 0, count <= maximumSteps else {
       return .unknown("its parameters have taken different numbers of steps, or none")
     }
     return .state(TorchAdam(steps: count, file: TorchFile(bytes, path: path, entries: entries)))
@@ -105,10 +106,26 @@ public struct TorchAdam: Sendable {
 
   /// The first and second moment of the tensor `name`, `exp_avg` and `exp_avg_sq`, in row-major order.
   ///
-  /// - Throws: ``TorchFileError`` where there is none.
+  /// - Throws: ``TorchFileError`` where there is none, or they are not finite, or the second is below zero.
   public func moments(_ name: String) throws(TorchFileError) -> (first: Slice, second: Slice) {
-    (try file.slice("m.\(name)"), try file.slice("v.\(name)"))
+    let (first, second) = (try file.slice("m.\(name)"), try file.slice("v.\(name)"))
+    for (key, values) in [("exp_avg", first), ("exp_avg_sq", second)] {
+      guard let bad = values.span.firstNotFinite else { continue }
+      throw TorchFileError(
+        path: file.path, item: "\(key) of \(name)", expected: "finite numbers",
+        found: "\(values[bad]) at element \(bad)")
+    }
+    let squares = second.span
+    if let bad = squares.indices.first(where: { squares[$0] < 0 }) {
+      throw TorchFileError(
+        path: file.path, item: "exp_avg_sq of \(name)", expected: "numbers of at least 0",
+        found: "\(squares[bad]) at element \(bad)")
+    }
+    return (first, second)
   }
+
+  /// More steps no run takes.
+  public static let maximumSteps = 1 << 40
 }
 
 extension TorchContents {
@@ -151,21 +168,21 @@ extension TorchContents {
     return numbers.count
   }
 
-  /// A parameter's moments, in the table of tensors, and its steps.
-  fileprivate func moments(
-    _ optimizer: [(key: PickleValue, value: PickleValue)], _ number: Int
-  ) -> (first: Int, second: Int, steps: PickleValue)? {
-    guard let state = dictionary(value("state", optimizer)) else { return nil }
-    // Torch writes them in order; a parameter without a gradient has none.
-    let place = state.indices.contains(number) && isNumber(number, state[number].key) ? number : nil
-    guard let place = place ?? state.firstIndex(where: { isNumber(number, $0.key) }),
-      let items = dictionary(state[place].value), case .tensor(let first)? = value("exp_avg", items),
+  /// What the optimizer keeps of each parameter, by the parameter's number; one without a gradient has nothing.
+  fileprivate func states(_ optimizer: [(key: PickleValue, value: PickleValue)]) -> [Int: PickleValue] {
+    var states: [Int: PickleValue] = [:]
+    for (key, value) in dictionary(value("state", optimizer)) ?? [] {
+      if case .integer(let number) = key, states[number] == nil { states[number] = value }
+    }
+    return states
+  }
+
+  /// A parameter's moments, in the table of tensors, and its steps: among the first keys of its state.
+  fileprivate func moments(_ state: PickleValue) -> (first: Int, second: Int, steps: PickleValue)? {
+    guard let items = dictionary(state).map({ Array($0.prefix(16)) }),
+      case .tensor(let first)? = value("exp_avg", items),
       case .tensor(let second)? = value("exp_avg_sq", items), let steps = value("step", items)
     else { return nil }
     return (first, second, steps)
-  }
-
-  private func isNumber(_ number: Int, _ key: PickleValue) -> Bool {
-    if case .integer(number) = key { true } else { false }
   }
 }

@@ -6,11 +6,16 @@ struct TorchStateDict {
   private(set) var items: [(name: String, tensor: Int)] = []
   private let contents: TorchContents
   private var visits = 0
+  private var entriesSeen = 0
+  private var nameBytes = 0
 
   /// No tensor of a model has more extents; sizes of a claimed length are not copied beyond it. No name is longer.
   private static let maximumRank = 8
   private static let longestName = 1024
   private static let maximumVisits = 4096
+  /// A dictionary may stand under many keys: what is looked at in all, and what the names take, is bounded beside that.
+  private static let maximumEntries = 4 * Unpickler.maximumInstructions
+  private static let maximumNameBytes = 64 << 20
 
   /// - Parameter choice: with ``TreeChoice/whole`` the root's own tensors alone, with ``TreeChoice/named(_:)`` also of
   ///   dictionaries under these keys.
@@ -46,7 +51,7 @@ struct TorchStateDict {
     _ dictionary: Int, prefix: String, depth: Int, also words: [String]
   ) throws(TorchFileError) {
     let pickle = contents.pickle
-    try visit()
+    try visit(entries: pickle.dictionaries[dictionary].count)
     let before = items.count
     for item in pickle.dictionaries[dictionary] where depth > 0 {
       guard let name = Self.name(item.key, pickle), StateDictTrees.isWord(name) || words.contains(name) else {
@@ -60,7 +65,7 @@ struct TorchStateDict {
           try collect(index, prefix: inner, depth: depth - 1, also: words)
         }
       case .list(let index):
-        try visit()
+        try visit(entries: pickle.lists[index].count)
         for (place, value) in pickle.lists[index].enumerated() {
           if case .tensor(let tensor) = value { try add("\(inner)\(place)", tensor) }
         }
@@ -81,9 +86,10 @@ struct TorchStateDict {
     }
   }
 
-  private mutating func visit() throws(TorchFileError) {
+  private mutating func visit(entries: Int) throws(TorchFileError) {
     visits += 1
-    guard visits <= Self.maximumVisits else {
+    entriesSeen += entries
+    guard visits <= Self.maximumVisits, entriesSeen <= Self.maximumEntries else {
       throw TorchFileError(
         path: contents.pickle.path, expected: "at most \(Self.maximumVisits) dictionaries with state dicts",
         found: "more")
@@ -94,6 +100,12 @@ struct TorchStateDict {
     guard items.count < Unpickler.maximumInstructions else {
       throw TorchFileError(
         path: contents.pickle.path, expected: "at most \(Unpickler.maximumInstructions) tensors", found: "more")
+    }
+    nameBytes += name.utf8.count
+    guard nameBytes <= Self.maximumNameBytes else {
+      throw TorchFileError(
+        path: contents.pickle.path, expected: "tensors' names of at most \(Self.maximumNameBytes) bytes in all",
+        found: "more")
     }
     items.append((name, tensor))
   }

@@ -12,7 +12,7 @@ enum WebPCodec {
   static func decode(_ data: [UInt8], limits: ImageLimits) throws(ImagingError) -> Image {
     let info = try info(of: data)
     let orientation = orientation(data, info)
-    try limits.check(header(info, orientation: orientation), decodingBytes: info.working_bytes)
+    try limits.check(header(info, orientation: orientation), pixelBytes: held(info), decodingBytes: info.working_bytes)
     return try whole(data, info).upright(from: orientation)
   }
 
@@ -33,7 +33,7 @@ enum WebPCodec {
       stored = try pixels(data, (columns, rows), channels: 3).image().fitted(
         width: width, height: height, of: (Double(info.width), Double(info.height)))
     } else {
-      try limits.check(header, decodingBytes: info.working_bytes)
+      try limits.check(header, pixelBytes: held(info), decodingBytes: info.working_bytes)
       stored = try whole(data, info).fitted(width: width, height: height)
     }
     return stored.upright(from: orientation)
@@ -49,6 +49,12 @@ enum WebPCodec {
       let divisor = [8, 4, 2].first(where: { width >= 4 * $0 * target.width && height >= 4 * $0 * target.height })
     else { return nil }
     return ((width + divisor - 1) / divisor, (height + divisor - 1) / divisor)
+  }
+
+  /// What is held of a frame that is not the canvas, which ``whole(_:_:)`` draws it on; nil of one that is.
+  private static func held(_ info: dit_webp_info) -> Int? {
+    let (frame, canvas) = (Int(info.width) * Int(info.height), Int(info.canvas_width) * Int(info.canvas_height))
+    return frame < canvas ? 3 * canvas + (info.channels == 4 ? 7 : 3) * frame : nil
   }
 
   /// The canvas with the frame, alpha composited on white.

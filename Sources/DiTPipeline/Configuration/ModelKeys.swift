@@ -77,7 +77,7 @@ public struct ModelKeys: Sendable {
       case "num_heads":
         if case .integer(let heads) = member.value, let hidden { heads > 0 && hidden % heads == 0 } else { false }
       case "num_classes", "class_dropout_prob":
-        if let classes = integer("num_classes"), let rows { rows == classes || rows == classes + 1 } else { false }
+        if let classes = integer("num_classes"), let rows { rows == classes || rows - 1 == classes } else { false }
       case "input_size": !hasPositions || tokens(member.value, patch: patch) == file.shape(of: PositionTable.name)?[1]
       case "position": hasPositions == (member.value != .string(PositionEncoding.rope.rawValue))
       case "text": has("text_embedder.")

@@ -125,7 +125,7 @@ private struct Classes {
       return
     }
     let written = Self.names.lazy.compactMap { arguments[$0] }.first
-    if let written, rows == written || rows == written + 1 {
+    if let written, rows == written || rows - 1 == written {
       if let keys, let stated = keys.integer("num_classes"), stated != written {
         throw keys.failure(
           "num_classes", expected: "\(written), as the arguments in \(shapes.file.path) say", found: "\(stated)")

@@ -295,5 +295,10 @@ extension Trainer {
     completedSteps = step
     samplesSeen = samples
     earlierSteps = file.entry(named: Self.earlierKey) == nil ? 0 : try file.integers(Self.earlierKey).values[0]
+    guard (0...TorchAdam.maximumSteps).contains(earlierSteps) else {
+      throw TrainingError.damaged(
+        checkpoint: file.path, item: Self.earlierKey, expected: "0 to \(TorchAdam.maximumSteps)",
+        found: "\(earlierSteps)")
+    }
   }
 }

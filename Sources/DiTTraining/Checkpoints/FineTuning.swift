@@ -60,8 +60,9 @@ public struct StartingWeights: Sendable {
   /// Takes up the state of torch's Adam in the training checkpoint at `path`, or says in a note why it starts anew; nothing
   /// where there is none.
   ///
+  /// - Parameter areAverages: whether the starting weights are a moving average of those that the moments belong to.
   /// - Throws: `FileError` and `TorchFileError` for a file that cannot be read.
-  public mutating func takeUpAdam(of path: String) throws {
+  public mutating func takeUpAdam(of path: String, areAverages: Bool = false) throws {
     let anew = "Adam starts anew, not from the optimizer's state in \(path)"
     switch try TorchAdam.read(contentsOf: path) {
     case .none: break
@@ -74,7 +75,8 @@ public struct StartingWeights: Sendable {
         notes.append("\(anew): it has no moments of \(lacking.name)")
       } else {
         moments = state
-        notes.append("Adam goes on from the optimizer's state in \(path), after \(state.steps) steps")
+        let whose = areAverages ? "; its moments are the trained weights', from which --weights model starts" : ""
+        notes.append("Adam goes on from the optimizer's state in \(path), after \(state.steps) steps\(whose)")
       }
     }
   }

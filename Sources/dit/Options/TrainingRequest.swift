@@ -83,7 +83,10 @@ struct TrainingRequest {
     guard let source, let weights = source.weights, let from else { return }
     var starting = try StartingWeights(
       from: weights, of: source.configuration.network, for: model.network, seed: training.seed, name: from)
-    if case .stateDict(let path) = try ModelReference(from) { try starting.takeUpAdam(of: path) }
+    if case .stateDict(let path) = try ModelReference(from) {
+      let areAverages = choice.weights != .model && (try? TorchFile(contentsOf: path).isAverage) == true
+      try starting.takeUpAdam(of: path, areAverages: areAverages)
+    }
     start = starting
     notes += starting.notes
   }
