@@ -83,21 +83,15 @@ public struct AtomicDirectory: ~Copyable {
     }
   }
 
-  /// Puts the directory in its place. One that is there already changes places with it and is then removed; where the
-  /// system cannot exchange two (not Linux, and some network file systems), it is moved aside first, and for a moment there
-  /// is none, but never a part of one.
+  /// Puts the directory in its place. One that is there already is moved aside first and then removed: for a moment there
+  /// is none, but never a part of one. Of a process that is killed in that moment both stay, under their temporary names.
   ///
   /// - Parameter replacing: false leaves a directory that is there and not empty.
   /// - Throws: ``FileError``; the directory that was there is then there again.
   public consuming func commit(replacing: Bool = true) throws(FileError) {
     try Directory.flush(temporary, for: path)
-    let old = temporary + ".old"
+    let old = temporary + Leftovers.oldSuffix
     let isReplacing = replacing ? try FileStatus(path: target) != nil : false
-    if isReplacing, Directory.systemExchange(temporary, target) {
-      isCommitted = true
-      try Directory.flush(Paths.parent(of: target), for: path)
-      return try Directory.remove(temporary)
-    }
     if isReplacing, !Directory.systemRename(target, old) { throw FileError(path: path, refused: "replace") }
     guard Directory.systemRename(temporary, target) else {
       let error = FileError(path: path, refused: "put in place")

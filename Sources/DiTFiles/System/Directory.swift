@@ -138,16 +138,6 @@ package enum Directory {
     }
   }
 
-  /// Whether the system exchanged what the two paths lead to, in one step.
-  static func systemExchange(_ path: String, _ other: String) -> Bool {
-    #if canImport(Glibc)
-      let exchange: UInt32 = 2  // RENAME_EXCHANGE
-      return unsafe renameat2(AT_FDCWD, FileName.terminated(path), AT_FDCWD, FileName.terminated(other), exchange) == 0
-    #else
-      return false
-    #endif
-  }
-
   /// Whether the system did it; if not, `errno` says why.
   static func systemRename(_ path: String, _ target: String) -> Bool {
     #if canImport(Glibc)

@@ -12,10 +12,12 @@ import Synchronization
 /// Temporary files and directories (`.dit-….tmp`) that killed processes left.
 ///
 /// Who writes one holds its lock from its first moment on, and makes another where somebody was faster than the lock; so
-/// one that can be locked has no owner.
+/// one that can be locked has no owner. A directory with one that it was about to replace beside it (`.dit-….tmp.old`) stays.
 enum Leftovers {
   private static let prefix = ".dit-"
   private static let suffix = ".tmp"
+  /// Of the directory that one with a temporary name is about to replace.
+  static let oldSuffix = ".old"
   /// Where this process has been through.
   private static let cleared = Mutex<Set<ExactName>>([])
 
@@ -26,8 +28,15 @@ enum Leftovers {
   /// removed stays.
   static func clear(in directory: String) {
     guard cleared.withLock({ $0.insert(ExactName(directory)).inserted }) else { return }
-    for name in Directory.names(directory) where name.hasPrefix(prefix) && name.hasSuffix(suffix) {
-      remove(Paths.join(directory, name))
+    let names = Directory.names(directory).filter { $0.hasPrefix(prefix) }
+    let replacements = Set(names.filter { $0.hasSuffix(suffix) })
+    for name in names {
+      if name.hasSuffix(suffix + oldSuffix) {
+        // Once what replaces it is in its place; before, both are all that is left of a directory.
+        if !replacements.contains(String(name.dropLast(oldSuffix.count))) { remove(Paths.join(directory, name)) }
+      } else if name.hasSuffix(suffix), !names.contains(name + oldSuffix) {
+        remove(Paths.join(directory, name))
+      }
     }
   }
 
