@@ -39,10 +39,13 @@ extension Weights {
     self.init(table, slices: slices)
   }
 
-  /// A tensor of finite numbers.
+  /// A tensor of finite numbers. Memory of a mapped file is given back once they have been looked at.
   static func finite(_ name: String, of file: some TensorStore) throws -> Slice {
     let slice = try file.slice(name)
-    guard let bad = slice.span.firstNotFinite else { return slice }
+    guard let bad = slice.span.firstNotFinite else {
+      slice.releasePages()
+      return slice
+    }
     throw ModelFileError(
       file: file.path, item: "tensor \(name)", expected: "finite numbers", found: "\(slice[bad]) at element \(bad)")
   }
