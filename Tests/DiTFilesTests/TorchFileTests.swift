@@ -79,6 +79,15 @@ import Testing
     )
   }
 
+  /// Passed over, an optional one such as a position table would be taken for missing.
+  @Test("A tensor of a storage that is not known is refused by name")
+  func unknownStorage() throws {
+    let unknown = Pickle.tensor(Pickle.storage("0", "Float8_e4m3fnStorage"))
+    let pickle = Pickle.whole(Pickle.dictionary([("x", Pickle.tensor()), ("pos_embed", unknown)]))
+    let error = #expect(throws: TorchFileError.self) { try TorchFile(bytes: torchArchive(pickle).bytes, path: "m") }
+    #expect(error?.item == "tensor pos_embed" && error?.found == "an object of torch.Float8_e4m3fnStorage")
+  }
+
   @Test("The average is preferred in a training checkpoint, and another section can be asked for")
   func sectionsOfATrainingCheckpoint() throws {
     let path = torchFixture("training.pt")

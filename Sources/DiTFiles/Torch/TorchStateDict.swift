@@ -75,6 +75,12 @@ struct TorchStateDict {
     guard items.count == before else { return }
     var names: Set<ExactName> = []
     for item in pickle.dictionaries[dictionary] {
+      if case .object(let index) = item.value, pickle.isTensor(index) {
+        // Passed over, an optional tensor would be missed by nobody.
+        throw failure(
+          Self.name(item.key, pickle) ?? item.key.kind, "a storage of real or whole numbers",
+          pickle.description(item.value))
+      }
       guard case .tensor(let tensor) = item.value else { continue }
       guard let name = Self.name(item.key, pickle) else {
         throw TorchFileError(

@@ -98,6 +98,12 @@ struct Unpickler {
     }
   }
 
+  /// Whether an object of a class that is not known is torch's tensor or storage, as of a type that is newer than this reader.
+  func isTensor(_ object: Int) -> Bool {
+    let name = text(names[objects[object].name])
+    return name.hasPrefix("torch.") && (name.hasSuffix("Storage") || name.contains("._rebuild_"))
+  }
+
   private func text(_ name: PickleName) -> String {
     let parts = [name.module, name.name].map { part in
       text(PickleRange(part.range.prefix(200))) ?? "…"
