@@ -99,21 +99,7 @@ import Testing
     "Every prefix of a JPEG is refused, and a flipped bit gives an image of the header's size or an error",
     arguments: ["grey", "ycc420", "progressive", "cmyk", "restarts", "orientation6"])
   func damagedJPEGsAreHarmless(name: String) throws {
-    let data = try Fixtures.pictures.bytes(name + ".jpg")
-    let accepted = (0..<data.count).filter { (try? Image(encoded: Array(data[..<$0]))) != nil }
-    #expect(accepted.isEmpty, "beginnings of \(accepted) bytes were read")
-    let limits = ImageLimits(pixels: 1 << 16)
-    for byte in data.indices {
-      var damaged = data
-      damaged[byte] ^= 1 << UInt8(byte % 8)
-      do throws(ImagingError) {
-        let image = try Image(encoded: damaged, limits: limits)
-        let header = try ImageHeader(of: damaged)
-        #expect(image.width == header.width && image.height == header.height)
-      } catch {
-        #expect(!error.description.contains("\n"))
-      }
-    }
+    expectDamageIsHarmless(try Fixtures.pictures.bytes(name + ".jpg"))
   }
 
   @Test("Damage that libjpeg would repair with a warning is refused")

@@ -102,3 +102,22 @@ func withTemporaryDirectory<Result>(_ body: (URL) throws -> Result) throws -> Re
   defer { try? FileManager.default.removeItem(at: directory) }
   return try body(directory)
 }
+
+/// Expects every beginning of a file without checksums to be refused, and one with a flipped bit to be refused in one line
+/// or to give an image of its header's size.
+func expectDamageIsHarmless(_ data: [UInt8]) {
+  let accepted = (0..<data.count).filter { (try? Image(encoded: Array(data[..<$0]))) != nil }
+  #expect(accepted.isEmpty, "beginnings of \(accepted) bytes were read")
+  let limits = ImageLimits(pixels: 1 << 16)
+  for byte in data.indices {
+    var damaged = data
+    damaged[byte] ^= 1 << UInt8(byte % 8)
+    do throws(ImagingError) {
+      let image = try Image(encoded: damaged, limits: limits)
+      let header = try ImageHeader(of: damaged)
+      #expect(image.width == header.width && image.height == header.height)
+    } catch {
+      #expect(!error.description.contains("\n"))
+    }
+  }
+}

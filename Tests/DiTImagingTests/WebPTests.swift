@@ -55,21 +55,7 @@ import Testing
     "Every prefix of a WebP is refused, and a flipped bit gives an image of the header's size or an error",
     arguments: ["lossy_alpha", "lossless_palette", "animated_inside", "exif_6"])
   func damageIsHarmless(name: String) throws {
-    let data = try Fixtures.webp.bytes(name + ".webp")
-    let accepted = (0..<data.count).filter { (try? Image(encoded: Array(data[..<$0]))) != nil }
-    #expect(accepted.isEmpty, "beginnings of \(accepted) bytes were read")
-    let limits = ImageLimits(pixels: 1 << 16)
-    for byte in data.indices {
-      var damaged = data
-      damaged[byte] ^= 1 << UInt8(byte % 8)
-      do throws(ImagingError) {
-        let image = try Image(encoded: damaged, limits: limits)
-        let header = try ImageHeader(of: damaged)
-        #expect(image.width == header.width && image.height == header.height)
-      } catch {
-        #expect(!error.description.contains("\n"))
-      }
-    }
+    expectDamageIsHarmless(try Fixtures.webp.bytes(name + ".webp"))
   }
 
   @Test("Limits of pixels, side and memory are checked before decoding")

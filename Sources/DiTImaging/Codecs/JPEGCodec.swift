@@ -34,7 +34,7 @@ enum JPEGCodec {
     guard RowFitter.takes(extent, to: (width, height)) else {
       try limits.check(header, decodingBytes: info.working_bytes)
       let stored = try whole(data, info, limits, eighths: eighths)
-      return stored.fitted(width: width, height: height, extent: extent).upright(from: orientation)
+      return stored.fitted(width: width, height: height, extent: extent, before: orientation).upright(from: orientation)
     }
     // Checked before the weights are made: their number is the header's claim.
     let held = RowFitter.memoryBytes(
@@ -42,7 +42,8 @@ enum JPEGCodec {
     try limits.check(header, pixelBytes: held, decodingBytes: info.working_bytes)
     try checkLength(of: data, info)
     var fitter = RowFitter(
-      width: columns, height: rows, channels: header.channels, extent: extent, to: (width, height))
+      width: columns, height: rows, channels: header.channels, extent: extent, to: (width, height),
+      before: orientation)
     try Self.rows(of: data, info, limits, eighths: eighths) { row in fitter.add(row) }
     return fitter.image.upright(from: orientation)
   }

@@ -17,6 +17,12 @@ struct Orientation: Equatable {
   /// After transposition: the picture's rows run from bottom to top.
   var flipsRows: Bool { [3, 4, 7, 8].contains(value) }
 
+  /// Whether the picture has the stored image's columns, or rows, in the other order.
+  var reversesStoredColumns: Bool { isTransposed ? flipsRows : flipsColumns }
+  var reversesStoredRows: Bool { isTransposed ? flipsColumns : flipsRows }
+
+  static let upright = Orientation(1)
+
   init(ofJPEG data: [UInt8]) { self.init(exif: Self.exif(inJPEG: data) ?? []) }
 
   /// From Exif data: a TIFF header with its directories, also where the words that mark a JPEG's segment stand before it.

@@ -29,14 +29,16 @@ enum PNGCodec {
     let extent = (Double(columns), Double(rows))
     guard info.interlaced == 0, RowFitter.takes(extent, to: (width, height)) else {
       try limits.check(header, decodingBytes: 4 * info.stored_row_bytes)
-      return try whole(source, info).fitted(width: width, height: height).upright(from: orientation)
+      return try whole(source, info).fitted(width: width, height: height, before: orientation)
+        .upright(from: orientation)
     }
     // Checked before the weights are made: their number is the header's claim.
     let held = RowFitter.memoryBytes(
       width: columns, height: rows, channels: channels, rowBytes: 2 * columns * header.channels, to: (width, height))
     try limits.check(header, pixelBytes: held, decodingBytes: 4 * info.stored_row_bytes)
     try checkLength(of: source, info)
-    var fitter = RowFitter(width: columns, height: rows, channels: channels, extent: extent, to: (width, height))
+    var fitter = RowFitter(
+      width: columns, height: rows, channels: channels, extent: extent, to: (width, height), before: orientation)
     try Self.rows(of: source, info) { row in fitter.add(row) }
     return fitter.image.upright(from: orientation)
   }

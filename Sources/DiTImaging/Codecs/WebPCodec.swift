@@ -34,7 +34,7 @@ enum WebPCodec {
         width: width, height: height, of: (Double(info.width), Double(info.height)))
     } else {
       try limits.check(header, pixelBytes: held(info), decodingBytes: info.working_bytes)
-      stored = try whole(data, info).fitted(width: width, height: height)
+      stored = try whole(data, info).fitted(width: width, height: height, before: orientation)
     }
     return stored.upright(from: orientation)
   }

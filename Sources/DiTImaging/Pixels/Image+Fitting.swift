@@ -12,7 +12,12 @@ extension Image {
   ///
   /// Rounded half up.
   public func fitted(width: Int, height: Int) -> Image {
-    fitted(width: width, height: height, extent: (Double(self.width), Double(self.height)))
+    fitted(width: width, height: height, before: .upright)
+  }
+
+  /// The same, of an image as it is stored, which is yet to be turned by `orientation`.
+  func fitted(width: Int, height: Int, before orientation: Orientation) -> Image {
+    fitted(width: width, height: height, extent: (Double(self.width), Double(self.height)), before: orientation)
   }
 
   /// The same, of an image that was reduced from one of `size` pixels; the two ratios may differ a little.
@@ -25,14 +30,17 @@ extension Image {
   }
 
   /// The same, of an image whose last column or row is narrower than others: `extent` is its size in pixels, less than 1
-  /// under its own.
-  func fitted(width: Int, height: Int, extent: (width: Double, height: Double)) -> Image {
+  /// under its own. The result is yet to be turned by `orientation`.
+  func fitted(
+    width: Int, height: Int, extent: (width: Double, height: Double), before orientation: Orientation = .upright
+  ) -> Image {
     precondition(width > 0 && height > 0, "an image fitted to \(height)×\(width)")
     guard Double(width) != extent.width || Double(height) != extent.height else { return self }
     // The axis that must be enlarged most is used whole, the other in part; both have that axis's ratio, old over new.
     let ratio = min(extent.width / Double(width), extent.height / Double(height))
-    let columns = Resampling(from: extent.width, to: width, ratio: ratio)
-    let rows = Resampling(from: extent.height, to: height, ratio: ratio)
+    let columns = Resampling(
+      from: extent.width, to: width, ratio: ratio, isReversed: orientation.reversesStoredColumns)
+    let rows = Resampling(from: extent.height, to: height, ratio: ratio, isReversed: orientation.reversesStoredRows)
     return resampled(columns: columns, rows: rows)
   }
 

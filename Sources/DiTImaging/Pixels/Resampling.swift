@@ -15,10 +15,11 @@ struct Resampling {
 
   /// The middle `ratio`·`count` of `length` source pixels, `ratio` of them per result; `length` may end inside a pixel.
   ///
-  /// From 1 up results are means over the interval they cover; below they are bilinear between pixel centres.
-  init(from length: Double, to count: Int, ratio: Double) {
+  /// From 1 up results are means over the interval they cover; below they are bilinear between pixel centres. Where nothing
+  /// is resized the odd pixel is cut off at the end; at the beginning where the axis `isReversed`, which is turned later.
+  init(from length: Double, to count: Int, ratio: Double, isReversed: Bool = false) {
     let slack = (length - ratio * Double(count)) / 2
-    let origin = ratio == 1 ? slack.rounded(.down) : slack
+    let origin = ratio == 1 ? slack.rounded(isReversed ? .up : .down) : slack
     let pixels = Int(length.rounded(.up))
     var taps: [Tap] = []
     var starts = [0]

@@ -13,14 +13,17 @@ struct RowFitter {
   /// - Parameters:
   ///   - extent: the image's size before it was rounded up.
   ///   - size: width and height of the result.
+  ///   - orientation: by which the result is yet to be turned.
   /// - Precondition: ``takes(_:to:)``.
   init(
-    width: Int, height: Int, channels: Int, extent: (width: Double, height: Double), to size: (width: Int, height: Int)
+    width: Int, height: Int, channels: Int, extent: (width: Double, height: Double), to size: (width: Int, height: Int),
+    before orientation: Orientation
   ) {
     precondition(Self.takes(extent, to: size), "an image of \(extent) that must grow to \(size)")
     let ratio = min(extent.width / Double(size.width), extent.height / Double(size.height))
-    columns = Resampling(from: extent.width, to: size.width, ratio: ratio)
-    rows = Resampling(from: extent.height, to: size.height, ratio: ratio)
+    columns = Resampling(
+      from: extent.width, to: size.width, ratio: ratio, isReversed: orientation.reversesStoredColumns)
+    rows = Resampling(from: extent.height, to: size.height, ratio: ratio, isReversed: orientation.reversesStoredRows)
     (self.width, self.channels) = (width, channels)
     lines = [[Float]](repeating: [Float](repeating: 0, count: columns.sources.count * channels), count: 2)
     result = [UInt8](repeating: 0, count: size.width * size.height * channels)
