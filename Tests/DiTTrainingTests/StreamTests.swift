@@ -73,10 +73,11 @@ private final class Stored: ImageSource {
     dit_allocations_watch()
     defer { dit_allocations_unwatch() }
     let stored = Stored()
-    // A run so long that the threads which read ahead do not end meanwhile: how a thread ends is the system's.
-    let trainer = try tinyTrainer(threads: 2, data: stored.streamed) { $0.steps = 10_000 }
+    // One thread that reads ahead, which has begun once it has read, and a run so long that it does not end meanwhile: how a
+    // thread begins and ends is the system's.
+    let trainer = try tinyTrainer(threads: 2, data: stored.streamed) { ($0.steps, $0.loaderThreads) = (10_000, 1) }
     for _ in 1...2 { _ = try trainer.step() }
-    while stored.reads.load(ordering: .sequentiallyConsistent) < 72 { usleep(1000) }  // they have begun
+    while stored.reads.load(ordering: .sequentiallyConsistent) < 72 { usleep(1000) }
     for step in 3...9 {
       let before = dit_allocations_count()
       _ = try trainer.step()
