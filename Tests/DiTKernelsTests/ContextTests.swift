@@ -45,6 +45,17 @@ import Testing
       #expect(found.withLock { $0 } == [1, 1])
     }
 
+    @Test("A quota of a part of a processor is worth a whole one, and never more than there are")
+    func quotaRounding() {
+      for (processors, quota, expected) in [
+        (8, 0.5, 1), (8, 1, 1), (8, 1.0001, 2), (8, 2.5, 3), (8, 7.5, 8), (8, 8, 8), (2, 2.5, 2), (8, 64, 8), (8, 0, 8),
+        (8, 1e300, 8), (1, 0.01, 1),
+      ] {
+        let found = dit_processors_of_quota(processors, quota)
+        #expect(found == Int32(expected), "\(quota) of \(processors)")
+      }
+    }
+
     /// A folder that looks like the root of a system with these files.
     private struct System {
       let folder = FileManager.default.temporaryDirectory.appending(path: "quota-\(UUID().uuidString)")

@@ -66,6 +66,30 @@ import Testing
     }
   }
 
+  /// On both sides of the number of rows that is few, in a part and in all.
+  @Test("A part's rows have the same bits whatever parts stand beside it", arguments: InstructionSet.runnable)
+  func partsAreApart(_ level: InstructionSet) throws {
+    let context = try ComputeContext(threads: 2, instructionSet: level)
+    let (parts, inputs, outputs) = (5, 129, 70)
+    for rows in [1, 2, 8, 9, 33] {
+      let (values, operands) = (Inputs(Case(rows: parts * rows, inputs: inputs, outputs: outputs)), Operands())
+      let (w, b) = (operands.input("W", values.w), operands.input("b", values.b))
+      func product(_ range: Range<Int>) -> [Float] {
+        let x = operands.input(
+          "x", Array(values.x[range.lowerBound * rows * inputs..<range.upperBound * rows * inputs]))
+        let y = operands.output("y", range.count * rows * outputs)
+        context.linear(
+          output: y.mutableSpan, input: x.span, weight: w.span, bias: b.span, rows: range.count * rows,
+          parts: range.count, inputs: inputs, outputs: outputs)
+        return y.array
+      }
+      let together = product(0..<parts)
+      let apart = (0..<parts).flatMap { product($0..<$0 + 1) }
+      #expect(bitDifference(together, apart) == nil, "\(rows) rows a part")
+      #expect(operands.damage == nil)
+    }
+  }
+
   @Test(
     "Linear with GELU agrees with the reference, also with the pre-activation in the output's memory",
     arguments: cases, InstructionSet.runnable)

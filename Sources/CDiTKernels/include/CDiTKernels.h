@@ -149,6 +149,8 @@ int dit_available_processors(void);
 // The tightest quota of processor time, in processors, of the control groups (v1 and v2) from the process's own up; 0 where
 // there is none. `root` stands before every path that is read: "", or a folder that a test has made.
 double dit_quota_processors(const char *root);
+// What is left of so many processors under a quota of that worth, rounded up; all of them where it is 0.
+int dit_processors_of_quota(long processors, double quota);
 
 // --------------------------------------------------------------------------------------------------------------- pool
 

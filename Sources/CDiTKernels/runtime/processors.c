@@ -142,12 +142,15 @@ double dit_quota_processors(const char *root) {
 }
 #endif
 
+int dit_processors_of_quota(long processors, double quota) {
+  // A part of a processor's time is worth a worker: it runs while the others do, and the group is held back together.
+  const long granted = quota > 0 && quota < 1 << 20 ? (long)quota + (quota > (double)(long)quota) : processors;
+  return (int)(granted < processors ? granted : processors);
+}
+
 int dit_available_processors(void) {
   long processors = processors_of_affinity();
   if (processors < 1) processors = sysconf(_SC_NPROCESSORS_ONLN);
   if (processors < 1) processors = 1;
-  const double quota = dit_quota_processors("");
-  // A part of a processor's time is worth a worker: it runs while the others do, and the group is held back together.
-  const long granted = quota > 0 && quota < 1 << 20 ? (long)quota + (quota > (double)(long)quota) : processors;
-  return (int)(granted < processors ? granted : processors);
+  return dit_processors_of_quota(processors, dit_quota_processors(""));
 }
