@@ -49,6 +49,17 @@ import Testing
     #expect(error?.key == "num_classes" && error?.problem.contains("expected 3, as the arguments") == true)
   }
 
+  @Test("As many classes in the checkpoint's arguments as the label table has rows leave no row for a null class")
+  func argumentsTellOfNoNullClass() throws {
+    var bytes = try Data(contentsOf: URL(filePath: network))
+    let key = try #require(bytes.range(of: Data("num_classes".utf8)))
+    let number = try #require(bytes.range(of: Data([0x4B, 3]), in: key.upperBound..<bytes.endIndex))  // BININT1 3
+    bytes[number.lowerBound + 1] = 4
+    try bytes.write(to: URL(filePath: directory("m.pt")))
+    let (count, hasNull, notes) = try classes(directory("m.pt"), StateDictHints(heads: 2))
+    #expect(count == 4 && !hasNull && notes.isEmpty, "\(count), \(hasNull), \(notes)")
+  }
+
   @Test("Stated keys tell the number of classes")
   func keysTell() throws {
     let path = try write(rows: 10)
