@@ -64,9 +64,12 @@ import Testing
       withExtendedLifetime(lock) {}
     }
     #expect(Directory.names(path) == [])
-    try AtomicFile.write("process 1 on elsewhere.invalid\n", to: "\(path)/\(Self.name)")
-    #expect(throws: FileError.self) { try FolderLock(path, name: Self.name, assumingLocks: false) }
-    // A number beyond those that systems give, on this machine.
+    // The second number is beyond those that systems give: on this machine such a process is not there.
+    for process in [1, 2_000_000_000] {
+      try AtomicFile.write("process \(process) on elsewhere.invalid\n", to: "\(path)/\(Self.name)")
+      let error = #expect(throws: FileError.self) { try FolderLock(path, name: Self.name, assumingLocks: false) }
+      #expect(holder(error)?.by == "process \(process) on elsewhere.invalid")
+    }
     var name = utsname()
     let status = unsafe uname(&name)
     #expect(status == 0)

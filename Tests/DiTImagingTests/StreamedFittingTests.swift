@@ -23,6 +23,26 @@ import Testing
     }
   }
 
+  /// Where nothing is resized, of an odd number of rows or columns too many one more goes at the picture's end.
+  @Test("A picture that is only cut has the pixels of the upright one's middle, however it was held", arguments: 1...8)
+  func turnedPicturesAreCutUpright(orientation: Int) throws {
+    for data in [
+      try Fixtures.imaging.bytes("exif_\(orientation).png"), try Fixtures.webp.bytes("exif_\(orientation).webp"),
+      try Fixtures.pictures.bytes("orientation\(orientation).jpg"),
+    ] {
+      let whole = try Image(encoded: data)
+      for (columns, rows) in [(0, 1), (0, 3), (1, 0), (3, 0)] {
+        let (width, height) = (whole.width - columns, whole.height - rows)
+        let image = try Image(encoded: data, fittedTo: (width, height))
+        let expected = (0..<height).flatMap { row in
+          let start = ((row + rows / 2) * whole.width + columns / 2) * whole.channels
+          return whole.pixels[start..<start + width * whole.channels]
+        }
+        #expect(image == Image(width: width, height: height, channels: whole.channels, pixels: expected))
+      }
+    }
+  }
+
   @Test("A PNG's header gives the size after Exif's orientation, also where it stands behind the pixels")
   func headersAreTurned() throws {
     for name in Fixtures.imaging.names(ending: ".png") where name.hasPrefix("exif") {

@@ -91,6 +91,13 @@ import Testing
         "sys/fs/cgroup/user.slice/job/step/cpu.max": "max 100000\n",
       ])
       #expect(nested.quota() == 1.5)
+      // A group above is tighter than the process's own.
+      let above = try System([
+        "proc/self/mountinfo": mounts + v2, "proc/self/cgroup": "0::/user.slice/job\n",
+        "sys/fs/cgroup/user.slice/cpu.max": "50000 100000\n",
+        "sys/fs/cgroup/user.slice/job/cpu.max": "300000 100000\n",
+      ])
+      #expect(above.quota() == 0.5)
       let unlimited = try System([
         "proc/self/mountinfo": mounts + v2, "proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n",
       ])
