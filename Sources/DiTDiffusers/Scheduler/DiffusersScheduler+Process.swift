@@ -223,20 +223,18 @@ extension DiffusersScheduler {
       }
       return (steps.timesteps.map { $0 > 0 ? 1 : 0 }, ranges)
     }
-    guard ["fixed_small", "fixed_small_log", "fixed_large"].contains(type) else {
-      let reason =
-        type == "fixed_large_log"
-        ? "diffusers takes the root of a logarithm there, which is no number"
-        : "\(type) is no variance that is here"
+    // diffusers takes the root of fixed_large_log's log β, which is no number. GLIDE, whose name it is, means exp(½ log β):
+    // fixed_large.
+    let isLarge = type == "fixed_large" || type == "fixed_large_log"
+    guard isLarge || type == "fixed_small" || type == "fixed_small_log" else {
       throw DiffusionError(
         Self.name("variance_type"),
-        expected: "fixed_small, fixed_small_log, fixed_large or learned_range, as \(reason)",
-        found: type)
+        expected: "fixed_small, fixed_small_log, fixed_large, fixed_large_log or learned_range", found: type)
     }
     let deviations = steps.timesteps.indices.map { i -> Double in
       guard steps.timesteps[i] > 0 else { return 0 }
       // diffusers floors β̃ at 1e-20 where it vanishes: far below the last place of any sample.
-      return (type == "fixed_large" ? tables.betas[i] : tables.posteriorVariance[i]).squareRoot()
+      return (isLarge ? tables.betas[i] : tables.posteriorVariance[i]).squareRoot()
     }
     return (deviations, nil)
   }
