@@ -229,7 +229,7 @@ private struct Case {
       ("solver_type", [.dpmpp, .unipc, .deis], { $0.solverType = "rk45" }),
       ("lambda_min_clipped", [.dpmpp], { $0.lambdaMinClipped = 50 }),
       ("variance_type", [.dpmpp, .ddpm], { $0.varianceType = "learned_range" }),
-      ("variance_type", [.ddpm], { $0.varianceType = "learned" }),
+      ("variance_type", [.dpmpp, .ddpm], { $0.varianceType = "learned" }),
       ("final_sigmas_type", [.unipc], { $0.predictX0 = false }),
       ("lower_order_final", [.unipc], { $0.lowerOrderFinal = false }),
       ("use_dynamic_shifting", [.unipc], { $0.useDynamicShifting = true }),

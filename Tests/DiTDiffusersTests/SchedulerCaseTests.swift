@@ -94,11 +94,13 @@ private enum Function {
     "timestep_type", "use_flow_sigmas", "variance_type",
   ]
 
-  /// What this library computes although diffusers fails: its words for another class, and limits of its own float32.
+  /// What this library computes although diffusers fails: its words for another class, a variance whose name says what is
+  /// meant, and limits of its own float32.
   private static func isAcceptedAlone(_ test: SchedulerCase) -> Bool {
     switch test.name {
     case .dpmpp, .deis: test.saved.algorithmType == "deis" || test.saved.useBetaSigmas ?? false
     case .unipc: test.saved.solverType == "bh1"
+    case .ddpm: test.saved.varianceType == "fixed_large_log"
     case .eulerAncestral: test.saved.betaSchedule == "squaredcos_cap_v2"
     default: false
     }
