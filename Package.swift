@@ -25,7 +25,7 @@ let package = Package(
       name: "CBLAS", pkgConfig: "openblas",
       providers: [.apt(["libopenblas-dev", "liblapacke-dev"]), .brew(["openblas"])]),
     .target(name: "CDiTKernels"),
-    .target(name: "DiTKernels", dependencies: ["CBLAS", "CDiTKernels"], swiftSettings: safe),
+    .target(name: "DiTKernels", dependencies: ["CBLAS", "CDiTKernels", "DiTTensor"], swiftSettings: safe),
     .target(name: "DiTTensor", swiftSettings: safe + [.enableExperimentalFeature("Lifetimes")]),
     .target(name: "DiTModel", dependencies: ["DiTKernels", "DiTTensor"], swiftSettings: safe),
     .target(name: "DiTLinearAlgebra", dependencies: ["DiTKernels"], swiftSettings: safe),

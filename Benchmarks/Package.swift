@@ -12,10 +12,16 @@ let package = Package(
     .target(name: "CPeak"),
     // The tests' own counter, through a link.
     .target(name: "CBenchAllocations", path: "Sources/CAllocationCounter"),
+    // The tests' list of kernels, which says what their work is.
+    .target(
+      name: "BenchKernelCases",
+      dependencies: [.product(name: "DiffusionTransformers", package: "DiffusionTransformers")],
+      path: "Sources/TestSupport", swiftSettings: [.strictMemorySafety()]),
     .executableTarget(
       name: "dit-bench",
       dependencies: [
-        "CPeak", "CBenchAllocations", .product(name: "DiffusionTransformers", package: "DiffusionTransformers"),
+        "CPeak", "CBenchAllocations", "BenchKernelCases",
+        .product(name: "DiffusionTransformers", package: "DiffusionTransformers"),
         .product(name: "DiTPictures", package: "DiffusionTransformers"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],

@@ -23,7 +23,7 @@ public final class Autoencoder: Sendable {
   private let encoder: EncoderLayers
   private let decoder: DecoderLayers
   /// The memory of the last call, for the next one.
-  private let idle = Mutex<Slice?>(nil)
+  private let idle = Mutex<Buffer?>(nil)
   private let wholeImageLimit: Int
 
   /// Images of more pixels keep neither packed weights nor memory for the next.
@@ -118,7 +118,7 @@ public final class Autoencoder: Sendable {
 
   // MARK: Running
 
-  private func pass(_ buffer: Slice?, pixels: Int) -> Pass {
+  private func pass(_ buffer: MutableFloatSlice?, pixels: Int) -> Pass {
     let settings = ComputeSettings(context: context, numerics: numerics, keepsPacked: pixels <= Self.largeImage)
     return Pass(
       settings: settings, groups: configuration.groups, memory: PassMemory(buffer), wholeImageLimit: wholeImageLimit)
@@ -127,7 +127,7 @@ public final class Autoencoder: Sendable {
   /// Plans once, then runs image by image into (count, shape).
   private func run(
     _ name: String, _ count: Int, _ shape: (Int, Int, Int), _ progress: (Int) -> Bool,
-    _ body: (Int, inout Pass, Slice?) -> Void
+    _ body: (Int, inout Pass, MutableFloatSlice?) -> Void
   ) throws(OverflowError) -> Tensor {
     let size = shape.0 * shape.1 * shape.2
     let c = configuration
@@ -135,8 +135,8 @@ public final class Autoencoder: Sendable {
     var plan = pass(nil, pixels: pixels)
     body(0, &plan, nil)
     let memory = takeMemory(plan.memory.peak)
-    defer { if pixels <= Self.largeImage { idle.withLock { $0 = memory } } }
-    let result = Slice(zeros: count * size)
+    defer { if pixels <= Self.largeImage { idle.withLock { $0 = memory.buffer } } }
+    let result = MutableFloatSlice(zeros: count * size)
     var done = 0
     while done < count {
       var pass = pass(memory, pixels: pixels)
@@ -149,13 +149,13 @@ public final class Autoencoder: Sendable {
     return Tensor(shape: [done, shape.0, shape.1, shape.2], elements: result[0..<done * size].array)
   }
 
-  private func takeMemory(_ count: Int) -> Slice {
+  private func takeMemory(_ count: Int) -> MutableFloatSlice {
     let kept = idle.withLock { kept in
       defer { kept = nil }
       return kept
     }
-    if let kept, kept.count >= count { return kept }
-    return Slice(zeros: count)
+    if let kept, kept.count >= count { return MutableFloatSlice(kept) }
+    return MutableFloatSlice(zeros: count)
   }
 
   private func check(
@@ -193,7 +193,7 @@ public final class Autoencoder: Sendable {
   }
 
   /// (H, W, C) as (C, H, W).
-  private func write(_ plane: FeatureMap, _ memory: PassMemory, _ target: Slice) {
+  private func write(_ plane: FeatureMap, _ memory: PassMemory, _ target: MutableFloatSlice) {
     let source = memory.slice(plane.memory)
     var out = target.mutableSpan
     let image = source.span

@@ -222,7 +222,7 @@ import Testing
       var shapes: [String: [Int]]
       var keys: [StateDict.Key] { shapes.keys.sorted().map { ($0, shapes[$0] ?? []) } }
       func shape(of name: String) -> [Int]? { shapes[name] }
-      func slice(_ name: String) throws -> Slice { Slice(zeros: 0) }
+      func slice(_ name: String) throws -> FloatSlice { .empty }
     }
     let fixture = try Case("tiny")
     var store = Shapes(shapes: Dictionary(uniqueKeysWithValues: fixture.shapes.map { ($0.name, $0.shape) }))

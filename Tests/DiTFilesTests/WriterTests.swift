@@ -22,7 +22,7 @@ import Testing
       TensorSource("half", ramp, as: .f16),
       TensorSource("image", shape: [7], bytes: Array(0..<7)),
       TensorSource("quote \" back \\ slash / tab \t bell \u{7} é \u{1D11E}", Tensor(shape: [1], elements: [1])),
-      TensorSource("scalar", Slice([0.5]), shape: []),
+      TensorSource("scalar", FloatSlice([0.5]), shape: []),
       TensorSource("t", shape: [3], integers: [0, 999, -5]),
       TensorSource("y", shape: [2, 1], integers: [1, 2], as: .i32),
     ]

@@ -135,14 +135,6 @@ import Testing
     }
   #endif
 
-  /// 64 numbers for two workers.
-  @Test("More threads than workers run every index once, and no worker's number reaches the threads")
-  func moreThreadsThanWorkers() throws {
-    let context = try ComputeContext(threads: 64, workers: 2)
-    #expect(context.threads == 64)
-    #expect(bitDifference(everyKernel(context), everyKernel(try ComputeContext(threads: 1))) == nil)
-  }
-
   @Test("A context runs at the instruction set asked for, and refuses one the CPU lacks")
   func instructionSets() throws {
     for level in InstructionSet.allCases {
@@ -229,26 +221,35 @@ import Testing
     func misuseTraps() async {
       await #expect(processExitsWith: .failure) {
         let context = try ComputeContext(threads: 1)
-        let y = Slice(zeros: 5)
-        context.linear(
-          output: y.mutableSpan, input: Slice(zeros: 6).span, weight: Slice(zeros: 6).span, bias: Slice(zeros: 2).span,
-          rows: 3, inputs: 2, outputs: 2)
+        let memory = MutableFloatSlice(zeros: 6)
+        let (y, x) = (
+          MutableMatrix(memory, rows: 3, columns: 2), Matrix(FloatSlice([1, 2, 3, 4]), rows: 2, columns: 2)
+        )
+        context.product(into: y, x, x)
+      }
+      await #expect(processExitsWith: .failure) {
+        _ = MutableMatrix(MutableFloatSlice(zeros: 5), rows: 3, columns: 2)
       }
       await #expect(processExitsWith: .failure) {
         let context = try ComputeContext(threads: 1)
-        // 3 · 2 bf16 need 3 floats.
-        context.packedLinear(
-          output: Slice(zeros: 2).mutableBytes, .bf16, input: Slice(zeros: 6).bytes, packed: Slice(zeros: 128).bytes,
-          .fp32, bias: Slice(zeros: 2).span, addingRows: Slice(zeros: 0).span, rows: 3, inputs: 2, outputs: 2)
+        let x = MutableMatrix(MutableFloatSlice(zeros: 4), rows: 2, columns: 2)
+        // A product over its own factor.
+        context.product(into: x, x.reading, x.reading)
       }
       await #expect(processExitsWith: .failure) {
-        addEmbedding(output: Slice(zeros: 4).mutableSpan, table: Slice(zeros: 8).span, labels: [2].span, width: 4)
+        // 3 · 2 bf16 need 3 floats.
+        _ = MutableMatrix(MutableFloatSlice(zeros: 2), rows: 3, columns: 2, format: .bf16)
+      }
+      await #expect(processExitsWith: .failure) {
+        addEmbedding(
+          output: MutableFloatSlice(zeros: 4).mutableSpan, table: MutableFloatSlice(zeros: 8).span, labels: [2].span,
+          width: 4)
       }
       await #expect(processExitsWith: .failure) {
         _ = PatchGrid(channels: 1, height: 8, width: 6, patchSize: 4)
       }
       await #expect(processExitsWith: .failure) {
-        sinCosPositions(output: Slice(zeros: 60).mutableSpan, rows: 2, columns: 5, width: 6)
+        sinCosPositions(output: MutableFloatSlice(zeros: 60).mutableSpan, rows: 2, columns: 5, width: 6)
       }
     }
   #endif

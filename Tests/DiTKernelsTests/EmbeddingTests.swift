@@ -18,7 +18,7 @@ import Testing
     let frequencies = try fixture.floats("time.frequencies")
     let operands = Operands()
     let features = operands.output("features", times.count * timeFrequencyCount)
-    timeFrequencies(output: features.mutableSpan, times: operands.input("t", times).span)
+    timeFrequencies(output: features.mutableSpan, times: operands.vector("t", times).span)
     let limits = times.flatMap { t in
       (0..<timeFrequencyCount).map { column in
         let k = column % 128
@@ -27,7 +27,8 @@ import Testing
       }
     }
     let expected = try fixture.doubles("time.features")
-    let far = zip(features.doubles, expected).enumerated().first { i, pair in !(abs(pair.0 - pair.1) <= limits[i]) }
+    let far = zip(features.array.doubles, expected).enumerated().first { i, pair in !(abs(pair.0 - pair.1) <= limits[i])
+    }
     #expect(far == nil, "of 256 features a time: (index, (found, expected))")
     #expect(operands.damage == nil)
   }
@@ -37,7 +38,7 @@ import Testing
   @Test("Time features of real times follow the formula")
   func realTimes() {
     let times: [Float] = [0, 0.5, 1, 437.25, 999.999]
-    let features = Slice(zeros: times.count * timeFrequencyCount)
+    let features = MutableFloatSlice(zeros: times.count * timeFrequencyCount)
     timeFrequencies(output: features.mutableSpan, times: times.span)
     for (i, t) in times.enumerated() {
       let angles = (0..<128).map { Double(t) * exp(-log(10000) * Double($0) / 128) }
@@ -73,17 +74,17 @@ import Testing
     let (rows, table, gradient) = (
       draw.normal(labels.count * width), draw.normal(classes * width), draw.normal(classes * width)
     )
-    let operands = Operands()
-    let output = operands.state("output", rows)
+    let operands = Operands(["output": rows, "gradient": gradient])
+    let output = operands.state("output")
     addEmbedding(
-      output: output.mutableSpan, table: operands.input("table", table).span, labels: labels.span, width: width)
+      output: output.mutableSpan, table: operands.vector("table", table).span, labels: labels.span, width: width)
     let expected = rows.indices.map { rows[$0] + table[labels[$0 / width] * width + $0 % width] }
     #expect(bitDifference(output.array, expected) == nil)
 
     // A label that comes three times gets three gradients, added in the order of the samples.
-    let sums = operands.state("gradient", gradient)
+    let sums = operands.state("gradient")
     addEmbeddingBackward(
-      tableGradient: sums.mutableSpan, outputGradient: operands.input("rows", rows).span, labels: labels.span,
+      tableGradient: sums.mutableSpan, outputGradient: operands.vector("rows", rows).span, labels: labels.span,
       width: width)
     var total = gradient
     for (n, label) in labels.enumerated() {

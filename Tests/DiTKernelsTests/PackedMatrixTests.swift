@@ -7,22 +7,22 @@ import Testing
 @Suite("Packed weights element by element, and rounding to bf16") struct PackedMatrixTests {
   /// Element (k, c) of a packed (depth, columns) matrix: panels of 64 columns, (depth, 64) each, or (depth / 2, 64, 2) of
   /// bf16.
-  private static func element(_ packed: [Float], _ k: Int, _ c: Int, depth: Int, _ precision: Precision) -> Float {
+  private static func element(_ packed: [Float], _ k: Int, _ c: Int, depth: Int, _ format: Format) -> Float {
     let (panel, lane) = (c / 64, c % 64)
-    guard precision == .bf16 else { return packed[(panel * depth + k) * 64 + lane] }
+    guard format == .bf16 else { return packed[(panel * depth + k) * 64 + lane] }
     let pair = packed[(panel * ((depth + 1) / 2) + k / 2) * 64 + lane].bitPattern
     return Float(bitPattern: k % 2 == 0 ? pair << 16 : pair & 0xFFFF_0000)
   }
 
   /// nil when the packed matrix holds `value(k, c)`, and zeros beyond the columns and the depth.
   private static func difference(
-    _ packed: [Float], depth: Int, columns: Int, _ precision: Precision, value: (Int, Int) -> Float
+    _ packed: [Float], depth: Int, columns: Int, _ format: Format, value: (Int, Int) -> Float
   ) -> String? {
-    let padded = precision == .bf16 ? (depth + 1) / 2 * 2 : depth
+    let padded = format == .bf16 ? (depth + 1) / 2 * 2 : depth
     for k in 0..<padded {
       for c in 0..<(columns + 63) / 64 * 64 {
         let expected = k < depth && c < columns ? value(k, c) : 0
-        let found = element(packed, k, c, depth: depth, precision)
+        let found = element(packed, k, c, depth: depth, format)
         if found.bitPattern != expected.bitPattern { return "(\(k), \(c)): expected \(expected), found \(found)" }
       }
     }
@@ -37,23 +37,21 @@ import Testing
     let context = try level.context()
     var draw = Draw(seed: 101)
     let values = draw.normal(outputs * inputs)
-    for precision in Precision.allCases {
+    for format in Format.all {
       let operands = Operands()
-      let weight = operands.input("W", values)
-      let w = values.rounded(to: precision)
-      let forward = operands.output(
-        "packed Wᵀ", ComputeContext.packedElements(depth: inputs, columns: outputs, precision: precision))
-      context.packForward(
-        forward.mutableBytes, weight: weight.span, inputs: inputs, outputs: outputs, precision: precision)
-      let wrong = Self.difference(forward.array, depth: inputs, columns: outputs, precision) { w[$1 * inputs + $0] }
-      #expect(wrong == nil, "\(precision), forward")
-      let backward = operands.output(
-        "packed W", ComputeContext.packedElements(depth: outputs, columns: inputs, precision: precision))
-      context.packBackward(
-        backward.mutableBytes, weight: weight.span, inputs: inputs, outputs: outputs, precision: precision)
-      let bad = Self.difference(backward.array, depth: outputs, columns: inputs, precision) { w[$0 * inputs + $1] }
-      #expect(bad == nil, "\(precision), backward")
-      #expect(operands.damage == nil, "\(precision)")
+      let weight = operands.matrix("W", values, rows: outputs, columns: inputs)
+      let w = values.rounded(to: format)
+      for (matrix, name) in [(weight.transposed, "Wᵀ"), (weight, "W")] {
+        let (depth, columns) = (matrix.rows, matrix.columns)
+        let memory = operands.scratch(ComputeContext.packedElements(depth: depth, columns: columns, format: format))
+        let packed = context.pack(matrix, into: memory, as: format)
+        let wrong = Self.difference(packed.memory.array, depth: depth, columns: columns, format) {
+          name == "W" ? w[$0 * inputs + $1] : w[$1 * inputs + $0]
+        }
+        #expect(wrong == nil, "\(format), \(name)")
+        #expect(packed.rows == depth && packed.columns == columns && packed.format == format)
+      }
+      #expect(operands.damage == nil, "\(format)")
     }
   }
 
@@ -80,17 +78,19 @@ import Testing
   @Test("Weights are rounded to bf16 correctly for every upper half and tie", arguments: Level.all)
   func packingRounds(_ level: Level) throws {
     let (context, values) = (try level.context(), Self.everyRounding)
-    let (inputs, outputs) = (values.count / 64, 64)
     let expected = values.roundedToBF16
-    let elements = ComputeContext.packedElements(depth: inputs, columns: outputs, precision: .bf16)
-    let packed = Slice(zeros: elements)
-    context.packForward(packed.mutableBytes, weight: values.span, inputs: inputs, outputs: outputs, precision: .bf16)
-    let wrong = Self.difference(packed.array, depth: inputs, columns: outputs, .bf16) { expected[$1 * inputs + $0] }
-    #expect(wrong == nil, "forward")
-    // The other way round the depth is the rows.
-    context.packBackward(packed.mutableBytes, weight: values.span, inputs: 64, outputs: inputs, precision: .bf16)
-    let bad = Self.difference(packed.array, depth: inputs, columns: 64, .bf16) { expected[$0 * 64 + $1] }
-    #expect(bad == nil, "backward")
+    for (rows, columns) in [(64, values.count / 64), (values.count / 64, 64)] {
+      let weight = Matrix(FloatSlice(values), rows: rows, columns: columns)
+      for matrix in [weight, weight.transposed] {
+        let elements = ComputeContext.packedElements(depth: matrix.rows, columns: matrix.columns, format: .bf16)
+        let packed = context.pack(matrix, into: MutableFloatSlice(zeros: elements), as: .bf16)
+        let isPlain = matrix.order == .rows
+        let wrong = Self.difference(packed.memory.array, depth: matrix.rows, columns: matrix.columns, .bf16) {
+          expected[isPlain ? $0 * columns + $1 : $1 * columns + $0]
+        }
+        #expect(wrong == nil, "(\(rows), \(columns)) in \(matrix.order)")
+      }
+    }
   }
 
   /// Sums on their way out of a product: x · 1 + 0 is x, but that −0 becomes 0. 17 columns are a vector and one more. The
@@ -98,16 +98,16 @@ import Testing
   @Test("Results are rounded to bf16 correctly for every upper half and tie", arguments: Level.all)
   func resultsRound(_ level: Level) throws {
     let (context, values, outputs) = (try level.context(), Self.everyRounding, 17)
-    let packed = Slice(zeros: ComputeContext.packedElements(depth: 1, columns: outputs, precision: .fp32))
-    context.packForward(
-      packed.mutableBytes, weight: [Float](repeating: 1, count: outputs).span, inputs: 1, outputs: outputs,
-      precision: .fp32)
-    let bias = [Float](repeating: 0, count: outputs)
-    let y = Slice(zeros: (values.count * outputs + 1) / 2)
-    context.packedLinear(
-      output: y.mutableBytes, .bf16, input: Slice(values).bytes, packed: packed.bytes, .fp32, bias: bias.span,
-      addingRows: [Float]().span, rows: values.count, inputs: 1, outputs: outputs)
-    let found = y.values(values.count * outputs, .bf16)
+    let ones = Matrix(FloatSlice([Float](repeating: 1, count: outputs)), rows: 1, columns: outputs)
+    let memory = MutableFloatSlice(
+      zeros: ComputeContext.packedElements(depth: 1, columns: outputs, format: .fp32))
+    let packed = context.pack(ones, into: memory, as: .fp32)
+    let y = MutableFloatSlice(zeros: (values.count * outputs + 1) / 2)
+    context.product(
+      into: MutableMatrix(y, rows: values.count, columns: outputs, format: .bf16),
+      Matrix(FloatSlice(values), rows: values.count, columns: 1), packed,
+      bias: FloatSlice([Float](repeating: 0, count: outputs)))
+    let found = y.array.halves(values.count * outputs)
     let wrong = values.indices.first { row in
       var value = values[row] == 0 ? 0 : values[row]
       if context.hasNativeBF16, value.isSubnormal { value = value.sign == .minus ? -0.0 : 0 }

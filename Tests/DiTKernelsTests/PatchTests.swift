@@ -39,7 +39,8 @@ import Testing
     let operands = Operands()
     let (patches, back) = (operands.output("patches", images.count), operands.output("images", images.count))
     patchify(
-      patches: patches.mutableSpan, images: operands.input("x", images).span, samples: samples, grid: grid, order: order
+      patches: patches.mutableSpan, images: operands.vector("x", images).span, samples: samples, grid: grid,
+      order: order
     )
     #expect(bitDifference(patches.array, expected) == nil)
     unpatchify(images: back.mutableSpan, patches: patches.span, samples: samples, grid: grid, order: order)
@@ -54,25 +55,21 @@ import Testing
     let context = try ComputeContext(threads: 2, instructionSet: level)
     let grid = PatchGrid(channels: 3, height: 6, width: 10, patchSize: 2)
     let (rows, inputs, outputs) = (2 * grid.tokens, grid.patchElements, 11)
-    let (x, w, b) = try (fixture.floats("patch.x"), fixture.floats("patch.weight"), fixture.floats("patch.bias"))
-    let dy = try fixture.floats("patch.dy")
-    let (patches, y) = (Slice(zeros: x.count), Slice(zeros: rows * outputs))
-    patchify(patches: patches.mutableSpan, images: x.span, samples: 2, grid: grid, order: .channelFirst)
-    context.linear(
-      output: y.mutableSpan, input: patches.span, weight: w.span, bias: b.span, rows: rows, inputs: inputs,
-      outputs: outputs)
-    try #expect(mismatch(y.array, fixture.doubles("patch.y"), within: .sum(of: inputs)) == nil)
+    let (images, dy) = try (fixture.floats("patch.x"), fixture.floats("patch.dy"))
+    let w = Matrix(FloatSlice(try fixture.floats("patch.weight")), rows: outputs, columns: inputs)
+    let x = MutableMatrix(MutableFloatSlice(zeros: images.count), rows: rows, columns: inputs)
+    let y = MutableMatrix(MutableFloatSlice(zeros: rows * outputs), rows: rows, columns: outputs)
+    patchify(patches: x.memory.mutableSpan, images: images.span, samples: 2, grid: grid, order: .channelFirst)
+    context.product(into: y, x.reading, w.transposed, bias: FloatSlice(try fixture.floats("patch.bias")))
+    try #expect(mismatch(y.memory.array, fixture.doubles("patch.y"), within: .sum(of: inputs)) == nil)
 
-    let (dw, db) = (Slice(zeros: w.count), Slice(zeros: outputs))
-    let (dpatches, dx) = (Slice(zeros: x.count), Slice(zeros: x.count))
-    context.linearBackwardWeight(
-      weightGradient: dw.mutableSpan, biasGradient: db.mutableSpan, outputGradient: dy.span, input: patches.span,
-      rows: rows, inputs: inputs, outputs: outputs)
-    context.linearBackwardInput(
-      inputGradient: dpatches.mutableSpan, outputGradient: dy.span, weight: w.span, rows: rows, inputs: inputs,
-      outputs: outputs)
-    unpatchify(images: dx.mutableSpan, patches: dpatches.span, samples: 2, grid: grid, order: .channelFirst)
-    try #expect(mismatch(dw.array, fixture.doubles("patch.dweight"), within: .sum(of: rows)) == nil)
+    let dw = MutableMatrix(MutableFloatSlice(zeros: outputs * inputs), rows: outputs, columns: inputs)
+    let (db, dx) = (MutableFloatSlice(zeros: outputs), MutableFloatSlice(zeros: images.count))
+    let gradient = Matrix(FloatSlice(dy), rows: rows, columns: outputs)
+    context.weightGradient(into: dw, bias: db, gradient, x.reading, scratch: nil)
+    context.product(into: x, gradient, w)
+    unpatchify(images: dx.mutableSpan, patches: x.memory.span, samples: 2, grid: grid, order: .channelFirst)
+    try #expect(mismatch(dw.memory.array, fixture.doubles("patch.dweight"), within: .sum(of: rows)) == nil)
     try #expect(mismatch(db.array, fixture.doubles("patch.dbias"), within: .sum(of: rows)) == nil)
     try #expect(mismatch(dx.array, fixture.doubles("patch.dx"), within: .sum(of: outputs)) == nil)
   }
@@ -83,7 +80,7 @@ import Testing
     let fixture = try Fixture("kernels")
     let grid = PatchGrid(channels: 6, height: 6, width: 10, patchSize: 2)
     let (x, dy) = try (fixture.floats("unpatchify.x"), fixture.floats("unpatchify.dy"))
-    let (y, dx) = (Slice(zeros: x.count), Slice(zeros: x.count))
+    let (y, dx) = (MutableFloatSlice(zeros: x.count), MutableFloatSlice(zeros: x.count))
     unpatchify(images: y.mutableSpan, patches: x.span, samples: 2, grid: grid, order: .channelLast)
     patchify(patches: dx.mutableSpan, images: dy.span, samples: 2, grid: grid, order: .channelLast)
     try #expect(bitDifference(y.array, fixture.doubles("unpatchify.y").map { Float($0) }) == nil)

@@ -62,21 +62,23 @@ import Testing
   /// How often each index of a job ran; a worker's number that is out of range counts a thousandfold. Plain memory: by
   /// the pool's promise an index has one writer, and is read when the job has ended.
   struct Tally: Sendable {
-    private let counts: Slice
+    private let counts: Buffer
     private let threads: Int
 
     init(_ count: Int, threads: Int) {
-      counts = Slice(zeros: count)
+      counts = Buffer(count: count)
       self.threads = threads
     }
 
+    private var elements: MutableFloatSlice { MutableFloatSlice(counts) }
+
     func note(_ index: Int, _ worker: Int) {
-      counts[index] += (0..<threads).contains(worker) ? 1 : 1000
+      elements[index] += (0..<threads).contains(worker) ? 1 : 1000
     }
 
     /// nil when every index ran once.
     var problem: String? {
-      counts.array.enumerated().first { $1 != 1 }.map { "index \($0) of \(counts.count) ran \($1) times" }
+      elements.array.enumerated().first { $1 != 1 }.map { "index \($0) of \(counts.count) ran \($1) times" }
     }
   }
 

@@ -85,7 +85,7 @@ import Testing
       c.attention = attention
       let table = ParameterTable(c)
       var draw = Draw(seed: 141)
-      let flat = Slice(draw.normal(table.elementCount, deviation: 0.2))
+      let flat = FloatSlice(draw.normal(table.elementCount, deviation: 0.2))
       let batch = Case(
         configuration: c, weights: Weights(table, flat: flat), images: draw.normal(128), times: [400], labels: [])
       outputs.append(try batch.network(Engine.exact[0]).evaluate(batch))

@@ -79,17 +79,17 @@ import Testing
     let dy = upstream(batch)
     let size = batch.configuration.outputElements
     let whole = network.differentiate(batch, outputGradient: dy).gradients
-    let sum = Slice(zeros: whole.count)
+    let sum = MutableFloatSlice(zeros: whole.count)
     // A workspace for more samples than come, used again and again.
     let ws = TrainingWorkspace(network, samples: batch.samples + 1)
-    let output = Slice(zeros: size)
+    let output = MutableFloatSlice(zeros: size)
     for n in 0..<batch.samples {
       let one = batch.sample(n)
       network.trainingForward(
         output: output.mutableSpan, images: one.images.span, times: one.times.span, labels: one.labels.span,
         workspace: ws)
       network.backward(
-        gradients: sum, outputGradient: Slice(dy)[n * size..<(n + 1) * size].span, images: one.images.span,
+        gradients: sum, outputGradient: FloatSlice(dy)[n * size..<(n + 1) * size].span, images: one.images.span,
         labels: one.labels.span, samples: 1, workspace: ws)
     }
     for parameter in batch.weights.table.trainableParameters {

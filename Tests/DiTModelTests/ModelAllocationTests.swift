@@ -56,7 +56,7 @@ struct AllocationTests {
     let hoisted = network.modulation(batch.times, batch.labels)
     let modulation = network.modulation(batch.times, batch.labels)
     let sequence = batch.sequence.map { network.embed($0) }
-    let (output, rows) = (Slice(zeros: batch.outputCount), Array((0..<batch.samples).reversed()))
+    let (output, rows) = (MutableFloatSlice(zeros: batch.outputCount), Array((0..<batch.samples).reversed()))
     return watch.allocations {
       modulation.copyRows(rows, from: hoisted)
       network.forward(
@@ -81,9 +81,10 @@ struct AllocationTests {
     let context = network.context
     let ws = TrainingWorkspace(network, samples: batch.samples, recomputes: recomputes)
     let (range, size) = (batch.weights.table.trainable, batch.weights.table.elementCount)
-    let (output, dy) = (Slice(zeros: batch.outputCount), upstream(batch))
-    let (flat, gradients) = (Slice(zeros: size), Slice(zeros: size))
-    let (m, v, average) = (Slice(zeros: size), Slice(zeros: size), Slice(zeros: size))
+    let (output, dy) = (MutableFloatSlice(zeros: batch.outputCount), upstream(batch))
+    let (flat, gradients) = (MutableFloatSlice(zeros: size), MutableFloatSlice(zeros: size))
+    let (m, v) = (MutableFloatSlice(zeros: size), MutableFloatSlice(zeros: size))
+    let average = MutableFloatSlice(zeros: size)
     var scratch = [Double](repeating: 0, count: ComputeContext.normScratch(range.count))
     return watch.allocations {
       network.trainingForward(
@@ -93,12 +94,12 @@ struct AllocationTests {
       network.backward(
         gradients: gradients, outputGradient: dy.span, images: batch.images.span, labels: batch.labels.span,
         sequence: batch.sequence, samples: batch.samples, workspace: ws)
-      let norm = context.sumOfSquares(gradients[range].span, scratch: scratch.mutableSpan).squareRoot()
+      let norm = context.sumOfSquares(gradients[range].reading, scratch: scratch.mutableSpan).squareRoot()
       context.adamW(
-        weights: flat[range].mutableSpan, firstMoment: m[range].mutableSpan, secondMoment: v[range].mutableSpan,
-        gradient: gradients[range].span, gradientScale: Float(1 / (norm + 1e-6)), learningRate: 1e-3, step: 1,
+        weights: flat[range], firstMoment: m[range], secondMoment: v[range], gradient: gradients[range].reading,
+        gradientScale: Float(1 / (norm + 1e-6)), learningRate: 1e-3, step: 1,
         constants: AdamW())
-      context.exponentialMovingAverage(average[range].mutableSpan, weights: flat[range].span, decay: 0.9)
+      context.exponentialMovingAverage(average[range], weights: flat[range].reading, decay: 0.9)
     }
   }
 }

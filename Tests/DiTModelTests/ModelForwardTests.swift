@@ -56,7 +56,7 @@ import Testing
     let c = batch.configuration
     func output(_ order: [Int]) -> [[Float]] {
       let images = order.flatMap { batch.sample($0).images }
-      let output = Slice(zeros: order.count * c.outputElements)
+      let output = MutableFloatSlice(zeros: order.count * c.outputElements)
       network.forward(
         output: output.mutableSpan, images: images.span,
         modulation: network.modulation(order.map { batch.times[$0] }, order.map { batch.labels[$0] }),
@@ -82,10 +82,10 @@ import Testing
     let hoisted = network.modulation(
       [500] + batch.times.reversed() + [0], [0] + batch.labels.reversed() + [1])
     // More rows than samples: the first ones count.
-    let values = Slice([Float](repeating: .nan, count: Modulation.elements(c, rows: batch.samples + 1)))
+    let values = MutableFloatSlice([Float](repeating: .nan, count: Modulation.elements(c, rows: batch.samples + 1)))
     let copied = Modulation(c, rows: batch.samples + 1, values: values)
     copied.copyRows((0..<batch.samples).map { batch.samples - $0 }, from: hoisted)
-    let output = Slice(zeros: batch.outputCount)
+    let output = MutableFloatSlice(zeros: batch.outputCount)
     network.forward(
       output: output.mutableSpan, images: batch.images.span, modulation: copied, samples: batch.samples,
       workspace: InferenceWorkspace(network, samples: batch.samples + 2))
@@ -108,7 +108,7 @@ import Testing
     let ws = InferenceWorkspace(network, samples: batch.samples + 1)
     let modulation = network.modulation(batch.times, batch.labels)
     let noise = [Float](repeating: 1e6, count: batch.images.count)
-    let output = Slice(zeros: batch.outputCount)
+    let output = MutableFloatSlice(zeros: batch.outputCount)
     for images in [batch.images, noise, batch.images] {
       network.forward(
         output: output.mutableSpan, images: images.span, modulation: modulation, samples: batch.samples, workspace: ws)
@@ -122,8 +122,8 @@ import Testing
     let batch = Case.tiny
     let network = try batch.network(engine)
     let slices = batch.weights.slices.enumerated().map { i, slice in
-      let all = Slice([Float](repeating: .nan, count: i % 16) + slice.array + [.nan])
-      return all[i % 16..<i % 16 + slice.count]
+      let all = MutableFloatSlice([Float](repeating: .nan, count: i % 16) + slice.array + [.nan])
+      return all[i % 16..<i % 16 + slice.count].reading
     }
     let separate = DiTNetwork(
       batch.configuration, weights: Weights(batch.weights.table, slices: slices), context: network.context,

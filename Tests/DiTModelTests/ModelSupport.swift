@@ -61,12 +61,13 @@ struct Case: Sendable {
   }
 
   /// The same with weights of its own, flat, that may be changed.
-  func copy() -> (batch: Case, flat: Slice) {
+  func copy() -> (batch: Case, flat: MutableFloatSlice) {
     let table = weights.table
-    let flat = Slice(zeros: table.elementCount)
+    let flat = MutableFloatSlice(zeros: table.elementCount)
     for (parameter, slice) in zip(table.parameters, weights.slices) { flat[parameter.range].copy(from: slice.span) }
     let batch = Case(
-      configuration: configuration, weights: Weights(table, flat: flat), images: images, times: times, labels: labels,
+      configuration: configuration, weights: Weights(table, flat: flat.reading), images: images, times: times,
+      labels: labels,
       sequence: sequence)
     return (batch, flat)
   }
@@ -159,14 +160,15 @@ extension DiTNetwork {
   /// The modulation of a batch.
   func modulation(_ times: [Float], _ labels: [Int]) -> Modulation {
     let modulation = Modulation(
-      configuration, rows: times.count, values: Slice(zeros: Modulation.elements(configuration, rows: times.count)))
+      configuration, rows: times.count,
+      values: MutableFloatSlice(zeros: Modulation.elements(configuration, rows: times.count)))
     modulate(times: times, labels: labels, into: modulation)
     return modulation
   }
 
   /// One evaluation by the inference path.
   func evaluate(_ batch: Case) -> [Float] {
-    let output = Slice([Float](repeating: .nan, count: batch.outputCount))
+    let output = MutableFloatSlice([Float](repeating: .nan, count: batch.outputCount))
     forward(
       output: output.mutableSpan, images: batch.images.span, modulation: modulation(batch.times, batch.labels),
       sequence: batch.sequence.map { embed($0) }, samples: batch.samples,
@@ -177,10 +179,10 @@ extension DiTNetwork {
   /// One evaluation by the training path and the gradient, flat, of Σ outputGradient ⊙ output.
   func differentiate(
     _ batch: Case, outputGradient: [Float], workspace: TrainingWorkspace? = nil
-  ) -> (output: [Float], gradients: Slice) {
+  ) -> (output: [Float], gradients: MutableFloatSlice) {
     let ws = workspace ?? TrainingWorkspace(self, samples: batch.samples)
-    let output = Slice([Float](repeating: .nan, count: batch.outputCount))
-    let gradients = Slice(zeros: weights.table.elementCount)
+    let output = MutableFloatSlice([Float](repeating: .nan, count: batch.outputCount))
+    let gradients = MutableFloatSlice(zeros: weights.table.elementCount)
     trainingForward(
       output: output.mutableSpan, images: batch.images.span, times: batch.times.span, labels: batch.labels.span,
       sequence: batch.sequence, workspace: ws)

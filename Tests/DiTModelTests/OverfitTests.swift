@@ -22,8 +22,9 @@ import Testing
     let network = try batch.network(engine)
     let context = network.context
     let ws = TrainingWorkspace(network, samples: batch.samples, recomputes: engine.numerics.precision == .bf16)
-    let (output, slope, gradients) = (Slice(zeros: size), Slice(zeros: size), Slice(zeros: flat.count))
-    let (m, v) = (Slice(zeros: flat.count), Slice(zeros: flat.count))
+    let (output, slope) = (MutableFloatSlice(zeros: size), MutableFloatSlice(zeros: size))
+    let gradients = MutableFloatSlice(zeros: flat.count)
+    let (m, v) = (MutableFloatSlice(zeros: flat.count), MutableFloatSlice(zeros: flat.count))
     let range = weights.table.trainable
     var losses: [Double] = []
     for step in 1...300 {
@@ -37,8 +38,8 @@ import Testing
         for i in 0..<size { slope[i] = 2 * difference[i] / Float(size) }
       }
       context.adamW(
-        weights: flat[range].mutableSpan, firstMoment: m[range].mutableSpan, secondMoment: v[range].mutableSpan,
-        gradient: gradients[range].span, gradientScale: 1, learningRate: 2e-3, step: step,
+        weights: flat[range], firstMoment: m[range], secondMoment: v[range], gradient: gradients[range].reading,
+        gradientScale: 1, learningRate: 2e-3, step: step,
         constants: AdamW(weightDecay: 0))
     }
     #expect(abs(losses[0] - dot(noise.doubles, noise.doubles) / Double(size)) < 1e-6, "the first output is not 0")

@@ -99,7 +99,7 @@ struct ReferenceNetwork {
   }
 
   private func features(_ times: [Float]) -> [Double] {
-    let own = Slice(zeros: times.count * timeFrequencyCount)
+    let own = MutableFloatSlice(zeros: times.count * timeFrequencyCount)
     switch c.timeFrequencies {
     case .dit: timeFrequencies(output: own.mutableSpan, times: times.span)
     case .diffusers: timeFrequencies(output: own.mutableSpan, times: times.span, divisor: 127)

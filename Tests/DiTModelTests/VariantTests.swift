@@ -65,7 +65,7 @@ import Testing
     let (network, c) = (try batch.network(engine), batch.configuration)
     let hoisted = network.modulation(
       [500] + batch.times.reversed() + [0], batch.labels.isEmpty ? [] : [0] + batch.labels.reversed() + [1])
-    let values = Slice([Float](repeating: .nan, count: Modulation.elements(c, rows: batch.samples + 1)))
+    let values = MutableFloatSlice([Float](repeating: .nan, count: Modulation.elements(c, rows: batch.samples + 1)))
     let copied = Modulation(c, rows: batch.samples + 1, values: values)
     copied.copyRows((0..<batch.samples).map { batch.samples - $0 }, from: hoisted)
     var sequence: SequenceTokens?
@@ -75,7 +75,7 @@ import Testing
       for n in 0..<batch.samples { tokens.copySample(n, from: embedded, n) }
       sequence = tokens
     }
-    let output = Slice(zeros: batch.outputCount)
+    let output = MutableFloatSlice(zeros: batch.outputCount)
     network.forward(
       output: output.mutableSpan, images: batch.images.span, modulation: copied, sequence: sequence,
       samples: batch.samples, workspace: InferenceWorkspace(network, samples: batch.samples + 2))
@@ -140,7 +140,7 @@ import Testing
     let fixture = try Fixture("variants/resampled")
     let sizes = name.split { !$0.isNumber }.compactMap { Int($0) }
     let (table, expected) = try (fixture.floats("\(name).from"), fixture.doubles("\(name).to"))
-    let output = Slice(zeros: expected.count)
+    let output = MutableFloatSlice(zeros: expected.count)
     resamplePositions(
       output: output.mutableSpan, table: table.span, from: (sizes[0], sizes[1]),
       to: (sizes[2], sizes[3]), width: 6)
@@ -244,13 +244,13 @@ struct Variant: CustomTestStringConvertible, Sendable {
       let values = try fixture.floats("weights.\(parameter.name)")
       guard parameter.name == "text_embedder.table" else {
         try #expect(parameter.shape == fixture.shape("weights.\(parameter.name)"), "\(parameter.name)")
-        return Slice(values)
+        return FloatSlice(values)
       }
-      let (all, d) = (Slice(zeros: parameter.count), c.hiddenSize)
+      let (all, d) = (MutableFloatSlice(zeros: parameter.count), c.hiddenSize)
       for (n, row) in try fixture.integers("rows").enumerated() {
         all[row * d..<(row + 1) * d].copy(from: values[n * d..<(n + 1) * d].span)
       }
-      return all
+      return all.reading
     }
     var sequence: SequenceInput?
     if c.sequence != nil {

@@ -16,7 +16,8 @@ import Testing
   }
 
   /// Beyond the plan there is attention's scratch and, with packed products, packed operands: less than a quarter of this
-  /// small network's workspace, and of a large one's less yet.
+  /// small network's workspace, and of a large one's less yet. In training what OpenBLAS needs beside them lies in the
+  /// packed operands' memory, so that the plan may be a little more than they take.
   @Test("The plan of a configuration is its workspace but for scratch", arguments: [8, 20])
   func planIsWorkspace(samples: Int) throws {
     let c = Self.configuration
@@ -26,7 +27,8 @@ import Testing
       let training = TrainingWorkspace(network, samples: samples).byteCount / 4
       let plans = (InferenceWorkspace.elements(c, samples: samples), TrainingWorkspace.elements(c, samples: samples))
       #expect(plans.0 < inference && plans.0 > inference * 3 / 4, "inference: \(plans.0) of \(inference)")
-      #expect(plans.1 < training && plans.1 > training * 3 / 4, "training: \(plans.1) of \(training)")
+      let most = gemm == .blas ? training : training * 9 / 8
+      #expect(plans.1 < most && plans.1 > training * 3 / 4, "training: \(plans.1) of \(training)")
       #expect(plans.0 > samples * c.tokens * 7 * c.hiddenSize, "tokens, h, attention, projection, q, k and v at least")
       #expect(plans.1 > samples * c.tokens * c.depth * 12 * c.hiddenSize, "what three blocks save at least")
     }

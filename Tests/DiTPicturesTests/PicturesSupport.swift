@@ -69,6 +69,6 @@ func trainer(
     context: ComputeContext(threads: threads, workers: threads))
 }
 
-func bits(_ slice: Slice) -> [UInt32] { slice.array.map(\.bitPattern) }
+func bits(_ slice: MutableFloatSlice) -> [UInt32] { slice.array.map(\.bitPattern) }
 
 func description(_ error: (any Error)?) -> String { error.map { "\($0)" } ?? "no error" }

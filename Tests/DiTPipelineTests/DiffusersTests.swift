@@ -92,7 +92,7 @@ private func changed(_ model: DiT, _ change: (inout DiTConfiguration) -> Void) t
       let name = parameter.name
       let embedder = name.firstRange(of: "t_embedder") ?? name.firstRange(of: "y_embedder")
       let source = embedder.map { String(name[$0.lowerBound...]) } ?? name
-      return shared.network.weights[source] ?? Slice(zeros: 0)
+      return shared.network.weights[source] ?? .empty
     }
     let copies = try DiT(
       configuration: ModelConfiguration(network: network), weights: Weights(table, slices: slices),

@@ -72,7 +72,7 @@ import Testing
       let flat = weights.flattened()
       flat[parameter.range][parameter.count - 1] = -.infinity
       let path = folder("model.safetensors")
-      try Weights(weights.table, flat: flat).write(to: path)
+      try Weights(weights.table, flat: flat.reading).write(to: path)
       #expect(
         message { _ = try Weights(contentsOf: path, configuration: smallNetwork) }
           == "\(path): tensor \(parameter.name): expected finite numbers, found -inf at element \(parameter.count - 1)")
@@ -90,7 +90,7 @@ import Testing
     let qkv = flat[parameter.range]
     for i in 0..<2 * smallNetwork.hiddenSize * smallNetwork.hiddenSize { qkv[i] *= 1e25 }  // q and k, not v
     let model = try DiT(
-      configuration: ModelConfiguration(network: smallNetwork), weights: Weights(weights.table, flat: flat),
+      configuration: ModelConfiguration(network: smallNetwork), weights: Weights(weights.table, flat: flat.reading),
       context: ComputeContext(threads: 1), numerics: numerics)
     let error = #expect(throws: OverflowError.self) {
       try model.predict(images: normal([1, 3, 6, 10], seed: 5), times: [3], labels: [1])

@@ -102,7 +102,7 @@ import Testing
         let flat = model.network.weights.flattened()
         flat[bias.range.lowerBound + element] += sign * 0.5
         let moved = try DiT(
-          configuration: model.configuration, weights: Weights(table, flat: flat), context: model.context)
+          configuration: model.configuration, weights: Weights(table, flat: flat.reading), context: model.context)
         let losses = try moved.loss(clean: clean, times: times, labels: labels, noise: noise, consistency: input)
         means.append(losses.losses.reduce(0) { $0 + ($1.seq ?? 0) } / Double(count))
       }

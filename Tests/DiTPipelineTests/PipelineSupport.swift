@@ -67,7 +67,7 @@ func randomModel(
 
 func randomWeights(_ network: DiTConfiguration, seed: UInt64 = 7) -> Weights {
   let table = ParameterTable(network)
-  let flat = Slice(zeros: table.elementCount)
+  let flat = MutableFloatSlice(zeros: table.elementCount)
   for (index, parameter) in table.parameters.enumerated() {
     if parameter.name == "pos_embed" {
       parameter.initialise(flat[parameter.range], network, seed: seed, stream: 0)
@@ -77,7 +77,7 @@ func randomWeights(_ network: DiTConfiguration, seed: UInt64 = 7) -> Weights {
       for (i, value) in random.normal(count: parameter.count).enumerated() { values[i] = 0.1 * value }
     }
   }
-  return Weights(table, flat: flat)
+  return Weights(table, flat: flat.reading)
 }
 
 /// 3×6×10 input, odd token grid, four classes.

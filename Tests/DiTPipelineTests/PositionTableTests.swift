@@ -23,7 +23,7 @@ import Testing
   }()
 
   private func table(_ c: DiTConfiguration) -> [Float] {
-    let table = Slice(zeros: c.tokens * c.hiddenSize)
+    let table = MutableFloatSlice(zeros: c.tokens * c.hiddenSize)
     sinCosPositions(
       output: table.mutableSpan, rows: c.inputGrid.rows, columns: c.inputGrid.columns, width: c.hiddenSize)
     return table.array
@@ -69,8 +69,8 @@ import Testing
     #expect(try used(Self.wide, Self.own) == Self.own)
     var large = Self.square
     (large.inputHeight, large.inputWidth) = (12, 12)
-    let expected = Slice(zeros: 36 * 24)
-    let stored = Slice(zeros: Self.own.count)
+    let expected = MutableFloatSlice(zeros: 36 * 24)
+    let stored = MutableFloatSlice(zeros: Self.own.count)
     for i in 0..<Self.own.count { stored[i] = Self.own[i] }
     resamplePositions(output: expected.mutableSpan, table: stored.span, from: (4, 4), to: (6, 6), width: 24)
     #expect(try used(large, Self.own) == expected.array)
@@ -86,8 +86,8 @@ import Testing
     learned.position = .learned
     #expect(try used(learned, Self.own) == Self.own)
     #expect(try used(learned, table(Self.wide)) == table(Self.wide))
-    let expected = Slice(zeros: 16 * 24)
-    let (stored, values) = (Slice(zeros: 16 * 24), table(Self.square))
+    let expected = MutableFloatSlice(zeros: 16 * 24)
+    let (stored, values) = (MutableFloatSlice(zeros: 16 * 24), table(Self.square))
     for i in values.indices { stored[i] = values[i] }
     resamplePositions(output: expected.mutableSpan, table: stored.span, from: (4, 4), to: (2, 8), width: 24)
     #expect(try used(learned, values) == expected.array)

@@ -174,16 +174,16 @@ import Testing
     for (evaluation, time) in times.enumerated().reversed() {
       let row = table.row(ofEvaluation: evaluation)
       let direct = Modulation(
-        smallNetwork, rows: 3, values: Slice(zeros: Modulation.elements(smallNetwork, rows: 3)))
+        smallNetwork, rows: 3, values: MutableFloatSlice(zeros: Modulation.elements(smallNetwork, rows: 3)))
       model.network.modulate(
         times: [Float](repeating: time.value, count: 3), labels: [0, 2, 4], into: direct)
       let copied = Modulation(
-        smallNetwork, rows: 3, values: Slice(zeros: Modulation.elements(smallNetwork, rows: 3)))
+        smallNetwork, rows: 3, values: MutableFloatSlice(zeros: Modulation.elements(smallNetwork, rows: 3)))
       copied.copyRows([row, row + 1, row + 2], from: table.modulation)
       let x = normal([3, 3, 6, 10], seed: 4)
       let outputs = [direct, copied].map { modulation -> Tensor in
         let workspace = InferenceWorkspace(model.network, samples: 3)
-        let output = Slice(zeros: 3 * smallNetwork.outputElements)
+        let output = MutableFloatSlice(zeros: 3 * smallNetwork.outputElements)
         model.network.forward(
           output: output.mutableSpan, images: x.elements.span, modulation: modulation, samples: 3,
           workspace: workspace)

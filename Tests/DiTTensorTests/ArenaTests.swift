@@ -3,12 +3,12 @@ import Foundation
 import Testing
 
 @Suite("An arena's parts, and memory that is taken when it is written") struct ArenaTests {
-  private static func address(_ slice: Slice) -> UInt {
+  private static func address(_ slice: MutableFloatSlice) -> UInt {
     unsafe slice.span.withUnsafeBufferPointer { UInt(bitPattern: $0.baseAddress) }
   }
 
   private struct Parts {
-    let first, second, shared, last: Slice
+    let first, second, shared, last: MutableFloatSlice
 
     /// `shared` lies over `second`.
     init(_ arena: inout Arena) {
@@ -35,7 +35,7 @@ import Testing
   func partsOfMemory() {
     let parts = Arena.filled { Parts(&$0) }
     let all = [parts.first, parts.second, parts.shared, parts.last]
-    #expect(all.map(\.count) == [5, 20, 40, 3] && all.map(\.offset) == [0, 16, 16, 64])
+    #expect(all.map(\.count) == [5, 20, 40, 3] && all.map(\.reading.offset) == [0, 16, 16, 64])
     #expect(parts.first.buffer.count == 80)
     #expect(all.allSatisfy { Self.address($0) % 64 == 0 && $0.array.allSatisfy { $0 == 0 } })
     parts.shared.fill(2)
@@ -54,7 +54,7 @@ import Testing
     @Test("Large zeros take no memory until they are written")
     func untouchedZeros() throws {
       let (count, before) = (1 << 29, try Self.residentBytes())
-      let zeros = Slice(zeros: count)
+      let zeros = MutableFloatSlice(zeros: count)
       #expect(zeros[0] == 0 && zeros[count / 2] == 0 && zeros[count - 1] == 0)
       #expect(try Self.residentBytes() - before < 1 << 30)
       zeros[count - 1] = 3

@@ -4,7 +4,7 @@ import Testing
 
 /// Buffers, slices, the arena's layout and tensors.
 @Suite("Buffers, slices, the arena's layout and tensors") struct MemoryTests {
-  private static func address(_ slice: Slice) -> UInt {
+  private static func address(_ slice: MutableFloatSlice) -> UInt {
     unsafe slice.span.withUnsafeBufferPointer { UInt(bitPattern: $0.baseAddress) }
   }
 
@@ -13,7 +13,7 @@ import Testing
     "A new slice holds zeros at an address that is a multiple of 64",
     arguments: [0, 1, 3, 17, 1023, 1 << 20, (1 << 20) + 5])
   func alignedZeros(_ count: Int) {
-    let slice = Slice(zeros: count)
+    let slice = MutableFloatSlice(zeros: count)
     #expect(slice.count == count && slice.buffer.count == count && slice.buffer.isMutable)
     #expect(Self.address(slice) % 64 == 0)
     #expect(bitDifference(slice.array, [Float](repeating: 0, count: count)) == nil)
@@ -23,7 +23,7 @@ import Testing
   @Test("Memory that was in use before comes back zeroed")
   func zeroedAgain() {
     for _ in 0..<20 {
-      let slice = Slice(zeros: 500)
+      let slice = MutableFloatSlice(zeros: 500)
       #expect(slice.array.allSatisfy { $0 == 0 })
       slice.fill(7)
     }
@@ -31,9 +31,9 @@ import Testing
 
   @Test("A slice of a slice reads and writes the same memory")
   func slicesShareMemory() {
-    let whole = Slice((0..<10).map(Float.init))
+    let whole = MutableFloatSlice((0..<10).map(Float.init))
     let part = whole[3..<8]
-    #expect(part.offset == 3 && part.count == 5 && part.array == [3, 4, 5, 6, 7])
+    #expect(part.reading.offset == 3 && part.count == 5 && part.array == [3, 4, 5, 6, 7])
     #expect(Self.address(part) == Self.address(whole) + 12)
     part[1] = 40
     part[2..<4].fill(-1)
@@ -50,7 +50,7 @@ import Testing
   @Test("A slice made of an array is a copy of it, and so is the array made of a slice")
   func slicesOwnTheirElements() {
     var elements: [Float] = [1, 2, 3]
-    let slice = Slice(elements)
+    let slice = MutableFloatSlice(elements)
     elements[0] = 9
     #expect(slice.array == [1, 2, 3])
     var array = slice.array
@@ -78,10 +78,10 @@ import Testing
   @Test("A view keeps the owner of its memory alive, and lets it go with its last slice")
   func viewsKeepTheirOwner() {
     var isGone = false
-    var view: Slice?
+    var view: FloatSlice?
     do {
       let owner = Owner([1, 2, 3]) { isGone = true }
-      view = unsafe Slice(Buffer(viewing: UnsafeBufferPointer(owner.elements), owner: owner))[1..<3]
+      view = unsafe FloatSlice(Buffer(viewing: UnsafeBufferPointer(owner.elements), owner: owner))[1..<3]
     }
     #expect(!isGone)
     #expect(view?.array == [2, 3])
@@ -90,27 +90,24 @@ import Testing
     #expect(isGone)
   }
 
-  /// The bytes of a slice are its own elements', no more.
-  @Test("The bytes of a slice are its own elements' and no more")
-  func bytes() {
-    let whole = Slice([1, 2, 3, 4])
-    let part = whole[1..<3]
-    #expect(part.bytes.byteCount == 8 && part.mutableBytes.byteCount == 8)
-    var bytes = part.mutableBytes
-    for i in 0..<8 { bytes.storeBytes(of: i == 7 ? 0x40 : 0, toByteOffset: i, as: UInt8.self) }
-    #expect(whole.array == [1, 0, 2, 4])
-    #expect(unsafe part.bytes.unsafeLoad(fromByteOffset: 7, as: UInt8.self) == 0x40)
+  @Test("What is read through a slice is what was written through another name of its memory")
+  func readingIsTheSameMemory() {
+    let whole = MutableFloatSlice([1, 2, 3, 4])
+    let reading = whole[1..<3].reading
+    whole[2] = 30
+    #expect(reading.array == [2, 30] && reading[1] == 30 && reading[1..<2].array == [30])
+    #expect(FloatSlice.empty.isEmpty && MutableFloatSlice.empty.isEmpty && !whole.isEmpty)
   }
 
   /// Memory that no file stands behind keeps its values, ours and a viewed owner's.
   @Test("Releasing the pages of memory without a file behind it keeps the values")
   func pagesAreKept() {
     let values = (0..<20_000).map(Float.init)
-    let own = Slice(values)
-    own[3..<19_000].releasePages()
+    let own = MutableFloatSlice(values)
+    own[3..<19_000].reading.releasePages()
     #expect(own.array == values)
     let owner = Owner(values) {}
-    let view = unsafe Slice(Buffer(viewing: UnsafeBufferPointer(owner.elements), owner: owner))
+    let view = unsafe FloatSlice(Buffer(viewing: UnsafeBufferPointer(owner.elements), owner: owner))
     view.releasePages()
     #expect(view.array == values)
   }
@@ -121,23 +118,25 @@ import Testing
     func misuseTraps() async {
       await #expect(processExitsWith: .failure) {
         let owner = Owner([1, 2, 3]) {}
-        let view = unsafe Slice(Buffer(viewing: UnsafeBufferPointer(owner.elements), owner: owner))
-        view.fill(0)
+        let view = unsafe FloatSlice(Buffer(viewing: UnsafeBufferPointer(owner.elements), owner: owner))
+        MutableFloatSlice(view.buffer).fill(0)
       }
-      await #expect(processExitsWith: .failure) { _ = Slice(zeros: 5)[2..<6] }
-      await #expect(processExitsWith: .failure) { _ = Slice(Buffer(count: 5), offset: 6, count: 0) }
-      await #expect(processExitsWith: .failure) { _ = Slice(Buffer(count: 5), offset: 1, count: .max) }
-      await #expect(processExitsWith: .failure) { Slice(zeros: 3).copy(from: Slice(zeros: 4).span) }
+      await #expect(processExitsWith: .failure) { _ = MutableFloatSlice(zeros: 5)[2..<6] }
+      await #expect(processExitsWith: .failure) { _ = FloatSlice(Buffer(count: 5), offset: 6, count: 0) }
+      await #expect(processExitsWith: .failure) { _ = FloatSlice(Buffer(count: 5), offset: 1, count: .max) }
+      await #expect(processExitsWith: .failure) {
+        MutableFloatSlice(zeros: 3).copy(from: FloatSlice([1, 2, 3, 4]))
+      }
       await #expect(processExitsWith: .failure) { _ = Buffer(count: -1) }
       await #expect(processExitsWith: .failure) { _ = Tensor(shape: [2, 3], elements: [1, 2, 3, 4, 5]) }
       await #expect(processExitsWith: .failure) { _ = Tensor(shape: [-1, -1], elements: [1]) }
       await #expect(processExitsWith: .success) {
         let owner = Owner([1, 2, 3]) {}
-        let view = unsafe Slice(Buffer(viewing: UnsafeBufferPointer(owner.elements), owner: owner))
-        let copy = Slice(zeros: 5)[2..<5]
+        let view = unsafe FloatSlice(Buffer(viewing: UnsafeBufferPointer(owner.elements), owner: owner))
+        let copy = MutableFloatSlice(zeros: 5)[2..<5]
         copy.copy(from: view.span)
         #expect(copy.array == [1, 2, 3])
-        _ = Slice(Buffer(count: 5), offset: 5, count: 0)
+        _ = FloatSlice(Buffer(count: 5), offset: 5, count: 0)
       }
     }
   #endif
@@ -153,7 +152,7 @@ import Testing
     #expect(layout.count == 176)
     var again = ArenaLayout()
     #expect(counts.map { again.reserve($0) } == ranges)
-    let arena = Slice(zeros: layout.count)
+    let arena = MutableFloatSlice(zeros: layout.count)
     for (i, range) in ranges.enumerated() { arena[range].fill(Float(i + 1)) }
     #expect(zip(ranges, 1...).allSatisfy { range, i in arena[range].array.allSatisfy { $0 == Float(i) } })
     #expect(ranges.allSatisfy { Self.address(arena[$0]) % 64 == 0 })

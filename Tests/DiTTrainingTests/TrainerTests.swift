@@ -66,7 +66,8 @@ import Testing
     let directory = try ModelDirectory(contentsOf: fixture("digits"))
     let data = try Dataset(Tensor(zeros: [4, 1, 8, 8]), labels: [0, 1, 2, 3], name: "zeros")
     return try Trainer(
-      model: directory.configuration, training: training, data: data, start: directory.weights(.model).flattened(),
+      model: directory.configuration, training: training, data: data,
+      start: directory.weights(.model).flattened().reading,
       context: ComputeContext(threads: 2))
   }
 
@@ -172,10 +173,10 @@ import Testing
     let mirror = { (x: inout [Float]) in
       for i in x.indices where i % 6 > 2 { x[i] = x[i - i % 6 + 5 - i % 6] }
     }
-    let gradients = { (data: Dataset, flip: Bool) throws -> Slice in
+    let gradients = { (data: Dataset, flip: Bool) throws -> FloatSlice in
       let trainer = try tinyTrainer(data: data) { $0.flip = flip }
       _ = try trainer.step()
-      return trainer.gradients
+      return trainer.gradients.reading
     }
     let (symmetric, any) = try (tinyData(edit: mirror), tinyData())
     #expect(try firstDifference(gradients(symmetric, true), gradients(symmetric, false)) == nil)
@@ -242,7 +243,7 @@ import Testing
   func validationDoesNotDependOnSeedOrBatch() throws {
     let start = Weights.initialised(tinyNetwork(), seed: 3).flat
     let reports = try [(0, 3), (9, 3), (0, 1), (0, 6)].map { seed, size in
-      try tinyTrainer(start: start) { ($0.seed, $0.microBatch) = (seed, size) }.validate()
+      try tinyTrainer(start: start.reading) { ($0.seed, $0.microBatch) = (seed, size) }.validate()
     }
     for report in reports { #expect(abs((report?.loss ?? 0) - (reports[0]?.loss ?? 1)) < 1e-12) }
   }
@@ -252,7 +253,7 @@ import Testing
   func validationIsTheMeanOverSamples() throws {
     let trainer = try tinyTrainer()
     for _ in 0..<4 { _ = try trainer.step() }
-    let single = try tinyTrainer(start: trainer.average) { $0.microBatch = 1 }
+    let single = try tinyTrainer(start: trainer.average.reading) { $0.microBatch = 1 }
     let (a, b) = try (#require(try trainer.validate()), #require(try single.validate()))
     #expect(abs(a.loss / b.loss - 1) < 1e-5, "\(a.loss), \(b.loss)")
   }

@@ -102,7 +102,7 @@ import Testing
     }
     for _ in 0..<500 { _ = try trainer.step() }
     let dit = try DiT(
-      configuration: model, weights: Weights(trainer.table, flat: trainer.weights), context: trainer.context)
+      configuration: model, weights: Weights(trainer.table, flat: trainer.weights.reading), context: trainer.context)
     var random = Philox(seed: 5)
     let count = 32
     let noise = Tensor(shape: [count, 1, 4, 6], elements: random.normal(count: count * 24))
@@ -154,13 +154,13 @@ import Testing
   /// A context image is mirrored with its image: with images that are their own mirror, it is all that a flip changes.
   @Test("A context image is mirrored with its image")
   func contextIsMirroredWithTheImage() throws {
-    func weights(flip: Bool, context: [Float]) throws -> Slice {
+    func weights(flip: Bool, context: [Float]) throws -> FloatSlice {
       let data = try Dataset(
         Tensor(shape: [10, 1, 4, 6], elements: [Float](repeating: 0.3, count: 240)),
         context: Tensor(shape: [10, 1, 2, 4], elements: (0..<10).flatMap { _ in context }), name: "mirrors")
       let trainer = try tinyTrainer(model: Self.image, data: data) { $0.flip = flip }
       for _ in 0..<3 { _ = try trainer.step() }
-      return trainer.weights
+      return trainer.weights.reading
     }
     let (slope, even): ([Float], [Float]) = ([-1, -0.5, 0, 0.5, 1, 0, 1, -1], [1, 0, 0, 1, -1, 0.5, 0.5, -1])
     #expect(firstDifference(try weights(flip: true, context: slope), try weights(flip: false, context: slope)) != nil)
@@ -169,10 +169,10 @@ import Testing
 
   @Test("Training on sequences has the same bytes at any number of threads", arguments: [text, image])
   func threadsAndMicroBatches(_ model: ModelConfiguration) throws {
-    func weights(threads: Int) throws -> Slice {
+    func weights(threads: Int) throws -> FloatSlice {
       let trainer = try tinyTrainer(threads: threads, model: model, data: Self.data())
       for _ in 0..<4 { _ = try trainer.step() }
-      return trainer.weights
+      return trainer.weights.reading
     }
     #expect(firstDifference(try weights(threads: 1), try weights(threads: 3)) == nil)
   }

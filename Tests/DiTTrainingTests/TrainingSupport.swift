@@ -67,7 +67,7 @@ func tinyTraining(_ edit: (inout TrainingConfiguration) -> Void = { _ in }) -> T
 
 /// A trainer of the tiny network on the tiny data.
 func tinyTrainer(
-  threads: Int = 1, model: ModelConfiguration = tinyModel(), data: Dataset? = nil, start: Slice? = nil,
+  threads: Int = 1, model: ModelConfiguration = tinyModel(), data: Dataset? = nil, start: FloatSlice? = nil,
   _ edit: (inout TrainingConfiguration) -> Void = { _ in }
 ) throws -> Trainer {
   try Trainer(
@@ -87,11 +87,20 @@ func relativeError(_ found: [Float], _ expected: [Float]) -> Double {
   return size > 0 ? difference / size : difference
 }
 
+/// What tests look at of a flat buffer, to read or to write.
+protocol FlatValues {
+  var array: [Float] { get }
+  subscript(range: Range<Int>) -> Self { get }
+}
+
+extension FloatSlice: FlatValues {}
+extension MutableFloatSlice: FlatValues {}
+
 /// The bits of a flat buffer.
-func bits(_ slice: Slice) -> [UInt32] { slice.array.map(\.bitPattern) }
+func bits(_ slice: some FlatValues) -> [UInt32] { slice.array.map(\.bitPattern) }
 
 /// The first index at which two buffers differ, as a message; nil when they are the same bytes.
-func firstDifference(_ a: Slice, _ b: Slice) -> String? {
+func firstDifference(_ a: some FlatValues, _ b: some FlatValues) -> String? {
   let (a, b) = (bits(a), bits(b))
   guard a.count == b.count else { return "\(a.count) and \(b.count) elements" }
   guard let i = a.indices.first(where: { a[$0] != b[$0] }) else { return nil }
@@ -99,7 +108,7 @@ func firstDifference(_ a: Slice, _ b: Slice) -> String? {
 }
 
 /// The weights' values of one tensor.
-func values(_ name: String, _ flat: Slice, _ trainer: Trainer) throws -> [Float] {
+func values(_ name: String, _ flat: some FlatValues, _ trainer: Trainer) throws -> [Float] {
   guard let parameter = trainer.table.parameter(named: name) else { throw Missing(name: name) }
   return flat[parameter.range].array
 }

@@ -102,15 +102,15 @@ private struct Golden {
   func doubles(_ name: String) throws -> [Double] { try file.doubles(name).values }
 
   /// The weights in one buffer, each tensor at its place of the parameter table.
-  private func weights() throws -> Slice {
+  private func weights() throws -> FloatSlice {
     let table = ParameterTable(configuration.network)
-    let flat = Slice(zeros: table.elementCount)
+    let flat = MutableFloatSlice(zeros: table.elementCount)
     for parameter in table.parameters {
       let tensor = try file.tensor("weights.\(parameter.name)")
       try #require(tensor.shape == parameter.shape, "\(parameter.name)")
       flat[parameter.range].copy(from: tensor.elements.span)
     }
-    return flat
+    return flat.reading
   }
 
   func model(_ gemm: GEMM) throws -> DiT {

@@ -68,6 +68,7 @@ typedef struct DiTProduct {
   int epilogue;
   const float *_Nullable bias;
   DiTMatrix y, saved, activation;
+  long activation_rows;  // where not 0, activation lies in panels, as pack_plain leaves a matrix of so many rows
   const float *_Nullable table;
   long table_rows;
   const float *_Nullable residual;  // with y's ld

@@ -94,7 +94,7 @@ struct NamedTensors {
   /// - Throws: `StateDictMismatch` unless the file holds exactly the tensors of the configuration.
   func check(_ configuration: AutoencoderConfiguration) throws {
     var keys: [StateDict.Key] = []
-    let none = Slice(zeros: 0)
+    let none = FloatSlice.empty
     let record: WeightReader = { name, shape in
       keys.append((self.name(name), self.shape(name, shape)))
       return none
@@ -106,7 +106,7 @@ struct NamedTensors {
   }
 
   /// - Throws: ``AutoencoderFileError`` for a tensor that holds NaN or infinity, and what the store throws.
-  func read(_ name: String, _ shape: [Int]) throws -> Slice {
+  func read(_ name: String, _ shape: [Int]) throws -> FloatSlice {
     let name = self.name(name)
     let slice = try store.slice(name)
     guard let bad = slice.span.firstNotFinite else { return slice }

@@ -5,11 +5,11 @@ import Synchronization
 // The layers of an autoencoder: their weights as a file holds them, and packed for the kernels when first used.
 
 /// Hands out a tensor by its diffusers name and shape.
-typealias WeightReader = (_ name: String, _ shape: [Int]) throws -> Slice
+typealias WeightReader = (_ name: String, _ shape: [Int]) throws -> FloatSlice
 
 /// γ and β of a group normalisation.
 struct NormLayer: Sendable {
-  let weight, bias: Slice
+  let weight, bias: FloatSlice
 
   init(_ name: String, channels: Int, _ read: WeightReader) throws {
     weight = try read("\(name).weight", [channels])
@@ -19,10 +19,10 @@ struct NormLayer: Sendable {
 
 /// What a layer's weights were packed into. Made once and kept, or made for one use, where a large image needs the memory
 /// more than the time.
-final class PackedStore: Sendable {
-  private let kept = Mutex<Slice?>(nil)
+final class PackedStore<Packed: Sendable>: Sendable {
+  private let kept = Mutex<Packed?>(nil)
 
-  func get(keeping: Bool, make: () -> Slice) -> Slice {
+  func get(keeping: Bool, make: () -> Packed) -> Packed {
     guard keeping else { return kept.withLock { $0 } ?? make() }
     return kept.withLock { kept in
       if let kept { return kept }
@@ -39,15 +39,24 @@ struct ComputeSettings: Sendable {
   let numerics: Numerics
   var keepsPacked = true
 
-  var precision: Precision { numerics.precision }
+  var format: Format { numerics.precision.format }
   var isPacked: Bool { numerics.isPacked(on: context) }
+
+  /// A right factor as it is where OpenBLAS multiplies, else in panels.
+  func factor(_ matrix: Matrix, as format: Format) -> Matrix {
+    guard isPacked else { return matrix }
+    let memory = MutableFloatSlice(
+      uninitialized: ComputeContext.packedElements(depth: matrix.rows, columns: matrix.columns, format: format))
+    return context.pack(matrix, into: memory, as: format)
+  }
 }
 
 /// A 3 × 3 convolution.
 struct ConvolutionLayer: Sendable {
   let channels, outputs: Int
-  let weight, bias: Slice
-  private let store = PackedStore()
+  let weight, bias: FloatSlice
+  private let winograd = PackedStore<FloatSlice>()
+  private let patches = PackedStore<Matrix>()
 
   init(_ name: String, _ channels: Int, _ outputs: Int, _ read: WeightReader) throws {
     self.channels = channels
@@ -57,32 +66,23 @@ struct ConvolutionLayer: Sendable {
   }
 
   /// The filters for Winograd's products.
-  func filters(_ c: ComputeSettings) -> Slice {
-    store.get(keeping: c.keepsPacked) {
-      let packed = Slice(
-        uninitialized: ComputeContext.packedFilterElements(
-          channels: channels, outputs: outputs, precision: c.precision))
-      c.context.packFilters(
-        packed.mutableBytes, weight: weight.span, channels: channels, outputs: outputs, precision: c.precision)
+  func filters(_ c: ComputeSettings) -> FloatSlice {
+    winograd.get(keeping: c.keepsPacked) {
+      let packed = MutableFloatSlice(
+        uninitialized: ComputeContext.packedFilterElements(channels: channels, outputs: outputs, format: c.format))
+      c.context.packFilters(packed, weight: weight, channels: channels, outputs: outputs, format: c.format)
       weight.releasePages()
-      return packed
+      return packed.reading
     }
   }
 
-  /// The filters for products over patches.
-  func patchFilters(_ c: ComputeSettings) -> Slice {
-    store.get(keeping: c.keepsPacked) {
-      let ordered = Slice(zeros: outputs * channels * 9)
-      var span = ordered.mutableSpan
-      ComputeContext.patchOrder(&span, weight: weight.span, channels: channels, outputs: outputs)
+  /// The filters for products over patches, as the right factor.
+  func patchFilters(_ c: ComputeSettings) -> Matrix {
+    patches.get(keeping: c.keepsPacked) {
+      let ordered = MutableFloatSlice(zeros: outputs * channels * 9)
+      ComputeContext.patchOrder(ordered, weight: weight, channels: channels, outputs: outputs)
       weight.releasePages()
-      guard c.isPacked else { return ordered }
-      let depth = 9 * channels
-      let packed = Slice(
-        uninitialized: ComputeContext.packedElements(depth: depth, columns: outputs, precision: c.precision))
-      c.context.packForward(
-        packed.mutableBytes, weight: ordered.span, inputs: depth, outputs: outputs, precision: c.precision)
-      return packed
+      return c.factor(Matrix(ordered.reading, rows: outputs, columns: 9 * channels).transposed, as: c.format)
     }
   }
 }
@@ -90,8 +90,8 @@ struct ConvolutionLayer: Sendable {
 /// A 1 × 1 convolution, or a linear layer: y = x Wᵀ + b.
 struct PointwiseConvolution: Sendable {
   let inputs, outputs: Int
-  private let weights, biases: [Slice]
-  private let store = PackedStore()
+  private let weights, biases: [FloatSlice]
+  private let store = PackedStore<Matrix>()
 
   /// - Parameter names: layers of one input, whose outputs stand one after another.
   init(_ names: [String], inputs: Int, outputs each: Int, isConvolution: Bool, _ read: WeightReader) throws {
@@ -102,31 +102,27 @@ struct PointwiseConvolution: Sendable {
     biases = try names.map { try read("\($0).bias", [each]) }
   }
 
-  private func joined(_ slices: [Slice]) -> Slice {
+  private func joined(_ slices: [FloatSlice]) -> FloatSlice {
     if slices.count == 1 { return slices[0] }
-    let all = Slice(zeros: slices.reduce(0) { $0 + $1.count })
+    let all = MutableFloatSlice(zeros: slices.reduce(0) { $0 + $1.count })
     var start = 0
     for slice in slices {
-      all[start..<start + slice.count].copy(from: slice.span)
+      all[start..<start + slice.count].copy(from: slice)
       start += slice.count
     }
-    return all
+    return all.reading
   }
 
-  var bias: Slice { joined(biases) }
+  var bias: FloatSlice { joined(biases) }
 
-  /// W as the products read it.
-  func weight(_ c: ComputeSettings, _ precision: Precision) -> Slice {
-    if !c.isPacked && weights.count == 1 { return weights[0] }
+  /// Wᵀ as the products read it.
+  func weight(_ c: ComputeSettings, _ format: Format) -> Matrix {
+    func transposed(_ w: FloatSlice) -> Matrix { Matrix(w, rows: outputs, columns: inputs).transposed }
+    if !c.isPacked && weights.count == 1 { return transposed(weights[0]) }
     return store.get(keeping: c.keepsPacked) {
-      let weight = joined(weights)
-      guard c.isPacked else { return weight }
-      let packed = Slice(
-        uninitialized: ComputeContext.packedElements(depth: inputs, columns: outputs, precision: precision))
-      c.context.packForward(
-        packed.mutableBytes, weight: weight.span, inputs: inputs, outputs: outputs, precision: precision)
-      for weight in weights { weight.releasePages() }
-      return packed
+      let factor = c.factor(transposed(joined(weights)), as: format)
+      if c.isPacked { for weight in weights { weight.releasePages() } }
+      return factor
     }
   }
 }
@@ -155,7 +151,7 @@ struct AttentionLayer: Sendable {
   let norm: NormLayer
   let qkv, out: PointwiseConvolution
   /// The gate of the kernel that adds the residual.
-  let ones: Slice
+  let ones: FloatSlice
 
   init(_ name: String, channels: Int, _ read: WeightReader) throws {
     norm = try NormLayer("\(name).group_norm", channels: channels, read)
@@ -163,7 +159,7 @@ struct AttentionLayer: Sendable {
       ["to_q", "to_k", "to_v"].map { "\(name).\($0)" }, inputs: channels, outputs: channels, isConvolution: false, read)
     out = try PointwiseConvolution(
       ["\(name).to_out.0"], inputs: channels, outputs: channels, isConvolution: false, read)
-    ones = Slice([Float](repeating: 1, count: channels))
+    ones = FloatSlice([Float](repeating: 1, count: channels))
   }
 }
 

@@ -13,7 +13,7 @@ struct Pass {
 
   var context: ComputeContext { settings.context }
   private var usesBLAS: Bool { !settings.isPacked }
-  private var precision: Precision { settings.precision }
+  private var format: Format { settings.format }
 
   mutating func featureMap(_ height: Int, _ width: Int, _ channels: Int) -> FeatureMap {
     FeatureMap(memory: memory.allocate(height * width * channels), height: height, width: width, channels: channels)
@@ -21,7 +21,7 @@ struct Pass {
 
   mutating func free(_ plane: FeatureMap) { memory.free(plane.memory) }
 
-  private func slice(_ plane: FeatureMap) -> Slice { memory.slice(plane.memory) }
+  private func slice(_ plane: FeatureMap) -> MutableFloatSlice { memory.slice(plane.memory) }
 
   // MARK: Group normalisation
 
@@ -45,8 +45,8 @@ struct Pass {
     let (all, c, half) = (memory.slice(moments), x.channels, whole.height * x.channels)
     let input = slice(x)[skipping * x.width * c..<(skipping + rows.count) * x.width * c]
     context.rowMoments(
-      mean: all[rows.lowerBound * c..<rows.upperBound * c].mutableSpan,
-      spread: all[half + rows.lowerBound * c..<half + rows.upperBound * c].mutableSpan, input: input.span,
+      mean: all[rows.lowerBound * c..<rows.upperBound * c],
+      spread: all[half + rows.lowerBound * c..<half + rows.upperBound * c], input: input.reading,
       rows: rows.count, width: x.width, channels: c)
   }
 
@@ -54,14 +54,11 @@ struct Pass {
   private mutating func affine(_ x: FeatureMap, _ moments: Range<Int>, _ norm: NormLayer) -> NormScaleShift {
     let result = NormScaleShift(memory: memory.allocate(2 * x.channels), channels: x.channels)
     if !memory.isPlan {
-      let (out, all, half) = (memory.slice(result.memory), memory.slice(moments), x.height * x.channels)
-      let (scales, shifts) = (out[0..<x.channels], out[x.channels..<2 * x.channels])
-      var scale = scales.mutableSpan
-      var shift = shifts.mutableSpan
+      let (out, all, half) = (memory.slice(result.memory), memory.slice(moments).reading, x.height * x.channels)
       context.groupNormalisation(
-        scale: &scale, shift: &shift, mean: all[0..<half].span, spread: all[half..<2 * half].span,
-        weight: norm.weight.span, bias: norm.bias.span, epsilon: AutoencoderConfiguration.epsilon, rows: x.height,
-        width: x.width, channels: x.channels, groups: groups)
+        scale: out[0..<x.channels], shift: out[x.channels..<2 * x.channels], mean: all[0..<half],
+        spread: all[half..<2 * half], weight: norm.weight, bias: norm.bias, epsilon: AutoencoderConfiguration.epsilon,
+        rows: x.height, width: x.width, channels: x.channels, groups: groups)
     }
     memory.free(moments)
     return result
@@ -78,16 +75,13 @@ struct Pass {
     let extents = Convolution(
       height: height ?? out.height, width: out.width, channels: layer.channels, outputs: layer.outputs,
       isUpsampling: isUpsampling)
-    let scratch = memory.allocate(context.convolutionScratch(extents, precision: precision))
+    let scratch = memory.allocate(context.convolutionScratch(extents, format: format))
     if !memory.isPlan {
-      let norm = affine.map { memory.slice($0.memory) } ?? layer.bias[0..<0]
-      let (scale, shift) = (norm[0..<norm.count / 2], norm[norm.count / 2..<norm.count])
-      let added = residual.map { slice($0) } ?? layer.bias[0..<0]
-      let filters = layer.filters(settings)
+      let norm = affine.map { memory.slice($0.memory).reading } ?? .empty
       context.convolution(
-        output: slice(out).mutableSpan, input: slice(x).span, packed: filters.bytes, precision, usesBLAS: usesBLAS,
-        bias: layer.bias.span, scale: scale.span, shift: shift.span, residual: added.span,
-        scratch: memory.slice(scratch).mutableSpan, extents, rows: rows)
+        output: slice(out), input: slice(x).reading, packed: layer.filters(settings), format, usesBLAS: usesBLAS,
+        bias: layer.bias, scale: norm[0..<norm.count / 2], shift: norm[norm.count / 2..<norm.count],
+        residual: residual.map { slice($0).reading } ?? .empty, scratch: memory.slice(scratch), extents, rows: rows)
     }
     memory.free(scratch)
   }
@@ -112,10 +106,9 @@ struct Pass {
     let out = featureMap(c.resultHeight, c.resultWidth, c.outputs)
     let scratch = memory.allocate(context.patchConvolutionScratch(c))
     if !memory.isPlan {
-      let filters = layer.patchFilters(settings)
       context.patchConvolution(
-        output: slice(out).mutableSpan, input: slice(x).span, weight: filters.bytes, precision, usesBLAS: usesBLAS,
-        bias: layer.bias.span, scratch: memory.slice(scratch).mutableSpan, c)
+        output: slice(out), input: slice(x).reading, weight: layer.patchFilters(settings), bias: layer.bias,
+        scratch: memory.slice(scratch), c)
     }
     memory.free(scratch)
     free(x)
@@ -133,16 +126,9 @@ struct Pass {
     let count = rows * width
     let input = slice(x)[first * width * layer.inputs..<(first + rows) * width * layer.inputs]
     let output = slice(out)[outRow * width * layer.outputs..<(outRow + rows) * width * layer.outputs]
-    let (weight, bias) = (layer.weight(settings, .fp32), layer.bias)
-    if settings.isPacked {
-      context.packedLinear(
-        output: output.mutableBytes, .fp32, input: input.bytes, packed: weight.bytes, .fp32, bias: bias.span,
-        addingRows: bias[0..<0].span, rows: count, inputs: layer.inputs, outputs: layer.outputs)
-    } else {
-      context.linear(
-        output: output.mutableSpan, input: input.span, weight: weight.span, bias: bias.span, rows: count,
-        inputs: layer.inputs, outputs: layer.outputs)
-    }
+    context.product(
+      into: MutableMatrix(output, rows: count, columns: layer.outputs),
+      Matrix(input.reading, rows: count, columns: layer.inputs), layer.weight(settings, .fp32), bias: layer.bias)
   }
 
   // MARK: Blocks
@@ -174,61 +160,37 @@ struct Pass {
   /// x += W_o attention(norm(x)), over blocks of queries and keys: nothing of pixels × pixels exists.
   mutating func attend(_ x: FeatureMap, _ layer: AttentionLayer) {
     let extents = AttentionExtents(samples: 1, tokens: x.pixels, heads: 1, headSize: x.channels)
-    let format = settings.isPacked ? precision : .fp32
-    let size = x.pixels * x.channels
+    let method: AttentionMethod = settings.isPacked ? .packed : .blas
     let affine = affine(x, layer.norm)
-    let normal = memory.allocate(elements(size, format))
-    let qkv = memory.allocate(elements(3 * size, format))
-    let attended = memory.allocate(elements(size, format))
+    let normal = memory.allocate(format.floats(holding: x.pixels * x.channels))
+    let qkv = memory.allocate(format.floats(holding: 3 * x.pixels * x.channels))
+    let attended = memory.allocate(format.floats(holding: x.pixels * x.channels))
     let logsumexp = memory.allocate(x.pixels)
-    let scratch = memory.allocate(
-      settings.isPacked
-        ? context.packedAttentionScratch(extents, backward: false) : context.attentionScratch(extents, backward: false))
+    let scratch = memory.allocate(context.attentionScratch(extents, method: method, backward: false))
     if !memory.isPlan {
-      let norm = memory.slice(affine.memory)
+      let norm = memory.slice(affine.memory).reading
+      let h = matrix(normal, x.pixels, x.channels)
       context.channelAffine(
-        output: memory.slice(normal).mutableBytes, format, input: slice(x).span, scale: norm[0..<x.channels].span,
-        shift: norm[x.channels..<2 * x.channels].span, pixels: x.pixels, channels: x.channels)
-      run(
-        x, layer, extents, format, normal: memory.slice(normal), qkv: memory.slice(qkv),
-        attended: memory.slice(attended), logsumexp: memory.slice(logsumexp), scratch: memory.slice(scratch))
+        output: h, input: slice(x).reading, scale: norm[0..<x.channels], shift: norm[x.channels..<2 * x.channels])
+      let projected = matrix(qkv, x.pixels, 3 * x.channels)
+      context.product(into: projected, h.reading, layer.qkv.weight(settings, format), bias: layer.qkv.bias)
+      let out = matrix(attended, x.pixels, x.channels)
+      context.attention(
+        output: out, logsumexp: memory.slice(logsumexp),
+        AttentionOperands(qkv: projected.reading, extents, scratch: memory.slice(scratch), method: method))
+      context.product(
+        into: MutableMatrix(slice(x), rows: x.pixels, columns: x.channels), out.reading,
+        layer.out.weight(settings, format), bias: layer.out.bias,
+        epilogue: .gateResidual(
+          residual: nil, gate: Matrix(layer.ones, rows: 1, columns: x.channels), tokens: x.pixels, sums: .scratch(h)))
     }
     for range in [scratch, logsumexp, attended, qkv, normal, affine.memory] { memory.free(range) }
   }
 
-  private func run(
-    _ x: FeatureMap, _ layer: AttentionLayer, _ extents: AttentionExtents, _ format: Precision, normal: Slice,
-    qkv: Slice,
-    attended: Slice, logsumexp: Slice, scratch: Slice
-  ) {
-    let (c, rows, x) = (x.channels, x.pixels, slice(x))
-    let (projection, output) = (layer.qkv.weight(settings, format), layer.out.weight(settings, format))
-    let (qkvBias, outBias) = (layer.qkv.bias, layer.out.bias)
-    if settings.isPacked {
-      context.packedLinear(
-        output: qkv.mutableBytes, format, input: normal.bytes, packed: projection.bytes, format, bias: qkvBias.span,
-        addingRows: qkvBias[0..<0].span, rows: rows, inputs: c, outputs: 3 * c)
-      context.packedAttention(
-        output: attended.mutableBytes, logsumexp: logsumexp.mutableSpan, scratch: scratch.mutableBytes, qkv: qkv.bytes,
-        format, extents)
-      context.packedLinearGateResidual(
-        result: x.mutableSpan, output: x[0..<0].mutableBytes, residual: x.span, input: attended.bytes,
-        packed: output.bytes, format, bias: outBias.span, gate: layer.ones.span, gateStride: 0, samples: 1,
-        tokens: rows, inputs: c, outputs: c)
-    } else {
-      context.linear(
-        output: qkv.mutableSpan, input: normal.span, weight: projection.span, bias: qkvBias.span, rows: rows, inputs: c,
-        outputs: 3 * c)
-      context.attention(
-        output: attended.mutableSpan, logsumexp: logsumexp.mutableSpan, scratch: scratch.mutableSpan, qkv: qkv.span,
-        extents)
-      context.linearGateResidual(
-        result: x.mutableSpan, output: normal.mutableSpan, residual: x.span, input: attended.span, weight: output.span,
-        bias: outBias.span, gate: layer.ones.span, gateStride: 0, samples: 1, tokens: rows, inputs: c, outputs: c)
-    }
+  /// A factor of a product.
+  private func matrix(_ range: Range<Int>, _ rows: Int, _ columns: Int) -> MutableMatrix {
+    MutableMatrix(memory.slice(range), rows: rows, columns: columns, format: format)
   }
-
-  private func elements(_ count: Int, _ format: Precision) -> Int { format.floats(holding: count) }
 
   mutating func middle(_ x: FeatureMap, _ layer: MiddleLayer) -> FeatureMap {
     let y = resnet(x, layer.first)
@@ -259,7 +221,7 @@ struct Pass {
     guard isBanded(x, layer, resnet), let shortcut = resnet.shortcut else {
       return self.resnet(upsample(x, layer), resnet)
     }
-    let tile = ComputeContext.convolutionTile(precision)
+    let tile = ComputeContext.convolutionTile(format)
     let whole = FeatureMap(memory: 0..<0, height: 2 * x.height, width: 2 * x.width, channels: layer.outputs)
     let moments = memory.allocate(2 * whole.height * whole.channels)
     let result = featureMap(whole.height, whole.width, shortcut.outputs)

@@ -11,14 +11,14 @@ struct FeatureMap {
 /// The memory of a pass: ranges of one buffer, handed out and taken back. A pass runs once without a buffer, to learn how
 /// large it must be, and then with one; both allocate and free the same ranges in the same order.
 struct PassMemory {
-  private let buffer: Slice?
+  private let buffer: MutableFloatSlice?
   /// In ascending order.
   private var live: [Range<Int>] = []
   /// The most elements that were in use at once, gaps counted.
   private(set) var peak = 0
 
   /// nil: to learn the size.
-  init(_ buffer: Slice?) { self.buffer = buffer }
+  init(_ buffer: MutableFloatSlice?) { self.buffer = buffer }
 
   var isPlan: Bool { buffer == nil }
 
@@ -42,7 +42,7 @@ struct PassMemory {
     if let index { live.remove(at: index) }
   }
 
-  func slice(_ range: Range<Int>) -> Slice {
+  func slice(_ range: Range<Int>) -> MutableFloatSlice {
     guard let buffer else { preconditionFailure("a plan has no memory") }
     return buffer[range]
   }

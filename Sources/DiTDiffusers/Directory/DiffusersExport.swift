@@ -72,7 +72,7 @@ public struct DiffusersExport: Sendable {
     _ weights: Weights, _ network: DiTConfiguration, _ name: String
   ) throws(ModelFileError) {
     guard let table = weights.table.parameter(named: "pos_embed"), let stored = weights[table.name] else { return }
-    let computed = Slice(zeros: table.count)
+    let computed = MutableFloatSlice(zeros: table.count)
     table.initialise(computed, network, seed: 0, stream: 0)
     let (found, expected) = (stored.span, computed.span)
     var largest: Float = 0
@@ -139,8 +139,9 @@ public struct DiffusersExport: Sendable {
     let outputs = [(c, weights), (theirs, written)].map { configuration, weights in
       let network = DiTNetwork(configuration, weights: weights, context: context, weightsAreFixed: true)
       let modulation = Modulation(
-        configuration, rows: times.count, values: Slice(zeros: Modulation.elements(configuration, rows: times.count)))
-      let output = Slice(zeros: times.count * configuration.outputElements)
+        configuration, rows: times.count,
+        values: MutableFloatSlice(zeros: Modulation.elements(configuration, rows: times.count)))
+      let output = MutableFloatSlice(zeros: times.count * configuration.outputElements)
       network.modulate(times: times, labels: labels, into: modulation)
       network.forward(
         output: output.mutableSpan, images: images.span, modulation: modulation, sequence: nil, samples: times.count,

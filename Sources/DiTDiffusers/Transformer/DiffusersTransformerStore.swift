@@ -47,19 +47,19 @@ struct DiffusersTransformerStore: TensorStore {
   func shape(of name: String) -> [Int]? { entries[name]?.shape }
 
   /// q, k and v are copied into one; all else lies where the file has it.
-  func slice(_ name: String) throws -> Slice {
+  func slice(_ name: String) throws -> FloatSlice {
     guard let (shape, names) = entries[name] else {
       throw ModelFileError(file: path, item: "tensor \(name)", expected: "it", found: "none")
     }
     if names.count == 1 { return try source.slice(names[0]) }
-    let whole = Slice(uninitialized: shape.reduce(1, *))
+    let whole = MutableFloatSlice(uninitialized: shape.reduce(1, *))
     let size = whole.count / names.count
     for (part, name) in names.enumerated() { try copy(name, into: whole[part * size..<(part + 1) * size]) }
-    return whole
+    return whole.reading
   }
 
   /// Copies a tensor of diffusers; zeros where there is none.
-  private func copy(_ name: String, into target: Slice) throws {
+  private func copy(_ name: String, into target: MutableFloatSlice) throws {
     guard source.shape(of: name) != nil else { return target.fill(0) }
     let part = try source.slice(name)
     target.copy(from: part.span)
@@ -71,7 +71,7 @@ struct DiffusersTransformerStore: TensorStore {
     return try copies.dropFirst().allSatisfy { hasSameBits(first, try source.slice($0)) }
   }
 
-  private static func hasSameBits(_ a: Slice, _ b: Slice) -> Bool {
+  private static func hasSameBits(_ a: FloatSlice, _ b: FloatSlice) -> Bool {
     let (a, b) = (a.span, b.span)
     var difference: UInt32 = 0
     for i in a.indices { difference |= a[i].bitPattern ^ b[i].bitPattern }

@@ -116,13 +116,13 @@ public final class SafetensorsFile: Sendable {
   /// aligned Floats, which costs neither time nor memory, else read into new memory.
   ///
   /// - Throws: ``SafetensorsError`` when there is no such tensor or it has another dtype.
-  public func slice(_ name: String) throws(SafetensorsError) -> Slice {
+  public func slice(_ name: String) throws(SafetensorsError) -> FloatSlice {
     if let mapped = mappedFloats(name), mapped.count > 0 { return mapped.slice }
     let entry = try readable(name, allowingIntegers: false)
-    let slice = Slice(zeros: entry.count)
+    let slice = MutableFloatSlice(zeros: entry.count)
     var target = slice.mutableSpan
     read(entry, into: &target)
-    return slice
+    return slice.reading
   }
 
   /// Where the elements of the tensor `name` lie as Floats that can be used in place; nil when there is no such tensor,

@@ -85,9 +85,10 @@ public struct MappedFloats: Sendable {
   public let count: Int
 
   /// The floats as read-only elements of the engine; keeps the mapping alive.
-  public var slice: Slice {
-    guard count > 0 else { return Slice(zeros: 0) }
-    return Slice(unsafe Buffer(viewing: file.floats(at: byteOffset, count: count), owner: file, isMappedFile: true))
+  public var slice: FloatSlice {
+    guard count > 0 else { return .empty }
+    return FloatSlice(
+      unsafe Buffer(viewing: file.floats(at: byteOffset, count: count), owner: file, isMappedFile: true))
   }
 }
 

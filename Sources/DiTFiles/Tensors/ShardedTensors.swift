@@ -43,7 +43,7 @@ public final class ShardedTensors: TensorStore {
 
   public func shape(of name: String) -> [Int]? { shards[ExactName(name)]?.shape(of: name) }
 
-  public func slice(_ name: String) throws -> Slice {
+  public func slice(_ name: String) throws -> FloatSlice {
     guard let shard = shards[ExactName(name)] else {
       throw ShardIndexError(path: path, tensor: name, expected: "it in the index", found: "no tensor of that name")
     }

@@ -155,7 +155,7 @@ struct RenamedTensors: TensorStore {
 
   func shape(of name: String) -> [Int]? { originals[ExactName(name)].flatMap { base.shape(of: $0) } }
 
-  func slice(_ name: String) throws -> Slice { try base.slice(originals[ExactName(name)] ?? name) }
+  func slice(_ name: String) throws -> FloatSlice { try base.slice(originals[ExactName(name)] ?? name) }
 }
 
 /// A state dict that has been found in a file or several.

@@ -42,7 +42,7 @@ public struct TensorSource {
   }
 
   /// The elements of `slice`, which must not be written meanwhile, stored as F32, BF16 or F16.
-  public init(_ name: String, _ slice: Slice, shape: [Int], as dtype: Dtype = .f32) {
+  public init(_ name: String, _ slice: FloatSlice, shape: [Int], as dtype: Dtype = .f32) {
     self.init(name, shape: shape, as: dtype) { offset, chunk in
       let source = slice[offset..<offset + chunk.count].span
       for i in chunk.indices { chunk[i] = source[i] }

@@ -107,7 +107,7 @@ public struct TorchAdam: Sendable {
   /// The first and second moment of the tensor `name`, `exp_avg` and `exp_avg_sq`, in row-major order.
   ///
   /// - Throws: ``TorchFileError`` where there is none, or they are not finite, or the second is below zero.
-  public func moments(_ name: String) throws(TorchFileError) -> (first: Slice, second: Slice) {
+  public func moments(_ name: String) throws(TorchFileError) -> (first: FloatSlice, second: FloatSlice) {
     let (first, second) = (try file.slice("m.\(name)"), try file.slice("v.\(name)"))
     for (key, values) in [("exp_avg", first), ("exp_avg_sq", second)] {
       guard let bad = values.span.firstNotFinite else { continue }

@@ -124,13 +124,13 @@ public final class TorchFile: Sendable {
   /// lie there so as aligned Floats, which costs neither time nor memory, else read into new memory.
   ///
   /// - Throws: ``TorchFileError`` when there is no such tensor or it has another dtype.
-  public func slice(_ name: String) throws(TorchFileError) -> Slice {
+  public func slice(_ name: String) throws(TorchFileError) -> FloatSlice {
     let entry = try readable(name, allowingIntegers: false)
     if let mapped = mappedFloats(entry), mapped.count > 0 { return mapped.slice }
-    let slice = Slice(zeros: entry.count)
+    let slice = MutableFloatSlice(zeros: entry.count)
     var target = slice.mutableSpan
     read(entry, into: &target)
-    return slice
+    return slice.reading
   }
 
   /// Where the elements lie as Floats that can be used in place.

@@ -1,4 +1,5 @@
 import CDiTKernels
+import DiTTensor
 
 /// Which tokens attend to which, and how what is outside a window takes part.
 ///
@@ -53,4 +54,18 @@ public struct AttentionExtents: Equatable, Sendable {
   /// Elements of q, of k, of v and of the output.
   var elements: Int { samples * tokens * heads * headSize }
   var width: Int { heads * headSize }
+
+  /// Traps unless qkv is (samples · tokens, 3 · heads · headSize), without gaps.
+  func check(qkv: Matrix) {
+    precondition(
+      qkv.rows == samples * tokens && qkv.columns == 3 * width && qkv.stride == 3 * width,
+      "qkv: (\(qkv.rows), \(qkv.columns)) for \(self)")
+  }
+
+  /// Traps unless an output, or its gradient, is (samples · tokens, heads · headSize) of qkv's format, without gaps.
+  func check(output: Matrix, like qkv: Matrix) {
+    precondition(
+      output.rows == qkv.rows && output.columns == width && output.stride == width && output.format == qkv.format,
+      "attention output: (\(output.rows), \(output.columns)) \(output.format) for \(self)")
+  }
 }

@@ -1,13 +1,12 @@
 import CDiTKernels
+import DiTTensor
 
 // Multi-head self-attention over packed blocks of keys and values (see attention_forward.inc), in float32 or bf16, with the scales
 // and windows of diffusion-aware attention.
 
 extension ComputeContext {
-  /// Float elements of scratch that ``packedAttention`` (or, with `backward`, its gradient too) needs, for all workers.
-  public func packedAttentionScratch(
-    _ extents: AttentionExtents, rule: AttentionRule = AttentionRule(), backward: Bool
-  ) -> Int {
+  /// Float elements of scratch, for all workers.
+  func packedAttentionScratch(_ extents: AttentionExtents, rule: AttentionRule, backward: Bool) -> Int {
     threads * packedAttentionBytes(extents, backward: backward) / 4 + skippedElements(extents, rule)
   }
 
@@ -23,97 +22,40 @@ extension ComputeContext {
     return extents.samples * ceilDivide(extents.tokens - rule.prefix, attentionQueries) * extents.width
   }
 
-  /// out = softmax(logits) v for every sample and head, with the logits that ``AttentionRule`` defines.
-  ///
-  /// - Parameters:
-  ///   - output: (samples · tokens, heads · headSize) in `precision`; overwritten.
-  ///   - logsumexp: saved for backward: log Σ exp(logit), (samples, heads, tokens).
-  ///   - scratch: ``packedAttentionScratch(_:rule:backward:)`` floats.
-  ///   - qkv: (samples · tokens, 3 · heads · headSize) in `precision`.
-  ///   - scales: of q·k, (samples, heads), at least 1e-20; empty: 1/√headSize.
-  ///   - widths: k, (samples), whole numbers of at least 1; not read without a mask.
-  ///   - prefixKeys: how many of the prefix tokens are keys, (samples); the others are padding. Empty: all.
-  public func packedAttention(
-    output: consuming MutableRawSpan, logsumexp: consuming MutableSpan<Float>, scratch: consuming MutableRawSpan,
-    qkv: RawSpan, _ precision: Precision, _ extents: AttentionExtents, rule: AttentionRule = AttentionRule(),
-    scales: Span<Float> = Span(), widths: Span<Float> = Span(), prefixKeys: Span<Int> = Span()
-  ) {
+  func packedAttention(_ a: AttentionOperands, output: MutableMatrix, logsumexp: MutableFloatSlice) {
+    let extents = a.extents
     let bytes = packedAttentionBytes(extents, backward: false)
-    let (skipped, group) = (skippedElements(extents, rule), queryGroup(extents, rule))
-    check(output.byteCount, atLeast: extents.elements * precision.size, "attention output")
-    check(scratch.byteCount, atLeast: threads * bytes + 4 * skipped, "attention scratch")
-    check(extents, rule, precision, qkv.byteCount, logsumexp.count, scales.count, widths, prefixKeys)
-    unsafe output.withUnsafeMutableBytes { out in
-      unsafe logsumexp.withUnsafeMutableBufferPointer { lse in
-        unsafe scratch.withUnsafeMutableBytes { scratch in
-          unsafe qkv.withUnsafeBytes { qkv in
-            unsafe withRule(rule, scales, widths, prefixKeys) { rule in
-              var attention = unsafe rule.attention(qkv, out, lse.baseAddress!, precision, extents)
-              if skipped > 0 {
-                let sums = unsafe (scratch.baseAddress! + threads * bytes).assumingMemoryBound(to: Float.self)
-                unsafe attention.skipped_values = UnsafePointer(sums)
-                let task = unsafe SkippedValues(
-                  kernels: kernels, attention: attention, sums: sums,
-                  stride: skipped / (extents.samples * extents.heads))
-                unsafe parallel(extents.samples * extents.heads, task)
-              }
-              let task = unsafe PackedAttentionForward(
-                kernels: kernels, attention: attention, group: group,
-                scratch: scratch.baseAddress!, scratchBytes: bytes)
-              unsafe parallel(extents.samples * extents.heads * task.blocks, task)
-            }
-          }
-        }
+    let (skipped, group) = (skippedElements(extents, a.rule), queryGroup(extents, a.rule))
+    unsafe a.prefixKeys.withUnsafeBufferPointer { keys in
+      var attention = unsafe DiTAttention(a, keys, out: DiTMatrix(output), logsumexp: logsumexp.pointer)
+      let scratch = unsafe UnsafeMutableRawPointer(a.scratch.pointer)
+      if skipped > 0 {
+        let sums = unsafe (scratch + threads * bytes).assumingMemoryBound(to: Float.self)
+        unsafe attention.skipped_values = UnsafePointer(sums)
+        let task = unsafe SkippedValues(
+          kernels: kernels, attention: attention, sums: sums, stride: skipped / (extents.samples * extents.heads))
+        unsafe parallel(extents.samples * extents.heads, task)
       }
+      let task = unsafe PackedAttentionForward(
+        kernels: kernels, attention: attention, group: group, scratch: scratch, scratchBytes: bytes)
+      unsafe parallel(extents.samples * extents.heads * task.blocks, task)
     }
   }
 
-  /// The gradient of ``packedAttention``; probabilities are recomputed from the saved logsumexp.
-  ///
-  /// - Parameters:
-  ///   - qkvGradient: (samples · tokens, 3 · heads · headSize) in `precision`; overwritten.
-  ///   - queryDots: Σ q·dq of each head, (samples, heads), overwritten where it is not empty: what a factor on the
-  ///     head's scale has as its gradient, times the factor.
-  ///   - outputGradient, output: (samples · tokens, heads · headSize) in `precision`.
-  ///   - rule, scales, widths, prefixKeys: as in the forward pass.
-  public func packedAttentionBackward(
-    qkvGradient: consuming MutableRawSpan, queryDots: consuming MutableSpan<Float> = MutableSpan(),
-    scratch: consuming MutableRawSpan, outputGradient: RawSpan, output: RawSpan, logsumexp: Span<Float>, qkv: RawSpan,
-    _ precision: Precision, _ extents: AttentionExtents, rule: AttentionRule = AttentionRule(),
-    scales: Span<Float> = Span(), widths: Span<Float> = Span(), prefixKeys: Span<Int> = Span()
+  /// Probabilities are recomputed from the saved logsumexp.
+  func packedAttentionBackward(
+    _ a: AttentionOperands, qkvGradient: MutableMatrix, queryDots: MutableFloatSlice, outputGradient: Matrix,
+    output: Matrix, logsumexp: FloatSlice
   ) {
-    let bytes = packedAttentionBytes(extents, backward: true)
-    let size = extents.elements * precision.size
-    check(qkvGradient.byteCount, atLeast: 3 * size, "qkv gradient")
-    check(scratch.byteCount, atLeast: threads * bytes, "attention scratch")
-    check(min(outputGradient.byteCount, output.byteCount), atLeast: size, "attention output gradient")
-    check(queryDots.count, atLeast: queryDots.isEmpty ? 0 : extents.samples * extents.heads, "query dots")
-    check(extents, rule, precision, qkv.byteCount, logsumexp.count, scales.count, widths, prefixKeys)
-    unsafe qkvGradient.withUnsafeMutableBytes { dqkv in
-      unsafe queryDots.withUnsafeMutableBufferPointer { dots in
-        unsafe scratch.withUnsafeMutableBytes { scratch in
-          unsafe outputGradient.withUnsafeBytes { dout in
-            unsafe output.withUnsafeBytes { out in
-              unsafe logsumexp.withUnsafeBufferPointer { lse in
-                unsafe qkv.withUnsafeBytes { qkv in
-                  unsafe withRule(rule, scales, widths, prefixKeys) { rule in
-                    let lse = unsafe UnsafeMutablePointer(mutating: lse.baseAddress!)
-                    var attention = unsafe rule.attention(
-                      qkv, UnsafeMutableRawBufferPointer(mutating: out), lse, precision, extents)
-                    unsafe attention.query_dots = dots.isEmpty ? nil : dots.baseAddress
-                    let task = unsafe PackedAttentionBackward(
-                      kernels: kernels, attention: attention,
-                      qkvGradient: DiTMatrix(dqkv, 3 * extents.width, precision),
-                      outputGradient: DiTMatrix(dout, extents.width, precision), scratch: scratch.baseAddress!,
-                      scratchBytes: bytes)
-                    unsafe parallel(extents.samples * extents.heads, task)
-                  }
-                }
-              }
-            }
-          }
-        }
-      }
+    unsafe a.prefixKeys.withUnsafeBufferPointer { keys in
+      var attention = unsafe DiTAttention(
+        a, keys, out: DiTMatrix(output), logsumexp: UnsafeMutablePointer(mutating: logsumexp.pointer))
+      if !queryDots.isEmpty { unsafe attention.query_dots = queryDots.pointer }
+      let task = unsafe PackedAttentionBackward(
+        kernels: kernels, attention: attention, qkvGradient: DiTMatrix(qkvGradient),
+        outputGradient: DiTMatrix(outputGradient), scratch: UnsafeMutableRawPointer(a.scratch.pointer),
+        scratchBytes: packedAttentionBytes(a.extents, backward: true))
+      unsafe parallel(a.extents.samples * a.extents.heads, task)
     }
   }
 
@@ -131,66 +73,22 @@ extension ComputeContext {
     }
     return best
   }
-
-  private func check(
-    _ e: AttentionExtents, _ rule: AttentionRule, _ precision: Precision, _ qkv: Int, _ logsumexp: Int, _ scales: Int,
-    _ widths: Span<Float>, _ prefixKeys: Span<Int>
-  ) {
-    check(qkv, atLeast: 3 * e.elements * precision.size, "qkv")
-    check(logsumexp, atLeast: e.samples * e.tokens * e.heads, "attention logsumexp")
-    check(scales, atLeast: scales == 0 ? 0 : e.samples * e.heads, "attention scales")
-    precondition(0..<e.tokens ~= rule.prefix, "\(rule.prefix) of \(e.tokens) tokens before the image's")
-    if let columns = rule.columns {
-      precondition((e.tokens - rule.prefix) % columns == 0, "\(e.tokens - rule.prefix) tokens, \(columns) columns")
-    }
-    if rule.mask != .none { check(widths.count, atLeast: e.samples, "attention widths") }
-    if !prefixKeys.isEmpty {
-      check(prefixKeys.count, atLeast: e.samples, "prefix keys")
-      for n in 0..<e.samples {
-        precondition(0...rule.prefix ~= prefixKeys[n], "\(prefixKeys[n]) keys of \(rule.prefix) prefix tokens")
-      }
-    }
-  }
-
-  private func check(_ count: Int, atLeast needed: Int, _ name: StaticString) {
-    DiTKernels.check(count, atLeast: needed, name)
-  }
-
-  private func withRule(
-    _ rule: AttentionRule, _ scales: Span<Float>, _ widths: Span<Float>, _ prefixKeys: Span<Int>,
-    _ body: (RulePointers) -> Void
-  ) {
-    unsafe scales.withUnsafeBufferPointer { scales in
-      unsafe widths.withUnsafeBufferPointer { widths in
-        unsafe prefixKeys.withUnsafeBufferPointer { keys in
-          unsafe body(
-            RulePointers(
-              rule: rule, scales: scales.isEmpty ? nil : scales.baseAddress, widths: widths.baseAddress,
-              prefixKeys: keys.isEmpty ? nil : keys.baseAddress))
-        }
-      }
-    }
-  }
 }
 
 /// Queries that pass over a block of keys together.
 private let attentionQueries = DiTQueryBlock
 
-@unsafe private struct RulePointers {
-  let rule: AttentionRule
-  let scales: UnsafePointer<Float>?
-  let widths: UnsafePointer<Float>?
-  let prefixKeys: UnsafePointer<Int>?
-
-  func attention(
-    _ qkv: UnsafeRawBufferPointer, _ out: UnsafeMutableRawBufferPointer, _ logsumexp: UnsafeMutablePointer<Float>,
-    _ precision: Precision, _ e: AttentionExtents
-  ) -> DiTAttention {
-    unsafe DiTAttention(
-      qkv: DiTMatrix(qkv, 3 * e.width, precision), out: DiTMatrix(out, e.width, precision), logsumexp: logsumexp,
-      scale: 1 / Float(e.headSize).squareRoot(), scales: scales, tokens: e.tokens, heads: e.heads, dim: e.headSize,
-      mask: rule.mask.code, prefix: rule.prefix, prefix_keys: prefixKeys, columns: rule.columns ?? 0, widths: widths,
-      skipped_values: nil, query_dots: nil)
+extension DiTAttention {
+  @unsafe fileprivate init(
+    _ a: AttentionOperands, _ prefixKeys: UnsafeBufferPointer<Int>, out: DiTMatrix,
+    logsumexp: UnsafeMutablePointer<Float>
+  ) {
+    let (e, rule) = (a.extents, a.rule)
+    unsafe self.init(
+      qkv: DiTMatrix(a.qkv), out: out, logsumexp: logsumexp, scale: 1 / Float(e.headSize).squareRoot(),
+      scales: a.scales.isEmpty ? nil : a.scales.pointer, tokens: e.tokens, heads: e.heads, dim: e.headSize,
+      mask: rule.mask.code, prefix: rule.prefix, prefix_keys: prefixKeys.isEmpty ? nil : prefixKeys.baseAddress,
+      columns: rule.columns ?? 0, widths: a.widths.pointer, skipped_values: nil, query_dots: nil)
   }
 }
 

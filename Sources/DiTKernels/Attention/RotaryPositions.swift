@@ -1,4 +1,5 @@
 import CDiTKernels
+import DiTTensor
 
 #if canImport(Glibc)
   import Glibc
@@ -10,7 +11,7 @@ import CDiTKernels
 // the position, so that q·k sees differences of positions only. The first half of a head turns with the column, the
 // second with the row, θ_k = 10000^(−k/(d/4)).
 
-/// The table that ``ComputeContext/rotate(qkv:_:table:inverse:samples:tokens:prefix:heads:headSize:)`` turns by: for each
+/// The table that ``ComputeContext/rotate(qkv:table:inverse:_:prefix:)`` turns by: for each
 /// token of a grid d cosines, one an element, then −sin, sin for each pair; angles in Double.
 ///
 /// - Parameter output: (rows · columns, 2, headSize); overwritten.
@@ -42,43 +43,35 @@ extension ComputeContext {
   ///
   /// The backward pass is the same with `inverse`, on the gradients: a rotation's transpose is its inverse.
   /// - Parameters:
-  ///   - qkv: (samples · tokens, 3 · heads · headSize) in `precision`, thirds q, k, v.
+  ///   - qkv: (samples · tokens, 3 · heads · headSize), of any format, thirds q, k, v.
   ///   - table: ``rotaryTable(output:rows:columns:headSize:)`` of `tokens` − `prefix` tokens.
   ///   - prefix: tokens of a sample before the image's.
-  public func rotate(
-    qkv: consuming MutableRawSpan, _ precision: Precision, table: Span<Float>, inverse: Bool, samples: Int, tokens: Int,
-    prefix: Int, heads: Int, headSize: Int
-  ) {
-    check(qkv.byteCount, atLeast: samples * tokens * 3 * heads * headSize * precision.size, "qkv")
-    check(table.count, atLeast: (tokens - prefix) * 2 * headSize, "rotary table")
-    unsafe qkv.withUnsafeMutableBytes { qkv in
-      unsafe table.withUnsafeBufferPointer { table in
-        let task = unsafe Rotation(
-          kernels: kernels, qkv: qkv.baseAddress!, precision: precision, table: table.baseAddress!,
-          direction: inverse ? -1 : 1, tokens: tokens, prefix: prefix, heads: heads, headSize: headSize)
-        unsafe parallel(samples * task.parts, task)
-      }
-    }
+  public func rotate(qkv: MutableMatrix, table: FloatSlice, inverse: Bool, _ extents: AttentionExtents, prefix: Int) {
+    extents.check(qkv: qkv.reading)
+    check(table.count, atLeast: (extents.tokens - prefix) * 2 * extents.headSize, "rotary table")
+    let task = unsafe Rotation(
+      kernels: kernels, qkv: DiTMatrix(qkv), table: table.pointer, direction: inverse ? -1 : 1, extents: extents,
+      prefix: prefix)
+    unsafe parallel(extents.samples * task.parts, task)
   }
 }
 
 @unsafe private struct Rotation: ParallelTask {
   let kernels: DiTKernelTable
-  let qkv: UnsafeMutableRawPointer
-  let precision: Precision
+  let qkv: DiTMatrix
   let table: UnsafePointer<Float>
   let direction: Float
-  let tokens, prefix, heads, headSize: Int
+  let extents: AttentionExtents
+  let prefix: Int
 
-  var parts: Int { unsafe ceilDivide(tokens - prefix, rowsPerTask) }
+  var parts: Int { unsafe ceilDivide(extents.tokens - prefix, rowsPerTask) }
 
   func run(_ index: Int, worker: Int) {
+    let (tokens, size) = unsafe (extents.tokens, extents.headSize)
     let first = unsafe index % parts * rowsPerTask
     let count = unsafe min(rowsPerTask, tokens - prefix - first)
-    let ld = unsafe 3 * heads * headSize
     let row = unsafe index / parts * tokens + prefix + first
     unsafe kernels.rotate(
-      qkv + row * ld * precision.size, ld, precision.flag, table + first * 2 * headSize, direction, count, 2 * heads,
-      headSize)
+      qkv.row(row), qkv.ld, qkv.bf16, table + first * 2 * size, direction, count, 2 * extents.heads, size)
   }
 }

@@ -1,15 +1,13 @@
-/// The format of a product's operands. Sums are float32 either way.
+import DiTTensor
+
+/// What a user asks products to be computed in: the format of their factors. Sums are float32 either way.
 public enum Precision: String, CaseIterable, Sendable {
   case fp32
   /// bfloat16, the upper half of a float32, rounded to nearest, ties to even.
   case bf16
 
-  /// Bytes of an element.
-  public var size: Int { self == .fp32 ? 4 : 2 }
-  /// Floats of memory that hold `elements` of this format.
-  package func floats(holding elements: Int) -> Int { self == .fp32 ? elements : (elements + 1) / 2 }
-  /// As the C kernels take it.
-  var flag: Int32 { self == .bf16 ? 1 : 0 }
+  /// What the factors hold.
+  public var format: Format { self == .fp32 ? .fp32 : .bf16 }
 }
 
 /// Which code computes the large products.

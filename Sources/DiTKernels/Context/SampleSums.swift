@@ -1,4 +1,5 @@
 import CDiTKernels
+import DiTTensor
 
 // Sums over samples or rows: the gradients of what all of them share.
 
@@ -6,40 +7,27 @@ import CDiTKernels
 private let elementsPerTask = 4096
 
 extension ComputeContext {
-  /// out[i] += Σ_n x[n · stride + i], n in order.
+  /// out[i] += Σ_n x[n][i], n in order.
   ///
   /// - Parameters:
-  ///   - output: at least `count` elements; added to.
-  ///   - input: `terms` runs of `count` elements, `stride` apart.
-  public func addSum(
-    into output: consuming MutableSpan<Float>, of input: Span<Float>, terms: Int, stride: Int, count: Int
-  ) {
-    check(output.count, atLeast: count, "sum")
-    check(input.count, atLeast: terms > 0 ? (terms - 1) * stride + count : 0, "terms of a sum")
-    unsafe output.withUnsafeMutableBufferPointer { sum in
-      unsafe input.withUnsafeBufferPointer { x in
-        guard terms > 0, count > 0 else { return }
-        let task = unsafe AddSum(
-          kernels: kernels, sum: sum.baseAddress!, x: x.baseAddress!, terms: terms, stride: stride, count: count)
-        unsafe parallel(ceilDivide(count, elementsPerTask), task)
-      }
-    }
+  ///   - output: at least as many elements as x has columns; added to.
+  ///   - input: x, float32.
+  public func addSum(into output: MutableFloatSlice, ofRows input: Matrix) {
+    check(output.count, atLeast: input.columns, "sum")
+    guard input.rows > 0, input.columns > 0 else { return }
+    let task = unsafe AddSum(
+      kernels: kernels, sum: output.pointer, x: input.floats, terms: input.rows, stride: input.stride,
+      count: input.columns)
+    unsafe parallel(ceilDivide(input.columns, elementsPerTask), task)
   }
 
-  /// x[r] += row for each of `rows` rows, on the calling thread.
+  /// x[r] += row for each row of x, on the calling thread.
   ///
-  /// - Parameters:
-  ///   - rows: (rows, width); added to.
-  ///   - row: (width).
-  public func add(_ row: Span<Float>, toRows x: consuming MutableSpan<Float>, rows: Int, width: Int) {
-    check(row.count, atLeast: width, "row")
-    check(x.count, atLeast: rows * width, "rows")
-    unsafe x.withUnsafeMutableBufferPointer { x in
-      unsafe row.withUnsafeBufferPointer { row in
-        guard rows > 0 else { return }
-        unsafe kernels.add_bias(x.baseAddress!, width, row.baseAddress!, rows, width)
-      }
-    }
+  /// - Parameter row: as many elements as x has columns.
+  public func add(_ row: FloatSlice, toRows x: MutableMatrix) {
+    check(row.count, atLeast: x.columns, "row")
+    guard x.rows > 0 else { return }
+    unsafe kernels.add_bias(x.floats, x.stride, row.pointer, x.rows, x.columns)
   }
 }
 

@@ -1,4 +1,5 @@
 import CDiTKernels
+import DiTTensor
 
 // 3 × 3 convolutions over images with the channels innermost, by Winograd's minimal filtering (see convolution.inc).
 //
@@ -44,39 +45,49 @@ public struct ConvolutionRows: Equatable, Sendable {
   }
 }
 
+extension Convolution {
+  /// The rows of the input that a part reads; traps where it does not begin and end with tiles, or its operands begin too
+  /// late.
+  fileprivate func check(_ part: ConvolutionRows, tile: Int) -> Range<Int> {
+    let (rows, step) = (part.range, isUpsampling ? 2 : 1)
+    precondition(
+      0 <= rows.lowerBound && rows.upperBound <= height && rows.lowerBound % tile == 0
+        && (rows.upperBound % tile == 0 || rows.upperBound == height), "rows \(rows) of \(height)")
+    let inputRows = max(0, rows.lowerBound - 1) / step..<(min(height, rows.upperBound + 1) + step - 1) / step
+    precondition(part.firstInput <= inputRows.lowerBound && part.firstOutput <= rows.lowerBound, "rows before a part")
+    return inputRows
+  }
+}
+
 extension ComputeContext {
   /// m: rows and columns of results that are computed together.
-  public static func convolutionTile(_ precision: Precision) -> Int { precision == .bf16 ? 2 : 4 }
+  public static func convolutionTile(_ format: Format) -> Int { format == .bf16 ? 2 : 4 }
 
   /// Float elements that hold transformed and packed filters.
-  public static func packedFilterElements(channels: Int, outputs: Int, precision: Precision) -> Int {
-    frequencies(precision) * packedElements(depth: channels, columns: outputs, precision: precision)
+  public static func packedFilterElements(channels: Int, outputs: Int, format: Format) -> Int {
+    frequencies(format) * packedElements(depth: channels, columns: outputs, format: format)
   }
 
   /// Transforms and packs the filters of a convolution.
   ///
   /// - Parameters:
-  ///   - packed: ``packedFilterElements(channels:outputs:precision:)`` floats.
+  ///   - packed: ``packedFilterElements(channels:outputs:format:)`` floats.
   ///   - weight: w, (outputs, channels, 3, 3).
   public func packFilters(
-    _ packed: consuming MutableRawSpan, weight: Span<Float>, channels: Int, outputs: Int, precision: Precision
+    _ packed: MutableFloatSlice, weight: FloatSlice, channels: Int, outputs: Int, format: Format
   ) {
     check(weight.count, atLeast: outputs * channels * 9, "filters")
-    let needed = Self.packedFilterElements(channels: channels, outputs: outputs, precision: precision)
-    check(packed.byteCount, atLeast: 4 * needed, "packed filters")
-    unsafe packed.withUnsafeMutableBytes { to in
-      unsafe weight.withUnsafeBufferPointer { from in
-        let task = unsafe PackFilters(
-          kernels: kernels, to: to.baseAddress!, weight: from.baseAddress!, channels: channels, outputs: outputs,
-          precision: precision)
-        unsafe parallel(ceilDivide(outputs, panelColumns), task)
-      }
-    }
+    let needed = Self.packedFilterElements(channels: channels, outputs: outputs, format: format)
+    check(packed.count, atLeast: needed, "packed filters")
+    let task = unsafe PackFilters(
+      kernels: kernels, to: UnsafeMutableRawPointer(packed.pointer), weight: weight.pointer, channels: channels,
+      outputs: outputs, format: format)
+    unsafe parallel(ceilDivide(outputs, panelColumns), task)
   }
 
   /// Float elements of scratch that ``convolution`` needs, for all workers.
-  public func convolutionScratch(_ c: Convolution, precision: Precision) -> Int {
-    WinogradSchedule(c, precision, tiles: WinogradSchedule.tiles(c, precision)).elements(threads)
+  public func convolutionScratch(_ c: Convolution, format: Format) -> Int {
+    WinogradSchedule(c, format, tiles: WinogradSchedule.tiles(c, format)).elements(threads)
   }
 
   /// y = w ∗ z + b (+ residual), z = x, or SiLU(x · scale + shift) by channel.
@@ -84,28 +95,23 @@ extension ComputeContext {
   /// - Parameters:
   ///   - output: y; overwritten.
   ///   - input: x.
-  ///   - packed: w as ``packFilters(_:weight:channels:outputs:precision:)`` leaves it.
-  ///   - precision: the format of the products' operands; bf16 only with `gemm` packed.
+  ///   - packed: w as ``packFilters(_:weight:channels:outputs:format:)`` leaves it.
+  ///   - format: of the products' factors; bf16 only without `usesBLAS`.
   ///   - usesBLAS: whether sgemm multiplies the packed matrices.
   ///   - bias: b, (outputs).
   ///   - scale, shift: (channels), or empty.
   ///   - residual: of y's extents, and perhaps y's own memory; or empty.
-  ///   - scratch: ``convolutionScratch(_:precision:)`` floats.
+  ///   - scratch: ``convolutionScratch(_:format:)`` floats.
   ///   - rows: what part of the image to compute; nil: all. A part's results are those of the whole.
   public func convolution(
-    output: consuming MutableSpan<Float>, input: Span<Float>, packed: RawSpan, _ precision: Precision,
-    usesBLAS: Bool = false, bias: Span<Float>, scale: Span<Float> = Span(), shift: Span<Float> = Span(),
-    residual: Span<Float> = Span(), scratch: consuming MutableSpan<Float>, _ c: Convolution,
-    rows part: ConvolutionRows? = nil
+    output: MutableFloatSlice, input: FloatSlice, packed: FloatSlice, _ format: Format, usesBLAS: Bool = false,
+    bias: FloatSlice, scale: FloatSlice = .empty, shift: FloatSlice = .empty, residual: FloatSlice = .empty,
+    scratch: MutableFloatSlice, _ c: Convolution, rows part: ConvolutionRows? = nil
   ) {
-    let (tile, part) = (Self.convolutionTile(precision), part ?? ConvolutionRows(0..<c.height))
-    let (rows, step) = (part.range, c.isUpsampling ? 2 : 1)
-    precondition(
-      0 <= rows.lowerBound && rows.upperBound <= c.height && rows.lowerBound % tile == 0
-        && (rows.upperBound % tile == 0 || rows.upperBound == c.height), "rows \(rows) of \(c.height)")
-    precondition(!usesBLAS || precision == .fp32, "OpenBLAS has no products of bf16")
-    let inputRows = max(0, rows.lowerBound - 1) / step..<(min(c.height, rows.upperBound + 1) + step - 1) / step
-    precondition(part.firstInput <= inputRows.lowerBound && part.firstOutput <= rows.lowerBound, "rows before a part")
+    let (tile, part) = (Self.convolutionTile(format), part ?? ConvolutionRows(0..<c.height))
+    let rows = part.range
+    precondition(!usesBLAS || format == .fp32, "OpenBLAS has no products of bf16")
+    let inputRows = c.check(part, tile: tile)
     let size = (rows.upperBound - part.firstOutput) * c.width * c.outputs
     check(output.count, atLeast: size, "convolution output")
     check(
@@ -114,51 +120,23 @@ extension ComputeContext {
     check(bias.count, atLeast: c.outputs, "bias")
     check(min(scale.count, shift.count), atLeast: scale.isEmpty ? 0 : c.channels, "scale and shift")
     check(
-      packed.byteCount,
-      atLeast: 4 * Self.packedFilterElements(channels: c.channels, outputs: c.outputs, precision: precision), "filters")
+      packed.count, atLeast: Self.packedFilterElements(channels: c.channels, outputs: c.outputs, format: format),
+      "filters")
+    let schedule = WinogradSchedule(c, format, tiles: WinogradSchedule.tiles(c, format))
+    check(scratch.count, atLeast: schedule.elements(threads), "convolution scratch")
     let across = ceilDivide(c.width, tile)
     let tiles = rows.lowerBound / tile * across..<ceilDivide(rows.upperBound, tile) * across
-    let schedule = WinogradSchedule(c, precision, tiles: WinogradSchedule.tiles(c, precision))
-    check(scratch.count, atLeast: schedule.elements(threads), "convolution scratch")
-
-    unsafe output.withUnsafeMutableBufferPointer { y in
-      unsafe input.withUnsafeBufferPointer { x in
-        unsafe packed.withUnsafeBytes { w in
-          unsafe bias.withUnsafeBufferPointer { b in
-            unsafe scale.withUnsafeBufferPointer { scale in
-              unsafe shift.withUnsafeBufferPointer { shift in
-                unsafe residual.withUnsafeBufferPointer { residual in
-                  unsafe scratch.withUnsafeMutableBufferPointer { scratch in
-                    guard !tiles.isEmpty else { return }
-                    var p = unsafe DiTConvolution()
-                    unsafe p.x = x.baseAddress!
-                    unsafe p.x_row = part.firstInput
-                    unsafe p.y = y.baseAddress!
-                    unsafe p.y_row = part.firstOutput
-                    unsafe p.height = c.height
-                    unsafe p.width = c.width
-                    unsafe p.upsample = c.isUpsampling ? 1 : 0
-                    unsafe p.channels = c.channels
-                    unsafe p.outputs = c.outputs
-                    unsafe p.scale = scale.isEmpty ? nil : scale.baseAddress
-                    unsafe p.shift = scale.isEmpty ? nil : shift.baseAddress
-                    unsafe p.bf16 = precision.flag
-                    unsafe p.tile = tile
-                    unsafe p.weights = w.baseAddress!
-                    unsafe p.bias = b.baseAddress!
-                    unsafe p.residual = residual.isEmpty ? nil : residual.baseAddress
-                    let task = unsafe WinogradTask(
-                      kernels: kernels, convolution: p, usesBLAS: usesBLAS, schedule: schedule,
-                      scratch: scratch.baseAddress!)
-                    unsafe run(task, tiles)
-                  }
-                }
-              }
-            }
-          }
-        }
-      }
-    }
+    guard !tiles.isEmpty else { return }
+    let p = unsafe DiTConvolution(
+      x: input.pointer, x_row: part.firstInput, height: c.height, width: c.width, upsample: c.isUpsampling ? 1 : 0,
+      channels: c.channels, outputs: c.outputs, scale: scale.isEmpty ? nil : scale.pointer,
+      shift: scale.isEmpty ? nil : shift.pointer, bf16: format.flag, tile: tile,
+      weights: UnsafeRawPointer(packed.pointer),
+      bias: bias.pointer, y: output.pointer, y_row: part.firstOutput,
+      residual: residual.isEmpty ? nil : residual.pointer, result_width: 0)
+    unsafe run(
+      WinogradTask(
+        kernels: kernels, convolution: p, usesBLAS: usesBLAS, schedule: schedule, scratch: scratch.pointer), tiles)
   }
 
   @unsafe private func run(_ task: WinogradTask, _ tiles: Range<Int>) {
@@ -176,8 +154,8 @@ extension ComputeContext {
     }
   }
 
-  static func frequencies(_ precision: Precision) -> Int {
-    let side = convolutionTile(precision) + 2
+  static func frequencies(_ format: Format) -> Int {
+    let side = convolutionTile(format) + 2
     return side * side
   }
 }
@@ -195,28 +173,28 @@ struct WinogradSchedule {
   let isShared: Bool
   private let frequencies, channels, tile, elementSize: Int
 
-  init(_ c: Convolution, _ precision: Precision, tiles: Int) {
-    tile = ComputeContext.convolutionTile(precision)
-    frequencies = ComputeContext.frequencies(precision)
+  init(_ c: Convolution, _ format: Format, tiles: Int) {
+    tile = ComputeContext.convolutionTile(format)
+    frequencies = ComputeContext.frequencies(format)
     channels = c.channels
-    elementSize = precision.size
+    elementSize = format.size
     let filters =
-      4 * ComputeContext.packedFilterElements(channels: c.channels, outputs: c.outputs, precision: precision)
+      4 * ComputeContext.packedFilterElements(channels: c.channels, outputs: c.outputs, format: format)
     isShared = filters > Self.cachedFilters || tiles < 8 * Self.leastBlock
-    let largest = precision == .bf16 ? 96 : 48
+    let largest = format == .bf16 ? 96 : 48
     if isShared {
       block = min(largest, max(1, tiles))
-      let perTile = frequencies * c.channels * precision.size
+      let perTile = frequencies * c.channels * format.size
       held = min(tiles, max(block, Self.sharedBytes / perTile / block * block))
     } else {
-      let perTile = frequencies * precision.size * c.channels
+      let perTile = frequencies * format.size * c.channels
       block = min(largest, max(Self.leastBlock, Self.privateBytes / perTile / 6 * 6))
       held = block
     }
   }
 
-  static func tiles(_ c: Convolution, _ precision: Precision) -> Int {
-    let tile = ComputeContext.convolutionTile(precision)
+  static func tiles(_ c: Convolution, _ format: Format) -> Int {
+    let tile = ComputeContext.convolutionTile(format)
     return ceilDivide(c.height, tile) * ceilDivide(c.width, tile)
   }
 
@@ -328,10 +306,10 @@ struct WinogradSchedule {
   let to: UnsafeMutableRawPointer
   let weight: UnsafePointer<Float>
   let channels, outputs: Int
-  let precision: Precision
+  let format: Format
 
   func run(_ panel: Int, worker: Int) {
     unsafe kernels.winograd_weights(
-      to, weight, ComputeContext.convolutionTile(precision), panel, outputs, channels, precision.flag)
+      to, weight, ComputeContext.convolutionTile(format), panel, outputs, channels, format.flag)
   }
 }

@@ -1,4 +1,5 @@
 import CDiTKernels
+import DiTTensor
 
 // 3 × 3 convolutions as products over gathered patches: for strides, and where the channels are so few that Winograd's
 // products would have next to no depth.
@@ -37,18 +38,16 @@ public struct PatchConvolution: Equatable, Sendable {
 extension ComputeContext {
   /// w (outputs, channels, 3, 3) in the order of the patches: (outputs, 3, 3, channels).
   public static func patchOrder(
-    _ ordered: inout MutableSpan<Float>, weight: Span<Float>, channels: Int, outputs: Int
+    _ ordered: MutableFloatSlice, weight: FloatSlice, channels: Int, outputs: Int
   ) {
-    check(min(ordered.count, weight.count), atLeast: outputs * channels * 9, "filters")
+    DiTKernels.check(min(ordered.count, weight.count), atLeast: outputs * channels * 9, "filters")
+    var target = ordered.mutableSpan
+    let source = weight.span
     for o in 0..<outputs {
       for tap in 0..<9 {
-        for c in 0..<channels { ordered[(o * 9 + tap) * channels + c] = weight[(o * channels + c) * 9 + tap] }
+        for c in 0..<channels { target[(o * 9 + tap) * channels + c] = source[(o * channels + c) * 9 + tap] }
       }
     }
-  }
-
-  private static func check(_ count: Int, atLeast needed: Int, _ name: StaticString) {
-    DiTKernels.check(count, atLeast: needed, name)
   }
 
   /// Float elements of scratch that ``patchConvolution`` needs, for all workers.
@@ -59,51 +58,29 @@ extension ComputeContext {
   /// - Parameters:
   ///   - output: y, (resultHeight, resultWidth, outputs); overwritten.
   ///   - input: x, (height, width, channels).
-  ///   - weight: w in the patches' order: packed by ``packForward(_:weight:inputs:outputs:precision:)``, or, with
-  ///     `usesBLAS`, as it is.
+  ///   - weight: wᵀ in the patches' order, (9 · channels, outputs), in panels, or in columns for OpenBLAS.
   ///   - bias: b, (outputs).
   ///   - scratch: ``patchConvolutionScratch(_:)`` floats.
   public func patchConvolution(
-    output: consuming MutableSpan<Float>, input: Span<Float>, weight: RawSpan, _ precision: Precision, usesBLAS: Bool,
-    bias: Span<Float>, scratch: consuming MutableSpan<Float>, _ c: PatchConvolution
+    output: MutableFloatSlice, input: FloatSlice, weight: Matrix, bias: FloatSlice, scratch: MutableFloatSlice,
+    _ c: PatchConvolution
   ) {
-    precondition(!usesBLAS || precision == .fp32, "OpenBLAS has no products of bf16")
+    let isPacked = weight.order == .panels
+    precondition(
+      weight.rows == c.depth && weight.columns == c.outputs && (isPacked || weight.order == .columns),
+      "filters (\(weight.rows), \(weight.columns)) in \(weight.order)")
+    precondition(isPacked || weight.format == .fp32, "OpenBLAS has no products of bf16")
     check(output.count, atLeast: c.pixels * c.outputs, "convolution output")
     check(input.count, atLeast: c.height * c.width * c.channels, "convolution input")
     check(bias.count, atLeast: c.outputs, "bias")
     check(scratch.count, atLeast: patchConvolutionScratch(c), "convolution scratch")
-    let needed =
-      usesBLAS ? c.depth * c.outputs : Self.packedElements(depth: c.depth, columns: c.outputs, precision: precision)
-    check(weight.byteCount, atLeast: 4 * needed, "filters")
-    unsafe output.withUnsafeMutableBufferPointer { y in
-      unsafe input.withUnsafeBufferPointer { x in
-        unsafe weight.withUnsafeBytes { w in
-          unsafe bias.withUnsafeBufferPointer { b in
-            unsafe scratch.withUnsafeMutableBufferPointer { scratch in
-              var p = unsafe DiTConvolution()
-              unsafe p.x = x.baseAddress!
-              unsafe p.height = c.height
-              unsafe p.width = c.width
-              unsafe p.channels = c.channels
-              unsafe p.outputs = c.outputs
-              unsafe p.bf16 = precision.flag
-              unsafe p.weights = w.baseAddress!
-              unsafe p.bias = b.baseAddress!
-              unsafe p.y = y.baseAddress!
-              unsafe p.result_width = c.resultWidth
-              let task = unsafe PatchBlocks(
-                kernels: kernels, convolution: p, extents: c, precision: precision, usesBLAS: usesBLAS,
-                scratch: scratch.baseAddress!)
-              unsafe parallel(ceilDivide(c.pixels, c.block), task)
-            }
-          }
-        }
-      }
-    }
-  }
-
-  private func check(_ count: Int, atLeast needed: Int, _ name: StaticString) {
-    DiTKernels.check(count, atLeast: needed, name)
+    let p = unsafe DiTConvolution(
+      x: input.pointer, x_row: 0, height: c.height, width: c.width, upsample: 0, channels: c.channels,
+      outputs: c.outputs, scale: nil, shift: nil, bf16: weight.format.flag, tile: 0, weights: weight.pointer,
+      bias: bias.pointer, y: output.pointer, y_row: 0, residual: nil, result_width: c.resultWidth)
+    let task = unsafe PatchBlocks(
+      kernels: kernels, convolution: p, extents: c, usesBLAS: !isPacked, scratch: scratch.pointer)
+    unsafe parallel(ceilDivide(c.pixels, c.block), task)
   }
 }
 
@@ -111,7 +88,6 @@ extension ComputeContext {
   let kernels: DiTKernelTable
   let convolution: DiTConvolution
   let extents: PatchConvolution
-  let precision: Precision
   let usesBLAS: Bool
   let scratch: UnsafeMutablePointer<Float>
 
@@ -131,7 +107,7 @@ extension ComputeContext {
       return
     }
     var p = unsafe DiTProduct()
-    unsafe p.a = DiTMatrix(data: UnsafeMutableRawPointer(patches), ld: c.depth, bf16: precision.flag)
+    unsafe p.a = DiTMatrix(data: UnsafeMutableRawPointer(patches), ld: c.depth, bf16: convolution.bf16)
     unsafe p.b = convolution.weights
     unsafe p.columns = c.outputs
     unsafe p.depth = c.depth

@@ -1,4 +1,5 @@
 import CDiTKernels
+import DiTTensor
 
 // Group normalisation over an image's pixels, as a scale and a shift for each channel: what reads the image next applies
 // them.
@@ -13,23 +14,14 @@ extension ComputeContext {
   ///   - m2: the same shape; overwritten.
   ///   - input: (rows, width, channels).
   public func rowMoments(
-    mean: consuming MutableSpan<Float>, spread m2: consuming MutableSpan<Float>, input: Span<Float>, rows: Int,
-    width: Int,
-    channels: Int
+    mean: MutableFloatSlice, spread m2: MutableFloatSlice, input: FloatSlice, rows: Int, width: Int, channels: Int
   ) {
     check(min(mean.count, m2.count), atLeast: rows * channels, "moments")
     check(input.count, atLeast: rows * width * channels, "image")
-    unsafe mean.withUnsafeMutableBufferPointer { mean in
-      unsafe m2.withUnsafeMutableBufferPointer { m2 in
-        unsafe input.withUnsafeBufferPointer { x in
-          guard rows > 0 else { return }
-          let task = unsafe RowMoments(
-            kernels: kernels, mean: mean.baseAddress!, m2: m2.baseAddress!, x: x.baseAddress!, width: width,
-            channels: channels)
-          unsafe parallel(rows, task)
-        }
-      }
-    }
+    guard rows > 0 else { return }
+    let task = unsafe RowMoments(
+      kernels: kernels, mean: mean.pointer, m2: m2.pointer, x: input.pointer, width: width, channels: channels)
+    unsafe parallel(rows, task)
   }
 
   /// scale = γ / √(var + ε) and shift = β − mean · scale: group normalisation is x · scale + shift. The sums are Double, in
@@ -41,9 +33,16 @@ extension ComputeContext {
   ///   - weight, bias: γ and β, (channels).
   ///   - groups: a divisor of `channels`.
   public func groupNormalisation(
-    scale: inout MutableSpan<Float>, shift: inout MutableSpan<Float>, mean: Span<Float>, spread m2: Span<Float>,
-    weight: Span<Float>, bias: Span<Float>, epsilon: Float, rows: Int, width: Int, channels: Int, groups: Int
+    scale factors: MutableFloatSlice, shift offsets: MutableFloatSlice, mean means: FloatSlice,
+    spread squares: FloatSlice, weight weights: FloatSlice, bias biases: FloatSlice, epsilon: Float, rows: Int,
+    width: Int, channels: Int, groups: Int
   ) {
+    var scale = factors.mutableSpan
+    var shift = offsets.mutableSpan
+    let mean = means.span
+    let m2 = squares.span
+    let weight = weights.span
+    let bias = biases.span
     precondition(channels % groups == 0, "\(channels) channels in \(groups) groups")
     check(min(scale.count, shift.count, weight.count, bias.count), atLeast: channels, "group normalisation")
     check(min(mean.count, m2.count), atLeast: rows * channels, "moments")
@@ -72,28 +71,19 @@ extension ComputeContext {
   /// y = x · scale + shift by channel.
   ///
   /// - Parameters:
-  ///   - output: y, (pixels, channels) in `precision`; overwritten.
-  ///   - input: x, (pixels, channels).
-  public func channelAffine(
-    output: consuming MutableRawSpan, _ precision: Precision, input: Span<Float>, scale: Span<Float>,
-    shift: Span<Float>, pixels: Int, channels: Int
-  ) {
-    check(output.byteCount, atLeast: pixels * channels * precision.size, "affine output")
+  ///   - output: y, (pixels, channels), of any format, without gaps; overwritten.
+  ///   - input: x, (pixels, channels), float32.
+  ///   - scale, shift: (channels).
+  public func channelAffine(output: MutableMatrix, input: FloatSlice, scale: FloatSlice, shift: FloatSlice) {
+    let (pixels, channels) = (output.rows, output.columns)
+    precondition(output.stride == channels, "gaps between pixels")
     check(input.count, atLeast: pixels * channels, "affine input")
     check(min(scale.count, shift.count), atLeast: channels, "scale and shift")
-    unsafe output.withUnsafeMutableBytes { y in
-      unsafe input.withUnsafeBufferPointer { x in
-        unsafe scale.withUnsafeBufferPointer { scale in
-          unsafe shift.withUnsafeBufferPointer { shift in
-            guard pixels > 0 else { return }
-            let task = unsafe ChannelAffine(
-              kernels: kernels, y: y.baseAddress!, precision: precision, x: x.baseAddress!,
-              scale: scale.baseAddress!, shift: shift.baseAddress!, pixels: pixels, channels: channels)
-            unsafe parallel(ceilDivide(pixels, ChannelAffine.block), task)
-          }
-        }
-      }
-    }
+    guard pixels > 0 else { return }
+    let task = unsafe ChannelAffine(
+      kernels: kernels, y: DiTMatrix(output), x: input.pointer, scale: scale.pointer, shift: shift.pointer,
+      pixels: pixels, channels: channels)
+    unsafe parallel(ceilDivide(pixels, ChannelAffine.block), task)
   }
 }
 
@@ -113,15 +103,14 @@ extension ComputeContext {
   static let block = 64
 
   let kernels: DiTKernelTable
-  let y: UnsafeMutableRawPointer
-  let precision: Precision
+  let y: DiTMatrix
   let x, scale, shift: UnsafePointer<Float>
   let pixels, channels: Int
 
   func run(_ index: Int, worker: Int) {
     let first = unsafe index * Self.block
     unsafe kernels.channel_affine(
-      y + first * channels * precision.size, precision.flag, x + first * channels, scale, shift,
+      y.row(first), y.bf16, x + first * channels, scale, shift,
       min(Self.block, pixels - first), channels)
   }
 }

@@ -1,4 +1,5 @@
 import CDiTKernels
+import DiTTensor
 
 // LayerNorm without parameters, then modulate: n = (x − mean) / √(var + ε), out = n (1 + scale) + shift, where shift and
 // scale belong to a sample. x is (samples · tokens, width).
@@ -8,9 +9,17 @@ private let rowsPerTask = 64
 
 /// A sample's rows cut into parts of `rowsPerTask`.
 private struct RowParts {
-  let tokens: Int
+  let samples, tokens: Int
+
+  /// - Parameter rows: all samples'.
+  init(rows: Int, tokens: Int) {
+    precondition(tokens > 0 && rows % tokens == 0, "\(rows) rows in samples of \(tokens) tokens")
+    samples = rows / tokens
+    self.tokens = tokens
+  }
 
   var perSample: Int { ceilDivide(tokens, rowsPerTask) }
+  var count: Int { samples * perSample }
 
   @inline(__always) func sample(_ index: Int) -> Int { index / perSample }
 
@@ -18,80 +27,67 @@ private struct RowParts {
     let start = index % perSample * rowsPerTask
     return sample(index) * tokens + start..<sample(index) * tokens + min(start + rowsPerTask, tokens)
   }
+
+  /// Traps unless `rows` has one for each sample.
+  func check(_ rows: Matrix, like x: Matrix, _ name: StaticString) {
+    precondition(rows.rows >= samples && rows.columns == x.columns, "\(name): \(rows.rows) rows of \(rows.columns)")
+  }
+}
+
+/// Traps unless `m` is as large as `x`, without gaps between the rows.
+private func checkDense(_ m: Matrix, like x: Matrix, _ name: StaticString) {
+  precondition(
+    m.rows == x.rows && m.columns == x.columns && m.stride == x.columns && m.order == .rows,
+    "\(name): (\(m.rows), \(m.columns)), \(m.stride) from row to row, for (\(x.rows), \(x.columns))")
 }
 
 extension ComputeContext {
   /// out = modulate(layerNorm(x), shift, scale).
   ///
   /// - Parameters:
-  ///   - output: (samples · tokens, width) in `precision`; overwritten.
+  ///   - output: (samples · tokens, width), of any format; overwritten.
   ///   - mean, rstd: saved for backward, one value per row.
-  ///   - shift, scale: one row of `width` per sample, `stride` elements apart.
+  ///   - input: x, of the same extents, float32.
+  ///   - shift, scale: one row of `width` per sample.
   ///   - epsilon: added to the variance; 1e-6 in the published DiT.
   public func layerNormModulate(
-    output: consuming MutableRawSpan, _ precision: Precision, mean: consuming MutableSpan<Float>,
-    rstd: consuming MutableSpan<Float>, input: Span<Float>, shift: Span<Float>, scale: Span<Float>, stride: Int,
-    epsilon: Float,
-    samples: Int, tokens: Int, width: Int
+    output: MutableMatrix, mean: MutableFloatSlice, rstd: MutableFloatSlice, input: Matrix, shift: Matrix,
+    scale: Matrix, epsilon: Float, tokens: Int
   ) {
-    check(output.byteCount, atLeast: samples * tokens * width * precision.size, "layer norm output")
-    check(mean.count, atLeast: samples * tokens, "layer norm mean")
-    check(rstd.count, atLeast: samples * tokens, "layer norm rstd")
-    check(input.count, atLeast: samples * tokens * width, "layer norm input")
-    check(shift.count, atLeast: (samples - 1) * stride + width, "shift")
-    check(scale.count, atLeast: (samples - 1) * stride + width, "scale")
-    unsafe output.withUnsafeMutableBytes { out in
-      unsafe mean.withUnsafeMutableBufferPointer { mean in
-        unsafe rstd.withUnsafeMutableBufferPointer { rstd in
-          unsafe input.withUnsafeBufferPointer { x in
-            unsafe shift.withUnsafeBufferPointer { shift in
-              unsafe scale.withUnsafeBufferPointer { scale in
-                let task = unsafe LayerNormModulate(
-                  kernels: kernels, out: out.baseAddress!, precision: precision, mean: mean.baseAddress!,
-                  rstd: rstd.baseAddress!,
-                  x: x.baseAddress!, shift: shift.baseAddress!, scale: scale.baseAddress!, stride: stride,
-                  epsilon: epsilon, width: width, parts: RowParts(tokens: tokens))
-                unsafe parallel(samples * task.parts.perSample, task)
-              }
-            }
-          }
-        }
-      }
-    }
+    let parts = RowParts(rows: input.rows, tokens: tokens)
+    checkDense(output.reading, like: input, "layer norm output")
+    checkDense(input, like: input, "layer norm input")
+    check(min(mean.count, rstd.count), atLeast: input.rows, "layer norm statistics")
+    parts.check(shift, like: input, "shift")
+    parts.check(scale, like: input, "scale")
+    precondition(shift.stride == scale.stride, "shift and scale of different strides")
+    let task = unsafe LayerNormModulate(
+      kernels: kernels, out: DiTMatrix(output), mean: mean.pointer, rstd: rstd.pointer, x: input.floats,
+      shift: shift.floats, scale: scale.floats, stride: shift.stride, epsilon: epsilon, width: input.columns,
+      parts: parts)
+    unsafe parallel(parts.count, task)
   }
 
   /// The forward's output again, from its saved mean and rstd.
   public func modulateFromStatistics(
-    output: consuming MutableRawSpan, _ precision: Precision, mean: Span<Float>, rstd: Span<Float>,
-    input: Span<Float>, shift: Span<Float>, scale: Span<Float>, stride: Int, samples: Int, tokens: Int, width: Int
+    output: MutableMatrix, mean: FloatSlice, rstd: FloatSlice, input: Matrix, shift: Matrix, scale: Matrix, tokens: Int
   ) {
-    check(output.byteCount, atLeast: samples * tokens * width * precision.size, "layer norm output")
-    check(min(mean.count, rstd.count), atLeast: samples * tokens, "layer norm statistics")
-    check(input.count, atLeast: samples * tokens * width, "layer norm input")
-    check(min(shift.count, scale.count), atLeast: (samples - 1) * stride + width, "shift and scale")
-    unsafe output.withUnsafeMutableBytes { out in
-      unsafe mean.withUnsafeBufferPointer { mean in
-        unsafe rstd.withUnsafeBufferPointer { rstd in
-          unsafe input.withUnsafeBufferPointer { x in
-            unsafe shift.withUnsafeBufferPointer { shift in
-              unsafe scale.withUnsafeBufferPointer { scale in
-                let task = unsafe ModulateFromStatistics(
-                  kernels: kernels, out: out.baseAddress!, precision: precision, mean: mean.baseAddress!,
-                  rstd: rstd.baseAddress!,
-                  x: x.baseAddress!, shift: shift.baseAddress!, scale: scale.baseAddress!, stride: stride,
-                  width: width, parts: RowParts(tokens: tokens))
-                unsafe parallel(samples * task.parts.perSample, task)
-              }
-            }
-          }
-        }
-      }
-    }
+    let parts = RowParts(rows: input.rows, tokens: tokens)
+    checkDense(output.reading, like: input, "layer norm output")
+    checkDense(input, like: input, "layer norm input")
+    check(min(mean.count, rstd.count), atLeast: input.rows, "layer norm statistics")
+    parts.check(shift, like: input, "shift")
+    parts.check(scale, like: input, "scale")
+    precondition(shift.stride == scale.stride, "shift and scale of different strides")
+    let task = unsafe ModulateFromStatistics(
+      kernels: kernels, out: DiTMatrix(output), mean: mean.pointer, rstd: rstd.pointer, x: input.floats,
+      shift: shift.floats, scale: scale.floats, stride: shift.stride, width: input.columns, parts: parts)
+    unsafe parallel(parts.count, task)
   }
 
   /// Elements of scratch that ``layerNormModulateBackward`` and ``gateBackward`` need.
   public static func rowReductionScratch(samples: Int, tokens: Int, width: Int) -> Int {
-    samples * RowParts(tokens: tokens).perSample * 2 * width
+    RowParts(rows: samples * tokens, tokens: tokens).count * 2 * width
   }
 
   /// The gradient of ``layerNormModulate``: with g = dout (1 + scale),
@@ -99,101 +95,73 @@ extension ComputeContext {
   ///
   /// - Parameters:
   ///   - inputGradient: dx, (samples · tokens, width); added to.
-  ///   - shiftGradient, scaleGradient: one row per sample, `gradientStride` elements apart; overwritten.
+  ///   - shiftGradient, scaleGradient: one row per sample; overwritten.
   ///   - scratch: ``rowReductionScratch(samples:tokens:width:)`` elements.
+  ///   - outputGradient, input: dout and x, of dx's extents; mean, rstd, scale: as in the forward pass.
   public func layerNormModulateBackward(
-    inputGradient: consuming MutableSpan<Float>, shiftGradient: consuming MutableSpan<Float>,
-    scaleGradient: consuming MutableSpan<Float>, gradientStride: Int, scratch: consuming MutableSpan<Float>,
-    outputGradient: Span<Float>, mean: Span<Float>, rstd: Span<Float>, input: Span<Float>,
-    scale: Span<Float>, stride: Int, samples: Int, tokens: Int, width: Int
+    inputGradient: MutableMatrix, shiftGradient: MutableMatrix, scaleGradient: MutableMatrix,
+    scratch: MutableFloatSlice, outputGradient: Matrix, mean: FloatSlice, rstd: FloatSlice, input: Matrix,
+    scale: Matrix, tokens: Int
   ) {
-    let parts = RowParts(tokens: tokens)
-    check(inputGradient.count, atLeast: samples * tokens * width, "layer norm input gradient")
-    check(
-      min(shiftGradient.count, scaleGradient.count), atLeast: (samples - 1) * gradientStride + width,
-      "shift and scale gradients")
-    check(scratch.count, atLeast: samples * parts.perSample * 2 * width, "layer norm scratch")
-    check(min(outputGradient.count, input.count), atLeast: samples * tokens * width, "layer norm output gradient")
-    check(min(mean.count, rstd.count), atLeast: samples * tokens, "layer norm statistics")
-    check(scale.count, atLeast: (samples - 1) * stride + width, "scale")
-    unsafe scratch.withUnsafeMutableBufferPointer { partial in
-      unsafe inputGradient.withUnsafeMutableBufferPointer { dx in
-        unsafe outputGradient.withUnsafeBufferPointer { dout in
-          unsafe mean.withUnsafeBufferPointer { mean in
-            unsafe rstd.withUnsafeBufferPointer { rstd in
-              unsafe input.withUnsafeBufferPointer { x in
-                unsafe scale.withUnsafeBufferPointer { scale in
-                  let task = unsafe LayerNormModulateBackward(
-                    kernels: kernels, dx: dx.baseAddress!, partial: partial.baseAddress!, dout: dout.baseAddress!,
-                    mean: mean.baseAddress!, rstd: rstd.baseAddress!, x: x.baseAddress!, scale: scale.baseAddress!,
-                    stride: stride, width: width, parts: parts)
-                  unsafe parallel(samples * parts.perSample, task)
-                }
-              }
-            }
-          }
-        }
-      }
-      unsafe shiftGradient.withUnsafeMutableBufferPointer { dshift in
-        unsafe scaleGradient.withUnsafeMutableBufferPointer { dscale in
-          let sum = unsafe SumParts(
-            kernels: kernels, first: dshift.baseAddress!, second: dscale.baseAddress!, stride: gradientStride,
-            partial: partial.baseAddress!, parts: parts.perSample, width: width)
-          unsafe parallel(samples, sum)
-        }
-      }
-    }
+    let (parts, width) = (RowParts(rows: input.rows, tokens: tokens), input.columns)
+    checkDense(inputGradient.reading, like: input, "layer norm input gradient")
+    checkDense(outputGradient, like: input, "layer norm output gradient")
+    checkDense(input, like: input, "layer norm input")
+    check(min(mean.count, rstd.count), atLeast: input.rows, "layer norm statistics")
+    check(scratch.count, atLeast: parts.count * 2 * width, "layer norm scratch")
+    parts.check(scale, like: input, "scale")
+    parts.check(shiftGradient.reading, like: input, "shift gradient")
+    parts.check(scaleGradient.reading, like: input, "scale gradient")
+    let task = unsafe LayerNormModulateBackward(
+      kernels: kernels, dx: inputGradient.floats, partial: scratch.pointer, dout: outputGradient.floats,
+      mean: mean.pointer, rstd: rstd.pointer, x: input.floats, scale: scale.floats, stride: scale.stride, width: width,
+      parts: parts)
+    unsafe parallel(parts.count, task)
+    let sum = unsafe SumParts(
+      kernels: kernels, first: DiTMatrix(shiftGradient), second: DiTMatrix(scaleGradient), partial: scratch.pointer,
+      parts: parts.perSample, width: width)
+    unsafe parallel(parts.samples, sum)
   }
 
   /// The gradient of x += gate ⊙ y: dy = gate ⊙ dx; dgate = Σ_tokens dx ⊙ y.
   ///
   /// - Parameters:
-  ///   - outputGradient: dy, (samples · tokens, width), in `precision`; overwritten.
-  ///   - gateGradient: one row per sample, `gradientStride` elements apart; overwritten.
+  ///   - outputGradient: dy, (samples · tokens, width), of y's format; overwritten.
+  ///   - gateGradient: one row per sample; overwritten.
   ///   - scratch: ``rowReductionScratch(samples:tokens:width:)`` elements.
-  ///   - residualGradient: dx, which passes on unchanged.
-  ///   - output: y as the forward saved it, in `precision`.
+  ///   - residualGradient: dx, of the same extents, which passes on unchanged.
+  ///   - output: y as the forward saved it.
   public func gateBackward(
-    outputGradient: consuming MutableRawSpan, _ precision: Precision, gateGradient: consuming MutableSpan<Float>,
-    gradientStride: Int, scratch: consuming MutableSpan<Float>, residualGradient: Span<Float>, output: RawSpan,
-    gate: Span<Float>,
-    stride: Int, samples: Int, tokens: Int, width: Int
+    outputGradient: MutableMatrix, gateGradient: MutableMatrix, scratch: MutableFloatSlice, residualGradient: Matrix,
+    output: Matrix, gate: Matrix, tokens: Int
   ) {
-    let parts = RowParts(tokens: tokens)
-    let bytes = samples * tokens * width * precision.size
-    check(min(outputGradient.byteCount, output.byteCount), atLeast: bytes, "gate output and its gradient")
-    check(gateGradient.count, atLeast: (samples - 1) * gradientStride + width, "gate gradient")
-    check(scratch.count, atLeast: samples * parts.perSample * 2 * width, "gate scratch")
-    check(residualGradient.count, atLeast: samples * tokens * width, "gate residual gradient")
-    check(gate.count, atLeast: (samples - 1) * stride + width, "gate")
-    unsafe scratch.withUnsafeMutableBufferPointer { partial in
-      unsafe outputGradient.withUnsafeMutableBytes { dy in
-        unsafe residualGradient.withUnsafeBufferPointer { dx in
-          unsafe output.withUnsafeBytes { y in
-            unsafe gate.withUnsafeBufferPointer { gate in
-              let task = unsafe GateBackward(
-                kernels: kernels, dy: dy.baseAddress!, precision: precision, partial: partial.baseAddress!,
-                dx: dx.baseAddress!, y: y.baseAddress!, gate: gate.baseAddress!, stride: stride, width: width,
-                parts: parts)
-              unsafe parallel(samples * parts.perSample, task)
-            }
-          }
-        }
-      }
-      unsafe gateGradient.withUnsafeMutableBufferPointer { dgate in
-        let sum = unsafe SumParts(
-          kernels: kernels, first: dgate.baseAddress!, second: nil, stride: gradientStride,
-          partial: partial.baseAddress!, parts: parts.perSample, width: width)
-        unsafe parallel(samples, sum)
-      }
-    }
+    let (parts, width) = (RowParts(rows: output.rows, tokens: tokens), output.columns)
+    checkDense(outputGradient.reading, like: output, "gate output gradient")
+    checkDense(residualGradient, like: output, "gate residual gradient")
+    checkDense(output, like: output, "gate output")
+    precondition(outputGradient.format == output.format, "a gradient in \(outputGradient.format)")
+    check(scratch.count, atLeast: parts.count * 2 * width, "gate scratch")
+    parts.check(gate, like: output, "gate")
+    parts.check(gateGradient.reading, like: output, "gate gradient")
+    let task = unsafe GateBackward(
+      kernels: kernels, dy: DiTMatrix(outputGradient), partial: scratch.pointer, y: DiTMatrix(output),
+      dx: residualGradient.floats, gate: gate.floats, stride: gate.stride, width: width, parts: parts)
+    unsafe parallel(parts.count, task)
+    let sum = unsafe SumParts(
+      kernels: kernels, first: DiTMatrix(gateGradient), second: nil, partial: scratch.pointer, parts: parts.perSample,
+      width: width)
+    unsafe parallel(parts.samples, sum)
   }
+}
+
+extension DiTMatrix {
+  /// Where row `row` begins.
+  @inline(__always) func row(_ row: Int) -> UnsafeMutableRawPointer { unsafe data! + row * ld * (bf16 == 0 ? 4 : 2) }
 }
 
 @unsafe private struct LayerNormModulate: ParallelTask {
   let kernels: DiTKernelTable
-  let out: UnsafeMutableRawPointer
-  let precision: Precision
+  let out: DiTMatrix
   let mean, rstd: UnsafeMutablePointer<Float>
   let x, shift, scale: UnsafePointer<Float>
   let stride: Int
@@ -205,16 +173,14 @@ extension ComputeContext {
     let rows = unsafe parts.rows(index)
     let (row, sample) = unsafe (rows.lowerBound, parts.sample(index))
     unsafe kernels.layernorm_modulate(
-      out + row * width * precision.size, precision.flag, mean + row, rstd + row, x + row * width,
-      shift + sample * stride, scale + sample * stride,
-      epsilon, rows.count, width)
+      out.row(row), out.bf16, mean + row, rstd + row, x + row * width, shift + sample * stride,
+      scale + sample * stride, epsilon, rows.count, width)
   }
 }
 
 @unsafe private struct ModulateFromStatistics: ParallelTask {
   let kernels: DiTKernelTable
-  let out: UnsafeMutableRawPointer
-  let precision: Precision
+  let out: DiTMatrix
   let mean, rstd, x, shift, scale: UnsafePointer<Float>
   let stride, width: Int
   let parts: RowParts
@@ -223,9 +189,8 @@ extension ComputeContext {
     let rows = unsafe parts.rows(index)
     let (row, sample) = unsafe (rows.lowerBound, parts.sample(index))
     unsafe kernels.modulate_from_stats(
-      out + row * width * precision.size, precision.flag, mean + row, rstd + row, x + row * width,
-      shift + sample * stride, scale + sample * stride,
-      rows.count, width)
+      out.row(row), out.bf16, mean + row, rstd + row, x + row * width, shift + sample * stride,
+      scale + sample * stride, rows.count, width)
   }
 }
 
@@ -249,12 +214,10 @@ extension ComputeContext {
 
 @unsafe private struct GateBackward: ParallelTask {
   let kernels: DiTKernelTable
-  let dy: UnsafeMutableRawPointer
-  let precision: Precision
+  let dy: DiTMatrix
   let partial: UnsafeMutablePointer<Float>
-  let dx: UnsafePointer<Float>
-  let y: UnsafeRawPointer
-  let gate: UnsafePointer<Float>
+  let y: DiTMatrix
+  let dx, gate: UnsafePointer<Float>
   let stride, width: Int
   let parts: RowParts
 
@@ -264,18 +227,16 @@ extension ComputeContext {
     let sums = unsafe partial + index * 2 * width
     unsafe sums.update(repeating: 0, count: 2 * width)
     unsafe kernels.gate_backward(
-      dy + row * width * precision.size, sums, dx + row * width, y + row * width * precision.size, precision.flag,
-      gate + parts.sample(index) * stride, rows.count,
-      width)
+      dy.row(row), sums, dx + row * width, y.row(row), dy.bf16, gate + parts.sample(index) * stride,
+      rows.count, width)
   }
 }
 
 /// The partial sums of a sample's parts, added in order: the first `width` of each to `first`, the next to `second`.
 @unsafe private struct SumParts: ParallelTask {
   let kernels: DiTKernelTable
-  let first: UnsafeMutablePointer<Float>
-  let second: UnsafeMutablePointer<Float>?
-  let stride: Int
+  let first: DiTMatrix
+  let second: DiTMatrix?
   let partial: UnsafePointer<Float>
   let parts, width: Int
 
@@ -284,8 +245,8 @@ extension ComputeContext {
     if let second = unsafe second { unsafe add(into: second, sample, offset: width) }
   }
 
-  private func add(into target: UnsafeMutablePointer<Float>, _ sample: Int, offset: Int) {
-    let row = unsafe target + sample * stride
+  private func add(into target: DiTMatrix, _ sample: Int, offset: Int) {
+    let row = unsafe target.row(sample).assumingMemoryBound(to: Float.self)
     unsafe row.update(repeating: 0, count: width)
     unsafe kernels.column_sums(row, partial + sample * parts * 2 * width + offset, 2 * width, parts, width)
   }

@@ -1,4 +1,5 @@
 import CDiTKernels
+import DiTTensor
 
 #if canImport(Glibc)
   import Glibc
@@ -34,61 +35,43 @@ extension ComputeContext {
   ///   - gradientScale: multiplies g first (clipping, averaging over micro-batches).
   ///   - step: 1 for the first update; m̂ and v̂ divide by 1 − βˢᵗᵉᵖ.
   public func adamW(
-    weights: consuming MutableSpan<Float>, firstMoment: consuming MutableSpan<Float>,
-    secondMoment: consuming MutableSpan<Float>, gradient: Span<Float>, gradientScale: Float, learningRate: Float,
-    step: Int, constants: AdamW
+    weights: MutableFloatSlice, firstMoment: MutableFloatSlice, secondMoment: MutableFloatSlice, gradient: FloatSlice,
+    gradientScale: Float, learningRate: Float, step: Int, constants: AdamW
   ) {
     let count = gradient.count
     check(min(weights.count, firstMoment.count, secondMoment.count), atLeast: count, "AdamW state")
     precondition(step > 0, "AdamW counts its steps from 1, not \(step)")
+    guard count > 0 else { return }
     let correction1 = Float(1 - pow(Double(constants.beta1), Double(step)))
     let correction2 = Float(1 - pow(Double(constants.beta2), Double(step)))
-    unsafe weights.withUnsafeMutableBufferPointer { w in
-      unsafe firstMoment.withUnsafeMutableBufferPointer { m in
-        unsafe secondMoment.withUnsafeMutableBufferPointer { v in
-          unsafe gradient.withUnsafeBufferPointer { g in
-            guard count > 0 else { return }
-            let task = unsafe AdamWTask(
-              kernels: kernels, w: w.baseAddress!, m: m.baseAddress!, v: v.baseAddress!, g: g.baseAddress!,
-              count: count, scale: gradientScale, learningRate: learningRate, constants: constants,
-              correction1: correction1, correction2: correction2)
-            unsafe parallel(ceilDivide(count, flatChunk), task)
-          }
-        }
-      }
-    }
+    let task = unsafe AdamWTask(
+      kernels: kernels, w: weights.pointer, m: firstMoment.pointer, v: secondMoment.pointer, g: gradient.pointer,
+      count: count, scale: gradientScale, learningRate: learningRate, constants: constants, correction1: correction1,
+      correction2: correction2)
+    unsafe parallel(ceilDivide(count, flatChunk), task)
   }
 
   /// e = decay · e + (1 − decay) · w.
-  public func exponentialMovingAverage(
-    _ average: consuming MutableSpan<Float>, weights: Span<Float>, decay: Float
-  ) {
+  public func exponentialMovingAverage(_ average: MutableFloatSlice, weights: FloatSlice, decay: Float) {
     check(average.count, atLeast: weights.count, "EMA")
-    unsafe average.withUnsafeMutableBufferPointer { e in
-      unsafe weights.withUnsafeBufferPointer { w in
-        guard w.count > 0 else { return }
-        let task = unsafe EMATask(
-          kernels: kernels, e: e.baseAddress!, w: w.baseAddress!, decay: decay, count: w.count)
-        unsafe parallel(ceilDivide(w.count, flatChunk), task)
-      }
-    }
+    guard !weights.isEmpty else { return }
+    let task = unsafe EMATask(
+      kernels: kernels, e: average.pointer, w: weights.pointer, decay: decay, count: weights.count)
+    unsafe parallel(ceilDivide(weights.count, flatChunk), task)
   }
 
   /// Σ x², added up in Double in a fixed order.
   ///
   /// - Parameter scratch: one element for every 65,536 of x.
-  public func sumOfSquares(_ x: Span<Float>, scratch: consuming MutableSpan<Double>) -> Double {
+  public func sumOfSquares(_ x: FloatSlice, scratch: consuming MutableSpan<Double>) -> Double {
     let chunks = ceilDivide(x.count, flatChunk)
     check(scratch.count, atLeast: chunks, "norm scratch")
+    guard !x.isEmpty else { return 0 }
     return unsafe scratch.withUnsafeMutableBufferPointer { sums in
-      unsafe x.withUnsafeBufferPointer { x in
-        guard x.count > 0 else { return 0 }
-        unsafe parallel(
-          chunks, SumOfSquares(kernels: kernels, sums: sums.baseAddress!, x: x.baseAddress!, count: x.count))
-        var total = 0.0
-        for chunk in 0..<chunks { unsafe total += sums[chunk] }
-        return total
-      }
+      unsafe parallel(chunks, SumOfSquares(kernels: kernels, sums: sums.baseAddress!, x: x.pointer, count: x.count))
+      var total = 0.0
+      for chunk in 0..<chunks { unsafe total += sums[chunk] }
+      return total
     }
   }
 

@@ -12,7 +12,7 @@ extension DiTNetwork {
     guard !attention.isStandard else { return }
     for (index, block) in weights.table.blocks.enumerated() {
       guard let layers = block.maskGate else { continue }
-      maskGate(layers, saved.maskGates[index], saved.time, rows: times.count, source)
+      maskGate(layers, saved.maskGates[index], saved.time.reading, rows: times.count, source)
     }
     var widths = modulation.widths.mutableSpan
     for row in 0..<times.count {
@@ -25,7 +25,7 @@ extension DiTNetwork {
         var scales = modulation.scales(index).mutableSpan
         for head in row * heads..<(row + 1) * heads { scales[head] = base }
         guard attention.hasGate else { continue }
-        let rows = saved.maskGates[index].gate
+        let rows = saved.maskGates[index].gate.memory
         let gates = rows.span
         // Even where the gate underflows to 0, logits inside the window stay different from a masked logit.
         for head in row * heads..<(row + 1) * heads { scales[head] = max(1e-20, base * gates[head]) }
@@ -35,15 +35,12 @@ extension DiTNetwork {
 
   /// gate = sigmoid(second(silu(first(time))))
   private func maskGate(
-    _ layers: ParameterTable.MaskGate, _ rows: MaskGateRows, _ time: Slice, rows count: Int, _ source: LayerSource
+    _ layers: ParameterTable.MaskGate, _ rows: MaskGateRows, _ time: Matrix, rows count: Int, _ source: LayerSource
   ) {
-    context.linear(
-      output: Activation(rows.hidden), input: Activation(time), layer: layer(layers.first, source), rows: count)
-    let size = count * configuration.gateSize
-    context.silu(output: rows.activated[0..<size], input: rows.hidden[0..<size])
-    context.linear(
-      output: Activation(rows.gate), input: Activation(rows.activated), layer: layer(layers.second, source), rows: count
-    )
-    sigmoid(rows.gate[0..<count * configuration.numHeads].mutableSpan)
+    let (hidden, activated, gate) = (rows.hidden.prefix(count), rows.activated.prefix(count), rows.gate.prefix(count))
+    apply(layer(layers.first, source), to: time, into: hidden)
+    context.silu(output: activated.elements, input: hidden.reading.elements)
+    apply(layer(layers.second, source), to: activated.reading, into: gate)
+    sigmoid(gate.elements.mutableSpan)
   }
 }

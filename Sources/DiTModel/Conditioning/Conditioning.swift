@@ -23,7 +23,7 @@ extension DiTNetwork {
   ) {
     precondition(times.count == modulation.rows, "\(times.count) times for \(modulation.rows) rows")
     let rows = Arena.filled { ConditioningRows(configuration, rows: times.count, hasGates: true, &$0) }
-    let packing = Slice(uninitialized: weights.table.largestConditioningLayer)
+    let packing = MutableFloatSlice(uninitialized: weights.table.largestConditioningLayer)
     // Nothing is read afterwards: all embedders use the same rows.
     modulate(
       times: times.span, labels: labels.span, into: modulation,
@@ -45,14 +45,14 @@ extension DiTNetwork {
     let table = weights.table
     precondition(saved.count == table.embedders.count, "\(saved.count) rows for \(table.embedders.count) embedders")
     for (number, embedder) in table.embedders.enumerated() {
-      let rows = saved[number].prefix(configuration, times.count)
+      let rows = saved[number].prefix(times.count)
       embed(times, labels, embedder, rows, source)
       for index in 0...configuration.depth where table.embedder(ofNorms: index) == number {
-        norms(index, modulation, rows.activatedConditioning, rows: times.count, source, releasing: releasing)
+        norms(index, modulation, rows.activatedConditioning.reading, source, releasing: releasing)
       }
     }
     modulation.ones.fill(1)
-    let rows = saved[0].prefix(configuration, times.count)
+    let rows = saved[0].prefix(times.count)
     placeAttention(times, modulation, rows, source)
     placeConditions(modulation, rows)
   }
@@ -63,52 +63,53 @@ extension DiTNetwork {
     _ source: LayerSource
   ) {
     embedTimes(times, embedder, saved, source)
-    saved.conditioning.copy(from: saved.time.span)
-    if configuration.conditioning == .inContext { saved.conditioning.fill(0) }
+    let conditioning = saved.conditioning.elements
+    conditioning.copy(from: saved.time.reading.elements)
+    if configuration.conditioning == .inContext { conditioning.fill(0) }
     if let index = embedder.labels {
       precondition(labels.count == times.count, "\(labels.count) labels for \(times.count) rows")
+      let table = weights.slices[index]
       addEmbedding(
-        output: saved.conditioning, table: weights.slices[index], labels: labels, width: configuration.hiddenSize)
+        output: conditioning.mutableSpan, table: table.span, labels: labels, width: configuration.hiddenSize)
     }
-    context.silu(output: saved.activatedConditioning, input: saved.conditioning)
+    context.silu(output: saved.activatedConditioning.elements, input: conditioning.reading)
   }
 
   /// E_time(t)
   private func embedTimes(
     _ times: Span<Float>, _ embedder: ParameterTable.Embedder, _ saved: ConditioningRows, _ source: LayerSource
   ) {
+    let frequencies = saved.frequencies.elements
     switch configuration.timeFrequencies {
-    case .dit: timeFrequencies(output: saved.frequencies.mutableSpan, times: times)
-    case .diffusers: timeFrequencies(output: saved.frequencies.mutableSpan, times: times, divisor: 127)
-    case .literal: literalTimeFrequencies(output: saved.frequencies.mutableSpan, times: times)
+    case .dit: timeFrequencies(output: frequencies.mutableSpan, times: times)
+    case .diffusers: timeFrequencies(output: frequencies.mutableSpan, times: times, divisor: 127)
+    case .literal: literalTimeFrequencies(output: frequencies.mutableSpan, times: times)
     }
-    context.linear(
-      output: Activation(saved.hidden), input: Activation(saved.frequencies), layer: layer(embedder.time0, source),
-      rows: times.count)
-    context.silu(output: saved.activated, input: saved.hidden)
-    context.linear(
-      output: Activation(saved.time), input: Activation(saved.activated), layer: layer(embedder.time2, source),
-      rows: times.count)
+    apply(layer(embedder.time0, source), to: saved.frequencies.reading, into: saved.hidden)
+    context.silu(output: saved.activated.elements, input: saved.hidden.reading.elements)
+    apply(layer(embedder.time2, source), to: saved.activated.reading, into: saved.time)
   }
 
   /// Shift, scale and gate of block `index`, or of the final layer.
   private func norms(
-    _ index: Int, _ modulation: Modulation, _ activated: Slice, rows: Int, _ source: LayerSource, releasing: Bool
+    _ index: Int, _ modulation: Modulation, _ activated: Matrix, _ source: LayerSource, releasing: Bool
   ) {
     let target = modulation.block(index)
     switch weights.table.norms(index) {
     case .adaLN(let adaLN):
-      context.linear(
-        output: Activation(target), input: Activation(activated), layer: layer(adaLN, source), rows: rows)
-      if releasing { weight(adaLN).releasePages() }
+      let columns = weights.table.extents(adaLN).outputs
+      apply(
+        layer(adaLN, source), to: activated,
+        into: MutableMatrix(target, rows: activated.rows, columns: columns))
+      if releasing { weights.slices[adaLN.weight].releasePages() }
     case .own(let norms):
       // shift = bias, scale = weight − 1: the kernels multiply by 1 + scale.
       let d = configuration.hiddenSize
       for (place, norm) in norms.enumerated() {
-        target[2 * place * d..<(2 * place + 1) * d].copy(from: bias(norm).span)
+        target[2 * place * d..<(2 * place + 1) * d].copy(from: bias(norm))
         let scale = target[(2 * place + 1) * d..<(2 * place + 2) * d]
         scale.fill(-1)
-        context.add(weight(norm).span, to: scale.mutableSpan)
+        context.add(weights.slices[norm.weight], to: scale)
       }
     }
   }
@@ -116,14 +117,15 @@ extension DiTNetwork {
   /// c, or E_time and E_class, row by row.
   private func placeConditions(_ modulation: Modulation, _ saved: ConditioningRows) {
     let d = configuration.hiddenSize
+    let (time, sum) = (saved.time.reading.elements, saved.conditioning.reading.elements)
     for row in 0..<modulation.rows where modulation.conditionCount > 0 {
       let (condition, place) = (modulation.condition(row), row * d..<(row + 1) * d)
       guard configuration.conditioning == .inContext else {
-        condition.copy(from: saved.conditioning[place].span)
+        condition.copy(from: sum[place])
         continue
       }
-      condition[0..<d].copy(from: saved.time[place].span)
-      if condition.count > d { condition[d..<2 * d].copy(from: saved.conditioning[place].span) }
+      condition[0..<d].copy(from: time[place])
+      if condition.count > d { condition[d..<2 * d].copy(from: sum[place]) }
     }
   }
 }

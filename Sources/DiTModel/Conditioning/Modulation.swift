@@ -10,16 +10,10 @@ import DiTTensor
 ///   conditions: (rows, k, D): c itself where it is added to the tokens, E_time and E_class where they are tokens
 ///   ones: (1, D), the gate where there is none
 ///   scales: block i: (rows, h), what q·k is multiplied by; widths: (rows), k(t). Where attention depends on t.
-public struct Modulation: Sendable {
-  /// A chunk of a block's rows: the element of row 0, with the distance from row to row.
-  struct Chunk {
-    let slice: Slice
-    let stride: Int
-  }
-
+public struct Modulation {
   /// Rows, one per sample.
   public let rows: Int
-  let values: Slice
+  let values: MutableFloatSlice
   private let layout: Layout
 
   /// Where the parts lie.
@@ -75,16 +69,16 @@ public struct Modulation: Sendable {
   }
 
   /// Rows over `values`.
-  public init(_ configuration: DiTConfiguration, rows: Int, values: Slice) {
+  public init(_ configuration: DiTConfiguration, rows: Int, values: MutableFloatSlice) {
     self.init(Layout(configuration, rows: rows, isGradient: false), rows: rows, values: values)
   }
 
   /// The gradients of `rows` rows over `values`.
-  init(gradients configuration: DiTConfiguration, rows: Int, values: Slice) {
+  init(gradients configuration: DiTConfiguration, rows: Int, values: MutableFloatSlice) {
     self.init(Layout(configuration, rows: rows, isGradient: true), rows: rows, values: values)
   }
 
-  private init(_ layout: Layout, rows: Int, values: Slice) {
+  private init(_ layout: Layout, rows: Int, values: MutableFloatSlice) {
     self.layout = layout
     self.rows = rows
     self.values = values[0..<layout.elements(rows: rows)]
@@ -93,55 +87,58 @@ public struct Modulation: Sendable {
   private func parts(_ index: Int) -> Int { index == layout.depth ? 2 : layout.parts }
 
   /// All of a block's rows (`depth` for the final layer's).
-  func block(_ index: Int) -> Slice {
+  func block(_ index: Int) -> MutableFloatSlice {
     let start = index * layout.normRows * layout.parts * layout.width
     return values[start..<start + layout.normRows * parts(index) * layout.width]
   }
 
-  private func chunk(_ index: Int, _ part: Int) -> Chunk {
+  /// A chunk of a block's rows, (rows, D): all the same row where the rows are shared.
+  private func chunk(_ index: Int, _ part: Int) -> MutableMatrix {
     let all = block(index)
     let stride = layout.normRows == rows ? parts(index) * layout.width : 0
-    return Chunk(slice: all[part * layout.width..<all.count], stride: stride)
+    return MutableMatrix(
+      all[part * layout.width..<all.count], rows: rows, columns: layout.width, stride: stride)
   }
 
   /// A gate; ones (or unread gradients) where there is none.
-  private func gate(_ index: Int, _ part: Int) -> Chunk {
-    layout.ungatedRows == 0
-      ? chunk(index, part) : Chunk(slice: ones, stride: layout.ungatedRows == rows ? layout.width : 0)
+  private func gate(_ index: Int, _ part: Int) -> MutableMatrix {
+    guard layout.ungatedRows > 0 else { return chunk(index, part) }
+    let stride = layout.ungatedRows == rows ? layout.width : 0
+    return MutableMatrix(ones, rows: rows, columns: layout.width, stride: stride)
   }
 
   private var second: Int { layout.parts / 2 }
 
-  func shiftMSA(_ i: Int) -> Chunk { chunk(i, 0) }
-  func scaleMSA(_ i: Int) -> Chunk { chunk(i, 1) }
-  func gateMSA(_ i: Int) -> Chunk { gate(i, 2) }
-  func shiftMLP(_ i: Int) -> Chunk { chunk(i, second) }
-  func scaleMLP(_ i: Int) -> Chunk { chunk(i, second + 1) }
-  func gateMLP(_ i: Int) -> Chunk { gate(i, 5) }
-  var finalShift: Chunk { chunk(layout.depth, 0) }
-  var finalScale: Chunk { chunk(layout.depth, 1) }
+  func shiftMSA(_ i: Int) -> MutableMatrix { chunk(i, 0) }
+  func scaleMSA(_ i: Int) -> MutableMatrix { chunk(i, 1) }
+  func gateMSA(_ i: Int) -> MutableMatrix { gate(i, 2) }
+  func shiftMLP(_ i: Int) -> MutableMatrix { chunk(i, second) }
+  func scaleMLP(_ i: Int) -> MutableMatrix { chunk(i, second + 1) }
+  func gateMLP(_ i: Int) -> MutableMatrix { gate(i, 5) }
+  var finalShift: MutableMatrix { chunk(layout.depth, 0) }
+  var finalScale: MutableMatrix { chunk(layout.depth, 1) }
 
   /// Vectors per row of ``conditions``.
   var conditionCount: Int { layout.conditions }
   /// (rows, ``conditionCount``, D).
-  var conditions: Slice { values[layout.norms..<layout.norms + rows * layout.conditions * layout.width] }
+  var conditions: MutableFloatSlice { values[layout.norms..<layout.norms + rows * layout.conditions * layout.width] }
   /// The conditions of one row.
-  func condition(_ row: Int) -> Slice {
+  func condition(_ row: Int) -> MutableFloatSlice {
     let size = layout.conditions * layout.width
     return conditions[row * size..<(row + 1) * size]
   }
   /// What stands for the gates where there are none.
-  var ones: Slice {
+  var ones: MutableFloatSlice {
     let end = layout.scales(rows: rows)
     return values[end - layout.ungatedRows * layout.width..<end]
   }
   /// (rows, h) of block `index`: what q·k is multiplied by, gate included; empty where that is 1/√d.
-  func scales(_ index: Int) -> Slice {
+  func scales(_ index: Int) -> MutableFloatSlice {
     let start = layout.scales(rows: rows) + index * rows * layout.heads
     return values[start..<start + rows * layout.heads]
   }
   /// k(t) of each row, whole numbers; empty without a window.
-  var widths: Slice {
+  var widths: MutableFloatSlice {
     let start = layout.widths(rows: rows)
     return values[start..<start + (layout.hasWidths ? rows : 0)]
   }
@@ -154,22 +151,22 @@ public struct Modulation: Sendable {
         && source.layout.heads == layout.heads && source.layout.hasWidths == layout.hasWidths,
       "modulations of two models")
     let isShared = layout.ungatedRows > 0 && layout.conditions > 0
-    if isShared { values[0..<layout.norms].copy(from: source.values[0..<layout.norms].span) }
+    if isShared { values[0..<layout.norms].copy(from: source.values[0..<layout.norms].reading) }
     for index in 0...layout.depth where !isShared {
       let size = parts(index) * layout.width
       copyRows(indices, of: size, from: source.block(index), to: block(index))
     }
     for (row, sourceRow) in indices.enumerated() where layout.conditions > 0 {
-      condition(row).copy(from: source.condition(sourceRow).span)
+      condition(row).copy(from: source.condition(sourceRow).reading)
     }
-    ones.copy(from: source.ones.span)
+    ones.copy(from: source.ones.reading)
     for index in 0..<layout.depth where layout.heads > 0 {
       copyRows(indices, of: layout.heads, from: source.scales(index), to: scales(index))
     }
     if layout.hasWidths { copyRows(indices, of: 1, from: source.widths, to: widths) }
   }
 
-  private func copyRows(_ indices: [Int], of size: Int, from source: Slice, to target: Slice) {
+  private func copyRows(_ indices: [Int], of size: Int, from source: MutableFloatSlice, to target: MutableFloatSlice) {
     for (row, sourceRow) in indices.enumerated() {
       target[row * size..<(row + 1) * size].copy(from: source[sourceRow * size..<(sourceRow + 1) * size].span)
     }

@@ -2,14 +2,13 @@ import DiTKernels
 import DiTTensor
 import Synchronization
 
-/// A linear layer as a pass reads it: y = x Wᵀ + b.
+/// A linear layer as a pass reads it: y = x Wᵀ + b, or backwards dx = dy W.
 struct Layer {
-  let weight, bias: Slice
-  let inputs, outputs: Int
+  /// The right factor of the pass's direction: Wᵀ, or W.
+  let factor: Matrix
+  let bias: FloatSlice
   /// Where OpenBLAS multiplies, its products do not cross the borders of this many equal parts of the rows.
-  let parts: Int
-  /// W packed for the pass's direction; nil where OpenBLAS multiplies.
-  let packed: Activation?
+  var parts = 1
 }
 
 /// Where the passes of a network take packed weights from.
@@ -22,41 +21,39 @@ enum LayerSource {
   /// Packed once, for weights that do not change.
   case stored(PackedWeights)
   /// Packed just before the product into memory that the next layer reuses, for weights that do.
-  case packing(Slice, Precision)
+  case packing(MutableFloatSlice, Format)
 }
 
 extension DiTNetwork {
-  /// A layer for the forward direction. `precision` overrides the source's, for layers that stay in float32.
-  func layer(_ affine: ParameterTable.LinearParameters, _ source: LayerSource, precision: Precision? = nil) -> Layer {
-    let (inputs, outputs) = weights.table.extents(affine)
-    let packed: Activation?
-    var parts = 1
+  /// A layer for the forward direction. `format` overrides the source's, for layers that stay in float32.
+  func layer(_ affine: ParameterTable.LinearParameters, _ source: LayerSource, format: Format? = nil) -> Layer {
+    let weight = weights.matrix(affine).transposed
     switch source {
-    case .blas(let count): (packed, parts) = (nil, count)
-    case .stored(let store): packed = store[affine]
-    case .packing(let memory, let format):
-      let format = precision ?? format
-      let weight = weight(affine)
-      context.packForward(
-        memory.mutableBytes, weight: weight.span, inputs: inputs, outputs: outputs, precision: format)
-      packed = Activation(memory, format)
+    case .blas(let parts): return Layer(factor: weight, bias: bias(affine), parts: parts)
+    case .stored(let store): return Layer(factor: store[affine] ?? weight, bias: bias(affine))
+    case .packing(let memory, let usual):
+      return Layer(factor: context.pack(weight, into: memory, as: format ?? usual), bias: bias(affine))
     }
-    return Layer(
-      weight: weight(affine), bias: bias(affine), inputs: inputs, outputs: outputs, parts: parts, packed: packed)
   }
 
   /// A layer for the backward direction, dx = dy W.
   func backwardLayer(_ affine: ParameterTable.LinearParameters, _ source: LayerSource) -> Layer {
-    let (inputs, outputs) = weights.table.extents(affine)
-    var packed: Activation?
-    if case .packing(let memory, let precision) = source {
-      let weight = weight(affine)
-      context.packBackward(
-        memory.mutableBytes, weight: weight.span, inputs: inputs, outputs: outputs, precision: precision)
-      packed = Activation(memory, precision)
-    }
-    return Layer(
-      weight: weight(affine), bias: bias(affine), inputs: inputs, outputs: outputs, parts: 1, packed: packed)
+    let weight = weights.matrix(affine)
+    guard case .packing(let memory, let format) = source else { return Layer(factor: weight, bias: bias(affine)) }
+    return Layer(factor: context.pack(weight, into: memory, as: format), bias: bias(affine))
+  }
+
+  /// y = x Wᵀ + b, and what follows it.
+  func apply(_ layer: Layer, to x: Matrix, into y: MutableMatrix, epilogue: Epilogue = .store) {
+    context.product(into: y, x, layer.factor, bias: layer.bias, epilogue: epilogue, parts: layer.parts)
+  }
+}
+
+extension Weights {
+  /// W, (outputs, inputs).
+  func matrix(_ affine: ParameterTable.LinearParameters) -> Matrix {
+    let (inputs, outputs) = table.extents(affine)
+    return Matrix(slices[affine.weight], rows: outputs, columns: inputs)
   }
 }
 
@@ -68,13 +65,13 @@ extension ParameterTable {
   }
 
   /// The layers whose products run over packed weights, with the format of each: the patch embedding and the final layer in
-  /// float32, the blocks' in `precision`.
+  /// float32, the blocks' in `format`.
   ///
   /// The time MLP and adaLN are not: they have few rows, and when sampling they are computed once for many steps, from
   /// weights that are packed as they come (``conditioningLayers``).
-  func packedLayers(_ precision: Precision) -> [(LinearParameters, Precision)] {
-    var layers = [(patchEmbedding, Precision.fp32), (finalLinear, .fp32)]
-    for block in blocks { layers += [block.qkv, block.proj, block.fc1, block.fc2].map { ($0, precision) } }
+  func packedLayers(_ format: Format) -> [(LinearParameters, Format)] {
+    var layers = [(patchEmbedding, Format.fp32), (finalLinear, .fp32)]
+    for block in blocks { layers += [block.qkv, block.proj, block.fc1, block.fc2].map { ($0, format) } }
     return layers
   }
 
@@ -90,27 +87,27 @@ extension ParameterTable {
   var largestConditioningLayer: Int {
     conditioningLayers.map { affine in
       let (inputs, outputs) = extents(affine)
-      return ComputeContext.packedElements(depth: inputs, columns: outputs, precision: .fp32)
+      return ComputeContext.packedElements(depth: inputs, columns: outputs, format: .fp32)
     }.max() ?? 0
   }
 
   /// Floats that hold the largest packed layer, in either direction.
-  func largestPackedLayer(_ precision: Precision) -> Int {
-    packedLayers(precision).map { affine, format in
+  func largestPackedLayer(_ format: Format) -> Int {
+    packedLayers(format).map { affine, format in
       let (inputs, outputs) = extents(affine)
       return max(
-        ComputeContext.packedElements(depth: inputs, columns: outputs, precision: format),
-        ComputeContext.packedElements(depth: outputs, columns: inputs, precision: format))
+        ComputeContext.packedElements(depth: inputs, columns: outputs, format: format),
+        ComputeContext.packedElements(depth: outputs, columns: inputs, format: format))
     }.max() ?? 0
   }
 }
 
 extension ParameterTable {
   /// Floats that the largest weight gradient's packed operands need.
-  func largestGradientScratch(rows: Int, _ precision: Precision) -> Int {
-    packedLayers(precision).map { affine, _ in
+  func largestGradientScratch(rows: Int, _ format: Format) -> Int {
+    packedLayers(format).map { affine, _ in
       let (inputs, outputs) = extents(affine)
-      return ComputeContext.packedGradientScratch(rows: rows, inputs: inputs, outputs: outputs, precision: precision)
+      return ComputeContext.weightGradientScratch(rows: rows, inputs: inputs, outputs: outputs, format: format)
     }.max() ?? 0
   }
 }
@@ -118,43 +115,38 @@ extension ParameterTable {
 /// The weights of a network in the order in which the product kernels read them; immutable.
 struct PackedWeights: Sendable {
   /// By the weight's index in the parameter table.
-  private let layers: [Activation?]
+  private let layers: [Matrix?]
 
   /// Packs every layer that is used packed, and lets go of the pages of mapped weights.
-  init(_ weights: Weights, precision: Precision, context: ComputeContext) {
+  init(_ weights: Weights, format: Format, context: ComputeContext) {
     let table = weights.table
     var layout = ArenaLayout()
-    let plans = table.packedLayers(precision).map { affine, format in
+    let plans = table.packedLayers(format).map { affine, format in
       let (inputs, outputs) = table.extents(affine)
-      return (
-        affine, format,
-        layout.reserve(ComputeContext.packedElements(depth: inputs, columns: outputs, precision: format))
-      )
+      let size = ComputeContext.packedElements(depth: inputs, columns: outputs, format: format)
+      return (affine, format, layout.reserve(size))
     }
-    let arena = Slice(uninitialized: layout.count)
-    var layers = [Activation?](repeating: nil, count: table.parameters.count)
+    let arena = MutableFloatSlice(uninitialized: layout.count)
+    var layers = [Matrix?](repeating: nil, count: table.parameters.count)
     for (affine, format, range) in plans {
-      let (inputs, outputs) = table.extents(affine)
-      let (packed, weight) = (arena[range], weights.slices[affine.weight])
-      context.packForward(
-        packed.mutableBytes, weight: weight.span, inputs: inputs, outputs: outputs, precision: format)
-      weight.releasePages()
-      layers[affine.weight] = Activation(packed, format)
+      layers[affine.weight] = context.pack(weights.matrix(affine).transposed, into: arena[range], as: format)
+      weights.slices[affine.weight].releasePages()
     }
     self.layers = layers
   }
 
-  subscript(_ affine: ParameterTable.LinearParameters) -> Activation? { layers[affine.weight] }
+  /// Wᵀ in panels.
+  subscript(_ affine: ParameterTable.LinearParameters) -> Matrix? { layers[affine.weight] }
 }
 
 /// Packed weights that are made when they are first asked for.
 final class PackedWeightStore: Sendable {
   private let weights = Mutex<PackedWeights?>(nil)
 
-  func packed(_ source: Weights, precision: Precision, context: ComputeContext) -> PackedWeights {
+  func packed(_ source: Weights, format: Format, context: ComputeContext) -> PackedWeights {
     weights.withLock { made in
       if let made { return made }
-      let new = PackedWeights(source, precision: precision, context: context)
+      let new = PackedWeights(source, format: format, context: context)
       made = new
       return new
     }

@@ -5,12 +5,12 @@ import DiTTensor
 public struct Weights: Sendable {
   public let table: ParameterTable
   /// One slice per tensor, in the table's order.
-  public let slices: [Slice]
+  public let slices: [FloatSlice]
 
   /// Views of a flat buffer with the table's offsets.
   ///
   /// - Precondition: `flat.count` is at least the table's `elementCount`.
-  public init(_ table: ParameterTable, flat: Slice) {
+  public init(_ table: ParameterTable, flat: FloatSlice) {
     precondition(flat.count >= table.elementCount, "\(table.elementCount) elements expected, \(flat.count) found")
     self.table = table
     slices = table.parameters.map { flat[$0.range] }
@@ -19,7 +19,7 @@ public struct Weights: Sendable {
   /// One slice for each tensor, wherever it lies.
   ///
   /// - Precondition: the counts are the table's.
-  public init(_ table: ParameterTable, slices: [Slice]) {
+  public init(_ table: ParameterTable, slices: [FloatSlice]) {
     precondition(slices.count == table.parameters.count, "\(slices.count) tensors for \(table.parameters.count)")
     for (slice, parameter) in zip(slices, table.parameters) {
       precondition(slice.count == parameter.count, "\(parameter.name) \(parameter.shape): \(slice.count) elements")
@@ -30,24 +30,26 @@ public struct Weights: Sendable {
 
   /// A new network's values (see ``Parameter/Initialisation``): xavier-uniform linears, zero adaLN and final layer, so
   /// that its first output is exactly zero. Tensor i is drawn from stream i of `seed`.
-  public static func initialised(_ configuration: DiTConfiguration, seed: UInt64) -> (weights: Weights, flat: Slice) {
+  public static func initialised(_ configuration: DiTConfiguration, seed: UInt64) -> (
+    weights: Weights, flat: MutableFloatSlice
+  ) {
     let table = ParameterTable(configuration)
-    let flat = Slice(zeros: table.elementCount)
+    let flat = MutableFloatSlice(zeros: table.elementCount)
     for (index, parameter) in table.parameters.enumerated() {
       parameter.initialise(flat[parameter.range], configuration, seed: seed, stream: UInt64(index))
     }
-    return (Weights(table, flat: flat), flat)
+    return (Weights(table, flat: flat.reading), flat)
   }
 
   /// The slice of a tensor by name.
-  public subscript(name: String) -> Slice? {
+  public subscript(name: String) -> FloatSlice? {
     table.parameters.firstIndex { $0.name == name }.map { slices[$0] }
   }
 }
 
 extension Parameter {
   /// Draws this tensor's values anew.
-  public func initialise(_ values: Slice, _ configuration: DiTConfiguration, seed: UInt64, stream: UInt64) {
+  public func initialise(_ values: MutableFloatSlice, _ configuration: DiTConfiguration, seed: UInt64, stream: UInt64) {
     var random = Philox(seed: seed, stream: stream)
     switch initialisation {
     case .zero: values.fill(0)

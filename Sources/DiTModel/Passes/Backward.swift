@@ -20,41 +20,41 @@ extension DiTNetwork {
     checkBatch(samples, images.count, ws)
     checkSequence(sequence?.samples, of: samples)
     let modulation = Modulation(configuration, rows: samples, values: ws.modulation)
-    let h = Activation(ws.h, numerics.precision)
-    let hidden = Activation(ws.hidden, numerics.precision)
     let source = trainingSource(ws)
     modulate(times: times, labels: labels, into: modulation, saving: ws.conditioning)
     let embedded = sequence.map { embed($0, into: ws.sequence, patches: ws.sequencePatches) }
     let extents = TokenExtents(configuration, samples: samples, prefixKeys: sequence?.prefixKeys ?? [])
+    let rows = extents.rows
+    let (h, hidden) = (ws.h.prefix(rows), ws.hidden.prefix(rows))
     embed(
       ws.tokens[0], patches: ws.patches, images: images, modulation: modulation, sequence: embedded, samples: samples,
       source)
-    for (i, block) in weights.table.blocks.enumerated() {
-      let a = ws.blocks[i]
+    for i in 0..<configuration.depth {
+      let (a, x, y) = (ws.blocks[i], ws.tokens[i].prefix(rows), ws.afterAttention[i].prefix(rows))
       normalise(
-        h, ws.tokens[i], mean: a.mean1, rstd: a.rstd1, shift: modulation.shiftMSA(i),
-        scale: modulation.scaleMSA(i), extents)
+        h, x.reading, mean: a.mean1, rstd: a.rstd1, shift: modulation.shiftMSA(i), scale: modulation.scaleMSA(i),
+        tokens: extents.tokens)
       attend(
-        block, a, result: ws.afterAttention[i], x: ws.tokens[i], h: h, gate: modulation.gateMSA(i),
-        scales: modulation.scales(i), widths: modulation.widths, scratch: ws.scratch, extents, source)
+        i, a, result: y, residual: x.reading, h: h.reading, modulation, scratch: ws.scratch, extents, source)
       normalise(
-        h, ws.afterAttention[i], mean: a.mean2, rstd: a.rstd2, shift: modulation.shiftMLP(i),
-        scale: modulation.scaleMLP(i), epsilon: norm2Epsilon, extents)
+        h, y.reading, mean: a.mean2, rstd: a.rstd2, shift: modulation.shiftMLP(i), scale: modulation.scaleMLP(i),
+        epsilon: norm2Epsilon, tokens: extents.tokens)
       feedForward(
-        block, a, result: ws.tokens[i + 1], x: ws.afterAttention[i], h: h, hidden: hidden, gate: modulation.gateMLP(i),
+        i, a, result: ws.tokens[i + 1].prefix(rows), residual: y.reading, h: h.reading, hidden: hidden, modulation,
         extents, source)
     }
-    gatherImageTokens(ws.tokens[configuration.depth], samples: samples)
+    let last = ws.tokens[configuration.depth]
+    gatherImageTokens(last.memory, samples: samples)
+    let imageRows = samples * configuration.tokens
     normalise(
-      Activation(ws.h), ws.tokens[configuration.depth], mean: ws.finalMean, rstd: ws.finalRstd,
-      shift: modulation.finalShift, scale: modulation.finalScale,
-      TokenExtents(imagesOf: configuration, samples: samples))
-    decode(output, h: ws.h, patches: ws.patches, samples: samples, source)
+      ws.finalH.prefix(imageRows), last.prefix(imageRows).reading, mean: ws.finalMean, rstd: ws.finalRstd,
+      shift: modulation.finalShift, scale: modulation.finalScale, tokens: configuration.tokens)
+    decode(output, h: ws.finalH.prefix(imageRows).reading, patches: ws.patches, samples: samples, source)
   }
 
   /// Where a training step takes its layers from: packed just before use, because the weights change.
   func trainingSource(_ ws: TrainingWorkspace) -> LayerSource {
-    isPacked ? .packing(ws.packing, numerics.precision) : .blas(parts: 1)
+    isPacked ? .packing(ws.packing, format) : .blas(parts: 1)
   }
 
   /// Adds the gradient of a loss to `gradients`, given its gradient with respect to the last ``trainingForward``'s
@@ -64,7 +64,7 @@ extension DiTNetwork {
   ///   - gradients: flat, with the parameter table's offsets; added to.
   ///   - outputGradient: (N, C', H, W).
   public func backward(
-    gradients: Slice, outputGradient: Span<Float>, images: Span<Float>, labels: Span<Int>,
+    gradients: MutableFloatSlice, outputGradient: Span<Float>, images: Span<Float>, labels: Span<Int>,
     sequence: SequenceInput? = nil, samples: Int, workspace ws: TrainingWorkspace
   ) {
     checkBatch(samples, images.count, ws)
@@ -93,9 +93,9 @@ extension DiTNetwork {
   ///   - loss: writes the loss's gradient with respect to `output`, which then holds the network's; channels that it leaves
   ///     keep what `outputGradient` held.
   public func differentiate(
-    images: Span<Float>, times: Span<Float>, labels: Span<Int>, sequence: SequenceInput? = nil, output: Slice,
-    outputGradient: Slice, into gradients: Slice, workspace: TrainingWorkspace,
-    loss: (_ outputGradient: inout MutableSpan<Float>) -> Void
+    images: Span<Float>, times: Span<Float>, labels: Span<Int>, sequence: SequenceInput? = nil,
+    output: MutableFloatSlice, outputGradient: MutableFloatSlice, into gradients: MutableFloatSlice,
+    workspace: TrainingWorkspace, loss: (_ outputGradient: inout MutableSpan<Float>) -> Void
   ) {
     trainingForward(
       output: output.mutableSpan, images: images, times: times, labels: labels, sequence: sequence,

@@ -5,7 +5,7 @@ import DiTTensor
 
 struct BackwardPass {
   let network: DiTNetwork
-  let gradients: Slice
+  let gradients: MutableFloatSlice
   let ws: TrainingWorkspace
   let samples: Int
   let extents: TokenExtents
@@ -21,207 +21,246 @@ struct BackwardPass {
   var modulationGradient: Modulation { Modulation(gradients: c, rows: samples, values: ws.modulationGradient) }
 
   var source: LayerSource { network.trainingSource(ws) }
-  var precision: Precision { network.numerics.precision }
-  // The operands of a block's products; those of the other layers are float32.
-  var h: Activation { Activation(ws.h, precision) }
-  var hidden: Activation { Activation(ws.hidden, precision) }
-  var projectionGradient: Activation { Activation(ws.projectionGradient, precision) }
-  var outputGradient: Activation { Activation(ws.outputGradient, precision) }
+  // The factors of a block's products; those of the other layers are float32.
+  var h: MutableMatrix { ws.h.prefix(rows) }
+  var hidden: MutableMatrix { ws.hidden.prefix(rows) }
+  var outputGradient: MutableMatrix { ws.outputGradient.prefix(rows).reused(as: network.format) }
+  /// What enters a block's normalisation gets its gradient in float32.
+  var hGradient: MutableMatrix { ws.hGradient.prefix(rows) }
+  var tokenGradient: MutableMatrix { ws.tokenGradient.prefix(rows) }
 
-  private func gradient(_ index: Int) -> Slice { gradients[table.parameters[index].range] }
+  private func projectionGradient(columns: Int) -> MutableMatrix {
+    MutableMatrix(ws.projectionGradient, rows: rows, columns: columns, format: network.format)
+  }
+
+  private func gradient(_ index: Int) -> MutableFloatSlice { gradients[table.parameters[index].range] }
 
   /// y = x Wᵀ + b: dW += dyᵀ x, db += Σ dy.
   private func weightGradient(
-    _ layer: ParameterTable.LinearParameters, outputGradient: Activation, input: Activation, rows: Int, isPacked: Bool
+    _ layer: ParameterTable.LinearParameters, _ dy: Matrix, _ x: Matrix, scratch: MutableFloatSlice?
   ) {
-    let (inputs, outputs) = table.extents(layer)
-    context.linearBackwardWeight(
-      weightGradient: gradient(layer.weight), biasGradient: gradient(layer.bias), outputGradient: outputGradient,
-      input: input, scratch: isPacked ? ws.gradientScratch : nil, rows: rows, inputs: inputs, outputs: outputs)
+    let dw = MutableMatrix(gradient(layer.weight), rows: dy.columns, columns: x.columns)
+    context.weightGradient(into: dw, bias: gradient(layer.bias), dy, x, scratch: scratch)
   }
 
   /// A layer inside a block: its gradients and dx = dy W.
-  private func blockLayer(
-    _ layer: ParameterTable.LinearParameters, inputGradient: Activation, outputGradient: Activation, input: Activation
-  ) {
-    weightGradient(layer, outputGradient: outputGradient, input: input, rows: rows, isPacked: network.isPacked)
-    context.linearBackwardInput(
-      inputGradient: inputGradient, outputGradient: outputGradient, layer: network.backwardLayer(layer, source),
-      rows: rows)
+  private func blockLayer(_ layer: ParameterTable.LinearParameters, into dx: MutableMatrix, _ dy: Matrix, _ x: Matrix) {
+    weightGradient(layer, dy, x, scratch: network.isPacked ? ws.gradientScratch : nil)
+    context.product(into: dx, dy, network.backwardLayer(layer, source).factor)
   }
 
-  /// The patch embedding, the final layer or a layer of the conditioning: float32, by OpenBLAS; dx unless
-  /// `inputGradient` is nil.
+  /// The patch embedding, the final layer or a layer of the conditioning: float32, by OpenBLAS; dx unless it is nil.
   private func float32Layer(
-    _ layer: ParameterTable.LinearParameters, inputGradient: Slice?, outputGradient: Slice, input: Slice, rows: Int,
+    _ layer: ParameterTable.LinearParameters, into dx: MutableMatrix?, _ dy: Matrix, _ x: Matrix,
     accumulating: Bool = false
   ) {
-    weightGradient(
-      layer, outputGradient: Activation(outputGradient), input: Activation(input), rows: rows, isPacked: false)
-    guard let inputGradient else { return }
-    context.linearBackwardInput(
-      inputGradient: Activation(inputGradient), outputGradient: Activation(outputGradient),
-      layer: network.backwardLayer(layer, .blas(parts: 1)), rows: rows, accumulating: accumulating)
+    weightGradient(layer, dy, x, scratch: nil)
+    guard let dx else { return }
+    context.product(
+      into: dx, dy, network.backwardLayer(layer, .blas(parts: 1)).factor,
+      epilogue: accumulating ? .accumulate : .store)
   }
 
   /// The forward's h again: modulate(layerNorm(x), shift, scale).
   private func recompute(
-    _ h: Activation, _ x: Slice, mean: Slice, rstd: Slice, shift: Modulation.Chunk, scale: Modulation.Chunk,
-    _ extents: TokenExtents
+    _ h: MutableMatrix, _ x: Matrix, mean: MutableFloatSlice, rstd: MutableFloatSlice, shift: MutableMatrix,
+    scale: MutableMatrix, tokens: Int
   ) {
-    context.modulateFromStatistics(output: h, mean: mean, rstd: rstd, input: x, shift: shift, scale: scale, extents)
+    context.modulateFromStatistics(
+      output: h, mean: mean.reading, rstd: rstd.reading, input: x, shift: shift.reading, scale: scale.reading,
+      tokens: tokens)
   }
 
-  /// h = modulate(layerNorm(x), shift, scale): dx += …, dshift, dscale, from dh in `hGradient`.
+  /// h = modulate(layerNorm(x), shift, scale): dx += …, dshift, dscale, from dh.
   private func normalisation(
-    _ x: Slice, mean: Slice, rstd: Slice, scale: Modulation.Chunk, shiftGradient: Modulation.Chunk,
-    scaleGradient: Modulation.Chunk, _ extents: TokenExtents
+    _ dx: MutableMatrix, _ dh: MutableMatrix, _ x: Matrix, mean: MutableFloatSlice, rstd: MutableFloatSlice,
+    scale: MutableMatrix, shiftGradient: MutableMatrix, scaleGradient: MutableMatrix, tokens: Int
   ) {
     context.layerNormModulateBackward(
-      inputGradient: ws.tokenGradient, shiftGradient: shiftGradient, scaleGradient: scaleGradient,
-      scratch: ws.reduction, outputGradient: ws.hGradient, mean: mean, rstd: rstd, input: x, scale: scale, extents)
+      inputGradient: dx, shiftGradient: shiftGradient, scaleGradient: scaleGradient, scratch: ws.reduction,
+      outputGradient: dh.reading, mean: mean.reading, rstd: rstd.reading, input: x, scale: scale.reading,
+      tokens: tokens)
   }
 
   /// x' = x + gate · y: dy = gate · dx', dgate = Σ dx' y; dx' passes on as dx.
-  private func residualGate(_ y: Activation, gate: Modulation.Chunk, gradient: Modulation.Chunk) {
+  private func residualGate(_ y: MutableMatrix, gate: MutableMatrix, gradient: MutableMatrix) {
     context.gateBackward(
       outputGradient: outputGradient, gateGradient: gradient, scratch: ws.reduction,
-      residualGradient: ws.tokenGradient, output: y, gate: gate, extents)
+      residualGradient: tokenGradient.reading, output: y.prefix(rows).reading, gate: gate.reading,
+      tokens: extents.tokens)
   }
 
   // output = unpatchify(Linear(h)), h = modulate(layerNorm(x), shift, scale)
   func finalLayer(_ outputGradient: Span<Float>) {
     let (m, dm) = (modulation, modulationGradient)
-    let x = ws.tokens[c.depth]
-    let patches = ws.patches
-    let extents = TokenExtents(imagesOf: c, samples: samples)
+    let (x, h) = (ws.tokens[c.depth].prefix(imageRows).reading, ws.finalH.prefix(imageRows))
+    let (dx, dh) = (ws.tokenGradient.prefix(imageRows), ws.hGradient.prefix(imageRows))
+    let patched = ws.patches
     patchify(
-      patches: patches.mutableSpan, images: outputGradient, samples: samples, grid: c.outputGrid,
+      patches: patched.mutableSpan, images: outputGradient, samples: samples, grid: c.outputGrid,
       order: .channelLast)
     recompute(
-      Activation(ws.h), x, mean: ws.finalMean, rstd: ws.finalRstd, shift: m.finalShift, scale: m.finalScale, extents)
-    float32Layer(
-      table.finalLinear, inputGradient: ws.hGradient, outputGradient: ws.patches, input: ws.h, rows: imageRows)
-    ws.tokenGradient[0..<imageRows * d].fill(0)
+      h, x, mean: ws.finalMean, rstd: ws.finalRstd, shift: m.finalShift, scale: m.finalScale, tokens: c.tokens)
+    let patches = Matrix(patched.reading, rows: imageRows, columns: c.outputGrid.patchElements)
+    float32Layer(table.finalLinear, into: dh, patches, h.reading)
+    dx.elements.fill(0)
     normalisation(
-      x, mean: ws.finalMean, rstd: ws.finalRstd, scale: m.finalScale, shiftGradient: dm.finalShift,
-      scaleGradient: dm.finalScale, extents)
-    network.spreadImageTokens(ws.tokenGradient, samples: samples)
+      dx, dh, x, mean: ws.finalMean, rstd: ws.finalRstd, scale: m.finalScale, shiftGradient: dm.finalShift,
+      scaleGradient: dm.finalScale, tokens: c.tokens)
+    let all = ws.tokenGradient.memory
+    network.spreadImageTokens(all, samples: samples)
     let prefix = c.prefixTokens * d
     for n in 0..<samples where prefix > 0 {
-      ws.tokenGradient[n * c.totalTokens * d..<n * c.totalTokens * d + prefix].fill(0)
+      all[n * c.totalTokens * d..<n * c.totalTokens * d + prefix].fill(0)
     }
   }
 
   // x' = x + gate · fc2(gelu(fc1(h))), h = modulate(layerNorm(x), shift, scale)
   func feedForward(_ i: Int) {
     let (m, dm, a, block) = (modulation, modulationGradient, ws.blocks[i], table.blocks[i])
-    if ws.recomputes { recomputeAfterAttention(i) }
-    recompute(
-      h, ws.afterAttention[i], mean: a.mean2, rstd: a.rstd2, shift: m.shiftMLP(i), scale: m.scaleMLP(i), extents)
-    if ws.recomputes { recomputeMLP(i) }
+    let x = ws.afterAttention[i].prefix(rows)
+    func recomputeH() {
+      recompute(
+        h, x.reading, mean: a.mean2, rstd: a.rstd2, shift: m.shiftMLP(i), scale: m.scaleMLP(i), tokens: extents.tokens)
+    }
+    if ws.recomputes {
+      recomputeAfterAttention(i)
+      recomputeH()
+      recomputeMLP(i)
+    }
     residualGate(a.mlpProjected, gate: m.gateMLP(i), gradient: dm.gateMLP(i))
-    context.linearBackwardGELU(
-      preactivationGradient: projectionGradient, hidden: hidden, preactivation: a.preactivation,
-      outputGradient: outputGradient, layer: network.backwardLayer(block.fc2, source), rows: rows)
-    weightGradient(
-      block.fc2, outputGradient: outputGradient, input: hidden, rows: rows, isPacked: network.isPacked)
-    blockLayer(block.fc1, inputGradient: Activation(ws.hGradient), outputGradient: projectionGradient, input: h)
+    let dpre = backThroughGELU(block.fc2, a.preactivation.prefix(rows))
+    if !ws.recomputes { recomputeH() }
+    blockLayer(block.fc1, into: hGradient, dpre.reading, h.reading)
     normalisation(
-      ws.afterAttention[i], mean: a.mean2, rstd: a.rstd2, scale: m.scaleMLP(i), shiftGradient: dm.shiftMLP(i),
-      scaleGradient: dm.scaleMLP(i), extents)
+      tokenGradient, hGradient, x.reading, mean: a.mean2, rstd: a.rstd2, scale: m.scaleMLP(i),
+      shiftGradient: dm.shiftMLP(i), scaleGradient: dm.scaleMLP(i), tokens: extents.tokens)
+  }
+
+  /// fc2's gradients, and the pre-activation's, dpre = (dy W) ⊙ gelu'(pre).
+  ///
+  /// Over packed operands dpre takes pre's place, and gelu(pre) is written in the order in which fc2's weight gradient
+  /// reads it.
+  private func backThroughGELU(_ fc2: ParameterTable.LinearParameters, _ pre: MutableMatrix) -> MutableMatrix {
+    let (dy, factor) = (outputGradient.reading, network.backwardLayer(fc2, source).factor)
+    guard network.isPacked else {
+      let dpre = projectionGradient(columns: c.mlpSize)
+      context.product(
+        into: dpre, dy, factor, epilogue: .geluBackward(preactivation: pre.reading, activation: .rows(hidden)))
+      weightGradient(fc2, dy, hidden.reading, scratch: nil)
+      return dpre
+    }
+    let scratch = ws.gradientScratch
+    let size = ComputeContext.packedElements(depth: rows, columns: c.mlpSize, format: network.format)
+    let panels = scratch[0..<size]
+    context.product(
+      into: pre, dy, factor, epilogue: .geluBackward(preactivation: pre.reading, activation: .panels(panels)))
+    weightGradient(
+      fc2, dy,
+      ComputeContext.panels(in: panels.reading, depth: rows, columns: c.mlpSize, format: network.format),
+      scratch: scratch[size..<scratch.count])
+    return pre
   }
 
   /// x + gate · proj(attention), and what the gate multiplies, exactly as in the forward pass.
   private func recomputeAfterAttention(_ i: Int) {
     let a = ws.blocks[i]
-    context.linearGateResidual(
-      result: ws.afterAttention[i], output: a.attentionProjected, saving: true, residual: ws.tokens[i],
-      input: a.attention,
-      layer: network.layer(table.blocks[i].proj, source), gate: modulation.gateMSA(i), samples: samples,
-      tokens: extents.tokens)
+    network.closeHalf(
+      table.blocks[i].proj, to: a.attention.prefix(rows).reading, result: ws.afterAttention[i].prefix(rows),
+      residual: ws.tokens[i].prefix(rows).reading, gate: modulation.gateMSA(i), sums: a.attentionProjected,
+      isSaved: true, extents, source)
   }
 
   /// The MLP's pre-activation and output again, exactly as in the forward pass. The result is written to `outputGradient`,
   /// whose next writer is the gate's backward; it is not used.
   private func recomputeMLP(_ i: Int) {
     network.feedForward(
-      table.blocks[i], ws.blocks[i], result: ws.outputGradient, x: ws.afterAttention[i], h: h, hidden: hidden,
-      gate: modulation.gateMLP(i), extents, source)
+      i, ws.blocks[i], result: ws.outputGradient.prefix(rows), residual: ws.afterAttention[i].prefix(rows).reading,
+      h: h.reading, hidden: hidden, modulation, extents, source)
   }
 
   // x' = x + gate · proj(attention(qkv(h))), h = modulate(layerNorm(x), shift, scale)
   func attention(_ i: Int) {
     let (m, dm, a, block) = (modulation, modulationGradient, ws.blocks[i], table.blocks[i])
-    recompute(h, ws.tokens[i], mean: a.mean1, rstd: a.rstd1, shift: m.shiftMSA(i), scale: m.scaleMSA(i), extents)
-    if ws.recomputes { network.project(a.qkv, h: h, layer: network.layer(block.qkv, source), extents) }
+    let (x, qkv, attended) = (ws.tokens[i].prefix(rows), a.qkv.prefix(rows), a.attention.prefix(rows).reading)
+    func recomputeH() {
+      recompute(
+        h, x.reading, mean: a.mean1, rstd: a.rstd1, shift: m.shiftMSA(i), scale: m.scaleMSA(i), tokens: extents.tokens)
+    }
+    if ws.recomputes {
+      recomputeH()
+      network.project(qkv, h: h.reading, layer: network.layer(block.qkv, source), extents)
+    }
     residualGate(a.attentionProjected, gate: m.gateMSA(i), gradient: dm.gateMSA(i))
-    let attentionGradient = Activation(ws.hGradient, precision)
-    blockLayer(
-      block.proj, inputGradient: attentionGradient, outputGradient: outputGradient, input: a.attention)
+    let attentionGradient = hGradient.reused(as: network.format)
+    blockLayer(block.proj, into: attentionGradient, outputGradient.reading, attended)
+    let qkvGradient = projectionGradient(columns: 3 * d)
     context.attentionBackward(
-      qkvGradient: projectionGradient, queryDots: c.attention.hasGate ? dm.scales(i) : dm.scales(i)[0..<0],
-      scratch: ws.scratch, outputGradient: attentionGradient, output: a.attention, logsumexp: a.logsumexp, qkv: a.qkv,
-      isPacked: network.isPacked, scales: m.scales(i), widths: m.widths, extents)
-    network.rotate(projectionGradient, inverse: true, extents)
-    blockLayer(block.qkv, inputGradient: Activation(ws.hGradient), outputGradient: projectionGradient, input: h)
+      qkvGradient: qkvGradient, queryDots: c.attention.hasGate ? dm.scales(i) : .empty,
+      outputGradient: attentionGradient.reading, output: attended, logsumexp: a.logsumexp.reading,
+      extents.operands(
+        qkv: qkv.reading, m, block: i, scratch: ws.scratch, isPacked: network.isPacked))
+    network.rotate(qkvGradient, inverse: true, extents)
+    if !ws.recomputes { recomputeH() }
+    blockLayer(block.qkv, into: hGradient, qkvGradient.reading, h.reading)
     normalisation(
-      ws.tokens[i], mean: a.mean1, rstd: a.rstd1, scale: m.scaleMSA(i), shiftGradient: dm.shiftMSA(i),
-      scaleGradient: dm.scaleMSA(i), extents)
+      tokenGradient, hGradient, x.reading, mean: a.mean1, rstd: a.rstd1, scale: m.scaleMSA(i),
+      shiftGradient: dm.shiftMSA(i), scaleGradient: dm.scaleMSA(i), tokens: extents.tokens)
   }
 
   // The rows before the image's: the sequence's embedding + positions, after the in-context tokens.
   func sequence(_ input: SequenceInput) {
     guard let sequence = table.sequence else { return }
-    let rows = ws.sequence[0..<samples * c.sequenceLength * d]
+    let (rows, dx) = (ws.sequence[0..<samples * c.sequenceLength * d], ws.tokenGradient.memory)
     for n in 0..<samples {
       let (start, real) = (n * c.sequenceLength * d, input.count(n) * d)
       let from = (n * c.totalTokens + c.inContextTokens) * d
-      rows[start..<start + real].copy(from: ws.tokenGradient[from..<from + real].span)
+      rows[start..<start + real].copy(from: dx[from..<from + real].reading)
       rows[start + real..<start + c.sequenceLength * d].fill(0)  // padding
     }
-    addSum(to: sequence.positions, of: rows, terms: samples, count: c.sequenceLength * d)
+    addSum(to: sequence.positions, of: rows.reading, terms: samples, count: c.sequenceLength * d)
     switch (input.content, sequence.embedding) {
-    case (.text, .table(let index)): addBytes(input, rows, to: gradient(index))
+    case (.text, .table(let index)): addBytes(input, rows.reading, to: gradient(index))
     case (.image, .proj(let proj)):
+      let count = samples * c.sequenceLength
       float32Layer(
-        proj, inputGradient: nil, outputGradient: rows, input: ws.sequencePatches, rows: samples * c.sequenceLength)
+        proj, into: nil, Matrix(rows.reading, rows: count, columns: d),
+        Matrix(ws.sequencePatches.reading, rows: count, columns: c.sequenceGrid.patchElements))
     default: break  // a program's own embeddings are not trained here
     }
   }
 
   /// table[byte] += the row, in the order of the rows.
-  private func addBytes(_ input: SequenceInput, _ rows: Slice, to table: Slice) {
+  private func addBytes(_ input: SequenceInput, _ rows: FloatSlice, to table: MutableFloatSlice) {
     for n in 0..<samples {
       for place in n * c.sequenceLength..<n * c.sequenceLength + input.count(n) {
         let byte = Int(input.bytes[place])
-        context.add(rows[place * d..<(place + 1) * d].span, to: table[byte * d..<(byte + 1) * d].mutableSpan)
+        context.add(rows[place * d..<(place + 1) * d], to: table[byte * d..<(byte + 1) * d])
       }
     }
   }
 
   /// A parameter's gradient += Σ of `terms` runs of `count`, one after another.
-  private func addSum(to parameter: Int, of rows: Slice, terms: Int, count: Int) {
-    context.addSum(
-      into: gradient(parameter).mutableSpan, of: rows.span, terms: terms, stride: count, count: count)
+  private func addSum(to parameter: Int, of rows: FloatSlice, terms: Int, count: Int) {
+    context.addSum(into: gradient(parameter), ofRows: Matrix(rows, rows: terms, columns: count))
   }
 
   // in_context: the first rows are E_time(t) and E_class(y).
   // The image's rows, brought together, are patches Wᵀ + b (+ positions where learned) (+ c).
   func tokens() {
-    let (dc, inContext) = (modulationGradient, c.inContextTokens * d)
+    let (dc, inContext, dx) = (modulationGradient, c.inContextTokens * d, ws.tokenGradient.memory)
     for n in 0..<samples where inContext > 0 {
       let start = n * c.totalTokens * d
-      dc.condition(n).copy(from: ws.tokenGradient[start..<start + inContext].span)
+      dc.condition(n).copy(from: dx[start..<start + inContext].reading)
     }
-    network.gatherImageTokens(ws.tokenGradient, samples: samples)
+    network.gatherImageTokens(dx, samples: samples)
     if c.position == .learned, let positions = table.positions {
-      addSum(to: positions, of: ws.tokenGradient, terms: samples, count: c.tokens * d)
+      addSum(to: positions, of: dx.reading, terms: samples, count: c.tokens * d)
     }
     for n in 0..<samples where c.conditioning == .additive {
-      let rows = ws.tokenGradient[n * c.tokens * d..<(n + 1) * c.tokens * d]
+      let rows = dx[n * c.tokens * d..<(n + 1) * c.tokens * d].reading
       dc.condition(n).fill(0)
-      context.addSum(into: dc.condition(n).mutableSpan, of: rows.span, terms: c.tokens, stride: d, count: d)
+      context.addSum(into: dc.condition(n), ofRows: Matrix(rows, rows: c.tokens, columns: d))
     }
   }
 
@@ -231,7 +270,8 @@ struct BackwardPass {
     patchify(
       patches: patches.mutableSpan, images: images, samples: samples, grid: c.inputGrid, order: .channelFirst)
     float32Layer(
-      table.patchEmbedding, inputGradient: nil, outputGradient: ws.tokenGradient, input: ws.patches, rows: imageRows)
+      table.patchEmbedding, into: nil, ws.tokenGradient.prefix(imageRows).reading,
+      Matrix(patches.reading, rows: imageRows, columns: c.inputGrid.patchElements))
   }
 
   // c = E_time(t) + E_class(y), E_time(t) = fc2(silu(fc0(freq(t)))), E_class(y) = table[y]
@@ -240,79 +280,85 @@ struct BackwardPass {
   }
 
   private func embedder(_ number: Int, _ labels: Span<Int>) {
-    let (saved, embedder) = (ws.conditioning[number].prefix(c, samples), table.embedders[number])
-    let (dtime, dhidden) = (ws.conditionGradient[0..<samples * d], ws.conditionGradient2[0..<samples * d])
+    let (saved, embedder) = (ws.conditioning[number].prefix(samples), table.embedders[number])
+    let (dtime, dhidden) = (ws.conditionGradient.prefix(samples), ws.conditionGradient2.prefix(samples))
     let dclass = conditionGradient(number, saved, dtime, scratch: dhidden)
     if let index = embedder.labels {
-      addEmbeddingBackward(tableGradient: gradient(index), outputGradient: dclass, labels: labels, width: d)
+      let (table, rows) = (gradient(index), dclass.elements)
+      addEmbeddingBackward(tableGradient: table.mutableSpan, outputGradient: rows.span, labels: labels, width: d)
     }
     for index in saved.maskGates.indices { maskGate(index, saved, dtime) }
-    float32Layer(
-      embedder.time2, inputGradient: dhidden, outputGradient: dtime, input: saved.activated, rows: samples)
-    context.siluBackward(inputGradient: dtime, outputGradient: dhidden, input: saved.hidden)
-    float32Layer(
-      embedder.time0, inputGradient: nil, outputGradient: dtime, input: saved.frequencies, rows: samples)
+    float32Layer(embedder.time2, into: dhidden, dtime.reading, saved.activated.reading)
+    context.siluBackward(
+      inputGradient: dtime.elements, outputGradient: dhidden.reading.elements, input: saved.hidden.reading.elements)
+    float32Layer(embedder.time0, into: nil, dtime.reading, saved.frequencies.reading)
   }
 
   // g = sigmoid(z), z = second(silu(first(E_time(t)))), logits = base · g · q·k: dz = g(1−g) dg, g dg = Σ q·dq
-  private func maskGate(_ i: Int, _ saved: ConditioningRows, _ dtime: Slice) {
+  private func maskGate(_ i: Int, _ saved: ConditioningRows, _ dtime: MutableMatrix) {
     guard let layers = table.blocks[i].maskGate else { return }
     let (rows, dz) = (saved.maskGates[i], modulationGradient.scales(i))
-    scaleByComplement(dz, rows.gate)
-    let dhidden = ws.conditionGradient2[0..<samples * c.gateSize]
-    let hidden = rows.hidden[0..<samples * c.gateSize]
-    float32Layer(layers.second, inputGradient: dhidden, outputGradient: dz, input: rows.activated, rows: samples)
-    context.siluBackward(inputGradient: dhidden, outputGradient: dhidden, input: hidden)
+    let (hidden, activated, gate) = (
+      rows.hidden.prefix(samples).reading, rows.activated.prefix(samples).reading, rows.gate.prefix(samples).reading
+    )
+    scaleByComplement(dz, gate.elements)
+    let dhidden = MutableMatrix(ws.conditionGradient2.memory, rows: samples, columns: c.gateSize)
     float32Layer(
-      layers.first, inputGradient: dtime, outputGradient: dhidden, input: saved.time, rows: samples, accumulating: true)
+      layers.second, into: dhidden, Matrix(dz.reading, rows: samples, columns: c.numHeads), activated)
+    context.siluBackward(
+      inputGradient: dhidden.elements, outputGradient: dhidden.reading.elements, input: hidden.elements)
+    float32Layer(layers.first, into: dtime, dhidden.reading, saved.time.reading, accumulating: true)
   }
 
   /// x *= 1 − g
-  private func scaleByComplement(_ x: Slice, _ gates: Slice) {
+  private func scaleByComplement(_ x: MutableFloatSlice, _ gates: FloatSlice) {
     var values = x.mutableSpan
     let gate = gates.span
     for index in values.indices { values[index] *= 1 - gate[index] }
   }
 
-  /// The gradients of E_time in `dtime`, and of E_class in the slice that is returned.
+  /// The gradients of E_time in `dtime`, and of E_class in the matrix that is returned.
   private func conditionGradient(
-    _ embedder: Int, _ saved: ConditioningRows, _ dtime: Slice, scratch: Slice
-  ) -> Slice {
+    _ embedder: Int, _ saved: ConditioningRows, _ dtime: MutableMatrix, scratch: MutableMatrix
+  ) -> MutableMatrix {
     let dm = modulationGradient
     for index in 0...c.depth where table.embedder(ofNorms: index) == embedder {
       switch table.norms(index) {
       case .adaLN(let adaLN):  // modulation = Linear(silu(c))
+        let columns = table.extents(adaLN).outputs
         float32Layer(
-          adaLN, inputGradient: scratch, outputGradient: dm.block(index), input: saved.activatedConditioning,
-          rows: samples, accumulating: index != embedder)
-      case .own(let own): ownNorms(own, dm.block(index))
+          adaLN, into: scratch, Matrix(dm.block(index).reading, rows: samples, columns: columns),
+          saved.activatedConditioning.reading, accumulating: index != embedder)
+      case .own(let own): ownNorms(own, dm.block(index).reading)
       }
     }
+    let (time, other) = (dtime.elements, scratch.elements)
     switch c.conditioning {
     case .adaLNZero, .adaLN:
-      context.siluBackward(inputGradient: dtime, outputGradient: scratch, input: saved.conditioning)
+      context.siluBackward(
+        inputGradient: time, outputGradient: other.reading, input: saved.conditioning.reading.elements)
       return dtime
     case .additive:
-      dtime.copy(from: dm.conditions.span)
+      time.copy(from: dm.conditions.reading)
       return dtime
     case .inContext:
       for n in 0..<samples {
         let (row, place) = (dm.condition(n), n * d..<(n + 1) * d)
-        dtime[place].copy(from: row[0..<d].span)
-        if row.count > d { scratch[place].copy(from: row[d..<2 * d].span) }
+        time[place].copy(from: row[0..<d].reading)
+        if row.count > d { other[place].copy(from: row[d..<2 * d].reading) }
       }
       return scratch
     }
   }
 
   // shift = bias, scale = weight − 1, the same for all samples
-  private func ownNorms(_ norms: [ParameterTable.LinearParameters], _ rows: Slice) {
+  private func ownNorms(_ norms: [ParameterTable.LinearParameters], _ rows: FloatSlice) {
     let stride = 2 * norms.count * d
     for (place, norm) in norms.enumerated() {
       for (part, parameter) in [(2 * place, norm.bias), (2 * place + 1, norm.weight)] {
         context.addSum(
-          into: gradient(parameter).mutableSpan, of: rows[part * d..<rows.count].span, terms: samples, stride: stride,
-          count: d)
+          into: gradient(parameter),
+          ofRows: Matrix(rows[part * d..<rows.count], rows: samples, columns: d, stride: stride))
       }
     }
   }

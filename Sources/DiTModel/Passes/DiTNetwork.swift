@@ -16,7 +16,7 @@ public struct DiTNetwork: Sendable {
   /// What attention reads of the noise schedule.
   let noise: AttentionNoise?
   /// What q and k of the image's tokens turn by; nil without rotary positions.
-  private let rotary: Slice?
+  private let rotary: FloatSlice?
 
   /// ε of all LayerNorms but the second of a block.
   static let epsilon = Float(DiTConfiguration.publishedEpsilon)
@@ -46,11 +46,11 @@ public struct DiTNetwork: Sendable {
     rotary = configuration.position == .rope ? Self.rotaryTable(configuration) : nil
   }
 
-  private static func rotaryTable(_ c: DiTConfiguration) -> Slice {
-    let table = Slice(zeros: c.tokens * 2 * c.headSize)
+  private static func rotaryTable(_ c: DiTConfiguration) -> FloatSlice {
+    let table = MutableFloatSlice(zeros: c.tokens * 2 * c.headSize)
     DiTKernels.rotaryTable(
       output: table.mutableSpan, rows: c.inputGrid.rows, columns: c.inputGrid.columns, headSize: c.headSize)
-    return table
+    return table.reading
   }
 
   /// Whether ``forward`` needs memory to pack a layer into.
@@ -58,92 +58,111 @@ public struct DiTNetwork: Sendable {
 
   /// Where ``forward`` takes its layers from.
   private func inferenceSource(_ ws: InferenceWorkspace, samples: Int) -> LayerSource {
-    if let store { return .stored(store.packed(weights, precision: numerics.precision, context: context)) }
-    return isPacked ? .packing(ws.packing, numerics.precision) : .blas(parts: samples)
+    if let store { return .stored(store.packed(weights, format: format, context: context)) }
+    return isPacked ? .packing(ws.packing, format) : .blas(parts: samples)
   }
 
-  func weight(_ layer: ParameterTable.LinearParameters) -> Slice { weights.slices[layer.weight] }
-  func bias(_ layer: ParameterTable.LinearParameters) -> Slice { weights.slices[layer.bias] }
+  /// Of a block's products.
+  var format: Format { numerics.precision.format }
+
+  func bias(_ layer: ParameterTable.LinearParameters) -> FloatSlice { weights.slices[layer.bias] }
 
   /// h = modulate(layerNorm(x), shift, scale)
   func normalise(
-    _ h: Activation, _ x: Slice, mean: Slice, rstd: Slice, shift: Modulation.Chunk, scale: Modulation.Chunk,
-    epsilon: Float = Self.epsilon, _ extents: TokenExtents
+    _ h: MutableMatrix, _ x: Matrix, mean: MutableFloatSlice, rstd: MutableFloatSlice, shift: MutableMatrix,
+    scale: MutableMatrix, epsilon: Float = Self.epsilon, tokens: Int
   ) {
     context.layerNormModulate(
-      output: h, mean: mean, rstd: rstd, input: x, shift: shift, scale: scale, epsilon: epsilon, extents)
+      output: h, mean: mean, rstd: rstd, input: x, shift: shift.reading, scale: scale.reading, epsilon: epsilon,
+      tokens: tokens)
   }
 
   /// tokens = patches Wᵀ + b + positions (+ c), after the tokens that stand for time, class and sequence
   func embed(
-    _ tokens: Slice, patches: Slice, images: Span<Float>, modulation: Modulation, sequence: SequenceTokens?,
-    samples: Int, _ source: LayerSource
+    _ tokens: MutableMatrix, patches: MutableFloatSlice, images: Span<Float>, modulation: Modulation,
+    sequence: SequenceTokens?, samples: Int, _ source: LayerSource
   ) {
     let (c, table) = (configuration, weights.table)
-    let size = c.tokens * c.hiddenSize
+    let (rows, width) = (samples * c.tokens, c.hiddenSize)
     patchify(patches: patches.mutableSpan, images: images, samples: samples, grid: c.inputGrid, order: .channelFirst)
-    context.linear(
-      output: Activation(tokens), input: Activation(patches),
-      layer: layer(table.patchEmbedding, source, precision: .fp32),
-      addingRows: table.positions.map { weights.slices[$0] }, rows: samples * c.tokens)
+    let positions = table.positions.map { Matrix(weights.slices[$0], rows: c.tokens, columns: width) }
+    apply(
+      layer(table.patchEmbedding, source, format: .fp32),
+      to: Matrix(patches.reading, rows: rows, columns: c.inputGrid.patchElements), into: tokens.prefix(rows),
+      epilogue: positions.map { .addRows($0) } ?? .store)
     if c.conditioning == .additive {
       for n in 0..<samples {
+        let image = tokens.memory[n * c.tokens * width..<(n + 1) * c.tokens * width]
         context.add(
-          modulation.condition(n).span, toRows: tokens[n * size..<(n + 1) * size].mutableSpan, rows: c.tokens,
-          width: c.hiddenSize)
+          modulation.condition(n).reading, toRows: MutableMatrix(image, rows: c.tokens, columns: width))
       }
     }
-    spreadImageTokens(tokens, samples: samples)
-    placePrefix(tokens, modulation: modulation, sequence: sequence, samples: samples)
+    spreadImageTokens(tokens.memory, samples: samples)
+    placePrefix(tokens.memory, modulation: modulation, sequence: sequence, samples: samples)
   }
 
   /// q, k, v = Linear(h), q and k of the image's tokens turned by their positions where these are rotary
-  func project(_ qkv: Activation, h: Activation, layer: Layer, _ extents: TokenExtents) {
-    context.linear(output: qkv, input: h, layer: layer, rows: extents.rows)
+  func project(_ qkv: MutableMatrix, h: Matrix, layer: Layer, _ extents: TokenExtents) {
+    apply(layer, to: h, into: qkv)
     rotate(qkv, inverse: false, extents)
   }
 
-  func rotate(_ qkv: Activation, inverse: Bool, _ extents: TokenExtents) {
+  func rotate(_ qkv: MutableMatrix, inverse: Bool, _ extents: TokenExtents) {
     guard let rotary else { return }
-    context.rotate(
-      qkv: qkv.slice.mutableBytes, qkv.precision, table: rotary.span, inverse: inverse, samples: extents.samples,
-      tokens: extents.tokens, prefix: extents.prefix, heads: extents.heads, headSize: configuration.headSize)
+    context.rotate(qkv: qkv, table: rotary, inverse: inverse, extents.attention, prefix: extents.prefix)
   }
 
-  /// result = x + gate · attention(h)
+  /// result = residual + gate · attention(h); without a residual, result is its memory
   func attend(
-    _ block: ParameterTable.Block, _ ws: BlockActivations, result: Slice, x: Slice, h: Activation,
-    gate: Modulation.Chunk, scales: Slice, widths: Slice, scratch: Slice, _ extents: TokenExtents, _ source: LayerSource
+    _ index: Int, _ ws: BlockActivations, result: MutableMatrix, residual: Matrix?, h: Matrix, _ modulation: Modulation,
+    scratch: MutableFloatSlice, _ extents: TokenExtents, _ source: LayerSource
   ) {
-    let qkv = layer(block.qkv, source)
-    project(ws.qkv, h: h, layer: qkv, extents)
+    let (block, rows) = (weights.table.blocks[index], extents.rows)
+    let (qkv, attended) = (ws.qkv.prefix(rows), ws.attention.prefix(rows))
+    project(qkv, h: h, layer: layer(block.qkv, source), extents)
     context.attention(
-      output: ws.attention, logsumexp: ws.logsumexp, scratch: scratch, qkv: ws.qkv, isPacked: qkv.packed != nil,
-      scales: scales, widths: widths, extents)
-    context.linearGateResidual(
-      result: result, output: ws.attentionProjected, saving: ws.isSaved, residual: x, input: ws.attention,
-      layer: layer(block.proj, source), gate: gate, samples: extents.samples, tokens: extents.tokens)
+      output: attended, logsumexp: ws.logsumexp,
+      extents.operands(
+        qkv: qkv.reading, modulation, block: index, scratch: scratch, isPacked: isPacked))
+    closeHalf(
+      block.proj, to: attended.reading, result: result, residual: residual, gate: modulation.gateMSA(index),
+      sums: ws.attentionProjected, isSaved: ws.isSaved, extents, source)
   }
 
-  /// result = x + gate · mlp(h), the hidden layer in `hidden`
+  /// result = residual + gate · mlp(h), the hidden layer in `hidden`; without a residual, result is its memory
   func feedForward(
-    _ block: ParameterTable.Block, _ ws: BlockActivations, result: Slice, x: Slice, h: Activation, hidden: Activation,
-    gate: Modulation.Chunk, _ extents: TokenExtents, _ source: LayerSource
+    _ index: Int, _ ws: BlockActivations, result: MutableMatrix, residual: Matrix?, h: Matrix, hidden: MutableMatrix,
+    _ modulation: Modulation, _ extents: TokenExtents, _ source: LayerSource
   ) {
-    context.linearGELU(
-      output: hidden, preactivation: ws.preactivation, saving: ws.isSaved, input: h, layer: layer(block.fc1, source),
-      rows: extents.rows)
-    context.linearGateResidual(
-      result: result, output: ws.mlpProjected, saving: ws.isSaved, residual: x, input: hidden,
-      layer: layer(block.fc2, source), gate: gate, samples: extents.samples, tokens: extents.tokens)
+    let block = weights.table.blocks[index]
+    apply(
+      layer(block.fc1, source), to: h, into: hidden,
+      epilogue: .gelu(sums: ws.isSaved ? .kept(ws.preactivation.prefix(extents.rows)) : nil))
+    closeHalf(
+      block.fc2, to: hidden.reading, result: result, residual: residual, gate: modulation.gateMLP(index),
+      sums: ws.mlpProjected, isSaved: ws.isSaved, extents, source)
+  }
+
+  /// result = residual + gate · Linear(x): the end of each half of a block.
+  func closeHalf(
+    _ affine: ParameterTable.LinearParameters, to x: Matrix, result: MutableMatrix, residual: Matrix?,
+    gate: MutableMatrix, sums: MutableMatrix, isSaved: Bool, _ extents: TokenExtents, _ source: LayerSource
+  ) {
+    let sums = sums.prefix(extents.rows)
+    apply(
+      layer(affine, source), to: x, into: result,
+      epilogue: .gateResidual(
+        residual: residual, gate: gate.reading, tokens: extents.tokens, sums: isSaved ? .kept(sums) : .scratch(sums)))
   }
 
   /// output = unpatchify(Linear(h))
-  func decode(_ output: consuming MutableSpan<Float>, h: Slice, patches: Slice, samples: Int, _ source: LayerSource) {
+  func decode(
+    _ output: consuming MutableSpan<Float>, h: Matrix, patches: MutableFloatSlice, samples: Int, _ source: LayerSource
+  ) {
     let (grid, table) = (configuration.outputGrid, weights.table)
-    context.linear(
-      output: Activation(patches), input: Activation(h), layer: layer(table.finalLinear, source, precision: .fp32),
-      rows: samples * configuration.tokens)
+    apply(
+      layer(table.finalLinear, source, format: .fp32), to: h,
+      into: MutableMatrix(patches, rows: h.rows, columns: grid.patchElements))
     unpatchify(images: output, patches: patches.span, samples: samples, grid: grid, order: .channelLast)
   }
 }
@@ -171,30 +190,29 @@ extension DiTNetwork {
     precondition(modulation.rows >= samples, "\(modulation.rows) modulation rows for \(samples) images")
     checkSequence(sequence?.samples, of: samples)
     let a = ws.activations
-    let h = Activation(ws.h, numerics.precision)
     let source = inferenceSource(ws, samples: samples)
     let extents = TokenExtents(c, samples: samples, prefixKeys: sequence?.prefixKeys ?? [])
+    let rows = extents.rows
+    let (x, h, hidden) = (ws.tokens.prefix(rows), ws.h.prefix(rows).reused(as: format), a.preactivation.prefix(rows))
     embed(
       ws.tokens, patches: ws.patches, images: images, modulation: modulation, sequence: sequence, samples: samples,
       source)
-    for (i, block) in weights.table.blocks.enumerated() {
+    for i in 0..<c.depth {
       normalise(
-        h, ws.tokens, mean: a.mean1, rstd: a.rstd1, shift: modulation.shiftMSA(i), scale: modulation.scaleMSA(i),
-        extents)
+        h, x.reading, mean: a.mean1, rstd: a.rstd1, shift: modulation.shiftMSA(i), scale: modulation.scaleMSA(i),
+        tokens: extents.tokens)
       attend(
-        block, a, result: ws.tokens, x: ws.tokens, h: h, gate: modulation.gateMSA(i),
-        scales: modulation.scales(i), widths: modulation.widths, scratch: ws.scratch, extents, source)
+        i, a, result: x, residual: nil, h: h.reading, modulation, scratch: ws.scratch, extents, source)
       normalise(
-        h, ws.tokens, mean: a.mean1, rstd: a.rstd1, shift: modulation.shiftMLP(i), scale: modulation.scaleMLP(i),
-        epsilon: norm2Epsilon, extents)
-      feedForward(
-        block, a, result: ws.tokens, x: ws.tokens, h: h, hidden: a.preactivation, gate: modulation.gateMLP(i), extents,
-        source)
+        h, x.reading, mean: a.mean1, rstd: a.rstd1, shift: modulation.shiftMLP(i), scale: modulation.scaleMLP(i),
+        epsilon: norm2Epsilon, tokens: extents.tokens)
+      feedForward(i, a, result: x, residual: nil, h: h.reading, hidden: hidden, modulation, extents, source)
     }
-    gatherImageTokens(ws.tokens, samples: samples)
+    gatherImageTokens(ws.tokens.memory, samples: samples)
+    let (image, last) = (ws.tokens.prefix(samples * c.tokens), ws.h.prefix(samples * c.tokens))
     normalise(
-      Activation(ws.h), ws.tokens, mean: a.mean1, rstd: a.rstd1, shift: modulation.finalShift,
-      scale: modulation.finalScale, TokenExtents(imagesOf: c, samples: samples))
-    decode(output, h: ws.h, patches: ws.patches, samples: samples, source)
+      last, image.reading, mean: a.mean1, rstd: a.rstd1, shift: modulation.finalShift, scale: modulation.finalScale,
+      tokens: c.tokens)
+    decode(output, h: last.reading, patches: ws.patches, samples: samples, source)
   }
 }

@@ -6,65 +6,63 @@ import DiTTensor
 /// The rows between (t, y) and the modulation: (rows, 256) or (rows, D) each.
 struct ConditioningRows {
   /// `time` is E_time(t), without the class.
-  let frequencies, hidden, activated, time, conditioning, activatedConditioning: Slice
+  let frequencies, hidden, activated, time, conditioning, activatedConditioning: MutableMatrix
   /// Of each block; empty without a mask.
   let maskGates: [MaskGateRows]
 
   init(_ c: DiTConfiguration, rows: Int, hasGates: Bool, _ arena: inout Arena) {
-    frequencies = arena.reserve(rows * timeFrequencyCount)
-    hidden = arena.reserve(rows * c.hiddenSize)
-    activated = arena.reserve(rows * c.hiddenSize)
-    time = arena.reserve(rows * c.hiddenSize)
-    conditioning = arena.reserve(rows * c.hiddenSize)
-    activatedConditioning = arena.reserve(rows * c.hiddenSize)
+    frequencies = arena.reserve(rows: rows, columns: timeFrequencyCount)
+    hidden = arena.reserve(rows: rows, columns: c.hiddenSize)
+    activated = arena.reserve(rows: rows, columns: c.hiddenSize)
+    time = arena.reserve(rows: rows, columns: c.hiddenSize)
+    conditioning = arena.reserve(rows: rows, columns: c.hiddenSize)
+    activatedConditioning = arena.reserve(rows: rows, columns: c.hiddenSize)
     maskGates = (0..<(hasGates && c.attention.hasGate ? c.depth : 0)).map { _ in MaskGateRows(c, rows: rows, &arena) }
   }
 
-  private init(_ all: ConditioningRows, narrow: Range<Int>, wide: Range<Int>) {
-    frequencies = all.frequencies[narrow]
-    hidden = all.hidden[wide]
-    activated = all.activated[wide]
-    time = all.time[wide]
-    conditioning = all.conditioning[wide]
-    activatedConditioning = all.activatedConditioning[wide]
+  private init(_ all: ConditioningRows, rows: Int) {
+    frequencies = all.frequencies.prefix(rows)
+    hidden = all.hidden.prefix(rows)
+    activated = all.activated.prefix(rows)
+    time = all.time.prefix(rows)
+    conditioning = all.conditioning.prefix(rows)
+    activatedConditioning = all.activatedConditioning.prefix(rows)
     maskGates = all.maskGates  // whose kernels are told the rows
   }
 
   /// The first `rows` rows.
-  func prefix(_ c: DiTConfiguration, _ rows: Int) -> ConditioningRows {
-    ConditioningRows(self, narrow: 0..<rows * timeFrequencyCount, wide: 0..<rows * c.hiddenSize)
-  }
+  func prefix(_ rows: Int) -> ConditioningRows { ConditioningRows(self, rows: rows) }
 }
 
 /// What a block's gate computes: the hidden layer's sums and outputs, (rows, D/4), and the gates, (rows, h).
 struct MaskGateRows {
-  let hidden, activated, gate: Slice
+  let hidden, activated, gate: MutableMatrix
 
   init(_ c: DiTConfiguration, rows: Int, _ arena: inout Arena) {
-    hidden = arena.reserve(rows * c.gateSize)
-    activated = arena.reserve(rows * c.gateSize)
-    gate = arena.reserve(rows * c.numHeads)
+    hidden = arena.reserve(rows: rows, columns: c.gateSize)
+    activated = arena.reserve(rows: rows, columns: c.gateSize)
+    gate = arena.reserve(rows: rows, columns: c.numHeads)
   }
 }
 
 /// What a block computes and, when training, saves for its backward pass.
 struct BlockActivations {
-  let mean1, rstd1, logsumexp, mean2, rstd2: Slice
-  let qkv, attention, attentionProjected, preactivation, mlpProjected: Activation
+  let mean1, rstd1, logsumexp, mean2, rstd2: MutableFloatSlice
+  let qkv, attention, attentionProjected, preactivation, mlpProjected: MutableMatrix
   /// Whether a backward pass reads them.
   let isSaved: Bool
 
   /// For inference: the halves of the block reuse each other's memory.
-  init(inference c: DiTConfiguration, samples: Int, _ precision: Precision, _ arena: inout Arena) {
+  init(inference c: DiTConfiguration, samples: Int, _ format: Format, _ arena: inout Arena) {
     let rows = samples * c.totalTokens
     mean1 = arena.reserve(rows)
     rstd1 = arena.reserve(rows)
     logsumexp = arena.reserve(rows * c.numHeads)
-    attentionProjected = arena.reserve(rows * c.hiddenSize, precision)
+    attentionProjected = arena.reserve(rows: rows, columns: c.hiddenSize, format)
     var mlp = arena
-    qkv = arena.reserve(rows * 3 * c.hiddenSize, precision)
-    attention = arena.reserve(rows * c.hiddenSize, precision)
-    preactivation = mlp.reserve(rows * c.mlpSize, precision)
+    qkv = arena.reserve(rows: rows, columns: 3 * c.hiddenSize, format)
+    attention = arena.reserve(rows: rows, columns: c.hiddenSize, format)
+    preactivation = mlp.reserve(rows: rows, columns: c.mlpSize, format)
     arena.skip(past: mlp)
     (mean2, rstd2, mlpProjected) = (mean1, rstd1, attentionProjected)
     isSaved = false
@@ -73,7 +71,7 @@ struct BlockActivations {
   /// For training. With `recomputed`, the tensors that products alone give again are computed again in the backward
   /// pass, in memory that all blocks share.
   init(
-    training c: DiTConfiguration, samples: Int, _ precision: Precision, recomputed: Recomputed?,
+    training c: DiTConfiguration, samples: Int, _ format: Format, recomputed: Recomputed?,
     _ arena: inout Arena
   ) {
     let rows = samples * c.totalTokens
@@ -82,8 +80,8 @@ struct BlockActivations {
     mean2 = arena.reserve(rows)
     rstd2 = arena.reserve(rows)
     logsumexp = arena.reserve(rows * c.numHeads)
-    attention = arena.reserve(rows * c.hiddenSize, precision)
-    let again = recomputed ?? Recomputed(c, samples: samples, precision, &arena)
+    attention = arena.reserve(rows: rows, columns: c.hiddenSize, format)
+    let again = recomputed ?? Recomputed(c, samples: samples, format, &arena)
     attentionProjected = again.attentionProjected
     mlpProjected = again.mlpProjected
     qkv = again.qkv
@@ -94,13 +92,14 @@ struct BlockActivations {
   /// The tensors that the backward pass can compute again, with a block's four products, from its input and what attention
   /// made of it.
   struct Recomputed {
-    let qkv, attentionProjected, preactivation, mlpProjected: Activation
+    let qkv, attentionProjected, preactivation, mlpProjected: MutableMatrix
 
-    init(_ c: DiTConfiguration, samples: Int, _ precision: Precision, _ arena: inout Arena) {
-      qkv = arena.reserve(samples * c.totalTokens * 3 * c.hiddenSize, precision)
-      preactivation = arena.reserve(samples * c.totalTokens * c.mlpSize, precision)
-      attentionProjected = arena.reserve(samples * c.totalTokens * c.hiddenSize, precision)
-      mlpProjected = arena.reserve(samples * c.totalTokens * c.hiddenSize, precision)
+    init(_ c: DiTConfiguration, samples: Int, _ format: Format, _ arena: inout Arena) {
+      let rows = samples * c.totalTokens
+      qkv = arena.reserve(rows: rows, columns: 3 * c.hiddenSize, format)
+      preactivation = arena.reserve(rows: rows, columns: c.mlpSize, format)
+      attentionProjected = arena.reserve(rows: rows, columns: c.hiddenSize, format)
+      mlpProjected = arena.reserve(rows: rows, columns: c.hiddenSize, format)
     }
   }
 }
@@ -117,27 +116,26 @@ private struct ScratchSizes {
   init() {}
 
   init(inference network: DiTNetwork, samples: Int) {
-    let precision = network.numerics.precision
-    attention = network.context.attentionScratch(
-      network.configuration, samples: samples, precision, isPacked: network.isPacked, backward: false)
-    packing = network.packsPerCall ? network.weights.table.largestPackedLayer(precision) : 0
+    let format = network.numerics.precision.format
+    attention = TokenExtents(network.configuration, samples: samples)
+      .attentionScratch(network.context, format, isPacked: network.isPacked, backward: false)
+    packing = network.packsPerCall ? network.weights.table.largestPackedLayer(format) : 0
   }
 
   init(training network: DiTNetwork, samples: Int) {
-    let (c, precision, isPacked) = (network.configuration, network.numerics.precision, network.isPacked)
-    attention = [false, true].reduce(0) {
-      max(
-        $0,
-        network.context.attentionScratch(c, samples: samples, precision, isPacked: isPacked, backward: $1))
-    }
+    let (c, format, isPacked) = (network.configuration, network.numerics.precision.format, network.isPacked)
+    let extents = TokenExtents(c, samples: samples)
+    attention = max(
+      extents.attentionScratch(network.context, format, isPacked: isPacked, backward: false),
+      extents.attentionScratch(network.context, format, isPacked: isPacked, backward: true))
     guard isPacked else { return }
-    packing = network.weights.table.largestPackedLayer(precision)
-    gradient = network.weights.table.largestGradientScratch(rows: samples * c.totalTokens, precision)
+    packing = network.weights.table.largestPackedLayer(format)
+    gradient = network.weights.table.largestGradientScratch(rows: samples * c.totalTokens, format)
   }
 }
 
 /// The memory of one forward pass: one arena for up to `samples` images. One caller at a time.
-public final class InferenceWorkspace: Sendable {
+public final class InferenceWorkspace {
   public let configuration: DiTConfiguration
   public let numerics: Numerics
   /// The largest batch.
@@ -145,9 +143,11 @@ public final class InferenceWorkspace: Sendable {
   /// Bytes of the arena.
   public let byteCount: Int
 
-  let patches, tokens, h, scratch: Slice
+  let patches, scratch: MutableFloatSlice
+  /// The residual stream, (rows, D); and memory for what enters the next product, of any format.
+  let tokens, h: MutableMatrix
   /// A packed layer; empty where the network's weights are packed once.
-  let packing: Slice
+  let packing: MutableFloatSlice
   let activations: BlockActivations
 
   /// Memory for passes of `network` over at most `samples` images.
@@ -164,16 +164,16 @@ public final class InferenceWorkspace: Sendable {
   private init(
     _ c: DiTConfiguration, _ numerics: Numerics, _ samples: Int, _ sizes: ScratchSizes, _ arena: inout Arena
   ) {
-    let (rows, precision) = (samples * c.totalTokens, numerics.precision)
+    let (rows, format) = (samples * c.totalTokens, numerics.precision.format)
     configuration = c
     self.numerics = numerics
     self.samples = samples
     patches = arena.reserve(samples * c.tokens * max(c.inputGrid.patchElements, c.outputGrid.patchElements))
-    tokens = arena.reserve(rows * c.hiddenSize)
-    h = arena.reserve(rows * c.hiddenSize)
+    tokens = arena.reserve(rows: rows, columns: c.hiddenSize)
+    h = arena.reserve(rows: rows, columns: c.hiddenSize)
     scratch = arena.reserve(sizes.attention)
     packing = arena.reserve(sizes.packing)
-    activations = BlockActivations(inference: c, samples: samples, precision, &arena)
+    activations = BlockActivations(inference: c, samples: samples, format, &arena)
     byteCount = arena.count * MemoryLayout<Float>.stride
   }
 
@@ -187,7 +187,7 @@ public final class InferenceWorkspace: Sendable {
 
 /// The memory of one training step of up to `samples` images: what the forward pass saves, and the gradients that flow
 /// back. One arena.
-public final class TrainingWorkspace: Sendable {
+public final class TrainingWorkspace {
   public let configuration: DiTConfiguration
   public let numerics: Numerics
   /// Whether the backward pass computes the widest activations again instead of reading them.
@@ -199,21 +199,33 @@ public final class TrainingWorkspace: Sendable {
 
   /// Of each embedder; the first has the gates' rows too.
   let conditioning: [ConditioningRows]
-  let modulation, modulationGradient: Slice
-  let patches, h, finalMean, finalRstd, scratch, reduction: Slice
+  let modulation, modulationGradient: MutableFloatSlice
+  let patches, finalMean, finalRstd, scratch, reduction: MutableFloatSlice
+  /// What enters the final layer, (rows, D), float32.
+  let finalH: MutableMatrix
   /// tokens[i] enters block i, afterAttention[i] is between its halves; tokens[depth] leaves the last. Where the latter is
   /// computed again, all blocks share one.
-  let tokens, afterAttention: [Slice]
+  let tokens, afterAttention: [MutableMatrix]
   let blocks: [BlockActivations]
-  let tokenGradient, outputGradient, hGradient, hidden: Slice
-  /// Of the widest products: the MLP's pre-activation, or q, k and v.
-  let projectionGradient: Slice
+  /// Of the residual stream, float32.
+  let tokenGradient: MutableMatrix
+  /// (rows, D): what enters a product, and the gradient of what leaves one. The same memory, unless the backward pass needs
+  /// both: it makes h anew when the gradient has been used.
+  let h, outputGradient: MutableMatrix
+  /// (rows, D), the gradient of what enters a product. Over packed operands in the memory of ``gradientScratch``, which is
+  /// free whenever it is written, until it has been read.
+  let hGradient: MutableMatrix
+  /// The MLP's hidden layer, of the products' format. Over packed operands in the memory of ``gradientScratch``, which no
+  /// forward pass uses.
+  let hidden: MutableMatrix
+  /// Of q, k and v; by OpenBLAS also of the MLP's pre-activation, whose own memory takes it else.
+  let projectionGradient: MutableFloatSlice
   /// (rows, D) each, on the way back from the modulation to (t, y).
-  let conditionGradient, conditionGradient2: Slice
+  let conditionGradient, conditionGradient2: MutableMatrix
   /// Where products run over packed operands: one packed layer, and the packed operands of one weight gradient.
-  let packing, gradientScratch: Slice
+  let packing, gradientScratch: MutableFloatSlice
   /// The conditioning sequence's tokens, then their gradients; the patches of its images.
-  let sequence, sequencePatches: Slice
+  let sequence, sequencePatches: MutableFloatSlice
 
   /// Memory for steps of `network` over at most `samples` images.
   ///
@@ -233,7 +245,7 @@ public final class TrainingWorkspace: Sendable {
     _ c: DiTConfiguration, _ numerics: Numerics, _ samples: Int, _ recomputes: Bool, _ sizes: ScratchSizes,
     _ arena: inout Arena
   ) {
-    let (rows, precision) = (samples * c.totalTokens, numerics.precision)
+    let (rows, format) = (samples * c.totalTokens, numerics.precision.format)
     configuration = c
     self.numerics = numerics
     self.recomputes = recomputes
@@ -242,7 +254,6 @@ public final class TrainingWorkspace: Sendable {
     modulation = arena.reserve(Modulation.elements(c, rows: samples))
     modulationGradient = arena.reserve(Modulation.gradientElements(c, rows: samples))
     patches = arena.reserve(samples * c.tokens * max(c.inputGrid.patchElements, c.outputGrid.patchElements))
-    h = arena.reserve(rows * c.hiddenSize)
     finalMean = arena.reserve(rows)
     finalRstd = arena.reserve(rows)
     scratch = arena.reserve(sizes.attention)
@@ -254,21 +265,29 @@ public final class TrainingWorkspace: Sendable {
     var sequenceElements = 0
     if case .image = c.sequence { sequenceElements = samples * c.sequenceGrid.elements }
     sequencePatches = arena.reserve(sequenceElements)
-    tokens = (0...c.depth).map { _ in arena.reserve(rows * c.hiddenSize) }
-    let sums = (0..<(recomputes ? 1 : c.depth)).map { _ in arena.reserve(rows * c.hiddenSize) }
+    tokens = (0...c.depth).map { _ in arena.reserve(rows: rows, columns: c.hiddenSize) }
+    let sums = (0..<(recomputes ? 1 : c.depth)).map { _ in arena.reserve(rows: rows, columns: c.hiddenSize) }
     afterAttention = (0..<c.depth).map { sums[recomputes ? 0 : $0] }
-    let shared = recomputes ? BlockActivations.Recomputed(c, samples: samples, precision, &arena) : nil
+    let shared = recomputes ? BlockActivations.Recomputed(c, samples: samples, format, &arena) : nil
     blocks = (0..<c.depth).map { _ in
-      BlockActivations(training: c, samples: samples, precision, recomputed: shared, &arena)
+      BlockActivations(training: c, samples: samples, format, recomputed: shared, &arena)
     }
-    tokenGradient = arena.reserve(rows * c.hiddenSize)
-    outputGradient = arena.reserve(rows * c.hiddenSize)
-    hGradient = arena.reserve(rows * c.hiddenSize)
-    let wide = Activation.floats(rows * max(c.mlpSize, 3 * c.hiddenSize), precision)
-    hidden = arena.reserve(wide)
-    projectionGradient = arena.reserve(wide)
-    conditionGradient = arena.reserve(samples * c.hiddenSize)
-    conditionGradient2 = arena.reserve(samples * c.hiddenSize)
+    tokenGradient = arena.reserve(rows: rows, columns: c.hiddenSize)
+    // Recomputing writes a residual stream there, in float32, and reads h.
+    outputGradient = arena.reserve(rows: rows, columns: c.hiddenSize, recomputes ? .fp32 : format)
+    h = recomputes ? arena.reserve(rows: rows, columns: c.hiddenSize, format) : outputGradient
+    if sizes.gradient > 0 {
+      hidden = arena.matrix(in: gradientScratch, rows: rows, columns: c.mlpSize, format)
+      hGradient = arena.matrix(in: gradientScratch, rows: rows, columns: c.hiddenSize)
+      projectionGradient = arena.reserve(format.floats(holding: rows * 3 * c.hiddenSize))
+    } else {
+      hidden = arena.reserve(rows: rows, columns: c.mlpSize, format)
+      hGradient = arena.reserve(rows: rows, columns: c.hiddenSize)
+      projectionGradient = arena.reserve(format.floats(holding: rows * max(c.mlpSize, 3 * c.hiddenSize)))
+    }
+    finalH = arena.matrix(in: projectionGradient, rows: rows, columns: c.hiddenSize)
+    conditionGradient = arena.reserve(rows: samples, columns: c.hiddenSize)
+    conditionGradient2 = arena.reserve(rows: samples, columns: c.hiddenSize)
     byteCount = arena.count * MemoryLayout<Float>.stride
   }
 

@@ -27,7 +27,7 @@ public struct SequenceInput: Sendable {
   /// (N, length).
   private(set) var bytes: [UInt8]
   /// (N, C, h, w) of images, (N, length, D) of embeddings.
-  let values: Slice
+  private(set) var values: [Float]
 
   /// Empty sequences.
   ///
@@ -42,15 +42,15 @@ public struct SequenceInput: Sendable {
     case (_, .embeddings?):
       self.content = .embeddings
       bytes = []
-      values = Slice(zeros: samples * c.sequenceLength * c.hiddenSize)
+      values = [Float](repeating: 0, count: samples * c.sequenceLength * c.hiddenSize)
     case (.text?, nil), (.text?, .text?):
       self.content = .text
       bytes = [UInt8](repeating: 0, count: samples * c.sequenceLength)
-      values = Slice(zeros: 0)
+      values = []
     case (.image?, nil), (.image?, .image?):
       self.content = .image
       bytes = []
-      values = Slice(zeros: samples * c.sequenceGrid.elements)
+      values = [Float](repeating: 0, count: samples * c.sequenceGrid.elements)
     default: preconditionFailure("a sequence of another source")
     }
   }
@@ -64,7 +64,7 @@ public struct SequenceInput: Sendable {
     let (width, size) = (bytes.count / samples, values.count / samples)
     some.prefixKeys = Array(prefixKeys[range])
     some.bytes = Array(bytes[range.lowerBound * width..<range.upperBound * width])
-    some.values.copy(from: values[range.lowerBound * size..<range.upperBound * size].span)
+    some.values = Array(values[range.lowerBound * size..<range.upperBound * size])
     return some
   }
 
@@ -85,7 +85,7 @@ public struct SequenceInput: Sendable {
   public mutating func set(_ n: Int, image: Span<Float>) {
     let size = configuration.sequenceGrid.elements
     precondition(content == .image && image.count == size, "\(image.count) elements for an image of \(size)")
-    values[n * size..<(n + 1) * size].copy(from: image)
+    for i in 0..<size { values[n * size + i] = image[i] }
     prefixKeys[n] = configuration.inContextTokens + configuration.sequenceLength
   }
 
@@ -95,17 +95,17 @@ public struct SequenceInput: Sendable {
     precondition(
       content == .embeddings && embeddings.count % d == 0 && embeddings.count <= length * d,
       "\(embeddings.count) elements for at most \(length) tokens of \(d)")
-    values[n * length * d..<n * length * d + embeddings.count].copy(from: embeddings)
+    for i in embeddings.indices { values[n * length * d + i] = embeddings[i] }
     prefixKeys[n] = configuration.inContextTokens + embeddings.count / d
   }
 }
 
 /// Sequences of a batch as the blocks take them. They do not depend on the time: when sampling they are made once.
-public struct SequenceTokens: Sendable {
+public struct SequenceTokens {
   /// Tokens per sample, padding included.
   public let length: Int
   /// (N, length, D), positions added; zeros where there is padding.
-  let rows: Slice
+  let rows: MutableFloatSlice
   /// Tokens of each sample before the image's that are no padding, in-context ones included.
   private(set) var prefixKeys: [Int]
   private let width: Int
@@ -117,11 +117,11 @@ public struct SequenceTokens: Sendable {
   public init(_ configuration: DiTConfiguration, samples: Int) {
     let c = configuration
     self.init(
-      c, rows: Slice(zeros: samples * c.sequenceLength * c.hiddenSize),
+      c, rows: MutableFloatSlice(zeros: samples * c.sequenceLength * c.hiddenSize),
       prefixKeys: [Int](repeating: c.inContextTokens, count: samples))
   }
 
-  init(_ c: DiTConfiguration, rows: Slice, prefixKeys: [Int]) {
+  init(_ c: DiTConfiguration, rows: MutableFloatSlice, prefixKeys: [Int]) {
     length = c.sequenceLength
     width = c.hiddenSize
     self.rows = rows
@@ -129,7 +129,7 @@ public struct SequenceTokens: Sendable {
   }
 
   /// Sample n's rows.
-  func rows(_ n: Int) -> Slice { rows[n * length * width..<(n + 1) * length * width] }
+  func rows(_ n: Int) -> MutableFloatSlice { rows[n * length * width..<(n + 1) * length * width] }
 
   /// Makes sample n what sample `source` of `other` is.
   public mutating func copySample(_ n: Int, from other: SequenceTokens, _ source: Int) {
@@ -158,14 +158,14 @@ extension DiTNetwork {
   /// The tokens of a batch of sequences. A sample's have the same bits whatever the others are.
   public func embed(_ input: SequenceInput) -> SequenceTokens {
     let c = configuration
-    let patches = Slice(zeros: input.content == .image ? input.samples * c.sequenceGrid.elements : 0)
+    let patches = MutableFloatSlice(zeros: input.content == .image ? input.samples * c.sequenceGrid.elements : 0)
     let tokens = SequenceTokens(c, samples: input.samples)
     return embed(input, into: tokens.rows, patches: patches)
   }
 
   /// The same in the caller's memory: `rows` (N, length, D), and for images `patches` (N, length, P² C), which the backward
   /// pass reads.
-  func embed(_ input: SequenceInput, into rows: Slice, patches: Slice) -> SequenceTokens {
+  func embed(_ input: SequenceInput, into rows: MutableFloatSlice, patches: MutableFloatSlice) -> SequenceTokens {
     let (c, table) = (configuration, weights.table)
     precondition(input.configuration == c, "a sequence for another network")
     guard let sequence = table.sequence else { preconditionFailure("a sequence for a network that takes none") }
@@ -183,21 +183,21 @@ extension DiTNetwork {
         lookUp(all, bytes: input.bytes, from: n * c.sequenceLength, count: input.count(n), weights.slices[index])
       case (.image, .proj(let proj)):
         let (size, length) = (c.sequenceGrid.elements, c.sequenceLength)
-        context.linear(
-          output: Activation(all), input: Activation(patches[n * size..<(n + 1) * size]),
-          layer: layer(proj, .blas(parts: 1)),
-          rows: length)
-      case (.embeddings, _): all.copy(from: input.values[n * all.count..<(n + 1) * all.count].span)
+        apply(
+          layer(proj, .blas(parts: 1)),
+          to: Matrix(patches[n * size..<(n + 1) * size].reading, rows: length, columns: size / length),
+          into: MutableMatrix(all, rows: length, columns: c.hiddenSize))
+      case (.embeddings, _): all.copy(from: input.values.span.extracting(n * all.count..<(n + 1) * all.count))
       default: preconditionFailure("a sequence of another source")
       }
       let positions = weights.slices[sequence.positions]
-      context.add(positions[0..<real].span, to: all.mutableSpan)
+      context.add(positions[0..<real], to: all)
       all[real..<all.count].fill(0)
     }
     return tokens
   }
 
-  private func lookUp(_ rows: Slice, bytes: [UInt8], from start: Int, count: Int, _ table: Slice) {
+  private func lookUp(_ rows: MutableFloatSlice, bytes: [UInt8], from start: Int, count: Int, _ table: FloatSlice) {
     let d = configuration.hiddenSize
     for i in 0..<count {
       let byte = Int(bytes[start + i])
@@ -210,17 +210,17 @@ extension DiTNetwork {
 
 extension DiTNetwork {
   /// (samples, L, D) at the start of `x` → the image rows of (samples, prefix + L, D), in place.
-  func spreadImageTokens(_ x: Slice, samples: Int) {
+  func spreadImageTokens(_ x: MutableFloatSlice, samples: Int) {
     moveImageTokens(x, samples: samples, isSpreading: true)
   }
 
   /// The image rows of (samples, prefix + L, D) → (samples, L, D) at the start of `x`, in place.
-  func gatherImageTokens(_ x: Slice, samples: Int) {
+  func gatherImageTokens(_ x: MutableFloatSlice, samples: Int) {
     moveImageTokens(x, samples: samples, isSpreading: false)
   }
 
   /// Row by row, from the end that is not yet overwritten.
-  private func moveImageTokens(_ x: Slice, samples: Int, isSpreading: Bool) {
+  private func moveImageTokens(_ x: MutableFloatSlice, samples: Int, isSpreading: Bool) {
     let c = configuration
     let (d, l) = (c.hiddenSize, c.tokens)
     guard c.prefixTokens > 0 else { return }
@@ -233,7 +233,7 @@ extension DiTNetwork {
   }
 
   /// The rows before the image's, of every sample: in-context tokens, then the sequence.
-  func placePrefix(_ x: Slice, modulation: Modulation, sequence: SequenceTokens?, samples: Int) {
+  func placePrefix(_ x: MutableFloatSlice, modulation: Modulation, sequence: SequenceTokens?, samples: Int) {
     let c = configuration
     let (d, inContext) = (c.hiddenSize, c.inContextTokens * c.hiddenSize)
     for n in 0..<samples {

@@ -18,7 +18,7 @@ public struct LossGradients: Sendable {
   /// Where the tensors lie in `flat`.
   public let table: ParameterTable
   /// The gradient, flat with the table's offsets; zero where nothing is trained.
-  public let flat: Slice
+  public let flat: FloatSlice
 
   /// The gradient of every trainable parameter, in the table's order. Copies.
   public var named: [(name: String, tensor: Tensor)] {
@@ -48,7 +48,7 @@ extension DiT {
     let batch = min(inputs.samples, BatchPlan.inference(c, passes: 1))
     let loss = TrainingLoss(schedule, weighting: weighting)
     let workspace = InferenceWorkspace(network, samples: batch)
-    let values = Slice(zeros: Modulation.elements(c, rows: batch))
+    let values = MutableFloatSlice(zeros: Modulation.elements(c, rows: batch))
     var report = inputs.report
     var step: LossStep?
     for range in batches(inputs.samples, of: batch) {
@@ -82,7 +82,7 @@ extension DiT {
     let batch = min(inputs.samples, BatchPlan.training(c))
     let loss = TrainingLoss(schedule, weighting: weighting)
     let workspace = TrainingWorkspace(network, samples: batch)
-    let gradients = Slice(zeros: network.weights.table.elementCount)
+    let gradients = MutableFloatSlice(zeros: network.weights.table.elementCount)
     var report = inputs.report
     var step: LossStep?
     for range in batches(inputs.samples, of: batch) {
@@ -98,7 +98,7 @@ extension DiT {
       guard let bad = gradients[parameter.range].span.firstNotFinite else { continue }
       throw OverflowError("grad.\(parameter.name)", image: 0, found: gradients[parameter.range][bad])
     }
-    return LossGradients(report: report, table: network.weights.table, flat: gradients)
+    return LossGradients(report: report, table: network.weights.table, flat: gradients.reading)
   }
 }
 

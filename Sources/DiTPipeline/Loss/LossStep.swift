@@ -8,14 +8,14 @@ import DiTTensor
 package struct LossStep {
   package let shape: BatchShape
   /// x_*, (N, C, H, W).
-  package let clean: Slice
+  package let clean: MutableFloatSlice
   /// ε, (N, C, H, W).
-  package let noise: Slice
+  package let noise: MutableFloatSlice
   /// x_t, (N, C, H, W): written by ``addNoise(_:)``.
-  package let noised: Slice
+  package let noised: MutableFloatSlice
   /// The network's output at x_t, (N, C', H, W).
-  package let output: Slice
-  private let outputGradient: Slice
+  package let output: MutableFloatSlice
+  private let outputGradient: MutableFloatSlice
   package private(set) var levels: [NoiseLevel]
   package private(set) var losses: [SampleLoss]
   /// Empty for an unconditional network.
@@ -25,24 +25,24 @@ package struct LossStep {
   /// Nil for a network that no sequence conditions.
   package var sequence: SequenceInput?
   /// What x_{t−1} is drawn with, (N, C, H, W); nil where L_seq is not part of the loss.
-  package let posteriorNoise: Slice?
+  package let posteriorNoise: MutableFloatSlice?
   /// λ_seq w_t L_seq. Private: a copy of its memory would be made anew when it is next written.
   private var consistency: SequenceTerm?
 
   package init(_ configuration: DiTConfiguration, samples: Int, consistency: SequenceObjective?) {
     let c = configuration
     shape = c.batchShape(samples)
-    clean = Slice(zeros: shape.count)
-    noise = Slice(zeros: shape.count)
-    noised = Slice(zeros: shape.count)
-    output = Slice(zeros: samples * c.outputElements)
-    outputGradient = Slice(zeros: samples * c.outputElements)
+    clean = MutableFloatSlice(zeros: shape.count)
+    noise = MutableFloatSlice(zeros: shape.count)
+    noised = MutableFloatSlice(zeros: shape.count)
+    output = MutableFloatSlice(zeros: samples * c.outputElements)
+    outputGradient = MutableFloatSlice(zeros: samples * c.outputElements)
     levels = [NoiseLevel](repeating: NoiseLevel(time: NetworkTime(0), signal: 1, spread: 0), count: samples)
     losses = [SampleLoss](repeating: .zero, count: samples)
     labels = [Int](repeating: 0, count: c.numClasses > 0 ? samples : 0)
     times = [Float](repeating: 0, count: samples)
     sequence = c.sequence == nil ? nil : SequenceInput(c, samples: samples)
-    posteriorNoise = consistency == nil ? nil : Slice(zeros: shape.count)
+    posteriorNoise = consistency == nil ? nil : MutableFloatSlice(zeros: shape.count)
     self.consistency = consistency.map { SequenceTerm($0, shape) }
   }
 
@@ -94,7 +94,8 @@ package struct LossStep {
 
   /// The losses, and the gradient of weight · mean(losses) added to `gradients`.
   package mutating func differentiate(
-    _ network: DiTNetwork, _ loss: TrainingLoss, _ workspace: TrainingWorkspace, into gradients: Slice, weight: Double
+    _ network: DiTNetwork, _ loss: TrainingLoss, _ workspace: TrainingWorkspace, into gradients: MutableFloatSlice,
+    weight: Double
   ) {
     addNoise(loss.schedule)
     let (noised, times, labels) = (noised, times, labels)
@@ -118,8 +119,9 @@ package struct LossStep {
     }
     guard let drawn = posteriorNoise else { return }
     consistency?.add(
-      to: &losses, gradient: &gradient, weight: weight, output: output, clean: clean, noise: noise, drawn: drawn,
-      levels: levels, shape: shape)
+      to: &losses, gradient: &gradient, weight: weight, output: output.reading, clean: clean.reading,
+      noise: noise.reading,
+      drawn: drawn.reading, levels: levels, shape: shape)
   }
 
   /// The mse of every patch of what was evaluated, (N, L).

@@ -39,8 +39,8 @@ struct SequenceTerm {
   /// Adds the term to each sample's loss, and the gradient of share · mean(term) by the output to `gradient`, unless that is
   /// empty; `drawn` is what x_{t−1} is drawn with.
   mutating func add(
-    to losses: inout [SampleLoss], gradient: inout MutableSpan<Float>, weight share: Double, output: Slice,
-    clean: Slice, noise: Slice, drawn: Slice, levels: [NoiseLevel], shape: BatchShape
+    to losses: inout [SampleLoss], gradient: inout MutableSpan<Float>, weight share: Double, output: FloatSlice,
+    clean: FloatSlice, noise: FloatSlice, drawn: FloatSlice, levels: [NoiseLevel], shape: BatchShape
   ) {
     if gradient.isEmpty {
       loss.evaluate(

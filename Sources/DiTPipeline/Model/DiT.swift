@@ -87,8 +87,8 @@ public struct DiT: Sendable {
 
     let batch = min(samples, BatchPlan.inference(c, passes: 1))
     let workspace = InferenceWorkspace(network, samples: batch)
-    let values = Slice(zeros: Modulation.elements(c, rows: batch))
-    let output = Slice(zeros: samples * c.outputElements)
+    let values = MutableFloatSlice(zeros: Modulation.elements(c, rows: batch))
+    let output = MutableFloatSlice(zeros: samples * c.outputElements)
     for range in batches(samples, of: batch) {
       let modulation = Modulation(c, rows: range.count, values: values)
       network.modulate(

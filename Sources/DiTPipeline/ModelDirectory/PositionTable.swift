@@ -9,7 +9,7 @@ import Foundation
 struct PositionTable {
   static let name = "pos_embed"
 
-  let values: Slice
+  let values: FloatSlice
   let rows: Int
   let width: Int
 
@@ -18,7 +18,7 @@ struct PositionTable {
   /// What rounding to bfloat16 may change of a value in [−1, 1].
   static let tolerance: Float = 4e-3
 
-  init(values: Slice, rows: Int, width: Int) {
+  init(values: FloatSlice, rows: Int, width: Int) {
     (self.values, self.rows, self.width) = (values, rows, width)
   }
 
@@ -71,7 +71,7 @@ struct PositionTable {
   /// The largest difference from the fixed table of a grid of as many patches.
   func largestDifference(from grid: Grid) -> Float {
     precondition(grid.rows * grid.columns == rows && width % 4 == 0, "the table of another number of patches")
-    let computed = Slice(zeros: rows * width)
+    let computed = MutableFloatSlice(zeros: rows * width)
     sinCosPositions(output: computed.mutableSpan, rows: grid.rows, columns: grid.columns, width: width)
     let (stored, fixed) = (values.span, computed.span)
     var largest: Float = 0
@@ -107,15 +107,15 @@ extension PositionTable {
   ///
   /// - Parameter file: what errors name.
   /// - Throws: ``ModelFileError`` where a table must be resampled and nothing tells its grid.
-  func values(for configuration: DiTConfiguration, file: String) throws(ModelFileError) -> Slice {
+  func values(for configuration: DiTConfiguration, file: String) throws(ModelFileError) -> FloatSlice {
     let target: Grid = (configuration.inputGrid.rows, configuration.inputGrid.columns)
     let computed = computedGrid(preferring: target)
     let belongs = computed.map { $0 == target } ?? (rows == configuration.tokens)
     guard !belongs else { return values }
-    let made = Slice(zeros: configuration.tokens * width)
+    let made = MutableFloatSlice(zeros: configuration.tokens * width)
     if computed != nil, configuration.position == .sincos {
       sinCosPositions(output: made.mutableSpan, rows: target.rows, columns: target.columns, width: width)
-      return made
+      return made.reading
     }
     guard let source = computed ?? assumedGrid(target) else {
       throw ModelFileError(
@@ -126,13 +126,13 @@ extension PositionTable {
     }
     resamplePositions(
       output: made.mutableSpan, table: values.span, from: source, to: target, width: width)
-    return made
+    return made.reading
   }
 }
 
 extension DiTConfiguration {
   /// Whether `table` is the fixed sine-cosine table of the network's grid, as far as rounding lets tell.
-  package func computes(positions table: Slice) -> Bool {
+  package func computes(positions table: FloatSlice) -> Bool {
     let grid = (rows: inputGrid.rows, columns: inputGrid.columns)
     guard table.count == tokens * hiddenSize, hiddenSize % 4 == 0 else { return false }
     return PositionTable(values: table, rows: tokens, width: hiddenSize).largestDifference(from: grid)

@@ -47,5 +47,5 @@ private struct OrderedTensors: TensorStore {
 
   func shape(of name: String) -> [Int]? { places[name].map { keys[$0].shape } }
 
-  func slice(_ name: String) throws -> Slice { try base.slice(places[name].map { "\($0)" } ?? name) }
+  func slice(_ name: String) throws -> FloatSlice { try base.slice(places[name].map { "\($0)" } ?? name) }
 }

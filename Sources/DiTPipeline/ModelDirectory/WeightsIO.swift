@@ -32,15 +32,15 @@ extension Weights {
     let slices = try table.parameters.map { parameter in
       guard parameter.name == PositionTable.name else { return try Self.finite(parameter.name, of: file) }
       if let positions { return try positions.values(for: configuration, file: file.path) }
-      let made = Slice(zeros: parameter.count)
+      let made = MutableFloatSlice(zeros: parameter.count)
       parameter.initialise(made, configuration, seed: 0, stream: 0)
-      return made
+      return made.reading
     }
     self.init(table, slices: slices)
   }
 
   /// A tensor of finite numbers. Memory of a mapped file is given back once they have been looked at.
-  static func finite(_ name: String, of file: some TensorStore) throws -> Slice {
+  static func finite(_ name: String, of file: some TensorStore) throws -> FloatSlice {
     let slice = try file.slice(name)
     guard let bad = slice.span.firstNotFinite else {
       slice.releasePages()
@@ -76,8 +76,8 @@ extension Weights {
   }
 
   /// A copy in one new flat buffer with the table's offsets, which training may write.
-  public func flattened() -> Slice {
-    let flat = Slice(zeros: table.elementCount)
+  public func flattened() -> MutableFloatSlice {
+    let flat = MutableFloatSlice(zeros: table.elementCount)
     copy(to: flat)
     return flat
   }
@@ -86,7 +86,7 @@ extension Weights {
   /// so that the values are not held twice.
   ///
   /// - Precondition: `flat.count` is the table's `elementCount`.
-  public func copy(to flat: Slice) {
+  public func copy(to flat: MutableFloatSlice) {
     precondition(flat.count == table.elementCount, "\(table.elementCount) elements into \(flat.count)")
     for (parameter, slice) in zip(table.parameters, slices) {
       flat[parameter.range].copy(from: slice.span)

@@ -16,7 +16,7 @@ final class GuidedNetwork {
   private let times: [NetworkTime]
   private let isGuided: Bool
   private let workspace: InferenceWorkspace
-  private let inputs, outputs: Slice
+  private let inputs, outputs: MutableFloatSlice
   private let rows: Modulation
   private var table: ModulationTable?
   /// For each row of the batch, conditional half first, which of the table's labels it has.
@@ -38,9 +38,9 @@ final class GuidedNetwork {
     isGuided = times.contains { guidance.isActive(at: $0) }
     let images = isGuided ? 2 * batch : batch
     workspace = InferenceWorkspace(network, samples: images)
-    inputs = Slice(zeros: images * c.imageElements)
-    outputs = Slice(zeros: images * c.outputElements)
-    rows = Modulation(c, rows: images, values: Slice(zeros: Modulation.elements(c, rows: images)))
+    inputs = MutableFloatSlice(zeros: images * c.imageElements)
+    outputs = MutableFloatSlice(zeros: images * c.outputElements)
+    rows = Modulation(c, rows: images, values: MutableFloatSlice(zeros: Modulation.elements(c, rows: images)))
   }
 
   /// Takes up `samples` images with these labels (none for an unconditional model) and sequences.
@@ -89,8 +89,8 @@ final class GuidedNetwork {
       modulation: rows, sequence: sequences, samples: count, workspace: workspace)
 
     let last = LastEvaluation(
-      time: times[evaluation], shape: c.batchShape(samples), x: inputs[0..<size],
-      outputs: outputs[0..<count * c.outputElements], guidance: isActive ? guidance : nil,
+      time: times[evaluation], shape: c.batchShape(samples), x: inputs[0..<size].reading,
+      outputs: outputs[0..<count * c.outputElements].reading, guidance: isActive ? guidance : nil,
       clean: process.cleanReading(at: evaluation))
     last.prediction(&output)
     self.last = last

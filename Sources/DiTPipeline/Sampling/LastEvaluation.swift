@@ -7,9 +7,9 @@ struct LastEvaluation: Sendable {
   let time: NetworkTime
   let shape: BatchShape
   /// x, (N, C, H, W).
-  let x: Slice
+  let x: FloatSlice
   /// (N, C', H, W); with guidance (2N, C', H, W), the conditional predictions first.
-  let outputs: Slice
+  let outputs: FloatSlice
   /// Nil where guidance is not active.
   let guidance: Guidance?
   /// x̂_* as a function of x and the prediction, where the sampler knows it; nil is the schedule's at ``time``.

@@ -15,7 +15,7 @@ package final class ModulationTable {
   let labels: [Int]
   private let rowsPerTime: Int
   private let timesPerChunk: Int
-  private let values: Slice
+  private let values: MutableFloatSlice
   private var chunk = 0..<0
   package private(set) var modulation: Modulation
 
@@ -32,7 +32,7 @@ package final class ModulationTable {
     let rowBytes = Modulation.elements(c, rows: 1) * MemoryLayout<Float>.stride
     timesPerChunk = min(times.count, max(1, maximumBytes / (rowsPerTime * rowBytes)))
     let rows = timesPerChunk * rowsPerTime
-    values = Slice(zeros: Modulation.elements(c, rows: rows))
+    values = MutableFloatSlice(zeros: Modulation.elements(c, rows: rows))
     modulation = Modulation(c, rows: rows, values: values)
   }
 

@@ -33,7 +33,7 @@ struct NoiseSource {
   /// Elements of a later draw of the one generator.
   private let drawCount: Int
   /// C·H·W of them.
-  private let numbers: Slice
+  private let numbers: MutableFloatSlice
 
   /// - Parameters:
   ///   - images: N.
@@ -43,7 +43,7 @@ struct NoiseSource {
     self.images = images
     self.size = size
     drawCount = (isGuided ? 2 : 1) * images * size
-    numbers = Slice(zeros: size)
+    numbers = MutableFloatSlice(zeros: size)
     switch random {
     case .philox: state = .philox((0..<images).map { Philox(seed: seed, stream: UInt64($0)) })
     case .torch:

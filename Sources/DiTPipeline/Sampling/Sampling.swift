@@ -41,7 +41,7 @@ public struct SamplingProgress: Sendable {
   /// Steps to take over all sub-batches.
   public let totalSteps: Int
   let shape: [Int]
-  let elements: Slice
+  let elements: FloatSlice
   let schedule: NoiseSchedule
   /// Nil where a run goes backwards.
   let evaluation: LastEvaluation?

@@ -11,7 +11,7 @@ final class SamplingRun {
   private let network: GuidedNetwork
   private let batches: [Range<Int>]
   /// (N, C, H, W) of all images.
-  private let x: Slice
+  private let x: MutableFloatSlice
   /// C, H, W.
   private let imageShape: [Int]
   private let count: Int
@@ -44,7 +44,7 @@ final class SamplingRun {
     self.isInversion = isInversion
     random = NoiseSource(
       options.random, seed: options.seed, images: count, size: c.imageElements, isGuided: options.guidance.scale > 1)
-    let noise = start.map { Slice($0.elements) } ?? Slice(zeros: count * c.imageElements)
+    let noise = start.map { MutableFloatSlice($0.elements) } ?? MutableFloatSlice(zeros: count * c.imageElements)
     x = noise
     var elements = noise.mutableSpan
     if start == nil {
@@ -92,7 +92,7 @@ final class SamplingRun {
   }
 
   /// Throws unless the images at hand are finite after a step.
-  private func check(_ window: Slice, _ step: SamplingStep, _ images: Range<Int>) throws(OverflowError) {
+  private func check(_ window: MutableFloatSlice, _ step: SamplingStep, _ images: Range<Int>) throws(OverflowError) {
     guard let (image, found) = window.span.notFinite(images: images.count) else { return }
     throw OverflowError(
       isInversion ? "noise" : "samples", image: images.lowerBound + image, found: found,
@@ -100,7 +100,7 @@ final class SamplingRun {
   }
 
   private func walk(
-    _ process: some ReverseProcess, _ images: Range<Int>, _ window: Slice, _ report: (SamplingStep) -> Bool
+    _ process: some ReverseProcess, _ images: Range<Int>, _ window: MutableFloatSlice, _ report: (SamplingStep) -> Bool
   ) throws -> Bool {
     var x = window.mutableSpan
     let shape = model.configuration.network.batchShape(images.count)
@@ -116,11 +116,12 @@ final class SamplingRun {
       noise: { _, noise in random.draw(images, into: &noise) }, progress: { step, _ in report(step) })
   }
 
-  private func progress(_ step: SamplingStep, _ images: Range<Int>, _ window: Slice) -> SamplingProgress {
+  private func progress(_ step: SamplingStep, _ images: Range<Int>, _ window: MutableFloatSlice) -> SamplingProgress {
     completed += 1
     return SamplingProgress(
       step: step.number, steps: step.count, time: step.time, images: images, count: count,
       completedSteps: completed, totalSteps: batches.count * step.count,
-      shape: imageShape, elements: window, schedule: model.schedule, evaluation: isInversion ? nil : network.last)
+      shape: imageShape, elements: window.reading, schedule: model.schedule,
+      evaluation: isInversion ? nil : network.last)
   }
 }

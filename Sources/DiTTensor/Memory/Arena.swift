@@ -20,8 +20,7 @@ public struct ArenaLayout {
 package struct Arena {
   private var layout = ArenaLayout()
   /// Nil in a plan, whose parts are empty.
-  private let memory: Slice?
-  private static let nothing = Slice(zeros: 0)
+  private let memory: MutableFloatSlice?
 
   /// Elements handed out so far, padding included.
   package var count: Int { layout.count }
@@ -30,12 +29,23 @@ package struct Arena {
   package init() { memory = nil }
 
   /// A buffer of `count` zeros, as a plan asks for.
-  package init(count: Int) { memory = Slice(zeros: count) }
+  package init(count: Int) { memory = MutableFloatSlice(zeros: count) }
 
   /// The next `elements`, aligned to a cache line.
-  package mutating func reserve(_ elements: Int) -> Slice {
+  package mutating func reserve(_ elements: Int) -> MutableFloatSlice {
     let range = layout.reserve(elements)
-    return memory?[range] ?? Self.nothing
+    return memory?[range] ?? .empty
+  }
+
+  /// The next (rows, columns) of a format. In a plan the matrix has no rows.
+  package mutating func reserve(rows: Int, columns: Int, _ format: Format = .fp32) -> MutableMatrix {
+    let part = reserve(format.floats(holding: rows * columns))
+    return matrix(in: part, rows: rows, columns: columns, format)
+  }
+
+  /// A (rows, columns) of a format in memory that was reserved before. In a plan the matrix has no rows.
+  package func matrix(in part: MutableFloatSlice, rows: Int, columns: Int, _ format: Format = .fp32) -> MutableMatrix {
+    MutableMatrix(part, rows: memory == nil ? 0 : rows, columns: columns, format: format)
   }
 
   /// Goes on after all that `other`, a copy of this arena, has handed out: parts of both then share memory.

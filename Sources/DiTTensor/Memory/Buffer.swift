@@ -16,7 +16,7 @@
   let base: UnsafeMutablePointer<Float>
   /// The number of elements.
   public let count: Int
-  /// Whether `Slice.mutableSpan` may be taken.
+  /// Whether the elements may be written.
   public let isMutable: Bool
   private let owner: AnyObject?
   /// The pages that the block was cut from; nil for a block of the allocator.

@@ -10,5 +10,5 @@ public protocol TensorStore: Sendable {
   /// copied, else widened into new memory.
   ///
   /// - Throws: an error that names the file and the tensor, when there is none or its elements are no real numbers.
-  func slice(_ name: String) throws -> Slice
+  func slice(_ name: String) throws -> FloatSlice
 }

@@ -56,7 +56,7 @@ public struct Checkpoint: Sendable {
   }
 
   /// Copies the trained weights, or their average, into a flat buffer.
-  func copy(_ choice: WeightChoice, to flat: Slice) throws { try directory.weights(choice).copy(to: flat) }
+  func copy(_ choice: WeightChoice, to flat: MutableFloatSlice) throws { try directory.weights(choice).copy(to: flat) }
 
   /// Throws unless a run with these settings and data would go on as the checkpoint's would have, perhaps for more steps.
   func check(_ model: ModelConfiguration, _ training: TrainingConfiguration, _ data: Dataset) throws(TrainingError) {
@@ -203,8 +203,8 @@ struct CheckpointStore {
     var model = trainer.model
     model.autoencoder = model.autoencoder.map(autoencoder(seenFromCheckpoint:))
     try ModelDirectory.write(
-      model, model: Weights(trainer.table, flat: trainer.weights),
-      ema: Weights(trainer.table, flat: trainer.average), to: directory)
+      model, model: Weights(trainer.table, flat: trainer.weights.reading),
+      ema: Weights(trainer.table, flat: trainer.average.reading), to: directory)
     let settings = JSONValue.object([
       JSONMember("training", trainer.training.json), JSONMember("data", DataIdentity(trainer.data).json),
     ])
@@ -239,13 +239,13 @@ extension Trainer {
   private static let samplesKey = "samples"
   private static let earlierKey = "earlier_steps"
 
-  private var moments: [(prefix: String, flat: Slice)] { [("m.", firstMoment), ("v.", secondMoment)] }
+  private var moments: [(prefix: String, flat: MutableFloatSlice)] { [("m.", firstMoment), ("v.", secondMoment)] }
 
   /// Every trainable tensor's two moments and the counters.
   func writeState(to path: String) throws {
     let tensors = moments.flatMap { moment in
       table.trainableParameters.map {
-        TensorSource(moment.prefix + $0.name, moment.flat[$0.range], shape: $0.shape)
+        TensorSource(moment.prefix + $0.name, moment.flat[$0.range].reading, shape: $0.shape)
       }
     }
     let counters =

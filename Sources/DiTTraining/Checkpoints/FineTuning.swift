@@ -85,16 +85,16 @@ public struct StartingWeights: Sendable {
   /// given back tensor by tensor, so that the values are not held twice.
   ///
   /// - Precondition: `flat` holds as many zeros as the table has elements.
-  public func copy(to flat: Slice) {
+  public func copy(to flat: MutableFloatSlice) {
     precondition(flat.count == transfer.table.elementCount, "\(flat.count) elements for another network")
     for parameter in transfer.table.parameters { transfer.fill(parameter, flat[parameter.range]) }
   }
 
   /// The values in new memory, flat with the offsets of the target's parameter table.
-  public var flat: Slice {
-    let flat = Slice(zeros: transfer.table.elementCount)
+  public var flat: FloatSlice {
+    let flat = MutableFloatSlice(zeros: transfer.table.elementCount)
     copy(to: flat)
-    return flat
+    return flat.reading
   }
 }
 
@@ -166,7 +166,7 @@ private struct Transfer {
     origin.numClasses == target.numClasses && source[parameter.name] != nil
   }
 
-  func fill(_ parameter: Parameter, _ values: Slice) {
+  func fill(_ parameter: Parameter, _ values: MutableFloatSlice) {
     guard remakes(parameter.name) else {
       guard let known = source[parameter.name] else { return }
       values.copy(from: known.span)
@@ -181,7 +181,7 @@ private struct Transfer {
     }
   }
 
-  private func fillPositions(_ parameter: Parameter, _ values: Slice) {
+  private func fillPositions(_ parameter: Parameter, _ values: MutableFloatSlice) {
     guard resamplesPositions, let known = source[parameter.name] else {
       return parameter.initialise(values, target, seed: 0, stream: 0)
     }
@@ -191,7 +191,7 @@ private struct Transfer {
       width: target.hiddenSize)
   }
 
-  private func fillLabels(_ parameter: Parameter, _ values: Slice) {
+  private func fillLabels(_ parameter: Parameter, _ values: MutableFloatSlice) {
     let random = StreamPurpose.labels.stream(0, seed: seed)
     parameter.initialise(values, target, seed: random.seed, stream: random.stream)
     guard keepsLabels(parameter), let known = source[parameter.name] else { return }

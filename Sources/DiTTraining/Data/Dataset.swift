@@ -19,7 +19,7 @@ public struct Dataset: Sendable {
   }
 
   enum Elements: Sendable {
-    case floats(Slice)
+    case floats(FloatSlice)
     case bytes([UInt8])
     case source(any ImageSource)
   }
@@ -104,7 +104,7 @@ public struct Dataset: Sendable {
     context: Tensor? = nil, kind: Kind = .images, name: String
   ) throws(DatasetError) {
     try self.init(
-      name: name, kind: kind, shape: images.shape, elements: .floats(Slice(images.elements)),
+      name: name, kind: kind, shape: images.shape, elements: .floats(FloatSlice(images.elements)),
       labels: labels.map { ([$0.count], $0) }, classNames: classNames, captions: captions.map { Captions($0) },
       context: context)
   }

@@ -65,7 +65,8 @@ struct Batch {
 
   /// The losses, and the gradient of weight · mean(losses) added to `gradients`.
   mutating func differentiate(
-    _ network: DiTNetwork, _ loss: TrainingLoss, _ workspace: TrainingWorkspace, into gradients: Slice, weight: Double
+    _ network: DiTNetwork, _ loss: TrainingLoss, _ workspace: TrainingWorkspace, into gradients: MutableFloatSlice,
+    weight: Double
   ) {
     step.differentiate(network, loss, workspace, into: gradients, weight: weight)
   }

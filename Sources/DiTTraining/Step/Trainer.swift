@@ -66,13 +66,13 @@ public final class Trainer {
   /// Names, shapes and offsets of the flat buffers.
   public let table: ParameterTable
   /// Flat: the network in training.
-  public let weights: Slice
+  public let weights: MutableFloatSlice
   /// Flat: the average, which validation and sampling use.
-  public let average: Slice
+  public let average: MutableFloatSlice
   /// Flat: AdamW's moments.
-  public let firstMoment, secondMoment: Slice
+  public let firstMoment, secondMoment: MutableFloatSlice
   /// Flat: the last step's gradients, before clipping.
-  public let gradients: Slice
+  public let gradients: MutableFloatSlice
   /// Steps done.
   public internal(set) var completedSteps = 0
   /// AdamW's steps before the run began, where it took up another program's moments; for its bias correction.
@@ -103,7 +103,7 @@ public final class Trainer {
   ///   - prior: what L_seq compares with; fitted to the samples that are trained on when left out. Ignored without λ_seq.
   /// - Throws: ``DatasetError``, `ConfigurationFileError` or `DiffusionError` when the parts are unusable or do not fit.
   public convenience init(
-    model: ModelConfiguration, training: TrainingConfiguration, data: Dataset, start: Slice? = nil,
+    model: ModelConfiguration, training: TrainingConfiguration, data: Dataset, start: FloatSlice? = nil,
     prior: SequencePrior? = nil, context: ComputeContext
   ) throws {
     try self.init(
@@ -133,7 +133,7 @@ public final class Trainer {
   /// - Parameter start: writes the first weights into the flat zeros that it is given.
   private init(
     model: ModelConfiguration, training: TrainingConfiguration, data: Dataset, prior: SequencePrior?,
-    context: ComputeContext, start: ((Slice) -> Void)?
+    context: ComputeContext, start: ((MutableFloatSlice) -> Void)?
   ) throws {
     let checked = try CheckedConfiguration(model, file: "model configuration")
     try training.validate()
@@ -148,10 +148,10 @@ public final class Trainer {
     self.context = context
     self.table = table
     self.weights = weights
-    average = Slice(zeros: table.elementCount)
-    firstMoment = Slice(zeros: table.elementCount)
-    secondMoment = Slice(zeros: table.elementCount)
-    gradients = Slice(zeros: table.elementCount)
+    average = MutableFloatSlice(zeros: table.elementCount)
+    firstMoment = MutableFloatSlice(zeros: table.elementCount)
+    secondMoment = MutableFloatSlice(zeros: table.elementCount)
+    gradients = MutableFloatSlice(zeros: table.elementCount)
     average.copy(from: weights.span)
     validationSamples = split.validation
     microBatch = training.microBatch(tokens: model.network.totalTokens)
@@ -159,9 +159,9 @@ public final class Trainer {
     let schedule = checked.schedule
     let noise = schedule.attention
     network = DiTNetwork(
-      model.network, weights: Weights(table, flat: weights), context: context, numerics: numerics, noise: noise)
+      model.network, weights: Weights(table, flat: weights.reading), context: context, numerics: numerics, noise: noise)
     averageNetwork = DiTNetwork(
-      model.network, weights: Weights(table, flat: average), context: context, numerics: numerics, noise: noise)
+      model.network, weights: Weights(table, flat: average.reading), context: context, numerics: numerics, noise: noise)
     trainingLoss = TrainingLoss(schedule, weighting: training.weighting)
     sequencePrior = try training.sequencePrior(prior, model, data, split.training, context)
     consistency = try sequencePrior.map {
@@ -178,8 +178,8 @@ public final class Trainer {
     norm = FlatNorm(elements: table.trainable.count)
   }
 
-  private static func flat(_ table: ParameterTable, filledBy fill: (Slice) -> Void) -> Slice {
-    let flat = Slice(zeros: table.elementCount)
+  private static func flat(_ table: ParameterTable, filledBy fill: (MutableFloatSlice) -> Void) -> MutableFloatSlice {
+    let flat = MutableFloatSlice(zeros: table.elementCount)
     fill(flat)
     return flat
   }
@@ -248,7 +248,7 @@ public final class Trainer {
 
   private func update(_ loss: SampleLoss, samples: Int) throws(Divergence) -> StepReport {
     let next = completedSteps + 1
-    let norm = norm.value(gradients[table.trainable], context)
+    let norm = norm.value(gradients[table.trainable].reading, context)
     guard loss.loss.isFinite, norm.isFinite else {
       throw Divergence(step: next, loss: loss.loss, gradientNorm: norm)
     }
@@ -269,11 +269,11 @@ public final class Trainer {
   private func optimise(step: Int, rate: Float, scale: Float) {
     let range = table.trainable
     context.adamW(
-      weights: weights[range].mutableSpan, firstMoment: firstMoment[range].mutableSpan,
-      secondMoment: secondMoment[range].mutableSpan, gradient: gradients[range].span, gradientScale: scale,
-      learningRate: rate, step: earlierSteps + step, constants: training.adamW)
+      weights: weights[range], firstMoment: firstMoment[range], secondMoment: secondMoment[range],
+      gradient: gradients[range].reading, gradientScale: scale, learningRate: rate, step: earlierSteps + step,
+      constants: training.adamW)
     context.exponentialMovingAverage(
-      average[range].mutableSpan, weights: weights[range].span, decay: Float(training.emaDecay(step: step)))
+      average[range], weights: weights[range].reading, decay: Float(training.emaDecay(step: step)))
   }
 
   // MARK: The whole
@@ -281,7 +281,7 @@ public final class Trainer {
   /// Throws unless the weights and their average hold finite numbers only, as a checkpoint should.
   func requireFinite() throws(Divergence) {
     for buffer in [weights, average] {
-      guard norm.value(buffer[table.trainable], context).isFinite else {
+      guard norm.value(buffer[table.trainable].reading, context).isFinite else {
         throw Divergence(step: completedSteps, loss: nil, gradientNorm: nil)
       }
     }
@@ -292,13 +292,13 @@ public final class Trainer {
   /// - Throws: ``Divergence`` when the weights or their average are not finite: no pictures are made of them.
   public func averagedModel() throws -> DiT {
     try requireFinite()
-    return DiT(checked, weights: Weights(table, flat: average), context: context, numerics: training.numerics)
+    return DiT(checked, weights: Weights(table, flat: average.reading), context: context, numerics: training.numerics)
   }
 
   /// Writes the model directory of the present step: config.json, model.safetensors, ema.safetensors.
   public func export(to directory: String) throws {
     try ModelDirectory.write(
-      model, model: Weights(table, flat: weights), ema: Weights(table, flat: average), to: directory)
+      model, model: Weights(table, flat: weights.reading), ema: Weights(table, flat: average.reading), to: directory)
   }
 }
 
@@ -310,8 +310,8 @@ private struct FlatNorm {
     scratch = [Double](repeating: 0, count: ComputeContext.normScratch(elements))
   }
 
-  mutating func value(_ x: Slice, _ context: ComputeContext) -> Double {
-    context.sumOfSquares(x.span, scratch: scratch.mutableSpan).squareRoot()
+  mutating func value(_ x: FloatSlice, _ context: ComputeContext) -> Double {
+    context.sumOfSquares(x, scratch: scratch.mutableSpan).squareRoot()
   }
 }
 

@@ -57,29 +57,33 @@ enum AttentionWindows: Section {
   }
 
   private static func work(
-    _ context: ComputeContext, _ tokens: Int, _ isBackward: Bool, _ rule: AttentionRule, width: Int
+    _ context: ComputeContext, _ tokens: Int, _ isBackward: Bool, _ rule: AttentionRule, width window: Int
   ) -> () -> Void {
     let extents = AttentionExtents(samples: 1, tokens: tokens, heads: heads, headSize: headSize)
     let count = tokens * heads * headSize
     var random = Philox(seed: 6)
-    let (qkv, dy) = (Slice(random.normal(count: 3 * count)), Slice(random.normal(count: count)))
-    let (output, gradient) = (Slice(zeros: count), Slice(zeros: 3 * count))
-    let logsumexp = Slice(zeros: tokens * heads)
-    let scratch = Slice(
-      zeros: [false, true].map { context.packedAttentionScratch(extents, rule: rule, backward: $0) }.max() ?? 0)
-    let widths = [Float(width)]
-    let forward = {
-      context.packedAttention(
-        output: output.mutableBytes, logsumexp: logsumexp.mutableSpan, scratch: scratch.mutableBytes, qkv: qkv.bytes,
-        .fp32, extents, rule: rule, widths: widths.span)
+    let width = heads * headSize
+    func matrix(_ columns: Int, _ values: [Float]?) -> MutableMatrix {
+      let memory = values.map { MutableFloatSlice($0) } ?? MutableFloatSlice(zeros: tokens * columns)
+      return MutableMatrix(memory, rows: tokens, columns: columns)
     }
+    let (qkv, dy) = (
+      matrix(3 * width, random.normal(count: 3 * count)), matrix(width, random.normal(count: count))
+    )
+    let (output, gradient) = (matrix(width, nil), matrix(3 * width, nil))
+    let logsumexp = MutableFloatSlice(zeros: tokens * heads)
+    let scratch = MutableFloatSlice(
+      zeros: [false, true].map { context.attentionScratch(extents, rule: rule, method: .packed, backward: $0) }.max()
+        ?? 0)
+    let operands = AttentionOperands(
+      qkv: qkv.reading, extents, rule: rule, widths: FloatSlice([Float(window)]), scratch: scratch)
+    let forward = { context.attention(output: output, logsumexp: logsumexp, operands) }
     forward()
     guard isBackward else { return forward }
     return {
-      context.packedAttentionBackward(
-        qkvGradient: gradient.mutableBytes, scratch: scratch.mutableBytes, outputGradient: dy.bytes,
-        output: output.bytes, logsumexp: logsumexp.span, qkv: qkv.bytes, .fp32, extents, rule: rule,
-        widths: widths.span)
+      context.attentionBackward(
+        qkvGradient: gradient, outputGradient: dy.reading, output: output.reading, logsumexp: logsumexp.reading,
+        operands)
     }
   }
 }

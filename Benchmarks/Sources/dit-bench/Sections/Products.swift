@@ -44,67 +44,41 @@ enum Products: Section {
     for shape in Shape.all(session) {
       let cases = Pass.allCases.flatMap { pass in engines.map { (pass, $0) } }
       for (pass, engine) in session.wanted(cases, name: shape.name) {
-        let time =
-          engine.map { measure(shape, pass, $0, session.context) } ?? measure(shape, pass, session.context)
+        let time = measure(shape, pass, engine, session.context)
         let peak = session.peaks.peak(engine ?? .fp32)
         try session.add(shape.name(pass, engine), Field.time(time) + Field.rate(shape.operations, time, peak: peak))
       }
     }
   }
 
-  private static func measure(_ s: Shape, _ pass: Pass, _ context: ComputeContext) -> Measurement {
-    var random = Philox(seed: 4)
-    let x = Slice(random.normal(count: s.rows * s.inputs))
-    let w = Slice(random.normal(count: s.outputs * s.inputs))
-    let y = Slice(random.normal(count: s.rows * s.outputs))
-    let b = Slice(zeros: s.outputs)
-    return Measurement(budget: 0.4) {
-      switch pass {
-      case .forward:
-        context.linear(
-          output: y.mutableSpan, input: x.span, weight: w.span, bias: b.span, rows: s.rows, inputs: s.inputs,
-          outputs: s.outputs)
-      case .input:
-        context.linearBackwardInput(
-          inputGradient: x.mutableSpan, outputGradient: y.span, weight: w.span, rows: s.rows, inputs: s.inputs,
-          outputs: s.outputs)
-      case .weight:
-        context.linearBackwardWeight(
-          weightGradient: w.mutableSpan, biasGradient: b.mutableSpan, outputGradient: y.span, input: x.span,
-          rows: s.rows, inputs: s.inputs, outputs: s.outputs)
-      }
-    }
-  }
-
-  /// Operands are zeros, which take as long: bf16 has no fill of its own.
+  /// Factors of bf16, and those of packed products, are zeros, which take as long.
   private static func measure(
-    _ s: Shape, _ pass: Pass, _ precision: Precision, _ context: ComputeContext
+    _ s: Shape, _ pass: Pass, _ precision: Precision?, _ context: ComputeContext
   ) -> Measurement {
-    let (x, y) = (Slice(zeros: s.rows * s.inputs), Slice(zeros: s.rows * s.outputs))
-    let (w, b) = (Slice(zeros: s.outputs * s.inputs), Slice(zeros: s.outputs))
-    let elements = max(
-      ComputeContext.packedElements(depth: s.inputs, columns: s.outputs, precision: precision),
-      ComputeContext.packedElements(depth: s.outputs, columns: s.inputs, precision: precision))
-    let packed = Slice(zeros: elements)
-    let scratch = Slice(
-      zeros: pass == .weight
-        ? ComputeContext.packedGradientScratch(
-          rows: s.rows, inputs: s.inputs, outputs: s.outputs, precision: precision) : 0)
-    let none = b[0..<0]
+    let format = (precision ?? .fp32).format
+    var random = Philox(seed: 4)
+    func matrix(_ rows: Int, _ columns: Int, _ format: Format) -> MutableMatrix {
+      let count = rows * columns
+      let memory = precision == nil ? MutableFloatSlice(random.normal(count: count)) : MutableFloatSlice(zeros: count)
+      return MutableMatrix(memory, rows: rows, columns: columns, format: format)
+    }
+    let (x, y) = (matrix(s.rows, s.inputs, format), matrix(s.rows, s.outputs, format))
+    let (w, b) = (matrix(s.outputs, s.inputs, .fp32), MutableFloatSlice(zeros: s.outputs))
+    let factor = pass == .forward ? w.reading.transposed : w.reading
+    let right = precision.map { _ in
+      let size = ComputeContext.packedElements(depth: factor.rows, columns: factor.columns, format: format)
+      return context.pack(factor, into: MutableFloatSlice(zeros: size), as: format)
+    }
+    let scratch = precision.map { _ in
+      MutableFloatSlice(
+        zeros: ComputeContext.weightGradientScratch(
+          rows: s.rows, inputs: s.inputs, outputs: s.outputs, format: format))
+    }
     return Measurement(budget: 0.4) {
       switch pass {
-      case .forward:
-        context.packedLinear(
-          output: y.mutableBytes, precision, input: x.bytes, packed: packed.bytes, precision, bias: b.span,
-          addingRows: none.span, rows: s.rows, inputs: s.inputs, outputs: s.outputs)
-      case .input:
-        context.packedLinearBackwardInput(
-          inputGradient: x.mutableBytes, precision, outputGradient: y.bytes, packed: packed.bytes, precision,
-          rows: s.rows, inputs: s.inputs, outputs: s.outputs)
-      case .weight:
-        context.packedLinearBackwardWeight(
-          weightGradient: w.mutableSpan, biasGradient: b.mutableSpan, outputGradient: y.bytes, input: x.bytes,
-          scratch: scratch.mutableBytes, precision, rows: s.rows, inputs: s.inputs, outputs: s.outputs)
+      case .forward: context.product(into: y, x.reading, right ?? factor, bias: b.reading)
+      case .input: context.product(into: x, y.reading, right ?? factor)
+      case .weight: context.weightGradient(into: w, bias: b, y.reading, x.reading, scratch: scratch)
       }
     }
   }

@@ -49,7 +49,7 @@ extension WorkRequest {
     let tensor: TensorSource? =
       switch work {
       case let work as ForwardWork:
-        TensorSource("output", work.output, shape: work.outputShape)
+        TensorSource("output", work.output.reading, shape: work.outputShape)
       case let work as SamplingWork: work.images.map { TensorSource("output", $0) }
       default: nil
       }

@@ -20,9 +20,9 @@ extension Weights {
     let known = Dictionary(uniqueKeysWithValues: zip(self.table.parameters.map(\.name), slices))
     let slices = table.parameters.map { parameter in
       if let slice = known[parameter.name], slice.count == parameter.count { return slice }
-      let computed = Slice(zeros: parameter.count)
+      let computed = MutableFloatSlice(zeros: parameter.count)
       parameter.initialise(computed, configuration, seed: 0, stream: 0)
-      return computed
+      return computed.reading
     }
     return Weights(table, slices: slices)
   }

@@ -11,7 +11,7 @@ final class ForwardWork: Work {
 
   let network: DiTNetwork
   /// (N, C', H, W) of the last call.
-  let output: Slice
+  let output: MutableFloatSlice
   private let inputs: Inputs
   private let mode: Mode
   private let modulation: Modulation
@@ -22,8 +22,8 @@ final class ForwardWork: Work {
     self.network = network
     self.inputs = inputs
     self.mode = mode
-    output = Slice(zeros: samples * c.outputElements)
-    modulation = Modulation(c, rows: samples, values: Slice(zeros: Modulation.elements(c, rows: samples)))
+    output = MutableFloatSlice(zeros: samples * c.outputElements)
+    modulation = Modulation(c, rows: samples, values: MutableFloatSlice(zeros: Modulation.elements(c, rows: samples)))
     workspace = InferenceWorkspace(network, samples: samples)
     modulate()
   }

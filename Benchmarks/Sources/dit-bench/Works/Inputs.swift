@@ -4,13 +4,13 @@ import DiffusionTransformers
 struct Inputs {
   let samples: Int
   /// x, (N, C, H, W).
-  let images: Slice
+  let images: FloatSlice
   /// t, (N).
   var times: [Float]
   /// y, (N); none for an unconditional network.
   let labels: [Int]
   /// (N, C, H, W).
-  let target: Slice?
+  let target: FloatSlice?
 }
 
 extension Inputs {
@@ -18,10 +18,10 @@ extension Inputs {
   init(_ configuration: DiTConfiguration, samples: Int) {
     var random = Philox(seed: 2)
     self.samples = samples
-    images = Slice(random.normal(count: samples * configuration.imageElements))
+    images = FloatSlice(random.normal(count: samples * configuration.imageElements))
     times = (0..<samples).map { Float(100 + 37 * $0 % 800) }
     labels = configuration.numClasses > 0 ? (0..<samples).map { $0 % configuration.numClasses } : []
-    target = Slice(random.normal(count: samples * configuration.imageElements))
+    target = FloatSlice(random.normal(count: samples * configuration.imageElements))
   }
 
   /// The tensors x, t, y and, if it is there, target of a safetensors file.
@@ -35,10 +35,10 @@ extension Inputs {
         throw BenchError("\(path): tensor \(name): expected shape \(expected), found \(shape)")
       }
     }
-    func images(_ name: String) throws -> Slice {
+    func images(_ name: String) throws -> FloatSlice {
       let tensor = try file.tensor(name)
       try require(name, tensor.shape, [samples, c.inChannels, c.inputHeight, c.inputWidth])
-      return Slice(tensor.elements)
+      return FloatSlice(tensor.elements)
     }
     self.samples = samples
     self.images = try images("x")

@@ -15,11 +15,11 @@ final class TrainingWork: Work {
   private(set) var loss = 0.0
   private let network: DiTNetwork
   private let inputs: Inputs
-  private let target: Slice
+  private let target: FloatSlice
   private let workspace: TrainingWorkspace
-  private let output, outputGradient: Slice
-  private let weights, gradients, firstMoment, secondMoment: Slice
-  private let average: Slice?
+  private let output, outputGradient: MutableFloatSlice
+  private let weights, gradients, firstMoment, secondMoment: MutableFloatSlice
+  private let average: MutableFloatSlice?
   private var step = 0
 
   /// - Parameter start: the first weights, which are copied.
@@ -31,16 +31,17 @@ final class TrainingWork: Work {
     let table = start.table
     weights = start.flattened()
     network = try makeNetwork(
-      configuration, weights: Weights(table, flat: weights), context: context, options.variant, weightsAreFixed: false)
+      configuration, weights: Weights(table, flat: weights.reading), context: context, options.variant,
+      weightsAreFixed: false)
     workspace = TrainingWorkspace(network, samples: inputs.samples, recomputes: options.recompute)
     self.inputs = inputs
     self.target = target
-    output = Slice(zeros: inputs.samples * configuration.outputElements)
-    outputGradient = Slice(zeros: inputs.samples * configuration.outputElements)
-    gradients = Slice(zeros: table.elementCount)
-    firstMoment = Slice(zeros: table.trainable.count)
-    secondMoment = Slice(zeros: table.trainable.count)
-    average = options.averages ? Slice(zeros: table.trainable.count) : nil
+    output = MutableFloatSlice(zeros: inputs.samples * configuration.outputElements)
+    outputGradient = MutableFloatSlice(zeros: inputs.samples * configuration.outputElements)
+    gradients = MutableFloatSlice(zeros: table.elementCount)
+    firstMoment = MutableFloatSlice(zeros: table.trainable.count)
+    secondMoment = MutableFloatSlice(zeros: table.trainable.count)
+    average = options.averages ? MutableFloatSlice(zeros: table.trainable.count) : nil
   }
 
   /// Bytes of activations and their gradients.
@@ -78,13 +79,13 @@ final class TrainingWork: Work {
 
   private func update() {
     let range = network.weights.table.trainable
-    let (context, first, second) = (network.context, firstMoment, secondMoment)
+    let context = network.context
     context.adamW(
-      weights: weights[range].mutableSpan, firstMoment: first.mutableSpan,
-      secondMoment: second.mutableSpan, gradient: gradients[range].span, gradientScale: 1, learningRate: 1e-4,
-      step: step, constants: AdamW(weightDecay: 0.05))
+      weights: weights[range], firstMoment: firstMoment, secondMoment: secondMoment,
+      gradient: gradients[range].reading, gradientScale: 1, learningRate: 1e-4, step: step,
+      constants: AdamW(weightDecay: 0.05))
     if let average {
-      context.exponentialMovingAverage(average.mutableSpan, weights: weights[range].span, decay: 0.999)
+      context.exponentialMovingAverage(average, weights: weights[range].reading, decay: 0.999)
     }
   }
 }

@@ -38,7 +38,7 @@ struct Verification: Encodable {
   ) throws -> [Float] {
     let network = try makeNetwork(configuration, weights: weights, context: context, .reference)
     let workspace = TrainingWorkspace(network, samples: inputs.samples)
-    let output = Slice(zeros: inputs.samples * configuration.outputElements)
+    let output = MutableFloatSlice(zeros: inputs.samples * configuration.outputElements)
     network.trainingForward(
       output: output.mutableSpan, images: inputs.images.span, times: inputs.times.span, labels: inputs.labels.span,
       workspace: workspace)

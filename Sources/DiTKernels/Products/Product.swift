@@ -1,0 +1,230 @@
+import CDiTKernels
+import DiTTensor
+
+// y = a b + bias, with what follows it done while the sums are in cache:
+//
+//   a  (rows, depth)      b  (depth, columns)      bias  (columns)      y  (rows, columns)
+//
+// A linear layer is a product with Wᵀ, its input's gradient one with W, its weight's gradient one of dyᵀ and x. The order in
+// which the right factor lies decides who multiplies: this package's kernels over panels, OpenBLAS over rows or columns.
+
+/// What a product does with its sums, the bias included.
+public enum Epilogue {
+  /// y = sum
+  case store
+  /// y += sum
+  case accumulate
+  /// y = sum + table[row mod the table's rows]; the table is float32, without gaps.
+  case addRows(Matrix)
+  /// y = gelu_tanh(sum). Sums that are not kept need no memory.
+  case gelu(sums: Sums?)
+  /// y = residual + gate[row / tokens] ⊙ sum, in float32; without a residual y is its memory. The gate has a row for each
+  /// `tokens` rows, all the same where its stride is 0.
+  case gateResidual(residual: Matrix?, gate: Matrix, tokens: Int, sums: Sums)
+  /// y = sum ⊙ gelu_tanh'(preactivation) and activation = gelu_tanh(preactivation): back through the layer after a GELU.
+  case geluBackward(preactivation: Matrix, activation: Activation)
+
+  /// Where the activation is written that the weight gradient reads.
+  public enum Activation {
+    case rows(MutableMatrix)
+    /// In panels of the preactivation's format, as ``ComputeContext/pack(_:into:as:)`` leaves a matrix in rows:
+    /// ``ComputeContext/packedElements(depth:columns:format:)`` floats for a depth of y's rows. Only over panels, without a
+    /// bias.
+    case panels(MutableFloatSlice)
+  }
+
+  /// The sums that an epilogue does not leave in y.
+  public enum Sums {
+    /// Written there, for a backward pass.
+    case kept(MutableMatrix)
+    /// Not wanted; memory that OpenBLAS needs for them.
+    case scratch(MutableMatrix)
+
+    var matrix: MutableMatrix {
+      switch self {
+      case .kept(let matrix), .scratch(let matrix): matrix
+      }
+    }
+  }
+}
+
+extension ComputeContext {
+  /// y = epilogue(a b + bias). Sums are float32, over the depth in order.
+  ///
+  /// - Parameters:
+  ///   - y: (rows, columns); no part of a or b.
+  ///   - a: (rows, depth), in rows; in columns for OpenBLAS; in groups for `store` and `accumulate`.
+  ///   - b: (depth, columns), of a's format. In panels: ``pack(_:into:as:)``. In rows or columns (the transpose of a
+  ///     matrix in rows) OpenBLAS multiplies, in float32.
+  ///   - bias: (columns), or none.
+  ///   - parts: OpenBLAS's products do not cross the borders of this many equal parts of the rows, so that a row's bits
+  ///     depend on its own part alone; the rows are a multiple. Over panels no row depends on another.
+  public func product(
+    into y: MutableMatrix, _ a: Matrix, _ b: Matrix, bias: FloatSlice? = nil, epilogue: Epilogue = .store,
+    parts: Int = 1
+  ) {
+    precondition(
+      a.columns == b.rows && y.rows == a.rows && y.columns == b.columns && a.format == b.format,
+      "(\(a.rows), \(a.columns)) \(a.format) · (\(b.rows), \(b.columns)) \(b.format) into (\(y.rows), \(y.columns))")
+    precondition(!y.overlaps(a) && !y.overlaps(b), "a product over its own factor")
+    if let bias { check(bias.count, atLeast: y.columns, "bias") }
+    epilogue.check(y)
+    guard y.rows > 0 else { return }
+    if b.order == .panels {
+      precondition(a.order == .rows || (a.order == .groups && epilogue.isPlain), "a left factor in \(a.order)")
+      let block = a.order == .groups ? groupedRowBlock : DiTProductRows
+      let product = unsafe DiTProduct(y, a, b, bias, epilogue)
+      unsafe parallel(
+        ProductTask.count(y.rows, y.columns, rowBlock: block), ProductTask(kernels, product, y.rows, rowBlock: block))
+    } else {
+      blasProduct(into: y, a, b, bias: bias, epilogue, parts: parts)
+    }
+  }
+}
+
+extension Epilogue {
+  /// Traps where an operand does not fit y.
+  fileprivate func check(_ y: MutableMatrix) {
+    func like(_ m: Matrix, _ name: StaticString) {
+      precondition(
+        m.rows == y.rows && m.columns == y.columns && m.order == .rows,
+        "\(name): (\(m.rows), \(m.columns)) for (\(y.rows), \(y.columns))")
+    }
+    switch self {
+    case .store, .accumulate: break
+    case .addRows(let table):
+      precondition(
+        table.columns == y.columns && table.stride == y.columns && table.rows > 0 && y.rows % table.rows == 0,
+        "\(table.rows) positions for \(y.rows) rows")
+    case .gelu(let sums): if let sums { like(sums.matrix.reading, "the sums") }
+    case .gateResidual(let residual, let gate, let tokens, let sums):
+      if let residual {
+        like(residual, "the residual")
+        precondition(residual.stride == y.stride, "a residual of another stride")
+      }
+      like(sums.matrix.reading, "the sums")
+      precondition(sums.matrix.stride == y.stride, "sums of another stride")
+      precondition(
+        tokens > 0 && gate.columns == y.columns && y.rows <= gate.rows * tokens,
+        "gates for \(gate.rows) × \(tokens) of \(y.rows) rows")
+      precondition(!y.overlaps(sums.matrix.reading), "the sums over the residual stream")
+    case .geluBackward(let preactivation, let activation):
+      like(preactivation, "the preactivation")
+      switch activation {
+      case .rows(let matrix): like(matrix.reading, "the activation")
+      case .panels(let memory):
+        DiTKernels.check(
+          memory.count,
+          atLeast: ComputeContext.packedElements(depth: y.rows, columns: y.columns, format: preactivation.format),
+          "memory for the activation")
+      }
+    }
+  }
+}
+
+// MARK: - Over panels
+
+/// Rows of a task whose left factor is in groups: a whole number of groups, fewer than the kernel takes.
+private let groupedRowBlock = 32 * groupRows
+
+extension DiTMatrix {
+  /// As the C kernels take it.
+  @unsafe init(_ m: Matrix) {
+    unsafe self.init(data: UnsafeMutableRawPointer(mutating: m.pointer), ld: m.stride, bf16: m.format.flag)
+  }
+
+  @unsafe init(_ m: MutableMatrix) { unsafe self.init(m.reading) }
+}
+
+extension Format {
+  /// As the C kernels take it.
+  var flag: Int32 { self == .bf16 ? 1 : 0 }
+}
+
+extension DiTProduct {
+  @unsafe fileprivate init(_ y: MutableMatrix, _ a: Matrix, _ b: Matrix, _ bias: FloatSlice?, _ epilogue: Epilogue) {
+    unsafe self.init()
+    unsafe self.a = DiTMatrix(a)
+    unsafe a_in_groups = a.order == .groups ? 1 : 0
+    unsafe self.b = b.pointer
+    unsafe columns = y.columns
+    unsafe depth = a.columns
+    unsafe self.y = DiTMatrix(y)
+    if let bias { unsafe self.bias = bias.pointer }
+    unsafe self.epilogue = epilogue.code
+    switch epilogue {
+    case .store, .accumulate: break
+    case .addRows(let rows):
+      unsafe table = rows.floats
+      unsafe table_rows = rows.rows
+    case .gelu(let sums): unsafe keep(sums)
+    case .gateResidual(let residual, let gate, let tokens, let sums):
+      unsafe self.residual = residual.map { unsafe $0.floats } ?? UnsafePointer(y.floats)
+      unsafe self.gate = gate.floats
+      unsafe gate_stride = gate.stride
+      unsafe self.tokens = tokens
+      unsafe keep(sums)
+    case .geluBackward(let preactivation, let activation):
+      unsafe saved = DiTMatrix(preactivation)
+      switch activation {
+      case .rows(let matrix): unsafe self.activation = DiTMatrix(matrix)
+      case .panels(let memory):
+        precondition(bias == nil, "a bias behind a GELU's slope")
+        unsafe self.activation.data = UnsafeMutableRawPointer(memory.pointer)
+        unsafe activation_rows = y.rows
+      }
+    }
+  }
+
+  private mutating func keep(_ sums: Epilogue.Sums?) {
+    if case .kept(let matrix) = sums { unsafe saved = DiTMatrix(matrix) }
+  }
+}
+
+extension Epilogue {
+  fileprivate var isPlain: Bool {
+    switch self {
+    case .store, .accumulate: true
+    default: false
+    }
+  }
+
+  fileprivate var code: Int32 {
+    let code =
+      switch self {
+      case .store, .addRows: DiTStore
+      case .accumulate: DiTAccumulate
+      case .gelu: DiTGELU
+      case .gateResidual: DiTGateResidual
+      case .geluBackward: DiTGELUBackward
+      }
+    return Int32(code.rawValue)
+  }
+}
+
+/// Tiles of a product: a panel of columns times a block of rows. Blocks of one panel follow each other, because the panel
+/// stays in cache. No element depends on how the rows are cut.
+@unsafe private struct ProductTask: ParallelTask {
+  let kernels: DiTKernelTable
+  let product: DiTProduct
+  let rows, rowBlock: Int
+
+  init(_ kernels: DiTKernelTable, _ product: DiTProduct, _ rows: Int, rowBlock: Int) {
+    unsafe self.kernels = kernels
+    unsafe self.product = product
+    unsafe self.rows = rows
+    unsafe self.rowBlock = rowBlock
+  }
+
+  static func count(_ rows: Int, _ columns: Int, rowBlock: Int) -> Int {
+    ceilDivide(rows, rowBlock) * ceilDivide(columns, panelColumns)
+  }
+
+  func run(_ index: Int, worker: Int) {
+    let blocks = unsafe ceilDivide(rows, rowBlock)
+    let first = unsafe index % blocks * rowBlock
+    unsafe withUnsafePointer(to: product) { product in
+      unsafe kernels.product(product, index / blocks, first, min(first + rowBlock, rows))
+    }
+  }
+}
