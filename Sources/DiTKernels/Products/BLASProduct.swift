@@ -117,6 +117,7 @@ extension Tiling {
       unsafe finish = .gateResidual(residual.map { unsafe Place($0) } ?? place, gate: Place(gate), tokens: tokens)
     case .geluBackward(let preactivation, let activation):
       guard case .rows(let matrix) = activation else { preconditionFailure("OpenBLAS reads no panels") }
+      precondition(!y.overlaps(preactivation), "sums over the preactivation that they are multiplied by")
       unsafe (sums, finish) = (place, .geluBackward(Place(preactivation), activation: Place(matrix.reading)))
     }
   }

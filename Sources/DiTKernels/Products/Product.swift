@@ -22,6 +22,7 @@ public enum Epilogue {
   /// `tokens` rows, all the same where its stride is 0.
   case gateResidual(residual: Matrix?, gate: Matrix, tokens: Int, sums: Sums)
   /// y = sum ⊙ gelu_tanh'(preactivation) and activation = gelu_tanh(preactivation): back through the layer after a GELU.
+  /// Over panels y may be the preactivation's memory.
   case geluBackward(preactivation: Matrix, activation: Activation)
 
   /// Where the activation is written that the weight gradient reads.
