@@ -47,7 +47,7 @@ import Testing
     }
   }
 
-  /// Packed or by OpenBLAS, whatever its core: see Sources/DiTKernels/Products/Linear.swift.
+  /// Packed or by OpenBLAS, whatever its core: see Sources/DiTKernels/Products/BLASProduct.swift.
   @Test(
     "An image's bits do not depend on how many others run with it, nor on its place among them",
     arguments: [Case.tiny, .long, .square], Engine.all)

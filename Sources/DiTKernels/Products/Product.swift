@@ -22,15 +22,15 @@ public enum Epilogue {
   /// `tokens` rows, all the same where its stride is 0.
   case gateResidual(residual: Matrix?, gate: Matrix, tokens: Int, sums: Sums)
   /// y = sum ⊙ gelu_tanh'(preactivation) and activation = gelu_tanh(preactivation): back through the layer after a GELU.
-  /// Over panels y may be the preactivation's memory.
+  /// Over panels y may be the preactivation itself.
   case geluBackward(preactivation: Matrix, activation: Activation)
 
   /// Where the activation is written that the weight gradient reads.
   public enum Activation {
     case rows(MutableMatrix)
-    /// In panels of the preactivation's format, as ``ComputeContext/pack(_:into:as:)`` leaves a matrix in rows:
-    /// ``ComputeContext/packedElements(depth:columns:format:)`` floats for a depth of y's rows. Only over panels, without a
-    /// bias.
+    /// In panels of the preactivation's format, as ``ComputeContext/pack(_:into:as:)`` leaves a matrix in rows (but for
+    /// what of a last panel no product reads): ``ComputeContext/packedElements(depth:columns:format:)`` floats for a depth
+    /// of y's rows. Only over panels, without a bias.
     case panels(MutableFloatSlice)
   }
 
@@ -67,9 +67,10 @@ extension ComputeContext {
     precondition(
       a.columns == b.rows && y.rows == a.rows && y.columns == b.columns && a.format == b.format,
       "(\(a.rows), \(a.columns)) \(a.format) · (\(b.rows), \(b.columns)) \(b.format) into (\(y.rows), \(y.columns))")
+    precondition(y.stride >= y.columns && a.columns > 0, "rows of y over one another, or a product of no depth")
     precondition(!y.overlaps(a) && !y.overlaps(b), "a product over its own factor")
     if let bias { check(bias.count, atLeast: y.columns, "bias") }
-    epilogue.check(y)
+    epilogue.check(y, a, b)
     guard y.rows > 0 else { return }
     if b.order == .panels {
       precondition(a.order == .rows || (a.order == .groups && epilogue.isPlain), "a left factor in \(a.order)")
@@ -84,8 +85,13 @@ extension ComputeContext {
 }
 
 extension Epilogue {
-  /// Traps where an operand does not fit y.
-  fileprivate func check(_ y: MutableMatrix) {
+  /// Traps where an operand does not fit y, or what is written lies in what is read.
+  fileprivate func check(_ y: MutableMatrix, _ a: Matrix, _ b: Matrix) {
+    func apart(_ memory: FloatSlice, _ name: StaticString) {
+      precondition(
+        !memory.overlaps(y.reading.memory) && !memory.overlaps(a.memory) && !memory.overlaps(b.memory),
+        "\(name) in the memory of the product or of a factor")
+    }
     func like(_ m: Matrix, _ name: StaticString) {
       precondition(
         m.rows == y.rows && m.columns == y.columns && m.order == .rows,
@@ -97,7 +103,10 @@ extension Epilogue {
       precondition(
         table.columns == y.columns && table.stride == y.columns && table.rows > 0 && y.rows % table.rows == 0,
         "\(table.rows) positions for \(y.rows) rows")
-    case .gelu(let sums): if let sums { like(sums.matrix.reading, "the sums") }
+    case .gelu(let sums):
+      guard let sums = sums?.matrix.reading else { return }
+      like(sums, "the sums")
+      apart(sums.memory, "the sums")
     case .gateResidual(let residual, let gate, let tokens, let sums):
       if let residual {
         like(residual, "the residual")
@@ -108,17 +117,26 @@ extension Epilogue {
       precondition(
         tokens > 0 && gate.columns == y.columns && y.rows <= gate.rows * tokens,
         "gates for \(gate.rows) × \(tokens) of \(y.rows) rows")
-      precondition(!y.overlaps(sums.matrix.reading), "the sums over the residual stream")
+      apart(sums.matrix.reading.memory, "the sums")
     case .geluBackward(let preactivation, let activation):
       like(preactivation, "the preactivation")
       switch activation {
-      case .rows(let matrix): like(matrix.reading, "the activation")
+      case .rows(let matrix):
+        like(matrix.reading, "the activation")
+        precondition(matrix.format == preactivation.format, "an activation in \(matrix.format)")
+        apart(matrix.reading.memory, "the activation")
       case .panels(let memory):
         DiTKernels.check(
           memory.count,
           atLeast: ComputeContext.packedElements(depth: y.rows, columns: y.columns, format: preactivation.format),
           "memory for the activation")
+        apart(memory.reading, "the activation")
       }
+      let (own, pre) = (y.reading, preactivation)
+      precondition(
+        !y.overlaps(pre)
+          || (own.memory.offset == pre.memory.offset && own.stride == pre.stride && own.format == pre.format),
+        "a gradient in another part of the preactivation")
     }
   }
 }

@@ -28,7 +28,9 @@ extension ComputeContext {
     into dw: MutableMatrix, bias db: MutableFloatSlice, _ dy: Matrix, _ x: Matrix, scratch: MutableFloatSlice?
   ) {
     precondition(dy.rows == x.rows, "\(dy.rows) rows of gradients, \(x.rows) of inputs")
+    precondition(dy.order == .rows && x.format == dy.format, "\(x.format) inputs for \(dy.format) gradients")
     check(db.count, atLeast: dy.columns, "bias gradient")
+    guard dy.rows > 0 else { return }
     guard let scratch else {
       product(into: dw, dy.transposed, x, epilogue: .accumulate)
       let task = unsafe ColumnSums(
@@ -37,7 +39,8 @@ extension ComputeContext {
       return
     }
     let (format, rows, isPacked) = (dy.format, dy.rows, x.order == .panels)
-    precondition(dy.order == .rows && x.format == format, "\(x.format) inputs for \(format) gradients")
+    precondition(
+      !scratch.reading.overlaps(x.memory) && !scratch.reading.overlaps(dy.memory), "scratch over what is packed")
     check(
       scratch.count,
       atLeast: Self.weightGradientScratch(

@@ -18,11 +18,6 @@ struct TokenExtents {
       prefixKeys: prefixKeys)
   }
 
-  /// Those of the final layer, which sees the image's tokens only.
-  init(imagesOf configuration: DiTConfiguration, samples: Int) {
-    self.init(configuration, samples: samples, tokens: configuration.tokens, prefix: 0, prefixKeys: [])
-  }
-
   private init(_ c: DiTConfiguration, samples: Int, tokens: Int, prefix: Int, prefixKeys: [Int]) {
     self.samples = samples
     self.tokens = tokens

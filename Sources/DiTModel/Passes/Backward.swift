@@ -50,6 +50,7 @@ extension DiTNetwork {
       ws.finalH.prefix(imageRows), last.prefix(imageRows).reading, mean: ws.finalMean, rstd: ws.finalRstd,
       shift: modulation.finalShift, scale: modulation.finalScale, tokens: configuration.tokens)
     decode(output, h: ws.finalH.prefix(imageRows).reading, patches: ws.patches, samples: samples, source)
+    ws.holdsForward = true
   }
 
   /// Where a training step takes its layers from: packed just before use, because the weights change.
@@ -58,7 +59,8 @@ extension DiTNetwork {
   }
 
   /// Adds the gradient of a loss to `gradients`, given its gradient with respect to the last ``trainingForward``'s
-  /// output, of the same images, times, labels, sequence and workspace.
+  /// output, of the same images, times, labels, sequence and workspace. Once for each forward pass, whose activations it
+  /// overwrites.
   ///
   /// - Parameters:
   ///   - gradients: flat, with the parameter table's offsets; added to.
@@ -69,6 +71,8 @@ extension DiTNetwork {
   ) {
     checkBatch(samples, images.count, ws)
     checkSequence(sequence?.samples, of: samples)
+    precondition(ws.holdsForward, "a backward pass without a forward pass of its own")
+    ws.holdsForward = false
     precondition(outputGradient.count == samples * configuration.outputElements, "\(outputGradient.count) gradients")
     precondition(
       configuration.labelRows == 0 || labels.count == samples, "\(labels.count) labels for \(samples) samples")

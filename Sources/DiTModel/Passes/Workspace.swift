@@ -197,6 +197,9 @@ public final class TrainingWorkspace {
   /// Bytes of the arena.
   public let byteCount: Int
 
+  /// Whether a forward pass has left what a backward pass reads, and uses up.
+  var holdsForward = false
+
   /// Of each embedder; the first has the gates' rows too.
   let conditioning: [ConditioningRows]
   let modulation, modulationGradient: MutableFloatSlice

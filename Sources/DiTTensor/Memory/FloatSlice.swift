@@ -50,6 +50,11 @@ public struct FloatSlice: Sendable {
     }
   }
 
+  /// Whether some element of `other` is one of these.
+  package func overlaps(_ other: FloatSlice) -> Bool {
+    buffer === other.buffer && offset < other.offset + other.count && other.offset < offset + count
+  }
+
   /// A copy of the elements.
   public var array: [Float] {
     unsafe span.withUnsafeBufferPointer { unsafe Array($0) }

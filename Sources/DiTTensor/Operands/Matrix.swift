@@ -70,7 +70,7 @@ public struct Matrix: Sendable {
   ///
   /// - Precondition: in rows.
   public func prefix(_ count: Int) -> Matrix {
-    precondition(order == .rows && count <= rows, "\(count) rows of \(rows)")
+    precondition(order == .rows && 0...rows ~= count, "\(count) rows of \(rows)")
     return Matrix(memory, rows: count, columns: columns, stride: stride, format: format, order: .rows)
   }
 
@@ -132,11 +132,9 @@ public struct MutableMatrix {
     return MutableFloatSlice(all.buffer, offset: all.offset, count: all.count)
   }
 
-  /// Whether some element of `other` lies in this matrix's memory.
+  /// Whether some element of the slice under `other` lies in the slice under this matrix.
   package func overlaps(_ other: Matrix) -> Bool {
-    guard memory.buffer === other.memory.buffer else { return false }
-    let (a, b) = (reading.memory, other.memory)
-    return a.offset < b.offset + b.count && b.offset < a.offset + a.count
+    reading.memory.overlaps(other.memory)
   }
 
   /// The first element, for a kernel that the matrix is an argument of: valid while the matrix lives.

@@ -14,7 +14,8 @@ public struct ProductCase: KernelCase {
     case gelu(isKept: Bool)
     /// The same, and then the result is in the residual's own memory.
     case gateResidual(tokens: Int, isKept: Bool)
-    /// The activation in rows; or then in panels too, with the bits of those that are packed from it.
+    /// The activation in rows; or then in panels too, with the bits of those that are packed from it, and once more in the
+    /// preactivation's own memory.
     case geluBackward(intoPanels: Bool)
   }
 
@@ -116,8 +117,11 @@ public struct ProductCase: KernelCase {
       guard intoPanels else { return inRows }
       inRows()
       _ = context.pack(activation.reading, into: o.output("packed activation", panelCount), as: format)
+      call(
+        result("y again", format), .geluBackward(preactivation: pre, activation: .panels(o.state("panels"))), bias: nil)()
+      let own = o.state("y in place", from: "pre", rows: rows, columns: columns, format: format)
       return call(
-        result("y again", format), .geluBackward(preactivation: pre, activation: .panels(o.state("panels"))), bias: nil)
+        own, .geluBackward(preactivation: own.reading, activation: .panels(o.scratch(panelCount))), bias: nil)
     }
   }
 
@@ -163,7 +167,9 @@ public struct ProductCase: KernelCase {
         .near("activation", pre.map(Reference.gelu), .roundings(8)),
       ]
       guard intoPanels else { return inRows }
-      return inRows + [.same("y again", as: "y"), .same("panels", as: "packed activation")]
+      return inRows + [
+        .same("y again", as: "y"), .same("panels", as: "packed activation"), .same("y in place", as: "y"),
+      ]
     }
   }
 }
