@@ -237,6 +237,30 @@ import Testing
         context.product(into: x, x.reading, x.reading)
       }
       await #expect(processExitsWith: .failure) {
+        let context = try ComputeContext(threads: 1)
+        let (y, x) = (MutableFloatSlice(zeros: 4), Matrix(FloatSlice([1, 2, 3, 4]), rows: 2, columns: 2))
+        // A factor whose rows lie over one another, by OpenBLAS.
+        let flat = Matrix(FloatSlice([1, 2]), rows: 2, columns: 2, stride: 0)
+        context.product(into: MutableMatrix(y, rows: 2, columns: 2), flat, x)
+      }
+      await #expect(processExitsWith: .failure) {
+        let context = try ComputeContext(threads: 1)
+        let (y, x) = (MutableFloatSlice(zeros: 4), Matrix(FloatSlice([1, 2, 3, 4]), rows: 2, columns: 2))
+        let activation = MutableMatrix(MutableFloatSlice(zeros: 2), rows: 2, columns: 2, format: .bf16)
+        // An activation of another format than the preactivation's.
+        context.product(
+          into: MutableMatrix(y, rows: 2, columns: 2), x, x,
+          epilogue: .geluBackward(preactivation: x, activation: .rows(activation)))
+      }
+      await #expect(processExitsWith: .success) {
+        let context = try ComputeContext(threads: 1)
+        let (y, x) = (MutableFloatSlice(zeros: 4), Matrix(FloatSlice([1, 2, 3, 4]), rows: 2, columns: 2))
+        let activation = MutableMatrix(MutableFloatSlice(zeros: 4), rows: 2, columns: 2)
+        context.product(
+          into: MutableMatrix(y, rows: 2, columns: 2), x, x,
+          epilogue: .geluBackward(preactivation: x, activation: .rows(activation)))
+      }
+      await #expect(processExitsWith: .failure) {
         // 3 · 2 bf16 need 3 floats.
         _ = MutableMatrix(MutableFloatSlice(zeros: 2), rows: 3, columns: 2, format: .bf16)
       }

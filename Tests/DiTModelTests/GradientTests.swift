@@ -7,6 +7,33 @@ import Testing
 /// The gradient of the whole network, tensor by tensor. (PyTorch's gradients of the training loss are compared where the
 /// loss is.)
 @Suite("The gradient of the whole network, tensor by tensor") struct GradientTests {
+  #if os(Linux) || os(macOS)
+    /// One forward pass and `count` backward passes over it.
+    private static func differentiate(backward count: Int) throws {
+      let batch = Case.tiny
+      let network = try batch.network(Engine.exact[0])
+      let (ws, dy) = (TrainingWorkspace(network, samples: batch.samples), upstream(batch))
+      let gradients = MutableFloatSlice(zeros: batch.weights.table.elementCount)
+      let output = MutableFloatSlice(zeros: batch.outputCount)
+      network.trainingForward(
+        output: output.mutableSpan, images: batch.images.span, times: batch.times.span, labels: batch.labels.span,
+        workspace: ws)
+      for _ in 0..<count {
+        network.backward(
+          gradients: gradients, outputGradient: dy.span, images: batch.images.span, labels: batch.labels.span,
+          samples: batch.samples, workspace: ws)
+      }
+    }
+
+    /// The first has overwritten what the second would read. Each in a process of its own; the last one shows that a single
+    /// pass does not end it.
+    @Test("A second backward pass over one forward pass ends the process")
+    func backwardUsesUpItsForward() async {
+      await #expect(processExitsWith: .failure) { try GradientTests.differentiate(backward: 2) }
+      await #expect(processExitsWith: .success) { try GradientTests.differentiate(backward: 1) }
+    }
+  #endif
+
   /// Elements of a tensor to look at: all of a small one.
   private static func sample(_ parameter: Parameter, _ draw: inout Draw) -> [Int] {
     parameter.count <= 64 ? Array(0..<parameter.count) : draw.indices(16, below: parameter.count)

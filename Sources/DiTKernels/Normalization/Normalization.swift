@@ -41,6 +41,21 @@ private func checkDense(_ m: Matrix, like x: Matrix, _ name: StaticString) {
     "\(name): (\(m.rows), \(m.columns)), \(m.stride) from row to row, for (\(x.rows), \(x.columns))")
 }
 
+/// The parts of a forward pass's rows; traps where an operand does not fit.
+private func modulatedParts(
+  _ output: MutableMatrix, _ mean: FloatSlice, _ rstd: FloatSlice, _ input: Matrix, _ shift: Matrix, _ scale: Matrix,
+  tokens: Int
+) -> RowParts {
+  let parts = RowParts(rows: input.rows, tokens: tokens)
+  checkDense(output.reading, like: input, "layer norm output")
+  checkDense(input, like: input, "layer norm input")
+  check(min(mean.count, rstd.count), atLeast: input.rows, "layer norm statistics")
+  parts.check(shift, like: input, "shift")
+  parts.check(scale, like: input, "scale")
+  precondition(shift.stride == scale.stride, "shift and scale of different strides")
+  return parts
+}
+
 extension ComputeContext {
   /// out = modulate(layerNorm(x), shift, scale).
   ///
@@ -54,13 +69,7 @@ extension ComputeContext {
     output: MutableMatrix, mean: MutableFloatSlice, rstd: MutableFloatSlice, input: Matrix, shift: Matrix,
     scale: Matrix, epsilon: Float, tokens: Int
   ) {
-    let parts = RowParts(rows: input.rows, tokens: tokens)
-    checkDense(output.reading, like: input, "layer norm output")
-    checkDense(input, like: input, "layer norm input")
-    check(min(mean.count, rstd.count), atLeast: input.rows, "layer norm statistics")
-    parts.check(shift, like: input, "shift")
-    parts.check(scale, like: input, "scale")
-    precondition(shift.stride == scale.stride, "shift and scale of different strides")
+    let parts = modulatedParts(output, mean.reading, rstd.reading, input, shift, scale, tokens: tokens)
     let task = unsafe LayerNormModulate(
       kernels: kernels, out: DiTMatrix(output), mean: mean.pointer, rstd: rstd.pointer, x: input.floats,
       shift: shift.floats, scale: scale.floats, stride: shift.stride, epsilon: epsilon, width: input.columns,
@@ -72,13 +81,7 @@ extension ComputeContext {
   public func modulateFromStatistics(
     output: MutableMatrix, mean: FloatSlice, rstd: FloatSlice, input: Matrix, shift: Matrix, scale: Matrix, tokens: Int
   ) {
-    let parts = RowParts(rows: input.rows, tokens: tokens)
-    checkDense(output.reading, like: input, "layer norm output")
-    checkDense(input, like: input, "layer norm input")
-    check(min(mean.count, rstd.count), atLeast: input.rows, "layer norm statistics")
-    parts.check(shift, like: input, "shift")
-    parts.check(scale, like: input, "scale")
-    precondition(shift.stride == scale.stride, "shift and scale of different strides")
+    let parts = modulatedParts(output, mean, rstd, input, shift, scale, tokens: tokens)
     let task = unsafe ModulateFromStatistics(
       kernels: kernels, out: DiTMatrix(output), mean: mean.pointer, rstd: rstd.pointer, x: input.floats,
       shift: shift.floats, scale: scale.floats, stride: shift.stride, width: input.columns, parts: parts)

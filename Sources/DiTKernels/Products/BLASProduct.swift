@@ -20,6 +20,7 @@ extension ComputeContext {
     precondition(parts > 0 && y.rows % parts == 0, "\(y.rows) rows in \(parts) parts")
     precondition(a.order == .rows || a.order == .columns, "OpenBLAS multiplies no packed matrices")
     precondition(b.order == .rows || b.order == .columns, "OpenBLAS multiplies no packed matrices")
+    precondition(a.isApart && b.isApart, "rows of a factor over one another")
     precondition(bias != nil || !epilogue.needsBias, "OpenBLAS's epilogues add a bias")
     if y.rows <= Self.fewRows * parts, let bias, case .store = epilogue, a.isDense, b.transposed.isDense {
       let task = unsafe SmallBatchTask(
@@ -36,6 +37,9 @@ extension ComputeContext {
 extension Matrix {
   /// In rows without gaps between them.
   fileprivate var isDense: Bool { order == .rows && stride == columns }
+
+  /// Whether its rows, or columns, lie apart, as OpenBLAS asks.
+  fileprivate var isApart: Bool { stride >= (order == .rows ? columns : rows) }
 }
 
 extension Tiling {

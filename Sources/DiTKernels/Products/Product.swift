@@ -30,7 +30,7 @@ public enum Epilogue {
     case rows(MutableMatrix)
     /// In panels of the preactivation's format, as ``ComputeContext/pack(_:into:as:)`` leaves a matrix in rows (but for
     /// what of a last panel no product reads): ``ComputeContext/packedElements(depth:columns:format:)`` floats for a depth
-    /// of y's rows. Only over panels, without a bias.
+    /// of y's rows. Only over panels.
     case panels(MutableFloatSlice)
   }
 
@@ -57,7 +57,7 @@ extension ComputeContext {
   ///   - a: (rows, depth), in rows; in columns for OpenBLAS; in groups for `store` and `accumulate`.
   ///   - b: (depth, columns), of a's format. In panels: ``pack(_:into:as:)``. In rows or columns (the transpose of a
   ///     matrix in rows) OpenBLAS multiplies, in float32.
-  ///   - bias: (columns), or none.
+  ///   - bias: (columns), or none, as for `geluBackward`.
   ///   - parts: OpenBLAS's products do not cross the borders of this many equal parts of the rows, so that a row's bits
   ///     depend on its own part alone; the rows are a multiple. Over panels no row depends on another.
   public func product(
@@ -70,6 +70,7 @@ extension ComputeContext {
     precondition(y.stride >= y.columns && a.columns > 0, "rows of y over one another, or a product of no depth")
     precondition(!y.overlaps(a) && !y.overlaps(b), "a product over its own factor")
     if let bias { check(bias.count, atLeast: y.columns, "bias") }
+    precondition(bias == nil || epilogue.takesBias, "a bias that would not be added")
     epilogue.check(y, a, b)
     guard y.rows > 0 else { return }
     if b.order == .panels {
@@ -188,7 +189,6 @@ extension DiTProduct {
       switch activation {
       case .rows(let matrix): unsafe self.activation = DiTMatrix(matrix)
       case .panels(let memory):
-        precondition(bias == nil, "a bias behind a GELU's slope")
         unsafe self.activation.data = UnsafeMutableRawPointer(memory.pointer)
         unsafe activation_rows = y.rows
       }
@@ -201,6 +201,11 @@ extension DiTProduct {
 }
 
 extension Epilogue {
+  /// Whether a bias is part of the sums; none is of a gradient's.
+  fileprivate var takesBias: Bool {
+    if case .geluBackward = self { false } else { true }
+  }
+
   fileprivate var isPlain: Bool {
     switch self {
     case .store, .accumulate: true
