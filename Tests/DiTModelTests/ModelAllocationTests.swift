@@ -84,13 +84,13 @@ struct AllocationTests {
     let (output, dy) = (MutableFloatSlice(zeros: batch.outputCount), upstream(batch))
     let (flat, gradients) = (MutableFloatSlice(zeros: size), MutableFloatSlice(zeros: size))
     let (m, v) = (MutableFloatSlice(zeros: size), MutableFloatSlice(zeros: size))
-    let average = MutableFloatSlice(zeros: size)
+    let averages = [MovingAverage(MutableFloatSlice(zeros: size)[range], decay: 0.9)]
     var scratch = [Double](repeating: 0, count: ComputeContext.normScratch(range.count))
     return watch.allocations {
       network.trainingForward(
         output: output.mutableSpan, images: batch.images.span, times: batch.times.span, labels: batch.labels.span,
         sequence: batch.sequence, workspace: ws)
-      gradients.fill(0)
+      context.clear(gradients)
       network.backward(
         gradients: gradients, outputGradient: dy.span, images: batch.images.span, labels: batch.labels.span,
         sequence: batch.sequence, samples: batch.samples, workspace: ws)
@@ -98,8 +98,7 @@ struct AllocationTests {
       context.adamW(
         weights: flat[range], firstMoment: m[range], secondMoment: v[range], gradient: gradients[range].reading,
         gradientScale: Float(1 / (norm + 1e-6)), learningRate: 1e-3, step: 1,
-        constants: AdamW())
-      context.exponentialMovingAverage(average[range], weights: flat[range].reading, decay: 0.9)
+        constants: AdamW(), averages: averages)
     }
   }
 }

@@ -28,18 +28,31 @@ public struct AdamW: Equatable, Sendable {
   }
 }
 
+/// An exponential moving average of the weights: e = decay · e + (1 − decay) · w after every update.
+public struct MovingAverage {
+  public let values: MutableFloatSlice
+  public var decay: Float
+
+  public init(_ values: MutableFloatSlice, decay: Float) {
+    self.values = values
+    self.decay = decay
+  }
+}
+
 extension ComputeContext {
-  /// One step: m = β₁m + (1−β₁)g, v = β₂v + (1−β₂)g², w = (1 − ηλ)w − η m̂ / (√v̂ + ε).
+  /// One step: m = β₁m + (1−β₁)g, v = β₂v + (1−β₂)g², w = (1 − ηλ)w − η m̂ / (√v̂ + ε); then the averages of w.
   ///
   /// - Parameters:
   ///   - gradientScale: multiplies g first (clipping, averaging over micro-batches).
   ///   - step: 1 for the first update; m̂ and v̂ divide by 1 − βˢᵗᵉᵖ.
+  ///   - averages: of the weights, updated while those are in cache.
   public func adamW(
     weights: MutableFloatSlice, firstMoment: MutableFloatSlice, secondMoment: MutableFloatSlice, gradient: FloatSlice,
-    gradientScale: Float, learningRate: Float, step: Int, constants: AdamW
+    gradientScale: Float, learningRate: Float, step: Int, constants: AdamW, averages: [MovingAverage] = []
   ) {
     let count = gradient.count
     check(min(weights.count, firstMoment.count, secondMoment.count), atLeast: count, "AdamW state")
+    for average in averages { check(average.values.count, atLeast: count, "a moving average") }
     precondition(step > 0, "AdamW counts its steps from 1, not \(step)")
     guard count > 0 else { return }
     let correction1 = Float(1 - pow(Double(constants.beta1), Double(step)))
@@ -47,17 +60,14 @@ extension ComputeContext {
     let task = unsafe AdamWTask(
       kernels: kernels, w: weights.pointer, m: firstMoment.pointer, v: secondMoment.pointer, g: gradient.pointer,
       count: count, scale: gradientScale, learningRate: learningRate, constants: constants, correction1: correction1,
-      correction2: correction2)
+      correction2: correction2, averages: averages)
     unsafe parallel(ceilDivide(count, flatChunk), task)
   }
 
-  /// e = decay · e + (1 − decay) · w.
-  public func exponentialMovingAverage(_ average: MutableFloatSlice, weights: FloatSlice, decay: Float) {
-    check(average.count, atLeast: weights.count, "EMA")
-    guard !weights.isEmpty else { return }
-    let task = unsafe EMATask(
-      kernels: kernels, e: average.pointer, w: weights.pointer, decay: decay, count: weights.count)
-    unsafe parallel(ceilDivide(weights.count, flatChunk), task)
+  /// x = 0.
+  public func clear(_ x: MutableFloatSlice) {
+    guard !x.isEmpty else { return }
+    unsafe parallel(ceilDivide(x.count, flatChunk), ClearTask(x: x.pointer, count: x.count))
   }
 
   /// Σ x², added up in Double in a fixed order.
@@ -87,26 +97,32 @@ extension ComputeContext {
   let scale, learningRate: Float
   let constants: AdamW
   let correction1, correction2: Float
+  let averages: [MovingAverage]
+
+  /// Weights that stay in a core's cache, with what else a step reads, until their averages are made.
+  private static let run = 1 << 12
 
   func run(_ index: Int, worker: Int) {
     let range = unsafe flatRange(index, of: count)
-    let at = range.lowerBound
-    unsafe kernels.adamw(
-      w + at, m + at, v + at, g + at, scale, learningRate, constants.beta1, constants.beta2, constants.epsilon,
-      constants.weightDecay, correction1, correction2, range.count)
+    for at in stride(from: range.lowerBound, to: range.upperBound, by: Self.run) {
+      let length = min(Self.run, range.upperBound - at)
+      unsafe kernels.adamw(
+        w + at, m + at, v + at, g + at, scale, learningRate, constants.beta1, constants.beta2, constants.epsilon,
+        constants.weightDecay, correction1, correction2, length)
+      for average in unsafe averages {
+        unsafe kernels.ema(average.values.pointer + at, w + at, average.decay, length)
+      }
+    }
   }
 }
 
-@unsafe private struct EMATask: ParallelTask {
-  let kernels: DiTKernelTable
-  let e: UnsafeMutablePointer<Float>
-  let w: UnsafePointer<Float>
-  let decay: Float
+@unsafe private struct ClearTask: ParallelTask {
+  let x: UnsafeMutablePointer<Float>
   let count: Int
 
   func run(_ index: Int, worker: Int) {
     let range = unsafe flatRange(index, of: count)
-    unsafe kernels.ema(e + range.lowerBound, w + range.lowerBound, decay, range.count)
+    unsafe (x + range.lowerBound).update(repeating: 0, count: range.count)
   }
 }
 

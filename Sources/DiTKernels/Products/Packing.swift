@@ -41,39 +41,53 @@ extension ComputeContext {
   }
 }
 
-/// Panel by panel.
-@unsafe struct PackPanels: ParallelTask {
+/// How the panels of a factor are packed.
+@unsafe struct PanelPacking {
   let kernels: DiTKernelTable
-  let to: UnsafeMutableRawPointer
   let matrix: DiTMatrix
   let depth, columns: Int
   let isTransposed: Bool
   let format: Format
 
-  init(_ kernels: DiTKernelTable, _ matrix: Matrix, into memory: MutableFloatSlice, as format: Format) {
+  init(_ kernels: DiTKernelTable, _ matrix: Matrix, as format: Format) {
     precondition(matrix.order == .rows || matrix.order == .columns, "a matrix that is packed already")
-    let (depth, columns) = (matrix.rows, matrix.columns)
-    check(
-      memory.count, atLeast: ComputeContext.packedElements(depth: depth, columns: columns, format: format),
-      "memory for panels")
     unsafe self.kernels = kernels
-    unsafe to = UnsafeMutableRawPointer(memory.pointer)
     unsafe self.matrix = DiTMatrix(matrix)
-    unsafe self.depth = depth
-    unsafe self.columns = columns
+    unsafe depth = matrix.rows
+    unsafe columns = matrix.columns
     unsafe isTransposed = matrix.order == .columns
     unsafe self.format = format
   }
 
   var count: Int { unsafe ceilDivide(columns, panelColumns) }
 
-  func run(_ panel: Int, worker: Int) {
-    let out = unsafe to + panel * ComputeContext.panelBytes(depth: depth, format)
+  func pack(_ panel: Int, into memory: UnsafeMutableRawPointer) {
     let column = panel * panelColumns
     if unsafe isTransposed {
-      unsafe kernels.pack_transposed(out, matrix, column, columns - column, depth, format.flag)
+      unsafe kernels.pack_transposed(memory, matrix, column, columns - column, depth, format.flag)
     } else {
-      unsafe kernels.pack_plain(out, matrix, column, columns - column, depth, format.flag)
+      unsafe kernels.pack_plain(memory, matrix, column, columns - column, depth, format.flag)
     }
+  }
+}
+
+/// Panel by panel, one after another in memory.
+@unsafe struct PackPanels: ParallelTask {
+  let packing: PanelPacking
+  let to: UnsafeMutableRawPointer
+
+  init(_ kernels: DiTKernelTable, _ matrix: Matrix, into memory: MutableFloatSlice, as format: Format) {
+    check(
+      memory.count,
+      atLeast: ComputeContext.packedElements(depth: matrix.rows, columns: matrix.columns, format: format),
+      "memory for panels")
+    unsafe packing = PanelPacking(kernels, matrix, as: format)
+    unsafe to = UnsafeMutableRawPointer(memory.pointer)
+  }
+
+  var count: Int { unsafe packing.count }
+
+  func run(_ panel: Int, worker: Int) {
+    unsafe packing.pack(panel, into: to + panel * ComputeContext.panelBytes(depth: packing.depth, packing.format))
   }
 }

@@ -60,9 +60,12 @@ extension ComputeContext {
   ///   - bias: (columns), or none, as for `geluBackward`.
   ///   - parts: OpenBLAS's products do not cross the borders of this many equal parts of the rows, so that a row's bits
   ///     depend on its own part alone; the rows are a multiple. Over panels no row depends on another.
+  ///   - scratch: ``panelScratch(depth:)`` floats. Each panel of b, which is in rows or columns, is then packed just before
+  ///     its products: for few rows, whose cost is that of reading b once. Only for `store`; the bytes are those over panels
+  ///     that were packed before.
   public func product(
     into y: MutableMatrix, _ a: Matrix, _ b: Matrix, bias: FloatSlice? = nil, epilogue: Epilogue = .store,
-    parts: Int = 1
+    parts: Int = 1, packingInto scratch: MutableFloatSlice? = nil
   ) {
     precondition(
       a.columns == b.rows && y.rows == a.rows && y.columns == b.columns && a.format == b.format,
@@ -79,10 +82,21 @@ extension ComputeContext {
       let product = unsafe DiTProduct(y, a, b, bias, epilogue)
       unsafe parallel(
         ProductTask.count(y.rows, y.columns, rowBlock: block), ProductTask(kernels, product, y.rows, rowBlock: block))
+    } else if let scratch {
+      precondition(a.order == .rows, "a left factor in \(a.order)")
+      guard case .store = epilogue else { preconditionFailure("an epilogue over panels that are packed one by one") }
+      check(scratch.count, atLeast: panelScratch(depth: a.columns), "memory for panels")
+      let task = unsafe PanelwiseTask(self, y, a, b, bias, scratch)
+      unsafe parallel(task.packing.count, task)
     } else {
       blasProduct(into: y, a, b, bias: bias, epilogue, parts: parts)
     }
   }
+}
+
+extension ComputeContext {
+  /// Floats of scratch of a ``product`` that packs each panel just before it is used: one for each thread.
+  public func panelScratch(depth: Int) -> Int { threads * PanelwiseTask.panelFloats(depth) }
 }
 
 extension Epilogue {
@@ -249,6 +263,45 @@ extension Epilogue {
     let first = unsafe index % blocks * rowBlock
     unsafe withUnsafePointer(to: product) { product in
       unsafe kernels.product(product, index / blocks, first, min(first + rowBlock, rows))
+    }
+  }
+}
+
+/// A product of few rows: a panel of the right factor is packed into the worker's scratch and multiplied from there.
+@unsafe private struct PanelwiseTask: ParallelTask {
+  let kernels: DiTKernelTable
+  let packing: PanelPacking
+  let product: DiTProduct
+  let rows: Int
+  let scratch: UnsafeMutablePointer<Float>
+
+  static func panelFloats(_ depth: Int) -> Int {
+    ComputeContext.packedElements(depth: depth, columns: panelColumns, format: .fp32)
+  }
+
+  init(
+    _ context: ComputeContext, _ y: MutableMatrix, _ a: Matrix, _ b: Matrix, _ bias: FloatSlice?,
+    _ scratch: MutableFloatSlice
+  ) {
+    precondition(a.format == .fp32, "panels packed one by one in \(a.format)")
+    unsafe kernels = context.kernels
+    unsafe packing = PanelPacking(context.kernels, b, as: .fp32)
+    unsafe product = DiTProduct(y, a, b, bias, .store)
+    unsafe rows = y.rows
+    unsafe self.scratch = scratch.pointer
+  }
+
+  func run(_ panel: Int, worker: Int) {
+    let column = panel * panelColumns
+    let memory = unsafe scratch + worker * Self.panelFloats(product.depth)
+    unsafe packing.pack(panel, into: memory)
+    var part = unsafe product
+    unsafe part.b = UnsafeRawPointer(memory)
+    unsafe part.columns = min(panelColumns, product.columns - column)
+    unsafe part.y.data = product.y.data! + column * (product.y.bf16 == 0 ? 4 : 2)
+    if let bias = unsafe part.bias { unsafe part.bias = bias + column }
+    for first in stride(from: 0, to: unsafe rows, by: DiTProductRows) {
+      unsafe kernels.product(&part, 0, first, min(first + DiTProductRows, rows))
     }
   }
 }

@@ -23,11 +23,12 @@ extension DiTNetwork {
   ) {
     precondition(times.count == modulation.rows, "\(times.count) times for \(modulation.rows) rows")
     let rows = Arena.filled { ConditioningRows(configuration, rows: times.count, hasGates: true, &$0) }
-    let packing = MutableFloatSlice(uninitialized: weights.table.largestConditioningLayer)
+    let scratch = MutableFloatSlice(
+      uninitialized: context.panelScratch(depth: weights.table.deepestConditioningLayer))
     // Nothing is read afterwards: all embedders use the same rows.
     modulate(
       times: times.span, labels: labels.span, into: modulation,
-      saving: [ConditioningRows](repeating: rows, count: weights.table.embedders.count), .packing(packing, .fp32),
+      saving: [ConditioningRows](repeating: rows, count: weights.table.embedders.count), .panelwise(scratch),
       releasing: releasingWeights)
   }
 

@@ -9,6 +9,8 @@ struct Layer {
   let bias: FloatSlice
   /// Where OpenBLAS multiplies, its products do not cross the borders of this many equal parts of the rows.
   var parts = 1
+  /// Where the factor is packed panel by panel, each just before its products.
+  var scratch: MutableFloatSlice?
 }
 
 /// Where the passes of a network take packed weights from.
@@ -22,6 +24,8 @@ enum LayerSource {
   case stored(PackedWeights)
   /// Packed just before the product into memory that the next layer reuses, for weights that do.
   case packing(MutableFloatSlice, Format)
+  /// Packed panel by panel, in float32, into the threads' parts of this scratch: for few rows.
+  case panelwise(MutableFloatSlice)
 }
 
 extension DiTNetwork {
@@ -33,6 +37,7 @@ extension DiTNetwork {
     case .stored(let store): return Layer(factor: store[affine] ?? weight, bias: bias(affine))
     case .packing(let memory, let usual):
       return Layer(factor: context.pack(weight, into: memory, as: format ?? usual), bias: bias(affine))
+    case .panelwise(let scratch): return Layer(factor: weight, bias: bias(affine), scratch: scratch)
     }
   }
 
@@ -45,7 +50,8 @@ extension DiTNetwork {
 
   /// y = x Wᵀ + b, and what follows it.
   func apply(_ layer: Layer, to x: Matrix, into y: MutableMatrix, epilogue: Epilogue = .store) {
-    context.product(into: y, x, layer.factor, bias: layer.bias, epilogue: epilogue, parts: layer.parts)
+    context.product(
+      into: y, x, layer.factor, bias: layer.bias, epilogue: epilogue, parts: layer.parts, packingInto: layer.scratch)
   }
 }
 
@@ -83,13 +89,8 @@ extension ParameterTable {
     return layers
   }
 
-  /// Floats that hold the largest of them, packed.
-  var largestConditioningLayer: Int {
-    conditioningLayers.map { affine in
-      let (inputs, outputs) = extents(affine)
-      return ComputeContext.packedElements(depth: inputs, columns: outputs, format: .fp32)
-    }.max() ?? 0
-  }
+  /// The most inputs that one of them has.
+  var deepestConditioningLayer: Int { conditioningLayers.map { extents($0).inputs }.max() ?? 0 }
 
   /// Floats that hold the largest packed layer, in either direction.
   func largestPackedLayer(_ format: Format) -> Int {

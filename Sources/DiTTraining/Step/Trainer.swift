@@ -94,6 +94,8 @@ public final class Trainer {
   private var batch: Batch
   private let reader: SampleReader
   private var norm: FlatNorm
+  /// What the weights are averaged into: ``average``'s trained part.
+  private var averages: [MovingAverage]
 
   /// A run at its start.
   ///
@@ -176,6 +178,7 @@ public final class Trainer {
       end: training.steps * training.batch,
       threads: training.loaderThreads)
     norm = FlatNorm(elements: table.trainable.count)
+    averages = [MovingAverage(average[table.trainable], decay: 0)]
   }
 
   private static func flat(_ table: ParameterTable, filledBy fill: (MutableFloatSlice) -> Void) -> MutableFloatSlice {
@@ -191,7 +194,7 @@ public final class Trainer {
   /// - Throws: ``Divergence`` when the loss or the gradient's norm is not finite, ``DatasetError`` when a sample cannot be
   ///   read. Nothing but `gradients` has then changed.
   public func step() throws -> StepReport {
-    gradients.fill(0)
+    context.clear(gradients)
     var sum = SampleLoss.zero
     let parts = training.batch / microBatch
     for part in 0..<parts {
@@ -212,7 +215,7 @@ public final class Trainer {
   public func step(
     clean: Span<Float>, noise: Span<Float>, times: Span<Float>, labels: Span<Int>
   ) throws(Divergence) -> StepReport {
-    gradients.fill(0)
+    context.clear(gradients)
     batch.put(clean: clean, noise: noise, times: times, labels: labels, on: trainingLoss.schedule)
     for n in 0..<microBatch {
       batch.drawPosterior(n, number: completedSteps * microBatch + n, seed: UInt64(training.seed))
@@ -268,12 +271,11 @@ public final class Trainer {
 
   private func optimise(step: Int, rate: Float, scale: Float) {
     let range = table.trainable
+    averages[0].decay = Float(training.emaDecay(step: step))
     context.adamW(
       weights: weights[range], firstMoment: firstMoment[range], secondMoment: secondMoment[range],
       gradient: gradients[range].reading, gradientScale: scale, learningRate: rate, step: earlierSteps + step,
-      constants: training.adamW)
-    context.exponentialMovingAverage(
-      average[range], weights: weights[range].reading, decay: Float(training.emaDecay(step: step)))
+      constants: training.adamW, averages: averages)
   }
 
   // MARK: The whole

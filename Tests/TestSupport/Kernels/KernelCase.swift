@@ -55,7 +55,7 @@ extension KernelCase {
 public enum KernelCases {
   private static let types: [any KernelCase.Type] = [
     LayerNormCase.self, GateBackwardCase.self, GroupNormalizationCase.self, GELUCase.self, SiLUCase.self,
-    AdditionCase.self, RowSumCase.self, AdamWCase.self, AverageCase.self, SumOfSquaresCase.self, ProductCase.self,
+    AdditionCase.self, RowSumCase.self, AdamWCase.self, SumOfSquaresCase.self, ProductCase.self,
     WeightGradientCase.self, LinearLayerCase.self, AttentionCase.self, RotationCase.self, ConvolutionCase.self,
     PatchConvolutionCase.self,
   ]

@@ -4,34 +4,41 @@ import DiTTensor
 /// Around a vector's length and a chunk's (65,536).
 private let counts = [1, 3, 5, 7, 17, 65_535, 131_077]
 
-/// Ten steps of AdamW: each rounds w, m and v a few times, and a wrong power, bias correction, order of decay or place of ε
-/// grows with them. ε is as large as the gradients here, so that its place matters.
+/// Ten steps of AdamW and two averages: each rounds w, m, v and e a few times, and a wrong power, bias correction, order of
+/// decay or place of ε grows with them. ε is as large as the gradients here, so that its place matters.
 public struct AdamWCase: KernelCase {
   let count: Int
   var steps = 10
+  var averages = 2
 
   private static let constants = AdamW(beta1: 0.8, beta2: 0.97, epsilon: 0.1, weightDecay: 0.3)
   private static let scale: Float = 0.4
   private static func rate(_ step: Int) -> Float { 0.02 * Float(step) }
+  private static func decay(_ average: Int, _ step: Int) -> Float {
+    average == 0 ? min(0.9999, Float(1 + step) / Float(10 + step)) : 0.7
+  }
 
-  public var description: String { "\(count), \(steps) steps" }
-  public var kernels: Set<String> { ["adamw"] }
+  public var description: String { "\(count), \(steps) steps, \(averages) averages" }
+  public var kernels: Set<String> { averages > 0 ? ["adamw", "ema"] : ["adamw"] }
 
   public func draw(_ draw: inout Draw) -> [String: [Float]] {
     let zeros = [Float](repeating: 0, count: count)
     var inputs = ["w": draw.normal(count), "m": zeros, "v": zeros]
     for step in 1...steps { inputs["g\(step)"] = draw.normal(count) }
+    for average in 0..<averages { inputs["e\(average)"] = draw.normal(count) }
     return inputs
   }
 
   public func prepare(_ o: Operands, _ context: ComputeContext) -> () -> Void {
     let (w, m, v) = (o.state("w"), o.state("m"), o.state("v"))
     let gradients = (1...steps).map { o.vector("g\($0)") }
+    let averages = (0..<averages).map { o.state("e\($0)") }
     return {
       for (n, gradient) in gradients.enumerated() {
         context.adamW(
           weights: w, firstMoment: m, secondMoment: v, gradient: gradient, gradientScale: Self.scale,
-          learningRate: Self.rate(n + 1), step: n + 1, constants: Self.constants)
+          learningRate: Self.rate(n + 1), step: n + 1, constants: Self.constants,
+          averages: averages.enumerated().map { MovingAverage($1, decay: Self.decay($0, n + 1)) })
       }
     }
   }
@@ -39,6 +46,7 @@ public struct AdamWCase: KernelCase {
   /// Of the constants as Float holds them.
   public func expected(_ x: Inputs) -> [Expectation] {
     var (w, m, v) = (x["w"], x["m"], x["v"])
+    var e = (0..<averages).map { x["e\($0)"] }
     let c = Self.constants
     let (b1, b2, epsilon) = (Double(c.beta1), Double(c.beta2), Double(c.epsilon))
     var (b1n, b2n) = (1.0, 1.0)
@@ -51,54 +59,23 @@ public struct AdamWCase: KernelCase {
         m[i] = b1 * m[i] + (1 - b1) * g
         v[i] = b2 * v[i] + (1 - b2) * g * g
         w[i] -= rate * (m[i] / (1 - b1n)) / ((v[i] / (1 - b2n)).squareRoot() + epsilon)
+        for average in e.indices {
+          let decay = Double(Self.decay(average, step))
+          e[average][i] = decay * e[average][i] + (1 - decay) * w[i]
+        }
       }
     }
-    return [.near("w", w, .roundings(40)), .near("m", m, .roundings(40)), .near("v", v, .roundings(40))]
-  }
-
-  public static let all = counts.map { AdamWCase(count: $0) }
-  public static let measured = [
-    KernelSpeed("adamW", .bytes("w, m, v r w, g r", 28 << 24), AdamWCase(count: 1 << 24, steps: 1))
-  ]
-}
-
-/// Ten steps of e = decay · e + (1 − decay) · w.
-public struct AverageCase: KernelCase {
-  let count: Int
-  var steps = 10
-
-  public var description: String { "\(count), \(steps) steps" }
-  public var kernels: Set<String> { ["ema"] }
-
-  private static func decay(_ step: Int) -> Float { min(0.9999, Float(1 + step) / Float(10 + step)) }
-
-  public func draw(_ draw: inout Draw) -> [String: [Float]] {
-    var inputs = ["e": draw.normal(count)]
-    for step in 1...steps { inputs["w\(step)"] = draw.normal(count) }
-    return inputs
-  }
-
-  public func prepare(_ o: Operands, _ context: ComputeContext) -> () -> Void {
-    let (average, weights) = (o.state("e"), (1...steps).map { o.vector("w\($0)") })
-    return {
-      for (n, w) in weights.enumerated() {
-        context.exponentialMovingAverage(average, weights: w, decay: Self.decay(n + 1))
-      }
+    let averages = e.indices.map {
+      Expectation.near("e\($0)", e[$0], .roundings(40), scale: max(1, e[$0].largest))
     }
+    return [.near("w", w, .roundings(40)), .near("m", m, .roundings(40)), .near("v", v, .roundings(40))] + averages
   }
 
-  public func expected(_ x: Inputs) -> [Expectation] {
-    var e = x["e"]
-    for step in 1...steps {
-      let (w, decay) = (x["w\(step)"], Double(Self.decay(step)))
-      for i in e.indices { e[i] = decay * e[i] + (1 - decay) * w[i] }
-    }
-    return [.near("e", e, .roundings(20), scale: max(1, e.largest))]
-  }
-
-  public static let all = counts.map { AverageCase(count: $0) }
+  public static let all = counts.map { AdamWCase(count: $0) } + [AdamWCase(count: 4099, averages: 0)]
   public static let measured = [
-    KernelSpeed("exponentialMovingAverage", .bytes("e r w, w r", 12 << 24), AverageCase(count: 1 << 24, steps: 1))
+    KernelSpeed("adamW", .bytes("w, m, v r w, g r", 28 << 24), AdamWCase(count: 1 << 24, steps: 1, averages: 0)),
+    KernelSpeed(
+      "adamW, average", .bytes("w, m, v, e r w, g r", 36 << 24), AdamWCase(count: 1 << 24, steps: 1, averages: 1)),
   ]
 }
 

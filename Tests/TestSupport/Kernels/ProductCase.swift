@@ -4,7 +4,7 @@ import DiTTensor
 /// y = a b + bias with one of its endings. b is W, (depth, columns), or its transpose; in panels, or multiplied by OpenBLAS.
 public struct ProductCase: KernelCase {
   public enum Ending: Sendable {
-    /// The linear layer: a bias is added.
+    /// The linear layer: a bias is added. In float32 also over panels that are packed one by one: the same bits.
     case linear
     /// Without a bias.
     case store
@@ -38,6 +38,8 @@ public struct ProductCase: KernelCase {
 
   /// Up to eight rows of a linear layer are dot products of our own.
   private var isSmall: Bool { if case .linear = ending { rows <= 8 && isTransposed } else { false } }
+
+  private var isPanelwise: Bool { isPacked && format == .fp32 }
 
   public var kernels: Set<String> {
     if isPacked { return ["product", isTransposed ? "pack_transposed" : "pack_plain"] }
@@ -87,7 +89,12 @@ public struct ProductCase: KernelCase {
       { context.product(into: y, a, b, bias: bias, epilogue: epilogue) }
     }
     switch ending {
-    case .linear: return call(result("y", into), .store)
+    case .linear:
+      let all = call(result("y", into), .store)
+      guard isPanelwise else { return all }
+      all()
+      let (y, scratch) = (result("y panel by panel", into), o.scratch(context.panelScratch(depth: depth)))
+      return { context.product(into: y, a, right, bias: bias, packingInto: scratch) }
     case .store: return call(result("y", into), .store, bias: nil)
     case .accumulate:
       return call(o.state("y", rows: rows, columns: columns, format: into), .accumulate, bias: nil)
@@ -136,7 +143,8 @@ public struct ProductCase: KernelCase {
     let sums = products.indices.map { products[$0] + bias[$0 % columns] }
     let tolerance = Tolerance.sum(of: depth)
     switch ending {
-    case .linear: return [.near("y", sums, tolerance)]
+    case .linear:
+      return [.near("y", sums, tolerance)] + (isPanelwise ? [.same("y panel by panel", as: "y")] : [])
     case .store: return [.near("y", products, tolerance)]
     case .accumulate: return [.near("y", sum(products, x["y"]), tolerance)]
     case .addRows:

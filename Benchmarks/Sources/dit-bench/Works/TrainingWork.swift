@@ -19,7 +19,7 @@ final class TrainingWork: Work {
   private let workspace: TrainingWorkspace
   private let output, outputGradient: MutableFloatSlice
   private let weights, gradients, firstMoment, secondMoment: MutableFloatSlice
-  private let average: MutableFloatSlice?
+  private let averages: [MovingAverage]
   private var step = 0
 
   /// - Parameter start: the first weights, which are copied.
@@ -41,7 +41,8 @@ final class TrainingWork: Work {
     gradients = MutableFloatSlice(zeros: table.elementCount)
     firstMoment = MutableFloatSlice(zeros: table.trainable.count)
     secondMoment = MutableFloatSlice(zeros: table.trainable.count)
-    average = options.averages ? MutableFloatSlice(zeros: table.trainable.count) : nil
+    averages =
+      options.averages ? [MovingAverage(MutableFloatSlice(zeros: table.trainable.count), decay: 0.999)] : []
   }
 
   /// Bytes of activations and their gradients.
@@ -51,7 +52,7 @@ final class TrainingWork: Work {
 
   func run() {
     step += 1
-    gradients.fill(0)
+    network.context.clear(gradients)
     let (images, times, labels) = (inputs.images, inputs.times, inputs.labels)
     network.differentiate(
       images: images.span, times: times.span, labels: labels.span, output: output, outputGradient: outputGradient,
@@ -83,9 +84,6 @@ final class TrainingWork: Work {
     context.adamW(
       weights: weights[range], firstMoment: firstMoment, secondMoment: secondMoment,
       gradient: gradients[range].reading, gradientScale: 1, learningRate: 1e-4, step: step,
-      constants: AdamW(weightDecay: 0.05))
-    if let average {
-      context.exponentialMovingAverage(average, weights: weights[range].reading, decay: 0.999)
-    }
+      constants: AdamW(weightDecay: 0.05), averages: averages)
   }
 }
