@@ -7,7 +7,7 @@ import TestSupport
 /// The network in Double as the paper, its variants' definitions and the state dict read: the oracle for every case that
 /// has no fixture. It knows every option of `DiTConfiguration`, shares no code with the network but the Float32 time
 /// features (`dit`, `diffusers`) and the sizes that the configuration derives (`mlpSize`, `totalTokens`, `prefixTokens`,
-/// `inContextTokens`, `labelRows`, `sequenceLength`), and is slow and plain.
+/// `conditionTokens`, `labelRows`, `sequenceLength`), and is slow and plain.
 ///
 /// Letters: N samples, T tokens of a sample (in-context ones, the sequence's, the image's), D hidden size.
 struct ReferenceNetwork {
@@ -242,7 +242,7 @@ struct ReferenceNetwork {
     var w = Reference.Windows()
     w.mask = c.attention.mask == .none ? .none : c.attention.mask == .soft ? .soft : .hard
     w.prefix = c.prefixTokens
-    w.prefixKeys = prefixes.map { $0.map { c.inContextTokens + $0.count / c.hiddenSize } } ?? []
+    w.prefixKeys = prefixes.map { $0.map { c.conditionTokens + $0.count / c.hiddenSize } } ?? []
     w.columns = c.attention.distance == .grid ? columns : nil
     let extent = c.attention.distance == .grid ? max(rows, columns) : rows * columns
     w.widths = times.map { time in

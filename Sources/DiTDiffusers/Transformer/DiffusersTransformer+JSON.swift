@@ -107,6 +107,10 @@ extension DiTConfiguration {
       (mlpSize == 4 * hiddenSize, "mlp_ratio", "4", "\(mlpRatio)"),
       (numClasses > 0, "num_classes", "at least one class", "0"),
       (hasNullClass, "class_dropout_prob", "more than 0, as there is always a null class", "\(classDropoutProb)"),
+      (norm == .layer, "norm", "layer", norm.rawValue), (mlp == .gelu, "mlp", "gelu", mlp.rawValue),
+      (!qkNorm, "qk_norm", "false", "true"), (patchBottleneck == nil, "patch_bottleneck", "null", "a width"),
+      (inContextTokens == 0, "in_context_tokens", "0", "\(inContextTokens)"),
+      (bias == Biases(), "bias", "true", "layers without one"),
       (timeFrequencies != .literal, "time_frequencies", "diffusers (or dit, which is nearly that)", "literal"),
     ]
     return checks.first { !$0.0 }.map { (key: $0.1, expected: $0.2, found: $0.3) }

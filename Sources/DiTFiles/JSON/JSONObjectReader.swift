@@ -64,6 +64,9 @@ public struct JSONObjectReader {
     return members.removeValue(forKey: key)
   }
 
+  /// A key's value before it is read; nil where there is none.
+  package func peek(_ key: String) -> JSONValue? { members[key] }
+
   /// Makes a key absent that has this value, where that is another spelling of being absent.
   package mutating func remove(_ key: String, if value: JSONValue) {
     if members[key] == value { members[key] = nil }

@@ -38,7 +38,7 @@ public struct Modulation {
         switch c.conditioning {
         case .adaLNZero, .adaLN: 0
         case .additive: 1
-        case .inContext: c.inContextTokens
+        case .inContext, .tokens: c.conditionTokens
         }
       heads = c.attention.isStandard ? 0 : c.numHeads
       hasWidths = c.attention.hasGate && !isGradient

@@ -7,8 +7,86 @@ public enum PositionEncoding: String, CaseIterable, Sendable {
   /// A trained table, added to the tokens; begins as `sincos`, and is resampled for another input size.
   case learned
   /// 2-D axial rotary positions on q and k of the image's tokens (Su et al. 2021); no table. Any input size; the head size
-  /// must be a multiple of 4.
+  /// must be a multiple of 4. The first half of a head turns with the column, the second with the row.
   case rope
+  /// `sincos`, and rotary positions whose first half turns with the row, the second with the column.
+  case sincosRope = "sincos+rope"
+  /// `learned`, with the same rotary positions.
+  case learnedRope = "learned+rope"
+
+  /// Whether a table is added to the tokens; whether it is trained.
+  public var hasTable: Bool { self != .rope }
+  public var isLearned: Bool { self == .learned || self == .learnedRope }
+  /// What q and k turn with first; nil without rotary positions.
+  public var rotation: RotationOrder? {
+    switch self {
+    case .sincos, .learned: nil
+    case .rope: .columnFirst
+    case .sincosRope, .learnedRope: .rowFirst
+    }
+  }
+}
+
+/// Which coordinate the first half of a head turns with.
+public enum RotationOrder: Sendable { case columnFirst, rowFirst }
+
+/// What a row of the residual stream is normalised by.
+public enum Normalization: String, CaseIterable, Sendable {
+  /// LayerNorm (Ba et al. 2016); no weight where shift and scale come from the condition.
+  case layer
+  /// RMSNorm (Zhang & Sennrich 2019) with a weight.
+  case rms
+}
+
+/// The feed-forward part of a block.
+public enum FeedForwardKind: String, CaseIterable, Sendable {
+  /// fc2(gelu_tanh(fc1(x))).
+  case gelu
+  /// w3(silu(u) ⊙ g), [u ‖ g] = w12(x) (Shazeer 2020).
+  case swiglu
+}
+
+/// What multiplies each half of a block before it joins the residual stream.
+public enum ResidualGates: String, CaseIterable, Sendable {
+  /// What the conditioning says: a gate from the condition with `adaln_zero`, else none.
+  case adaLN = "adaln"
+  /// A vector of the block's own, the same for all samples (`attn_scale`, `mlp_scale`).
+  case vector
+}
+
+/// Which linear layers have a bias; those that are not named have one.
+public struct Biases: Equatable, Sendable {
+  /// Of q, k and v; of attention's projection; of both layers of the feed-forward part.
+  public var qkv = true, proj = true, mlp = true
+  /// Of the bottleneck patch embedding's first map.
+  public var patchBottleneck = true
+
+  public init() {}
+}
+
+/// With `conditioning: tokens`: how many tokens stand for each thing that the network is told, in the order in which they
+/// come before the image's. Each is a vector of its own plus the group's embedding.
+public struct TokenGroups: Equatable, Sendable {
+  /// The class.
+  public var classes: Int
+  /// 1 − 1/ω of the guidance scale ω.
+  public var omega: Int
+  /// Where guidance begins and ends.
+  public var tMin, tMax: Int
+  /// The time, or what stands for it.
+  public var time: Int
+
+  public init(classes: Int = 0, omega: Int = 0, tMin: Int = 0, tMax: Int = 0, time: Int = 0) {
+    (self.classes, self.omega, self.tMin, self.tMax, self.time) = (classes, omega, tMin, tMax, time)
+  }
+
+  public var count: Int { classes + omega + tMin + tMax + time }
+  /// With the keys of config.json, in order.
+  public var members: [(key: String, count: Int)] {
+    [("class", classes), ("omega", omega), ("t_min", tMin), ("t_max", tMax), ("time", time)]
+  }
+  /// Real numbers that the network embeds for each sample, in this order: omega, t_min, t_max, time.
+  public var inputs: Int { [omega, tMin, tMax, time].count { $0 > 0 } }
 }
 
 /// What the time MLP is given.
@@ -39,6 +117,8 @@ public enum Conditioning: String, CaseIterable, Sendable {
   case additive
   /// E_time and E_class are two tokens before all others; LayerNorms have weight and bias of their own.
   case inContext = "in_context"
+  /// ``TokenGroups`` before all others, and nothing else; norms have a weight of their own.
+  case tokens
 
   /// Whether shift and scale come from c.
   var isModulated: Bool { self == .adaLNZero || self == .adaLN }

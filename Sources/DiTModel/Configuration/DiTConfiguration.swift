@@ -53,6 +53,26 @@ public struct DiTConfiguration: Equatable, Sendable {
   public var sequence: SequenceSource?
   /// How attention depends on the noise level.
   public var attention = AttentionConfiguration()
+  /// What the residual stream is normalised by.
+  public var norm = Normalization.layer
+  /// The feed-forward part.
+  public var mlp = FeedForwardKind.gelu
+  /// Its hidden size; nil: ``mlpRatio`` · D, and of that two thirds for `swiglu`.
+  public var mlpHidden: Int?
+  /// Whether q and k are normalised per head, by RMSNorm with a weight, before they turn.
+  public var qkNorm = false
+  /// The width between the two linear maps of a bottleneck patch embedding; nil: one map.
+  public var patchBottleneck: Int?
+  /// Tokens that the class brings along: its embedding plus a position of each token's own.
+  public var inContextTokens = 0
+  /// The block before which they join; they leave after the last.
+  public var inContextStart = 0
+  /// With `conditioning: tokens`.
+  public var tokenGroups: TokenGroups?
+  /// What multiplies the halves of a block.
+  public var residualGates = ResidualGates.adaLN
+  /// Which linear layers have a bias.
+  public var bias = Biases()
 
   /// ε of the published DiT's LayerNorms.
   public static let publishedEpsilon = 1e-6
@@ -88,18 +108,35 @@ public struct DiTConfiguration: Equatable, Sendable {
     case .image(let height, let width): height / patchSize * (width / patchSize)
     }
   }
-  /// Tokens that stand for time and class.
-  public var inContextTokens: Int { conditioning == .inContext ? (labelRows > 0 ? 2 : 1) : 0 }
-  /// Tokens before the image's: in-context ones, then the sequence's.
-  public var prefixTokens: Int { inContextTokens + sequenceLength }
-  /// Tokens that the blocks run over.
+  /// Tokens that stand for what the network is told: time and class, or groups of ``tokenGroups``, or the class's
+  /// ``conditionTokens``.
+  public var conditionTokens: Int {
+    switch conditioning {
+    case .inContext: labelRows > 0 ? 2 : 1
+    case .tokens: tokenGroups?.count ?? 0
+    case .adaLNZero, .adaLN, .additive: inContextTokens
+    }
+  }
+  /// Tokens before the image's: those of the condition, then the sequence's.
+  public var prefixTokens: Int { conditionTokens + sequenceLength }
+  /// Tokens that the blocks run over, all of them those from ``inContextStart`` on.
   public var totalTokens: Int { prefixTokens + tokens }
+  /// Tokens that block `index` runs over.
+  public func tokens(ofBlock index: Int) -> Int { index < inContextStart ? tokens : totalTokens }
+  /// Tokens that the position table has: the image's, and with `learned+rope` and `conditioning: tokens` all.
+  public var positionTokens: Int { conditioning == .tokens && position.isLearned ? conditionTokens + tokens : tokens }
+  /// Real numbers that the network is told for each sample: the time, and what else `tokens` embed.
+  public var timeInputs: Int { conditioning == .tokens ? tokenGroups?.inputs ?? 0 : 1 }
   /// d = D / h.
   public var headSize: Int { hiddenSize / numHeads }
   /// Hidden size of a noise mask's gate, D/4.
   public var gateSize: Int { hiddenSize / 4 }
-  /// Hidden size of the MLP.
-  public var mlpSize: Int { Int(Double(hiddenSize) * mlpRatio) }
+  /// Hidden size of the feed-forward part.
+  public var mlpSize: Int {
+    if let mlpHidden { return mlpHidden }
+    let whole = Int(Double(hiddenSize) * mlpRatio)
+    return mlp == .gelu ? whole : Int(Double(whole) * 2 / 3)
+  }
   /// Whether the label table ends in a null row, index `numClasses`.
   public var hasNullClass: Bool { numClasses > 0 && classDropoutProb > 0 }
   /// Whether training drops class and sequence, so that there is an unconditional prediction to guide away from.
@@ -152,25 +189,87 @@ public struct DiTConfiguration: Equatable, Sendable {
       throw ConfigurationError(
         key: "class_dropout_prob", problem: "expected at least 0 and less than 1, found \(classDropoutProb)")
     }
-    if position == .rope, headSize % 4 != 0 {
+    if position.rotation != nil, headSize % 4 != 0 {
       throw ConfigurationError(
-        key: "position", problem: "rope needs a head size that is a multiple of 4, not \(headSize)")
+        key: "position", problem: "\(position.rawValue) needs a head size that is a multiple of 4, not \(headSize)")
     }
     guard norm2Epsilon > 0, norm2Epsilon <= 1 else {
       throw ConfigurationError(
         key: "norm2_eps", problem: "expected more than 0 and at most 1, found \(norm2Epsilon)")
     }
+    try validateParts()
     try validateEmbedders()
     try validateSequence()
     try attention.validate()
     // The total is bounded in Double before anything multiplies these in Int.
     let d = Double(hiddenSize)
     let total =
-      Double(depth) * d * d * (10 + 2 * mlpRatio) + Double(embedderCount) * Double(labelRows) * d + Double(
+      Double(depth) * d * (10 * d + 3 * Double(mlpSize)) + Double(embedderCount) * Double(labelRows) * d + Double(
         imageElements) * d
-      + Double(sequenceLength + 256) * d
+      + Double(sequenceLength + conditionTokens + 256) * d
+      + Double(patchBottleneck ?? 0) * (d + Double(inputGrid.patchElements))
     guard total < 0x1p36 else {
       throw ConfigurationError(key: "hidden_size", problem: "about \(total) parameters are more than 2^36")
+    }
+  }
+
+  private func validateParts() throws(ConfigurationError) {
+    func require(_ holds: Bool, _ key: String, _ problem: @autoclosure () -> String) throws(ConfigurationError) {
+      if !holds { throw ConfigurationError(key: key, problem: problem()) }
+    }
+    let most = 1 << 20
+    if let mlpHidden {
+      try require(1...most ~= mlpHidden, "mlp_hidden", "expected 1 to \(most), found \(mlpHidden)")
+    }
+    if let patchBottleneck {
+      try require(1...most ~= patchBottleneck, "patch_bottleneck", "expected 1 to \(most), found \(patchBottleneck)")
+    }
+    try require(
+      0...1 << 16 ~= inContextTokens, "in_context_tokens", "expected 0 to \(1 << 16), found \(inContextTokens)")
+    if inContextTokens > 0 {
+      try require(
+        conditioning.isModulated, "in_context_tokens",
+        "needs conditioning adaln_zero or adaln, not \(conditioning.rawValue)")
+      try require(numClasses > 0, "in_context_tokens", "needs classes, as the tokens are the class's")
+      try require(embedders == .shared, "in_context_tokens", "needs embedders shared")
+    }
+    let blocks = inContextTokens > 0 ? 0..<depth : 0..<1
+    try require(
+      blocks ~= inContextStart, "in_context_start",
+      "expected \(blocks.count == 1 ? "0" : "0 to \(depth - 1)"), found \(inContextStart)")
+    try require(
+      inContextStart == 0 || sequence == nil, "in_context_start", "expected 0 beside text or context_image")
+    if conditioning == .tokens {
+      try validateGroups()
+    } else {
+      try require(tokenGroups == nil, "token_groups", "needs conditioning tokens, not \(conditioning.rawValue)")
+    }
+    try require(
+      residualGates == .adaLN || conditioning != .adaLNZero, "residual_gates",
+      "vector needs another conditioning than adaln_zero, whose gates come from the condition")
+    try require(
+      bias.patchBottleneck || patchBottleneck != nil, "bias.patch_bottleneck", "false needs a patch_bottleneck")
+  }
+
+  private func validateGroups() throws(ConfigurationError) {
+    guard let groups = tokenGroups else {
+      throw ConfigurationError(key: "token_groups", problem: "conditioning tokens needs them")
+    }
+    for (key, count) in groups.members where !(0...1 << 16 ~= count) {
+      throw ConfigurationError(key: "token_groups.\(key)", problem: "expected 0 to \(1 << 16), found \(count)")
+    }
+    guard groups.time > 0 else {
+      throw ConfigurationError(key: "token_groups.time", problem: "expected at least 1, found 0")
+    }
+    guard (groups.classes > 0) == (numClasses > 0) else {
+      throw ConfigurationError(
+        key: "token_groups.class",
+        problem: numClasses > 0
+          ? "expected at least 1, as there are classes, found 0"
+          : "expected 0, as there are no classes, found \(groups.classes)")
+    }
+    guard !attention.hasGate else {
+      throw ConfigurationError(key: "attention.mask", problem: "expected none with conditioning tokens")
     }
   }
 
@@ -205,14 +304,19 @@ public struct DiTConfiguration: Equatable, Sendable {
   /// Multiply-adds of one forward pass of one image, matrix products only, as papers count them ("Gflops"). Attention
   /// counts every pair of tokens, inside a window or not.
   public var multiplyAdds: Int {
-    let (d, l, all) = (hiddenSize, tokens, totalTokens)
-    let block = all * d * (4 * d + 2 * mlpSize) + 2 * all * all * d
+    let (d, l) = (hiddenSize, tokens)
+    let feedForward = (mlp == .gelu ? 2 : 3) * mlpSize
+    let blocks = (0..<depth).reduce(0) { sum, index in
+      let all = tokens(ofBlock: index)
+      return sum + all * d * (4 * d + feedForward) + 2 * all * all * d
+    }
     let modulation = conditioning.isModulated ? d * (Modulation.parts(self) * depth + 2) * d : 0
+    let patch = inputGrid.patchElements
     let ends =
-      l * d * patchSize * patchSize * (inChannels + outChannels)
-      + embedderCount * (timeFrequencyCount * d + d * d)
+      l * (patchBottleneck.map { $0 * (patch + d) } ?? patch * d) + l * d * outputGrid.patchElements
+      + embedderCount * timeInputs * (timeFrequencyCount * d + d * d)
     let gates = attention.hasGate ? depth * gateSize * (d + numHeads) : 0
     let sequence = if case .image = sequence { sequenceLength * d * inputGrid.patchElements } else { 0 }
-    return depth * block + modulation + ends + sequence + gates
+    return blocks + modulation + ends + sequence + gates
   }
 }

@@ -214,7 +214,7 @@ struct BackwardPass {
     let (rows, dx) = (ws.sequence[0..<samples * c.sequenceLength * d], ws.tokenGradient.memory)
     for n in 0..<samples {
       let (start, real) = (n * c.sequenceLength * d, input.count(n) * d)
-      let from = (n * c.totalTokens + c.inContextTokens) * d
+      let from = (n * c.totalTokens + c.conditionTokens) * d
       rows[start..<start + real].copy(from: dx[from..<from + real].reading)
       rows[start + real..<start + c.sequenceLength * d].fill(0)  // padding
     }
@@ -248,7 +248,7 @@ struct BackwardPass {
   // in_context: the first rows are E_time(t) and E_class(y).
   // The image's rows, brought together, are patches Wᵀ + b (+ positions where learned) (+ c).
   func tokens() {
-    let (dc, inContext, dx) = (modulationGradient, c.inContextTokens * d, ws.tokenGradient.memory)
+    let (dc, inContext, dx) = (modulationGradient, c.conditionTokens * d, ws.tokenGradient.memory)
     for n in 0..<samples where inContext > 0 {
       let start = n * c.totalTokens * d
       dc.condition(n).copy(from: dx[start..<start + inContext].reading)
@@ -341,7 +341,7 @@ struct BackwardPass {
     case .additive:
       time.copy(from: dm.conditions.reading)
       return dtime
-    case .inContext:
+    case .inContext, .tokens:
       for n in 0..<samples {
         let (row, place) = (dm.condition(n), n * d..<(n + 1) * d)
         time[place].copy(from: row[0..<d].reading)

@@ -36,7 +36,7 @@ public struct SequenceInput: Sendable {
     let c = configuration
     self.configuration = c
     self.samples = samples
-    prefixKeys = [Int](repeating: c.inContextTokens, count: samples)
+    prefixKeys = [Int](repeating: c.conditionTokens, count: samples)
     switch (c.sequence, content) {
     case (nil, _): preconditionFailure("a sequence for a network that takes none")
     case (_, .embeddings?):
@@ -56,7 +56,7 @@ public struct SequenceInput: Sendable {
   }
 
   /// Real tokens of sample n.
-  public func count(_ n: Int) -> Int { prefixKeys[n] - configuration.inContextTokens }
+  public func count(_ n: Int) -> Int { prefixKeys[n] - configuration.conditionTokens }
 
   /// The sequences of some samples alone.
   public func samples(_ range: Range<Int>) -> SequenceInput {
@@ -69,7 +69,7 @@ public struct SequenceInput: Sendable {
   }
 
   /// Makes sample n's sequence empty: the null that guidance turns away from.
-  public mutating func clear(_ n: Int) { prefixKeys[n] = configuration.inContextTokens }
+  public mutating func clear(_ n: Int) { prefixKeys[n] = configuration.conditionTokens }
 
   /// The text of sample n.
   ///
@@ -78,7 +78,7 @@ public struct SequenceInput: Sendable {
     let length = configuration.sequenceLength
     precondition(content == .text && text.count <= length, "\(text.count) bytes of text for \(length)")
     for i in 0..<text.count { bytes[n * length + i] = text[i] }
-    prefixKeys[n] = configuration.inContextTokens + text.count
+    prefixKeys[n] = configuration.conditionTokens + text.count
   }
 
   /// The image of sample n, (C, h, w).
@@ -86,7 +86,7 @@ public struct SequenceInput: Sendable {
     let size = configuration.sequenceGrid.elements
     precondition(content == .image && image.count == size, "\(image.count) elements for an image of \(size)")
     for i in 0..<size { values[n * size + i] = image[i] }
-    prefixKeys[n] = configuration.inContextTokens + configuration.sequenceLength
+    prefixKeys[n] = configuration.conditionTokens + configuration.sequenceLength
   }
 
   /// A program's own embeddings of sample n, (tokens, D).
@@ -96,7 +96,7 @@ public struct SequenceInput: Sendable {
       content == .embeddings && embeddings.count % d == 0 && embeddings.count <= length * d,
       "\(embeddings.count) elements for at most \(length) tokens of \(d)")
     for i in embeddings.indices { values[n * length * d + i] = embeddings[i] }
-    prefixKeys[n] = configuration.inContextTokens + embeddings.count / d
+    prefixKeys[n] = configuration.conditionTokens + embeddings.count / d
   }
 }
 
@@ -118,7 +118,7 @@ public struct SequenceTokens {
     let c = configuration
     self.init(
       c, rows: MutableFloatSlice(zeros: samples * c.sequenceLength * c.hiddenSize),
-      prefixKeys: [Int](repeating: c.inContextTokens, count: samples))
+      prefixKeys: [Int](repeating: c.conditionTokens, count: samples))
   }
 
   init(_ c: DiTConfiguration, rows: MutableFloatSlice, prefixKeys: [Int]) {
@@ -235,7 +235,7 @@ extension DiTNetwork {
   /// The rows before the image's, of every sample: in-context tokens, then the sequence.
   func placePrefix(_ x: MutableFloatSlice, modulation: Modulation, sequence: SequenceTokens?, samples: Int) {
     let c = configuration
-    let (d, inContext) = (c.hiddenSize, c.inContextTokens * c.hiddenSize)
+    let (d, inContext) = (c.hiddenSize, c.conditionTokens * c.hiddenSize)
     for n in 0..<samples {
       let start = n * c.totalTokens * d
       if inContext > 0 { x[start..<start + inContext].copy(from: modulation.condition(n).span) }

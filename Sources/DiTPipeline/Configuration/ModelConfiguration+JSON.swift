@@ -76,6 +76,7 @@ extension ModelConfiguration {
     if n.norm2Epsilon != DiTConfiguration.publishedEpsilon {
       members.append(JSONMember("norm2_eps", .number(n.norm2Epsilon)))
     }
+    members += n.partMembers
     if n.embedders != .shared { members.append(JSONMember("embedders", .string(n.embedders.rawValue))) }
     if let diffusersScheduler { members.append(JSONMember(Self.schedulerKey, diffusersScheduler.json)) }
     if let sequence = n.sequence { members.append(sequence.member) }
@@ -120,6 +121,78 @@ extension DiTConfiguration {
     norm2Epsilon = try reader.number("norm2_eps") ?? norm2Epsilon
     embedders = try reader.word("embedders") ?? embedders
     sequence = try SequenceSource(reading: &reader)
+    for key in ["mlp_hidden", "patch_bottleneck", "token_groups"] { reader.remove(key, if: .null) }
+    norm = try reader.word("norm") ?? norm
+    mlp = try reader.word("mlp") ?? mlp
+    mlpHidden = try reader.integer("mlp_hidden")
+    qkNorm = try reader.bool("qk_norm") ?? qkNorm
+    patchBottleneck = try reader.integer("patch_bottleneck")
+    inContextTokens = try reader.integer("in_context_tokens") ?? inContextTokens
+    inContextStart = try reader.integer("in_context_start") ?? inContextStart
+    tokenGroups = try TokenGroups(reading: &reader)
+    residualGates = try reader.word("residual_gates") ?? residualGates
+    bias = try Biases(reading: &reader)
+  }
+
+  /// The keys of parts that are not the published DiT's.
+  fileprivate var partMembers: [JSONMember] {
+    let published = DiTConfiguration()
+    var members: [JSONMember] = []
+    if norm != published.norm { members.append(JSONMember("norm", .string(norm.rawValue))) }
+    if mlp != published.mlp { members.append(JSONMember("mlp", .string(mlp.rawValue))) }
+    if let mlpHidden { members.append(JSONMember("mlp_hidden", .integer(mlpHidden))) }
+    if qkNorm { members.append(JSONMember("qk_norm", .bool(true))) }
+    if let patchBottleneck { members.append(JSONMember("patch_bottleneck", .integer(patchBottleneck))) }
+    if inContextTokens > 0 {
+      members.append(JSONMember("in_context_tokens", .integer(inContextTokens)))
+      members.append(JSONMember("in_context_start", .integer(inContextStart)))
+    }
+    if let tokenGroups {
+      let counts = tokenGroups.members.map { JSONMember($0.key, .integer($0.count)) }
+      members.append(JSONMember("token_groups", .object(counts)))
+    }
+    if residualGates != published.residualGates {
+      members.append(JSONMember("residual_gates", .string(residualGates.rawValue)))
+    }
+    if bias != published.bias { members.append(JSONMember("bias", bias.json)) }
+    return members
+  }
+}
+
+extension TokenGroups {
+  /// `"token_groups": {"class": n, "omega": n, …}`; nil where it is left out or null.
+  fileprivate init?(reading reader: inout JSONObjectReader) throws(ConfigurationFileError) {
+    guard var counts = try reader.object("token_groups") else { return nil }
+    self.init(
+      classes: try counts.integer("class") ?? 0, omega: try counts.integer("omega") ?? 0,
+      tMin: try counts.integer("t_min") ?? 0, tMax: try counts.integer("t_max") ?? 0,
+      time: try counts.integer("time") ?? 0)
+    try counts.finish()
+  }
+}
+
+extension Biases {
+  /// `"bias": true`, false, or an object that names layers.
+  fileprivate init(reading reader: inout JSONObjectReader) throws(ConfigurationFileError) {
+    self.init()
+    switch reader.peek("bias") {
+    case nil: return
+    case .bool?: if try reader.bool("bias") == false { (qkv, proj, mlp) = (false, false, false) }
+    case _?:
+      guard var layers = try reader.object("bias") else { return }
+      qkv = try layers.bool("qkv") ?? qkv
+      proj = try layers.bool("proj") ?? proj
+      mlp = try layers.bool("mlp") ?? mlp
+      patchBottleneck = try layers.bool("patch_bottleneck") ?? patchBottleneck
+      try layers.finish()
+    }
+  }
+
+  fileprivate var json: JSONValue {
+    .object([
+      JSONMember("qkv", .bool(qkv)), JSONMember("proj", .bool(proj)), JSONMember("mlp", .bool(mlp)),
+      JSONMember("patch_bottleneck", .bool(patchBottleneck)),
+    ])
   }
 }
 

@@ -109,11 +109,20 @@ extension PositionTable {
   /// - Throws: ``ModelFileError`` where a table must be resampled and nothing tells its grid.
   func values(for configuration: DiTConfiguration, file: String) throws(ModelFileError) -> FloatSlice {
     let target: Grid = (configuration.inputGrid.rows, configuration.inputGrid.columns)
+    guard configuration.positionTokens == configuration.tokens else {
+      guard rows == configuration.positionTokens else {
+        throw ModelFileError(
+          file: file, item: "tensor \(Self.name)",
+          expected: "\(configuration.positionTokens) rows, of the condition's tokens and the image's",
+          found: "\(rows) rows")
+      }
+      return values
+    }
     let computed = computedGrid(preferring: target)
     let belongs = computed.map { $0 == target } ?? (rows == configuration.tokens)
     guard !belongs else { return values }
     let made = MutableFloatSlice(zeros: configuration.tokens * width)
-    if computed != nil, configuration.position == .sincos {
+    if computed != nil, !configuration.position.isLearned {
       sinCosPositions(output: made.mutableSpan, rows: target.rows, columns: target.columns, width: width)
       return made.reading
     }

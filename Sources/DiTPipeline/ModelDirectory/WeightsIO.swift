@@ -23,12 +23,12 @@ extension Weights {
     }
     let table = ParameterTable(configuration)
     let positions =
-      configuration.position == .rope ? nil : try PositionTable(file, width: configuration.hiddenSize)
+      !configuration.position.hasTable ? nil : try PositionTable(file, width: configuration.hiddenSize)
     let expected = table.parameters.map { parameter in
       let isTable = parameter.name == PositionTable.name && positions != nil
       return (parameter.name, isTable ? file.shape(of: parameter.name) ?? [] : parameter.shape)
     }
-    try StateDict.check(file, holds: expected, optional: configuration.position == .sincos ? [PositionTable.name] : [])
+    try StateDict.check(file, holds: expected, optional: configuration.position.isLearned ? [] : [PositionTable.name])
     let slices = try table.parameters.map { parameter in
       guard parameter.name == PositionTable.name else { return try Self.finite(parameter.name, of: file) }
       if let positions { return try positions.values(for: configuration, file: file.path) }

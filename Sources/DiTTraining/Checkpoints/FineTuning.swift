@@ -115,7 +115,8 @@ private struct Transfer {
 
   /// Whether the source's position table is the target's.
   private var hasSamePositions: Bool {
-    hasSameGrid && (origin.position == target.position || (origin.position, target.position) == (.sincos, .learned))
+    hasSameGrid && origin.position.hasTable && target.position.hasTable
+      && origin.positionTokens == target.positionTokens && (!origin.position.isLearned || target.position.isLearned)
   }
 
   private var hasSameLabels: Bool {
@@ -150,7 +151,7 @@ private struct Transfer {
   }
 
   var notesOnDropped: [String] {
-    guard target.position == .rope, origin.position != .rope else { return [] }
+    guard !target.position.hasTable, origin.position.hasTable else { return [] }
     return ["\(Self.positions): left out, as positions are rotary"]
   }
 
@@ -158,7 +159,7 @@ private struct Transfer {
   /// would be lost.
   private var resamplesPositions: Bool {
     guard let table = source[Self.positions] else { return false }
-    return target.position == .learned || origin.position == .sincos && !origin.computes(positions: table)
+    return target.position.isLearned || !origin.position.isLearned && !origin.computes(positions: table)
   }
 
   /// Whether the classes' rows of a label table are the source's.
