@@ -76,7 +76,7 @@ struct BackwardPass {
     _ dx: MutableMatrix, _ dh: MutableMatrix, _ x: Matrix, mean: MutableFloatSlice, rstd: MutableFloatSlice,
     scale: MutableMatrix, shiftGradient: MutableMatrix, scaleGradient: MutableMatrix, tokens: Int
   ) {
-    context.layerNormModulateBackward(
+    context.normModulateBackward(
       inputGradient: dx, shiftGradient: shiftGradient, scaleGradient: scaleGradient, scratch: ws.reduction,
       outputGradient: dh.reading, mean: mean.reading, rstd: rstd.reading, input: x, scale: scale.reading,
       tokens: tokens)

@@ -72,7 +72,7 @@ public struct DiTNetwork: Sendable {
     _ h: MutableMatrix, _ x: Matrix, mean: MutableFloatSlice, rstd: MutableFloatSlice, shift: MutableMatrix,
     scale: MutableMatrix, epsilon: Float = Self.epsilon, tokens: Int
   ) {
-    context.layerNormModulate(
+    context.normModulate(
       output: h, mean: mean, rstd: rstd, input: x, shift: shift.reading, scale: scale.reading, epsilon: epsilon,
       tokens: tokens)
   }
