@@ -1,6 +1,6 @@
+import DiTFiles
 import DiTKernels
 import DiTPipeline
-import DiTFiles
 import DiTTensor
 import Foundation
 import TestSupport
@@ -62,7 +62,9 @@ import Testing
     let n = try Network(gemm: gemm, threads: 2)
     let gradients = MutableFloatSlice(zeros: n.network.weights.table.elementCount)
     _ = n.loss(gradients)
-    for name in ["blocks.0.mlp.fc1.weight", "blocks.1.mlp.fc2.weight", "blocks.0.mlp.fc1.bias", "x_embedder.proj.weight"] {
+    for name in [
+      "blocks.0.mlp.fc1.weight", "blocks.1.mlp.fc2.weight", "blocks.0.mlp.fc1.bias", "x_embedder.proj.weight",
+    ] {
       let parameter = try #require(n.network.weights.table.parameter(named: name))
       var draw = Draw(seed: 11)
       let direction = draw.normal(parameter.count)
@@ -75,7 +77,8 @@ import Testing
       let difference = (at(h) - at(-h)) / Double(2 * h)
       n.flat[parameter.range].copy(from: values.span)
       let slope = zip(gradients[parameter.range].array, direction).reduce(0) { $0 + Double($1.0) * Double($1.1) }
-      #expect(abs(slope - difference) <= 1e-2 * max(1, abs(difference)), "\(name): \(slope), by differences \(difference)")
+      #expect(
+        abs(slope - difference) <= 1e-2 * max(1, abs(difference)), "\(name): \(slope), by differences \(difference)")
     }
   }
 
