@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The fixtures' networks of other parts (Scripts/fixtures/parts.py) beside the programs whose parts they are.
+"""The fixtures' networks of other parts (Scripts/fixtures/parts.py) beside the programs that have them.
 
     pip install -r Scripts/requirements-fixtures.txt einops
     git clone https://github.com/Bili-Sakura/JiT-diffusers        # has model_jit.py of LTH14/JiT unchanged
@@ -12,10 +12,14 @@ and the gradient of every tensor to be those of parts.py, which are in Double, w
 programs compute in Float32, pMF also the number 1 − 1/ω of its guidance scale. Nothing of theirs is changed but what needs a GPU or a compiler
 (`.cuda()`, `torch.compile`), and timm's patch embedding and fairscale, in whose place a convolution and nothing stand.
 
+The published sizes are built too, without memory, and must have the tensors and the number of parameters that the same
+configuration of parts.py has.
+
 Checked with JiT-diffusers 9ca2cc2, pMF 990e81a and LightningDiT 2725fed. Exit status 0: all as required.
 """
 
 import argparse
+import math
 import sys
 import types
 from dataclasses import replace
@@ -31,7 +35,7 @@ LIMIT = 5e-6
 
 
 def enter(folder: Path) -> None:
-    """Imports come from `folder` from here on, whatever another program calls its modules."""
+    """Imports come from `folder` from here on, whatever modules another program has."""
     for name in [name for name in sys.modules if name.split(".")[0] in ("models", "util", "model_jit")]:
         del sys.modules[name]
     sys.path.insert(0, str(folder))
@@ -86,20 +90,42 @@ def compare(name: str, config: parts.Configuration, network: nn.Module, theirs, 
     return relative(output, exact) <= LIMIT and errors[worst] <= LIMIT
 
 
+def count(name: str, config: parts.Configuration, network: nn.Module, ignored: tuple[str, ...] = ()) -> bool:
+    """Whether a published size has as many tensors, and elements in them, as we give it."""
+    stored = {key: value for key, value in network.state_dict().items() if not key.endswith(ignored or ("freqs",))}
+    found = (len(stored), sum(value.numel() for value in stored.values()))
+    shapes = config.shapes().values()
+    expected = (len(shapes), sum(math.prod(shape) for shape in shapes))
+    print(f"{name:20s}{found[0]} tensors, {found[1]} parameters" + ("" if found == expected else f", ours {expected}"))
+    return found == expected
+
+
 def same(p: dict[str, torch.Tensor]):
     return dict(p), lambda gradients: gradients
 
 
 def jit(folder: Path) -> bool:
     enter(folder)
-    from model_jit import JiT
+    from model_jit import JiT, JiT_models
 
     config = replace(parts.CASES["jit"], input_size=(8, 8), depth=3, mlp_hidden=None)
     network = JiT(
         input_size=8, patch_size=2, in_channels=3, hidden_size=24, depth=3, num_heads=2, num_classes=4,
         bottleneck_dim=5, in_context_len=4, in_context_start=1,
     )
-    return compare("JiT", config, network, same, lambda net, x, t, y: net(x, t[:, 0], y))
+    passed = compare("JiT", config, network, same, lambda net, x, t, y: net(x, t[:, 0], y))
+    for name, (D, depth, heads, bottleneck, start) in {
+        "JiT-B/16": (768, 12, 12, 128, 4), "JiT-B/32": (768, 12, 12, 128, 4), "JiT-L/16": (1024, 24, 16, 128, 8),
+        "JiT-L/32": (1024, 24, 16, 128, 8), "JiT-H/16": (1280, 32, 16, 256, 10), "JiT-H/32": (1280, 32, 16, 256, 10),
+    }.items():
+        P = int(name[-2:])
+        published = replace(
+            config, input_size=(16 * P, 16 * P), patch_size=P, hidden_size=D, depth=depth, num_heads=heads,
+            num_classes=1000, patch_bottleneck=bottleneck, in_context_tokens=32, in_context_start=start,
+        )
+        with torch.device("meta"):
+            passed &= count(name, published, JiT_models[name](input_size=16 * P))
+    return passed
 
 
 def lightningdit(folder: Path) -> bool:
@@ -111,7 +137,7 @@ def lightningdit(folder: Path) -> bool:
         parent, _, child = f"{name}.initialize".rpartition(".")
         setattr(sys.modules[parent], child, sys.modules.get(f"{name}.{child}", sys.modules[name]))
     enter(folder)
-    from models.lightningdit import LightningDiT
+    from models.lightningdit import LightningDiT, LightningDiT_models
 
     passed = True
     for uses_norm in (False, True):
@@ -122,7 +148,15 @@ def lightningdit(folder: Path) -> bool:
         )
         name = "LightningDiT" + (", q/k" if uses_norm else "")
         passed &= compare(name, config, network, same, lambda net, x, t, y: net(x, t[:, 0], y))
-    return passed
+    published = replace(
+        config, input_size=(16, 16), in_channels=32, hidden_size=1152, depth=28, num_heads=16, num_classes=1000,
+        qk_norm=False,
+    )
+    with torch.device("meta"):
+        network = LightningDiT_models["LightningDiT-XL/1"](
+            input_size=16, in_channels=32, use_swiglu=True, use_rope=True, use_rmsnorm=True
+        )
+    return passed & count("LightningDiT-XL/1", published, network, ("freqs_cos", "freqs_sin"))
 
 
 def pmf(folder: Path) -> bool:
@@ -171,7 +205,20 @@ def pmf(folder: Path) -> bool:
         u, _ = net(x, time, t[:, 3], 1 / (1 - t[:, 0]), t[:, 1], t[:, 2], y)
         return x - u
 
-    return compare("pMF", config, network, theirs, call)
+    passed = compare("pMF", config, network, theirs, call)
+    published = replace(
+        config, input_size=(256, 256), patch_size=16, hidden_size=768, num_heads=12, depth=16, mlp_hidden=2048,
+        num_classes=1000, token_groups=(8, 4, 2, 2, 4),
+    )
+    with torch.device("meta"):
+        network = pmfDiT(eval_mode=True)
+    tensors = len(published.shapes()) + 16 * 3  # q, k, v apart, and w1, w3
+    stored = {key: value for key, value in network.state_dict().items() if key != "rope_freqs"}
+    assert len(stored) == tensors, (len(stored), tensors)
+    found = sum(value.numel() for value in stored.values())
+    expected = sum(math.prod(shape) for shape in published.shapes().values())
+    print(f"{'pMF-B/16':20s}{found} parameters")
+    return passed and found == expected
 
 
 def main() -> None:
