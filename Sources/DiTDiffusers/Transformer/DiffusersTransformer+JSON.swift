@@ -77,7 +77,7 @@ extension DiTConfiguration {
   /// The class that diffusers writes, and its old name.
   static let diffusersClasses = ["DiTTransformer2DModel", "Transformer2DModel"]
   private static let activation = "gelu-approximate"
-  private static let norm = "ada_norm_zero"
+  private static let normType = "ada_norm_zero"
 
   /// The config.json that says the same; only of a network for which ``diffusersProblem`` is nil.
   var diffusersJSON: JSONValue {
@@ -88,7 +88,7 @@ extension DiTConfiguration {
       JSONMember("attention_head_dim", .integer(headSize)), JSONMember("dropout", .number(0)),
       JSONMember("in_channels", .integer(inChannels)), JSONMember("norm_elementwise_affine", .bool(false)),
       JSONMember("norm_eps", .number(norm2Epsilon)), JSONMember("norm_num_groups", .integer(32)),
-      JSONMember("norm_type", .string(Self.norm)), JSONMember("num_attention_heads", .integer(numHeads)),
+      JSONMember("norm_type", .string(Self.normType)), JSONMember("num_attention_heads", .integer(numHeads)),
       JSONMember("num_embeds_ada_norm", .integer(numClasses)), JSONMember("num_layers", .integer(depth)),
       JSONMember("out_channels", .integer(outChannels)), JSONMember("patch_size", .integer(patchSize)),
       JSONMember("sample_size", .integer(inputHeight)), JSONMember("upcast_attention", .bool(false)),
