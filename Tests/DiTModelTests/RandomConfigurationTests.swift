@@ -285,7 +285,10 @@ private struct Trial: CustomStringConvertible {
     { trial in trial.c.tokenGroups = trial.c.tokenGroups.map { TokenGroups(classes: min(1, $0.classes), time: 1) } },
     { $0.c.embedders = .shared }, { $0.c.timeFrequencies = .dit },
     { $0.c.norm2Epsilon = DiTConfiguration.publishedEpsilon }, { $0.c.learnSigma = false },
-    { ($0.c.numClasses, $0.c.inContextTokens, $0.c.inContextStart, $0.c.tokenGroups?.classes) = (0, 0, 0, 0) },
+    { trial in
+      (trial.c.numClasses, trial.c.inContextTokens, trial.c.inContextStart) = (0, 0, 0)
+      trial.c.tokenGroups?.classes = 0
+    },
     { $0.c.inputHeight = $0.c.patchSize }, { $0.c.inputWidth = $0.c.patchSize },
     { $0.c.inputHeight = $0.c.inputHeight / $0.c.patchSize / 2 * $0.c.patchSize },
     { $0.c.inputWidth = $0.c.inputWidth / $0.c.patchSize / 2 * $0.c.patchSize }, { $0.c.inChannels = 1 },
