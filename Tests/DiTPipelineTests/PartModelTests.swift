@@ -118,10 +118,11 @@ import Testing
   func predictsTheSame(_ example: Example) throws {
     let temporary = try TemporaryDirectory()
     let configuration = ModelConfiguration(network: example.network)
+    let weights = weights(example.network)
     let before = try DiT(
-      configuration: configuration, weights: weights(example.network),
+      configuration: configuration, weights: weights,
       context: ComputeContext(threads: 2, workers: 2))
-    try ModelDirectory.write(configuration, model: before.weights, ema: nil, to: temporary("m"))
+    try ModelDirectory.write(configuration, model: weights, ema: nil, to: temporary("m"))
     let after = try DiT(contentsOf: temporary("m"))
     let x = normal([2, 3, 6, 10], seed: 1)
     let outputs = try [before, after].map { try $0.predict(images: x, times: [3, 900], labels: [4, 0]) }
