@@ -47,8 +47,9 @@ import Testing
 
   @Test("The Double reference is PyTorch's network of every part", arguments: Part.all)
   func referenceIsTorch(_ part: Part) throws {
-    let (batch, fixture) = (try part.batch(), try part.fixture())
-    let output = ReferenceNetwork(batch).output(batch.images.doubles, batch.times, batch.labels)
+    let fixture = try part.fixture()
+    let output = ReferenceNetwork(part.configuration, tensors: try part.tensors()).output(
+      try fixture.doubles("x"), try fixture.floats("t"), try fixture.integers("y"))
     // The time features are rounded to Float32, here and there by other libraries.
     #expect(mismatch(output, try fixture.doubles("output"), within: .networkReordered) == nil)
   }
@@ -217,6 +218,19 @@ struct Part: CustomTestStringConvertible, Sendable {
 
   func fixture() throws -> Fixture { try Fixture("parts/\(name)") }
 
+  /// The tensors that PyTorch's network has, whatever a table of ours says.
+  func tensors() throws -> [String: [Double]] {
+    let fixture = try fixture()
+    let drawn = try fixture.names.filter { $0.hasPrefix("grad.") }.map { name in
+      let own = String(name.dropFirst("grad.".count))
+      return (own, weights(own, try fixture.shape(name)).doubles)
+    }
+    let stored = try fixture.names.filter { $0.hasPrefix("weights.") }.map { name in
+      (String(name.dropFirst("weights.".count)), try fixture.doubles(name))
+    }
+    return Dictionary(uniqueKeysWithValues: drawn + stored)
+  }
+
   /// The case with the weights of the formula; a fixed position table is the stored one.
   func batch() throws -> Case {
     let (c, fixture) = (configuration, try fixture())
@@ -228,7 +242,8 @@ struct Part: CustomTestStringConvertible, Sendable {
     }
     let slices = try table.parameters.map { parameter in
       let stored = "weights.\(parameter.name)"
-      return FloatSlice(fixture.names.contains(stored) ? try fixture.floats(stored) : weights(parameter))
+      return FloatSlice(
+        fixture.names.contains(stored) ? try fixture.floats(stored) : weights(parameter.name, parameter.shape))
     }
     return Case(
       configuration: c, weights: Weights(table, slices: slices), images: try fixture.floats("x"),
@@ -236,8 +251,7 @@ struct Part: CustomTestStringConvertible, Sendable {
   }
 
   /// `drawn` of Scripts/fixtures/parts.py: centre + half · uniform, each operation rounded to Float.
-  private func weights(_ parameter: Parameter) -> [Float] {
-    let (name, shape) = (parameter.name, parameter.shape)
+  private func weights(_ name: String, _ shape: [Int]) -> [Float] {
     let fanIn = shape.dropFirst().reduce(1, *)
     var (centre, half) = (Float(0), Float((3 / Double(fanIn)).squareRoot() * (name.contains("adaLN") ? 0.5 : 1)))
     if name.hasSuffix(".bias") {
@@ -247,7 +261,7 @@ struct Part: CustomTestStringConvertible, Sendable {
     } else if ["_tokens", "pos_embed", "posemb", "embedding_table.weight"].contains(where: name.hasSuffix) {
       half = 1.25
     }
-    return Self.uniform("\(seed):\(name)", parameter.count).map { centre + half * $0 }
+    return Self.uniform("\(seed):\(name)", shape.reduce(1, *)).map { centre + half * $0 }
   }
 
   /// In [−1, 1): the upper 24 bits of SplitMix64, started at the name's FNV-1a.

@@ -27,12 +27,14 @@ struct ReferenceNetwork {
   }
 
   init(_ batch: Case, noise: AttentionNoise = .published) {
-    c = batch.configuration
+    let tensors = zip(batch.weights.table.parameters, batch.weights.slices).map { ($0.name, $1.array.doubles) }
+    self.init(batch.configuration, tensors: Dictionary(uniqueKeysWithValues: tensors), noise: noise)
+  }
+
+  init(_ configuration: DiTConfiguration, tensors: [String: [Double]], noise: AttentionNoise = .published) {
+    c = configuration
     self.noise = noise
-    tensors = Dictionary(
-      uniqueKeysWithValues: zip(batch.weights.table.parameters, batch.weights.slices).map {
-        ($0.name, $1.array.doubles)
-      })
+    self.tensors = tensors
   }
 
   func tensor(_ name: String) -> [Double] {
