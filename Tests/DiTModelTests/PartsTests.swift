@@ -81,6 +81,29 @@ import Testing
     #expect(bitDifference(output.array, network.evaluate(batch)) == nil)
   }
 
+  /// Tokens a thousand times smaller than elsewhere, q and k of a hundredth: there ε is a good part of the mean square. The
+  /// second norm's own ε is large enough to be seen anywhere.
+  @Test("RMSNorm's ε is 1e-6, and a block's second norm has its own", arguments: Engine.exact)
+  func epsilon(_ engine: Engine) throws {
+    var c = DiTConfiguration(
+      inputHeight: 6, inputWidth: 10, patchSize: 2, inChannels: 1, hiddenSize: 24, depth: 1, numHeads: 2, mlpRatio: 2,
+      numClasses: 3, learnSigma: false)
+    (c.norm, c.qkNorm, c.position, c.norm2Epsilon) = (.rms, true, .rope, 1e-3)
+    var (batch, flat) = Case(random: c, times: [999, 3, 437], seed: 96).copy()
+    batch.images = batch.images.map { $0 / 1024 }
+    let table = batch.weights.table
+    flat[try #require(table.parameter(named: "x_embedder.proj.bias")).range].fill(0)
+    for (name, width) in [("blocks.0.attn.qkv.weight", 24), ("blocks.0.attn.qkv.bias", 1)] {
+      let start = try #require(table.parameter(named: name)).offset
+      for i in start..<start + 2 * 24 * width { flat[i] /= 128 }
+    }
+    let expected = ReferenceNetwork(batch).output(batch.images.doubles, batch.times, batch.labels)
+    let network = try batch.network(engine)
+    #expect(mismatch(network.evaluate(batch), expected, within: .networkOutput) == nil)
+    let (training, _) = network.differentiate(batch, outputGradient: upstream(batch))
+    #expect(mismatch(training, expected, within: .networkOutput) == nil)
+  }
+
   /// As counted by Scripts/check_published.py over the programs' own networks; pMF keeps q, k and v apart.
   @Test("The published networks of these parts have the parameters that their programs have")
   func publishedCounts() throws {

@@ -43,6 +43,11 @@ import Testing
     #expect(options.filter { !drawn.contains($0) }.isEmpty)
   }
 
+  @Test("Every configuration that can be drawn is one that a model may have")
+  func everyTrialIsValid() throws {
+    for seed in UInt64(0)..<2000 { try Trial(seed: seed).c.validate() }
+  }
+
   @Test("The Double reference is PyTorch's network in every variant that has a fixture", arguments: Variant.all)
   func referenceIsTorch(_ variant: Variant) throws {
     let (batch, fixture) = (try variant.batch(), try variant.fixture())
