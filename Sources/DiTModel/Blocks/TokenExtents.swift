@@ -11,10 +11,10 @@ struct TokenExtents {
   let prefixKeys: [Int]
   let rule: AttentionRule
 
-  /// Those of the blocks.
-  init(_ configuration: DiTConfiguration, samples: Int, prefixKeys: [Int] = []) {
+  /// Those of the blocks; without the prefix, of the image's tokens alone.
+  init(_ c: DiTConfiguration, samples: Int, hasPrefix: Bool = true, prefixKeys: [Int] = []) {
     self.init(
-      configuration, samples: samples, tokens: configuration.totalTokens, prefix: configuration.prefixTokens,
+      c, samples: samples, tokens: hasPrefix ? c.totalTokens : c.tokens, prefix: hasPrefix ? c.prefixTokens : 0,
       prefixKeys: prefixKeys)
   }
 

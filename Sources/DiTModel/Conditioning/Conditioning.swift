@@ -7,28 +7,37 @@ import DiTTensor
 //   (per_block: fc0, fc2 and table are each block's own; the final layer's c is the first block's)
 //   adaln_zero, adaln: every shift, scale (and gate) = Linear(silu(c))
 //   additive:          c joins every image token
-//   in_context:        E_time(t) and E_class(y) are tokens
+//   in_context:        E_time(t) and E_class(y) are tokens (ConditionTokens)
+//   tokens:            as many time MLPs as the network is told numbers; all embeddings are tokens
+//   in_context_tokens: E_class(y) is a token too
 //   noise mask:        one gate per head, g(t) = sigmoid(second(silu(first(E_time(t))))), and a width k(t)
 
 extension DiTNetwork {
   /// The modulation for (times, labels), into rows the caller owns. A row has the same bits however many there are.
   ///
   /// - Parameters:
-  ///   - times: training indices, one per row.
+  ///   - times: network times, one per row; with `conditioning: tokens` ``DiTConfiguration/timeInputs`` numbers per row, in
+  ///     the order omega, t_min, t_max, time.
   ///   - labels: class indices, `numClasses` for the null class; empty for an unconditional model.
   ///   - releasingWeights: says that adaLN's weights, a third of a large model, will not be read again soon: where they
   ///     are a mapped file's, their memory is given back.
   public func modulate(
     times: [Float], labels: [Int], into modulation: Modulation, releasingWeights: Bool = false
   ) {
-    precondition(times.count == modulation.rows, "\(times.count) times for \(modulation.rows) rows")
-    let rows = Arena.filled { ConditioningRows(configuration, rows: times.count, hasGates: true, &$0) }
+    let count = times.count / configuration.timeInputs
+    precondition(count == modulation.rows, "\(count) times for \(modulation.rows) rows")
+    let rows = Arena.filled { ConditioningRows(configuration, rows: count, hasGates: true, &$0) }
     let scratch = MutableFloatSlice(
       uninitialized: context.panelScratch(depth: weights.table.deepestConditioningLayer))
-    // Nothing is read afterwards: all embedders use the same rows.
+    // Nothing is read afterwards but with tokens, whose conditions are the embedders' own: all use the same rows.
+    let embedders = weights.table.conditioning.embedders.count
+    let saved =
+      configuration.conditioning == .tokens
+      ? (0..<embedders).map { _ in
+        Arena.filled { ConditioningRows(configuration, rows: count, hasGates: true, &$0) }
+      } : [ConditioningRows](repeating: rows, count: embedders)
     modulate(
-      times: times.span, labels: labels.span, into: modulation,
-      saving: [ConditioningRows](repeating: rows, count: weights.table.embedders.count), .panelwise(scratch),
+      times: times.span, labels: labels.span, into: modulation, saving: saved, .panelwise(scratch),
       releasing: releasingWeights)
   }
 
@@ -43,32 +52,35 @@ extension DiTNetwork {
     times: Span<Float>, labels: Span<Int>, into modulation: Modulation, saving saved: [ConditioningRows],
     _ source: LayerSource = .blas(parts: 1), releasing: Bool = false
   ) {
-    let table = weights.table
-    precondition(saved.count == table.embedders.count, "\(saved.count) rows for \(table.embedders.count) embedders")
-    for (number, embedder) in table.embedders.enumerated() {
-      let rows = saved[number].prefix(times.count)
+    let (table, count) = (weights.table, modulation.rows)
+    precondition(times.count == count * configuration.timeInputs, "\(times.count) times for \(count) rows")
+    let embedders = table.conditioning.embedders
+    precondition(saved.count == embedders.count, "\(saved.count) rows for \(embedders.count) embedders")
+    for (number, embedder) in embedders.enumerated() {
+      let rows = saved[number].prefix(count)
       embed(times, labels, embedder, rows, source)
-      for index in 0...configuration.depth where table.embedder(ofNorms: index) == number {
-        norms(index, modulation, rows.activatedConditioning.reading, source, releasing: releasing)
+      for index in 0...configuration.depth where table.conditioning.embedder(ofNorms: index) == number {
+        table.modulation(index).forward(
+          self, source, into: modulation.block(index), activated: rows.activatedConditioning.reading,
+          releasing: releasing)
       }
     }
     modulation.ones.fill(1)
-    let rows = saved[0].prefix(times.count)
+    let rows = saved[0].prefix(count)
     placeAttention(times, modulation, rows, source)
-    placeConditions(modulation, rows)
+    placeConditions(modulation, saved, labels)
   }
 
   /// c, and silu(c)
   private func embed(
-    _ times: Span<Float>, _ labels: Span<Int>, _ embedder: ParameterTable.Embedder, _ saved: ConditioningRows,
-    _ source: LayerSource
+    _ times: Span<Float>, _ labels: Span<Int>, _ embedder: Embedder, _ saved: ConditioningRows, _ source: LayerSource
   ) {
     embedTimes(times, embedder, saved, source)
     let conditioning = saved.conditioning.elements
     conditioning.copy(from: saved.time.reading.elements)
-    if configuration.conditioning == .inContext { conditioning.fill(0) }
+    if configuration.conditioning == .inContext || configuration.conditioning == .tokens { conditioning.fill(0) }
     if let index = embedder.labels {
-      precondition(labels.count == times.count, "\(labels.count) labels for \(times.count) rows")
+      precondition(labels.count == saved.time.rows, "\(labels.count) labels for \(saved.time.rows) rows")
       let table = weights.slices[index]
       addEmbedding(
         output: conditioning.mutableSpan, table: table.span, labels: labels, width: configuration.hiddenSize)
@@ -76,57 +88,119 @@ extension DiTNetwork {
     context.silu(output: saved.activatedConditioning.elements, input: conditioning.reading)
   }
 
-  /// E_time(t)
-  private func embedTimes(
-    _ times: Span<Float>, _ embedder: ParameterTable.Embedder, _ saved: ConditioningRows, _ source: LayerSource
-  ) {
-    let frequencies = saved.frequencies.elements
-    switch configuration.timeFrequencies {
-    case .dit: timeFrequencies(output: frequencies.mutableSpan, times: times)
-    case .diffusers: timeFrequencies(output: frequencies.mutableSpan, times: times, divisor: 127)
-    case .literal: literalTimeFrequencies(output: frequencies.mutableSpan, times: times)
+  /// E(t)
+  private func embedTimes(_ times: Span<Float>, _ embedder: Embedder, _ saved: ConditioningRows, _ source: LayerSource) {
+    let inputs = configuration.timeInputs
+    for row in 0..<saved.time.rows where inputs > 1 {
+      let (at, frequencies) = (row * inputs + embedder.input, saved.frequencies.elements)
+      fillFrequencies(
+        frequencies[row * timeFrequencyCount..<(row + 1) * timeFrequencyCount], times.extracting(at..<at + 1))
     }
-    apply(layer(embedder.time0, source), to: saved.frequencies.reading, into: saved.hidden)
+    if inputs == 1 { fillFrequencies(saved.frequencies.elements, times) }
+    apply(embedder.time0, source, to: saved.frequencies.reading, into: saved.hidden)
     context.silu(output: saved.activated.elements, input: saved.hidden.reading.elements)
-    apply(layer(embedder.time2, source), to: saved.activated.reading, into: saved.time)
+    apply(embedder.time2, source, to: saved.activated.reading, into: saved.time)
   }
 
-  /// Shift, scale and gate of block `index`, or of the final layer.
-  private func norms(
-    _ index: Int, _ modulation: Modulation, _ activated: Matrix, _ source: LayerSource, releasing: Bool
-  ) {
-    let target = modulation.block(index)
-    switch weights.table.norms(index) {
-    case .adaLN(let adaLN):
-      let columns = weights.table.extents(adaLN).outputs
-      apply(
-        layer(adaLN, source), to: activated,
-        into: MutableMatrix(target, rows: activated.rows, columns: columns))
-      if releasing { weights.slices[adaLN.weight].releasePages() }
-    case .own(let norms):
-      // shift = bias, scale = weight − 1: the kernels multiply by 1 + scale.
-      let d = configuration.hiddenSize
-      for (place, norm) in norms.enumerated() {
-        target[2 * place * d..<(2 * place + 1) * d].copy(from: bias(norm))
-        let scale = target[(2 * place + 1) * d..<(2 * place + 2) * d]
-        scale.fill(-1)
-        context.add(weights.slices[norm.weight], to: scale)
-      }
+  private func fillFrequencies(_ rows: MutableFloatSlice, _ times: Span<Float>) {
+    switch configuration.timeFrequencies {
+    case .dit: timeFrequencies(output: rows.mutableSpan, times: times)
+    case .diffusers: timeFrequencies(output: rows.mutableSpan, times: times, divisor: 127)
+    case .literal: literalTimeFrequencies(output: rows.mutableSpan, times: times)
     }
   }
 
-  /// c, or E_time and E_class, row by row.
-  private func placeConditions(_ modulation: Modulation, _ saved: ConditioningRows) {
-    let d = configuration.hiddenSize
-    let (time, sum) = (saved.time.reading.elements, saved.conditioning.reading.elements)
+  /// What a row keeps of its conditions: c, or the embeddings that stand before the tokens.
+  private func placeConditions(_ modulation: Modulation, _ saved: [ConditioningRows], _ labels: Span<Int>) {
+    let (d, c) = (configuration.hiddenSize, configuration)
     for row in 0..<modulation.rows where modulation.conditionCount > 0 {
       let (condition, place) = (modulation.condition(row), row * d..<(row + 1) * d)
-      guard configuration.conditioning == .inContext else {
-        condition.copy(from: sum[place])
-        continue
+      func put(_ vector: Int, _ rows: MutableMatrix) {
+        condition[vector * d..<(vector + 1) * d].copy(from: rows.memory[place].reading)
       }
-      condition[0..<d].copy(from: time[place])
-      if condition.count > d { condition[d..<2 * d].copy(from: sum[place]) }
+      switch c.conditioning {
+      case .additive: put(0, saved[0].conditioning)
+      case .inContext:
+        put(0, saved[0].time)
+        if modulation.conditionCount > 1 { put(1, saved[0].conditioning) }
+      case .tokens:
+        let hasClass = modulation.conditionCount > saved.count
+        if hasClass { put(0, saved[0].conditioning) }
+        for (number, rows) in saved.enumerated() { put(number + (hasClass ? 1 : 0), rows.time) }
+      case .adaLNZero, .adaLN:
+        guard let table = weights.table.conditioning.embedders[0].labels else { continue }
+        condition.copy(from: weights.slices[table][labels[row] * d..<(labels[row] + 1) * d])
+      }
+    }
+  }
+}
+
+// MARK: - Backward
+
+extension BackwardPass {
+  // c = E_time(t) + E_class(y), E_time(t) = time2(silu(time0(freq(t)))), E_class(y) = table[y]
+  func conditioning(_ labels: Span<Int>) {
+    for index in table.conditioning.embedders.indices { embedder(index, labels) }
+  }
+
+  private func embedder(_ number: Int, _ labels: Span<Int>) {
+    let (saved, embedder) = (ws.conditioning[number].prefix(samples), table.conditioning.embedders[number])
+    let (dtime, dhidden) = (ws.conditionGradient.prefix(samples), ws.conditionGradient2.prefix(samples))
+    let dclass = conditionGradient(number, saved, dtime, scratch: dhidden)
+    if let index = embedder.labels {
+      let (table, rows) = (gradient(index), dclass.elements)
+      addEmbeddingBackward(tableGradient: table.mutableSpan, outputGradient: rows.span, labels: labels, width: d)
+      if c.conditioning.isModulated, c.inContextTokens > 0 {
+        let tokens = modulationGradient.conditions
+        addEmbeddingBackward(tableGradient: table.mutableSpan, outputGradient: tokens.span, labels: labels, width: d)
+      }
+    }
+    for index in saved.maskGates.indices {
+      table.blocks[index].attention.maskGate?.backward(
+        self, saved.maskGates[index], modulationGradient.scales(index), time: saved.time.reading, into: dtime)
+    }
+    throughFloat32(embedder.time2, into: dhidden, dtime.reading, saved.activated.reading)
+    context.siluBackward(
+      inputGradient: dtime.elements, outputGradient: dhidden.reading.elements, input: saved.hidden.reading.elements)
+    throughFloat32(embedder.time0, into: nil, dtime.reading, saved.frequencies.reading)
+  }
+
+  /// The gradients of E_time in `dtime`, and of E_class in the matrix that is returned.
+  private func conditionGradient(
+    _ number: Int, _ saved: ConditioningRows, _ dtime: MutableMatrix, scratch: MutableMatrix
+  ) -> MutableMatrix {
+    let dm = modulationGradient
+    for index in 0...c.depth where table.conditioning.embedder(ofNorms: index) == number {
+      let modulation = table.modulation(index)
+      if let layer = modulation.adaLN {  // modulation = Linear(silu(c))
+        throughFloat32(
+          layer, into: scratch, Matrix(dm.block(index).reading, rows: samples, columns: layer.outputs),
+          saved.activatedConditioning.reading, accumulating: index != number)
+      } else {
+        modulation.backward(self, rows: dm.block(index).reading)
+      }
+    }
+    let (time, other) = (dtime.elements, scratch.elements)
+    func take(_ vector: Int, _ to: MutableFloatSlice) {
+      for n in 0..<samples { to[n * d..<(n + 1) * d].copy(from: dm.condition(n)[vector * d..<(vector + 1) * d].reading) }
+    }
+    switch c.conditioning {
+    case .adaLNZero, .adaLN:
+      context.siluBackward(
+        inputGradient: time, outputGradient: other.reading, input: saved.conditioning.reading.elements)
+      return dtime
+    case .additive:
+      time.copy(from: dm.conditions.reading)
+      return dtime
+    case .inContext:
+      take(0, time)
+      if dm.conditionCount > 1 { take(1, other) }
+      return scratch
+    case .tokens:
+      let hasClass = dm.conditionCount > table.conditioning.embedders.count
+      take(number + (hasClass ? 1 : 0), time)
+      if hasClass { take(0, other) }
+      return scratch
     }
   }
 }

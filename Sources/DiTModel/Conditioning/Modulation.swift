@@ -2,12 +2,12 @@ import DiTTensor
 
 /// What of the network depends on (t, y) alone: when sampling it is made once for many steps.
 ///
-///   shift and scale of the LayerNorms, and the gates:
+///   shift and scale of the norms, and the gates:
 ///     block i: (rows, 6D), chunks shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp
 ///              (rows, 4D) without gates
 ///     final:   (rows, 2D), chunks shift, scale
-///   Where LayerNorms have weight and bias of their own there is one row for all: bias, weight − 1.
-///   conditions: (rows, k, D): c itself where it is added to the tokens, E_time and E_class where they are tokens
+///   Where no condition modulates them there is one row for all: LayerNorm's bias and weight − 1, RMSNorm's zeros.
+///   conditions: (rows, k, D): c itself where it is added to the tokens, the embeddings that stand before them as tokens
 ///   ones: (1, D), the gate where there is none
 ///   scales: block i: (rows, h), what q·k is multiplied by; widths: (rows), k(t). Where attention depends on t.
 public struct Modulation {
@@ -26,6 +26,8 @@ public struct Modulation {
     /// Scales per row of a block; 0 where they are 1/√d.
     let heads: Int
     let hasWidths: Bool
+    /// Whether shift and scale are each row's own.
+    let isModulated: Bool
 
     /// - Parameter isGradient: gradients have a row for each sample also of what all samples share.
     init(_ c: DiTConfiguration, rows: Int, isGradient: Bool) {
@@ -34,14 +36,10 @@ public struct Modulation {
       parts = Modulation.parts(c)
       normRows = isGradient || c.conditioning.isModulated ? rows : 1
       ungatedRows = c.conditioning == .adaLNZero ? 0 : isGradient ? rows : 1
-      conditions =
-        switch c.conditioning {
-        case .adaLNZero, .adaLN: 0
-        case .additive: 1
-        case .inContext, .tokens: c.conditionTokens
-        }
+      conditions = ConditionTokens.conditions(c)
       heads = c.attention.isStandard ? 0 : c.numHeads
       hasWidths = c.attention.hasGate && !isGradient
+      isModulated = c.conditioning.isModulated
     }
 
     /// The first element of the conditions.
@@ -100,23 +98,25 @@ public struct Modulation {
       all[part * layout.width..<all.count], rows: rows, columns: layout.width, stride: stride)
   }
 
-  /// A gate; ones (or unread gradients) where there is none.
-  private func gate(_ index: Int, _ part: Int) -> MutableMatrix {
-    guard layout.ungatedRows > 0 else { return chunk(index, part) }
+  /// The first chunk of a half: shift, scale and, with gates, gate.
+  private func first(_ half: BlockHalf) -> Int { half == .attention ? 0 : layout.parts / 2 }
+
+  /// Shift and scale of a half of block `index`, for samples of so many tokens.
+  func rows(_ index: Int, _ half: BlockHalf, tokens: Int) -> ModulatedRows {
+    ModulatedRows(shift: chunk(index, first(half)), scale: chunk(index, first(half) + 1), tokens: tokens)
+  }
+
+  /// Shift and scale of the final layer.
+  func finalRows(tokens: Int) -> ModulatedRows {
+    ModulatedRows(shift: chunk(layout.depth, 0), scale: chunk(layout.depth, 1), tokens: tokens)
+  }
+
+  /// The gate of a half; ones (or gradients of no condition's) where the condition gives none.
+  func gate(_ index: Int, _ half: BlockHalf) -> MutableMatrix {
+    guard layout.ungatedRows > 0 else { return chunk(index, first(half) + 2) }
     let stride = layout.ungatedRows == rows ? layout.width : 0
     return MutableMatrix(ones, rows: rows, columns: layout.width, stride: stride)
   }
-
-  private var second: Int { layout.parts / 2 }
-
-  func shiftMSA(_ i: Int) -> MutableMatrix { chunk(i, 0) }
-  func scaleMSA(_ i: Int) -> MutableMatrix { chunk(i, 1) }
-  func gateMSA(_ i: Int) -> MutableMatrix { gate(i, 2) }
-  func shiftMLP(_ i: Int) -> MutableMatrix { chunk(i, second) }
-  func scaleMLP(_ i: Int) -> MutableMatrix { chunk(i, second + 1) }
-  func gateMLP(_ i: Int) -> MutableMatrix { gate(i, 5) }
-  var finalShift: MutableMatrix { chunk(layout.depth, 0) }
-  var finalScale: MutableMatrix { chunk(layout.depth, 1) }
 
   /// Vectors per row of ``conditions``.
   var conditionCount: Int { layout.conditions }
@@ -150,7 +150,7 @@ public struct Modulation {
         && source.layout.parts == layout.parts && source.layout.conditions == layout.conditions
         && source.layout.heads == layout.heads && source.layout.hasWidths == layout.hasWidths,
       "modulations of two models")
-    let isShared = layout.ungatedRows > 0 && layout.conditions > 0
+    let isShared = !layout.isModulated
     if isShared { values[0..<layout.norms].copy(from: source.values[0..<layout.norms].reading) }
     for index in 0...layout.depth where !isShared {
       let size = parts(index) * layout.width

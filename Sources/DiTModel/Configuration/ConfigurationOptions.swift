@@ -38,14 +38,6 @@ public enum Normalization: String, CaseIterable, Sendable {
   case rms
 }
 
-/// The feed-forward part of a block.
-public enum FeedForwardKind: String, CaseIterable, Sendable {
-  /// fc2(gelu_tanh(fc1(x))).
-  case gelu
-  /// w3(silu(u) ⊙ g), [u ‖ g] = w12(x) (Shazeer 2020).
-  case swiglu
-}
-
 /// What multiplies each half of a block before it joins the residual stream.
 public enum ResidualGates: String, CaseIterable, Sendable {
   /// What the conditioning says: a gate from the condition with `adaln_zero`, else none.

@@ -135,14 +135,14 @@ public struct DiTConfiguration: Equatable, Sendable {
   public var mlpSize: Int {
     if let mlpHidden { return mlpHidden }
     let whole = Int(Double(hiddenSize) * mlpRatio)
-    return mlp == .gelu ? whole : Int(Double(whole) * 2 / 3)
+    return mlp == .swiglu ? Int(Double(whole) * 2 / 3) : whole
   }
   /// Whether the label table ends in a null row, index `numClasses`.
   public var hasNullClass: Bool { numClasses > 0 && classDropoutProb > 0 }
   /// Whether training drops class and sequence, so that there is an unconditional prediction to guide away from.
   public var hasUnconditional: Bool { classDropoutProb > 0 && (numClasses > 0 || sequence != nil) }
   /// Time MLPs and label tables.
-  var embedderCount: Int { embedders == .shared ? 1 : depth }
+  var embedderCount: Int { embedders == .perBlock ? depth : conditioning == .tokens ? timeInputs : 1 }
   /// Rows of the label table.
   public var labelRows: Int { numClasses + (hasNullClass ? 1 : 0) }
   /// Elements of one input image, C·H·W.
@@ -305,7 +305,7 @@ public struct DiTConfiguration: Equatable, Sendable {
   /// counts every pair of tokens, inside a window or not.
   public var multiplyAdds: Int {
     let (d, l) = (hiddenSize, tokens)
-    let feedForward = (mlp == .gelu ? 2 : 3) * mlpSize
+    let feedForward = mlp.part.sums(of: self) + mlpSize
     let blocks = (0..<depth).reduce(0) { sum, index in
       let all = tokens(ofBlock: index)
       return sum + all * d * (4 * d + feedForward) + 2 * all * all * d
@@ -314,7 +314,7 @@ public struct DiTConfiguration: Equatable, Sendable {
     let patch = inputGrid.patchElements
     let ends =
       l * (patchBottleneck.map { $0 * (patch + d) } ?? patch * d) + l * d * outputGrid.patchElements
-      + embedderCount * timeInputs * (timeFrequencyCount * d + d * d)
+      + embedderCount * (timeFrequencyCount * d + d * d)
     let gates = attention.hasGate ? depth * gateSize * (d + numHeads) : 0
     let sequence = if case .image = sequence { sequenceLength * d * inputGrid.patchElements } else { 0 }
     return blocks + modulation + ends + sequence + gates

@@ -62,10 +62,11 @@ extension Parameter {
       var span = values.mutableSpan
       random.fillNormal(&span)
       for i in 0..<span.count { span[i] *= deviation }
-    case .sinCosPositions:
+    case .sinCosPositions(let prefix):
       let grid = configuration.inputGrid
       sinCosPositions(
-        output: values.mutableSpan, rows: grid.rows, columns: grid.columns, width: configuration.hiddenSize)
+        output: values[prefix * configuration.hiddenSize..<values.count].mutableSpan, rows: grid.rows,
+        columns: grid.columns, width: configuration.hiddenSize)
     }
   }
 }

@@ -184,7 +184,7 @@ extension DiTNetwork {
       case (.image, .proj(let proj)):
         let (size, length) = (c.sequenceGrid.elements, c.sequenceLength)
         apply(
-          layer(proj, .blas(parts: 1)),
+          proj, .blas(parts: 1),
           to: Matrix(patches[n * size..<(n + 1) * size].reading, rows: length, columns: size / length),
           into: MutableMatrix(all, rows: length, columns: c.hiddenSize))
       case (.embeddings, _): all.copy(from: input.values.span.extracting(n * all.count..<(n + 1) * all.count))
@@ -229,19 +229,6 @@ extension DiTNetwork {
       let place = row / l * c.totalTokens + c.prefixTokens + row % l
       let (from, to) = isSpreading ? (row, place) : (place, row)
       x[to * d..<(to + 1) * d].copy(from: x[from * d..<(from + 1) * d].span)
-    }
-  }
-
-  /// The rows before the image's, of every sample: in-context tokens, then the sequence.
-  func placePrefix(_ x: MutableFloatSlice, modulation: Modulation, sequence: SequenceTokens?, samples: Int) {
-    let c = configuration
-    let (d, inContext) = (c.hiddenSize, c.conditionTokens * c.hiddenSize)
-    for n in 0..<samples {
-      let start = n * c.totalTokens * d
-      if inContext > 0 { x[start..<start + inContext].copy(from: modulation.condition(n).span) }
-      guard let sequence else { continue }
-      let rows = sequence.rows(n)
-      x[start + inContext..<start + inContext + rows.count].copy(from: rows.span)
     }
   }
 

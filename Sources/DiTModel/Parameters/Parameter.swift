@@ -1,0 +1,56 @@
+/// One tensor of the network: its published state-dict name, shape, and place in every flat buffer.
+public struct Parameter: Equatable, Sendable {
+  /// How a new network's values are drawn.
+  public enum Initialisation: Equatable, Sendable {
+    case zero
+    case constant(Float)
+    /// U(−a, a), a = √(6 / (fanIn + fanOut)).
+    case xavierUniform(fanIn: Int, fanOut: Int)
+    /// N(0, deviation²).
+    case normal(deviation: Float)
+    /// The 2-D sine-cosine position table; zeros for the `prefix` tokens before the image's.
+    case sinCosPositions(prefix: Int)
+  }
+
+  public let name: String
+  public let shape: [Int]
+  /// The first element's index in a flat buffer; a multiple of 16.
+  public let offset: Int
+  public let initialisation: Initialisation
+
+  public var count: Int { shape.reduce(1, *) }
+  /// The elements' place in a flat buffer.
+  public var range: Range<Int> { offset..<offset + count }
+}
+
+/// Collects the tensors of a network's parts, in order: each part adds its own and keeps their indices.
+struct ParameterBuilder {
+  private(set) var parameters: [Parameter] = []
+  /// Where the next tensor begins in a flat buffer.
+  private(set) var next = 0
+
+  mutating func add(_ name: String, _ shape: [Int], _ initialisation: Parameter.Initialisation) -> Int {
+    let parameter = Parameter(name: name, shape: shape, offset: next, initialisation: initialisation)
+    next += (parameter.count + 15) & ~15
+    parameters.append(parameter)
+    return parameters.count - 1
+  }
+
+  /// W (outputs, inputs) and, unless it has none, a bias of zeros.
+  mutating func linear(
+    _ name: String, _ inputs: Int, _ outputs: Int, _ initialisation: Parameter.Initialisation? = nil,
+    hasBias: Bool = true
+  ) -> LinearLayer {
+    linear(name, shape: [outputs, inputs], initialisation, hasBias: hasBias)
+  }
+
+  /// The same stored as a convolution's weight, (outputs, …).
+  mutating func linear(
+    _ name: String, shape: [Int], _ initialisation: Parameter.Initialisation? = nil, hasBias: Bool = true
+  ) -> LinearLayer {
+    let (outputs, inputs) = (shape[0], shape.dropFirst().reduce(1, *))
+    let weight = add(name + ".weight", shape, initialisation ?? .xavierUniform(fanIn: inputs, fanOut: outputs))
+    let bias = hasBias ? add(name + ".bias", [outputs], .zero) : nil
+    return LinearLayer(weight: weight, bias: bias, inputs: inputs, outputs: outputs)
+  }
+}

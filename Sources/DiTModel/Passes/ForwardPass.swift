@@ -1,0 +1,70 @@
+import DiTKernels
+import DiTTensor
+
+/// A forward pass, in inference or training: what the parts of the network share while it runs.
+struct ForwardPass {
+  let network: DiTNetwork
+  let source: LayerSource
+  let modulation: Modulation
+  let samples: Int
+  /// As ``TokenExtents`` takes them.
+  let prefixKeys: [Int]
+  /// The rows of a conditioning sequence.
+  let sequence: SequenceTokens?
+  let memory: PassMemory
+  /// Of each block.
+  let blocks: [Block.Memory]
+  /// Whether a backward pass follows, which reads what the parts keep.
+  let isSaved: Bool
+  let dropout: Dropout?
+
+  var configuration: DiTConfiguration { network.configuration }
+  var context: ComputeContext { network.context }
+  var weights: Weights { network.weights }
+
+  /// Those of block `index`: the image's tokens alone until the others join them.
+  func extents(_ index: Int) -> TokenExtents {
+    index < configuration.inContextStart
+      ? TokenExtents(configuration, samples: samples, hasPrefix: false)
+      : TokenExtents(configuration, samples: samples, prefixKeys: prefixKeys)
+  }
+}
+
+/// Memory that the parts of a pass use in turn.
+struct PassMemory {
+  let patches, scratch: MutableFloatSlice
+  /// What enters a half of a block, (rows, D), of the products' format; what enters the final layer, float32.
+  let h, finalH: MutableMatrix
+  /// The feed-forward part's hidden layer, of the products' format.
+  let hidden: MutableMatrix
+  /// q, k and v with q and k normalised, while what they were made of is kept.
+  let preparedHeads: MutableMatrix
+  /// Between the two maps of the patch embedding, float32.
+  let bottleneck: MutableMatrix
+}
+
+extension DiTNetwork {
+  /// The network itself: output = decode(blocks(embed(images))), in the order in which the paper tells it.
+  func evaluate(_ pass: ForwardPass, images: Span<Float>, final: Norm.Memory, output: consuming MutableSpan<Float>) {
+    let (c, table) = (configuration, weights.table)
+    table.patchEmbedding.forward(pass, images: images, into: pass.blocks[0].x)
+    run(blocks: 0..<c.depth, pass)
+    let tokens = pass.blocks[c.depth - 1].z
+    gatherImageTokens(tokens.memory, samples: pass.samples)
+    table.finalLayer.forward(pass, tokens.prefix(pass.samples * c.tokens).reading, final, into: output)
+  }
+
+  /// The tokens before the image's join them: the condition's, then the sequence's.
+  func joinTokens(_ x: MutableFloatSlice, _ pass: ForwardPass) {
+    let (c, d, tokens) = (configuration, configuration.hiddenSize, weights.table.conditionTokens)
+    spreadImageTokens(x, samples: pass.samples)
+    for n in 0..<pass.samples {
+      let start = n * c.totalTokens * d
+      tokens.forward(
+        self, into: x[start..<x.count], conditions: pass.modulation.condition(n).reading)
+      guard let sequence = pass.sequence else { continue }
+      let (rows, first) = (sequence.rows(n), start + c.conditionTokens * d)
+      x[first..<first + rows.count].copy(from: rows.span)
+    }
+  }
+}
