@@ -232,6 +232,28 @@ import Testing
       }
       await #expect(processExitsWith: .failure) {
         let context = try ComputeContext(threads: 1)
+        let (y, x) = (MutableFloatSlice(zeros: 2), Matrix(FloatSlice([1, 2, 3, 4]), rows: 2, columns: 2))
+        let panels = context.pack(x, into: MutableFloatSlice(zeros: 128), as: .fp32)
+        // A SwiGLU over panels that do not have both halves of its columns.
+        context.product(into: MutableMatrix(y, rows: 2, columns: 1), x, panels, epilogue: .swiglu(sums: nil))
+      }
+      await #expect(processExitsWith: .failure) {
+        let context = try ComputeContext(threads: 1)
+        let (y, one) = (MutableFloatSlice(zeros: 4), FloatSlice([1, 1]))
+        let (x, row) = (Matrix(FloatSlice([1, 2, 3, 4]), rows: 2, columns: 2), Matrix(one, rows: 1, columns: 2))
+        // A weight of a LayerNorm.
+        context.normModulate(
+          output: MutableMatrix(y, rows: 2, columns: 2), mean: MutableFloatSlice(zeros: 2),
+          rstd: MutableFloatSlice(zeros: 2), input: x, weight: one, shift: row, scale: row, epsilon: 1e-6, tokens: 2)
+      }
+      await #expect(processExitsWith: .failure) {
+        let context = try ComputeContext(threads: 1)
+        let x = MutableMatrix(MutableFloatSlice(zeros: 8), rows: 4, columns: 2)
+        // Two samples and one key.
+        context.dropout(x, rate: 0.5, tokens: 2, keys: ([1] as [UInt64]).span, stream: 0)
+      }
+      await #expect(processExitsWith: .failure) {
+        let context = try ComputeContext(threads: 1)
         let x = MutableMatrix(MutableFloatSlice(zeros: 4), rows: 2, columns: 2)
         // A product over its own factor.
         context.product(into: x, x.reading, x.reading)

@@ -56,6 +56,9 @@ typedef enum DiTEpilogue {
   DiTGELU = 2,              // saved = sum, where wanted; y = gelu_tanh(sum)
   DiTGateResidual = 3,      // saved = sum, where wanted; y = residual + gate[row / tokens] * sum; y may be residual
   DiTGELUBackward = 4,      // activation = gelu_tanh(saved); y = sum * gelu_tanh'(saved)
+  DiTSwiGLU = 5,            // saved = sum = [u | g], where wanted; y = silu(u) * g, of half the columns
+  DiTSwiGLUBackward = 6,    // activation = silu(u) * g, [u | g] = saved; y = [sum * g * silu'(u) | sum * silu(u)], twice
+                            // the columns
 } DiTEpilogue;
 
 // y (rows, columns) = A (rows, depth) B (depth, columns), B packed; float32 sums over the depth in order. Both operands
@@ -63,8 +66,9 @@ typedef enum DiTEpilogue {
 typedef struct DiTProduct {
   DiTMatrix a;        // row-major, or with `a_in_groups` as pack_groups leaves it
   int a_in_groups;
-  const void *_Nullable b;  // panels, one after another, as pack_transposed and pack_plain leave them
-  long columns, depth;
+  const void *_Nullable b;  // panels, one after another, as pack_transposed and pack_plain leave them; with DiTSwiGLU the
+                            // first half of each is of B's first half of columns, the second of its second
+  long columns, depth;      // B's
   int epilogue;
   const float *_Nullable bias;
   DiTMatrix y, saved, activation;

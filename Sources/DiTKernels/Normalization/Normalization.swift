@@ -1,8 +1,12 @@
 import CDiTKernels
 import DiTTensor
 
-// LayerNorm without parameters, then modulate: n = (x − mean) / √(var + ε), out = n (1 + scale) + shift, where shift and
-// scale belong to a sample. x is (samples · tokens, width).
+// A norm, then modulate: out = n (1 + scale) + shift, where shift and scale belong to a sample. x is (samples · tokens, width).
+//
+//   LayerNorm (without parameters)    n = (x − mean) / √(var + ε)
+//   RMSNorm                           n = x / √(mean(x²) + ε), times a weight, (width), where there is one
+//
+// Which of them it is, is said by the mean: RMSNorm has none.
 
 /// Rows of one sample that a task takes; partial sums of a backward pass have this granularity.
 private let rowsPerTask = 64
@@ -41,15 +45,22 @@ private func checkDense(_ m: Matrix, like x: Matrix, _ name: StaticString) {
     "\(name): (\(m.rows), \(m.columns)), \(m.stride) from row to row, for (\(x.rows), \(x.columns))")
 }
 
+/// Traps unless the statistics have a value for each row, and a weight belongs to an RMSNorm and has one for each column.
+private func check(mean: FloatSlice?, rstd: FloatSlice, weight: FloatSlice?, like x: Matrix) {
+  check(min(mean?.count ?? rstd.count, rstd.count), atLeast: x.rows, "norm statistics")
+  precondition(mean == nil || weight == nil, "a weight of a LayerNorm: its modulation is all it has")
+  if let weight { check(weight.count, atLeast: x.columns, "norm weight") }
+}
+
 /// The parts of a forward pass's rows; traps where an operand does not fit.
 private func modulatedParts(
-  _ output: MutableMatrix, _ mean: FloatSlice, _ rstd: FloatSlice, _ input: Matrix, _ shift: Matrix, _ scale: Matrix,
-  tokens: Int
+  _ output: MutableMatrix, _ mean: FloatSlice?, _ rstd: FloatSlice, _ input: Matrix, _ weight: FloatSlice?,
+  _ shift: Matrix, _ scale: Matrix, tokens: Int
 ) -> RowParts {
   let parts = RowParts(rows: input.rows, tokens: tokens)
-  checkDense(output.reading, like: input, "layer norm output")
-  checkDense(input, like: input, "layer norm input")
-  check(min(mean.count, rstd.count), atLeast: input.rows, "layer norm statistics")
+  checkDense(output.reading, like: input, "norm output")
+  checkDense(input, like: input, "norm input")
+  check(mean: mean, rstd: rstd, weight: weight, like: input)
   parts.check(shift, like: input, "shift")
   parts.check(scale, like: input, "scale")
   precondition(shift.stride == scale.stride, "shift and scale of different strides")
@@ -57,73 +68,86 @@ private func modulatedParts(
 }
 
 extension ComputeContext {
-  /// out = modulate(layerNorm(x), shift, scale).
+  /// out = modulate(norm(x), shift, scale), of LayerNorm or of RMSNorm.
   ///
   /// - Parameters:
   ///   - output: (samples · tokens, width), of any format; overwritten.
-  ///   - mean, rstd: saved for backward, one value per row.
+  ///   - mean, rstd: saved for backward, one value per row. Nil instead of a mean: RMSNorm.
   ///   - input: x, of the same extents, float32.
-  ///   - shift, scale: one row of `width` per sample.
-  ///   - epsilon: added to the variance; 1e-6 in the published DiT.
-  public func layerNormModulate(
-    output: MutableMatrix, mean: MutableFloatSlice, rstd: MutableFloatSlice, input: Matrix, shift: Matrix,
-    scale: Matrix, epsilon: Float, tokens: Int
+  ///   - weight: RMSNorm's, (width); nil: ones.
+  ///   - shift, scale: one row of `width` per sample; all the same row where their stride is 0.
+  ///   - epsilon: added to the variance, or to the mean square; 1e-6 in the published DiT.
+  public func normModulate(
+    output: MutableMatrix, mean: MutableFloatSlice?, rstd: MutableFloatSlice, input: Matrix,
+    weight: FloatSlice? = nil, shift: Matrix, scale: Matrix, epsilon: Float, tokens: Int
   ) {
-    let parts = modulatedParts(output, mean.reading, rstd.reading, input, shift, scale, tokens: tokens)
-    let task = unsafe LayerNormModulate(
-      kernels: kernels, out: DiTMatrix(output), mean: mean.pointer, rstd: rstd.pointer, x: input.floats,
-      shift: shift.floats, scale: scale.floats, stride: shift.stride, epsilon: epsilon, width: input.columns,
+    let parts = modulatedParts(
+      output, mean?.reading, rstd.reading, input, weight, shift, scale, tokens: tokens)
+    let task = unsafe NormModulate(
+      kernels: kernels, out: DiTMatrix(output), mean: mean?.pointer, rstd: rstd.pointer, x: input.floats,
+      weight: weight?.pointer, shift: shift.floats, scale: scale.floats, stride: shift.stride, epsilon: epsilon,
+      width: input.columns, parts: parts)
+    unsafe parallel(parts.count, task)
+  }
+
+  /// The forward's output again, from its saved statistics.
+  public func modulateFromStatistics(
+    output: MutableMatrix, mean: FloatSlice?, rstd: FloatSlice, input: Matrix, weight: FloatSlice? = nil,
+    shift: Matrix, scale: Matrix, tokens: Int
+  ) {
+    let parts = modulatedParts(output, mean, rstd, input, weight, shift, scale, tokens: tokens)
+    let task = unsafe ModulateFromStatistics(
+      kernels: kernels, out: DiTMatrix(output), mean: mean?.pointer, rstd: rstd.pointer, x: input.floats,
+      weight: weight?.pointer, shift: shift.floats, scale: scale.floats, stride: shift.stride, width: input.columns,
       parts: parts)
     unsafe parallel(parts.count, task)
   }
 
-  /// The forward's output again, from its saved mean and rstd.
-  public func modulateFromStatistics(
-    output: MutableMatrix, mean: FloatSlice, rstd: FloatSlice, input: Matrix, shift: Matrix, scale: Matrix, tokens: Int
-  ) {
-    let parts = modulatedParts(output, mean, rstd, input, shift, scale, tokens: tokens)
-    let task = unsafe ModulateFromStatistics(
-      kernels: kernels, out: DiTMatrix(output), mean: mean.pointer, rstd: rstd.pointer, x: input.floats,
-      shift: shift.floats, scale: scale.floats, stride: shift.stride, width: input.columns, parts: parts)
-    unsafe parallel(parts.count, task)
-  }
-
-  /// Elements of scratch that ``layerNormModulateBackward`` and ``gateBackward`` need.
+  /// Elements of scratch that ``normModulateBackward`` and ``gateBackward`` need.
   public static func rowReductionScratch(samples: Int, tokens: Int, width: Int) -> Int {
     RowParts(rows: samples * tokens, tokens: tokens).count * 2 * width
   }
 
-  /// The gradient of ``layerNormModulate``: with g = dout (1 + scale),
-  /// dx += rstd (g − avg(g) − n avg(g n)); dshift = Σ_tokens dout; dscale = Σ_tokens dout n.
+  /// The gradient of ``normModulate``: with g = dout (1 + scale) weight,
+  /// dx += rstd (g − avg(g) − n avg(g n)), for RMSNorm without avg(g); dshift = Σ_tokens dout;
+  /// dscale = weight Σ_tokens dout n; dweight += Σ_samples (1 + scale) Σ_tokens dout n, samples in order.
   ///
   /// - Parameters:
   ///   - inputGradient: dx, (samples · tokens, width); added to.
+  ///   - weightGradient: dweight, (width), added to; nil: not wanted.
   ///   - shiftGradient, scaleGradient: one row per sample; overwritten.
   ///   - scratch: ``rowReductionScratch(samples:tokens:width:)`` elements.
-  ///   - outputGradient, input: dout and x, of dx's extents; mean, rstd, scale: as in the forward pass.
-  public func layerNormModulateBackward(
-    inputGradient: MutableMatrix, shiftGradient: MutableMatrix, scaleGradient: MutableMatrix,
-    scratch: MutableFloatSlice, outputGradient: Matrix, mean: FloatSlice, rstd: FloatSlice, input: Matrix,
-    scale: Matrix, tokens: Int
+  ///   - outputGradient, input: dout and x, of dx's extents; mean, rstd, weight, scale: as in the forward pass.
+  public func normModulateBackward(
+    inputGradient: MutableMatrix, weightGradient: MutableFloatSlice? = nil, shiftGradient: MutableMatrix,
+    scaleGradient: MutableMatrix, scratch: MutableFloatSlice, outputGradient: Matrix, mean: FloatSlice?,
+    rstd: FloatSlice, input: Matrix, weight: FloatSlice? = nil, scale: Matrix, tokens: Int
   ) {
     let (parts, width) = (RowParts(rows: input.rows, tokens: tokens), input.columns)
-    checkDense(inputGradient.reading, like: input, "layer norm input gradient")
-    checkDense(outputGradient, like: input, "layer norm output gradient")
-    checkDense(input, like: input, "layer norm input")
-    check(min(mean.count, rstd.count), atLeast: input.rows, "layer norm statistics")
-    check(scratch.count, atLeast: parts.count * 2 * width, "layer norm scratch")
+    checkDense(inputGradient.reading, like: input, "norm input gradient")
+    checkDense(outputGradient, like: input, "norm output gradient")
+    checkDense(input, like: input, "norm input")
+    check(mean: mean, rstd: rstd, weight: weight, like: input)
+    check(scratch.count, atLeast: parts.count * 2 * width, "norm scratch")
     parts.check(scale, like: input, "scale")
     parts.check(shiftGradient.reading, like: input, "shift gradient")
     parts.check(scaleGradient.reading, like: input, "scale gradient")
-    let task = unsafe LayerNormModulateBackward(
+    precondition(weight != nil || weightGradient == nil, "the gradient of a weight that is not there")
+    if let weightGradient { check(weightGradient.count, atLeast: width, "norm weight gradient") }
+    let task = unsafe NormModulateBackward(
       kernels: kernels, dx: inputGradient.floats, partial: scratch.pointer, dout: outputGradient.floats,
-      mean: mean.pointer, rstd: rstd.pointer, x: input.floats, scale: scale.floats, stride: scale.stride, width: width,
-      parts: parts)
+      mean: mean?.pointer, rstd: rstd.pointer, x: input.floats, weight: weight?.pointer, scale: scale.floats,
+      stride: scale.stride, width: width, parts: parts)
     unsafe parallel(parts.count, task)
     let sum = unsafe SumParts(
       kernels: kernels, first: DiTMatrix(shiftGradient), second: DiTMatrix(scaleGradient), partial: scratch.pointer,
       parts: parts.perSample, width: width)
     unsafe parallel(parts.samples, sum)
+    guard let weight, parts.samples > 0 else { return }
+    let last = unsafe NormWeightBackward(
+      kernels: kernels, dweight: weightGradient?.pointer, dscale: scaleGradient.floats, stride: scaleGradient.stride,
+      weight: weight.pointer, scale: scale.floats, scaleStride: scale.stride, samples: parts.samples, width: width)
+    unsafe parallel(last.count, last)
   }
 
   /// The gradient of x += gate ⊙ y: dy = gate ⊙ dx; dgate = Σ_tokens dx ⊙ y.
@@ -162,11 +186,14 @@ extension DiTMatrix {
   @inline(__always) func row(_ row: Int) -> UnsafeMutableRawPointer { unsafe data! + row * ld * (bf16 == 0 ? 4 : 2) }
 }
 
-@unsafe private struct LayerNormModulate: ParallelTask {
+@unsafe private struct NormModulate: ParallelTask {
   let kernels: DiTKernelTable
   let out: DiTMatrix
-  let mean, rstd: UnsafeMutablePointer<Float>
-  let x, shift, scale: UnsafePointer<Float>
+  let mean: UnsafeMutablePointer<Float>?
+  let rstd: UnsafeMutablePointer<Float>
+  let x: UnsafePointer<Float>
+  let weight: UnsafePointer<Float>?
+  let shift, scale: UnsafePointer<Float>
   let stride: Int
   let epsilon: Float
   let width: Int
@@ -175,16 +202,19 @@ extension DiTMatrix {
   func run(_ index: Int, worker: Int) {
     let rows = unsafe parts.rows(index)
     let (row, sample) = unsafe (rows.lowerBound, parts.sample(index))
-    unsafe kernels.layernorm_modulate(
-      out.row(row), out.bf16, mean + row, rstd + row, x + row * width, shift + sample * stride,
-      scale + sample * stride, epsilon, rows.count, width)
+    unsafe kernels.norm_modulate(
+      out.row(row), out.bf16, mean.map { unsafe $0 + row }, rstd + row, x + row * width, weight,
+      shift + sample * stride, scale + sample * stride, epsilon, rows.count, width)
   }
 }
 
 @unsafe private struct ModulateFromStatistics: ParallelTask {
   let kernels: DiTKernelTable
   let out: DiTMatrix
-  let mean, rstd, x, shift, scale: UnsafePointer<Float>
+  let mean: UnsafePointer<Float>?
+  let rstd, x: UnsafePointer<Float>
+  let weight: UnsafePointer<Float>?
+  let shift, scale: UnsafePointer<Float>
   let stride, width: Int
   let parts: RowParts
 
@@ -192,15 +222,19 @@ extension DiTMatrix {
     let rows = unsafe parts.rows(index)
     let (row, sample) = unsafe (rows.lowerBound, parts.sample(index))
     unsafe kernels.modulate_from_stats(
-      out.row(row), out.bf16, mean + row, rstd + row, x + row * width, shift + sample * stride,
-      scale + sample * stride, rows.count, width)
+      out.row(row), out.bf16, mean.map { unsafe $0 + row }, rstd + row, x + row * width, weight,
+      shift + sample * stride, scale + sample * stride, rows.count, width)
   }
 }
 
-@unsafe private struct LayerNormModulateBackward: ParallelTask {
+@unsafe private struct NormModulateBackward: ParallelTask {
   let kernels: DiTKernelTable
   let dx, partial: UnsafeMutablePointer<Float>
-  let dout, mean, rstd, x, scale: UnsafePointer<Float>
+  let dout: UnsafePointer<Float>
+  let mean: UnsafePointer<Float>?
+  let rstd, x: UnsafePointer<Float>
+  let weight: UnsafePointer<Float>?
+  let scale: UnsafePointer<Float>
   let stride, width: Int
   let parts: RowParts
 
@@ -209,9 +243,30 @@ extension DiTMatrix {
     let row = rows.lowerBound
     let sums = unsafe partial + index * 2 * width
     unsafe sums.update(repeating: 0, count: 2 * width)
-    unsafe kernels.layernorm_modulate_backward(
-      dx + row * width, sums, sums + width, dout + row * width, mean + row, rstd + row, x + row * width,
-      scale + parts.sample(index) * stride, rows.count, width)
+    unsafe kernels.norm_modulate_backward(
+      dx + row * width, sums, sums + width, dout + row * width, mean.map { unsafe $0 + row }, rstd + row,
+      x + row * width, weight, scale + parts.sample(index) * stride, rows.count, width)
+  }
+}
+
+/// What an RMSNorm's weight makes of the samples' sums, by columns: dweight and, in place, dscale.
+@unsafe private struct NormWeightBackward: ParallelTask {
+  static let columns = 256
+
+  let kernels: DiTKernelTable
+  let dweight: UnsafeMutablePointer<Float>?
+  let dscale: UnsafeMutablePointer<Float>
+  let stride: Int
+  let weight, scale: UnsafePointer<Float>
+  let scaleStride, samples, width: Int
+
+  var count: Int { unsafe ceilDivide(width, Self.columns) }
+
+  func run(_ index: Int, worker: Int) {
+    let first = unsafe index * Self.columns
+    unsafe kernels.norm_weight_backward(
+      dweight.map { unsafe $0 + first }, dscale + first, stride, weight + first, scale + first, scaleStride, samples,
+      min(Self.columns, width - first))
   }
 }
 

@@ -104,8 +104,8 @@ extension ComputeContext {
 
   func run(_ index: Int, worker: Int) {
     let range = unsafe flatRange(index, of: count)
-    for at in stride(from: range.lowerBound, to: range.upperBound, by: Self.run) {
-      let length = min(Self.run, range.upperBound - at)
+    for at in unsafe stride(from: range.lowerBound, to: range.upperBound, by: Self.run) {
+      let length = unsafe min(Self.run, range.upperBound - at)
       unsafe kernels.adamw(
         w + at, m + at, v + at, g + at, scale, learningRate, constants.beta1, constants.beta2, constants.epsilon,
         constants.weightDecay, correction1, correction2, length)

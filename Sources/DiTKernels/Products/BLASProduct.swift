@@ -21,10 +21,9 @@ extension ComputeContext {
     precondition(a.order == .rows || a.order == .columns, "OpenBLAS multiplies no packed matrices")
     precondition(b.order == .rows || b.order == .columns, "OpenBLAS multiplies no packed matrices")
     precondition(a.isApart && b.isApart, "rows of a factor over one another")
-    precondition(bias != nil || !epilogue.needsBias, "OpenBLAS's epilogues add a bias")
-    if y.rows <= Self.fewRows * parts, let bias, case .store = epilogue, a.isDense, b.transposed.isDense {
+    if y.rows <= Self.fewRows * parts, case .store = epilogue, a.isDense, b.transposed.isDense {
       let task = unsafe SmallBatchTask(
-        kernels: kernels, y: y.floats, x: a.floats, w: b.floats, b: bias.pointer, stride: y.stride, rows: y.rows,
+        kernels: kernels, y: y.floats, x: a.floats, w: b.floats, bias: bias?.pointer, stride: y.stride, rows: y.rows,
         inputs: a.columns, outputs: y.columns)
       unsafe parallel(ceilDivide(y.columns, SmallBatchTask.columns), task)
     } else {
@@ -54,13 +53,15 @@ extension Tiling {
 
   let kernels: DiTKernelTable
   let y: UnsafeMutablePointer<Float>
-  let x, w, b: UnsafePointer<Float>
+  let x, w: UnsafePointer<Float>
+  let bias: UnsafePointer<Float>?
   let stride, rows, inputs, outputs: Int
 
   func run(_ index: Int, worker: Int) {
     let first = unsafe index * Self.columns
     unsafe kernels.gemv(
-      y + first, stride, x, w + first * inputs, b + first, rows, inputs, min(Self.columns, outputs - first))
+      y + first, stride, x, w + first * inputs, bias.map { unsafe $0 + first }, rows, inputs,
+      min(Self.columns, outputs - first))
   }
 }
 
@@ -86,6 +87,15 @@ extension Tiling {
     case gelu
     case gateResidual(Place, gate: Place, tokens: Int)
     case geluBackward(Place, activation: Place)
+    /// Its tiles are the columns of y; each has two products, `half` columns apart.
+    case swiglu(half: Int)
+    /// The product goes into the first half of y's columns, of which the second is `half` columns on.
+    case swigluBackward(Place, activation: Place, half: Int)
+
+    /// How many columns of b, and of the sums, lie from a tile's to those of its second product.
+    var second: Int? {
+      if case .swiglu(let half) = unsafe self { half } else { nil }
+    }
   }
 
   let kernels: DiTKernelTable
@@ -104,7 +114,7 @@ extension Tiling {
   ) {
     let place = unsafe Place(y.reading)
     unsafe self.kernels = kernels
-    unsafe tiling = .forProduct(rows: y.rows / parts, columns: y.columns)
+    unsafe tiling = .forProduct(rows: y.rows / parts, columns: min(y.columns, b.columns))
     unsafe self.y = place
     unsafe self.a = Place(a)
     unsafe self.b = Place(b)
@@ -120,10 +130,23 @@ extension Tiling {
       unsafe sums = Place(kept.matrix.reading)
       unsafe finish = .gateResidual(residual.map { unsafe Place($0) } ?? place, gate: Place(gate), tokens: tokens)
     case .geluBackward(let preactivation, let activation):
-      guard case .rows(let matrix) = activation else { preconditionFailure("OpenBLAS reads no panels") }
-      precondition(!y.overlaps(preactivation), "sums over the preactivation that they are multiplied by")
-      unsafe (sums, finish) = (place, .geluBackward(Place(preactivation), activation: Place(matrix.reading)))
+      let (pre, rows) = unsafe Self.backward(y, preactivation, activation)
+      unsafe (sums, finish) = (place, .geluBackward(pre, activation: rows))
+    case .swiglu(let kept):
+      guard let kept else { preconditionFailure("OpenBLAS needs memory for the sums of a SwiGLU") }
+      unsafe (sums, finish) = (Place(kept.matrix.reading), .swiglu(half: y.columns))
+    case .swigluBackward(let preactivation, let activation):
+      let (pre, rows) = unsafe Self.backward(y, preactivation, activation)
+      unsafe (sums, finish) = (place, .swigluBackward(pre, activation: rows, half: b.columns))
     }
+  }
+
+  private static func backward(
+    _ y: MutableMatrix, _ preactivation: Matrix, _ activation: Epilogue.Activation
+  ) -> (preactivation: Place, activation: Place) {
+    guard case .rows(let matrix) = activation else { preconditionFailure("OpenBLAS reads no panels") }
+    precondition(!y.overlaps(preactivation), "sums over the preactivation that they are multiplied by")
+    return unsafe (Place(preactivation), Place(matrix.reading))
   }
 
   func run(_ index: Int, worker: Int) {
@@ -132,13 +155,21 @@ extension Tiling {
     let first = unsafe part * tiling.rows
     let rows = first + inPart.lowerBound..<first + inPart.upperBound
     let columns = unsafe tiling.columnRange(index)
+    unsafe multiply(rows, columns)
+    if let half = unsafe finish.second {
+      unsafe multiply(rows, half + columns.lowerBound..<half + columns.upperBound)
+    }
+    unsafe finishTile(rows, columns)
+  }
+
+  /// The sums of some columns of b.
+  private func multiply(_ rows: Range<Int>, _ columns: Range<Int>) {
     unsafe sgemm(
       isTransposed.a ? .transposed(a.at(0, rows.lowerBound), a.stride) : .plain(a.at(rows.lowerBound, 0), a.stride),
       isTransposed.b
         ? .transposed(b.at(columns.lowerBound, 0), b.stride) : .plain(b.at(0, columns.lowerBound), b.stride),
       into: sums.at(rows.lowerBound, columns.lowerBound), sums.stride, m: rows.count, n: columns.count, k: depth,
       beta: beta)
-    unsafe finishTile(rows, columns)
   }
 
   private func finishTile(_ rows: Range<Int>, _ columns: Range<Int>) {
@@ -152,22 +183,30 @@ extension Tiling {
     case .addRows(let table, let tableRows):
       unsafe eachPart(of: rows, period: tableRows) { part in
         unsafe kernels.add_bias_rows(
-          y.at(part.lowerBound, column), y.stride, bias!, table + part.lowerBound % tableRows * tiling.columns + column,
+          y.at(part.lowerBound, column), y.stride, bias, table + part.lowerBound % tableRows * tiling.columns + column,
           tiling.columns, part.count, columns.count)
       }
     case .gelu:
       unsafe kernels.bias_gelu(
-        y.at(row, column), y.stride, sums.at(row, column), sums.stride, bias!, rows.count, columns.count)
+        y.at(row, column), y.stride, sums.at(row, column), sums.stride, bias, rows.count, columns.count)
     case .gateResidual(let residual, let gate, let tokens):
       unsafe eachPart(of: rows, period: tokens) { part in
         unsafe kernels.bias_gate_residual(
           y.at(part.lowerBound, column), sums.at(part.lowerBound, column), residual.at(part.lowerBound, column),
-          y.stride, bias!, gate.at(part.lowerBound / tokens, column), part.count, columns.count)
+          y.stride, bias, gate.at(part.lowerBound / tokens, column), part.count, columns.count)
       }
     case .geluBackward(let preactivation, let activation):
       for r in rows {
         unsafe kernels.gelu_backward(
           activation.at(r, column), y.at(r, column), preactivation.at(r, column), columns.count)
+      }
+    case .swiglu(let half):
+      unsafe kernels.bias_swiglu(
+        y.at(row, column), y.stride, sums.at(row, column), sums.stride, bias, half, rows.count, columns.count)
+    case .swigluBackward(let preactivation, let activation, let half):
+      for r in rows {
+        unsafe kernels.swiglu_backward(
+          activation.at(r, column), y.at(r, column), preactivation.at(r, column), half, columns.count)
       }
     }
   }
@@ -186,13 +225,5 @@ extension Tiling {
 extension Epilogue {
   fileprivate var isAccumulating: Bool {
     if case .accumulate = self { true } else { false }
-  }
-
-  /// Whether the kernel that follows the product reads one.
-  fileprivate var needsBias: Bool {
-    switch self {
-    case .store, .accumulate, .geluBackward: false
-    case .addRows, .gelu, .gateResidual: true
-    }
   }
 }

@@ -27,11 +27,17 @@ extension ComputeContext {
   /// - Parameters:
   ///   - matrix: (depth, columns), in rows or in columns.
   ///   - memory: at least ``packedElements(depth:columns:format:)`` floats; overwritten.
+  ///   - halves: whether a panel has 32 columns of the matrix's first half and the 32 of its second half that go with them,
+  ///     as ``Epilogue/swiglu(sums:)`` takes them; the columns are then an even number. As many panels, as many floats.
   /// - Returns: the panels, which lie in `memory`.
-  public func pack(_ matrix: Matrix, into memory: MutableFloatSlice, as format: Format) -> Matrix {
-    let task = unsafe PackPanels(kernels, matrix, into: memory, as: format)
+  public func pack(
+    _ matrix: Matrix, into memory: MutableFloatSlice, as format: Format, halves: Bool = false
+  ) -> Matrix {
+    let task = unsafe PackPanels(kernels, matrix, into: memory, as: format, halves: halves)
     unsafe parallel(task.count, task)
-    return Self.panels(in: memory.reading, depth: matrix.rows, columns: matrix.columns, format: format)
+    return Matrix(
+      packed: memory.reading, rows: matrix.rows, columns: matrix.columns, format: format,
+      order: halves ? .halfPanels : .panels)
   }
 
   /// The panels of a (depth, columns) matrix, which were written into `memory`.
@@ -46,11 +52,13 @@ extension ComputeContext {
   let kernels: DiTKernelTable
   let matrix: DiTMatrix
   let depth, columns: Int
-  let isTransposed: Bool
+  let isTransposed, halves: Bool
   let format: Format
 
-  init(_ kernels: DiTKernelTable, _ matrix: Matrix, as format: Format) {
+  init(_ kernels: DiTKernelTable, _ matrix: Matrix, as format: Format, halves: Bool = false) {
     precondition(matrix.order == .rows || matrix.order == .columns, "a matrix that is packed already")
+    precondition(!halves || matrix.columns % 2 == 0, "two halves of \(matrix.columns) columns")
+    unsafe self.halves = halves
     unsafe self.kernels = kernels
     unsafe self.matrix = DiTMatrix(matrix)
     unsafe depth = matrix.rows
@@ -62,11 +70,21 @@ extension ComputeContext {
   var count: Int { unsafe ceilDivide(columns, panelColumns) }
 
   func pack(_ panel: Int, into memory: UnsafeMutableRawPointer) {
-    let column = panel * panelColumns
+    guard unsafe halves else {
+      unsafe pack(panelColumns, from: panel * panelColumns, before: columns, into: memory)
+      return
+    }
+    let (width, half) = unsafe (panelColumns / 2, columns / 2)
+    unsafe pack(width, from: panel * width, before: half, into: memory)
+    // A column of a panel is 32 bits wide: a float, or two bf16.
+    unsafe pack(width, from: half + panel * width, before: columns, into: memory + width * 4)
+  }
+
+  private func pack(_ width: Int, from column: Int, before end: Int, into memory: UnsafeMutableRawPointer) {
     if unsafe isTransposed {
-      unsafe kernels.pack_transposed(memory, matrix, column, columns - column, depth, format.flag)
+      unsafe kernels.pack_transposed(memory, width, matrix, column, end - column, depth, format.flag)
     } else {
-      unsafe kernels.pack_plain(memory, matrix, column, columns - column, depth, format.flag)
+      unsafe kernels.pack_plain(memory, width, matrix, column, end - column, depth, format.flag)
     }
   }
 }
@@ -76,12 +94,15 @@ extension ComputeContext {
   let packing: PanelPacking
   let to: UnsafeMutableRawPointer
 
-  init(_ kernels: DiTKernelTable, _ matrix: Matrix, into memory: MutableFloatSlice, as format: Format) {
+  init(
+    _ kernels: DiTKernelTable, _ matrix: Matrix, into memory: MutableFloatSlice, as format: Format,
+    halves: Bool = false
+  ) {
     check(
       memory.count,
       atLeast: ComputeContext.packedElements(depth: matrix.rows, columns: matrix.columns, format: format),
       "memory for panels")
-    unsafe packing = PanelPacking(kernels, matrix, as: format)
+    unsafe packing = PanelPacking(kernels, matrix, as: format, halves: halves)
     unsafe to = UnsafeMutableRawPointer(memory.pointer)
   }
 

@@ -24,13 +24,19 @@ public enum Epilogue {
   /// y = sum ⊙ gelu_tanh'(preactivation) and activation = gelu_tanh(preactivation): back through the layer after a GELU.
   /// Over panels y may be the preactivation itself.
   case geluBackward(preactivation: Matrix, activation: Activation)
+  /// y = silu(u) ⊙ g, (rows, b's columns / 2), where the sums are [u ‖ g]. Over panels these are packed in halves
+  /// (``ComputeContext/pack(_:into:as:halves:)``), and sums that are not kept need no memory.
+  case swiglu(sums: Sums?)
+  /// y = [s ⊙ g ⊙ silu'(u) ‖ s ⊙ silu(u)], (rows, 2 · b's columns), for the sums s and the preactivation [u ‖ g], and
+  /// activation = silu(u) ⊙ g: back through the layer after a SwiGLU. Over panels y may be the preactivation itself.
+  case swigluBackward(preactivation: Matrix, activation: Activation)
 
   /// Where the activation is written that the weight gradient reads.
   public enum Activation {
     case rows(MutableMatrix)
-    /// In panels of the preactivation's format, as ``ComputeContext/pack(_:into:as:)`` leaves a matrix in rows (but for
-    /// what of a last panel no product reads): ``ComputeContext/packedElements(depth:columns:format:)`` floats for a depth
-    /// of y's rows. Only over panels.
+    /// In panels of the preactivation's format, as ``ComputeContext/pack(_:into:as:halves:)`` leaves a matrix in rows (but
+    /// for what of a last panel no product reads): ``ComputeContext/packedElements(depth:columns:format:)`` floats for a
+    /// depth of y's rows. Only over panels.
     case panels(MutableFloatSlice)
   }
 
@@ -53,11 +59,11 @@ extension ComputeContext {
   /// y = epilogue(a b + bias). Sums are float32, over the depth in order.
   ///
   /// - Parameters:
-  ///   - y: (rows, columns); no part of a or b.
+  ///   - y: (rows, columns), or as wide as the epilogue says; no part of a or b.
   ///   - a: (rows, depth), in rows; in columns for OpenBLAS; in groups for `store` and `accumulate`.
-  ///   - b: (depth, columns), of a's format. In panels: ``pack(_:into:as:)``. In rows or columns (the transpose of a
+  ///   - b: (depth, columns), of a's format. In panels: ``pack(_:into:as:halves:)``. In rows or columns (the transpose of a
   ///     matrix in rows) OpenBLAS multiplies, in float32.
-  ///   - bias: (columns), or none, as for `geluBackward`.
+  ///   - bias: (columns), or none, as for `geluBackward` and `swigluBackward`.
   ///   - parts: OpenBLAS's products do not cross the borders of this many equal parts of the rows, so that a row's bits
   ///     depend on its own part alone; the rows are a multiple. Over panels no row depends on another.
   ///   - scratch: ``panelScratch(depth:)`` floats. Each panel of b, which is in rows or columns, is then packed just before
@@ -68,20 +74,21 @@ extension ComputeContext {
     parts: Int = 1, packingInto scratch: MutableFloatSlice? = nil
   ) {
     precondition(
-      a.columns == b.rows && y.rows == a.rows && y.columns == b.columns && a.format == b.format,
+      a.columns == b.rows && y.rows == a.rows && epilogue.fits(y.columns, b.columns) && a.format == b.format,
       "(\(a.rows), \(a.columns)) \(a.format) · (\(b.rows), \(b.columns)) \(b.format) into (\(y.rows), \(y.columns))")
     precondition(y.stride >= y.columns && a.columns > 0, "rows of y over one another, or a product of no depth")
     precondition(!y.overlaps(a) && !y.overlaps(b), "a product over its own factor")
-    if let bias { check(bias.count, atLeast: y.columns, "bias") }
+    if let bias { check(bias.count, atLeast: b.columns, "bias") }
     precondition(bias == nil || epilogue.takesBias, "a bias that would not be added")
     epilogue.check(y, a, b)
     guard y.rows > 0 else { return }
-    if b.order == .panels {
+    if b.order == .panels || b.order == .halfPanels {
+      precondition((b.order == .halfPanels) == epilogue.takesHalves, "panels in \(b.order) for another epilogue")
       precondition(a.order == .rows || (a.order == .groups && epilogue.isPlain), "a left factor in \(a.order)")
       let block = a.order == .groups ? groupedRowBlock : DiTProductRows
       let product = unsafe DiTProduct(y, a, b, bias, epilogue)
       unsafe parallel(
-        ProductTask.count(y.rows, y.columns, rowBlock: block), ProductTask(kernels, product, y.rows, rowBlock: block))
+        ProductTask.count(y.rows, b.columns, rowBlock: block), ProductTask(kernels, product, y.rows, rowBlock: block))
     } else if let scratch {
       precondition(a.order == .rows, "a left factor in \(a.order)")
       guard case .store = epilogue else { preconditionFailure("an epilogue over panels that are packed one by one") }
@@ -96,7 +103,7 @@ extension ComputeContext {
 
 extension ComputeContext {
   /// Floats of scratch of a ``product`` that packs each panel just before it is used: one for each thread.
-  public func panelScratch(depth: Int) -> Int { threads * PanelwiseTask.panelFloats(depth) }
+  public func panelScratch(depth: Int) -> Int { unsafe threads * PanelwiseTask.panelFloats(depth) }
 }
 
 extension Epilogue {
@@ -107,10 +114,11 @@ extension Epilogue {
         !memory.overlaps(y.reading.memory) && !memory.overlaps(a.memory) && !memory.overlaps(b.memory),
         "\(name) in the memory of the product or of a factor")
     }
-    func like(_ m: Matrix, _ name: StaticString) {
+    func like(_ m: Matrix, _ name: StaticString, columns: Int? = nil) {
+      let columns = columns ?? y.columns
       precondition(
-        m.rows == y.rows && m.columns == y.columns && m.order == .rows,
-        "\(name): (\(m.rows), \(m.columns)) for (\(y.rows), \(y.columns))")
+        m.rows == y.rows && m.columns == columns && m.stride >= columns && m.order == .rows,
+        "\(name): (\(m.rows), \(m.columns)) for (\(y.rows), \(columns))")
     }
     switch self {
     case .store, .accumulate: break
@@ -118,9 +126,9 @@ extension Epilogue {
       precondition(
         table.columns == y.columns && table.stride == y.columns && table.rows > 0 && y.rows % table.rows == 0,
         "\(table.rows) positions for \(y.rows) rows")
-    case .gelu(let sums):
+    case .gelu(let sums), .swiglu(let sums):
       guard let sums = sums?.matrix.reading else { return }
-      like(sums, "the sums")
+      like(sums, "the sums", columns: b.columns)
       apart(sums.memory, "the sums")
     case .gateResidual(let residual, let gate, let tokens, let sums):
       if let residual {
@@ -133,17 +141,17 @@ extension Epilogue {
         tokens > 0 && gate.columns == y.columns && y.rows <= gate.rows * tokens,
         "gates for \(gate.rows) × \(tokens) of \(y.rows) rows")
       apart(sums.matrix.reading.memory, "the sums")
-    case .geluBackward(let preactivation, let activation):
+    case .geluBackward(let preactivation, let activation), .swigluBackward(let preactivation, let activation):
       like(preactivation, "the preactivation")
       switch activation {
       case .rows(let matrix):
-        like(matrix.reading, "the activation")
+        like(matrix.reading, "the activation", columns: b.columns)
         precondition(matrix.format == preactivation.format, "an activation in \(matrix.format)")
         apart(matrix.reading.memory, "the activation")
       case .panels(let memory):
         DiTKernels.check(
           memory.count,
-          atLeast: ComputeContext.packedElements(depth: y.rows, columns: y.columns, format: preactivation.format),
+          atLeast: ComputeContext.packedElements(depth: y.rows, columns: b.columns, format: preactivation.format),
           "memory for the activation")
         apart(memory.reading, "the activation")
       }
@@ -181,7 +189,7 @@ extension DiTProduct {
     unsafe self.a = DiTMatrix(a)
     unsafe a_in_groups = a.order == .groups ? 1 : 0
     unsafe self.b = b.pointer
-    unsafe columns = y.columns
+    unsafe columns = b.columns
     unsafe depth = a.columns
     unsafe self.y = DiTMatrix(y)
     if let bias { unsafe self.bias = bias.pointer }
@@ -191,14 +199,14 @@ extension DiTProduct {
     case .addRows(let rows):
       unsafe table = rows.floats
       unsafe table_rows = rows.rows
-    case .gelu(let sums): unsafe keep(sums)
+    case .gelu(let sums), .swiglu(let sums): unsafe keep(sums)
     case .gateResidual(let residual, let gate, let tokens, let sums):
       unsafe self.residual = residual.map { unsafe $0.floats } ?? UnsafePointer(y.floats)
       unsafe self.gate = gate.floats
       unsafe gate_stride = gate.stride
       unsafe self.tokens = tokens
       unsafe keep(sums)
-    case .geluBackward(let preactivation, let activation):
+    case .geluBackward(let preactivation, let activation), .swigluBackward(let preactivation, let activation):
       unsafe saved = DiTMatrix(preactivation)
       switch activation {
       case .rows(let matrix): unsafe self.activation = DiTMatrix(matrix)
@@ -217,7 +225,24 @@ extension DiTProduct {
 extension Epilogue {
   /// Whether a bias is part of the sums; none is of a gradient's.
   fileprivate var takesBias: Bool {
-    if case .geluBackward = self { false } else { true }
+    switch self {
+    case .geluBackward, .swigluBackward: false
+    default: true
+    }
+  }
+
+  /// Whether it reads panels of two halves.
+  fileprivate var takesHalves: Bool {
+    if case .swiglu = self { true } else { false }
+  }
+
+  /// Whether a result of `columns` is as wide as it makes it of that many of sums.
+  fileprivate func fits(_ columns: Int, _ sums: Int) -> Bool {
+    switch self {
+    case .swiglu: 2 * columns == sums
+    case .swigluBackward: columns == 2 * sums
+    default: columns == sums
+    }
   }
 
   fileprivate var isPlain: Bool {
@@ -235,6 +260,8 @@ extension Epilogue {
       case .gelu: DiTGELU
       case .gateResidual: DiTGateResidual
       case .geluBackward: DiTGELUBackward
+      case .swiglu: DiTSwiGLU
+      case .swigluBackward: DiTSwiGLUBackward
       }
     return Int32(code.rawValue)
   }

@@ -19,20 +19,21 @@ extension ComputeContext {
   ///
   /// - Parameters:
   ///   - dw: dW, (outputs, inputs), float32.
-  ///   - db: (outputs).
+  ///   - db: (outputs); nil: the layer has no bias.
   ///   - dy: (rows, outputs), in rows.
   ///   - x: (rows, inputs), of dy's format, in rows or in panels.
   ///   - scratch: ``weightGradientScratch(rows:inputs:outputs:format:isPacked:)`` floats; nil: OpenBLAS multiplies, in
   ///     float32.
   public func weightGradient(
-    into dw: MutableMatrix, bias db: MutableFloatSlice, _ dy: Matrix, _ x: Matrix, scratch: MutableFloatSlice?
+    into dw: MutableMatrix, bias db: MutableFloatSlice?, _ dy: Matrix, _ x: Matrix, scratch: MutableFloatSlice?
   ) {
     precondition(dy.rows == x.rows, "\(dy.rows) rows of gradients, \(x.rows) of inputs")
     precondition(dy.order == .rows && x.format == dy.format, "\(x.format) inputs for \(dy.format) gradients")
-    check(db.count, atLeast: dy.columns, "bias gradient")
+    if let db { check(db.count, atLeast: dy.columns, "bias gradient") }
     guard dy.rows > 0 else { return }
     guard let scratch else {
       product(into: dw, dy.transposed, x, epilogue: .accumulate)
+      guard let db else { return }
       let task = unsafe ColumnSums(
         kernels: kernels, sums: db.pointer, matrix: dy.floats, stride: dy.stride, rows: dy.rows, columns: dy.columns)
       unsafe parallel(ceilDivide(dy.columns, ColumnSums.columns), task)
@@ -48,7 +49,7 @@ extension ComputeContext {
     let size = isPacked ? 0 : Self.packedElements(depth: rows, columns: x.columns, format: format)
     let (right, left) = (scratch[0..<size], scratch[size..<scratch.count])
     let groups = unsafe PackGroups(
-      kernels: kernels, groups: UnsafeMutableRawPointer(left.pointer), sums: db.pointer, matrix: DiTMatrix(dy),
+      kernels: kernels, groups: UnsafeMutableRawPointer(left.pointer), sums: db?.pointer, matrix: DiTMatrix(dy),
       rows: rows, outputs: dy.columns, format: format)
     if isPacked {
       unsafe parallel(groups.count, groups)
@@ -63,13 +64,13 @@ extension ComputeContext {
   }
 }
 
-/// The groups of dyᵀ, eight per task, and the sums of dy's columns.
+/// The groups of dyᵀ, eight per task, and the sums of dy's columns where they are wanted.
 @unsafe private struct PackGroups: ParallelTask {
   static let columns = 8 * groupRows
 
   let kernels: DiTKernelTable
   let groups: UnsafeMutableRawPointer
-  let sums: UnsafeMutablePointer<Float>
+  let sums: UnsafeMutablePointer<Float>?
   let matrix: DiTMatrix
   let rows, outputs: Int
   let format: Format
@@ -80,7 +81,8 @@ extension ComputeContext {
     let column = unsafe index * Self.columns
     let bytes = unsafe dit_group_elements(rows, format.flag) * format.size
     unsafe kernels.pack_groups(
-      groups + column / groupRows * bytes, sums + column, matrix, column, min(Self.columns, outputs - column), rows,
+      groups + column / groupRows * bytes, sums.map { unsafe $0 + column }, matrix, column,
+      min(Self.columns, outputs - column), rows,
       format.flag)
   }
 }

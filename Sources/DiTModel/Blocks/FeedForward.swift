@@ -64,12 +64,15 @@ struct FusedFeedForward: FeedForwardPart {
       pass.isSaved ? .kept(sums) : kind == .swiglu && !pass.network.isPacked ? .scratch(sums) : nil
     pass.network.apply(
       first, pass.source, to: h, into: hidden, epilogue: kind == .gelu ? .gelu(sums: kept) : .swiglu(sums: kept))
-    if let dropout = join.dropout { dropout.apply(pass.context, hidden, tokens: join.tokens, .hidden, block: join.block) }
+    if let dropout = join.dropout {
+      dropout.apply(pass.context, hidden, tokens: join.tokens, .hidden, block: join.block)
+    }
     join.close(pass, second, to: hidden.reading, sums: m.projected.prefix(rows), dropping: false)
   }
 
   /// dh, and the gradients of both layers; the forward's h is made again by `again` once its memory is free.
-  func backward(_ pass: BackwardPass, into dh: MutableMatrix, _ m: FeedForwardMemory, _ join: Join, again: () -> Matrix) {
+  func backward(_ pass: BackwardPass, into dh: MutableMatrix, _ m: FeedForwardMemory, _ join: Join, again: () -> Matrix)
+  {
     let pre = m.preactivation.prefix(dh.rows)
     let dpre = throughActivation(pass, pre, join)
     pass.through(first, into: dh, dpre.reading, again())

@@ -68,6 +68,6 @@ public struct Dropout: Sendable {
   /// - Parameter copies: equal parts of the columns that lose the same elements.
   func apply(_ context: ComputeContext, _ x: MutableMatrix, tokens: Int, _ place: Place, block: Int, copies: Int = 1) {
     context.dropout(
-      x, rate: rate, tokens: tokens, keys: keys, stream: 2 * UInt32(block) + place.rawValue, copies: copies)
+      x, rate: rate, tokens: tokens, keys: keys.span, stream: 2 * UInt32(block) + place.rawValue, copies: copies)
   }
 }

@@ -12,7 +12,10 @@ struct Norm: Equatable, Sendable {
   /// RMSNorm's.
   let weight: Int?
 
-  init(_ name: String, _ c: DiTConfiguration, epsilon: Double = DiTConfiguration.publishedEpsilon, _ b: inout ParameterBuilder) {
+  init(
+    _ name: String, _ c: DiTConfiguration, epsilon: Double = DiTConfiguration.publishedEpsilon,
+    _ b: inout ParameterBuilder
+  ) {
     kind = c.norm
     self.epsilon = Float(epsilon)
     weight = kind == .rms ? b.add("\(name).weight", [c.hiddenSize], .constant(1)) : nil

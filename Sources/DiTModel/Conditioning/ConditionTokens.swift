@@ -52,7 +52,9 @@ struct ConditionTokens: Equatable, Sendable {
     eachToken { group, token, place in
       let row = x[place * d..<(place + 1) * d]
       row.copy(from: conditions[group * d..<(group + 1) * d])
-      if let own = groups[group].own { network.context.add(network.weights.slices[own][token * d..<(token + 1) * d], to: row) }
+      if let own = groups[group].own {
+        network.context.add(network.weights.slices[own][token * d..<(token + 1) * d], to: row)
+      }
       if let positions { network.context.add(network.weights.slices[positions][place * d..<(place + 1) * d], to: row) }
     }
   }

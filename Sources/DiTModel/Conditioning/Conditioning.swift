@@ -89,7 +89,8 @@ extension DiTNetwork {
   }
 
   /// E(t)
-  private func embedTimes(_ times: Span<Float>, _ embedder: Embedder, _ saved: ConditioningRows, _ source: LayerSource) {
+  private func embedTimes(_ times: Span<Float>, _ embedder: Embedder, _ saved: ConditioningRows, _ source: LayerSource)
+  {
     let inputs = configuration.timeInputs
     for row in 0..<saved.time.rows where inputs > 1 {
       let (at, frequencies) = (row * inputs + embedder.input, saved.frequencies.elements)
@@ -182,7 +183,9 @@ extension BackwardPass {
     }
     let (time, other) = (dtime.elements, scratch.elements)
     func take(_ vector: Int, _ to: MutableFloatSlice) {
-      for n in 0..<samples { to[n * d..<(n + 1) * d].copy(from: dm.condition(n)[vector * d..<(vector + 1) * d].reading) }
+      for n in 0..<samples {
+        to[n * d..<(n + 1) * d].copy(from: dm.condition(n)[vector * d..<(vector + 1) * d].reading)
+      }
     }
     switch c.conditioning {
     case .adaLNZero, .adaLN:

@@ -1,3 +1,5 @@
+import DiTKernels
+
 // The choices of a network beside its sizes. Raw values are config.json's words.
 
 /// How image tokens know where they are.
@@ -18,7 +20,7 @@ public enum PositionEncoding: String, CaseIterable, Sendable {
   public var hasTable: Bool { self != .rope }
   public var isLearned: Bool { self == .learned || self == .learnedRope }
   /// What q and k turn with first; nil without rotary positions.
-  public var rotation: RotationOrder? {
+  public var rotation: RotaryOrder? {
     switch self {
     case .sincos, .learned: nil
     case .rope: .columnFirst
@@ -26,9 +28,6 @@ public enum PositionEncoding: String, CaseIterable, Sendable {
     }
   }
 }
-
-/// Which coordinate the first half of a head turns with.
-public enum RotationOrder: Sendable { case columnFirst, rowFirst }
 
 /// What a row of the residual stream is normalised by.
 public enum Normalization: String, CaseIterable, Sendable {

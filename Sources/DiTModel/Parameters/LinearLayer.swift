@@ -113,7 +113,7 @@ extension Weights {
 extension LinearLayer {
   /// Floats of the packed layer in the forward direction.
   func packedElements(_ format: Format) -> Int {
-    ComputeContext.packedElements(depth: inputs, columns: outputs, format: format, halves: isHalved)
+    ComputeContext.packedElements(depth: inputs, columns: outputs, format: format)
   }
 }
 

@@ -35,7 +35,8 @@ extension DiTNetwork {
     _ dropout: Dropout?
   ) -> ForwardPass {
     precondition(dropout == nil || ws.drops, "a workspace without dropout")
-    precondition(dropout.map { $0.keys.count >= samples } ?? true, "\(dropout?.keys.count ?? 0) keys for \(samples) samples")
+    precondition(
+      dropout.map { $0.keys.count >= samples } ?? true, "\(dropout?.keys.count ?? 0) keys for \(samples) samples")
     return ForwardPass(
       network: self, source: isPacked ? .packing(ws.packing, format) : .blas(parts: 1), modulation: modulation,
       samples: samples, prefixKeys: prefixKeys, sequence: sequence, memory: ws.memory, blocks: ws.blocks, isSaved: true,
@@ -77,7 +78,8 @@ extension DiTNetwork {
   public func differentiate(
     images: Span<Float>, times: Span<Float>, labels: Span<Int>, sequence: SequenceInput? = nil,
     dropout: Dropout? = nil, output: MutableFloatSlice, outputGradient: MutableFloatSlice,
-    into gradients: MutableFloatSlice, workspace: TrainingWorkspace, loss: (_ outputGradient: inout MutableSpan<Float>) -> Void
+    into gradients: MutableFloatSlice, workspace: TrainingWorkspace,
+    loss: (_ outputGradient: inout MutableSpan<Float>) -> Void
   ) {
     trainingForward(
       output: output.mutableSpan, images: images, times: times, labels: labels, sequence: sequence, dropout: dropout,

@@ -41,11 +41,11 @@ public struct DiTNetwork: Sendable {
     rotary = configuration.position.rotation.map { Self.rotaryTable(configuration, $0) }
   }
 
-  private static func rotaryTable(_ c: DiTConfiguration, _ order: RotationOrder) -> FloatSlice {
+  private static func rotaryTable(_ c: DiTConfiguration, _ order: RotaryOrder) -> FloatSlice {
     let table = MutableFloatSlice(zeros: c.tokens * 2 * c.headSize)
     DiTKernels.rotaryTable(
       output: table.mutableSpan, rows: c.inputGrid.rows, columns: c.inputGrid.columns, headSize: c.headSize,
-      rowFirst: order == .rowFirst)
+      order: order)
     return table.reading
   }
 

@@ -17,7 +17,8 @@ struct ConditioningRows {
     time = arena.reserve(rows: rows, columns: c.hiddenSize)
     conditioning = arena.reserve(rows: rows, columns: c.hiddenSize)
     activatedConditioning = arena.reserve(rows: rows, columns: c.hiddenSize)
-    maskGates = (0..<(hasGates && c.attention.hasGate ? c.depth : 0)).map { _ in MaskGate.Memory(c, rows: rows, &arena) }
+    maskGates = (0..<(hasGates && c.attention.hasGate ? c.depth : 0)).map { _ in MaskGate.Memory(c, rows: rows, &arena)
+    }
   }
 
   private init(_ all: ConditioningRows, rows: Int) {

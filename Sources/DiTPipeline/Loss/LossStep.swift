@@ -24,6 +24,8 @@ package struct LossStep {
   private var times: [Float]
   /// Nil for a network that no sequence conditions.
   package var sequence: SequenceInput?
+  /// What ``differentiate`` drops in the network's blocks; nil: nothing.
+  package var dropout: Dropout?
   /// What x_{t−1} is drawn with, (N, C, H, W); nil where L_seq is not part of the loss.
   package let posteriorNoise: MutableFloatSlice?
   /// λ_seq w_t L_seq. Private: a copy of its memory would be made anew when it is next written.
@@ -100,7 +102,7 @@ package struct LossStep {
     addNoise(loss.schedule)
     let (noised, times, labels) = (noised, times, labels)
     network.differentiate(
-      images: noised.span, times: times.span, labels: labels.span, sequence: sequence, output: output,
+      images: noised.span, times: times.span, labels: labels.span, sequence: sequence, dropout: dropout, output: output,
       outputGradient: outputGradient, into: gradients, workspace: workspace
     ) { evaluate(loss, gradient: &$0, weight: weight) }
   }

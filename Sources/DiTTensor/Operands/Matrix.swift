@@ -12,6 +12,9 @@ public struct Matrix: Sendable {
     case columns
     /// In panels of columns, as a product reads its right factor.
     case panels
+    /// In such panels, of which the first half is of the first half of the columns and the second of the second, so that a
+    /// product has what belongs together in one tile.
+    case halfPanels
     /// In groups of rows, as a product may read its left factor.
     case groups
   }

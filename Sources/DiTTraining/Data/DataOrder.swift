@@ -19,6 +19,8 @@ enum StreamPurpose: UInt64 {
   case sequence = 5
   /// The draw of x_{t−1} from the posterior, for L_seq. Index: the number of the sample drawn.
   case posterior = 6
+  /// The key of what is dropped inside the blocks. Index: the number of the sample drawn.
+  case dropout = 7
 
   func stream(_ index: Int, seed: UInt64) -> Philox {
     Philox(seed: seed, stream: rawValue << 56 | UInt64(index))

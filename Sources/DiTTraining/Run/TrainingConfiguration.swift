@@ -58,6 +58,8 @@ public struct TrainingConfiguration: Equatable, Sendable {
   public var gemm = GEMM.auto
   /// Whether the backward pass computes the widest activations again instead of keeping them.
   public var recompute = false
+  /// The rate of dropout inside the middle half of the blocks, 0 ..< 1 (see `Dropout`).
+  public var projDropout = 0.0
 
   /// What becomes of images in a folder that cannot be decoded.
   public var brokenImages = BrokenImages.refuse

@@ -9,8 +9,10 @@ struct Batch {
   /// One context image.
   private var mirror: [Float]
 
-  init(_ configuration: DiTConfiguration, samples: Int, consistency: SequenceObjective?) {
+  /// - Parameter dropout: the rate inside the blocks.
+  init(_ configuration: DiTConfiguration, samples: Int, consistency: SequenceObjective?, dropout: Double = 0) {
     step = LossStep(configuration, samples: samples, consistency: consistency)
+    if dropout > 0 { step.dropout = Dropout(rate: dropout, keys: [UInt64](repeating: 0, count: samples)) }
     mirror = [Float](repeating: 0, count: configuration.sequenceLength * configuration.inputGrid.patchElements)
   }
 
@@ -37,6 +39,13 @@ struct Batch {
     clean: Span<Float>, noise: Span<Float>, times: Span<Float>, labels: Span<Int>, on schedule: NoiseSchedule
   ) {
     step.set(clean: clean, noise: noise, times: times, labels: labels, on: schedule)
+  }
+
+  /// Draws what is dropped in the blocks for place n: of sample `number` under `seed`.
+  mutating func drawDropout(_ n: Int, number: Int, seed: UInt64) {
+    guard step.dropout != nil else { return }
+    var random = StreamPurpose.dropout.stream(number, seed: seed)
+    step.dropout?.keys[n] = random.next()
   }
 
   /// Draws what x_{t−1} of place n is made of, where L_seq wants it: of sample `number` under `seed`.

@@ -171,8 +171,10 @@ public final class Trainer {
         try SequenceConditionals($0, context: context), weight: training.lambdaSeq, schedule: schedule,
         context: context)
     }
-    workspace = TrainingWorkspace(network, samples: microBatch, recomputes: training.recompute)
-    batch = Batch(model.network, samples: microBatch, consistency: consistency)
+    workspace = TrainingWorkspace(
+      network, samples: microBatch, recomputes: training.recompute, drops: training.projDropout > 0)
+    batch = Batch(
+      model.network, samples: microBatch, consistency: consistency, dropout: training.projDropout)
     reader = SampleReader(
       data, order: DataOrder(samples: split.training, seed: UInt64(training.seed)),
       end: training.steps * training.batch,
@@ -218,7 +220,9 @@ public final class Trainer {
     context.clear(gradients)
     batch.put(clean: clean, noise: noise, times: times, labels: labels, on: trainingLoss.schedule)
     for n in 0..<microBatch {
-      batch.drawPosterior(n, number: completedSteps * microBatch + n, seed: UInt64(training.seed))
+      let number = completedSteps * microBatch + n
+      batch.drawPosterior(n, number: number, seed: UInt64(training.seed))
+      batch.drawDropout(n, number: number, seed: UInt64(training.seed))
     }
     let sum = differentiate(weight: 1)
     return try update(sum / microBatch, samples: 0)
@@ -238,6 +242,7 @@ public final class Trainer {
       try batch.put(n, from: reader, number: number, flipped: isFlipped, level: level, label: label, noise: &noise)
       batch.putSequence(n, from: data, index: index, flipped: isFlipped, isDropped: isDropped)
       batch.drawPosterior(n, number: number, seed: UInt64(training.seed))
+      batch.drawDropout(n, number: number, seed: UInt64(training.seed))
     }
   }
 

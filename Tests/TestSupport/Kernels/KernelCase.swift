@@ -54,10 +54,11 @@ extension KernelCase {
 /// The one list of what kernels do. A kernel that no case calls fails a test.
 public enum KernelCases {
   private static let types: [any KernelCase.Type] = [
-    LayerNormCase.self, GateBackwardCase.self, GroupNormalizationCase.self, GELUCase.self, SiLUCase.self,
-    AdditionCase.self, RowSumCase.self, AdamWCase.self, SumOfSquaresCase.self, ProductCase.self,
-    WeightGradientCase.self, LinearLayerCase.self, AttentionCase.self, RotationCase.self, ConvolutionCase.self,
-    PatchConvolutionCase.self,
+    LayerNormCase.self, RMSNormCase.self, GateBackwardCase.self, GroupNormalizationCase.self, GELUCase.self,
+    SiLUCase.self, AdditionCase.self, RowSumCase.self, DropoutCase.self, GatedAdditionCase.self, AdamWCase.self,
+    SumOfSquaresCase.self, ProductCase.self, WeightGradientCase.self, LinearLayerCase.self, SwiGLUCase.self,
+    SwiGLUBackwardCase.self, SwiGLULayerCase.self, AttentionCase.self, RotationCase.self, HeadCase.self,
+    ConvolutionCase.self, PatchConvolutionCase.self,
   ]
 
   public static let all: [any KernelCase] = types.flatMap { cases($0) }

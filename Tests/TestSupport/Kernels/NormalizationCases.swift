@@ -22,7 +22,7 @@ public struct LayerNormCase: KernelCase {
     "\(samples)×\(tokens)×\(width) into \(format), mean \(mean) of deviation \(deviation)"
   }
   public var kernels: Set<String> {
-    ["layernorm_modulate", "modulate_from_stats", "layernorm_modulate_backward", "column_sums"]
+    ["norm_modulate", "modulate_from_stats", "norm_modulate_backward", "column_sums"]
   }
 
   public func draw(_ draw: inout Draw) -> [String: [Float]] {
@@ -39,7 +39,7 @@ public struct LayerNormCase: KernelCase {
     let out = o.output("out", rows: rows, columns: width, format: format)
     let (mean, rstd) = (o.output("mean", rows), o.output("rstd", rows))
     let forward = {
-      context.layerNormModulate(
+      context.normModulate(
         output: out, mean: mean, rstd: rstd, input: x, shift: shift, scale: scale, epsilon: Float(Self.epsilon),
         tokens: tokens)
     }
@@ -58,7 +58,7 @@ public struct LayerNormCase: KernelCase {
     let dy = o.matrix("dy", rows: rows, columns: width)
     let scratch = o.scratch(ComputeContext.rowReductionScratch(samples: samples, tokens: tokens, width: width))
     return {
-      context.layerNormModulateBackward(
+      context.normModulateBackward(
         inputGradient: dx, shiftGradient: dshift, scaleGradient: dscale, scratch: scratch, outputGradient: dy,
         mean: mean.reading, rstd: rstd.reading, input: x, scale: scale, tokens: tokens)
     }

@@ -26,13 +26,15 @@ public struct ProductCase: KernelCase {
   var ending = Ending.linear
   var isPacked = true
   var isTransposed = true
+  /// Of the endings that add one.
+  var hasBias = true
 
   init(_ rows: Int, _ depth: Int, _ columns: Int, _ ending: Ending = .linear) {
     (self.rows, self.depth, self.columns, self.ending) = (rows, depth, columns, ending)
   }
 
   public var description: String {
-    "\(rows)×\(depth)→\(columns) by \(isTransposed ? "Wᵀ" : "W"), \(ending), "
+    "\(rows)×\(depth)→\(columns) by \(isTransposed ? "Wᵀ" : "W"), \(ending)\(hasBias ? "" : ", no bias"), "
       + (isPacked ? "\(format) panels into \(into)" : "OpenBLAS")
   }
 
@@ -44,7 +46,7 @@ public struct ProductCase: KernelCase {
   public var kernels: Set<String> {
     if isPacked { return ["product", isTransposed ? "pack_transposed" : "pack_plain"] }
     return switch ending {
-    case .linear: [isSmall ? "gemv" : "add_bias"]
+    case .linear: isSmall ? ["gemv"] : hasBias ? ["add_bias"] : []
     case .store, .accumulate: []
     case .addRows: ["add_bias_rows"]
     case .gelu: ["bias_gelu"]
@@ -81,7 +83,7 @@ public struct ProductCase: KernelCase {
     let right = isTransposed ? w.transposed : w
     let count = ComputeContext.packedElements(depth: depth, columns: columns, format: format)
     let b = isPacked ? context.pack(right, into: o.scratch(count), as: format) : right
-    let bias = o.vector("bias")
+    let bias = hasBias ? o.vector("bias") : nil
     func result(_ name: String, _ format: Format) -> MutableMatrix {
       o.output(name, rows: rows, columns: columns, format: format)
     }
@@ -139,7 +141,7 @@ public struct ProductCase: KernelCase {
       isTransposed
       ? Reference.linear(a, w, zeros, rows: rows, inputs: depth, outputs: columns)
       : Reference.linearInputGradient(a, w, rows: rows, inputs: columns, outputs: depth)
-    let bias = x["bias"]
+    let bias = hasBias ? x["bias"] : zeros
     let sums = products.indices.map { products[$0] + bias[$0 % columns] }
     let tolerance = Tolerance.sum(of: depth)
     switch ending {
@@ -185,7 +187,7 @@ public struct ProductCase: KernelCase {
 // MARK: - The list
 
 extension ProductCase {
-  public static let all = panels + blas + fewRows + gates
+  public static let all = panels + blas + fewRows + gates + withoutBias
 
   /// Rows below, at and beyond a group of 6 and a block of 256; columns around a panel of 64 and a vector of 16; depths
   /// that are odd, and from 1537 (float32) and 3073 (bf16) on summed in several cuts.
@@ -278,6 +280,18 @@ extension ProductCase {
       }
     }
     return blas + packed
+  }
+
+  /// Every ending that adds a bias, in a layer that has none.
+  private static var withoutBias: [ProductCase] {
+    [(3, 37, 65), (70, 33, 130)].flatMap { rows, depth, columns in
+      let endings = [Ending.linear, .addRows(rows), .gelu(isKept: true), .gateResidual(tokens: rows, isKept: true)]
+      return endings.flatMap { ending in
+        var c = ProductCase(rows, depth, columns, ending)
+        c.hasBias = false
+        return [c, c.byBLAS]
+      }
+    }
   }
 
   /// x + gate ⊙ y, with y = y · 1 + 0 for a product.

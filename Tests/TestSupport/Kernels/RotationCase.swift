@@ -11,7 +11,7 @@ public struct RotationCase: KernelCase {
   public var description: String {
     "\(samples)×(\(prefix) + \(rows)×\(columns)), \(heads) heads of \(size) in \(format)\(isInverse ? ", back" : "")"
   }
-  public var kernels: Set<String> { ["rotate"] }
+  public var kernels: Set<String> { [isInverse ? "prepare_heads_backward" : "prepare_heads"] }
   private var tokens: Int { prefix + rows * columns }
   private var width: Int { 3 * heads * size }
 
