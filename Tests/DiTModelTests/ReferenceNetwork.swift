@@ -115,6 +115,7 @@ struct ReferenceNetwork {
         return Reference.silu(sums[u]) * sums[u + size]
       }
       return linear("\(name).w3", hidden, outputs: d, hasBias: hasBias)
+    default: preconditionFailure("the reference has no feed-forward part called \(c.mlp.rawValue)")
     }
   }
 

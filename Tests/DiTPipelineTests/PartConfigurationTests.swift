@@ -103,7 +103,7 @@ import Testing
   static let refused: [(String, String)] = [
     (#"{"norm": "group"}"#, #"norm: expected one of "layer", "rms", found "group""#),
     (#"{"norm": null}"#, #"norm: expected "#),
-    (#"{"mlp": "relu"}"#, #"mlp: expected one of "gelu", "swiglu", found "relu""#),
+    (#"{"mlp": "relu"}"#, #"mlp: expected one of "gelu", "swiglu""#),
     (#"{"mlp_hidden": 0}"#, "mlp_hidden: expected 1 to 1048576, found 0"),
     (#"{"mlp_hidden": 1048577}"#, "mlp_hidden: expected 1 to 1048576, found 1048577"),
     (#"{"mlp_hidden": 4.5}"#, "mlp_hidden: expected a whole number, found 4.5"),
