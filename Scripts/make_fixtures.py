@@ -11,6 +11,7 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
     network      network/: model directories, forward passes, losses, gradients, trajectories, kernels, sizes
     training     network/digits/training.safetensors: AdamW, clipping and EMA for five steps
     variants     network/variants/: positions, conditioning variants and token sequences
+    parts        network/parts/: blocks of other parts than the published ones
     diffusion    diffusion/: schedules, step grids, samplers
     predictions  diffusion/predictions.safetensors: what networks predict, with every sampler; losses; step rules
     schedulers   diffusion/schedulers.safetensors, network/latent/pipeline.safetensors: diffusers' schedulers and pipeline
@@ -45,6 +46,7 @@ MODULES = {
     "network": "network",
     "training": "network",
     "variants": "network",
+    "parts": "network",
     "diffusion": "diffusion",
     "predictions": "diffusion",
     "schedulers": "diffusion",

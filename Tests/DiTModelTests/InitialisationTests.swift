@@ -80,6 +80,26 @@ import Testing
     #expect(weights["pos_embed"]?.array == fixed)
   }
 
+  @Test("New gates and norms of any kind are one, tokens of their own small, and a first output is zero")
+  func parts() throws {
+    for part in Part.all {
+      let weights = Weights.initialised(part.configuration, seed: 3).weights
+      for (parameter, slice) in zip(weights.table.parameters, weights.slices) {
+        let (name, values) = (parameter.name, slice.array)
+        if name.hasSuffix("_scale") || name.contains("norm") && name.hasSuffix("weight") {
+          #expect(values.allSatisfy { $0 == 1 }, "\(part.name): \(name)")
+        } else if name.hasSuffix("_tokens") || name == "in_context_posemb" {
+          #expect(values.allSatisfy { abs($0) < 0.2 } && values.contains { $0 != 0 }, "\(part.name): \(name)")
+        }
+      }
+      let batch = try part.batch()
+      let fresh = Case(
+        configuration: part.configuration, weights: weights, images: batch.images, times: batch.times,
+        labels: batch.labels)
+      #expect(try fresh.network(Engine.exact[0]).evaluate(fresh).allSatisfy { $0 == 0 }, "\(part.name)")
+    }
+  }
+
   /// Not square, and odd in both extents: torch's table for 3 × 5 patches. Both round a Double formula to Float.
   @Test("Position tables are the fixtures' torch tables", arguments: Case.fixtures)
   func positions(_ name: String) throws {

@@ -42,7 +42,7 @@ struct AllocationTests {
   /// A sampling step: the rows of a modulation that was computed up front, and the network.
   @Test(
     "A sampling step allocates nothing, with weights fixed or not",
-    arguments: [Case.tiny, .long] + Variant.batches, Engine.all)
+    arguments: [Case.tiny, .long] + Variant.batches + Part.batches, Engine.all)
   func samplingAllocatesNothing(_ batch: Case, _ engine: Engine) throws {
     for weightsAreFixed in [false, true] {
       #expect(try sampling(batch, engine, weightsAreFixed) == 0, "weights fixed: \(weightsAreFixed)")
@@ -68,7 +68,7 @@ struct AllocationTests {
   /// A training step: forward, backward, the gradient's norm, AdamW and the average.
   @Test(
     "A training step allocates nothing, recomputing or not",
-    arguments: [Case.tiny, .long] + Variant.batches, Engine.all)
+    arguments: [Case.tiny, .long] + Variant.batches + Part.batches, Engine.all)
   func trainingAllocatesNothing(_ batch: Case, _ engine: Engine) throws {
     for recomputes in [false, true] {
       #expect(try training(batch, engine, recomputes) == 0, "recomputing: \(recomputes)")

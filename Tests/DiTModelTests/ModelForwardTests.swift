@@ -137,7 +137,9 @@ import Testing
     #expect(bitDifference(a.gradients.array, b.gradients.array) == nil)
   }
 
-  @Test("Output and gradients have the same bits with 1, 2 and 3 threads", arguments: [Case.tiny, .long], Engine.all)
+  @Test(
+    "Output and gradients have the same bits with 1, 2 and 3 threads",
+    arguments: [Case.tiny, .long] + Part.batches, Engine.all)
   func threadCounts(_ batch: Case, _ engine: Engine) throws {
     let gradient = upstream(batch)
     let results = try [1, 2, 3].map { threads in

@@ -47,11 +47,12 @@ struct Case: Sendable {
   let configuration: DiTConfiguration
   let weights: Weights
   var images: [Float]
+  /// What the network is told of each sample: the time, or the numbers of its groups of tokens.
   var times: [Float]
   var labels: [Int]
   var sequence: SequenceInput?
 
-  var samples: Int { times.count }
+  var samples: Int { times.count / configuration.timeInputs }
   var outputCount: Int { samples * configuration.outputElements }
 
   func network(_ engine: Engine, threads: Int = 2, weightsAreFixed: Bool = false) throws -> DiTNetwork {
@@ -77,7 +78,7 @@ struct Case: Sendable {
     var one = self
     let size = configuration.imageElements
     one.images = Array(images[n * size..<(n + 1) * size])
-    one.times = [times[n]]
+    one.times = Array(times[n * configuration.timeInputs..<(n + 1) * configuration.timeInputs])
     one.labels = labels.isEmpty ? [] : [labels[n]]
     one.sequence = sequence?.samples(n..<n + 1)
     return one
@@ -97,10 +98,11 @@ extension Case {
     self.configuration = configuration
     self.weights = weights
     self.times = times
-    images = draw.normal(times.count * configuration.imageElements)
+    let samples = times.count / configuration.timeInputs
+    images = draw.normal(samples * configuration.imageElements)
     // The null class first, and one label twice where there are enough samples.
     let null = configuration.labelRows - 1
-    labels = null < 0 ? [] : times.indices.map { max(0, null - ($0 + 1) / 2) }
+    labels = null < 0 ? [] : (0..<samples).map { max(0, null - ($0 + 1) / 2) }
   }
 
   /// A folder of Tests/Fixtures/network, and what `forward.safetensors` evaluates.
@@ -159,9 +161,9 @@ private struct ConfigurationFile: Decodable {
 extension DiTNetwork {
   /// The modulation of a batch.
   func modulation(_ times: [Float], _ labels: [Int]) -> Modulation {
+    let rows = times.count / configuration.timeInputs
     let modulation = Modulation(
-      configuration, rows: times.count,
-      values: MutableFloatSlice(zeros: Modulation.elements(configuration, rows: times.count)))
+      configuration, rows: rows, values: MutableFloatSlice(zeros: Modulation.elements(configuration, rows: rows)))
     modulate(times: times, labels: labels, into: modulation)
     return modulation
   }

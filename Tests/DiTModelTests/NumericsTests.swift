@@ -72,7 +72,9 @@ import Testing
 
   /// Packed once or for every call: the same bits, when several threads are the first too, and with a training pass in
   /// between.
-  @Test("Weights packed once give the same bits as weights packed per call", arguments: [Case.tiny, .long], Engine.all)
+  @Test(
+    "Weights packed once give the same bits as weights packed per call",
+    arguments: [Case.tiny, .long] + Part.batches, Engine.all)
   func fixedWeights(_ batch: Case, _ engine: Engine) throws {
     let expected = try batch.network(engine).evaluate(batch)
     let network = try batch.network(engine, weightsAreFixed: true)
@@ -148,7 +150,7 @@ import Testing
   /// Less memory, the same bits. One sample of `tiny` has as many rows as are few.
   @Test(
     "Recomputing activations takes less memory and gives the same bits",
-    arguments: [Case.tiny, .tiny.sample(1), .long], Engine.all)
+    arguments: [Case.tiny, .tiny.sample(1), .long] + Part.batches, Engine.all)
   func recomputation(_ batch: Case, _ engine: Engine) throws {
     let network = try batch.network(engine)
     let dy = upstream(batch)

@@ -35,8 +35,17 @@ import Testing
     options += AttentionConfiguration.Window.allCases.map { "window \($0)" }
     options += AttentionConfiguration.Distance.allCases.map { "distance \($0)" }
     options += AttentionConfiguration.Temperature.allCases.map { "temperature \($0)" }
+    options += Normalization.allCases.map { "norm \($0)" } + Trial.feedForwards.map { "mlp \($0.rawValue)" }
+    options += ResidualGates.allCases.map { "gates \($0)" }
     options += ["text", "image", "embeddings", "no sequence", "flow", "recomputes", "no classes", "many tokens"]
+    options += ["mlp_hidden", "q/k norm", "bottleneck", "in-context tokens", "tokens that join later"]
+    options += ["no qkv bias", "no proj bias", "no mlp bias", "no bottleneck bias", "all groups"]
     #expect(options.filter { !drawn.contains($0) }.isEmpty)
+  }
+
+  @Test("Every configuration that can be drawn is one that a model may have")
+  func everyTrialIsValid() throws {
+    for seed in UInt64(0)..<2000 { try Trial(seed: seed).c.validate() }
   }
 
   @Test("The Double reference is PyTorch's network in every variant that has a fixture", arguments: Variant.all)
@@ -51,10 +60,13 @@ import Testing
   @Test("Shrinking ends at the smallest configuration that still fails")
   func shrinking() throws {
     let trial = try #require((0..<48).map { Trial(seed: $0) }.first { $0.depth == 3 && $0.c.attention.mask == .hard })
+    let plain = DiTConfiguration()
     let (smallest, _) = try trial.shrunk { $0.c.attention.mask == .hard && $0.depth > 1 ? "fails" : nil }
     #expect(smallest.depth == 2 && smallest.c.attention.mask == .hard)
     #expect(smallest.samples == 1 && smallest.c.tokens == 1 && smallest.c.numHeads == 1 && smallest.c.numClasses == 0)
     #expect(smallest.c.position == .sincos && smallest.c.sequence == nil && smallest.threads == 1)
+    #expect(smallest.c.norm == plain.norm && smallest.c.mlp == plain.mlp && smallest.c.bias == plain.bias)
+    #expect(!smallest.c.qkNorm && smallest.c.patchBottleneck == nil && smallest.c.conditionTokens == 0)
   }
 }
 
@@ -65,6 +77,9 @@ private struct Trial: CustomStringConvertible {
   var samples, threads: Int
   var engine: Engine
   var recomputes, isFlow, hasEmbeddings: Bool
+
+  /// The package's own: other tests of the process may have added theirs.
+  static let feedForwards: [FeedForwardKind] = [.gelu, .swiglu]
 
   var depth: Int { c.depth }
   private var isHalf: Bool { engine.numerics.precision == .bf16 }
@@ -96,6 +111,7 @@ private struct Trial: CustomStringConvertible {
       c.attention.window = any(AttentionConfiguration.Window.allCases)
       c.attention.distance = any(AttentionConfiguration.Distance.allCases)
     }
+    if c.conditioning == .tokens { c.attention = AttentionConfiguration(temperature: c.attention.temperature) }
     if c.conditioning == .adaLNZero || c.conditioning == .adaLN, !c.attention.hasGate {
       c.embedders = any(Embedders.allCases)
     }
@@ -103,6 +119,21 @@ private struct Trial: CustomStringConvertible {
       nil, nil, .text(length: any([1, 4, 9])), .image(height: patch * any([1, 2]), width: patch * any([1, 3])),
     ])
     hasEmbeddings = c.sequence != nil && isDrawn(oneIn: 3)
+    (c.norm, c.mlp, c.qkNorm) = (any(Normalization.allCases), any(Self.feedForwards), any([false, true]))
+    c.mlpHidden = any([nil, nil, 1, 7, 33])
+    c.patchBottleneck = any([nil, 1, 3, 17])
+    (c.bias.qkv, c.bias.proj, c.bias.mlp) = (any([true, true, false]), any([true, true, false]), any([true, false]))
+    if c.patchBottleneck != nil { c.bias.patchBottleneck = any([true, false]) }
+    if c.conditioning != .adaLNZero { c.residualGates = any(ResidualGates.allCases) }
+    if c.conditioning == .adaLNZero || c.conditioning == .adaLN, c.embedders == .shared, c.numClasses > 0 {
+      c.inContextTokens = any([0, 1, 4])
+      if c.inContextTokens > 0, c.sequence == nil { c.inContextStart = Int.random(in: 0..<c.depth, using: &random) }
+    }
+    if c.conditioning == .tokens {
+      c.tokenGroups = TokenGroups(
+        classes: c.numClasses > 0 ? any([1, 3]) : 0, omega: any([0, 1, 2]), tMin: any([0, 1, 2]), tMax: any([0, 1, 2]),
+        time: any([1, 2]))
+    }
     samples = hasManyTokens ? any([1, 2]) : any([1, 2, 3, 4])
     threads = any([1, 2, 3])
     engine = any(Engine.all)
@@ -118,8 +149,16 @@ private struct Trial: CustomStringConvertible {
     var options: Set = [
       "position \(c.position)", "time \(c.timeFrequencies)", "conditioning \(c.conditioning)",
       "embedders \(c.embedders)", "mask \(a.mask)", "window \(a.window)", "distance \(a.distance)",
-      "temperature \(a.temperature)", "\(numerics.precision)",
+      "temperature \(a.temperature)", "\(numerics.precision)", "norm \(c.norm)", "mlp \(c.mlp.rawValue)",
+      "gates \(c.residualGates)",
     ]
+    let parts: [(String, Bool)] = [
+      ("mlp_hidden", c.mlpHidden != nil), ("q/k norm", c.qkNorm), ("bottleneck", c.patchBottleneck != nil),
+      ("in-context tokens", c.inContextTokens > 0), ("tokens that join later", c.inContextStart > 0),
+      ("no qkv bias", !c.bias.qkv), ("no proj bias", !c.bias.proj), ("no mlp bias", !c.bias.mlp),
+      ("no bottleneck bias", !c.bias.patchBottleneck), ("all groups", c.tokenGroups?.inputs == 4),
+    ]
+    options.formUnion(parts.filter(\.1).map(\.0))
     switch c.sequence {
     case nil: options.insert("no sequence")
     case .text: options.insert(hasEmbeddings ? "embeddings" : "text")
@@ -147,8 +186,10 @@ private struct Trial: CustomStringConvertible {
   /// The batch, and its sequences as the reference takes them.
   private func batch() -> (Case, [ReferenceNetwork.Sequence]?) {
     var random = Philox(seed: seed, stream: 8)
-    let times = (0..<samples).map { _ in
-      isFlow ? 1000 * random.uniform() : Float(Int.random(in: 0..<1000, using: &random))
+    // The time is the last of the numbers that the network is told.
+    let times = (0..<samples * c.timeInputs).map { place in
+      if place % c.timeInputs < c.timeInputs - 1 { return random.uniform() }
+      return isFlow ? 1000 * random.uniform() : Float(Int.random(in: 0..<1000, using: &random))
     }
     var batch = Case(random: c, times: times, seed: seed + 1000)
     guard c.sequence != nil else { return (batch, nil) }
@@ -227,7 +268,8 @@ private struct Trial: CustomStringConvertible {
   ) -> String? {
     guard isHalf else {
       // A temperature multiplies the logits, and with them the rounding of q·k.
-      let hottest = times.map { reference.temperature($0) }.reduce(0, max) * Double(c.headSize).squareRoot()
+      let hottest =
+        reference.times(times).map { reference.temperature($0) }.reduce(0, max) * Double(c.headSize).squareRoot()
       return mismatch(found, expected, within: hottest > 2 ? .networkGradient : .networkOutput)
     }
     let difference = zip(found, expected).map { Double($0) - $1 }
@@ -239,12 +281,22 @@ private struct Trial: CustomStringConvertible {
 
   /// What makes a trial simpler, the largest simplifications first.
   private static let simplifications: [@Sendable (inout Trial) -> Void] = [
-    { $0.samples = 1 }, { $0.samples -= 1 }, { $0.c.depth = 1 }, { $0.c.depth -= 1 }, { $0.c.sequence = nil },
+    { $0.samples = 1 }, { $0.samples -= 1 }, { $0.c.inContextStart = 0 }, { $0.c.depth = 1 }, { $0.c.depth -= 1 },
+    { $0.c.sequence = nil }, { $0.c.inContextTokens = 0 }, { $0.c.inContextTokens /= 2 }, { $0.c.norm = .layer },
+    { $0.c.mlp = .gelu }, { $0.c.mlpHidden = nil }, { $0.c.qkNorm = false },
+    { ($0.c.patchBottleneck, $0.c.bias.patchBottleneck) = (nil, true) }, { $0.c.bias = Biases() },
+    { ($0.c.bias.qkv, $0.c.bias.proj) = (true, true) }, { $0.c.bias.mlp = true }, { $0.c.residualGates = .adaLN },
     { $0.hasEmbeddings = false }, { $0.engine = Engine.exact[0] }, { $0.threads = 1 }, { $0.recomputes = false },
     { $0.isFlow = false }, { $0.c.attention = AttentionConfiguration() }, { $0.c.attention.temperature = .standard },
     { $0.c.attention.window = .full }, { $0.c.attention.distance = .raster }, { $0.c.position = .sincos },
-    { $0.c.conditioning = .adaLNZero }, { $0.c.embedders = .shared }, { $0.c.timeFrequencies = .dit },
-    { $0.c.norm2Epsilon = DiTConfiguration.publishedEpsilon }, { $0.c.numClasses = 0 }, { $0.c.learnSigma = false },
+    { ($0.c.conditioning, $0.c.tokenGroups, $0.c.residualGates) = (.adaLNZero, nil, .adaLN) },
+    { trial in trial.c.tokenGroups = trial.c.tokenGroups.map { TokenGroups(classes: min(1, $0.classes), time: 1) } },
+    { $0.c.embedders = .shared }, { $0.c.timeFrequencies = .dit },
+    { $0.c.norm2Epsilon = DiTConfiguration.publishedEpsilon }, { $0.c.learnSigma = false },
+    { trial in
+      (trial.c.numClasses, trial.c.inContextTokens, trial.c.inContextStart) = (0, 0, 0)
+      trial.c.tokenGroups?.classes = 0
+    },
     { $0.c.inputHeight = $0.c.patchSize }, { $0.c.inputWidth = $0.c.patchSize },
     { $0.c.inputHeight = $0.c.inputHeight / $0.c.patchSize / 2 * $0.c.patchSize },
     { $0.c.inputWidth = $0.c.inputWidth / $0.c.patchSize / 2 * $0.c.patchSize }, { $0.c.inChannels = 1 },

@@ -9,6 +9,20 @@ import Testing
       inputHeight: 16, inputWidth: 8, patchSize: 2, inChannels: 3, hiddenSize: 48, depth: 3, numHeads: 3, numClasses: 5)
   }
 
+  /// The published parts, and JiT's and pMF's.
+  private static let configurations: [DiTConfiguration] = {
+    var jit = configuration
+    (jit.norm, jit.mlp, jit.qkNorm, jit.position) = (.rms, .swiglu, true, .sincosRope)
+    (jit.patchBottleneck, jit.inContextTokens, jit.inContextStart) = (24, 8, 1)
+    jit.bias.patchBottleneck = false
+    var pmf = configuration
+    (pmf.norm, pmf.mlp, pmf.qkNorm, pmf.position) = (.rms, .swiglu, true, .learnedRope)
+    (pmf.conditioning, pmf.residualGates, pmf.patchBottleneck) = (.tokens, .vector, 24)
+    pmf.tokenGroups = TokenGroups(classes: 3, omega: 2, tMin: 1, tMax: 1, time: 2)
+    (pmf.bias.qkv, pmf.bias.proj, pmf.bias.mlp) = (false, false, false)
+    return [configuration, jit, pmf]
+  }()
+
   private static func network(_ configuration: DiTConfiguration, gemm: GEMM) throws -> DiTNetwork {
     DiTNetwork(
       configuration, weights: Weights.initialised(configuration, seed: 1).weights,
@@ -18,9 +32,8 @@ import Testing
   /// Beyond the plan there is attention's scratch and, with packed products, packed operands: less than a quarter of this
   /// small network's workspace, and of a large one's less yet. In training what OpenBLAS needs beside them lies in the
   /// packed operands' memory, so that the plan may be a little more than they take.
-  @Test("The plan of a configuration is its workspace but for scratch", arguments: [8, 20])
-  func planIsWorkspace(samples: Int) throws {
-    let c = Self.configuration
+  @Test("The plan of a configuration is its workspace but for scratch", arguments: [8, 20], configurations)
+  func planIsWorkspace(samples: Int, c: DiTConfiguration) throws {
     for gemm in [GEMM.blas, .packed] {
       let network = try Self.network(c, gemm: gemm)
       let inference = InferenceWorkspace(network, samples: samples).byteCount / 4

@@ -67,7 +67,8 @@ import Testing
       try network(attention).attention
         == AttentionConfiguration(temperature: .sqrtBeta, mask: .hard, window: .noise, distance: .grid))
     for conditioning in Conditioning.allCases {
-      #expect(try network(#"{"conditioning": "\#(conditioning.rawValue)"}"#).conditioning == conditioning)
+      let groups = conditioning == .tokens ? #", "token_groups": {"class": 1, "time": 1}"# : ""
+      #expect(try network(#"{"conditioning": "\#(conditioning.rawValue)"\#(groups)}"#).conditioning == conditioning)
     }
     let text = try network(#"{"num_classes": 0, "text": {"length": 24}}"#)
     #expect(text.sequence == .text(length: 24) && text.hasUnconditional && text.prefixTokens == 24)
@@ -126,7 +127,10 @@ import Testing
     (#"{"depth": 1, "depth": 1}"#, "depth: expected each key once, found it twice"),
     (#"[]"#, "expected an object, found an array of 0"),
     (#"{"model_type": "unet"}"#, "model_type: expected \"dit\", found \"unet\""),
-    (#"{"position": "alibi"}"#, "position: expected one of \"sincos\", \"learned\", \"rope\", found \"alibi\""),
+    (
+      #"{"position": "alibi"}"#,
+      #"position: expected one of "sincos", "learned", "rope", "sincos+rope", "learned+rope", found "alibi""#
+    ),
     (
       #"{"position": "rope", "num_heads": 64}"#,
       "position: rope needs a head size that is a multiple of 4, not 6"
@@ -137,7 +141,7 @@ import Testing
     ),
     (
       #"{"conditioning": "cross"}"#,
-      #"conditioning: expected one of "adaln_zero", "adaln", "additive", "in_context", found "cross""#
+      #"conditioning: expected one of "adaln_zero", "adaln", "additive", "in_context", "tokens", found "cross""#
     ),
     (#"{"text": {}}"#, "text.length: expected the most bytes that a text may have, found nothing"),
     (#"{"text": {"length": 0}}"#, "text.length: expected 1 to 65536, found 0"),
