@@ -32,9 +32,10 @@ struct AllocationTests {
     dit_allocations_watch()
     defer { dit_allocations_unwatch() }
     var network = tinyNetwork()
-    network.learnSigma = !name.isForFlow
+    let isLinear = DiffusionPath.linear.samplers.contains(name)
+    network.learnSigma = !isLinear
     let diffusion = DiffusionConfiguration(
-      prediction: name.isForFlow ? .flow : .epsilon, variance: name.isForFlow ? .fixedSmall : .learnedRange)
+      prediction: isLinear ? .flow : .epsilon, variance: isLinear ? .fixedSmall : .learnedRange)
     let model = try tinyTrainer(threads: 2, model: ModelConfiguration(network: network, diffusion: diffusion))
       .averagedModel()
     func allocations(steps: Int) throws -> Int {

@@ -49,7 +49,7 @@ extension Trainer {
     var choices = StreamPurpose.choices.stream(index, seed: Self.validationSeed)
     var noise = StreamPurpose.noise.stream(index, seed: Self.validationSeed)
     try batch.put(
-      n, from: reader, number: number, flipped: false, level: trainingLoss.schedule.level(drawnBy: &choices),
+      n, from: reader, number: number, flipped: false, level: trainingLoss.process.level(drawnBy: &choices),
       label: data.labels?[index] ?? 0, noise: &noise)
     batch.putSequence(n, from: data, index: index, flipped: false, isDropped: false)
     batch.drawPosterior(n, number: index, seed: Self.validationSeed)

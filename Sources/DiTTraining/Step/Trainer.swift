@@ -209,14 +209,14 @@ public final class Trainer {
   ///
   /// - Parameters:
   ///   - clean, noise: x_* and ε, (N, C, H, W).
-  ///   - times: t of each sample as the network takes it: a training index, or 1000·s of a flow.
+  ///   - times: t of each sample as the network takes it: a training index, or a real time of a linear path.
   ///   - labels: y of each sample, `numClasses` for the null class; ignored by an unconditional network.
   /// - Throws: ``Divergence``.
   public func step(
     clean: Span<Float>, noise: Span<Float>, times: Span<Float>, labels: Span<Int>
   ) throws(Divergence) -> StepReport {
     context.clear(gradients)
-    batch.put(clean: clean, noise: noise, times: times, labels: labels, on: trainingLoss.schedule)
+    batch.put(clean: clean, noise: noise, times: times, labels: labels, on: trainingLoss.process)
     for n in 0..<microBatch {
       batch.drawPosterior(n, number: completedSteps * microBatch + n, seed: UInt64(training.seed))
     }
@@ -230,7 +230,7 @@ public final class Trainer {
       let number = first + n
       let index = reader.index(number)
       var random = StreamPurpose.choices.stream(number, seed: UInt64(training.seed))
-      let level = trainingLoss.schedule.level(drawnBy: &random)
+      let level = trainingLoss.process.level(drawnBy: &random)
       let isDropped = Double(random.uniform()) < model.network.classDropoutProb
       let isFlipped = random.next() >> 63 == 1 && training.flip
       let label = isDropped ? model.network.numClasses : data.labels?[index] ?? 0

@@ -29,7 +29,7 @@ struct TrainCommand: ParsableCommand {
       part and every key is optional. "model" is a config.json, "sampling" replaces
       its sampling part; where neither is given, the model's config.json gets 20
       steps of dpmpp on jump:0.5, or on leading where a cosine schedule needs it
-      (a flow: heun). The keys of "training":
+      (a linear path: heun). The keys of "training":
 
       \(TrainingRequest.keyTable)
 
