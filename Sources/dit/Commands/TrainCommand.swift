@@ -49,6 +49,18 @@ struct TrainCommand: ParsableCommand {
       {"input_size": [H, W]} for patches of another image, before the image's
       tokens; "class_names": ["…"]; and, as in diffusers, "norm2_eps" (1e-6),
       "embedders" (shared) and "diffusers_scheduler".
+
+      Keys of "diffusion" besides those above, with their defaults:
+
+        "path": "beta"               or "linear", x_s = (1−s)·x0 + s·ς·ε, with
+                                     prediction x0 or velocity; "flow" means path
+                                     linear, velocity, network_time 1000s
+        "network_time": "1000s"      linear: or "s" (1 is noise), "1-s" (1 is data)
+        "loss_target": null          the prediction; with x0 on path linear also
+                                     "velocity", (x_s − x0)/max(s, t_floor)
+        "time_distribution": "uniform"   linear: or {"logit_normal": [m, d]}
+        "noise_scale": 1             linear: ς
+        "t_floor": 0.05              linear with x0: the least divisor s
       """)
 
   @Option(
