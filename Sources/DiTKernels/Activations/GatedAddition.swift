@@ -28,6 +28,9 @@ extension ComputeContext {
     like(residual, "the residual")
     like(sums, "the sums")
     precondition(!y.overlaps(sums) && !y.overlaps(gate), "a sum over what is added")
+    precondition(
+      !y.overlaps(residual) || (residual.memory.offset == y.reading.memory.offset && residual.stride == y.stride),
+      "a sum over another part of its residual")
     guard y.rows > 0 else { return }
     let task = unsafe AddGated(
       kernels: kernels, y: y.floats, stride: y.stride, residual: residual.floats, residualStride: residual.stride,

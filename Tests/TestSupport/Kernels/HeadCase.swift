@@ -12,6 +12,8 @@ public struct HeadCase: KernelCase {
   /// Nil: not turned.
   var order: RotaryOrder? = .rowFirst
   var isBackward = true
+  /// Of the weights, about 1: 0 keeps a gradient that is made again and again, as `dit-bench` does, in range.
+  var deviation: Float = 1
 
   private static let epsilon = 1e-6
 
@@ -37,7 +39,7 @@ public struct HeadCase: KernelCase {
       "dqkv": draw.normal(samples * tokens * width).rounded(to: format),
     ]
     for (name, isNormed) in [("q", isQueryNormed), ("k", isKeyNormed)] where isNormed {
-      inputs["\(name) weight"] = draw.normal(size, mean: 1)
+      inputs["\(name) weight"] = draw.normal(size, deviation: deviation, mean: 1)
       inputs["d\(name) weight"] = draw.normal(size)
     }
     return inputs
@@ -208,7 +210,8 @@ public struct HeadCase: KernelCase {
         "prepareHeads\(isBackward ? "Backward" : ""), \(size)",
         .bytes(isBackward ? "qk r, dqk r w" : "qk r w", moved * (isBackward ? 12 : 8) * 2 / 3),
         HeadCase(
-          samples: 8, rows: 16, columns: 16, prefix: 0, heads: heads, size: size, isBackward: isBackward))
+          samples: 8, rows: 16, columns: 16, prefix: 0, heads: heads, size: size, isBackward: isBackward,
+          deviation: 0))
     }
   }
 }
