@@ -14,6 +14,7 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
     parts        network/parts/: blocks of other parts than the published ones
     diffusion    diffusion/: schedules, step grids, samplers
     predictions  diffusion/predictions.safetensors: what networks predict, with every sampler; losses; step rules
+    linear       diffusion/linear.safetensors: linear paths as three families write them: losses, gradients, sampling
     schedulers   diffusion/schedulers.safetensors, network/latent/pipeline.safetensors: diffusers' schedulers and pipeline
     scheduler_cases  diffusion/scheduler_cases.*: every scheduler class and key of diffusers, for nine numbers of steps
     randomness   random/: what torch's generator draws
@@ -49,6 +50,7 @@ MODULES = {
     "parts": "network",
     "diffusion": "diffusion",
     "predictions": "diffusion",
+    "linear": "diffusion",
     "schedulers": "diffusion",
     "scheduler_cases": "diffusion",
     "randomness": "random",

@@ -7,7 +7,7 @@
 
 Phases, in this order; --phases names some of them:
 
-    train-digits     twenty variants, three seeds; start noise and samples too
+    train-digits     thirty-three variants, three seeds; start noise and samples too
     judge-digits     dit evaluate over pixels, and an SVM's opinion of the classes
     train-colour     on the emoji: the published DiT, lambda_seq, and the two attention variants that did best on digits
     judge-colour     dit evaluate over 64 principal components, and a classifier's opinion
@@ -51,7 +51,27 @@ OTHERS = {
     "prediction flow": {"learn_sigma": False, "diffusion": {"prediction": "flow"}},
     "prediction mean": {"diffusion": {"prediction": "mean"}},
 }
-VARIANTS = {PUBLISHED: {}, **ATTENTION, **SEQUENCE, **OTHERS}
+JIT_PROCESS = {"path": "linear", "prediction": "x0", "loss_target": "velocity", "network_time": "1-s"}
+LOGIT_NORMAL = {"time_distribution": {"logit_normal": [-0.8, 0.8]}}
+JIT_PARTS = {"norm": "rms", "mlp": "swiglu", "qk_norm": True, "position": "sincos+rope", "patch_bottleneck": 2,
+             "bias": {"patch_bottleneck": False}, "in_context_tokens": 4, "in_context_start": 1}
+PARTS = {
+    "norm rms": {"norm": "rms"},
+    "mlp swiglu": {"mlp": "swiglu"},
+    "qk_norm": {"qk_norm": True},
+    "position sincos+rope": {"position": "sincos+rope"},
+    "position learned+rope": {"position": "learned+rope"},
+    "patch_bottleneck 2": {"patch_bottleneck": 2},
+    "4 in_context_tokens from block 1": {"in_context_tokens": 4, "in_context_start": 1},
+    "conditioning tokens, vector gates": {
+        "conditioning": "tokens", "token_groups": {"class": 4, "time": 4}, "residual_gates": "vector"},
+    "no biases": {"bias": False},
+    "proj_dropout 0.1": {"training.proj_dropout": 0.1},
+    "linear, x0, velocity loss": {"learn_sigma": False, "diffusion": JIT_PROCESS},
+    "the same, logit-normal time": {"learn_sigma": False, "diffusion": {**JIT_PROCESS, **LOGIT_NORMAL}},
+    "all of JiT": {"learn_sigma": False, "diffusion": {**JIT_PROCESS, **LOGIT_NORMAL}, **JIT_PARTS},
+}
+VARIANTS = {PUBLISHED: {}, **ATTENTION, **SEQUENCE, **OTHERS, **PARTS}
 
 SETS = {
     "digits": {
@@ -80,17 +100,31 @@ def parameters(model):
     d, depth, heads = model["hidden_size"], model["depth"], model["num_heads"]
     patch = model["patch_size"] ** 2 * model["in_channels"]
     tokens = (model["input_size"] // model["patch_size"]) ** 2
-    hidden = int(d * model.get("mlp_ratio", 4))
+    hidden = model.get("mlp_hidden") or int(d * model.get("mlp_ratio", 4))
     conditioning = model.get("conditioning", "adaln_zero")
-    modulation = {"adaln_zero": 6 * d * d + 6 * d, "adaln": 4 * d * d + 4 * d}.get(conditioning, 4 * d)
-    final = 2 * d * d + 2 * d if conditioning.startswith("adaln") else 2 * d
+    is_rms, biased = model.get("norm") == "rms", model.get("bias", True) is not False
+    modulated = conditioning.startswith("adaln")
+    own = 0 if modulated and not is_rms else d if is_rms else 2 * d  # of each norm
+    modulation = {"adaln_zero": 6 * d * d + 6 * d, "adaln": 4 * d * d + 4 * d}.get(conditioning, 0) + 2 * own
+    final = (2 * d * d + 2 * d if modulated else 0) + own
     gate_size = d // 4
     gated = model.get("attention", {}).get("mask", "none") != "none"
     gate = d * gate_size + gate_size + gate_size * heads + heads if gated else 0
-    block = 4 * d * d + 4 * d + 2 * d * hidden + hidden + d + modulation + gate
+    gate += 2 * d if model.get("residual_gates") == "vector" else 0
+    norms = 2 * d // heads if model.get("qk_norm") else 0
+    first = 2 * hidden if model.get("mlp") == "swiglu" else hidden
+    biases = 4 * d + first + d if biased else 0
+    block = 4 * d * d + d * first + d * hidden + biases + modulation + gate + norms
     outputs = patch * (2 if model.get("learn_sigma", True) else 1)
-    ends = patch * d + d + 256 * d + d + d * d + d + (model["num_classes"] + 1) * d + final + d * outputs + outputs
-    return depth * block + ends + (tokens * d if model.get("position") == "learned" else 0)
+    bottleneck = model.get("patch_bottleneck")
+    narrow_bias = not isinstance(model.get("bias"), dict) or model["bias"].get("patch_bottleneck", True)
+    embedding = bottleneck * (patch + narrow_bias + d) + d if bottleneck else patch * d + d
+    prefix = sum(model.get("token_groups", {}).values()) or model.get("in_context_tokens", 0)
+    table = model.get("position", "").startswith("learned")
+    tokens += prefix if table and "token_groups" in model else 0
+    ends = (embedding + 256 * d + d + d * d + d + (model["num_classes"] + 1) * d + prefix * d + final + d * outputs
+            + outputs)
+    return depth * block + ends + (tokens * d if table else 0)
 
 
 def configuration(data, variant, quick):
@@ -102,15 +136,18 @@ def configuration(data, variant, quick):
     d = model["hidden_size"]
     if parameters(model) != wanted:
         widths = range(8, 16 * d, 8)
-        best = min(widths, key=lambda width: abs(parameters({**model, "mlp_ratio": (width + 0.25) / d}) - wanted))
-        if best != 4 * d:
+        best = min(widths, key=lambda width: abs(parameters({**model, "mlp_hidden": width}) - wanted))
+        if "mlp" in model:
+            model["mlp_hidden"] = best
+        elif best != 4 * d:
             model["mlp_ratio"] = (best + 0.25) / d  # cut to `best`, whatever the rounding
     training = {**base["training"], **TRAINING}
     training.update({key.removeprefix("training."): value for key, value in changes.items() if key.startswith("training.")})
     if quick:
         training.update(steps=12, warmup_steps=2, log_every=4)
     training["validate_every"] = training["steps"]
-    is_flow = model.get("diffusion", {}).get("prediction") == "flow"
+    diffusion = model.get("diffusion", {})
+    is_flow = diffusion.get("prediction") == "flow" or diffusion.get("path") == "linear"
     sampling = {"sampler": "euler" if is_flow else "ddpm", "steps": 5 if quick else SAMPLING_STEPS,
                 "schedule": "linspace" if is_flow else "leading", "guidance": 1}
     return {"model": model, "training": training, "sampling": sampling}

@@ -35,10 +35,10 @@ struct SquaredReLU: FeedForwardPart {
   }
 
   private func activate(_ sums: MutableMatrix, into hidden: MutableMatrix) {
-    let values = sums.elements
-    var (result, x) = (hidden.elements.mutableSpan, values.span)
+    let (values, squares) = (sums.elements, hidden.elements)
+    let x = values.span
+    var result = squares.mutableSpan
     for i in x.indices { result[i] = max(0, x[i]) * max(0, x[i]) }
-    x = values.span
   }
 
   // MARK: Backward

@@ -13,10 +13,21 @@ import Testing
 
   /// The unconditional fixture (2×3×5) with another prediction; the weights are what they are.
   private func model(_ prediction: String) throws -> String {
+    try model(prediction, "\"prediction\": \"\(prediction)\"")
+  }
+
+  /// JiT's process.
+  private func jit() throws -> String {
+    try model(
+      "jit",
+      #""path": "linear", "prediction": "x0", "network_time": "1-s", "loss_target": "velocity", "noise_scale": 2"#)
+  }
+
+  private func model(_ prediction: String, _ keys: String) throws -> String {
     let directory = scratch.path(prediction)
     try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
     let config = try String(contentsOfFile: Model.unconditional + "/config.json", encoding: .utf8)
-    let changed = config.replacing("\"variance\":", with: "\"prediction\": \"\(prediction)\", \"variance\":")
+    let changed = config.replacing("\"variance\":", with: "\(keys), \"variance\":")
     try #require(changed != config)
     try changed.write(toFile: directory + "/config.json", atomically: true, encoding: .utf8)
     try FileManager.default.copyItem(
@@ -80,12 +91,87 @@ import Testing
     let command = ["sample", "--model", model, "--out", scratch.path("x.safetensors")]
     for sampler in ["ddim", "ddpm", "dpmpp", "unipc"] {
       try await expectFailure(
-        command + ["--sampler", sampler], 64, ["--sampler", "euler, heun", "the model's prediction is flow", sampler])
+        command + ["--sampler", sampler], 64, ["--sampler", "euler, heun", "the model's path is linear", sampler])
     }
     try await expectFailure(command + ["--schedule", "jump:1"], 64, ["--schedule", "linspace", "jump:1"])
     try await expectFailure(command + ["--schedule", "custom:1,2"], 64, ["--schedule", "linspace", "custom:1,2"])
     try await expectFailure(command + ["--eta", "0.5"], 64, ["--eta", "heun"])
     try await expectFailure(command + ["--steps", "1001"], 64, ["--steps", "1…1000"])
+  }
+
+  /// Times go from 0, noise, to 1, data; the start is ς times the given noise; the last step of .25 lands on what
+  /// `dit forward` says, as it does not begin below the floor.
+  @Test("A model that counts 1−s is asked, listed, guided and refused in its own time")
+  func timesAreTheNetworks() async throws {
+    let model = try jit()
+    let shape = [1, 2, 3, 5]
+    var random = Philox(seed: 8)
+    let noise = random.normal(count: 30)
+    let start = try scratch.write([TensorSource("noise", Tensor(shape: shape, elements: noise))], to: "n.safetensors")
+    let output = scratch.path("s.safetensors")
+    let command = ["sample", "--model", model, "--noise", start, "--sampler", "euler", "--out", output]
+    _ = try await succeed(command + ["--steps", "4", "--trajectory", scratch.path("t.safetensors")])
+    #expect(try scratch.tensors("t.safetensors").floats("timesteps") == [0, 0.25, 0.5, 0.75])
+    let states = try scratch.tensors("t.safetensors").floats("states")
+
+    func forward(_ x: [Float], _ time: Float) async throws -> [Float] {
+      let input = try scratch.write(
+        [
+          TensorSource("x", Tensor(shape: shape, elements: x)), TensorSource("t", Tensor(shape: [1], elements: [time])),
+        ], to: "f.safetensors")
+      _ = try await succeed(["forward", "--model", model, "--input", input, "--out", scratch.path("o.safetensors")])
+      return try scratch.tensors("o.safetensors").floats("output")
+    }
+    let first = try await forward(noise.map { 2 * $0 }, 0)
+    var expected: [Double] = []
+    for (noise, clean) in zip(noise, first) { expected.append(1.5 * Double(noise) + 0.25 * Double(clean)) }
+    #expect(relativeError(Array(states[..<30]), expected) < 1e-5)
+    let last = try await forward(Array(states[60..<90]), 0.75)
+    #expect(relativeError(try scratch.tensors("s.safetensors").floats("samples"), last.map { Double($0) }) < 1e-5)
+
+    let input = try scratch.write(
+      [
+        TensorSource("x", Tensor(zeros: shape)), TensorSource("t", Tensor(shape: [1], elements: [1.5])),
+      ], to: "f.safetensors")
+    try await expectFailure(
+      ["forward", "--model", model, "--input", input, "--out", output], 65, ["tensor t", "0…1", "1.5"])
+    try await expectFailure(
+      command + ["--guidance-interval", "100,700"], 64, ["--guidance-interval", "0…1", "100,700"])
+    try await expectFailure(command + ["--sampler", "dpmpp"], 64, ["--sampler", "euler, heun", "path is linear"])
+  }
+
+  /// (v − v̂)² with v = (x_s − ·)/max(s, t_floor), from what `dit forward` says.
+  @Test("With loss_target velocity, dit loss compares velocities made of the clean images")
+  func lossComparesVelocities() async throws {
+    let model = try jit()
+    var random = Philox(seed: 9)
+    let (clean, noise) = (random.normal(count: 90), random.normal(count: 90))
+    let times: [Float] = [0, 0.5, 0.96875]
+    var noised: [Float] = []
+    for i in 0..<90 {
+      let t = times[i / 30]
+      noised.append(t * clean[i] + (1 - t) * 2 * noise[i])
+    }
+    let shape = [3, 2, 3, 5]
+    let t = TensorSource("t", Tensor(shape: [3], elements: times))
+    let forward = try scratch.write(
+      [TensorSource("x", Tensor(shape: shape, elements: noised)), t], to: "f.safetensors")
+    _ = try await succeed(["forward", "--model", model, "--input", forward, "--out", scratch.path("o.safetensors")])
+    let output = try scratch.tensors("o.safetensors").floats("output")
+    var expected = [0.0, 0, 0]
+    for i in 0..<90 {
+      let (x, divisor) = (Double(noised[i]), max(1 - Double(times[i / 30]), 0.05))
+      let error = (Double(clean[i]) - x) / divisor - (Double(output[i]) - x) / divisor
+      expected[i / 30] += error * error / 30
+    }
+    let input = try scratch.write(
+      [
+        TensorSource("x0", Tensor(shape: shape, elements: clean)), t,
+        TensorSource("noise", Tensor(shape: shape, elements: noise)),
+      ], to: "l.safetensors")
+    let found = scratch.path("g.safetensors")
+    _ = try await succeed(["loss", "--model", model, "--input", input, "--out", found])
+    #expect(relativeError(try scratch.tensors("g.safetensors").floats("loss.loss"), expected) < 1e-4)
   }
 
   /// `dit loss` at given noise, from what `dit forward` says at the noised images: mean squared error to the target.
@@ -191,12 +277,14 @@ import Testing
 
   /// Noise found by running backwards makes the image again; the error falls with the steps. An untrained network is no
   /// clean image and no mean of anything: those run backwards in the sampler's own tests.
-  @Test("Inversion and sampling return to the image, the error falling with the steps", arguments: ["v", "flow"])
+  @Test(
+    "Inversion and sampling return to the image, the error falling with the steps", arguments: ["v", "flow", "scaled"])
   func inversionComesBack(_ prediction: String) async throws {
-    let model = try model(prediction)
+    let scaled = #""path": "linear", "prediction": "velocity", "network_time": "1-s", "noise_scale": 2"#
+    let model = try prediction == "scaled" ? model(prediction, scaled) : model(prediction)
     let images = Tensor(shape: [2, 2, 3, 5], elements: (0..<60).map { Float($0 * 37 % 64) / 32 - 1 })
     let input = try scratch.write([TensorSource("images", images)], to: "i.safetensors")
-    let sampler = prediction == "flow" ? "euler" : "ddim"
+    let sampler = prediction == "v" ? "ddim" : "euler"
     var errors: [Double] = []
     for steps in ["20", "320"] {
       let noise = scratch.path("n.safetensors")

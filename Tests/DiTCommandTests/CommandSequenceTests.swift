@@ -105,6 +105,6 @@ import Testing
       with: "\"num_classes\": 10, \"learn_sigma\": false, \"diffusion\": { \"prediction\": \"flow\" } },")
     try await expectFailure(
       ["train", "--data", "digits", "--config", try scratch.write(flow, to: "flow.json")]
-        + ["--out", scratch.path("flow")], 65, ["lambda_seq", "flow"])
+        + ["--out", scratch.path("flow")], 65, ["lambda_seq", "linear"])
   }
 }

@@ -47,6 +47,14 @@ import Testing
     let last = try await succeed(flow).stdout.split(separator: "\n").last?.split(separator: " ").map(String.init)
     #expect(last == ["3", "999", "0.02", "4.03583e-05", "0.00635282", "250", "1"])
     try await expectFailure(flow + ["--schedule", "jump"], 64, ["--schedule", "linspace", "jump:0.5"])
+    _ = try scratch.write(
+      #"{"diffusion": {"path": "linear", "prediction": "velocity", "network_time": "1-s"}}"#, to: "flow/config.json")
+    let reversed = try await JSON(flow + ["--json"])
+    #expect(
+      reversed.numbers("kept", "s") == [0.25, 0.5, 0.75, 1] && reversed.numbers("kept", "time") == [0.75, 0.5, 0.25, 0])
+    let text = try await succeed(flow).stdout.split(separator: "\n")
+    #expect(text[1].hasSuffix("            s         time"))
+    #expect(text.last?.split(separator: " ").suffix(2).map(String.init) == ["1", "0"])
   }
 
   /// k(t) = ⌈√ᾱ_t · L⌉ of 256 tokens, and √β_t; nothing of it for the published attention.

@@ -15,7 +15,7 @@ import Testing
       on: schedule, prediction == .flow || name == .pndm ? .linspace : .quadratic, count: count)
     var random = Random(seed: 21)
     var x = random.normals(Self.shape.count)
-    let first = schedule.level(atNetworkTime: process.evaluations[0].value)
+    let first = schedule.process.level(atNetworkTime: process.evaluations[0].value)
     let width = (first.signal * first.signal * 0.25 + first.spread * first.spread).squareRoot()
     let expected = x.map { 0.3 + 0.5 * (Double($0) - first.signal * 0.3) / width }
     _ = GaussianNetwork(schedule: schedule, ripple: 0).run(process, &x, shape: Self.shape)

@@ -21,7 +21,9 @@ struct GaussianNetwork {
     case .epsilon: exact = epsilon
     case .x0: exact = clean
     case .v: exact = signal * epsilon - spread * clean
-    case .flow: exact = epsilon - clean
+    case .velocity, .flow:
+      let process = schedule.process
+      exact = (process.linearTime == .oneMinusS ? -1 : 1) * (process.noiseScale * epsilon - clean)
     case .mean:
       let (t, tables) = (level.time.index, schedule.tables)
       exact = tables.posteriorCleanCoefficient[t] * clean + tables.posteriorNoisedCoefficient[t] * x
@@ -31,7 +33,7 @@ struct GaussianNetwork {
 
   /// Fills (N, C', H, W) for x (N, C, H, W); a variance half is 0.
   func predict(_ x: Span<Float>, _ time: NetworkTime, _ shape: BatchShape, _ output: inout MutableSpan<Float>) {
-    let level = schedule.level(atNetworkTime: time.value)
+    let level = schedule.process.level(atNetworkTime: time.value)
     let size = shape.elementsPerSample
     let stride = output.count / shape.samples
     for i in 0..<shape.count { output[i / size * stride + i % size] = Float(self.output(Double(x[i]), level)) }

@@ -1,4 +1,5 @@
 import DiTDiffusion
+import DiTKernels
 import Testing
 
 @Suite("Classifier-free guidance") struct GuidanceTests {
@@ -38,14 +39,15 @@ import Testing
   }
 
   @Test("Guidance is active inside the closed interval, at real times too")
-  func activeInsideTheClosedInterval() {
+  func activeInsideTheClosedInterval() throws {
     let limited = Guidance(scale: 2, interval: 100...700)
     #expect([99, 100, 700, 701].map { limited.isActive(at: NetworkTime($0)) } == [false, true, true, false])
     // A flow's times are real; 1000·s of s = 1 − 3/10 is 700, whatever Double makes of it.
-    let times = [0.7, 0.70001, 0.1, 0.0999999].map { FlowSchedule.networkTime($0, steps: 10) }
+    let process = try noiseSchedule(.cosine, .fixedSmall, prediction: .flow, steps: 10).process
+    let times = [0.7, 0.70001, 0.1, 0.0999999].map { process.networkTime(s: $0) }
     #expect(times.map { limited.isActive(at: $0) } == [true, false, true, false])
     #expect(
-      FlowSchedule.grid(10).map { limited.isActive(at: FlowSchedule.networkTime($0, steps: 10)) }
+      LinearTime.grid(10).map { limited.isActive(at: process.networkTime(s: $0)) }
         == [Bool](repeating: false, count: 3) + [Bool](repeating: true, count: 7) + [false])
     #expect(Guidance(scale: 2).isActive(at: NetworkTime(0)))
     #expect(!Guidance(scale: 1, interval: 0...999).isActive(at: NetworkTime(5)))
@@ -69,7 +71,8 @@ import Testing
   func intervalsAreRead() throws {
     #expect(try Guidance.interval(parsing: "100,700") == 100...700)
     #expect(try Guidance.interval(parsing: "0,0") == 0...0)
-    for text in ["", "5", "700,100", "-1,4", "1,2,3", "a,b", "1,"] {
+    #expect(try Guidance.interval(parsing: "0.1,0.75") == 0.1...0.75)
+    for text in ["", "5", "700,100", "-1,4", "1,2,3", "a,b", "1,", "nan,1", "0,nan", "0,inf"] {
       let error = #expect(throws: DiffusionError.self) { try Guidance.interval(parsing: text) }
       #expect(error?.description == "guidance interval: expected LO,HI with 0 ≤ LO ≤ HI, found '\(text)'")
     }

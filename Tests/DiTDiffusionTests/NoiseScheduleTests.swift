@@ -106,11 +106,6 @@ import Testing
         "diffusion.beta_end: expected a value whose product with 1000/1000 lies inside (0, 1), found nan (nan)"
       ),
       (
-        DiffusionConfiguration(prediction: .flow),
-        "diffusion.variance: expected fixed_small or fixed_large (and learn_sigma false), as a flow has no variance to "
-          + "learn, found learned_range"
-      ),
-      (
         DiffusionConfiguration(betaStart: 0.9, betaEnd: 0.9),
         "diffusion.beta_end: expected a product of 1−β over 1000 steps above 0, found 0.9"
       ),
@@ -131,7 +126,7 @@ import Testing
   func configurationWordsAreTheDocumentedOnes() {
     #expect(BetaSchedule.allCases.map(\.rawValue) == ["linear", "cosine", "scaled_linear"])
     #expect(Variance.allCases.map(\.rawValue) == ["fixed_small", "fixed_large", "learned_range"])
-    #expect(Prediction.allCases.map(\.rawValue) == ["epsilon", "mean", "x0", "v", "flow"])
+    #expect(Prediction.allCases.map(\.rawValue) == ["epsilon", "mean", "x0", "v", "velocity", "flow"])
     #expect(
       SamplerName.allCases.map(\.rawValue) == [
         "ddpm", "ddim", "dpmpp", "unipc", "euler", "heun", "euler_ancestral", "pndm", "deis",

@@ -41,7 +41,7 @@ import Testing
         }
       }
       levels = try fixture.floats(prediction == .flow ? "loss.times" : "loss.timesteps").map {
-        schedule.level(atNetworkTime: $0)
+        schedule.process.level(atNetworkTime: $0)
       }
     }
 
@@ -118,22 +118,25 @@ import Testing
   /// Min-SNR weighs the same error of x̂_* the same in every prediction, and γ matters.
   @Test("Min-SNR weights the error of the clean image alike in every prediction")
   func minSNRWeighsTheCleanImage() throws {
+    func weight(_ prediction: Prediction, _ level: NoiseLevel) throws -> Double {
+      LossWeighting.minSNR(gamma: 5).weight(try noiseSchedule(prediction: prediction).process, at: level)
+    }
     for t in [0, 50, 400, 999] {
       let level = try noiseSchedule().level(at: t)
       let ratio = level.signal * level.signal / (level.spread * level.spread)
-      let clean = LossWeighting.minSNR(gamma: 5).weight(.x0, at: level)
+      let clean = try weight(.x0, level)
       #expect(clean == min(ratio, 5))
       // An error e of ε̂ is one of e/√SNR in x̂_*; one of v is e σ.
-      let epsilon = LossWeighting.minSNR(gamma: 5).weight(.epsilon, at: level)
+      let epsilon = try weight(.epsilon, level)
       #expect(abs(epsilon * ratio / clean - 1) < 1e-12)
-      let v = LossWeighting.minSNR(gamma: 5).weight(.v, at: level)
+      let v = try weight(.v, level)
       #expect(abs(v / (level.spread * level.spread) / clean - 1) < 1e-12)
-      #expect(LossWeighting.uniform.weight(.x0, at: level) == 1)
+      #expect(try LossWeighting.uniform.weight(noiseSchedule(prediction: .x0).process, at: level) == 1)
     }
     let low = try noiseSchedule().level(at: 5)
-    #expect(LossWeighting.minSNR(gamma: 1).weight(.x0, at: low) == 1)
-    let flow = try noiseSchedule(.linear, .fixedSmall, prediction: .flow)
-    let weights = [0, 0.5, 1].map { LossWeighting.minSNR(gamma: 5).weight(.flow, at: flow.level(atFlow: $0)) }
+    #expect(try LossWeighting.minSNR(gamma: 1).weight(noiseSchedule(prediction: .x0).process, at: low) == 1)
+    let flow = try noiseSchedule(.linear, .fixedSmall, prediction: .flow).process
+    let weights = [0, 0.5, 1].map { LossWeighting.minSNR(gamma: 5).weight(flow, at: flow.level(s: $0)) }
     #expect(weights == [0, 0.25, 0])
   }
 }

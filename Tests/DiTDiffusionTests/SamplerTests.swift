@@ -96,8 +96,8 @@ private struct Stopped: Error {}
   /// A whole run moves a sample by its own outputs and noise only.
   @Test("A sample of a batch does not depend on the other samples", arguments: SamplerName.allCases)
   func samplesOfABatchAreIndependent(_ name: SamplerName) throws {
-    let prediction: Prediction = name.isForFlow ? .flow : .v
-    let noise = try noiseSchedule(.linear, name.isForFlow ? .fixedSmall : .learnedRange, prediction: prediction)
+    let isLinear = DiffusionPath.linear.samplers.contains(name)
+    let noise = try noiseSchedule(.linear, isLinear ? .fixedSmall : .learnedRange, prediction: isLinear ? .flow : .v)
     let sampler = try name.process(on: noise, .linspace, count: 5)
     let outputs = (0..<9).map { e in
       var random = Random(seed: UInt64(100 + e))
@@ -188,7 +188,7 @@ private struct Stopped: Error {}
       (.unipc, .x0, "linspace", 0.5, "eta: expected none with the sampler unipc, found 0.5"),
       (.heun, .flow, "linspace", 1, "eta: expected none with the sampler heun, found 1.0"),
       (
-        .ddim, .flow, "linspace", nil, "sampler: expected euler, heun, as the model's prediction is flow, found ddim"
+        .ddim, .flow, "linspace", nil, "sampler: expected euler, heun, as the model's path is linear, found ddim"
       ),
       (
         .euler, .v, "linspace", 0.5, "eta: expected none with the sampler euler, found 0.5"
@@ -198,11 +198,11 @@ private struct Stopped: Error {}
         "schedule: expected leading, trailing or linspace, as pndm's weights are those of even steps, found quadratic"
       ),
       (
-        .deis, .flow, "linspace", nil, "sampler: expected euler, heun, as the model's prediction is flow, found deis"
+        .deis, .flow, "linspace", nil, "sampler: expected euler, heun, as the model's path is linear, found deis"
       ),
       (
         .heun, .flow, "jump:1", nil,
-        "schedule: expected linspace, as a flow has an even grid of its own, found jump:1.0"
+        "schedule: expected linspace, as a linear path has an even grid of its own, found jump:1.0"
       ),
     ])
   func impossibleSamplersAreRefused(

@@ -43,10 +43,10 @@ import Testing
   @Test("A network's time finds its training step, for chains and flows")
   func trainingStepOfATime() {
     #expect([0, 7, 999].map { noise.index(ofTime: Float($0)) } == [0, 7, 999])
-    let flow = AttentionNoise(betas: noise.betas, alphasCumprod: noise.alphasCumprod, isFlow: true)
+    let flow = AttentionNoise(betas: noise.betas, alphasCumprod: noise.alphasCumprod, linearTime: .thousandths)
     #expect([0.25, 1, 1.5, 2, 1000].map { flow.index(ofTime: Float($0)) } == [0, 0, 1, 1, 999])
     let short = AttentionNoise(
-      betas: Array(noise.betas[..<7]), alphasCumprod: Array(noise.alphasCumprod[..<7]), isFlow: true)
+      betas: Array(noise.betas[..<7]), alphasCumprod: Array(noise.alphasCumprod[..<7]), linearTime: .thousandths)
     for k in 1...7 { #expect(short.index(ofTime: Float(1000 * Double(k) / 7)) == k - 1) }
   }
 

@@ -180,7 +180,8 @@ private struct Trial: CustomStringConvertible {
 
   private var noise: AttentionNoise {
     let published = AttentionNoise.published
-    return AttentionNoise(betas: published.betas, alphasCumprod: published.alphasCumprod, isFlow: isFlow)
+    return AttentionNoise(
+      betas: published.betas, alphasCumprod: published.alphasCumprod, linearTime: isFlow ? .thousandths : nil)
   }
 
   /// The batch, and its sequences as the reference takes them.

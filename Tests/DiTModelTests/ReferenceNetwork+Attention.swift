@@ -45,7 +45,7 @@ extension ReferenceNetwork {
   /// The training step whose β and ᾱ attention uses.
   func index(ofTime time: Float) -> Int {
     let steps = noise.betas.count
-    guard noise.isFlow else { return Int(time) }
+    guard noise.linearTime != nil else { return Int(time) }
     return min(steps - 1, max(0, Int((Double(time) / 1000 * Double(steps) - 1e-6).rounded(.up)) - 1))
   }
 

@@ -81,14 +81,17 @@ import Testing
     #expect(difference.relative <= 1e-5, "\(difference)")
   }
 
-  /// What attention makes of a time is the sampler's training index, also of a flow's real times.
-  @Test("Attention maps every time of a flow to the sampler's training index", arguments: [250, 1000])
-  func attentionFindsTheTrainingIndex(steps: Int) throws {
+  /// What attention makes of a time is the sampler's training index, also of a linear path's real times.
+  @Test(
+    "Attention maps every time of a linear path to the sampler's training index", arguments: [250, 1000],
+    LinearTime.allCases)
+  func attentionFindsTheTrainingIndex(steps: Int, time: LinearTime) throws {
     let flow = try NoiseSchedule(
-      DiffusionConfiguration(steps: steps, prediction: .flow, variance: .fixedSmall))
+      DiffusionConfiguration(
+        steps: steps, path: .linear, prediction: .velocity, variance: .fixedSmall, networkTime: time))
     var wrong: [Float] = []
     for count in 1...steps {
-      for time in FlowEulerSampler(flow, steps: count).evaluations
+      for time in FlowEulerSampler(flow.process, steps: count).evaluations
       where flow.attention.index(ofTime: time.value) != time.index { wrong.append(time.value) }
     }
     #expect(wrong.isEmpty, "\(wrong.prefix(5))")

@@ -1,5 +1,6 @@
 import DiTDiffusion
 import DiTFiles
+import DiTKernels
 import DiTModel
 import DiTPipeline
 import Testing
@@ -81,10 +82,12 @@ import Testing
   func everyPredictionIsReadWithItsSampler() throws {
     for prediction in Prediction.allCases {
       let word = prediction.rawValue
-      let configuration = try read(#"{"learn_sigma": false, "diffusion": {"prediction": "\#(word)"}}"#)
+      let path = prediction == .velocity ? #""path": "linear", "# : ""
+      let configuration = try read(#"{"learn_sigma": false, "diffusion": {\#(path)"prediction": "\#(word)"}}"#)
       #expect(configuration.diffusion.prediction == prediction)
       #expect(
-        configuration.sampling.sampler == Sampler(prediction == .flow ? .heun : .ddim, steps: 50, schedule: .linspace))
+        configuration.sampling.sampler
+          == Sampler(prediction.target == .velocity ? .heun : .ddim, steps: 50, schedule: .linspace))
       #expect(try read(configuration.json.text) == configuration, "round trip of \(word)")
     }
     for (word, schedule) in [
@@ -94,6 +97,56 @@ import Testing
       #expect(configuration.sampling.sampler == Sampler(.unipc, steps: 9, schedule: schedule))
       #expect(try read(configuration.json.text) == configuration, "round trip of \(word)")
     }
+  }
+
+  @Test("Every process is read, written in its fixed keys, and read back equal")
+  func everyProcessComesBack() throws {
+    let jit = try read(
+      #"""
+      {"diffusion": {"path": "linear", "prediction": "x0", "network_time": "1-s", "loss_target": "velocity",
+                     "time_distribution": {"logit_normal": [-0.8, 0.8]}, "noise_scale": 2, "t_floor": 0.1},
+       "sampling": {"guidance": 3, "guidance_interval": [0.1, 1]}}
+      """#)
+    #expect(
+      jit.diffusion
+        == DiffusionConfiguration(
+          path: .linear, prediction: .x0, networkTime: .oneMinusS, lossTarget: .velocity,
+          timeDistribution: .logitNormal(mean: -0.8, deviation: 0.8), noiseScale: 2, timeFloor: 0.1))
+    #expect(jit.sampling.guidance == Guidance(scale: 3, interval: 0.1...1) && jit.sampling.sampler.name == .heun)
+    for time in LinearTime.allCases {
+      for prediction in [Prediction.x0, .velocity] {
+        var configuration = jit
+        configuration.diffusion = DiffusionConfiguration(path: .linear, prediction: prediction, networkTime: time)
+        #expect(try read(configuration.json.text) == configuration, "\(prediction), \(time)")
+      }
+    }
+    let text = jit.json.text.filter { !$0.isWhitespace }
+    #expect(
+      text.contains(
+        #""diffusion":{"path":"linear","steps":1000,"schedule":"linear","beta_start":0.0001,"beta_end":0.02,"#
+          + #""prediction":"x0","variance":"learned_range","network_time":"1-s","loss_target":"velocity","#
+          + #""time_distribution":{"logit_normal":[-0.8,0.8]},"noise_scale":2,"t_floor":0.1}"#), "\(text)")
+    #expect(text.contains(#""guidance_interval":[0.1,1]"#))
+    #expect(try read(#"{"diffusion": {"loss_target": null}}"#) == read("{}"))
+    #expect(try read(#"{"diffusion": {"path": "beta"}}"#) == read("{}"))
+  }
+
+  /// The bytes that such files had before paths had names.
+  @Test("flow and β paths are written as they always were, and flow means linear, velocity, 1000s")
+  func earlierSpellingsKeepTheirBytes() throws {
+    for (prediction, variance) in [("flow", "fixed_large"), ("v", "fixed_large"), ("epsilon", "fixed_small")] {
+      let section =
+        #""diffusion":{"steps":1000,"schedule":"linear","beta_start":0.0001,"beta_end":0.02,"prediction":"\#(prediction)","#
+        + #""variance":"\#(variance)"}"#
+      let configuration = try read("{\"learn_sigma\": false, \(section)}")
+      #expect(configuration.json.text.filter { !$0.isWhitespace }.contains(section), "\(prediction)")
+    }
+    let flow = try NoiseSchedule(read(#"{"diffusion": {"prediction": "flow"}}"#).diffusion).process
+    let velocity = try NoiseSchedule(
+      read(#"{"diffusion": {"path": "linear", "prediction": "velocity", "network_time": "1000s"}}"#).diffusion
+    ).process
+    #expect(flow.path == velocity.path && flow.target == velocity.target && flow.linearTime == velocity.linearTime)
+    #expect(flow.lossTarget == velocity.lossTarget && flow.noiseScale == velocity.noiseScale)
   }
 
   @Test("The fixtures' configurations are written and read back equal", arguments: networkCases)
@@ -182,20 +235,87 @@ import Testing
     (#"{"attention": true}"#, "attention: expected an object, found true"),
     (
       #"{"diffusion": {"prediction": "eps"}}"#,
-      "diffusion.prediction: expected one of \"epsilon\", \"mean\", \"x0\", \"v\", \"flow\", found \"eps\""
+      "diffusion.prediction: expected one of \"epsilon\", \"mean\", \"x0\", \"v\", \"velocity\", \"flow\", found \"eps\""
     ),
     (
-      #"{"diffusion": {"prediction": "flow"}}"#,
-      "diffusion.variance: expected fixed_small or fixed_large (and learn_sigma false), as a flow has no variance to "
-        + "learn, found learned_range"
+      #"{"diffusion": {"prediction": "velocity"}}"#,
+      "diffusion.prediction: expected one of epsilon, mean, x0, v, as path is beta, found velocity"
+    ),
+    (
+      #"{"diffusion": {"path": "beta", "prediction": "flow"}}"#,
+      "diffusion.path: expected linear, which prediction flow means, found beta"
+    ),
+    (
+      #"{"diffusion": {"prediction": "flow", "network_time": "s"}}"#,
+      "diffusion.network_time: expected 1000s, which prediction flow means"
+    ),
+    (#"{"diffusion": {"path": "gvp"}}"#, "diffusion.path: expected one of \"beta\", \"linear\", found \"gvp\""),
+    (
+      #"{"diffusion": {"path": "linear"}}"#,
+      "diffusion.prediction: expected one of x0, velocity, as path is linear, found epsilon"
+    ),
+    (
+      #"{"diffusion": {"path": "linear", "prediction": "x0", "loss_target": "epsilon"}}"#,
+      "diffusion.loss_target: expected null, x0 or velocity, found epsilon"
+    ),
+    (
+      #"{"diffusion": {"prediction": "x0", "loss_target": "velocity"}}"#,
+      "diffusion.loss_target: expected null or x0, as prediction says, found velocity"
+    ),
+    (
+      #"{"diffusion": {"network_time": "1-s"}}"#,
+      "diffusion.network_time: expected none on path beta, where times are training indices, found 1-s"
+    ),
+    (#"{"diffusion": {"network_time": "t"}}"#, "diffusion.network_time: expected one of \"1000s\", \"s\", \"1-s\""),
+    (#"{"diffusion": {"noise_scale": 2}}"#, "diffusion.noise_scale: expected 1 on path beta, found 2.0"),
+    (
+      #"{"diffusion": {"prediction": "flow", "noise_scale": 0}}"#,
+      "diffusion.noise_scale: expected a number above 0, found 0.0"
+    ),
+    (#"{"diffusion": {"t_floor": 0.1}}"#, "diffusion.t_floor: expected none on path beta, which does not use it"),
+    (
+      #"{"diffusion": {"path": "linear", "prediction": "velocity", "t_floor": 0.1}}"#,
+      "diffusion.t_floor: expected none with prediction velocity, which does not use it, found 0.1"
+    ),
+    (
+      #"{"diffusion": {"path": "linear", "prediction": "x0", "t_floor": 0}}"#,
+      "diffusion.t_floor: expected a number above 0 and at most 1, found 0.0"
+    ),
+    (
+      #"{"diffusion": {"time_distribution": {"logit_normal": [0, 1]}}}"#,
+      "diffusion.time_distribution: expected uniform on path beta, whose times are whole, found logit_normal"
+    ),
+    (
+      #"{"diffusion": {"prediction": "flow", "time_distribution": {"logit_normal": [0, 0]}}}"#,
+      "diffusion.time_distribution: expected [m, d] with finite m and d above 0, found [0.0, 0.0]"
+    ),
+    (
+      #"{"diffusion": {"prediction": "flow", "time_distribution": {"logit_normal": [0]}}}"#,
+      "diffusion.time_distribution.logit_normal: expected [m, d], the mean and deviation of the time's logit"
+    ),
+    (
+      #"{"diffusion": {"prediction": "flow", "time_distribution": "normal"}}"#,
+      "diffusion.time_distribution: expected \"uniform\" or {\"logit_normal\": [m, d]}, found \"normal\""
+    ),
+    (
+      #"{"diffusion": {"prediction": "flow", "time_distribution": {"beta": [0, 1]}}}"#,
+      "diffusion.time_distribution.logit_normal: expected"
+    ),
+    (
+      #"{"sampling": {"guidance_interval": [0.5, 700]}}"#,
+      "sampling.guidance_interval: expected whole times, as path is beta, found 0.5,700"
+    ),
+    (
+      #"{"diffusion": {"path": "linear", "prediction": "x0", "network_time": "s"}, "sampling": {"guidance_interval": [2, 3]}}"#,
+      "sampling.guidance_interval: expected times in 0…1, found 2,3"
     ),
     (
       #"{"learn_sigma": false, "diffusion": {"prediction": "flow"}, "sampling": {"sampler": "ddim"}}"#,
-      "sampling.sampler: expected euler, heun, as the model's prediction is flow, found ddim"
+      "sampling.sampler: expected euler, heun, as the model's path is linear, found ddim"
     ),
     (
       #"{"learn_sigma": false, "diffusion": {"prediction": "flow"}, "sampling": {"schedule": "trailing"}}"#,
-      "sampling.schedule: expected linspace, as a flow has an even grid of its own, found trailing"
+      "sampling.schedule: expected linspace, as a linear path has an even grid of its own, found trailing"
     ),
     (#"{"sampling": {"sampler": "dpmpp", "eta": 0.5}}"#, "sampling.eta: expected none with the sampler dpmpp"),
     (#"{"sampling": {"schedule": "jump:-1"}}"#, "sampling.schedule: expected jump:γ with a number γ ≥ 0"),

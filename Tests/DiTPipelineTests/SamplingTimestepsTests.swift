@@ -16,7 +16,7 @@ import Testing
     let noise = try model.noise()
     let found = try timesteps(model, Sampler(.ddim, schedule: .custom([3, 10, 999])))
     #expect(found.rows.map(\.t) == [3, 10, 999] && found.rows.map(\.stride) == [4, 7, 989])
-    #expect(found.total == 1000 && !found.isFlow && found.rule == "custom:3,10,999")
+    #expect(found.total == 1000 && found.linearTime == nil && found.rule == "custom:3,10,999")
     for row in found.rows {
       #expect(row.beta == noise.betas[row.t] && row.alphaBar == noise.alphasCumprod[row.t])
       #expect(row.alpha * row.alpha - row.alphaBar < 1e-15 && row.attention == nil)
@@ -48,7 +48,7 @@ import Testing
     let model = ModelConfiguration(
       network: network, diffusion: DiffusionConfiguration(prediction: .flow, variance: .fixedLarge))
     let found = try timesteps(model, Sampler(.euler, steps: 4))
-    #expect(found.isFlow && found.rows.map(\.s) == [0.25, 0.5, 0.75, 1])
+    #expect(found.linearTime == .thousandths && found.rows.map(\.s) == [0.25, 0.5, 0.75, 1])
     #expect(found.rows.map(\.t) == [249, 499, 749, 999])
   }
 }

@@ -26,15 +26,36 @@ struct AllocationTests {
     }
   }
 
+  /// A linear path's drawn times, JiT's loss and three averages too.
+  @Test("Steps on a linear path with several averages allocate nothing after the first")
+  func linearSteps() throws {
+    dit_allocations_watch()
+    defer { dit_allocations_unwatch() }
+    var model = tinyModel()
+    model.diffusion = DiffusionConfiguration(
+      path: .linear, prediction: .x0, networkTime: .oneMinusS, lossTarget: .velocity,
+      timeDistribution: .logitNormal(mean: -0.8, deviation: 0.8), noiseScale: 2)
+    model.sampling = .standard(model.network, model.diffusion)
+    let trainer = try tinyTrainer(threads: 2, model: model) { $0.emaDecays = [0.9999, 0.9996, 0.5] }
+    _ = try trainer.step()
+    for step in 2...9 {
+      let before = dit_allocations_count()
+      _ = try trainer.step()
+      let count = dit_allocations_count() - before
+      #expect(count == 0, "step \(step): \(count) allocations")
+    }
+  }
+
   /// A sampling run of more steps allocates no more than one of fewer.
   @Test("A sampling run of more steps allocates no more per step", arguments: SamplerName.allCases)
   func samplingSteps(_ name: SamplerName) throws {
     dit_allocations_watch()
     defer { dit_allocations_unwatch() }
     var network = tinyNetwork()
-    network.learnSigma = !name.isForFlow
+    let isLinear = DiffusionPath.linear.samplers.contains(name)
+    network.learnSigma = !isLinear
     let diffusion = DiffusionConfiguration(
-      prediction: name.isForFlow ? .flow : .epsilon, variance: name.isForFlow ? .fixedSmall : .learnedRange)
+      prediction: isLinear ? .flow : .epsilon, variance: isLinear ? .fixedSmall : .learnedRange)
     let model = try tinyTrainer(threads: 2, model: ModelConfiguration(network: network, diffusion: diffusion))
       .averagedModel()
     func allocations(steps: Int) throws -> Int {

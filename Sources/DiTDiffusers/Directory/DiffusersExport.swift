@@ -56,6 +56,11 @@ public struct DiffusersExport: Sendable {
         file: name, item: problem.key, expected: "\(problem.expected), as diffusers' DiT has no other",
         found: problem.found)
     }
+    guard model.diffusion.path == .beta else {
+      throw ModelFileError(
+        file: name, item: "diffusion.path", expected: "beta, as diffusers' DiT pipeline has no other",
+        found: model.diffusion.path.rawValue)
+    }
     guard model.diffusion.prediction.diffusersWord != nil else {
       throw ModelFileError(
         file: name, item: "diffusion.prediction", expected: "epsilon, x0 or v, as diffusers' schedulers have no other",
@@ -279,11 +284,11 @@ extension DiffusersScheduler {
 extension Prediction {
   /// diffusers' `prediction_type`; nil where it has none.
   fileprivate var diffusersWord: String? {
-    switch self {
+    switch target {
     case .epsilon: "epsilon"
     case .x0: "sample"
     case .v: "v_prediction"
-    case .mean, .flow: nil
+    case .mean, .velocity: nil
     }
   }
 }

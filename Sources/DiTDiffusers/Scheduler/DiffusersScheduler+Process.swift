@@ -23,7 +23,7 @@ extension DiffusersScheduler {
   public func process(
     _ name: SamplerName, on noise: NoiseSchedule, _ rule: StepSchedule?, count: Int, eta: Double? = nil
   ) throws(DiffusionError) -> any ReverseProcess {
-    try name.check(noise.configuration.prediction, eta: eta)
+    try name.check(noise.configuration.path, eta: eta)
     try checkPrediction(name)
     // The first four samplers keep the bits that they had before σ could be spread.
     let isSpread = try spread(name) != .none

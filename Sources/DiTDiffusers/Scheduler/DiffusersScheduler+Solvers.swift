@@ -37,7 +37,7 @@ extension DiffusersScheduler {
     }
     let end = endsClean ? 0 : name == .dpmpp ? table.sigmas[0] : sigmas[count - 1]
     return SolverGrid(
-      times: times, sigmas: (sigmas + [end]).map { Double(Float($0)) }, prediction: noise.configuration.prediction,
+      times: times, sigmas: (sigmas + [end]).map { Double(Float($0)) }, prediction: noise.process.target,
       variance: noise.variance)
   }
 
@@ -79,7 +79,7 @@ extension DiffusersScheduler {
     let start = spacing == .leading ? (largest * largest + 1).squareRoot() : largest
     let grid = SolverGrid(
       times: times.map { NetworkTime(value: Float($0), index: min(steps - 1, max(0, Int($0.rounded())))) },
-      sigmas: levels, prediction: noise.configuration.prediction, variance: noise.variance)
+      sigmas: levels, prediction: noise.process.target, variance: noise.variance)
     return (grid, Double(start) / (levels[0] * levels[0] + 1).squareRoot())
   }
 

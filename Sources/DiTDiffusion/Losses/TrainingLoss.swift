@@ -4,9 +4,9 @@
 //   mse  = κ mean (out − target)²
 //   vb   = mean KL( q(x_{t−1} | x_t, x_*) ‖ p_θ(x_{t−1} | x_t) ) in bits, and at t = 0 −log₂ p_θ(x_*) discretised
 //
-// Means are over C·H·W of each sample. w is the weighting of the noise level. κ = 1, but 1/b² for `mean`, b what
-// multiplies ε in μ, so that its mse is that of ε̂. vb belongs to `learned_range` only, and its μ_θ is detached: it
-// trains v, not the prediction.
+// Means are over C·H·W of each sample. w is the weighting of the noise level. target and κ are the process's
+// (`DiffusionProcess.trainingTarget`). vb belongs to `learned_range` on a β path only, and its μ_θ is detached: it
+// trains v, not the prediction. On a linear path a second half of the output is not read, and its gradient is 0.
 //
 // The target is affine in (x_*, ε), so x_t is not needed; and as μ_θ is affine in the output, μ̃ − μ_θ is its coefficient
 // times (target − out), so that both terms follow from out − target without the cancellation of two means.
@@ -35,14 +35,14 @@ public struct SampleLoss: Equatable, Sendable {
 
 /// w · mse, with `learned_range` + the variational bound's term. Forward and gradient; allocates nothing.
 public struct TrainingLoss: Sendable {
-  public let schedule: NoiseSchedule
+  public let process: DiffusionProcess
   public let weighting: LossWeighting
-  private let targets: Targets
+
+  public var schedule: NoiseSchedule { process.schedule }
 
   public init(_ schedule: NoiseSchedule, weighting: LossWeighting = .uniform) {
-    self.schedule = schedule
+    process = schedule.process
     self.weighting = weighting
-    targets = Targets(schedule)
   }
 
   /// The loss of each sample.
@@ -93,7 +93,7 @@ public struct TrainingLoss: Sendable {
     shape.require("means", means.count, is: shape.samples * rows * columns)
     let stride = output.count / shape.samples
     for n in 0..<shape.samples {
-      let target = targets.target(levels[n])
+      let target = process.trainingTarget(levels[n])
       let scale = target.scale / Double(shape.channels * patchSize * patchSize)
       for patch in 0..<rows * columns {
         var sum = 0.0
@@ -129,17 +129,20 @@ public struct TrainingLoss: Sendable {
     check(output, clean, noise, levels, shape)
     precondition(losses.count == shape.samples, "\(losses.count) losses for a batch \(shape)")
 
-    let learned = schedule.variance == .learnedRange
+    let learned = process.learnsVariance
     let size = shape.elementsPerSample
     let stride = output.count / shape.samples
     let scale = weight / Double(shape.samples * size)
     for n in 0..<shape.samples {
       let level = levels[n]
-      let target = targets.target(level)
-      let importance = weighting.weight(schedule.configuration.prediction, at: level)
+      let target = process.trainingTarget(level)
+      let importance = weighting.weight(process, at: level)
       let at = Sample(size: size, clean: n * size, prediction: n * stride, interpolation: n * stride + size)
       let mse = squaredError(target, at, output, clean, noise, &gradient, scale * importance)
       let vb = learned ? bound(level.time.index, target, at, output, clean, noise, &gradient, scale) : nil
+      if !learned, !gradient.isEmpty {
+        for i in n * stride + size..<(n + 1) * stride { gradient[i] = 0 }
+      }
       losses[n] = SampleLoss(loss: importance * mse + (vb ?? 0), mse: mse, vb: vb)
     }
   }
@@ -154,7 +157,7 @@ public struct TrainingLoss: Sendable {
 
   /// κ mean (out − target)²; its gradient 2κ(out − target) goes to the prediction's channels.
   private func squaredError(
-    _ target: Targets.Target, _ at: Sample, _ output: Span<Float>, _ clean: Span<Float>, _ noise: Span<Float>,
+    _ target: TrainingTarget, _ at: Sample, _ output: Span<Float>, _ clean: Span<Float>, _ noise: Span<Float>,
     _ gradient: inout MutableSpan<Float>, _ scale: Double
   ) -> Double {
     let writes = !gradient.isEmpty
@@ -170,11 +173,11 @@ public struct TrainingLoss: Sendable {
 
   /// The bound's term in bits; its gradient goes to the v channels.
   private func bound(
-    _ t: Int, _ target: Targets.Target, _ at: Sample, _ output: Span<Float>, _ clean: Span<Float>,
+    _ t: Int, _ target: TrainingTarget, _ at: Sample, _ output: Span<Float>, _ clean: Span<Float>,
     _ noise: Span<Float>, _ gradient: inout MutableSpan<Float>, _ scale: Double
   ) -> Double {
     let bits = 1 / log(2.0)
-    let ofOutput = targets.ofOutputInMean(t)
+    let ofOutput = process.mean(at: t).output
     let (low, high) = schedule.tables.logVarianceRange(t)
     let writes = !gradient.isEmpty
     var sum = 0.0

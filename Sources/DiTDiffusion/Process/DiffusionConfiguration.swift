@@ -1,5 +1,7 @@
 // The words of config.json's `diffusion` block. Raw values are what people write there.
 
+import DiTKernels
+
 /// How β_t grows with t.
 public enum BetaSchedule: String, CaseIterable, Sendable {
   /// β from β_start to β_end in equal steps (Ho et al. 2020).
@@ -10,7 +12,7 @@ public enum BetaSchedule: String, CaseIterable, Sendable {
   case scaledLinear = "scaled_linear"
 }
 
-/// What the network's first C output channels mean. ``PredictionCoefficients`` converts them.
+/// What the network's first C output channels mean: a ``PredictionTarget`` as config.json spells it.
 public enum Prediction: String, CaseIterable, Sendable {
   /// The noise ε of x_t = √ᾱ_t x_* + √(1−ᾱ_t) ε (Ho et al. 2020).
   case epsilon
@@ -20,11 +22,25 @@ public enum Prediction: String, CaseIterable, Sendable {
   case x0
   /// v = √ᾱ_t ε − √(1−ᾱ_t) x_* (Salimans & Ho 2022).
   case v
-  /// The velocity ε − x_* of a rectified flow x_s = (1−s) x_* + s ε (Liu et al. 2023). See ``FlowSchedule``.
+  /// The velocity along a linear path: see ``PredictionTarget/velocity``.
+  case velocity
+  /// The earlier spelling of ``velocity`` on the path `linear` with the network time `1000s`.
   case flow
+
+  /// What it means.
+  public var target: PredictionTarget {
+    switch self {
+    case .epsilon: .epsilon
+    case .mean: .mean
+    case .x0: .x0
+    case .v: .v
+    case .velocity, .flow: .velocity
+    }
+  }
 }
 
-/// The variance σ_t² of the reverse process p_θ(x_{t−1} | x_t).
+/// The variance σ_t² of the reverse process p_θ(x_{t−1} | x_t). A linear path has none: there it only says how many channels
+/// the network's output has, of which the second half is then not read.
 public enum Variance: String, CaseIterable, Sendable {
   /// β̃_t, the posterior's own variance; at t = 0, where that is 0, β̃_1.
   case fixedSmall = "fixed_small"
@@ -47,13 +63,37 @@ public struct DiffusionConfiguration: Equatable, Sendable {
   public var betaEnd: Double
   public var prediction: Prediction
   public var variance: Variance
+  /// What the network and every time that a user types or reads count in, on a linear path.
+  public var networkTime: LinearTime
+  /// What the loss compares; nil is the prediction itself. `velocity` with the prediction `x0` turns x_* and x̂_* alike into
+  /// (x_s − ·)/max(s, t_floor) (JiT, Li & He 2025).
+  public var lossTarget: Prediction?
+  /// How a linear path's times are drawn in training.
+  public var timeDistribution: TimeDistribution
+  /// ς, the noise's standard deviation at s = 1 of a linear path.
+  public var noiseScale: Double
+  /// The least s by which x_s − x̂_* is divided where a velocity is made of x̂_*.
+  public var timeFloor: Double
 
-  /// Whether the prediction is a flow's velocity, so that times are real and β plays no part in training and sampling.
-  public var isFlow: Bool { prediction == .flow }
+  /// Nil where it follows from the prediction.
+  private var statedPath: DiffusionPath?
+
+  /// `beta`, or what is stated; `linear` where the prediction is `flow`.
+  public var path: DiffusionPath {
+    get { statedPath ?? prediction.standardPath }
+    set { statedPath = newValue == prediction.standardPath ? nil : newValue }
+  }
+
+  /// Whether ``path`` needs to be written down.
+  package var statesPath: Bool { statedPath != nil }
+
+  public static let standardFloor = 0.05
 
   public init(
     steps: Int = 1000, schedule: BetaSchedule = .linear, betaStart: Double = 1e-4, betaEnd: Double = 0.02,
-    prediction: Prediction = .epsilon, variance: Variance = .learnedRange
+    path: DiffusionPath? = nil, prediction: Prediction = .epsilon, variance: Variance = .learnedRange,
+    networkTime: LinearTime = .thousandths, lossTarget: Prediction? = nil,
+    timeDistribution: TimeDistribution = .uniform, noiseScale: Double = 1, timeFloor: Double = standardFloor
   ) {
     self.steps = steps
     self.schedule = schedule
@@ -61,5 +101,19 @@ public struct DiffusionConfiguration: Equatable, Sendable {
     self.betaEnd = betaEnd
     self.prediction = prediction
     self.variance = variance
+    self.networkTime = networkTime
+    self.lossTarget = lossTarget
+    self.timeDistribution = timeDistribution
+    self.noiseScale = noiseScale
+    self.timeFloor = timeFloor
+    if let path { self.path = path }
   }
+}
+
+extension Prediction {
+  /// The path of a configuration that names none.
+  fileprivate var standardPath: DiffusionPath { self == .flow ? .linear : .beta }
+
+  /// Whether it is the spelling that says a path and a network time as well.
+  package var impliesPath: Bool { self == .flow }
 }

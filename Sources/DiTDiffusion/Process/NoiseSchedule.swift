@@ -19,7 +19,7 @@ public struct NoiseSchedule: Equatable, Sendable {
   /// The schedule of a configuration.
   ///
   /// - Throws: `DiffusionError` when T is not in 1…1,000,000, a β is not inside (0, 1), ᾱ_{T−1} vanishes in Double, or
-  ///   a flow is to learn its variance.
+  ///   path, prediction, loss, time and scale cannot be had together.
   public init(_ configuration: DiffusionConfiguration) throws(DiffusionError) {
     let steps = configuration.steps
     guard 1...Self.maximumSteps ~= steps else {
@@ -37,12 +37,7 @@ public struct NoiseSchedule: Equatable, Sendable {
         "diffusion.beta_end", expected: "a product of 1−β over \(steps) steps above 0",
         found: "\(configuration.betaEnd)")
     }
-    guard !configuration.isFlow || configuration.variance != .learnedRange else {
-      throw DiffusionError(
-        "diffusion.variance",
-        expected: "fixed_small or fixed_large (and learn_sigma false), as a flow has no variance to learn",
-        found: configuration.variance.rawValue)
-    }
+    try configuration.checkProcess()
     self.configuration = configuration
     tables = PosteriorTables(alphasCumprod: alphasCumprod, betas: betas)
   }

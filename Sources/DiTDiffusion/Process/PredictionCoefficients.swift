@@ -15,18 +15,20 @@
 /// | v       | σ x_t + α out    | α x_t − σ out      | (c₂ + c₁ α) x_t − c₁σ out |
 ///
 /// All are finite, because a schedule has 0 < ᾱ_t < 1. Where α is small (high t) 1/α enlarges an error of ε̂ or of the
-/// mean; where σ is small (low t) 1/σ enlarges one of x̂_*, and 1/b (about 10² at low t) one of the mean. `flow` has
-/// no posterior of its own: see ``FlowSchedule``.
+/// mean; where σ is small (low t) 1/σ enlarges one of x̂_*, and 1/b (about 10² at low t) one of the mean. A linear path has no
+/// posterior: what outputs mean there is ``DiffusionProcess/clean(at:)`` and ``DiffusionProcess/velocity(s:)``.
 public struct PredictionCoefficients: Equatable, Sendable {
-  public let prediction: Prediction
+  public let prediction: PredictionTarget
   private let tables: PosteriorTables
 
-  /// - Precondition: the schedule's prediction is not `flow`.
+  /// - Precondition: the schedule's path has a posterior.
   public init(_ schedule: NoiseSchedule) {
-    precondition(!schedule.configuration.isFlow, "a flow has no posterior mean")
-    prediction = schedule.configuration.prediction
+    precondition(schedule.configuration.path.hasPosterior, Self.noPosterior)
+    prediction = schedule.configuration.prediction.target
     tables = schedule.tables
   }
+
+  private static let noPosterior = "a linear path has no posterior mean"
 
   /// ε̂ = noised·x_t + output·out.
   ///
@@ -40,7 +42,7 @@ public struct PredictionCoefficients: Equatable, Sendable {
     case .mean:
       let (ofNoised, ofEpsilon) = tables.meanCoefficients(t)
       return (ofNoised / ofEpsilon, -1 / ofEpsilon)
-    case .flow: preconditionFailure("a flow has no posterior mean")
+    case .velocity: preconditionFailure(Self.noPosterior)
     }
   }
 
@@ -56,7 +58,7 @@ public struct PredictionCoefficients: Equatable, Sendable {
     case .mean:
       let ofClean = tables.posteriorCleanCoefficient[t]
       return (-tables.posteriorNoisedCoefficient[t] / ofClean, 1 / ofClean)
-    case .flow: preconditionFailure("a flow has no posterior mean")
+    case .velocity: preconditionFailure(Self.noPosterior)
     }
   }
 
@@ -73,7 +75,7 @@ public struct PredictionCoefficients: Equatable, Sendable {
       let ofClean = tables.posteriorCleanCoefficient[t]
       let (noised, output) = clean(at: t)
       return (tables.posteriorNoisedCoefficient[t] + ofClean * noised, ofClean * output)
-    case .flow: preconditionFailure("a flow has no posterior mean")
+    case .velocity: preconditionFailure(Self.noPosterior)
     }
   }
 
@@ -81,13 +83,5 @@ public struct PredictionCoefficients: Equatable, Sendable {
   private func levels(_ t: Int) -> (signal: Double, spread: Double) {
     let bar = tables.alphasCumprod[t]
     return (bar.squareRoot(), (1 - bar).squareRoot())
-  }
-}
-
-extension NoiseSchedule {
-  /// x̂_* = noised·x + output·out at what the network was asked at, of a flow too: x_* = x_s − s (ε − x_*).
-  public func cleanCoefficients(at time: NetworkTime) -> (noised: Double, output: Double) {
-    guard configuration.isFlow else { return PredictionCoefficients(self).clean(at: time.index) }
-    return (1, -Double(time.value) / FlowSchedule.timeScale)
   }
 }

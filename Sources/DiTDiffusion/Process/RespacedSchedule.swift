@@ -17,10 +17,12 @@ public struct RespacedSchedule: Equatable, Sendable {
 
   /// Keeps the given steps of a chain.
   ///
-  /// - Throws: `DiffusionError` when they are not strictly ascending inside 0…T−1, or there are none; for a flow.
+  /// - Throws: `DiffusionError` when they are not strictly ascending inside 0…T−1, or there are none; for a path without
+  ///   training steps.
   public init(_ schedule: NoiseSchedule, keeping timesteps: [Int]) throws(DiffusionError) {
-    guard !schedule.configuration.isFlow else {
-      throw DiffusionError("prediction", expected: "one with training steps to keep", found: "flow")
+    let path = schedule.configuration.path
+    guard path.hasPosterior else {
+      throw DiffusionError("path", expected: "one with training steps to keep", found: path.rawValue)
     }
     try StepSchedule.check(timesteps, of: schedule.steps)
     self.timesteps = timesteps

@@ -6,12 +6,12 @@ public struct Guidance: Equatable, Sendable {
   /// s; 1 is the conditional network alone, 0 the unconditional one.
   public var scale: Double
   /// LO ≤ t ≤ HI in the network's time, both ends guided; nil is everywhere (Kynkäänniemi et al. 2024). That is the
-  /// training index 0…T−1, or the real 1000·s of a flow, which begins at 1000.
-  public var interval: ClosedRange<Int>?
+  /// training index 0…T−1, or the real time of a linear path, compared in Float, as the network takes it.
+  public var interval: ClosedRange<Double>?
   /// How many of the C channels of ε are guided, the first ones; nil is all. 3 is the reference's quirk.
   public var channels: Int?
 
-  public init(scale: Double, interval: ClosedRange<Int>? = nil, channels: Int? = nil) {
+  public init(scale: Double, interval: ClosedRange<Double>? = nil, channels: Int? = nil) {
     self.scale = scale
     self.interval = interval
     self.channels = channels
@@ -27,12 +27,39 @@ public struct Guidance: Equatable, Sendable {
     }
   }
 
+  /// Refuses an interval that the times of a process cannot lie in: one with ends between the whole times of a β path, or one
+  /// above all times of a linear path.
+  ///
+  /// - Throws: `DiffusionError`.
+  public func validate(_ process: DiffusionProcess) throws(DiffusionError) {
+    guard let interval else { return }
+    let greatest = process.timeRange.upperBound
+    let isWhole =
+      interval.lowerBound == interval.lowerBound.rounded() && interval.upperBound == interval.upperBound.rounded()
+    let path = process.path
+    guard path.hasWholeTimes ? isWhole : interval.lowerBound <= Double(greatest) else {
+      throw DiffusionError(
+        "guidance interval",
+        expected: path.hasWholeTimes ? "whole times, as path is \(path.rawValue)" : "times in 0…\(Int(greatest))",
+        found: Self.text(interval))
+    }
+  }
+
+  /// `LO,HI`, whole numbers without a fraction.
+  public static func text(_ interval: ClosedRange<Double>) -> String {
+    "\(text(interval.lowerBound)),\(text(interval.upperBound))"
+  }
+
+  package static func text(_ time: Double) -> String { Int(exactly: time).map { "\($0)" } ?? "\(time)" }
+
   /// Reads an interval as `LO,HI`.
   ///
-  /// - Throws: `DiffusionError` when it is not two whole numbers with 0 ≤ LO ≤ HI.
-  public static func interval(parsing text: String) throws(DiffusionError) -> ClosedRange<Int> {
+  /// - Throws: `DiffusionError` when it is not two finite numbers with 0 ≤ LO ≤ HI.
+  public static func interval(parsing text: String) throws(DiffusionError) -> ClosedRange<Double> {
     let words = text.split(separator: ",", omittingEmptySubsequences: false)
-    guard words.count == 2, let low = Int(words[0]), let high = Int(words[1]), 0 <= low, low <= high else {
+    guard words.count == 2, let low = Double(words[0]), let high = Double(words[1]), 0 <= low, low <= high,
+      high.isFinite
+    else {
       throw DiffusionError("guidance interval", expected: "LO,HI with 0 ≤ LO ≤ HI", found: "'\(text)'")
     }
     return low...high
@@ -42,7 +69,7 @@ public struct Guidance: Equatable, Sendable {
   public func isActive(at time: NetworkTime) -> Bool {
     guard scale != 1 else { return false }
     guard let interval else { return true }
-    return Double(interval.lowerBound) <= Double(time.value) && Double(time.value) <= Double(interval.upperBound)
+    return Float(interval.lowerBound) <= time.value && time.value <= Float(interval.upperBound)
   }
 
   /// Mixes the two passes' outputs, each (N, C', H, W).

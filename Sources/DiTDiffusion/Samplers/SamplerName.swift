@@ -8,9 +8,9 @@ public enum SamplerName: String, CaseIterable, Sendable {
   case dpmpp
   /// UniPC of order 2: ``UniPCSampler``.
   case unipc
-  /// Euler: a ``MultistepSampler`` on a β path, ``FlowEulerSampler`` for a flow.
+  /// Euler: a ``MultistepSampler`` on a β path, ``FlowEulerSampler`` on a linear one.
   case euler
-  /// ``HeunSampler`` on a β path, ``FlowHeunSampler`` for a flow.
+  /// ``HeunSampler`` on a β path, ``FlowHeunSampler`` on a linear one.
   case heun
   /// Euler with new noise in each step, a ``MultistepSampler``.
   case eulerAncestral = "euler_ancestral"
@@ -19,29 +19,31 @@ public enum SamplerName: String, CaseIterable, Sendable {
   /// DEIS of order 2, a ``MultistepSampler``.
   case deis
 
-  /// Whether it integrates a flow's velocity too; the others need a β schedule.
-  public var isForFlow: Bool { self == .euler || self == .heun }
-
-  /// What a model is sampled with that names no sampler.
-  public static func standard(_ prediction: Prediction) -> SamplerName { prediction == .flow ? .heun : .ddim }
-
   /// The sampler of that name.
   ///
   /// - Parameters:
-  ///   - rule: which steps of a β schedule are kept; a flow has its own even grid, and takes `linspace` alone; `pndm`, whose
+  ///   - rule: which steps of a β path are kept; a linear one has its own even grid, and takes `linspace` alone; `pndm`, whose
   ///     weights are those of even steps, takes leading, trailing and linspace.
   ///   - count: S; may be nil for a custom schedule.
   ///   - eta: DDIM's η, 0 when nil.
-  /// - Throws: `DiffusionError` when the prediction is none of the sampler's, η is not in 0…1 or is given to a sampler
+  /// - Throws: `DiffusionError` when the path is none of the sampler's, η is not in 0…1 or is given to a sampler
   ///   which has none, or the steps are impossible.
   public func process(
     on schedule: NoiseSchedule, _ rule: StepSchedule, count: Int?, eta: Double? = nil
   ) throws(DiffusionError) -> any ReverseProcess {
-    try check(schedule.configuration.prediction, eta: eta)
-    if schedule.configuration.isFlow {
-      let steps = try Self.flowSteps(schedule, rule, count)
-      return self == .euler ? FlowEulerSampler(schedule, steps: steps) : FlowHeunSampler(schedule, steps: steps)
+    let process = schedule.process
+    try check(process.path, eta: eta)
+    switch process.path {
+    case .beta: return try onBeta(schedule, rule, count: count, eta: eta)
+    case .linear:
+      let steps = try Self.linearSteps(schedule, rule, count)
+      return self == .euler ? FlowEulerSampler(process, steps: steps) : FlowHeunSampler(process, steps: steps)
     }
+  }
+
+  private func onBeta(
+    _ schedule: NoiseSchedule, _ rule: StepSchedule, count: Int?, eta: Double?
+  ) throws(DiffusionError) -> any ReverseProcess {
     if self == .pndm, ![.leading, .trailing, .linspace].contains(rule) {
       throw DiffusionError(
         "schedule", expected: "leading, trailing or linspace, as pndm's weights are those of even steps",
@@ -84,42 +86,42 @@ public enum SamplerName: String, CaseIterable, Sendable {
   /// The way from images back to the noise from which this sampler would make them.
   ///
   /// - Throws: `DiffusionError` as ``process(on:_:count:eta:)``; also for samplers without an inverse: all but `ddim`
-  ///   (η = 0) and, for a flow, `euler`.
+  ///   (η = 0), and on a linear path `euler`.
   public func inversion(
     on schedule: NoiseSchedule, _ rule: StepSchedule, count: Int?, eta: Double? = nil
   ) throws(DiffusionError) -> any ReverseProcess {
-    let isFlow = schedule.configuration.isFlow
-    let invertible: SamplerName = isFlow ? .euler : .ddim
+    let process = schedule.process
+    let invertible = process.path.invertibleSampler
     guard self == invertible else {
       throw DiffusionError("sampler", expected: "\(invertible.rawValue) to run backwards", found: rawValue)
     }
     guard (eta ?? 0) == 0 else {
       throw DiffusionError("eta", expected: "0 to run backwards", found: "\(eta ?? 0)")
     }
-    if isFlow { return FlowEulerInversion(schedule, steps: try Self.flowSteps(schedule, rule, count)) }
-    return try DDIMInversion(RespacedSchedule(schedule, rule, count: count))
+    switch process.path {
+    case .beta: return try DDIMInversion(RespacedSchedule(schedule, rule, count: count))
+    case .linear: return FlowEulerInversion(process, steps: try Self.linearSteps(schedule, rule, count))
+    }
   }
 
-  /// Throws unless it integrates the prediction and η is its own.
-  package func check(_ prediction: Prediction, eta: Double?) throws(DiffusionError) {
-    try check(prediction)
+  /// Throws unless it walks the path and η is its own.
+  package func check(_ path: DiffusionPath, eta: Double?) throws(DiffusionError) {
+    guard path.samplers.contains(self) else {
+      let fitting = path.samplers.map(\.rawValue).joined(separator: ", ")
+      throw DiffusionError("sampler", expected: "\(fitting), as the model's path is \(path.rawValue)", found: rawValue)
+    }
     if self != .ddim, let eta {
       throw DiffusionError("eta", expected: "none with the sampler \(rawValue)", found: "\(eta)")
     }
   }
 
-  private func check(_ prediction: Prediction) throws(DiffusionError) {
-    guard prediction == .flow, !isForFlow else { return }
-    let fitting = Self.allCases.filter(\.isForFlow).map(\.rawValue).joined(separator: ", ")
-    throw DiffusionError("sampler", expected: "\(fitting), as the model's prediction is flow", found: rawValue)
-  }
-
-  /// S of a flow, which has no steps to choose.
-  private static func flowSteps(
+  /// S of a linear path, which has no steps to choose.
+  private static func linearSteps(
     _ schedule: NoiseSchedule, _ rule: StepSchedule, _ count: Int?
   ) throws(DiffusionError) -> Int {
     guard rule == .linspace else {
-      throw DiffusionError("schedule", expected: "linspace, as a flow has an even grid of its own", found: "\(rule)")
+      throw DiffusionError(
+        "schedule", expected: "linspace, as a linear path has an even grid of its own", found: "\(rule)")
     }
     guard let count, 1...schedule.steps ~= count else {
       throw DiffusionError("steps", expected: "1…\(schedule.steps)", found: count.map { "\($0)" } ?? "none")

@@ -68,7 +68,7 @@ package struct SolverGrid: Equatable, Sendable {
   ///   - times: S of them.
   ///   - sigmas: S + 1; the last may be 0.
   ///   - prediction: epsilon, x0 or v.
-  package init(times: [NetworkTime], sigmas: [Double], prediction: Prediction, variance: Variance) {
+  package init(times: [NetworkTime], sigmas: [Double], prediction: PredictionTarget, variance: Variance) {
     precondition(sigmas.count == times.count + 1, "\(sigmas.count) levels for \(times.count) steps")
     self.times = times
     self.variance = variance
@@ -84,7 +84,7 @@ package struct SolverGrid: Equatable, Sendable {
     case .v:
       clean = evaluated.map { Reading(noised: $0.signal, output: -$0.spread) }
       epsilon = evaluated.map { Reading(noised: $0.spread, output: $0.signal) }
-    case .mean, .flow: preconditionFailure("\(prediction) has no meaning at a level between training steps")
+    case .mean, .velocity: preconditionFailure("\(prediction) has no meaning at a level between training steps")
     }
   }
 }

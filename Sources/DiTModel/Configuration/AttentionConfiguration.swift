@@ -82,21 +82,21 @@ public struct AttentionConfiguration: Equatable, Sendable {
 public struct AttentionNoise: Equatable, Sendable {
   /// β_t and ᾱ_t, one per training step.
   public let betas, alphasCumprod: [Double]
-  /// Whether the network's time is 1000·s of a flow, rather than t itself.
-  public let isFlow: Bool
+  /// What the network counts its time in on a linear path; nil where it is t itself.
+  public let linearTime: LinearTime?
 
   /// The tables of T steps.
-  public init(betas: [Double], alphasCumprod: [Double], isFlow: Bool = false) {
+  public init(betas: [Double], alphasCumprod: [Double], linearTime: LinearTime? = nil) {
     precondition(!betas.isEmpty && betas.count == alphasCumprod.count, "\(betas.count) β, \(alphasCumprod.count) ᾱ")
     self.betas = betas
     self.alphasCumprod = alphasCumprod
-    self.isFlow = isFlow
+    self.linearTime = linearTime
   }
 
-  /// The training step t that a network's time stands for; for a flow min(T−1, max(0, ⌈sT − δ⌉ − 1)), where δ is 10⁻⁶ or,
-  /// if that is more, what the time lost when it was rounded to float32.
+  /// The training step t that a network's time stands for; on a linear path min(T−1, max(0, ⌈sT − δ⌉ − 1)), where δ is 10⁻⁶
+  /// or, if that is more, what the time lost when it was rounded to float32.
   public func index(ofTime time: Float) -> Int {
-    guard !isFlow else { return FlowTime.trainingIndex(networkTime: time, steps: betas.count) }
+    if let linearTime { return linearTime.trainingIndex(networkTime: time, steps: betas.count) }
     return Int(min(Double(betas.count - 1), max(0, Double(time).rounded())))
   }
 }

@@ -17,10 +17,10 @@ public struct Trajectory: Sendable {
   private let shape: [Int]
   /// One state per step: (N, C, H, W).
   private var states: [[Float]]
-  /// The network's time of each step, descending.
+  /// The network's time of each step, from noise on.
   private let times: [NetworkTime]
-  /// Whether `times` are real numbers.
-  private let isFlow: Bool
+  /// Whether `times` are training indices.
+  private let hasWholeTimes: Bool
 
   /// - Parameters:
   ///   - count: N, the images of the run.
@@ -30,7 +30,7 @@ public struct Trajectory: Sendable {
     shape = [network.inChannels, network.inputHeight, network.inputWidth]
     states = times.map { _ in [Float](repeating: 0, count: count * network.imageElements) }
     self.times = times
-    isFlow = model.diffusion.isFlow
+    hasWholeTimes = model.diffusion.path.hasWholeTimes
   }
 
   /// Keeps what a step left.
@@ -41,14 +41,14 @@ public struct Trajectory: Sendable {
   }
 
   /// The first `count` images' trajectories as tensors: `states` (S, N, C, H, W) and `timesteps` (S): training indices,
-  /// or a flow's real network times 1000·s.
+  /// or a linear path's real network times.
   public func tensors(_ count: Int) -> [TensorSource] {
     let size = shape.reduce(1, *)
     let elements = states.flatMap { $0.prefix(count * size) }
     let timesteps =
-      isFlow
-      ? TensorSource("timesteps", Tensor(shape: [times.count], elements: times.map(\.value)))
-      : TensorSource("timesteps", shape: [times.count], integers: times.map(\.index))
+      hasWholeTimes
+      ? TensorSource("timesteps", shape: [times.count], integers: times.map(\.index))
+      : TensorSource("timesteps", Tensor(shape: [times.count], elements: times.map(\.value)))
     return [TensorSource("states", Tensor(shape: [times.count, count] + shape, elements: elements)), timesteps]
   }
 
@@ -76,6 +76,9 @@ public struct Trajectory: Sendable {
   }
 
   private func label(_ time: NetworkTime) -> String {
-    isFlow ? "\((time.value * 10).rounded() / 10)" : "\(time.index)"
+    guard !hasWholeTimes else { return "\(time.index)" }
+    // One decimal of times up to 1000, four of times up to 1.
+    let digits: Float = (times.map(\.value).max() ?? 0) > 1 ? 10 : 10_000
+    return "\((time.value * digits).rounded() / digits)"
   }
 }

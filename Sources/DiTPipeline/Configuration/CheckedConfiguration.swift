@@ -24,6 +24,11 @@ package struct CheckedConfiguration: Sendable {
       throw ConfigurationFileError(
         file: file, key: dotted(Self.key(of: error)), expected: error.expected, found: error.found)
     }
+    guard model.network.timeInputs == 1 else {
+      throw ConfigurationFileError(
+        file: file, key: dotted("token_groups"), expected: "groups class and time alone, as nothing else is told here",
+        found: "omega, t_min or t_max")
+    }
     try Self.checkScheduler(model, file: file, path: path)
     guard (model.diffusion.variance == .learnedRange) == model.network.learnSigma else {
       let expected =
@@ -59,6 +64,11 @@ package struct CheckedConfiguration: Sendable {
     if saved.trainSteps != diffusion.steps {
       throw failure("num_train_timesteps", "\(diffusion.steps), as diffusion.steps says", "\(saved.trainSteps)")
     }
+    guard diffusion.path == .beta else {
+      throw ConfigurationFileError(
+        file: file, key: (path.isEmpty ? "" : "\(path).") + "diffusion.path",
+        expected: "beta, as \(ModelConfiguration.schedulerKey) says", found: diffusion.path.rawValue)
+    }
     if (try? saved.diffusion(diffusion.variance).prediction) != diffusion.prediction {
       throw failure(
         "prediction_type", "what diffusion.prediction says, \(diffusion.prediction.rawValue)", saved.predictionType)
@@ -75,6 +85,7 @@ package struct CheckedConfiguration: Sendable {
     switch error.name {
     case "custom schedule": "schedule"
     case "guidance channels": "guidance_channels"
+    case "guidance interval": "guidance_interval"
     default: error.name
     }
   }

@@ -259,15 +259,74 @@ extension DiffusionConfiguration {
     betaStart = try reader.number("beta_start") ?? betaStart
     betaEnd = try reader.number("beta_end") ?? betaEnd
     prediction = try reader.word("prediction") ?? prediction
+    path = try reader.word("path") ?? path
     self.variance = try reader.word("variance") ?? variance
+    networkTime = try reader.word("network_time") ?? networkTime
+    reader.remove("loss_target", if: .null)
+    lossTarget = try reader.word("loss_target") ?? lossTarget
+    timeDistribution = try TimeDistribution(reading: &reader, "time_distribution") ?? timeDistribution
+    noiseScale = try reader.number("noise_scale") ?? noiseScale
+    timeFloor = try reader.number("t_floor") ?? timeFloor
     try reader.finish()
   }
 
+  /// The keys of a β path, and of `flow`, which says its path itself, are those that such files have always had; what else
+  /// differs from its default follows. A stated path is followed by all keys of its process.
   fileprivate var json: JSONValue {
-    .object([
+    let members = [
       JSONMember("steps", .integer(steps)), JSONMember("schedule", .string(schedule.rawValue)),
       JSONMember("beta_start", .real(betaStart)), JSONMember("beta_end", .real(betaEnd)),
       JSONMember("prediction", .string(prediction.rawValue)), JSONMember("variance", .string(variance.rawValue)),
-    ])
+    ]
+    let defaults = DiffusionConfiguration().processMembers
+    return .object(
+      statesPath
+        ? [JSONMember("path", .string(path.rawValue))] + members + processMembers
+        : members + zip(processMembers, defaults).filter { $0 != $1 }.map(\.0))
+  }
+
+  private var processMembers: [JSONMember] {
+    [
+      JSONMember("network_time", .string(networkTime.rawValue)),
+      JSONMember("loss_target", lossTarget.map { .string($0.rawValue) } ?? .null),
+      JSONMember("time_distribution", timeDistribution.json), JSONMember("noise_scale", .real(noiseScale)),
+      JSONMember("t_floor", .real(timeFloor)),
+    ]
+  }
+}
+
+extension JSONValue {
+  fileprivate var isObject: Bool { if case .object = self { true } else { false } }
+}
+
+extension TimeDistribution {
+  private static let uniformWord = "uniform"
+  private static let logitNormalKey = "logit_normal"
+
+  /// `"uniform"` or `{"logit_normal": [m, d]}`; nil where the key is left out.
+  fileprivate init?(reading reader: inout JSONObjectReader, _ key: String) throws(ConfigurationFileError) {
+    switch reader.value(key) {
+    case nil: return nil
+    case .string(Self.uniformWord)?: self = .uniform
+    case let value? where value.isObject:
+      var section = try JSONObjectReader(value, file: reader.file, path: reader.dotted(key))
+      guard let numbers = try section.numbers(Self.logitNormalKey), numbers.count == 2 else {
+        throw section.failure(
+          Self.logitNormalKey, expected: "[m, d], the mean and deviation of the time's logit", found: "another value")
+      }
+      try section.finish()
+      self = .logitNormal(mean: numbers[0], deviation: numbers[1])
+    case let other?:
+      throw reader.failure(
+        key, expected: "\"\(Self.uniformWord)\" or {\"\(Self.logitNormalKey)\": [m, d]}", found: other.summary)
+    }
+  }
+
+  fileprivate var json: JSONValue {
+    switch self {
+    case .uniform: .string(Self.uniformWord)
+    case .logitNormal(let mean, let deviation):
+      .object([JSONMember(Self.logitNormalKey, .array([.real(mean), .real(deviation)]))])
+    }
   }
 }

@@ -13,7 +13,7 @@ public struct SamplingConfiguration: Equatable, Sendable {
     self.guidance = guidance
   }
 
-  /// 50 steps (T where that is fewer) of DDIM on `linspace`, or of Heun for a flow, with guidance 4, or 1 where nothing is
+  /// 50 steps (T where that is fewer) of DDIM on `linspace`, or of Heun on a linear path, with guidance 4, or 1 where nothing is
   /// dropped in training. With a saved scheduler of diffusers its own sampler on its own steps, as diffusers' pipeline.
   public static func standard(
     _ network: DiTConfiguration, _ diffusion: DiffusionConfiguration, _ saved: DiffusersScheduler? = nil
@@ -21,12 +21,12 @@ public struct SamplingConfiguration: Equatable, Sendable {
     let steps = max(1, min(50, diffusion.steps))
     return SamplingConfiguration(
       sampler: saved.map { Sampler(of: $0, steps: steps) }
-        ?? Sampler(.standard(diffusion.prediction), steps: steps, schedule: .linspace),
+        ?? Sampler(diffusion.path.standardSampler, steps: steps, schedule: .linspace),
       guidance: Guidance(scale: network.hasUnconditional ? 4 : 1))
   }
 
   /// What serves best on the digits (Documentation/JumpSampling.md), for models that are trained here and say nothing of
-  /// sampling: 20 steps (T where that is fewer) of DPM-Solver++ on `jump:0.5`; guidance, and a flow, as ``standard(_:_:)``.
+  /// sampling: 20 steps (T where that is fewer) of DPM-Solver++ on `jump:0.5`; guidance, and a linear path, as ``standard(_:_:)``.
   ///
   /// Where ε or μ is predicted on a cosine schedule the steps are `leading`, which leaves out T−1: there x̂_* is the network's
   /// output times 2·10⁴.
@@ -34,7 +34,7 @@ public struct SamplingConfiguration: Equatable, Sendable {
     _ network: DiTConfiguration, _ diffusion: DiffusionConfiguration
   ) -> SamplingConfiguration {
     var sampling = standard(network, diffusion)
-    guard !diffusion.isFlow else { return sampling }
+    guard diffusion.path.samplers.contains(.dpmpp) else { return sampling }
     let divides = diffusion.schedule == .cosine && [.epsilon, .mean].contains(diffusion.prediction)
     sampling.sampler = Sampler(
       .dpmpp, steps: max(1, min(20, diffusion.steps)), schedule: divides ? .leading : .jump(exponent: 0.5))
@@ -68,9 +68,11 @@ public struct SamplingConfiguration: Equatable, Sendable {
     }
     if let eta = try reader.number("eta") { sampler.eta = eta }
     if let scale = try reader.number("guidance") { guidance.scale = scale }
-    if let ends = try reader.integers("guidance_interval") {
+    if let ends = try reader.numbers("guidance_interval") {
       guard ends.count == 2, 0 <= ends[0], ends[0] <= ends[1] else {
-        throw reader.failure("guidance_interval", expected: "[LO, HI] with 0 ≤ LO ≤ HI", found: "\(ends)")
+        throw reader.failure(
+          "guidance_interval", expected: "[LO, HI] with 0 ≤ LO ≤ HI",
+          found: "[\(ends.map(Guidance.text).joined(separator: ", "))]")
       }
       guidance.interval = ends[0]...ends[1]
     }
@@ -89,15 +91,15 @@ public struct SamplingConfiguration: Equatable, Sendable {
     if let eta = sampler.eta { members.append(JSONMember("eta", .real(eta))) }
     if let interval = guidance.interval {
       members.append(
-        JSONMember("guidance_interval", .array([.integer(interval.lowerBound), .integer(interval.upperBound)])))
+        JSONMember("guidance_interval", .array([.real(interval.lowerBound), .real(interval.upperBound)])))
     }
     if let channels = guidance.channels { members.append(JSONMember("guidance_channels", .integer(channels))) }
     return .object(members)
   }
 
-  /// The sampler that runs backwards, with the block's steps and schedule: DDIM, or Euler for a flow.
+  /// The sampler that runs backwards, with the block's steps and schedule: DDIM, or Euler on a linear path.
   public func inversion(_ diffusion: DiffusionConfiguration) -> Sampler {
-    Sampler(diffusion.prediction == .flow ? .euler : .ddim, steps: sampler.steps, schedule: sampler.schedule)
+    Sampler(diffusion.path.invertibleSampler, steps: sampler.steps, schedule: sampler.schedule)
   }
 
   /// Throws unless a model with these parts can be sampled so. Whether the sampler can be had from a saved scheduler is
@@ -112,16 +114,17 @@ public struct SamplingConfiguration: Equatable, Sendable {
         throw DiffusionError("steps", expected: "1…\(noise.steps)", found: "\(sampler.steps)")
       }
       _ = try sampler.schedule?.timesteps(count: sampler.steps, betas: noise.betas)
-      try sampler.name.check(noise.configuration.prediction, eta: sampler.eta)
+      try sampler.name.check(noise.configuration.path, eta: sampler.eta)
     }
-    try guidance.validate(network)
+    try guidance.validate(network, noise.process)
   }
 }
 
 extension Guidance {
-  /// Throws unless a network can be guided so.
-  func validate(_ network: DiTConfiguration) throws(DiffusionError) {
+  /// Throws unless a network can be guided so in a process.
+  func validate(_ network: DiTConfiguration, _ process: DiffusionProcess) throws(DiffusionError) {
     try validate(channels: network.inChannels)
+    try validate(process)
     guard scale == 1 || network.hasUnconditional else {
       let reason = network.sequence == nil ? "no null class" : "no unconditional prediction"
       throw DiffusionError("guidance", expected: "1, as the model has \(reason)", found: "\(scale)")

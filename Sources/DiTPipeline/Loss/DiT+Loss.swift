@@ -31,12 +31,12 @@ extension DiT {
   ///
   /// - Parameters:
   ///   - clean: `x0`, (N, C, H, W).
-  ///   - times: `t`, (N): training indices 0…T−1, or of a flow the network's real time 1000·s in 0…1000.
+  ///   - times: `t`, (N): training indices 0…T−1, or on a linear path the network's real times.
   ///   - labels: `y`, (N), classes or the null class; none for an unconditional model.
   ///   - noise: `noise`, ε, (N, C, H, W).
   ///   - sequence: N sequences for a model that takes them; nil are empty ones.
   ///   - weighting: how much each noise level counts.
-  ///   - consistency: the sequence-consistency term; not of a flow.
+  ///   - consistency: the sequence-consistency term; not on a linear path.
   /// - Throws: ``InputError``; `OverflowError` when a loss is not finite.
   public func loss(
     clean: Tensor, times: [Float], labels: [Int], noise: Tensor, sequence: ConditioningSequence? = nil,
@@ -115,14 +115,14 @@ private struct LossInputs {
     _ model: DiT, _ clean: Tensor, _ times: [Float], _ labels: [Int], _ noise: Tensor,
     _ consistency: SequenceLossInput?
   ) throws(InputError) {
-    let (c, schedule) = (model.configuration.network, model.schedule)
+    let (c, process) = (model.configuration.network, model.schedule.process)
     samples = try c.checkImages(clean, "x0")
     guard noise.shape == clean.shape else {
       throw InputError("noise", expected: "the shape \(clean.shape) of x0", found: "\(noise.shape)")
     }
     try noise.checkFinite("noise")
     try c.checkCount(times.count, samples, "t")
-    try schedule.checkTimes(times, whole: schedule.configuration.prediction != .flow)
+    try process.checkTimes(times, whole: process.path.hasWholeTimes)
     try c.checkLabels(labels, samples)
     try consistency?.check(model, clean)
     self.model = model
@@ -147,7 +147,7 @@ private struct LossInputs {
     step.set(
       clean: clean.elements.span.extracting(elements), noise: noise.elements.span.extracting(elements),
       times: times.span.extracting(range), labels: labels.span.extracting(labelled),
-      on: model.schedule)
+      on: model.schedule.process)
     if let consistency, let target = step.posteriorNoise {
       target.copy(from: consistency.posteriorNoise.elements.span.extracting(elements))
     }

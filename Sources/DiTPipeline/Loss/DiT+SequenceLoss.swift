@@ -41,10 +41,10 @@ extension SequenceConditionals {
 
 extension SequenceLossInput {
   /// Throws unless the term can be part of the loss of `clean`: ``InputError`` when the draws have another shape, or the
-  /// model is a flow.
+  /// model's path has no posterior.
   func check(_ model: DiT, _ clean: Tensor) throws(InputError) {
-    guard !model.configuration.diffusion.isFlow else {
-      throw InputError("lambda_seq", expected: "0 for a flow, which has no x_{t−1}", found: "\(weight)")
+    guard model.configuration.diffusion.path.hasPosterior else {
+      throw InputError("lambda_seq", expected: "0 on a linear path, which has no x_{t−1}", found: "\(weight)")
     }
     guard posteriorNoise.shape == clean.shape else {
       throw InputError("posterior_noise", expected: "the shape \(clean.shape) of x0", found: "\(posteriorNoise.shape)")

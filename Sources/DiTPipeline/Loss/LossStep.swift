@@ -60,14 +60,14 @@ package struct LossStep {
 
   /// Sets all samples; `times` are the network's.
   package mutating func set(
-    clean: Span<Float>, noise: Span<Float>, times: Span<Float>, labels: Span<Int>, on schedule: NoiseSchedule
+    clean: Span<Float>, noise: Span<Float>, times: Span<Float>, labels: Span<Int>, on process: DiffusionProcess
   ) {
     precondition(times.count == shape.samples, "\(times.count) times for a batch of \(shape.samples)")
     precondition(self.labels.isEmpty || labels.count == shape.samples, "\(labels.count) labels for \(shape.samples)")
     self.clean.copy(from: clean)
     self.noise.copy(from: noise)
     for n in times.indices {
-      set(n, level: schedule.level(atNetworkTime: times[n]), label: self.labels.isEmpty ? 0 : labels[n])
+      set(n, level: process.level(atNetworkTime: times[n]), label: self.labels.isEmpty ? 0 : labels[n])
     }
   }
 

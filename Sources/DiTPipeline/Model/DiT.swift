@@ -66,14 +66,15 @@ public struct DiT: Sendable {
       noise: schedule.attention)
   }
 
-  /// The network once: what it predicts, then v with a learned variance.
+  /// The network once: what it predicts, then v with a learned variance. On a linear path a second half of the output's
+  /// channels means nothing, and is left out.
   ///
   /// - Parameters:
   ///   - images: `x`, (N, C, H, W).
-  ///   - times: `t`, (N), training indices 0…T−1, or of a flow 1000·s in 0…1000.
+  ///   - times: `t`, (N), training indices 0…T−1, or on a linear path real times in 0…1000 or 0…1.
   ///   - labels: `y`, (N), classes or the null class `num_classes`; none for an unconditional model.
   ///   - sequence: N sequences for a model that takes them; nil are empty ones.
-  /// - Returns: (N, C', H, W).
+  /// - Returns: (N, C', H, W), on a linear path (N, C, H, W).
   /// - Throws: ``InputError``; `OverflowError` when the output is not finite.
   public func predict(
     images: Tensor, times: [Float], labels: [Int], sequence: ConditioningSequence? = nil
@@ -81,7 +82,8 @@ public struct DiT: Sendable {
     let c = configuration.network
     let samples = try c.checkImages(images, "x")
     try c.checkCount(times.count, samples, "t")
-    try schedule.checkTimes(times)
+    let process = schedule.process
+    try process.checkTimes(times)
     try c.checkLabels(labels, samples)
     let sequences = try c.input(sequence, samples: samples)
 
@@ -101,7 +103,13 @@ public struct DiT: Sendable {
         throw OverflowError("output", image: range.lowerBound + image, found: found)
       }
     }
-    return Tensor(shape: [samples, c.outChannels, c.inputHeight, c.inputWidth], elements: output.array)
+    guard c.outChannels > c.inChannels, !process.learnsVariance else {
+      return Tensor(shape: [samples, c.outChannels, c.inputHeight, c.inputWidth], elements: output.array)
+    }
+    let predictions = (0..<samples).flatMap { n in
+      output[n * c.outputElements..<n * c.outputElements + c.imageElements].array
+    }
+    return Tensor(shape: c.imageShape(samples), elements: predictions)
   }
 }
 

@@ -26,9 +26,9 @@ extension Tensor {
   }
 }
 
-// MARK: - What a schedule and a network can take
+// MARK: - What a process and a network can take
 
-extension NoiseSchedule {
+extension DiffusionProcess {
   /// Throws unless all are times that the network knows; `whole` also refuses those between two training indices.
   func checkTimes(_ times: [Float], whole: Bool = false) throws(InputError) {
     for time in times {

@@ -81,29 +81,63 @@ public struct ModelDirectory: Sendable {
     try Weights(contentsOf: weightsPath(choice), configuration: configuration.network)
   }
 
+  /// What the file of a further moving average is called, without its ending: `ema-0.9996`.
+  package static func averageName(_ decay: Double) -> String { "ema-\(decay)" }
+
+  private static let averageEnding = ".safetensors"
+
+  /// The weights of a further moving average, mapped: those of ema-DECAY.safetensors, which training with several
+  /// `ema_decays` leaves beside ema.safetensors.
+  ///
+  /// - Throws: `FileError`, `SafetensorsError`, `StateDictMismatch`.
+  public func weights(averagedWith decay: Double) throws -> Weights {
+    let file = Paths.join(path, Self.averageName(decay) + Self.averageEnding)
+    return try Weights(contentsOf: file, configuration: configuration.network)
+  }
+
   /// Writes a model directory, made if need be. Each file appears complete or not at all, config.json last, and none before
   /// all are on the disk: where it is full the directory is as before.
   ///
-  /// An ema.safetensors or model.safetensors that is there and not written anew belongs to another model: it is removed.
+  /// An ema.safetensors, ema-DECAY.safetensors or model.safetensors that is there and not written anew belongs to another
+  /// model: it is removed.
   ///
+  /// - Parameter furtherAverages: moving averages beside `ema`, with their decays.
   /// - Parameter dtype: F32, BF16 or F16.
   /// - Throws: `FileError`.
   /// - Precondition: weights are of this configuration.
   public static func write(
-    _ configuration: ModelConfiguration, model: Weights?, ema: Weights?, as dtype: Dtype = .f32, to path: String
+    _ configuration: ModelConfiguration, model: Weights?, ema: Weights?,
+    furtherAverages: [(decay: Double, weights: Weights)] = [], as dtype: Dtype = .f32, to path: String
   ) throws {
     try Directory.create(path)
+    let further = furtherAverages.map { (name: averageName($0.decay) + averageEnding, weights: Optional($0.weights)) }
+    let files = [(name: Self.modelFile, weights: model), (name: Self.emaFile, weights: ema)] + further
     let table = ParameterTable(configuration.network)
-    for weights in [model, ema].compactMap(\.self) {
-      precondition(weights.table == table, "weights of another configuration")
+    for file in files {
+      precondition(file.weights.map { $0.table == table } ?? true, "weights of another configuration")
     }
-    let modelFile = try model?.stage(for: Paths.join(path, Self.modelFile), as: dtype)
-    let emaFile = try ema?.stage(for: Paths.join(path, Self.emaFile), as: dtype)
-    if let file = consume modelFile { try file.commit() }
-    if let file = consume emaFile { try file.commit() }
-    for (weights, name) in [(model, Self.modelFile), (ema, Self.emaFile)] where weights == nil {
-      try Directory.remove(Paths.join(path, name))
-    }
+    try write(files[...], as: dtype, to: path)
+    for (name, weights) in files where weights == nil { try Directory.remove(Paths.join(path, name)) }
+    let stale = Directory.names(path).filter { name in isAverage(name) && !further.contains { $0.name == name } }
+    for name in stale { try Directory.remove(Paths.join(path, name)) }
     try configuration.write(to: Paths.join(path, configurationFile))
+  }
+
+  /// Stages the files in order, then puts all of them in their places.
+  private static func write(
+    _ files: ArraySlice<(name: String, weights: Weights?)>, as dtype: Dtype, to path: String
+  ) throws {
+    guard let (name, weights) = files.first else { return }
+    guard let weights else { return try write(files.dropFirst(), as: dtype, to: path) }
+    let file = try weights.stage(for: Paths.join(path, name), as: dtype)
+    try write(files.dropFirst(), as: dtype, to: path)
+    try file.commit()
+  }
+
+  /// Whether a file is called ema-DECAY.safetensors.
+  private static func isAverage(_ name: String) -> Bool {
+    guard name.hasPrefix("ema-"), name.hasSuffix(averageEnding) else { return false }
+    return Double(name.dropFirst(4).dropLast(averageEnding.count)).map { averageName($0) + averageEnding == name }
+      ?? false
   }
 }

@@ -86,7 +86,7 @@ extension DiT {
     return try sample(classes: classes, options: options, progress: progress)
   }
 
-  /// Sampling run backwards: images → the noise from which DDIM at η = 0 (Euler, of a flow) with the same options would
+  /// Sampling run backwards: images → the noise from which DDIM at η = 0 (on a linear path Euler) with the same options would
   /// make them.
   ///
   /// - Parameters:
@@ -128,7 +128,7 @@ extension DiT {
     if let batch = options.batch, batch < 1 {
       throw InputError("batch", expected: "at least 1", found: "\(batch)")
     }
-    try options.guidance.validate(c)
+    try options.guidance.validate(c, schedule.process)
     if let start {
       guard start.shape == c.imageShape(count) else {
         throw InputError("noise", expected: "shape \(c.imageShape(count))", found: "\(start.shape)")

@@ -12,7 +12,7 @@ struct LastEvaluation: Sendable {
   let outputs: FloatSlice
   /// Nil where guidance is not active.
   let guidance: Guidance?
-  /// x̂_* as a function of x and the prediction, where the sampler knows it; nil is the schedule's at ``time``.
+  /// x̂_* as a function of x and the prediction, where the sampler knows it; nil is the process's at ``time``.
   let clean: (noised: Double, output: Double)?
 
   /// The prediction, guided if need be, (N, C', H, W).
@@ -29,11 +29,11 @@ struct LastEvaluation: Sendable {
   }
 
   /// x̂_* = noised·x + output·out, (N, C, H, W); a variance half of the output is not read.
-  func estimate(_ schedule: NoiseSchedule) -> [Float] {
+  func estimate(_ process: DiffusionProcess) -> [Float] {
     var output = [Float](repeating: 0, count: guidance == nil ? outputs.count : outputs.count / 2)
     var prediction = output.mutableSpan
     self.prediction(&prediction)
-    let (ofNoised, ofOutput) = clean ?? schedule.cleanCoefficients(at: time)
+    let (ofNoised, ofOutput) = clean ?? process.clean(at: time)
     let (size, stride) = (shape.elementsPerSample, output.count / shape.samples)
     let x = x.span
     var clean = [Float](repeating: 0, count: shape.count)

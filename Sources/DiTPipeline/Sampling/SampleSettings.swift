@@ -31,7 +31,7 @@ public struct SampleSettings: Sendable {
     if let eta = sampler.eta { text.append((key: "Eta", value: "\(eta)")) }
     text.append((key: "Guidance", value: "\(options.guidance.scale)"))
     if let interval = options.guidance.interval {
-      text.append((key: "Guidance interval", value: "\(interval.lowerBound),\(interval.upperBound)"))
+      text.append((key: "Guidance interval", value: Guidance.text(interval)))
     }
     if let channels = options.guidance.channels { text.append((key: "Guidance channels", value: "\(channels)")) }
     text.append((key: "Precision", value: precision.rawValue))

@@ -9,7 +9,7 @@ public struct Sampler: Equatable, Sendable {
   /// S, 1…T; the length of the list with a custom schedule. Heun asks the network 2S−1 times, PNDM S+1 or S+9
   /// times, all others S times.
   public var steps: Int
-  /// Which steps are kept; a flow has an even grid of its own and takes `linspace` alone. Nil is the model's own: linspace,
+  /// Which steps are kept; a linear path has an even grid of its own and takes `linspace` alone. Nil is the model's own: linspace,
   /// or what the saved scheduler of a diffusers directory says of this sampler.
   public var schedule: StepSchedule?
   /// DDIM's η, 0…1; nil is the sampler's own (0 for ddim). Samplers without η refuse a value.
@@ -51,7 +51,7 @@ public struct Sampler: Equatable, Sendable {
   ///
   /// - Parameter saved: the scheduler of a model from a diffusers directory, whose samplers are then diffusers'.
   /// - Throws: `DiffusionError` when S is not in 1…T, a custom list does not fit, η is not in 0…1 or the sampler has none,
-  ///   the model predicts what the sampler does not integrate, or the saved scheduler asks for what is not here.
+  ///   the sampler does not walk the model's path, or the saved scheduler asks for what is not here.
   public func process(
     on noise: NoiseSchedule, saved: DiffusersScheduler? = nil
   ) throws(DiffusionError) -> any ReverseProcess {
@@ -60,7 +60,7 @@ public struct Sampler: Equatable, Sendable {
     return try name.process(on: noise, rule(), count: steps, eta: eta)
   }
 
-  /// The sampler backwards, from images to noise: DDIM at η = 0, or Euler of a flow.
+  /// The sampler backwards, from images to noise: DDIM at η = 0, or Euler on a linear path.
   ///
   /// - Throws: `DiffusionError`, as ``process(on:saved:)``, and for other samplers.
   public func inversion(

@@ -53,7 +53,7 @@ public struct SamplingProgress: Sendable {
   /// x̂_*, what the network's output of this step (of Heun's two the second) says the finished images are, not clipped; nil
   /// where a run goes backwards. Computed at each access, and, as ``x``, only inside the callback of this step.
   public var estimate: Tensor? {
-    evaluation.map { Tensor(shape: [images.count] + shape, elements: $0.estimate(schedule)) }
+    evaluation.map { Tensor(shape: [images.count] + shape, elements: $0.estimate(schedule.process)) }
   }
 }
 

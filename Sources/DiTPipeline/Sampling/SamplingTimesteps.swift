@@ -1,4 +1,5 @@
 import DiTDiffusion
+import DiTKernels
 import DiTModel
 
 /// The timesteps that a sampler visits, with their noise levels, from the least noisy: what `dit schedule` prints.
@@ -14,13 +15,13 @@ public struct SamplingTimesteps: Sendable {
     public let beta, alphaBar: Double
     /// From this training index to the one below; from the lowest to clean data, t = −1.
     public let stride: Int
+    /// s of a linear path, 0…1; nil on a β path.
+    public let s: Double?
     /// Attention's scale and window; nil for standard attention.
     public let attention: Attention?
 
     /// The training index, 0…T−1.
     public var t: Int { time.index }
-    /// A flow's s, 0…1.
-    public var s: Double { Double(time.value) / FlowSchedule.timeScale }
     /// √ᾱ_t.
     public var alpha: Double { alphaBar.squareRoot() }
   }
@@ -45,7 +46,8 @@ public struct SamplingTimesteps: Sendable {
 
   /// T.
   public let total: Int
-  public let isFlow: Bool
+  /// What the network's time counts on a linear path; nil where it is ``Row/t``.
+  public let linearTime: LinearTime?
   /// How the timesteps were chosen, such as `jump:0.5`.
   public let rule: String
   /// Ascending.
@@ -54,13 +56,14 @@ public struct SamplingTimesteps: Sendable {
   /// - Parameter times: ascending.
   public init(_ noise: NoiseSchedule, _ times: [NetworkTime], rule: String, network: DiTConfiguration) {
     total = noise.steps
-    isFlow = noise.configuration.isFlow
+    let process = noise.process
+    linearTime = process.linearTime
     self.rule = rule
     rows = zip([-1] + times.map(\.index), times).map { below, time in
       let t = time.index
       return Row(
         time: time, beta: noise.betas[t], alphaBar: noise.alphasCumprod[t], stride: t - below,
-        attention: Attention(network, noise, at: t))
+        s: process.s(of: time), attention: Attention(network, noise, at: t))
     }
   }
 }

@@ -1,6 +1,7 @@
 // A checkpoint is a folder DIR/checkpoints/step-00001000:
 //
-//   config.json, model.safetensors, ema.safetensors     a model directory
+//   config.json, model.safetensors, ema.safetensors     a model directory, with ema-b.safetensors for each further
+//                                                       decay b of ema_decays
 //   training.json                                       the training settings and what identifies the data
 //   state.safetensors                                   AdamW's moments (m.NAME, v.NAME), step, samples, and
 //                                                       earlier_steps where they began with another program's
@@ -57,6 +58,11 @@ public struct Checkpoint: Sendable {
 
   /// Copies the trained weights, or their average, into a flat buffer.
   func copy(_ choice: WeightChoice, to flat: MutableFloatSlice) throws { try directory.weights(choice).copy(to: flat) }
+
+  /// Copies a further average of `ema_decays` into a flat buffer.
+  func copyAverage(_ decay: Double, to flat: MutableFloatSlice) throws {
+    try directory.weights(averagedWith: decay).copy(to: flat)
+  }
 
   /// Throws unless a run with these settings and data would go on as the checkpoint's would have, perhaps for more steps.
   func check(_ model: ModelConfiguration, _ training: TrainingConfiguration, _ data: Dataset) throws(TrainingError) {
@@ -202,9 +208,7 @@ struct CheckpointStore {
   private static func write(_ trainer: Trainer, to directory: String) throws {
     var model = trainer.model
     model.autoencoder = model.autoencoder.map(autoencoder(seenFromCheckpoint:))
-    try ModelDirectory.write(
-      model, model: Weights(trainer.table, flat: trainer.weights.reading),
-      ema: Weights(trainer.table, flat: trainer.average.reading), to: directory)
+    try trainer.export(model, to: directory)
     let settings = JSONValue.object([
       JSONMember("training", trainer.training.json), JSONMember("data", DataIdentity(trainer.data).json),
     ])
@@ -263,6 +267,7 @@ extension Trainer {
   func restore(_ checkpoint: Checkpoint) throws {
     try checkpoint.copy(.model, to: weights)
     try checkpoint.copy(.ema, to: average)
+    for (decay, values) in furtherAverages { try checkpoint.copyAverage(decay, to: values) }
     let file = try SafetensorsFile(contentsOf: "\(checkpoint.path)/\(Checkpoint.stateFile)")
     let expected = moments.flatMap { moment in
       table.trainableParameters.map { (name: moment.prefix + $0.name, shape: $0.shape) }

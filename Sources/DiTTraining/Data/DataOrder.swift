@@ -1,7 +1,6 @@
 // Which sample comes when, and every random number of a run. All of it follows from (seed, number of the sample drawn),
 // so that threads and micro-batches change nothing, and two integers resume a run.
 
-import DiTDiffusion
 import DiTTensor
 
 /// The purposes of a run's random streams: the top byte of the stream's number. A new network's tensors are drawn from
@@ -24,21 +23,6 @@ enum StreamPurpose: UInt64 {
 
   func stream(_ index: Int, seed: UInt64) -> Philox {
     Philox(seed: seed, stream: rawValue << 56 | UInt64(index))
-  }
-}
-
-extension Philox {
-  /// A uniform draw from 0 ..< bound: the high word of 64 random bits times the bound, off by less than bound/2⁶⁴.
-  mutating func index(below bound: Int) -> Int {
-    Int(next().multipliedFullWidth(by: UInt64(bound)).high)
-  }
-}
-
-extension NoiseSchedule {
-  /// A training sample's noise level, from one 64-bit number: t uniform in 0…T−1, or s of a flow uniform in (0, 1].
-  func level(drawnBy random: inout Philox) -> NoiseLevel {
-    guard configuration.prediction == .flow else { return level(at: random.index(below: steps)) }
-    return level(atFlow: Double((random.next() >> 11) + 1) * 0x1p-53)
   }
 }
 

@@ -1,4 +1,5 @@
 import DiTFiles
+import DiTPipeline
 
 /// A log of one JSON object per line, appended and handed to the system line by line.
 ///
@@ -8,6 +9,7 @@ import DiTFiles
 /// A run resumed with more steps:
 /// `{"step":1000,"steps":2000,"steps_before":1000,"schedule_steps":2000,"schedule_steps_before":1000}`, where a cosine comes
 /// to 0 at step `schedule_steps`.
+/// A run with `ema_decays` has `validation_loss_ema-b` too for each further decay b.
 /// `vb` is there with a learned variance only, `seq` (w_t L_seq) with `lambda_seq` only. No other file of a run carries times.
 public struct JSONLinesLog {
   public var path: String { file.path }
@@ -60,7 +62,7 @@ public struct JSONLinesLog {
       [
         ("validation_loss", report.loss), ("validation_mse", report.mse), ("validation_vb", report.vb),
         ("validation_seq", report.seq),
-      ],
+      ] + report.furtherAverages.map { ("validation_loss_\(ModelDirectory.averageName($0.decay))", $0.loss) },
       counter: ("validation_samples", report.samples))
   }
 

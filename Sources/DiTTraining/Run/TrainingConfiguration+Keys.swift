@@ -7,6 +7,7 @@ public struct TrainingKey: Sendable {
   enum Access: Sendable {
     case integer(WritableKeyPath<TrainingConfiguration, Int> & Sendable, ClosedRange<Int>)
     case number(WritableKeyPath<TrainingConfiguration, Double> & Sendable, ClosedRange<Double>)
+    case numbers(WritableKeyPath<TrainingConfiguration, [Double]> & Sendable, ClosedRange<Double>)
     case flag(WritableKeyPath<TrainingConfiguration, Bool> & Sendable)
     case schedule, weighting, precision, gemm, brokenImages
   }
@@ -35,6 +36,7 @@ public struct TrainingKey: Sendable {
     switch access {
     case .integer(let path, _): .integer(configuration[keyPath: path])
     case .number(let path, _): .number(configuration[keyPath: path])
+    case .numbers(let path, _): .array(configuration[keyPath: path].map(JSONValue.number))
     case .flag(let path): .bool(configuration[keyPath: path])
     case .schedule: .string(configuration.schedule.rawValue)
     case .weighting: .string(configuration.lossWeighting.rawValue)
@@ -52,6 +54,8 @@ public struct TrainingKey: Sendable {
       if let value = try reader.integer(name) { configuration[keyPath: path] = value }
     case .number(let path, _):
       if let value = try reader.number(name) { configuration[keyPath: path] = value }
+    case .numbers(let path, _):
+      if let value = try reader.numbers(name) { configuration[keyPath: path] = value }
     case .flag(let path):
       if let value = try reader.bool(name) { configuration[keyPath: path] = value }
     case .schedule:
@@ -77,6 +81,9 @@ public struct TrainingKey: Sendable {
     case .number(let path, let range):
       let value = configuration[keyPath: path]
       return range.contains(value) ? nil : ("\(range.lowerBound) to \(range.upperBound)", "\(value)")
+    case .numbers(let path, let range):
+      let outside = configuration[keyPath: path].first { !range.contains($0) }
+      return outside.map { ("numbers from \(range.lowerBound) to \(range.upperBound)", "\($0) among them") }
     case .flag, .schedule, .weighting, .precision, .gemm, .brokenImages: return nil
     }
   }
@@ -110,6 +117,13 @@ extension TrainingConfiguration {
     TrainingKey(
       "proj_dropout", .number(\.projDropout, 0...0.99),
       "dropout of attention's output and the hidden layer in the middle half of the blocks"),
+    TrainingKey(
+      "ema_decays", .numbers(\.emaDecays, 0...1),
+      "[a, b, …]: several averages in place of ema_decay's, a in ema.safetensors, each other b in ema-b.safetensors"),
+    TrainingKey(
+      "ema_warmup", .flag(\.emaWarmup),
+      "limit the decays to (1+n)/(10+n) at step n; false: the full decay from the first step"
+    ),
     TrainingKey("gradient_clip", .number(\.gradientClip, 0...1e9), "largest global gradient norm; 0 disables clipping"),
     TrainingKey(
       "loss_weighting", .weighting,
@@ -198,6 +212,11 @@ extension TrainingConfiguration {
     if microBatch > 0, batch % microBatch != 0 {
       throw ConfigurationFileError(
         file: file, key: prefix + "micro_batch", expected: "a divisor of batch \(batch)", found: "\(microBatch)")
+    }
+    if Set(emaDecays).count < emaDecays.count {
+      throw ConfigurationFileError(
+        file: file, key: prefix + "ema_decays", expected: "each decay once, as files are named after them",
+        found: "[\(emaDecays.map { "\($0)" }.joined(separator: ", "))]")
     }
     if !numerics.isSupported {
       throw ConfigurationFileError(

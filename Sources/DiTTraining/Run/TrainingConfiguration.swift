@@ -34,8 +34,12 @@ public struct TrainingConfiguration: Equatable, Sendable {
   public var beta1 = 0.9
   public var beta2 = 0.999
   public var epsilon = 1e-8
-  /// The largest decay; see ``emaDecay(step:)``.
+  /// The largest decay of the moving average; see ``emaDecay(_:step:)``.
   public var emaDecay = 0.9999
+  /// The decays of several moving averages in place of ``emaDecay``, the first that of `ema.safetensors`; empty for one.
+  public var emaDecays: [Double] = []
+  /// Whether a decay is limited at the beginning; see ``emaDecay(_:step:)``.
+  public var emaWarmup = true
   /// The largest global gradient norm; 0 does not clip.
   public var gradientClip = 0.0
   public var lossWeighting = LossWeightingName.uniform
@@ -99,10 +103,17 @@ public struct TrainingConfiguration: Equatable, Sendable {
   /// The step at which a cosine has come to 0.
   public var scheduleEnd: Int { scheduleSteps > 0 ? scheduleSteps : steps }
 
-  /// The average's decay at update n, 1 for the first: min(ema_decay, (1 + n) / (10 + n)).
-  public func emaDecay(step n: Int) -> Double {
-    min(emaDecay, Double(1 + n) / Double(10 + n))
+  /// The decays of all averages, the first that of `ema.safetensors`.
+  public var decays: [Double] { emaDecays.isEmpty ? [emaDecay] : emaDecays }
+
+  /// The decay at update n, 1 for the first, of the average whose decay is `decay`: min(decay, (1 + n) / (10 + n)), without
+  /// `ema_warmup` `decay` itself.
+  public func emaDecay(_ decay: Double, step n: Int) -> Double {
+    emaWarmup ? min(decay, Double(1 + n) / Double(10 + n)) : decay
   }
+
+  /// The same of the average in `ema.safetensors`.
+  public func emaDecay(step n: Int) -> Double { emaDecay(emaDecays.first ?? emaDecay, step: n) }
 
   /// Samples whose gradients are computed at a time: `micro_batch`, or with 0 the largest divisor of `batch` with at
   /// most 8192 tokens of a network that cuts an image into `tokens`.

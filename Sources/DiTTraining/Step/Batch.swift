@@ -36,9 +36,9 @@ struct Batch {
 
   /// Puts given values at all places; `times` are the network's.
   mutating func put(
-    clean: Span<Float>, noise: Span<Float>, times: Span<Float>, labels: Span<Int>, on schedule: NoiseSchedule
+    clean: Span<Float>, noise: Span<Float>, times: Span<Float>, labels: Span<Int>, on process: DiffusionProcess
   ) {
-    step.set(clean: clean, noise: noise, times: times, labels: labels, on: schedule)
+    step.set(clean: clean, noise: noise, times: times, labels: labels, on: process)
   }
 
   /// Draws what is dropped in the blocks for place n: of sample `number` under `seed`.

@@ -2,7 +2,7 @@ import DiTDiffusion
 
 /// Where in the image, and at which noise, the prediction errs: the mse of each patch, averaged in bins of t.
 ///
-/// Bin b holds the t with ⌊t·bins/T⌋ = b; for a flow, t is the training index of its time. The mean over a bin's patches is
+/// Bin b holds the t with ⌊t·bins/T⌋ = b; on a linear path, t is the training index of its time. The mean over a bin's patches is
 /// the mean mse of its samples.
 public struct PatchLossMap: Equatable, Sendable {
   /// T.

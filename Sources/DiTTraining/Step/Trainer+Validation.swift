@@ -7,7 +7,8 @@ extension Trainer {
   static let validationSeed: UInt64 = 0x7661_6C69_6461_7465
 
   /// The mean loss of the **averaged** (EMA) weights over the held-out samples, each at a t and an ε that depend on its
-  /// index alone; labels as they are, no flips. Nil when nothing is held out.
+  /// index alone; labels as they are, no flips. The further averages of `ema_decays` are measured on the same draws. Nil when
+  /// nothing is held out.
   ///
   /// - Throws: ``DatasetError`` when a sample cannot be read.
   public func validate() throws(DatasetError) -> ValidationReport? {
@@ -16,6 +17,7 @@ extension Trainer {
       data, order: ListOrder(samples: validationSamples), end: validationSamples.count,
       threads: training.loaderThreads)
     var sum = SampleLoss.zero
+    var further = [Double](repeating: 0, count: furtherNetworks.count)
     let (network, size) = (model.network, model.network.patchSize)
     let grid = network.inputGrid
     var map = PatchLossMap(steps: trainingLoss.schedule.steps, rows: grid.rows, columns: grid.columns)
@@ -34,12 +36,20 @@ extension Trainer {
       var errors = patches.mutableSpan
       batch.step.patchErrors(trainingLoss, patchSize: size, into: &errors)
       map.add(patches.span, at: batch.step.levels)
+      for (index, average) in furtherNetworks.enumerated() {
+        batch.evaluate(average, trainingLoss, workspace)
+        for loss in batch.step.losses { further[index] += loss.loss }
+      }
       start += count
     }
     let mean = sum / validationSamples.count
-    return ValidationReport(
+    var report = ValidationReport(
       step: completedSteps, loss: mean.loss, mse: mean.mse, vb: mean.vb, seq: mean.seq,
       samples: validationSamples.count, patches: map)
+    report.furtherAverages = zip(furtherAverages, further).map {
+      AverageLoss(decay: $0.decay, loss: $1 / Double(validationSamples.count))
+    }
+    return report
   }
 
   private func fill(
@@ -49,7 +59,7 @@ extension Trainer {
     var choices = StreamPurpose.choices.stream(index, seed: Self.validationSeed)
     var noise = StreamPurpose.noise.stream(index, seed: Self.validationSeed)
     try batch.put(
-      n, from: reader, number: number, flipped: false, level: trainingLoss.schedule.level(drawnBy: &choices),
+      n, from: reader, number: number, flipped: false, level: trainingLoss.process.level(drawnBy: &choices),
       label: data.labels?[index] ?? 0, noise: &noise)
     batch.putSequence(n, from: data, index: index, flipped: false, isDropped: false)
     batch.drawPosterior(n, number: index, seed: Self.validationSeed)

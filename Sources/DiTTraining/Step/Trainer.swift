@@ -28,6 +28,11 @@ public struct StepReport: Equatable, Sendable {
   public var samplesSeen: Int
 }
 
+/// The mean loss of an average on the held-out split.
+public struct AverageLoss: Equatable, Sendable {
+  public let decay, loss: Double
+}
+
 /// The loss on the held-out split.
 public struct ValidationReport: Equatable, Sendable {
   /// The step whose weights were measured.
@@ -40,6 +45,8 @@ public struct ValidationReport: Equatable, Sendable {
   public var samples: Int
   /// Where their mse lies. Nil where it was not measured.
   public var patches: PatchLossMap?
+  /// What the further averages of `ema_decays` lose.
+  public var furtherAverages: [AverageLoss] = []
 
   public init(
     step: Int, loss: Double, mse: Double, vb: Double?, seq: Double? = nil, samples: Int, patches: PatchLossMap? = nil
@@ -69,6 +76,8 @@ public final class Trainer {
   public let weights: MutableFloatSlice
   /// Flat: the average, which validation and sampling use.
   public let average: MutableFloatSlice
+  /// The other averages of `ema_decays`, flat, with their decays.
+  public let furtherAverages: [(decay: Double, values: MutableFloatSlice)]
   /// Flat: AdamW's moments.
   public let firstMoment, secondMoment: MutableFloatSlice
   /// Flat: the last step's gradients, before clipping.
@@ -88,14 +97,18 @@ public final class Trainer {
 
   private let checked: CheckedConfiguration
   let network, averageNetwork: DiTNetwork
+  /// The networks of ``furtherAverages``.
+  let furtherNetworks: [DiTNetwork]
   let trainingLoss: TrainingLoss
   let consistency: SequenceObjective?
   let workspace: TrainingWorkspace
   private var batch: Batch
   private let reader: SampleReader
   private var norm: FlatNorm
-  /// What the weights are averaged into: ``average``'s trained part.
+  /// What the weights are averaged into: the trained part of ``average`` and of ``furtherAverages``.
   private var averages: [MovingAverage]
+  /// Their decays without warm-up.
+  private let decays: [Double]
 
   /// A run at its start.
   ///
@@ -151,19 +164,24 @@ public final class Trainer {
     self.table = table
     self.weights = weights
     average = MutableFloatSlice(zeros: table.elementCount)
+    decays = training.decays
+    furtherAverages = decays.dropFirst().map { ($0, MutableFloatSlice(zeros: table.elementCount)) }
     firstMoment = MutableFloatSlice(zeros: table.elementCount)
     secondMoment = MutableFloatSlice(zeros: table.elementCount)
     gradients = MutableFloatSlice(zeros: table.elementCount)
-    average.copy(from: weights.span)
+    for flat in [average] + furtherAverages.map(\.values) { flat.copy(from: weights.span) }
     validationSamples = split.validation
     microBatch = training.microBatch(tokens: model.network.totalTokens)
     let numerics = training.numerics
     let schedule = checked.schedule
     let noise = schedule.attention
-    network = DiTNetwork(
-      model.network, weights: Weights(table, flat: weights.reading), context: context, numerics: numerics, noise: noise)
-    averageNetwork = DiTNetwork(
-      model.network, weights: Weights(table, flat: average.reading), context: context, numerics: numerics, noise: noise)
+    func network(of flat: MutableFloatSlice) -> DiTNetwork {
+      DiTNetwork(
+        model.network, weights: Weights(table, flat: flat.reading), context: context, numerics: numerics, noise: noise)
+    }
+    self.network = network(of: weights)
+    averageNetwork = network(of: average)
+    furtherNetworks = furtherAverages.map { network(of: $0.values) }
     trainingLoss = TrainingLoss(schedule, weighting: training.weighting)
     sequencePrior = try training.sequencePrior(prior, model, data, split.training, context)
     consistency = try sequencePrior.map {
@@ -172,7 +190,7 @@ public final class Trainer {
         context: context)
     }
     workspace = TrainingWorkspace(
-      network, samples: microBatch, recomputes: training.recompute, drops: training.projDropout > 0)
+      self.network, samples: microBatch, recomputes: training.recompute, drops: training.projDropout > 0)
     batch = Batch(
       model.network, samples: microBatch, consistency: consistency, dropout: training.projDropout)
     reader = SampleReader(
@@ -180,7 +198,7 @@ public final class Trainer {
       end: training.steps * training.batch,
       threads: training.loaderThreads)
     norm = FlatNorm(elements: table.trainable.count)
-    averages = [MovingAverage(average[table.trainable], decay: 0)]
+    averages = ([average] + furtherAverages.map(\.values)).map { MovingAverage($0[table.trainable], decay: 0) }
   }
 
   private static func flat(_ table: ParameterTable, filledBy fill: (MutableFloatSlice) -> Void) -> MutableFloatSlice {
@@ -211,14 +229,14 @@ public final class Trainer {
   ///
   /// - Parameters:
   ///   - clean, noise: x_* and ε, (N, C, H, W).
-  ///   - times: t of each sample as the network takes it: a training index, or 1000·s of a flow.
+  ///   - times: t of each sample as the network takes it: a training index, or a real time of a linear path.
   ///   - labels: y of each sample, `numClasses` for the null class; ignored by an unconditional network.
   /// - Throws: ``Divergence``.
   public func step(
     clean: Span<Float>, noise: Span<Float>, times: Span<Float>, labels: Span<Int>
   ) throws(Divergence) -> StepReport {
     context.clear(gradients)
-    batch.put(clean: clean, noise: noise, times: times, labels: labels, on: trainingLoss.schedule)
+    batch.put(clean: clean, noise: noise, times: times, labels: labels, on: trainingLoss.process)
     for n in 0..<microBatch {
       let number = completedSteps * microBatch + n
       batch.drawPosterior(n, number: number, seed: UInt64(training.seed))
@@ -234,7 +252,7 @@ public final class Trainer {
       let number = first + n
       let index = reader.index(number)
       var random = StreamPurpose.choices.stream(number, seed: UInt64(training.seed))
-      let level = trainingLoss.schedule.level(drawnBy: &random)
+      let level = trainingLoss.process.level(drawnBy: &random)
       let isDropped = Double(random.uniform()) < model.network.classDropoutProb
       let isFlipped = random.next() >> 63 == 1 && training.flip
       let label = isDropped ? model.network.numClasses : data.labels?[index] ?? 0
@@ -276,7 +294,7 @@ public final class Trainer {
 
   private func optimise(step: Int, rate: Float, scale: Float) {
     let range = table.trainable
-    averages[0].decay = Float(training.emaDecay(step: step))
+    for index in averages.indices { averages[index].decay = Float(training.emaDecay(decays[index], step: step)) }
     context.adamW(
       weights: weights[range], firstMoment: firstMoment[range], secondMoment: secondMoment[range],
       gradient: gradients[range].reading, gradientScale: scale, learningRate: rate, step: earlierSteps + step,
@@ -285,9 +303,9 @@ public final class Trainer {
 
   // MARK: The whole
 
-  /// Throws unless the weights and their average hold finite numbers only, as a checkpoint should.
+  /// Throws unless the weights and their averages hold finite numbers only, as a checkpoint should.
   func requireFinite() throws(Divergence) {
-    for buffer in [weights, average] {
+    for buffer in [weights, average] + furtherAverages.map(\.values) {
       guard norm.value(buffer[table.trainable].reading, context).isFinite else {
         throw Divergence(step: completedSteps, loss: nil, gradientNorm: nil)
       }
@@ -302,10 +320,15 @@ public final class Trainer {
     return DiT(checked, weights: Weights(table, flat: average.reading), context: context, numerics: training.numerics)
   }
 
-  /// Writes the model directory of the present step: config.json, model.safetensors, ema.safetensors.
-  public func export(to directory: String) throws {
+  /// Writes the model directory of the present step: config.json, model.safetensors, ema.safetensors, and a file of each
+  /// further average.
+  public func export(to directory: String) throws { try export(model, to: directory) }
+
+  /// The same with another configuration of the same network.
+  func export(_ model: ModelConfiguration, to directory: String) throws {
     try ModelDirectory.write(
-      model, model: Weights(table, flat: weights.reading), ema: Weights(table, flat: average.reading), to: directory)
+      model, model: Weights(table, flat: weights.reading), ema: Weights(table, flat: average.reading),
+      furtherAverages: furtherAverages.map { ($0.decay, Weights(table, flat: $0.values.reading)) }, to: directory)
   }
 }
 

@@ -10,15 +10,15 @@ extension TrainingConfiguration {
   /// The prior of a run: the given one, else one fitted to the samples that are trained on, as they stand (not mirrored);
   /// nil without λ_seq.
   ///
-  /// - Throws: `ConfigurationFileError` for a flow, and when the network's grid can have none; `DiffusionError`;
+  /// - Throws: `ConfigurationFileError` on a linear path, and when the network's grid can have none; `DiffusionError`;
   ///   ``DatasetError`` when a sample cannot be read.
   func sequencePrior(
     _ given: SequencePrior?, _ model: ModelConfiguration, _ data: Dataset, _ samples: [Int], _ context: ComputeContext
   ) throws -> SequencePrior? {
     guard lambdaSeq > 0 else { return nil }
-    guard !model.diffusion.isFlow else {
+    guard model.diffusion.path.hasPosterior else {
       throw ConfigurationFileError(
-        file: "training configuration", key: "lambda_seq", expected: "0 for a flow, which has no x_{t−1}",
+        file: "training configuration", key: "lambda_seq", expected: "0 on a linear path, which has no x_{t−1}",
         found: "\(lambdaSeq)")
     }
     let grid = model.network.inputGrid

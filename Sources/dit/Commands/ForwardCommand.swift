@@ -9,8 +9,8 @@ struct ForwardCommand: ParsableCommand {
     discussion: """
       The input is a safetensors file with
         x  (N, C, H, W)  noised images or latents; F32, F16, BF16 or F64
-        t  (N)           training timesteps, 0 (least noisy) to T−1, or for a
-                         flow the real times 1000·s, 0 to 1000
+        t  (N)           training timesteps, 0 (least noisy) to T−1, or on a
+                         linear path the network's real times: 1000·s, s or 1−s
         y  (N)           classes, or num_classes for the null class; only for a
                          model with classes
         captions (N, M)  texts, U8, UTF-8, zero-padded; optional, only for a
@@ -20,8 +20,9 @@ struct ForwardCommand: ParsableCommand {
       where t and y may be I64, I32, U8 or floats. Other tensors are ignored.
       The output has
         output  (N, C', H, W)  F32; the prediction (noise, mean, clean image, v
-                               or flow), followed, with a learned variance, by
-                               the interpolation of its logarithm
+                               or velocity), followed, with a learned variance,
+                               by the interpolation of its logarithm; on a
+                               linear path the first C channels alone
 
         dit forward --model runs/mine --input batch.safetensors --out o.safetensors
       """)

@@ -5,7 +5,7 @@ import DiffusionTransformers
 struct InvertCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "invert",
-    abstract: "DDIM inversion (for a flow Euler's): from images or latents to their noise.",
+    abstract: "DDIM inversion (on a linear path Euler's): from images or latents to their noise.",
     discussion: """
       The input is a safetensors file with one of
         samples  (N, C, H, W)  as `dit sample` writes; preferred to the others
@@ -19,7 +19,7 @@ struct InvertCommand: ParsableCommand {
         dit invert --input a.safetensors --steps 250 --out noise.safetensors
         dit sample --noise noise.safetensors --sampler ddim --steps 250 --out b.png
 
-      Sample with ddim (a flow with euler) and the same steps, schedule and guidance.
+      Sample with ddim (a linear path: euler) and the same steps, schedule and guidance.
       The more steps and the less guidance, the smaller the error: each step uses the
       prediction at the previous image, so the error is proportional to 1/steps.
       """)

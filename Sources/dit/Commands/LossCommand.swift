@@ -10,11 +10,11 @@ struct LossCommand: ParsableCommand {
       The input is a safetensors file with
         x0     (N, C, H, W)  clean images in [−1, 1], or latents; F32, F16, BF16
                              or F64
-        t      (N)           training timesteps, 0 to T−1, or for a flow the
-                             network's real times 1000·s, 0 to 1000
+        t      (N)           training timesteps, 0 to T−1, or on a linear path
+                             the network's real times: 1000·s, s or 1−s
         y      (N)           classes, or num_classes for the null class; only for
                              a model with classes
-        noise  (N, C, H, W)  the noise ε
+        noise  (N, C, H, W)  the noise ε, of unit variance
         captions (N, M), context (N, C, h, w)  as for `dit forward`
         posterior_noise  (N, C, H, W)
                              with --lambda-seq: the noise with which x_{t−1} is
@@ -26,7 +26,8 @@ struct LossCommand: ParsableCommand {
         loss.loss     (N)     F32; weight · mse, plus vb and λ·seq where they
                               apply
         loss.mse      (N)     F32; the mean squared error of the prediction, for
-                              `mean` divided by the square of ε's coefficient
+                              `mean` divided by the square of ε's coefficient,
+                              with loss_target velocity of the velocity
         loss.vb       (N)     F32, in bits; with a learned variance
         loss.seq      (N)     F32, in nats; with --lambda-seq: sequence
                               consistency, weighted by 1−ᾱ_{t−1}; 0 at t = 0
@@ -70,7 +71,8 @@ struct LossCommand: ParsableCommand {
     let clean = try tensors.images("x0")
     let noise = try tensors.images("noise")
     let times =
-      dit.configuration.diffusion.isFlow ? try tensors.numbers("t") : try tensors.integers("t").map { Float($0) }
+      dit.configuration.diffusion.path.hasWholeTimes
+      ? try tensors.integers("t").map { Float($0) } : try tensors.numbers("t")
     let labels = dit.configuration.network.numClasses > 0 ? try tensors.integers("y") : []
     let sequence = try tensors.sequence(for: dit.configuration, count: clean.shape[0])
     let consistency = try consistency(of: dit, tensors)
@@ -118,8 +120,8 @@ struct LossCommand: ParsableCommand {
       throw Failure.usage("--lambda-seq", expected: "0 or more", found: "\(lambdaSeq)")
     }
     guard lambdaSeq > 0 else { return nil }
-    guard !dit.configuration.diffusion.isFlow else {
-      throw Failure.usage("--lambda-seq", expected: "0 for a flow, which has no x_{t−1}", found: "\(lambdaSeq)")
+    guard dit.configuration.diffusion.path.hasPosterior else {
+      throw Failure.usage("--lambda-seq", expected: "0 on a linear path, which has no x_{t−1}", found: "\(lambdaSeq)")
     }
     let drawn = try tensors.images("posterior_noise")
     return SequenceLossInput(

@@ -48,9 +48,9 @@ struct SampleCommand: ParsableCommand {
     help: ArgumentHelp(
       """
       ddim, ddpm (ancestral, many steps), dpmpp (DPM-Solver++ 2M), unipc, deis (both of order 2), pndm, euler, \
-      euler_ancestral or heun (two evaluations per step, one in the last); for a flow euler or heun. On a diffusers \
-      directory each is the class of that name with the saved scheduler's keys. (default: the model's, else ddim, for a \
-      flow heun)
+      euler_ancestral or heun (two evaluations per step, one in the last); on a linear path euler or heun. On a diffusers \
+      directory each is the class of that name with the saved scheduler's keys. (default: the model's, else ddim, on a \
+      linear path heun)
       """, valueName: "name"))
   var sampler: SamplerName?
 
@@ -85,7 +85,7 @@ struct SampleCommand: ParsableCommand {
     help: ArgumentHelp(
       """
       Also write x after each step: .png, one row per image; .safetensors, states (S, N, C, H, W) and timesteps (S): \
-      training timesteps, or for a flow the network's times 1000·s.
+      training timesteps, or on a linear path the network's times.
       """, valueName: "file"))
   var trajectory: String?
 

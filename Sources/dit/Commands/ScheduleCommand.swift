@@ -22,8 +22,9 @@ struct ScheduleCommand: ParsableCommand {
         window     k(t): image tokens i and j attend to each other if |i − j| < k
       Timesteps between two training timesteps (euler and heun on a diffusers
       directory) are shown as the nearer one; steps may share one.
-      A flow is sampled at s = 1 − i/n; its network's time is 1000·s, and t is the
-      training timestep whose β and ᾱ diffusion-aware attention uses.
+      A linear path is sampled at s = 1 − i/n. Its network's time is 1000·s, or the
+      column time where network_time is s or 1-s, and t is the training timestep whose
+      β and ᾱ diffusion-aware attention uses.
 
         dit schedule --steps 10
         dit schedule --schedule jump:0.5 --steps 50
@@ -78,14 +79,20 @@ struct ScheduleCommand: ParsableCommand {
 }
 
 extension SamplingTimesteps {
+  /// Whether the network's time is neither t nor 1000·s.
+  private var showsTime: Bool { linearTime.map { $0 != .thousandths } ?? false }
+
   fileprivate var table: String {
     var text = "\(rule): \(rows.count) of \(total) steps\n\n"
-    text += "  step      t         beta    alpha_bar        alpha   stride\(isFlow ? "            s" : "")"
+    text += "  step      t         beta    alpha_bar        alpha   stride"
+    text += (linearTime == nil ? "" : "            s") + (showsTime ? "         time" : "")
     text += Attention.header(rows.first?.attention) + "\n"
     for (index, row) in rows.enumerated() {
       text += String(
         format: "%6d %6d %12.6g %12.6g %12.6g %8d", index, row.t, row.beta, row.alphaBar, row.alpha, row.stride)
-      text += (isFlow ? String(format: " %12.6g", row.s) : "") + (row.attention?.text ?? "") + "\n"
+      if let s = row.s { text += String(format: " %12.6g", s) }
+      if showsTime { text += String(format: " %12.6g", row.time.value) }
+      text += (row.attention?.text ?? "") + "\n"
     }
     return text
   }
@@ -103,7 +110,9 @@ extension SamplingTimesteps {
                 JSONMember("t", .integer(row.t)), JSONMember("beta", .number(row.beta)),
                 JSONMember("alpha_bar", .number(row.alphaBar)), JSONMember("alpha", .number(row.alpha)),
                 JSONMember("stride", .integer(row.stride)),
-              ] + (isFlow ? [JSONMember("s", .number(row.s))] : []) + (row.attention?.members ?? []))
+              ] + (row.s.map { [JSONMember("s", .number($0))] } ?? [])
+                + (showsTime ? [JSONMember("time", .number(Double(row.time.value)))] : [])
+                + (row.attention?.members ?? []))
           })),
     ])
   }

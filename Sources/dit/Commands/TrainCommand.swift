@@ -29,7 +29,7 @@ struct TrainCommand: ParsableCommand {
       part and every key is optional. "model" is a config.json, "sampling" replaces
       its sampling part; where neither is given, the model's config.json gets 20
       steps of dpmpp on jump:0.5, or on leading where a cosine schedule needs it
-      (a flow: heun). The keys of "training":
+      (a linear path: heun). The keys of "training":
 
       \(TrainingRequest.keyTable)
 
@@ -49,6 +49,18 @@ struct TrainCommand: ParsableCommand {
       {"input_size": [H, W]} for patches of another image, before the image's
       tokens; "class_names": ["…"]; and, as in diffusers, "norm2_eps" (1e-6),
       "embedders" (shared) and "diffusers_scheduler".
+
+      Keys of "diffusion" besides those above, with their defaults:
+
+        "path": "beta"               or "linear", x_s = (1−s)·x0 + s·ς·ε, with
+                                     prediction x0 or velocity; "flow" means path
+                                     linear, velocity, network_time 1000s
+        "network_time": "1000s"      linear: or "s" (1 is noise), "1-s" (1 is data)
+        "loss_target": null          the prediction; with x0 on path linear also
+                                     "velocity", (x_s − x0)/max(s, t_floor)
+        "time_distribution": "uniform"   linear: or {"logit_normal": [m, d]}
+        "noise_scale": 1             linear: ς
+        "t_floor": 0.05              linear with x0: the least divisor s
       """)
 
   @Option(

@@ -11,7 +11,7 @@ struct StepOptions: ParsableArguments {
       """
       Sampling timesteps: leading (i·⌊T/n⌋), trailing (T−1 first), linspace (both ends), quadratic (dense at low noise), \
       jump or jump:γ (long strides where β^γ is high, short ones where it is low; γ ≥ 0, ½ if left out), or \
-      custom:T1,T2,… in ascending order. A flow has an even grid of its own and takes only linspace. (default: the \
+      custom:T1,T2,… in ascending order. A linear path has an even grid of its own and takes only linspace. (default: the \
       model's, else linspace)
       """, valueName: "rule"),
     transform: StepSchedule.init(parsing:))
@@ -38,11 +38,11 @@ struct GuidanceOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
-      Guide only where LO ≤ t ≤ HI, t in 0…T−1 (for a flow 0 to 1000); elsewhere only the conditional prediction is \
+      Guide only where LO ≤ t ≤ HI, t in 0…T−1, or on a linear path in the network's time (network_time), real numbers; elsewhere only the conditional prediction is \
       computed, at half the cost. (default: all steps)
       """, valueName: "lo,hi"),
     transform: Guidance.interval(parsing:))
-  var guidanceInterval: ClosedRange<Int>?
+  var guidanceInterval: ClosedRange<Double>?
 
   @Option(
     help: ArgumentHelp(

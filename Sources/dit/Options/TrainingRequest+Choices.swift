@@ -13,8 +13,10 @@ extension TrainingRequest {
       ("attention.window", AttentionConfiguration.Window.allCases.map(\.rawValue)),
       ("attention.distance", AttentionConfiguration.Distance.allCases.map(\.rawValue)),
       ("diffusion.schedule", BetaSchedule.allCases.map(\.rawValue)),
+      ("diffusion.path", DiffusionPath.allCases.map(\.rawValue)),
       ("diffusion.prediction", Prediction.allCases.map(\.rawValue)),
       ("diffusion.variance", Variance.allCases.map(\.rawValue)),
+      ("diffusion.network_time", LinearTime.allCases.map(\.rawValue)),
       ("sampling.sampler", SamplerName.allCases.map(\.rawValue)),
     ]
     return words.map { key, values in "  \(key)\n      \(values.joined(separator: ", "))" }.joined(separator: "\n")
