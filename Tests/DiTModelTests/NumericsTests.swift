@@ -156,7 +156,8 @@ import Testing
     let dy = upstream(batch)
     let kept = TrainingWorkspace(network, samples: batch.samples)
     let made = TrainingWorkspace(network, samples: batch.samples, recomputes: true)
-    #expect(!kept.recomputes && made.recomputes && made.byteCount < kept.byteCount)
+    #expect(!kept.recomputes && made.recomputes)
+    #expect(batch.configuration.depth == 1 || made.byteCount < kept.byteCount)
     let expected = network.differentiate(batch, outputGradient: dy, workspace: kept)
     for _ in 0..<2 {
       let found = network.differentiate(batch, outputGradient: dy, workspace: made)
