@@ -84,7 +84,8 @@ import Testing
       "sincos, learned, rope", "dit, diffusers, literal", "shared, per_block",
       "adaln_zero, adaln, additive, in_context",
       "standard, sqrt_beta, inverse_sqrt_beta", "none, soft, hard", "signal, noise, full", "raster, grid",
-      "linear, cosine, scaled_linear", "epsilon, mean, x0, v, flow", "fixed_small, fixed_large, learned_range",
+      "linear, cosine, scaled_linear", "epsilon, mean, x0, v, velocity, flow", "beta, linear", "1000s, s, 1-s",
+      "ema_decays", "fixed_small, fixed_large, learned_range",
       "ddpm, ddim, dpmpp, unipc, euler, heun", "\"text\"", "\"context_image\"",
     ] {
       #expect(help.contains(line), "\(line)")
