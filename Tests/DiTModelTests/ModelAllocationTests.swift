@@ -71,7 +71,7 @@ struct AllocationTests {
     arguments: [Case.tiny, .long] + Variant.batches + Part.batches, Engine.all)
   func trainingAllocatesNothing(_ batch: Case, _ engine: Engine) throws {
     for recomputes in [false, true] {
-      #expect(try training(batch, engine, recomputes) == 0, "recomputing: \(recomputes)")
+      #expect(try training(batch, engine, recomputes) == 0, "recomputing: \(recomputes), \(batch.configuration)")
     }
   }
 

@@ -69,7 +69,12 @@ import Testing
     let error = #expect(throws: DatasetError.self) {
       _ = try run.run { event in
         guard case .step(let report, _) = event, report.step == 5 else { return }
-        if how == "deleted" { try scratch.remove(name) } else { try scratch.write(bytes + [0], to: name) }
+        if how == "deleted" {
+          try scratch.remove(name)
+        } else {
+          // At once: the run may read the file at any moment.
+          try Data(bytes + [0]).write(to: URL(filePath: scratch(name)), options: .atomic)
+        }
       }
     }
     #expect(description(error).hasPrefix("\(scratch(name)): "), "\(description(error))")

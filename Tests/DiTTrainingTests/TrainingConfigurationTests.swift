@@ -15,6 +15,7 @@ import Testing
     "schedule": "\"constant\"", "schedule_steps": "9", "weight_decay": "0", "beta1": "0.5", "beta2": "0.25",
     "epsilon": "0.001",
     "ema_decay": "0.5", "ema_decays": "[0.5, 0.25]", "ema_warmup": "false", "gradient_clip": "1.5",
+    "proj_dropout": "0.25",
     "loss_weighting": "\"min_snr\"", "min_snr_gamma": "2.5",
     "lambda_seq": "0.5", "flip": "false", "seed": "42", "validation_modulus": "5",
     "checkpoint_every": "11", "keep_checkpoints": "3", "validate_every": "13", "sample_every": "0", "log_every": "1",

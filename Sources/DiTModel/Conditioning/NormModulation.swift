@@ -68,12 +68,14 @@ enum NormModulation: Equatable, Sendable {
     guard case .own(let norms) = self else { return }
     let d = pass.c.hiddenSize
     let stride = 2 * norms.count * d
+    func add(_ part: Int, to parameter: Int) {
+      pass.context.addSum(
+        into: pass.gradient(parameter),
+        ofRows: Matrix(rows[part * d..<rows.count], rows: pass.samples, columns: d, stride: stride))
+    }
     for (place, norm) in norms.enumerated() {
-      for (part, parameter) in [(2 * place, norm.bias), (2 * place + 1, norm.weight)] {
-        pass.context.addSum(
-          into: pass.gradient(parameter),
-          ofRows: Matrix(rows[part * d..<rows.count], rows: pass.samples, columns: d, stride: stride))
-      }
+      add(2 * place, to: norm.bias)
+      add(2 * place + 1, to: norm.weight)
     }
   }
 }

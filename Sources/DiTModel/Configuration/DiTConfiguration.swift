@@ -179,7 +179,7 @@ public struct DiTConfiguration: Equatable, Sendable {
     guard hiddenSize % 4 == 0 else {
       throw ConfigurationError(key: "hidden_size", problem: "expected a multiple of 4, found \(hiddenSize)")
     }
-    guard mlpRatio > 0, mlpRatio <= 64, mlpSize > 0 else {
+    guard mlpRatio > 0, mlpRatio <= 64, mlpHidden != nil || mlpSize > 0 else {
       throw ConfigurationError(key: "mlp_ratio", problem: "expected more than 0 and at most 64, found \(mlpRatio)")
     }
     guard numClasses >= 0, numClasses <= 1 << 24 else {

@@ -24,11 +24,6 @@ package struct CheckedConfiguration: Sendable {
       throw ConfigurationFileError(
         file: file, key: dotted(Self.key(of: error)), expected: error.expected, found: error.found)
     }
-    guard model.network.timeInputs == 1 else {
-      throw ConfigurationFileError(
-        file: file, key: dotted("token_groups"), expected: "groups class and time alone, as nothing else is told here",
-        found: "omega, t_min or t_max")
-    }
     try Self.checkScheduler(model, file: file, path: path)
     guard (model.diffusion.variance == .learnedRange) == model.network.learnSigma else {
       let expected =

@@ -80,6 +80,7 @@ public struct DiT: Sendable {
     images: Tensor, times: [Float], labels: [Int], sequence: ConditioningSequence? = nil
   ) throws -> Tensor {
     let c = configuration.network
+    try c.checkTimeAlone()
     let samples = try c.checkImages(images, "x")
     try c.checkCount(times.count, samples, "t")
     let process = schedule.process

@@ -54,6 +54,14 @@ extension DiTConfiguration {
     return images.shape[0]
   }
 
+  /// Throws where the network is told more than the time and the class, which nothing here gives it.
+  package func checkTimeAlone() throws(InputError) {
+    guard timeInputs == 1 else {
+      throw InputError(
+        "token_groups", expected: "the groups class and time alone", found: "\(timeInputs) numbers for each image")
+    }
+  }
+
   /// Throws unless there is one value for each of `samples` images.
   func checkCount(_ count: Int, _ samples: Int, _ name: String) throws(InputError) {
     guard count == samples else {

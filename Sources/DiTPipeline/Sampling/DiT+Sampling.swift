@@ -124,6 +124,7 @@ extension DiT {
     progress: (SamplingProgress) throws -> Bool
   ) throws -> Samples {
     let c = configuration.network
+    try c.checkTimeAlone()
     guard count > 0 else { throw InputError("count", expected: "at least one image", found: "\(count)") }
     if let batch = options.batch, batch < 1 {
       throw InputError("batch", expected: "at least 1", found: "\(batch)")
