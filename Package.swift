@@ -96,6 +96,10 @@ let package = Package(
       dependencies: ["DiTModel", "DiTFiles", "DiTKernels", "DiTTensor", "TestSupport", "CAllocationCounter"],
       swiftSettings: safe),
     .testTarget(
+      name: "AddAPartTests",
+      dependencies: ["DiTModel", "DiTKernels", "DiTTensor", "DiTFiles", "DiTPipeline", "TestSupport"],
+      swiftSettings: safe),
+    .testTarget(
       name: "DiTDiffusionTests", dependencies: ["DiTDiffusion", "DiTKernels", "CAllocationCounter"],
       swiftSettings: safe),
     .testTarget(name: "DiTDiffusersTests", dependencies: ["DiTDiffusers", "TestSupport"], swiftSettings: safe),

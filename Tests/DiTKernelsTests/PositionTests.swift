@@ -17,8 +17,9 @@ import Testing
     let qkv = MutableFloatSlice((0..<tokens).flatMap { _ in row })
     let table = MutableFloatSlice(zeros: tokens * 2 * size)
     rotaryTable(output: table.mutableSpan, rows: rows, columns: columns, headSize: size)
-    context.rotate(
-      qkv: MutableMatrix(qkv, rows: tokens, columns: width), table: table.reading, inverse: false,
+    let heads = MutableMatrix(qkv, rows: tokens, columns: width)
+    context.prepareHeads(
+      output: heads, input: heads.reading, queryWeight: nil, keyWeight: nil, epsilon: 0, table: table.reading,
       AttentionExtents(samples: 1, tokens: tokens, heads: 1, headSize: size), prefix: 0)
     func logit(_ i: Int, _ j: Int) -> Double {
       let (q, k) = (i * width, j * width + size)

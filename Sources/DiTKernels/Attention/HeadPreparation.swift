@@ -81,20 +81,6 @@ extension ComputeContext {
     add(0, to: queryWeightGradient)
     add(size, to: keyWeightGradient)
   }
-
-  /// Turns q and k of the image's tokens in place, or back: see
-  /// ``prepareHeads(output:input:queryWeight:keyWeight:epsilon:table:_:prefix:)``.
-  public func rotate(qkv: MutableMatrix, table: FloatSlice, inverse: Bool, _ extents: AttentionExtents, prefix: Int) {
-    if inverse {
-      prepareHeadsBackward(
-        gradient: qkv, input: qkv.reading, queryWeight: nil, keyWeight: nil, queryWeightGradient: nil,
-        keyWeightGradient: nil, scratch: .empty, epsilon: 0, table: table, extents, prefix: prefix)
-    } else {
-      prepareHeads(
-        output: qkv, input: qkv.reading, queryWeight: nil, keyWeight: nil, epsilon: 0, table: table, extents,
-        prefix: prefix)
-    }
-  }
 }
 
 /// Traps where an operand does not fit.

@@ -3,7 +3,7 @@ import DiTTensor
 
 /// The attention half of a block: proj(attention(q, k, v)), [q ‖ k ‖ v] = qkv(h), with q and k normalised per head and
 /// turned by their positions where the network does so, and the mask's gate.
-struct Attention: Equatable, Sendable {
+struct Attention: Sendable {
   let qkv, proj: LinearLayer
   /// Weights of the per-head RMSNorm of q and k.
   let queryNorm, keyNorm: Int?

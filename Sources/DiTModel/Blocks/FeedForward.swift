@@ -3,8 +3,8 @@ import DiTTensor
 
 /// The feed-forward half of a block: what it is made of, what it keeps, and its passes. A new one is a type of its own and a
 /// line in ``FeedForwardKind`` (see CONTRIBUTING, "Add a part").
-protocol FeedForwardPart: Sendable {
-  /// Adds its tensors, named `name`.….
+package protocol FeedForwardPart: Sendable {
+  /// Adds its tensors, whose names begin with `name`.
   init(_ name: String, _ c: DiTConfiguration, _ b: inout ParameterBuilder)
   /// Its linear layers over tokens, each of which is packed.
   var layers: [LinearLayer] { get }
@@ -24,8 +24,8 @@ protocol FeedForwardPart: Sendable {
 }
 
 /// What a feed-forward part keeps: what enters its activation, and its result before the gate.
-struct FeedForwardMemory {
-  let preactivation, projected: MutableMatrix
+package struct FeedForwardMemory {
+  package let preactivation, projected: MutableMatrix
 }
 
 /// Two linear layers with an activation between them, which is the end of the first's product:

@@ -9,7 +9,7 @@ public struct FeedForwardKind: RawRepresentable, Hashable, CaseIterable, Sendabl
   /// w3(silu(u) ⊙ g), [u ‖ g] = w12(x) (Shazeer 2020).
   public static let swiglu = FeedForwardKind(word: "swiglu")
 
-  /// The parts by their words; those of a program's own are added to ours.
+  /// The parts by their words; those that are added stand after ours.
   private static let parts = Mutex<[(word: String, part: any FeedForwardPart.Type)]>([
     ("gelu", FusedFeedForward.self), ("swiglu", FusedFeedForward.self),
   ])
@@ -34,7 +34,7 @@ public struct FeedForwardKind: RawRepresentable, Hashable, CaseIterable, Sendabl
   }
 
   /// Adds a part under a word of its own, and gives its kind.
-  static func add(_ part: any FeedForwardPart.Type, as word: String) -> FeedForwardKind {
+  package static func add(_ part: any FeedForwardPart.Type, as word: String) -> FeedForwardKind {
     parts.withLock { parts in
       precondition(!parts.contains { $0.word == word }, "a second feed-forward part called \(word)")
       parts.append((word, part))

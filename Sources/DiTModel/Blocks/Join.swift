@@ -2,23 +2,23 @@ import DiTKernels
 import DiTTensor
 
 /// How a half of a block joins the residual stream: result = residual + gate ⊙ half.
-struct Join {
+package struct Join {
   /// The block's index.
-  let block: Int
+  package let block: Int
   /// Of a sample.
-  let tokens: Int
+  package let tokens: Int
   let result: MutableMatrix
   /// Nil where the result is its memory.
   let residual: Matrix?
   /// A row per sample.
   let gate: Matrix
   /// Nil where nothing is dropped.
-  let dropout: Dropout?
+  package let dropout: Dropout?
 
   /// result = residual + gate ⊙ Linear(x), the half's last layer, whose sums go to `sums` where a backward pass reads them.
   ///
   /// - Parameter dropping: whether elements of the half are dropped, rather than of its hidden layer.
-  func close(_ pass: ForwardPass, _ layer: LinearLayer, to x: Matrix, sums: MutableMatrix, dropping: Bool) {
+  package func close(_ pass: ForwardPass, _ layer: LinearLayer, to x: Matrix, sums: MutableMatrix, dropping: Bool) {
     if dropping, let dropout {
       pass.network.apply(layer, pass.source, to: x, into: sums)
       dropout.apply(pass.context, sums, tokens: tokens, .output, block: block)
@@ -60,13 +60,15 @@ public struct Dropout: Sendable {
     self.keys = keys
   }
 
-  enum Place: UInt32 { case output, hidden }
+  package enum Place: UInt32 { case output, hidden }
 
   /// The blocks of so many that drop anything.
   static func blocks(of depth: Int) -> Range<Int> { depth / 4..<max(depth / 4, 3 * (depth / 4)) }
 
   /// - Parameter copies: equal parts of the columns that lose the same elements.
-  func apply(_ context: ComputeContext, _ x: MutableMatrix, tokens: Int, _ place: Place, block: Int, copies: Int = 1) {
+  package func apply(
+    _ context: ComputeContext, _ x: MutableMatrix, tokens: Int, _ place: Place, block: Int, copies: Int = 1
+  ) {
     context.dropout(
       x, rate: rate, tokens: tokens, keys: keys.span, stream: 2 * UInt32(block) + place.rawValue, copies: copies)
   }

@@ -3,7 +3,7 @@ import DiTTensor
 
 /// The gate of the noise mask, one value per head: g(t) = sigmoid(second(silu(first(E_time(t))))). An untrained one is
 /// sigmoid(4) = 0.982 whatever t: nearly plain attention.
-struct MaskGate: Equatable, Sendable {
+struct MaskGate: Sendable {
   let first, second: LinearLayer
 
   /// Nil where attention has no gate.

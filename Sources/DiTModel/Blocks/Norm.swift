@@ -6,7 +6,7 @@ import DiTTensor
 ///   layer: n = (x − mean) / √(var + ε)        rms: n = x / √(mean(x²) + ε) ⊙ weight        h = n (1 + scale) + shift
 ///
 /// Sums are float32 in every format. RMSNorm has its weight here; LayerNorm's, where it has any, come with the modulation.
-struct Norm: Equatable, Sendable {
+struct Norm: Sendable {
   let kind: Normalization
   let epsilon: Float
   /// RMSNorm's.

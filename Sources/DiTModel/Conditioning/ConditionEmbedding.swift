@@ -2,7 +2,7 @@ import DiTKernels
 import DiTTensor
 
 /// A time MLP and a label table, by index: E(t) = time2(silu(time0(freq(t)))), E_class(y) = table[y].
-struct Embedder: Equatable, Sendable {
+struct Embedder: Sendable {
   let time0, time2: LinearLayer
   /// No table without classes.
   let labels: Int?
@@ -29,7 +29,7 @@ struct Embedder: Equatable, Sendable {
 
 /// What embeds the numbers and the class that the network is told: one embedder, one for each block, or with `tokens` one for
 /// each number, of which the first has the label table.
-struct ConditionEmbedding: Equatable, Sendable {
+struct ConditionEmbedding: Sendable {
   let embedders: [Embedder]
 
   static func shared(_ c: DiTConfiguration, _ b: inout ParameterBuilder) -> [Embedder] {

@@ -9,8 +9,8 @@ import DiTTensor
 ///   tokens             class, omega, t_min, t_max, time: X_tokens[j] + E_X, and with a learned table pos_embed
 ///
 /// They join the image's tokens before block `in_context_start` and leave after the last.
-struct ConditionTokens: Equatable, Sendable {
-  struct Group: Equatable, Sendable {
+struct ConditionTokens: Sendable {
+  struct Group: Sendable {
     let count: Int
     /// The tokens' own vectors, (1, count, D).
     let own: Int?

@@ -2,13 +2,13 @@ import DiTKernels
 import DiTTensor
 
 /// Where the shift and scale of a block's norms, or the final one's, come from, and with `adaln_zero` the block's gates.
-enum NormModulation: Equatable, Sendable {
+enum NormModulation: Sendable {
   /// A linear layer of the condition: modulation = Linear(silu(c)).
   case adaLN(LinearLayer)
   /// Weight and bias of each LayerNorm's own, the same for all samples: shift = bias, scale = weight − 1.
   case own([(weight: Int, bias: Int)])
   /// Nothing: shift and scale are 0. RMSNorm has its weight itself.
-  case none(norms: Int)
+  case none
 
   /// - Parameter parts: vectors of D that the condition gives.
   init(_ prefix: String, of norms: [String], _ c: DiTConfiguration, parts: Int, _ b: inout ParameterBuilder) {
@@ -16,7 +16,7 @@ enum NormModulation: Equatable, Sendable {
     if c.conditioning.isModulated {
       self = .adaLN(b.linear("\(prefix)adaLN_modulation.1", d, parts * d, .zero))
     } else if c.norm == .rms {
-      self = .none(norms: norms.count)
+      self = .none
     } else {
       self = .own(
         norms.map {
@@ -27,15 +27,6 @@ enum NormModulation: Equatable, Sendable {
 
   /// The layer of the condition, if there is one.
   var adaLN: LinearLayer? { if case .adaLN(let layer) = self { layer } else { nil } }
-
-  static func == (a: NormModulation, b: NormModulation) -> Bool {
-    switch (a, b) {
-    case (.adaLN(let a), .adaLN(let b)): a == b
-    case (.own(let a), .own(let b)): a.map(\.weight) == b.map(\.weight) && a.map(\.bias) == b.map(\.bias)
-    case (.none(let a), .none(let b)): a == b
-    default: false
-    }
-  }
 
   /// Shift, scale (and gate) of all rows into `target`.
   ///
@@ -81,7 +72,7 @@ enum NormModulation: Equatable, Sendable {
 }
 
 /// Vectors of a block's own that multiply its halves, where there are such.
-struct BlockGates: Equatable, Sendable {
+struct BlockGates: Sendable {
   let attention, feedForward: Int?
 
   init(_ prefix: String, _ c: DiTConfiguration, _ b: inout ParameterBuilder) {

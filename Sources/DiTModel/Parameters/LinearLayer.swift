@@ -3,11 +3,11 @@ import DiTTensor
 import Synchronization
 
 /// A linear layer, y = x Wᵀ + b: its tensors by index in the parameter table.
-struct LinearLayer: Equatable, Sendable {
-  let weight: Int
+package struct LinearLayer: Sendable {
+  package let weight: Int
   /// Nil without a bias.
-  let bias: Int?
-  let inputs, outputs: Int
+  package let bias: Int?
+  package let inputs, outputs: Int
   /// Whether the outputs are two halves that one epilogue multiplies (SwiGLU): packed, a tile has columns of both.
   var isHalved = false
 }
@@ -24,7 +24,7 @@ struct ReadyLayer {
 }
 
 /// Where the passes of a network take packed weights from.
-enum LayerSource {
+package enum LayerSource {
   /// OpenBLAS multiplies, from the weights as they are.
   ///
   /// `parts`: of the rows, each multiplied apart from the others. With one part per sample, a sample's bits do not depend
@@ -55,7 +55,7 @@ extension DiTNetwork {
   }
 
   /// y = x Wᵀ + b, and what follows it.
-  func apply(
+  package func apply(
     _ layer: LinearLayer, _ source: LayerSource, to x: Matrix, into y: MutableMatrix, epilogue: Epilogue = .store,
     format: Format? = nil
   ) {
@@ -69,7 +69,7 @@ extension DiTNetwork {
 
 extension BackwardPass {
   /// W for dx = dy W.
-  func factor(_ layer: LinearLayer) -> Matrix {
+  package func factor(_ layer: LinearLayer) -> Matrix {
     let weight = network.weights.matrix(layer)
     guard case .packing(let memory, let format) = forward.source else { return weight }
     return context.pack(weight, into: memory, as: format)
@@ -78,14 +78,14 @@ extension BackwardPass {
   /// dW += dyᵀ x, db += Σ dy.
   ///
   /// - Parameter scratch: as ``ComputeContext/weightGradient(into:bias:_:_:scratch:)`` takes it.
-  func weightGradient(_ layer: LinearLayer, _ dy: Matrix, _ x: Matrix, scratch: MutableFloatSlice?) {
+  package func weightGradient(_ layer: LinearLayer, _ dy: Matrix, _ x: Matrix, scratch: MutableFloatSlice?) {
     context.weightGradient(
       into: MutableMatrix(gradient(layer.weight), rows: layer.outputs, columns: layer.inputs),
       bias: layer.bias.map(gradient), dy, x, scratch: scratch)
   }
 
   /// A layer inside a block: its gradients, and dx = dy W.
-  func through(_ layer: LinearLayer, into dx: MutableMatrix, _ dy: Matrix, _ x: Matrix) {
+  package func through(_ layer: LinearLayer, into dx: MutableMatrix, _ dy: Matrix, _ x: Matrix) {
     weightGradient(layer, dy, x, scratch: network.isPacked ? ws.gradientScratch : nil)
     context.product(into: dx, dy, factor(layer))
   }
@@ -155,7 +155,7 @@ extension ParameterTable {
 }
 
 /// The weights of a network in the order in which the product kernels read them; immutable.
-struct PackedWeights: Sendable {
+package struct PackedWeights: Sendable {
   /// By the weight's index in the parameter table.
   private let layers: [Matrix?]
 

@@ -24,12 +24,12 @@ public struct Parameter: Equatable, Sendable {
 }
 
 /// Collects the tensors of a network's parts, in order: each part adds its own and keeps their indices.
-struct ParameterBuilder {
+package struct ParameterBuilder {
   private(set) var parameters: [Parameter] = []
   /// Where the next tensor begins in a flat buffer.
   private(set) var next = 0
 
-  mutating func add(_ name: String, _ shape: [Int], _ initialisation: Parameter.Initialisation) -> Int {
+  package mutating func add(_ name: String, _ shape: [Int], _ initialisation: Parameter.Initialisation) -> Int {
     let parameter = Parameter(name: name, shape: shape, offset: next, initialisation: initialisation)
     next += (parameter.count + 15) & ~15
     parameters.append(parameter)
@@ -37,7 +37,7 @@ struct ParameterBuilder {
   }
 
   /// W (outputs, inputs) and, unless it has none, a bias of zeros.
-  mutating func linear(
+  package mutating func linear(
     _ name: String, _ inputs: Int, _ outputs: Int, _ initialisation: Parameter.Initialisation? = nil,
     hasBias: Bool = true
   ) -> LinearLayer {
@@ -45,7 +45,7 @@ struct ParameterBuilder {
   }
 
   /// The same stored as a convolution's weight, (outputs, …).
-  mutating func linear(
+  package mutating func linear(
     _ name: String, shape: [Int], _ initialisation: Parameter.Initialisation? = nil, hasBias: Bool = true
   ) -> LinearLayer {
     let (outputs, inputs) = (shape[0], shape.dropFirst().reduce(1, *))

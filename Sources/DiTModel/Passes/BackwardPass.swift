@@ -3,15 +3,15 @@ import DiTTensor
 
 /// A backward pass: what the parts of the network share while the gradients go back through them. Each part's own is in its
 /// file, beside the forward lines that it differentiates. Gradients of parameters are added to.
-struct BackwardPass {
+package struct BackwardPass {
   /// The pass that it differentiates.
   let forward: ForwardPass
   let gradients: MutableFloatSlice
-  let ws: TrainingWorkspace
+  package let ws: TrainingWorkspace
 
-  var network: DiTNetwork { forward.network }
+  package var network: DiTNetwork { forward.network }
   var c: DiTConfiguration { network.configuration }
-  var context: ComputeContext { network.context }
+  package var context: ComputeContext { network.context }
   var table: ParameterTable { network.weights.table }
   var samples: Int { forward.samples }
   var d: Int { c.hiddenSize }
@@ -24,7 +24,9 @@ struct BackwardPass {
   // The factors of a block's products are of the products' format; those of the other layers float32.
   func h(_ rows: Int) -> MutableMatrix { ws.h.prefix(rows) }
   func hidden(_ rows: Int) -> MutableMatrix { forward.memory.hidden.prefix(rows) }
-  func outputGradient(_ rows: Int) -> MutableMatrix { ws.outputGradient.prefix(rows).reused(as: network.format) }
+  package func outputGradient(_ rows: Int) -> MutableMatrix {
+    ws.outputGradient.prefix(rows).reused(as: network.format)
+  }
   /// What enters a block's norm gets its gradient in float32.
   func hGradient(_ rows: Int) -> MutableMatrix { ws.hGradient.prefix(rows) }
   /// Of the residual stream.

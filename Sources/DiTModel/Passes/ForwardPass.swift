@@ -2,24 +2,24 @@ import DiTKernels
 import DiTTensor
 
 /// A forward pass, in inference or training: what the parts of the network share while it runs.
-struct ForwardPass {
-  let network: DiTNetwork
-  let source: LayerSource
+package struct ForwardPass {
+  package let network: DiTNetwork
+  package let source: LayerSource
   let modulation: Modulation
   let samples: Int
   /// As ``TokenExtents`` takes them.
   let prefixKeys: [Int]
   /// The rows of a conditioning sequence.
   let sequence: SequenceTokens?
-  let memory: PassMemory
+  package let memory: PassMemory
   /// Of each block.
   let blocks: [Block.Memory]
   /// Whether a backward pass follows, which reads what the parts keep.
-  let isSaved: Bool
+  package let isSaved: Bool
   let dropout: Dropout?
 
   var configuration: DiTConfiguration { network.configuration }
-  var context: ComputeContext { network.context }
+  package var context: ComputeContext { network.context }
   var weights: Weights { network.weights }
 
   /// Those of block `index`: the image's tokens alone until the others join them.
@@ -31,12 +31,12 @@ struct ForwardPass {
 }
 
 /// Memory that the parts of a pass use in turn.
-struct PassMemory {
+package struct PassMemory {
   let patches, scratch: MutableFloatSlice
   /// What enters a half of a block, (rows, D), of the products' format; what enters the final layer, float32.
   let h, finalH: MutableMatrix
   /// The feed-forward part's hidden layer, of the products' format.
-  let hidden: MutableMatrix
+  package let hidden: MutableMatrix
   /// q, k and v with q and k normalised, while what they were made of is kept.
   let preparedHeads: MutableMatrix
   /// Between the two maps of the patch embedding, float32.

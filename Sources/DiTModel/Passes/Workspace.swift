@@ -235,7 +235,8 @@ public final class TrainingWorkspace {
   /// Between the maps of a bottleneck patch embedding, and its gradient.
   let bottleneck, bottleneckGradient: MutableMatrix
   /// Where products run over packed operands: one packed layer, and the packed operands of one weight gradient.
-  let packing, gradientScratch: MutableFloatSlice
+  let packing: MutableFloatSlice
+  package let gradientScratch: MutableFloatSlice
   /// The conditioning sequence's tokens, then their gradients; the patches of its images.
   let sequence, sequencePatches: MutableFloatSlice
 

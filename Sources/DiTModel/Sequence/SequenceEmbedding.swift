@@ -2,8 +2,8 @@ import DiTKernels
 import DiTTensor
 
 /// What embeds a conditioning sequence: its tokens' table or patch embedding, and their positions.
-struct SequenceEmbedding: Equatable, Sendable {
-  enum Embedding: Equatable, Sendable {
+struct SequenceEmbedding: Sendable {
+  enum Embedding: Sendable {
     /// (256, D), a row a byte.
     case table(Int)
     /// A patch embedding.

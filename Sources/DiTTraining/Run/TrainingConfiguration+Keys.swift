@@ -115,15 +115,15 @@ extension TrainingConfiguration {
       "ema_decay", .number(\.emaDecay, 0...1),
       "largest decay of the exponential moving average; at step n it is at most (1+n)/(10+n)"),
     TrainingKey(
-      "proj_dropout", .number(\.projDropout, 0...0.99),
-      "dropout of attention's output and the hidden layer in the middle half of the blocks"),
-    TrainingKey(
       "ema_decays", .numbers(\.emaDecays, 0...1),
       "[a, b, …]: several averages in place of ema_decay's, a in ema.safetensors, each other b in ema-b.safetensors"),
     TrainingKey(
       "ema_warmup", .flag(\.emaWarmup),
       "limit the decays to (1+n)/(10+n) at step n; false: the full decay from the first step"
     ),
+    TrainingKey(
+      "proj_dropout", .number(\.projDropout, 0...0.99),
+      "dropout of attention's output and the hidden layer in the middle half of the blocks"),
     TrainingKey("gradient_clip", .number(\.gradientClip, 0...1e9), "largest global gradient norm; 0 disables clipping"),
     TrainingKey(
       "loss_weighting", .weighting,

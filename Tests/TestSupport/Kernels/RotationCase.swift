@@ -24,7 +24,17 @@ public struct RotationCase: KernelCase {
     rotaryTable(output: table.mutableSpan, rows: rows, columns: columns, headSize: size)
     let qkv = o.state("qkv", rows: samples * tokens, columns: width, format: format)
     let extents = AttentionExtents(samples: samples, tokens: tokens, heads: heads, headSize: size)
-    return { context.rotate(qkv: qkv, table: table.reading, inverse: isInverse, extents, prefix: prefix) }
+    return {
+      if isInverse {
+        context.prepareHeadsBackward(
+          gradient: qkv, input: qkv.reading, queryWeight: nil, keyWeight: nil, queryWeightGradient: nil,
+          keyWeightGradient: nil, scratch: .empty, epsilon: 0, table: table.reading, extents, prefix: prefix)
+      } else {
+        context.prepareHeads(
+          output: qkv, input: qkv.reading, queryWeight: nil, keyWeight: nil, epsilon: 0, table: table.reading, extents,
+          prefix: prefix)
+      }
+    }
   }
 
   /// Pair k of the first half turns by column · θ_k, of the second by row · θ_k, θ_k = 10000^(−k/(d/4)).

@@ -2,7 +2,7 @@ import DiTKernels
 import DiTTensor
 
 /// Tokens become pictures: output = unpatchify(Linear(norm(x))), the norm modulated as a block's.
-struct FinalLayer: Equatable, Sendable {
+struct FinalLayer: Sendable {
   let linear: LinearLayer
   let norm: Norm
   let modulation: NormModulation

@@ -2,7 +2,7 @@ import DiTKernels
 import DiTTensor
 
 /// Pictures become tokens: tokens = patches Wᵀ + b + positions, or with a bottleneck (patches W₁ᵀ + b₁) W₂ᵀ + b₂ + positions.
-struct PatchEmbedding: Equatable, Sendable {
+struct PatchEmbedding: Sendable {
   /// The position table's index; nil with rotary positions alone.
   let positions: Int?
   /// Where the tensors after the table begin.
