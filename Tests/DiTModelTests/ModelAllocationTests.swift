@@ -80,7 +80,7 @@ struct AllocationTests {
     let network = try batch.network(engine, threads: 3)
     let context = network.context
     let ws = TrainingWorkspace(network, samples: batch.samples, recomputes: recomputes)
-    let (range, size) = (batch.weights.table.trainable, batch.weights.table.elementCount)
+    let (range, size) = (try #require(batch.weights.table.trainable.first), batch.weights.table.elementCount)
     let (output, dy) = (MutableFloatSlice(zeros: batch.outputCount), upstream(batch))
     let (flat, gradients) = (MutableFloatSlice(zeros: size), MutableFloatSlice(zeros: size))
     let (m, v) = (MutableFloatSlice(zeros: size), MutableFloatSlice(zeros: size))

@@ -138,10 +138,22 @@ import Testing
     }
     #expect(table.elementCount == next)
     #expect(table.parameters[0].name == "pos_embed")
-    #expect(table.trainable == table.parameters[1].offset..<next)
+    #expect(table.trainable == [table.parameters[1].offset..<next])
     #expect(table.trainableParameters == Array(table.parameters.dropFirst()))
     #expect(table.parameter(named: "blocks.1.mlp.fc2.bias")?.shape == [batch.configuration.hiddenSize])
     #expect(table.parameter(named: "blocks.2.mlp.fc2.bias") == nil)
+  }
+
+  @Test("What is trained are the ranges between fixed tensors, padding included")
+  func trainedRanges() {
+    var builder = ParameterBuilder()
+    #expect(builder.trainable.isEmpty)
+    _ = builder.add("a", [3, 5], .zero)
+    _ = builder.add("b", [16], .zero)
+    _ = builder.add("c", [17], .zero, isTrained: false)
+    _ = builder.add("d", [1], .zero)
+    _ = builder.add("e", [2], .zero, isTrained: false)
+    #expect(builder.trainable == [0..<32, 64..<80])
   }
 
   /// The paper's "Gflops", which are multiply-adds, to their last digit and 0.02 % (what it leaves out of the ends).

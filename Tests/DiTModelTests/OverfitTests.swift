@@ -25,7 +25,7 @@ import Testing
     let (output, slope) = (MutableFloatSlice(zeros: size), MutableFloatSlice(zeros: size))
     let gradients = MutableFloatSlice(zeros: flat.count)
     let (m, v) = (MutableFloatSlice(zeros: flat.count), MutableFloatSlice(zeros: flat.count))
-    let range = weights.table.trainable
+    let range = try #require(weights.table.trainable.first)
     var losses: [Double] = []
     for step in 1...300 {
       gradients.fill(0)

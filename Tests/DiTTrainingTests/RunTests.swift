@@ -239,7 +239,9 @@ import Testing
   func nonFiniteWeightsAreNotSaved() throws {
     let trainer = try tinyTrainer()
     let outcome = try start("run", trainer) { event in
-      if case .step(let report, _) = event, report.step == 8 { trainer.average[trainer.table.trainable][3] = .infinity }
+      if case .step(let report, _) = event, report.step == 8 {
+        trainer.average[trainer.table.trainable[0]][3] = .infinity
+      }
     }
     let path = folder("run/checkpoints/step-00000004")
     guard case .diverged(let divergence, path) = outcome else {

@@ -5,8 +5,6 @@ import DiTTensor
 struct PatchEmbedding: Sendable {
   /// The position table's index; nil with rotary positions alone.
   let positions: Int?
-  /// Where the tensors after the table begin.
-  let firstTrained: Int
   /// Into the bottleneck, where there is one.
   let first: LinearLayer?
   let last: LinearLayer
@@ -15,8 +13,9 @@ struct PatchEmbedding: Sendable {
     let (d, patch) = (c.hiddenSize, [c.inChannels, c.patchSize, c.patchSize])
     positions =
       c.position.hasTable
-      ? b.add("pos_embed", [1, c.positionTokens, d], .sinCosPositions(prefix: c.positionTokens - c.tokens)) : nil
-    firstTrained = b.next
+      ? b.add(
+        "pos_embed", [1, c.positionTokens, d], .sinCosPositions(prefix: c.positionTokens - c.tokens),
+        isTrained: c.position.isLearned) : nil
     if let width = c.patchBottleneck {
       first = b.linear("x_embedder.proj1", shape: [width] + patch, hasBias: c.bias.patchBottleneck)
       last = b.linear("x_embedder.proj2", shape: [d, width, 1, 1])

@@ -17,10 +17,14 @@ public struct Parameter: Equatable, Sendable {
   /// The first element's index in a flat buffer; a multiple of 16.
   public let offset: Int
   public let initialisation: Initialisation
+  /// Whether training changes it: a fixed position table is a tensor, but no weight.
+  public let isTrained: Bool
 
   public var count: Int { shape.reduce(1, *) }
   /// The elements' place in a flat buffer.
   public var range: Range<Int> { offset..<offset + count }
+  /// The same with the padding up to the next tensor.
+  var paddedRange: Range<Int> { offset..<offset + ((count + 15) & ~15) }
 }
 
 /// Collects the tensors of a network's parts, in order: each part adds its own and keeps their indices.
@@ -29,9 +33,26 @@ package struct ParameterBuilder {
   /// Where the next tensor begins in a flat buffer.
   private(set) var next = 0
 
-  package mutating func add(_ name: String, _ shape: [Int], _ initialisation: Parameter.Initialisation) -> Int {
-    let parameter = Parameter(name: name, shape: shape, offset: next, initialisation: initialisation)
-    next += (parameter.count + 15) & ~15
+  package init() {}
+
+  /// The trained parts of a flat buffer, in order, padding included; neighbours are joined.
+  package var trainable: [Range<Int>] {
+    parameters.filter(\.isTrained).reduce(into: []) { ranges, parameter in
+      let range = parameter.paddedRange
+      if let last = ranges.last, last.upperBound == range.lowerBound {
+        ranges[ranges.count - 1] = last.lowerBound..<range.upperBound
+      } else {
+        ranges.append(range)
+      }
+    }
+  }
+
+  package mutating func add(
+    _ name: String, _ shape: [Int], _ initialisation: Parameter.Initialisation, isTrained: Bool = true
+  ) -> Int {
+    let parameter = Parameter(
+      name: name, shape: shape, offset: next, initialisation: initialisation, isTrained: isTrained)
+    next = parameter.paddedRange.upperBound
     parameters.append(parameter)
     return parameters.count - 1
   }

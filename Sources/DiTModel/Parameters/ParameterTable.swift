@@ -1,14 +1,11 @@
 /// The ordered list of a network's tensors. Weights, gradients, moments and averages are flat buffers that share its
 /// offsets, so zeroing, AdamW, EMA, the gradient norm and checkpoint IO are one loop each.
-///
-/// A position table, where there is one, is first; unless it is learned it is not trained. Everything from
-/// `trainable.lowerBound` on is.
 public struct ParameterTable: Equatable, Sendable {
   public let parameters: [Parameter]
   /// Elements of a flat buffer, padding between tensors included.
   public let elementCount: Int
-  /// The part of a flat buffer that training changes; its padding stays zero.
-  public let trainable: Range<Int>
+  /// The parts of a flat buffer that training changes, in order, neighbours joined; their padding stays zero.
+  public let trainable: [Range<Int>]
 
   // The parts of the network, in the order of their tensors.
   let patchEmbedding: PatchEmbedding
@@ -34,12 +31,12 @@ public struct ParameterTable: Equatable, Sendable {
     finalLayer = FinalLayer(c, &builder)
     parameters = builder.parameters
     elementCount = builder.next
-    trainable = (c.position.isLearned ? 0 : patchEmbedding.firstTrained)..<builder.next
+    trainable = builder.trainable
   }
 
   /// The parts follow from the tensors' names.
   public static func == (a: ParameterTable, b: ParameterTable) -> Bool {
-    a.parameters == b.parameters && a.trainable == b.trainable
+    a.parameters == b.parameters
   }
 
   /// Scalars in all tensors, the position table included.
@@ -47,7 +44,7 @@ public struct ParameterTable: Equatable, Sendable {
   /// Scalars that training changes.
   public var trainableCount: Int { trainableParameters.reduce(0) { $0 + $1.count } }
   /// The tensors that training changes.
-  public var trainableParameters: [Parameter] { parameters.filter { $0.offset >= trainable.lowerBound } }
+  public var trainableParameters: [Parameter] { parameters.filter(\.isTrained) }
 
   /// Where the norms of block `index` take shift and scale from; of the final layer at `depth`.
   func modulation(_ index: Int) -> NormModulation {

@@ -69,8 +69,7 @@ extension Weights {
   /// Writes what is to become the file at `path`.
   func stage(for path: String, as dtype: Dtype) throws -> AtomicFile {
     let tensors = zip(table.parameters, slices).map { parameter, slice in
-      let isFixed = parameter.offset < table.trainable.lowerBound
-      return TensorSource(parameter.name, slice, shape: parameter.shape, as: isFixed ? .f32 : dtype)
+      TensorSource(parameter.name, slice, shape: parameter.shape, as: parameter.isTrained ? dtype : .f32)
     }
     return try SafetensorsWriter.stage(tensors, for: path)
   }

@@ -105,9 +105,9 @@ public final class Trainer {
   private var batch: Batch
   private let reader: SampleReader
   private var norm: FlatNorm
-  /// What the weights are averaged into: the trained part of ``average`` and of ``furtherAverages``.
-  private var averages: [MovingAverage]
-  /// Their decays without warm-up.
+  /// What is trained, with the averages that go along: ``average`` and ``furtherAverages``.
+  private var trained: [TrainedPart]
+  /// The averages' decays without warm-up.
   private let decays: [Double]
 
   /// A run at its start.
@@ -198,8 +198,12 @@ public final class Trainer {
       data, order: DataOrder(samples: split.training, seed: UInt64(training.seed)),
       end: training.steps * training.batch,
       threads: training.loaderThreads)
-    norm = FlatNorm(elements: table.trainable.count)
-    averages = ([average] + furtherAverages.map(\.values)).map { MovingAverage($0[table.trainable], decay: 0) }
+    norm = FlatNorm(table.trainable)
+    trained = table.trainable.map { range in
+      TrainedPart(
+        range: range,
+        averages: ([average] + furtherAverages.map(\.values)).map { MovingAverage($0[range], decay: 0) })
+    }
   }
 
   private static func flat(_ table: ParameterTable, filledBy fill: (MutableFloatSlice) -> Void) -> MutableFloatSlice {
@@ -275,7 +279,7 @@ public final class Trainer {
 
   private func update(_ loss: SampleLoss, samples: Int) throws(Divergence) -> StepReport {
     let next = completedSteps + 1
-    let norm = norm.value(gradients[table.trainable].reading, context)
+    let norm = norm.value(gradients, context)
     guard loss.loss.isFinite, norm.isFinite else {
       throw Divergence(step: next, loss: loss.loss, gradientNorm: norm)
     }
@@ -294,12 +298,16 @@ public final class Trainer {
   }
 
   private func optimise(step: Int, rate: Float, scale: Float) {
-    let range = table.trainable
-    for index in averages.indices { averages[index].decay = Float(training.emaDecay(decays[index], step: step)) }
-    context.adamW(
-      weights: weights[range], firstMoment: firstMoment[range], secondMoment: secondMoment[range],
-      gradient: gradients[range].reading, gradientScale: scale, learningRate: rate, step: earlierSteps + step,
-      constants: training.adamW, averages: averages)
+    for part in trained.indices {
+      for index in decays.indices {
+        trained[part].averages[index].decay = Float(training.emaDecay(decays[index], step: step))
+      }
+      let range = trained[part].range
+      context.adamW(
+        weights: weights[range], firstMoment: firstMoment[range], secondMoment: secondMoment[range],
+        gradient: gradients[range].reading, gradientScale: scale, learningRate: rate, step: earlierSteps + step,
+        constants: training.adamW, averages: trained[part].averages)
+    }
   }
 
   // MARK: The whole
@@ -307,7 +315,7 @@ public final class Trainer {
   /// Throws unless the weights and their averages hold finite numbers only, as a checkpoint should.
   func requireFinite() throws(Divergence) {
     for buffer in [weights, average] + furtherAverages.map(\.values) {
-      guard norm.value(buffer[table.trainable].reading, context).isFinite else {
+      guard norm.value(buffer, context).isFinite else {
         throw Divergence(step: completedSteps, loss: nil, gradientNorm: nil)
       }
     }
@@ -333,16 +341,27 @@ public final class Trainer {
   }
 }
 
-/// ‖x‖ of a flat buffer, with the memory it takes.
+/// What AdamW updates in one call: a range of the flat buffers, and that range of each average.
+private struct TrainedPart {
+  let range: Range<Int>
+  var averages: [MovingAverage]
+}
+
+/// ‖x‖ over the trained ranges of a flat buffer, with the memory it takes.
 private struct FlatNorm {
+  private let ranges: [Range<Int>]
   private var scratch: [Double]
 
-  init(elements: Int) {
-    scratch = [Double](repeating: 0, count: ComputeContext.normScratch(elements))
+  init(_ ranges: [Range<Int>]) {
+    self.ranges = ranges
+    let longest = ranges.map(\.count).max() ?? 0
+    scratch = [Double](repeating: 0, count: ComputeContext.normScratch(longest))
   }
 
-  mutating func value(_ x: FloatSlice, _ context: ComputeContext) -> Double {
-    context.sumOfSquares(x, scratch: scratch.mutableSpan).squareRoot()
+  mutating func value(_ flat: MutableFloatSlice, _ context: ComputeContext) -> Double {
+    var sum = 0.0
+    for range in ranges { sum += context.sumOfSquares(flat[range].reading, scratch: scratch.mutableSpan) }
+    return sum.squareRoot()
   }
 }
 

@@ -19,7 +19,8 @@ final class TrainingWork: Work {
   private let workspace: TrainingWorkspace
   private let output, outputGradient: MutableFloatSlice
   private let weights, gradients, firstMoment, secondMoment: MutableFloatSlice
-  private let averages: [MovingAverage]
+  /// What AdamW updates, with the averages that go along.
+  private let trained: [(range: Range<Int>, averages: [MovingAverage])]
   private var step = 0
 
   /// - Parameter start: the first weights, which are copied.
@@ -39,10 +40,12 @@ final class TrainingWork: Work {
     output = MutableFloatSlice(zeros: inputs.samples * configuration.outputElements)
     outputGradient = MutableFloatSlice(zeros: inputs.samples * configuration.outputElements)
     gradients = MutableFloatSlice(zeros: table.elementCount)
-    firstMoment = MutableFloatSlice(zeros: table.trainable.count)
-    secondMoment = MutableFloatSlice(zeros: table.trainable.count)
-    averages =
-      options.averages ? [MovingAverage(MutableFloatSlice(zeros: table.trainable.count), decay: 0.999)] : []
+    firstMoment = MutableFloatSlice(zeros: table.elementCount)
+    secondMoment = MutableFloatSlice(zeros: table.elementCount)
+    let average = options.averages ? MutableFloatSlice(zeros: table.elementCount) : nil
+    trained = table.trainable.map { range in
+      (range, average.map { [MovingAverage($0[range], decay: 0.999)] } ?? [])
+    }
   }
 
   /// Bytes of activations and their gradients.
@@ -79,11 +82,11 @@ final class TrainingWork: Work {
   }
 
   private func update() {
-    let range = network.weights.table.trainable
-    let context = network.context
-    context.adamW(
-      weights: weights[range], firstMoment: firstMoment, secondMoment: secondMoment,
-      gradient: gradients[range].reading, gradientScale: 1, learningRate: 1e-4, step: step,
-      constants: AdamW(weightDecay: 0.05), averages: averages)
+    for (range, averages) in trained {
+      network.context.adamW(
+        weights: weights[range], firstMoment: firstMoment[range], secondMoment: secondMoment[range],
+        gradient: gradients[range].reading, gradientScale: 1, learningRate: 1e-4, step: step,
+        constants: AdamW(weightDecay: 0.05), averages: averages)
+    }
   }
 }
