@@ -33,8 +33,7 @@ def prepare(work, threads):
 def export(work, path):
     """Writes the network, its weights beside it, and answers the inputs."""
     model, inputs = load(work)
-    arguments = tuple(inputs[name] for name in NAMES)
     torch.onnx.export(
-        model.eval(), arguments, path, input_names=NAMES, output_names=["output"], dynamo=True, external_data=True,
+        model.eval(), tuple(inputs), path, input_names=NAMES, output_names=["output"], dynamo=True, external_data=True,
         opset_version=20, verbose=False)
-    return {name: inputs[name].numpy() for name in NAMES}
+    return {name: value.numpy() for name, value in zip(NAMES, inputs)}

@@ -27,9 +27,8 @@ def prepare(work, threads):
         "INFERENCE_PRECISION_HINT": HINTS[work["precision"]],
     })
     request = compiled.create_infer_request()
-    inputs = load(work)[1]
-    for index, name in enumerate(("x", "t", "y")):
-        request.set_input_tensor(index, ov.Tensor(inputs[name].numpy().copy()))
+    for index, value in enumerate(load(work)[1]):
+        request.set_input_tensor(index, ov.Tensor(value.numpy().copy()))
     output = request.get_output_tensor(0).data
 
     def forward():
@@ -41,6 +40,6 @@ def prepare(work, threads):
 
 def convert(work):
     model, inputs = load(work)
-    arguments = tuple(inputs[name] for name in ("x", "t", "y"))
+    arguments = tuple(inputs)
     with torch.no_grad():
         return ov.convert_model(model.eval(), example_input=arguments, input=[list(a.shape) for a in arguments])

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
+import families
 from network import DiT
 from worker import Unsupported
 
@@ -31,11 +32,14 @@ def prepare(work, threads):
 
 
 def load(work):
-    """The network with its weights, and the inputs."""
+    """The network with its weights, and what it is called with, in order."""
+    if "published" in work["config"]:
+        return families.load(work)
     with torch.device("meta"):
         model = DiT(work["config"])
     model.load_state_dict(load_file(work["weights"]), assign=True)
-    return model, load_file(work["inputs"])
+    inputs = load_file(work["inputs"])
+    return model, [inputs[name] for name in ("x", "t", "y")]
 
 
 def autocast(work, cached=False):
@@ -52,8 +56,7 @@ class Forward:
     """Holds one autocast region open from the first call on: its cache of cast weights lives as long."""
 
     def __init__(self, work):
-        self.model, inputs = load(work)
-        self.inputs = [inputs[name] for name in ("x", "t", "y")]
+        self.model, self.inputs = load(work)
         self.region = inference(work)
         self.region.__enter__()
 
@@ -69,10 +72,10 @@ def prepare_forward(work):
 
 
 def prepare_training(work):
-    model, inputs = load(work)
+    model, (x, t, y) = load(work)
+    target = load_file(work["inputs"])["target"]
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=1e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.05, fused=True)
-    x, t, y, target = (inputs[name] for name in ("x", "t", "y", "target"))
 
     def step():
         optimiser.zero_grad(set_to_none=True)

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+import families
+
 RECIPE = 1  # raise it when weights or inputs are made differently: files in the cache carry it
 
 
@@ -31,6 +33,7 @@ NETWORKS = {
         "learn_sigma": True,
     },
 }
+NETWORKS |= {name: {"published": name} for name in families.available()}
 FORWARDS = [  # network, batch, the smallest run that has it
     ("digits", 1, "quick"), ("S/2", 1, "quick"), ("S/2", 2, "default"), ("S/2", 8, "default"),
     ("B/2", 1, "default"), ("B/2", 2, "default"), ("B/2", 8, "default"),
@@ -96,6 +99,8 @@ class Work:
     def bytes_needed(self):
         """A generous guess of one worker's memory: the weights twice, or with gradients and moments, and activations."""
         config = self.config
+        if "published" in config:
+            return 4 << 30
         weights = 4 * parameters(config)
         activations = 4 * self.batch * tokens(config) * config["hidden"]
         if self.kind in ("train", "memory"):
@@ -115,6 +120,11 @@ def all_works():
             if precision == "fp32" and (name, batch) in WITH_GEMMS:
                 entries += [Entry(f"ours, {gemm}", "ours", {"gemm": gemm}) for gemm in ("blas", "packed")]
             works.append(Work("forward", name, batch, precision, run, tuple(entries + peers[precision])))
+    for name in families.available():
+        for precision in ("fp32", "bf16"):
+            entries = [Entry("ours", "ours"), Entry("ours, steady", "ours", {"mode": "steady"})]
+            entries += [Entry("torch", "torch"), Entry("openvino", "openvino")]
+            works.append(Work("forward", name, 1, precision, "full", tuple(entries)))
     for precision in ("fp32", "bf16"):
         for name, batch, run in TRAININGS:
             entries = [Entry("ours", "ours"), Entry("torch", "torch")]
@@ -142,6 +152,8 @@ def outputs(config):
 
 def forward_multiply_adds(config, batch, mode="single"):
     """Of every product of a forward pass. In the mode "steady" the conditioning is there already."""
+    if "published" in config:
+        return batch * families.multiply_adds(config["published"], mode)
     hidden, depth, length = config["hidden"], config["depth"], tokens(config)
     block = length * 12 * hidden**2 + 2 * length**2 * hidden
     embedding = length * config["channels"] * config["patch"] ** 2 * hidden
@@ -190,6 +202,8 @@ def positions(config):
 
 def random_weights(config, seed=1):
     """A network that is alive: as at the start of training, but with gates, modulations and biases that are not zero."""
+    if "published" in config:
+        return families.weights(config["published"])
     random = np.random.default_rng(seed)
 
     def normal(shape, deviation):
@@ -211,6 +225,8 @@ def random_weights(config, seed=1):
 
 def random_inputs(config, batch, seed=2):
     random = np.random.default_rng([seed, batch])
+    if "published" in config:
+        return families.inputs(config["published"], batch, random)
     shape = (batch, config["channels"], *config["input"])
     return {
         "x": random.standard_normal(shape, dtype=np.float32),

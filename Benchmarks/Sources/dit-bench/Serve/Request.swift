@@ -9,7 +9,19 @@ struct Request: Decodable {
 
 /// What to prepare.
 struct WorkRequest: Decodable {
-  /// The network's sizes.
+  /// The network: the published DiT of some sizes, or one of another family, which its file of weights describes.
+  enum Network: Decodable {
+    case sizes(Sizes)
+    case published(String)
+
+    private enum Key: CodingKey { case published }
+
+    init(from decoder: any Decoder) throws {
+      let name = try decoder.container(keyedBy: Key.self).decodeIfPresent(String.self, forKey: .published)
+      self = try name.map { .published($0) } ?? .sizes(Sizes(from: decoder))
+    }
+  }
+
   struct Sizes: Decodable {
     let input: [Int]
     let patch, channels, hidden, depth, heads, classes: Int
@@ -17,13 +29,13 @@ struct WorkRequest: Decodable {
   }
 
   let kind: String
-  let config: Sizes
+  let config: Network
   let batch: Int
   /// fp32 when left out.
   let precision: String?
   /// auto when left out.
   let gemm: String?
-  /// The safetensors file with the published names.
+  /// The safetensors file with the names that its authors publish.
   let weights: String
 
   // forward
@@ -42,15 +54,29 @@ struct WorkRequest: Decodable {
 }
 
 extension WorkRequest {
-  /// - Throws: ``BenchError``, `ConfigurationError`.
-  func configuration() throws -> DiTConfiguration {
+  /// The network with the weights of the file.
+  ///
+  /// - Throws: ``BenchError``, `ConfigurationError`, and what reading the file throws.
+  func network() throws -> (DiTConfiguration, Weights) {
+    guard batch > 0 else { throw BenchError("batch: expected at least 1, found \(batch)") }
+    switch config {
+    case .sizes(let sizes):
+      let configuration = try configuration(sizes)
+      return (configuration, try Weights(contentsOf: weights, configuration: configuration))
+    case .published(let name):
+      let model = try ModelReference(weights).load()
+      guard let weights = model.weights else { throw BenchError("\(name): expected weights in \(weights)") }
+      return (model.configuration.network, weights)
+    }
+  }
+
+  private func configuration(_ config: Sizes) throws -> DiTConfiguration {
     guard config.input.count == 2 else { throw BenchError("input: expected [H, W], found \(config.input)") }
     let configuration = DiTConfiguration(
       inputHeight: config.input[0], inputWidth: config.input[1], patchSize: config.patch,
       inChannels: config.channels, hiddenSize: config.hidden, depth: config.depth, numHeads: config.heads,
       numClasses: config.classes, learnSigma: config.learnSigma)
     try configuration.validate()
-    guard batch > 0 else { throw BenchError("batch: expected at least 1, found \(batch)") }
     return configuration
   }
 

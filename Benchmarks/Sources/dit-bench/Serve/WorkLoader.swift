@@ -5,9 +5,8 @@ extension WorkRequest {
   ///
   /// - Throws: ``BenchError``, and what reading the files throws.
   func load(_ context: ComputeContext) throws -> any Work {
-    let configuration = try configuration()
+    let (configuration, weights) = try network()
     let variant = try variant()
-    let weights = try Weights(contentsOf: self.weights, configuration: configuration)
     switch kind {
     case "forward":
       guard let mode = ForwardWork.Mode(rawValue: mode ?? "single") else {

@@ -5,7 +5,7 @@ struct Inputs {
   let samples: Int
   /// x, (N, C, H, W).
   let images: FloatSlice
-  /// t, (N).
+  /// What the network is told, (N, numbers per image): t, or omega, t_min, t_max, h of pMF's.
   var times: [Float]
   /// y, (N); none for an unconditional network.
   let labels: [Int]
@@ -42,9 +42,14 @@ extension Inputs {
     }
     self.samples = samples
     self.images = try images("x")
-    let times = try file.numbers("t")
-    try require("t", times.shape, [samples])
-    self.times = times.elements
+    // In the order of the network's inputs; omega is embedded as 1 − 1/ω.
+    let told = c.timeInputs == 1 ? ["t"] : ["w", "t_min", "t_max", "h"]
+    let numbers = try told.map { name in
+      let numbers = try file.numbers(name)
+      try require(name, numbers.shape, [samples])
+      return name == "w" ? numbers.elements.map { 1 - 1 / $0 } : numbers.elements
+    }
+    times = (0..<samples).flatMap { n in numbers.map { $0[n] } }
     let labels = c.labelRows > 0 ? try file.integers("y") : (shape: [samples], values: [])
     try require("y", labels.shape, [samples])
     for label in labels.values where !(0..<c.labelRows ~= label) {
