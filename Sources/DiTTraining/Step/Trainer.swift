@@ -199,10 +199,9 @@ public final class Trainer {
       end: training.steps * training.batch,
       threads: training.loaderThreads)
     norm = FlatNorm(table.trainable)
+    let averaged = [average] + furtherAverages.map(\.values)
     trained = table.trainable.map { range in
-      TrainedPart(
-        range: range,
-        averages: ([average] + furtherAverages.map(\.values)).map { MovingAverage($0[range], decay: 0) })
+      TrainedPart(range: range, averages: averaged.map { MovingAverage($0[range], decay: 0) })
     }
   }
 
