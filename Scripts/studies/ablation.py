@@ -3,7 +3,7 @@
 
     swift build -c release
     python3 -m venv ~/dit-studies && ~/dit-studies/bin/pip install -r Scripts/studies/requirements.txt
-    ~/dit-studies/bin/python Scripts/studies/ablation.py            (about 40 minutes on two cores; Ctrl-C, and start it again)
+    ~/dit-studies/bin/python Scripts/studies/ablation.py            (about 50 minutes on two cores; Ctrl-C, and start it again)
 
 Phases, in this order; --phases names some of them:
 
