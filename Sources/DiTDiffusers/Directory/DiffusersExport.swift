@@ -209,7 +209,7 @@ public struct DiffusersExport: Sendable {
     let diffusion = model.diffusion
     let scale = Double(diffusion.steps) / 1000  // ours are stated for T = 1000
     var scheduler = DiffusersScheduler(
-      className: model.sampler.diffusersClass, trainSteps: diffusion.steps,
+      className: model.sampler.diffusersClass ?? "DDIMScheduler", trainSteps: diffusion.steps,
       betaStart: diffusion.betaStart / scale, betaEnd: diffusion.betaEnd / scale,
       betaSchedule: diffusion.schedule.diffusersWord, predictionType: diffusion.prediction.diffusersWord ?? "epsilon")
     switch model.schedule {

@@ -104,8 +104,8 @@ public struct DiffusersScheduler: Equatable, Sendable {
 }
 
 extension SamplerName {
-  /// diffusers' name for it on a β path.
-  public var diffusersClass: String {
+  /// diffusers' name for it on a β path; nil where it walks none.
+  public var diffusersClass: String? {
     switch self {
     case .ddim: "DDIMScheduler"
     case .ddpm: "DDPMScheduler"
@@ -116,6 +116,7 @@ extension SamplerName {
     case .heun: "HeunDiscreteScheduler"
     case .pndm: "PNDMScheduler"
     case .deis: "DEISMultistepScheduler"
+    case .meanflow: nil
     }
   }
 

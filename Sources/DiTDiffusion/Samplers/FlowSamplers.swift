@@ -5,6 +5,7 @@
 // - Heun: the mean of the slopes at both ends, two evaluations per step, and one in the last, as networks are not trained at s = 0:
 //   2S−1; matches diffusers' FlowMatchHeunDiscreteScheduler given the same σ
 // - a start is ς·N(0,1)
+// - MeanFlow: one evaluation per step, of a network whose slope is the mean one over the step that it is told the length of
 // - no shift of the grid, no churn
 // - where the output has twice the channels, its second half is not read
 
@@ -18,6 +19,21 @@ extension LinearTime {
     precondition(count > 0, "a grid of \(count) steps")
     return (0...count).map { Double(count - $0) / Double(count) }
   }
+
+  /// The grid's S+1 times as a network is told them.
+  ///
+  /// Those of `1000s` are rounded once. Those of `s` and `1-s` have the bits of torch.linspace in float32, which the networks'
+  /// own code takes them from: a fused multiple of the rounded stride, counted from the nearer end. Whether a time that should
+  /// be the end of a guidance interval lies above or below it hangs on those bits.
+  /// - Parameter count: S, at least 1.
+  public func networkGrid(_ count: Int) -> [Float] {
+    guard self != .thousandths else { return Self.grid(count).map { Float(time($0)) } }
+    let (first, last) = (Float(time(1)), Float(time(0)))
+    let stride = (last - first) / Float(count)
+    return (0...count).map { i in
+      i < (count + 1) / 2 ? first.addingProduct(stride, Float(i)) : last.addingProduct(-stride, Float(count - i))
+    }
+  }
 }
 
 /// What the samplers of a linear path share: the grid, the network times of its points, and the slopes there.
@@ -26,13 +42,20 @@ struct FlowGrid: Equatable, Sendable {
   let times: [Double]
   /// The network times of all but the last.
   let networkTimes: [NetworkTime]
+  /// t_i − t_{i+1} as the network counts time, above 0.
+  let networkStrides: [Float]
   /// dx/ds there.
   private let slopes: [Slope]
 
   /// - Precondition: the path is linear.
   init(_ process: DiffusionProcess, steps: Int) {
+    guard let linearTime = process.linearTime else { preconditionFailure("path \(process.path.rawValue)") }
     times = LinearTime.grid(steps)
-    networkTimes = times.dropLast().map { process.networkTime(s: $0) }
+    let told = linearTime.networkGrid(steps)
+    networkTimes = zip(times, told).dropLast().map { s, told in
+      NetworkTime(value: told, index: process.networkTime(s: s).index)
+    }
+    networkStrides = zip(told, told.dropFirst()).map { abs($0 - $1) }
     slopes = times.dropLast().map { s in
       let (noised, output) = process.velocity(s: s)
       return Slope(noised: noised, output: output)
@@ -61,7 +84,7 @@ public struct FlowEulerSampler: ReverseProcess, Equatable {
   public let evaluations: [NetworkTime]
   public let variance: Variance
   public let startScale: Double
-  private let grid: FlowGrid
+  fileprivate let grid: FlowGrid
 
   /// - Parameter steps: S, at least 1.
   /// - Precondition: the path is linear.
@@ -81,6 +104,31 @@ public struct FlowEulerSampler: ReverseProcess, Equatable {
     shape.forEachElement(output.count) { at, out in
       x[at] = Float(Double(x[at]) + stride * slope(x[at], output[out]))
     }
+  }
+}
+
+/// MeanFlow (Geng et al. 2025): x + (s_{i+1} − s_i) u, u the mean of dx/ds over the step, as the network says that is told the
+/// step's length.
+///
+/// Of a network that predicts x̂_* u is (x − x̂_*)/max(s, t_floor) (pixel MeanFlow, Lu et al. 2026): one step gives x̂_*.
+public struct MeanFlowSampler: ReverseProcess, Equatable {
+  private let euler: FlowEulerSampler
+
+  /// - Parameter steps: S, at least 1.
+  /// - Precondition: the path is linear.
+  public init(_ process: DiffusionProcess, steps: Int) { euler = FlowEulerSampler(process, steps: steps) }
+
+  public var evaluations: [NetworkTime] { euler.evaluations }
+  public var variance: Variance { euler.variance }
+  public var startScale: Double { euler.startScale }
+  /// t_i − t_{i+1}.
+  public func told(at evaluation: Int) -> Float { euler.grid.networkStrides[evaluation] }
+
+  public func advance(
+    _ evaluation: Int, x: inout MutableSpan<Float>, shape: BatchShape, output: Span<Float>, noise: Span<Float>,
+    memory: inout MutableSpan<Float>
+  ) {
+    euler.advance(evaluation, x: &x, shape: shape, output: output, noise: noise, memory: &memory)
   }
 }
 

@@ -5,16 +5,37 @@
 public struct Guidance: Equatable, Sendable {
   /// s; 1 is the conditional network alone, 0 the unconditional one.
   public var scale: Double
-  /// LO ≤ t ≤ HI in the network's time, both ends guided; nil is everywhere (Kynkäänniemi et al. 2024). That is the
-  /// training index 0…T−1, or the real time of a linear path, compared in Float, as the network takes it.
+  /// LO…HI in the network's time; nil is everywhere (Kynkäänniemi et al. 2024). That is the training index 0…T−1, or the real
+  /// time of a linear path, compared in Float, as the network takes it.
   public var interval: ClosedRange<Double>?
+  /// Which of its ends are guided.
+  public var ends = IntervalEnds.closed
   /// How many of the C channels of ε are guided, the first ones; nil is all. 3 is the reference's quirk.
   public var channels: Int?
 
-  public init(scale: Double, interval: ClosedRange<Double>? = nil, channels: Int? = nil) {
+  public init(
+    scale: Double, interval: ClosedRange<Double>? = nil, channels: Int? = nil, ends: IntervalEnds = .closed
+  ) {
     self.scale = scale
     self.interval = interval
     self.channels = channels
+    self.ends = ends
+  }
+
+  /// Which ends of an interval of times are guided: codebases differ, so it goes with a model's family.
+  public enum IntervalEnds: Equatable, Sendable {
+    /// LO ≤ t ≤ HI.
+    case closed
+    /// t < HI and t > LO, or LO is 0: JiT's (Li & He 2025).
+    case jit
+
+    /// Whether a time is guided.
+    func contains(_ time: Float, _ low: Float, _ high: Float) -> Bool {
+      switch self {
+      case .closed: low <= time && time <= high
+      case .jit: time < high && (low == 0 || time > low)
+      }
+    }
   }
 
   /// Refuses values that a model with C channels cannot take.
@@ -69,7 +90,7 @@ public struct Guidance: Equatable, Sendable {
   public func isActive(at time: NetworkTime) -> Bool {
     guard scale != 1 else { return false }
     guard let interval else { return true }
-    return Float(interval.lowerBound) <= time.value && time.value <= Float(interval.upperBound)
+    return ends.contains(time.value, Float(interval.lowerBound), Float(interval.upperBound))
   }
 
   /// Mixes the two passes' outputs, each (N, C', H, W).

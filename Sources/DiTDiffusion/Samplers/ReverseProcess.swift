@@ -8,6 +8,9 @@
 public protocol ReverseProcess: Sendable {
   /// The network times of the evaluations, in order.
   var evaluations: [NetworkTime] { get }
+  /// What the network's time embedding is told at an evaluation: the time, or t − r of a step to r for a network that is told
+  /// that instead.
+  func told(at evaluation: Int) -> Float
   /// S.
   var stepCount: Int { get }
   /// Which step, 0…S−1 in the order taken, an evaluation belongs to.
@@ -37,6 +40,7 @@ public protocol ReverseProcess: Sendable {
 }
 
 extension ReverseProcess {
+  public func told(at evaluation: Int) -> Float { evaluations[evaluation].value }
   public var stepCount: Int { evaluations.count }
   public func step(ofEvaluation evaluation: Int) -> Int { evaluation }
   public var memoryArrays: Int { 0 }

@@ -18,6 +18,8 @@ public enum SamplerName: String, CaseIterable, Sendable {
   case pndm
   /// DEIS of order 2, a ``MultistepSampler``.
   case deis
+  /// ``MeanFlowSampler``, of networks that are told the length of the step and guidance.
+  case meanflow
 
   /// The sampler of that name.
   ///
@@ -37,7 +39,11 @@ public enum SamplerName: String, CaseIterable, Sendable {
     case .beta: return try onBeta(schedule, rule, count: count, eta: eta)
     case .linear:
       let steps = try Self.linearSteps(schedule, rule, count)
-      return self == .euler ? FlowEulerSampler(process, steps: steps) : FlowHeunSampler(process, steps: steps)
+      switch self {
+      case .euler: return FlowEulerSampler(process, steps: steps)
+      case .meanflow: return MeanFlowSampler(process, steps: steps)
+      default: return FlowHeunSampler(process, steps: steps)
+      }
     }
   }
 
@@ -62,6 +68,7 @@ public enum SamplerName: String, CaseIterable, Sendable {
       return MultistepSampler(grid, EulerWeights.weights(grid, isAncestral: true), .data, drawsNoise: true)
     case .heun: return HeunSampler(grid)
     case .pndm: return Self.pndm(schedule, kept)
+    case .meanflow: preconditionFailure("\(self) walks no β path")  // refused by check
     }
   }
 

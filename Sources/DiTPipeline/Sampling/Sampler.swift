@@ -43,7 +43,7 @@ public struct Sampler: Equatable, Sendable {
     throw DiffusionError(
       "sampler",
       expected:
-        "one of \(SamplerName.allCases.map(\.rawValue).joined(separator: ", ")), as the saved scheduler's is not here",
+        "one of \(DiffusionPath.beta.samplers.map(\.rawValue).joined(separator: ", ")), as the saved scheduler's is not here",
       found: unavailableClass)
   }
 
