@@ -29,6 +29,7 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
     whole_pipeline  diffusers/whole: a pipeline with its autoencoder in .bin files, and diffusers' samples and pictures of it
     evaluation   evaluation/: Fréchet distances and nearest neighbours by scipy and scikit-learn
     autoencoder  autoencoder/: AutoencoderKL, encode and decode
+    families     families/: files of JiT and pMF as their programs write them, and their networks' answers
     golden       golden/: a whole small DiT of diffusers: forward, loss, gradients, ten steps of AdamW
 
 The files are repeatable: a second run with the same versions on the same machine gives the same bytes. Versions and
@@ -65,6 +66,7 @@ MODULES = {
     "autoencoder": "autoencoder",
     "diffusers_directories": "diffusers",
     "whole_pipeline": "diffusers",
+    "families": "families",
     "golden": "golden",
 }
 FIXTURES = Path(__file__).resolve().parent.parent / "Tests" / "Fixtures"

@@ -26,7 +26,8 @@ extension ModelConfiguration {
   fileprivate init(unchecked reader: JSONObjectReader) throws(ConfigurationFileError) {
     var reader = reader
     try reader.require("model_type", is: "dit")
-    var network = try DiTConfiguration(reading: &reader)
+    let family = try reader.word("family", ModelFamily.self) ?? .dit
+    var network = try DiTConfiguration(reading: &reader, defaults: family.network())
     if let attention = try reader.object("attention") {
       network.attention = try AttentionConfiguration(reading: attention)
     }
@@ -40,11 +41,11 @@ extension ModelConfiguration {
     let scheduler = try schedulerSection.map {
       (section) throws(ConfigurationFileError) in try DiffusersScheduler(reading: section)
     }
-    self.init(network: network, classNames: classNames)
+    self.init(network: network, classNames: classNames, family: family)
     self.autoencoder = autoencoder
     diffusersScheduler = scheduler
     if let diffusionSection {
-      diffusion = try DiffusionConfiguration(reading: diffusionSection, variance: diffusion.variance)
+      diffusion = try DiffusionConfiguration(reading: diffusionSection, defaults: diffusion)
     } else if let scheduler {
       do throws(DiffusionError) {
         diffusion = try scheduler.diffusion(diffusion.variance)
@@ -53,7 +54,7 @@ extension ModelConfiguration {
           "\(Self.schedulerKey).\(error.schedulerKey ?? error.name)", expected: error.expected, found: error.found)
       }
     }
-    sampling = .standard(network, diffusion, scheduler)
+    sampling = family.sampling(network) ?? .standard(network, diffusion, scheduler)
     if let samplingSection { sampling = try SamplingConfiguration(reading: samplingSection, defaults: sampling) }
   }
 
@@ -71,12 +72,14 @@ extension ModelConfiguration {
       JSONMember("position", .string(n.position.rawValue)),
       JSONMember("time_frequencies", .string(n.timeFrequencies.rawValue)),
       JSONMember("conditioning", .string(n.conditioning.rawValue)), JSONMember("attention", n.attention.json),
-      JSONMember("diffusion", diffusion.json), JSONMember("sampling", sampling.json),
+      JSONMember("diffusion", diffusion.json),
+      JSONMember("sampling", sampling.json(hasInterval: family.sampling(n)?.guidance.interval != nil)),
     ]
     if n.norm2Epsilon != DiTConfiguration.publishedEpsilon {
       members.append(JSONMember("norm2_eps", .number(n.norm2Epsilon)))
     }
-    members += n.partMembers
+    if family != .dit { members.insert(JSONMember("family", .string(family.rawValue)), at: 1) }
+    members += n.partMembers(beside: family.network())
     if n.embedders != .shared { members.append(JSONMember("embedders", .string(n.embedders.rawValue))) }
     if let diffusersScheduler { members.append(JSONMember(Self.schedulerKey, diffusersScheduler.json)) }
     if let sequence = n.sequence { members.append(sequence.member) }
@@ -101,9 +104,11 @@ extension CheckedConfiguration {
 }
 
 extension DiTConfiguration {
-  /// The sizes among config.json's keys; DiT-S/2's where they are left out.
-  fileprivate init(reading reader: inout JSONObjectReader) throws(ConfigurationFileError) {
-    self.init()
+  /// The sizes among config.json's keys; where they are left out those of `defaults`, a family's.
+  fileprivate init(
+    reading reader: inout JSONObjectReader, defaults: DiTConfiguration
+  ) throws(ConfigurationFileError) {
+    self = defaults
     if let (height, width) = try reader.size("input_size") { (inputHeight, inputWidth) = (height, width) }
     // Ranges are for `validate`, which knows them all; here only what a value is.
     patchSize = try reader.integer("patch_size") ?? patchSize
@@ -121,41 +126,41 @@ extension DiTConfiguration {
     norm2Epsilon = try reader.number("norm2_eps") ?? norm2Epsilon
     embedders = try reader.word("embedders") ?? embedders
     sequence = try SequenceSource(reading: &reader)
+    if reader.peek("patch_bottleneck") == .null { patchBottleneck = nil }
+    if reader.peek("token_groups") == .null { tokenGroups = nil }
     for key in ["mlp_hidden", "patch_bottleneck", "token_groups"] { reader.remove(key, if: .null) }
     norm = try reader.word("norm") ?? norm
     mlp = try reader.word("mlp") ?? mlp
     mlpHidden = try reader.integer("mlp_hidden")
     qkNorm = try reader.bool("qk_norm") ?? qkNorm
-    patchBottleneck = try reader.integer("patch_bottleneck")
+    patchBottleneck = try reader.integer("patch_bottleneck") ?? patchBottleneck
     inContextTokens = try reader.integer("in_context_tokens") ?? inContextTokens
     inContextStart = try reader.integer("in_context_start") ?? inContextStart
-    tokenGroups = try TokenGroups(reading: &reader)
+    tokenGroups = try TokenGroups(reading: &reader) ?? tokenGroups
     residualGates = try reader.word("residual_gates") ?? residualGates
-    bias = try Biases(reading: &reader)
+    bias = try Biases(reading: &reader, defaults: bias)
   }
 
-  /// The keys of parts that are not the published DiT's.
-  fileprivate var partMembers: [JSONMember] {
-    let published = DiTConfiguration()
-    var members: [JSONMember] = []
-    if norm != published.norm { members.append(JSONMember("norm", .string(norm.rawValue))) }
-    if mlp != published.mlp { members.append(JSONMember("mlp", .string(mlp.rawValue))) }
-    if let mlpHidden { members.append(JSONMember("mlp_hidden", .integer(mlpHidden))) }
-    if qkNorm { members.append(JSONMember("qk_norm", .bool(true))) }
-    if let patchBottleneck { members.append(JSONMember("patch_bottleneck", .integer(patchBottleneck))) }
-    if inContextTokens > 0 {
-      members.append(JSONMember("in_context_tokens", .integer(inContextTokens)))
-      members.append(JSONMember("in_context_start", .integer(inContextStart)))
+  /// The keys of parts that are not those of `published`, a family's.
+  fileprivate func partMembers(beside published: DiTConfiguration) -> [JSONMember] {
+    let (own, other) = (allPartMembers, published.allPartMembers)
+    return zip(own, other).filter { $0 != $1 }.map(\.0)
+  }
+
+  /// Every part's key, those at their defaults included, in a fixed order.
+  private var allPartMembers: [JSONMember] {
+    func optional(_ number: Int?) -> JSONValue { number.map { .integer($0) } ?? .null }
+    let groups = tokenGroups.map { groups in
+      JSONValue.object(groups.members.map { JSONMember($0.key, .integer($0.count)) })
     }
-    if let tokenGroups {
-      let counts = tokenGroups.members.map { JSONMember($0.key, .integer($0.count)) }
-      members.append(JSONMember("token_groups", .object(counts)))
-    }
-    if residualGates != published.residualGates {
-      members.append(JSONMember("residual_gates", .string(residualGates.rawValue)))
-    }
-    if bias != published.bias { members.append(JSONMember("bias", bias.json)) }
-    return members
+    return [
+      JSONMember("norm", .string(norm.rawValue)), JSONMember("mlp", .string(mlp.rawValue)),
+      JSONMember("mlp_hidden", optional(mlpHidden)), JSONMember("qk_norm", .bool(qkNorm)),
+      JSONMember("patch_bottleneck", optional(patchBottleneck)),
+      JSONMember("in_context_tokens", .integer(inContextTokens)),
+      JSONMember("in_context_start", .integer(inContextStart)), JSONMember("token_groups", groups ?? .null),
+      JSONMember("residual_gates", .string(residualGates.rawValue)), JSONMember("bias", bias.json),
+    ]
   }
 }
 
@@ -173,11 +178,14 @@ extension TokenGroups {
 
 extension Biases {
   /// `"bias": true`, false, or an object that names layers.
-  fileprivate init(reading reader: inout JSONObjectReader) throws(ConfigurationFileError) {
-    self.init()
+  fileprivate init(reading reader: inout JSONObjectReader, defaults: Biases) throws(ConfigurationFileError) {
+    self = defaults
     switch reader.peek("bias") {
     case nil: return
-    case .bool?: if try reader.bool("bias") == false { (qkv, proj, mlp) = (false, false, false) }
+    case .bool?:
+      let all = try reader.bool("bias") ?? true
+      (qkv, proj, mlp) = (all, all, all)
+      if all { patchBottleneck = true }
     case _?:
       guard var layers = try reader.object("bias") else { return }
       qkv = try layers.bool("qkv") ?? qkv
@@ -251,16 +259,18 @@ extension SequenceSource {
 
 extension DiffusionConfiguration {
   /// A `diffusion` section. Finishes the reader.
-  fileprivate init(reading reader: JSONObjectReader, variance: Variance) throws(ConfigurationFileError) {
+  fileprivate init(
+    reading reader: JSONObjectReader, defaults: DiffusionConfiguration
+  ) throws(ConfigurationFileError) {
     var reader = reader
-    self.init(variance: variance)
+    self = defaults
     steps = try reader.integer("steps") ?? steps
     schedule = try reader.word("schedule") ?? schedule
     betaStart = try reader.number("beta_start") ?? betaStart
     betaEnd = try reader.number("beta_end") ?? betaEnd
     prediction = try reader.word("prediction") ?? prediction
     path = try reader.word("path") ?? path
-    self.variance = try reader.word("variance") ?? variance
+    variance = try reader.word("variance") ?? variance
     networkTime = try reader.word("network_time") ?? networkTime
     reader.remove("loss_target", if: .null)
     lossTarget = try reader.word("loss_target") ?? lossTarget

@@ -8,6 +8,8 @@ public struct ModelConfiguration: Equatable, Sendable {
   public var network: DiTConfiguration
   public var diffusion: DiffusionConfiguration
   public var sampling: SamplingConfiguration
+  /// What supplied the defaults.
+  public var family: ModelFamily
   /// One name per class, or nil.
   public var classNames: [String]?
   /// The directory of the autoencoder whose latents the model makes, as seen from the model's own; nil where there is none.
@@ -17,16 +19,18 @@ public struct ModelConfiguration: Equatable, Sendable {
   public var diffusersScheduler: DiffusersScheduler?
 
   /// - Parameters:
-  ///   - diffusion: nil is the published process, its variance learned_range, or fixed_large without `learnSigma`.
-  ///   - sampling: nil is ``SamplingConfiguration/standard(_:_:_:)``.
+  ///   - diffusion: nil is the family's process; of the published DiT's its variance is learned_range, or fixed_large without
+  ///     `learnSigma`.
+  ///   - sampling: nil is how the family's authors sample, else ``SamplingConfiguration/standard(_:_:_:)``.
   public init(
     network: DiTConfiguration, diffusion: DiffusionConfiguration? = nil, sampling: SamplingConfiguration? = nil,
-    classNames: [String]? = nil
+    classNames: [String]? = nil, family: ModelFamily = .dit
   ) {
-    let diffusion = diffusion ?? DiffusionConfiguration(variance: .standard(network))
+    let diffusion = diffusion ?? family.diffusion(variance: .standard(network))
     self.network = network
     self.diffusion = diffusion
-    self.sampling = sampling ?? .standard(network, diffusion)
+    self.sampling = sampling ?? family.sampling(network) ?? .standard(network, diffusion)
+    self.family = family
     self.classNames = classNames
   }
 
@@ -52,9 +56,13 @@ public struct ModelConfiguration: Equatable, Sendable {
     return try NoiseSchedule(diffusion)
   }
 
-  /// One of the twelve published models, `DiT-S/2` … `DiT-XL/8`, or of the six over pixels, `DiT-Base/8` …
-  /// `DiT-Large/32`; nil for any other name.
+  /// One of the twelve published models, `DiT-S/2` … `DiT-XL/8`, of the six over pixels, `DiT-Base/8` … `DiT-Large/32`, or of
+  /// ``PublishedSize/all``; nil for any other name.
   public init?(published name: String) {
+    if let size = PublishedSize.all.first(where: { $0.name == name }) {
+      self = size.model
+      return
+    }
     guard let network = DiTConfiguration.named(name) else { return nil }
     self.init(network: network)
   }

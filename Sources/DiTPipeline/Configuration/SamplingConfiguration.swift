@@ -68,6 +68,10 @@ public struct SamplingConfiguration: Equatable, Sendable {
     }
     if let eta = try reader.number("eta") { sampler.eta = eta }
     if let scale = try reader.number("guidance") { guidance.scale = scale }
+    if reader.peek("guidance_interval") == .null {
+      reader.remove("guidance_interval", if: .null)
+      guidance.interval = nil
+    }
     if let ends = try reader.numbers("guidance_interval") {
       guard ends.count == 2, 0 <= ends[0], ends[0] <= ends[1] else {
         throw reader.failure(
@@ -81,7 +85,10 @@ public struct SamplingConfiguration: Equatable, Sendable {
   }
 
   /// The block: the three keys that are always there, and the optional ones that are set.
-  public var json: JSONValue {
+  public var json: JSONValue { json(hasInterval: false) }
+
+  /// - Parameter hasInterval: whether there is a guidance interval where the key is left out; none is then written as null.
+  func json(hasInterval: Bool) -> JSONValue {
     // A sampler that is not here follows from the saved scheduler again.
     var members =
       sampler.unavailableClass == nil ? [JSONMember("sampler", .string(sampler.name.rawValue))] : []
@@ -93,6 +100,7 @@ public struct SamplingConfiguration: Equatable, Sendable {
       members.append(
         JSONMember("guidance_interval", .array([.real(interval.lowerBound), .real(interval.upperBound)])))
     }
+    if guidance.interval == nil, hasInterval { members.append(JSONMember("guidance_interval", .null)) }
     if let channels = guidance.channels { members.append(JSONMember("guidance_channels", .integer(channels))) }
     return .object(members)
   }

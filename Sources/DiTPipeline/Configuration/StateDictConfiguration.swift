@@ -12,7 +12,10 @@ extension ModelConfiguration {
   /// - Parameter heads: shapes do not tell; nil takes those of the published hidden sizes 384, 768, 1024 and 1152.
   /// - Throws: ``ModelFileError`` when a tensor that tells a size is missing or of another rank, or sizes do not fit.
   public init(stateDict file: some TensorStore, heads: Int? = nil) throws {
-    self = try StateDictConfiguration(file, arguments: [:], heads: heads, keys: nil).checked.model
+    let names = try FamilyNames(file, stated: nil)
+    self = try StateDictConfiguration(
+      names.store, family: names.family, arguments: [:], heads: heads, keys: nil
+    ).checked.model
   }
 }
 
@@ -24,13 +27,23 @@ struct StateDictConfiguration {
   let notes: [String]
 
   /// - Parameters:
+  ///   - family: whose names the tensors have.
   ///   - arguments: whole numbers that stand beside a training checkpoint's state dicts.
   ///   - heads: where shapes cannot tell.
   ///   - keys: what the user states.
   /// - Throws: ``ModelFileError`` when a tensor that tells a size is missing or of another rank, or sizes do not fit;
   ///   ``ConfigurationFileError`` for keys that contradict the tensors, or each other.
-  init(_ file: some TensorStore, arguments: [String: Int], heads: Int?, keys: ModelKeys?) throws {
+  init(
+    _ file: any TensorStore, family: ModelFamily, arguments: [String: Int], heads: Int?, keys: ModelKeys?
+  ) throws {
     let shapes = StateDictShapes(file)
+    guard family == .dit else {
+      let classes = try Classes(shapes, arguments, keys)
+      let told = try FamilyShapes(shapes, family, classes: (classes.count, classes.dropout), keys: keys)
+      checked = try told.checked(shapes, family, heads: heads, keys: keys)
+      notes = [classes.note].compactMap(\.self) + told.notes
+      return
+    }
     let patch = try shapes.shape(StateDictShapes.patches, "[D, C, P, P]", rank: 4)
     guard patch[2] == patch[3] else { throw shapes.failure(StateDictShapes.patches, "[D, C, P, P]") }
     let (d, p) = (patch[0], patch[2])
@@ -178,6 +191,8 @@ struct StateDictShapes {
     }
     return shape
   }
+
+  func has(_ name: String) -> Bool { file.shape(of: name) != nil }
 
   /// Blocks 0, 1, … without a gap.
   var depth: Int {

@@ -28,15 +28,16 @@ public struct DiT: Sendable {
   ///   - context: where to run; nil makes one with all processors.
   ///   - weights: which weights of a directory or a training checkpoint.
   ///   - heads: the number of heads where a state dict's shapes cannot tell.
+  ///   - family: whose names a state dict has; nil lets the names tell.
   ///   - keys: what else they cannot tell; for state dicts only.
   ///   - numerics: the format of the operands and the matrix-multiplication backend; see `DiTNetwork`.
   /// - Throws: `FileError`, `SafetensorsError`, `TorchFileError`, `StateDictMismatch`, ``ConfigurationFileError``,
   ///   ``ModelFileError`` (also for a published name, which has no weights), `ComputeError`.
   public init(
     contentsOf path: String, context: ComputeContext? = nil, weights: WeightChoice = .emaPreferred, heads: Int? = nil,
-    keys: ModelKeys? = nil, numerics: Numerics = Numerics()
+    family: ModelFamily? = nil, keys: ModelKeys? = nil, numerics: Numerics = Numerics()
   ) throws {
-    let model = try ModelReference(path).open(weights, hints: StateDictHints(heads: heads, keys: keys))
+    let model = try ModelReference(path).open(weights, hints: StateDictHints(heads: heads, family: family, keys: keys))
     guard let loaded = try model.weights() else {
       throw ModelFileError(file: path, item: "weights", expected: "a model with weights", found: "a published name")
     }

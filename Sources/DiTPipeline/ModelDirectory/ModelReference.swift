@@ -8,14 +8,18 @@ import Foundation
 public struct StateDictHints: Sendable {
   /// The number of heads. Another model must have as many.
   public var heads: Int?
+  /// The family, where names are not to tell it. Another model must be of it.
+  public var family: ModelFamily?
   /// Keys of a config.json; for state dicts only.
   public var keys: ModelKeys?
   /// Whether keys that do not fit the state dict are passed over, and all of them for other models: they then describe
   /// a model that is to be made from it.
   public var keysMayNotFit = false
 
-  public init(heads: Int? = nil, keys: ModelKeys? = nil, keysMayNotFit: Bool = false) {
-    (self.heads, self.keys, self.keysMayNotFit) = (heads, keys, keysMayNotFit)
+  public init(
+    heads: Int? = nil, family: ModelFamily? = nil, keys: ModelKeys? = nil, keysMayNotFit: Bool = false
+  ) {
+    (self.heads, self.family, self.keys, self.keysMayNotFit) = (heads, family, keys, keysMayNotFit)
   }
 }
 
@@ -35,17 +39,17 @@ public enum ModelReference: Equatable, Sendable {
   case directory(String)
   /// A pipeline's directory as diffusers writes it, with model_index.json.
   case diffusers(String)
-  /// A safetensors file or a torch `.pt` with the published names (plain, or a training checkpoint); sizes are read from
-  /// its shapes.
+  /// A safetensors file or a torch `.pt` with the names of a family (plain, or a training checkpoint); sizes are read from
+  /// its shapes. A folder with JiT's `checkpoint-last.pth` stands for that file.
   case stateDict(String)
-  /// `DiT-S/2` … `DiT-XL/8`, `DiT-Base/8` … `DiT-Large/32`: a configuration without weights.
+  /// `DiT-S/2` … `DiT-XL/8`, `DiT-Base/8` … `DiT-Large/32`, `JiT-B/16` … `pMF-H/32`: a configuration without weights.
   case published(String)
 
   /// Reads the word. A published name wins over a path of that spelling, which can be written `./DiT-S/2`.
   ///
   /// - Throws: `FileError` when it is not a published name and there is nothing at that path.
   public init(_ argument: String) throws(FileError) {
-    if DiTConfiguration.named(argument) != nil {
+    if ModelConfiguration(published: argument) != nil {
       self = .published(argument)
       return
     }
@@ -53,10 +57,27 @@ public enum ModelReference: Equatable, Sendable {
       throw FileError(path: argument, reason: .missing)
     }
     let isDirectory = FileStatus.exists(Paths.join(argument, "."))
+    let checkpoint = Paths.join(argument, Self.trainersCheckpoint)
+    if isDirectory, FileStatus.exists(checkpoint),
+      !FileStatus.exists(Paths.join(argument, ModelDirectory.configurationFile))
+    {
+      self = .stateDict(checkpoint)
+      return
+    }
     self =
       !isDirectory
       ? .stateDict(argument) : DiffusersDirectory.isPipeline(argument) ? .diffusers(argument) : .directory(argument)
   }
+
+  /// The path or the name.
+  private var word: String {
+    switch self {
+    case .directory(let word), .diffusers(let word), .stateDict(let word), .published(let word): word
+    }
+  }
+
+  /// What JiT's trainer calls its file.
+  static let trainersCheckpoint = "checkpoint-last.pth"
 
   /// The configuration; weights are not read, but for those of a diffusers directory that say whether its blocks share
   /// their embedders.
@@ -107,6 +128,16 @@ public enum ModelReference: Equatable, Sendable {
           found: "a model that has a configuration of its own")
       }
     }
+    let opened = try opened(choice, hints, heads)
+    if let family = hints.family, family != opened.configuration.model.family {
+      throw ModelFileError(
+        file: word, item: "family", expected: "\(opened.configuration.model.family.rawValue), as the model says",
+        found: family.rawValue)
+    }
+    return opened
+  }
+
+  private func opened(_ choice: WeightChoice, _ hints: StateDictHints, _ heads: Int?) throws -> Opened {
     switch self {
     case .directory(let path):
       if DiffusersDirectory.isCheckpoint(path) {
@@ -143,11 +174,14 @@ public enum ModelReference: Equatable, Sendable {
   private static func opened(
     _ store: any TensorStore, _ arguments: [String: Int], _ hints: StateDictHints
   ) throws -> Opened {
-    let keys = hints.keysMayNotFit ? hints.keys?.fitting(store) : hints.keys
-    let configuration = try StateDictConfiguration(store, arguments: arguments, heads: hints.heads, keys: keys)
+    let names = try FamilyNames(store, stated: hints.family)
+    let keys = hints.keysMayNotFit ? hints.keys?.fitting(names.store) : hints.keys
+    let configuration = try StateDictConfiguration(
+      names.store, family: names.family, arguments: arguments, heads: hints.heads, keys: keys)
     let network = configuration.checked.model.network
-    return Opened(configuration: configuration.checked, notes: configuration.notes) {
-      try Weights(store, configuration: network)
+    let told = names.family == .dit ? [] : ["\(store.path): read as \(names.family.summary), \(names.reason)"]
+    return Opened(configuration: configuration.checked, notes: told + names.notes + configuration.notes) {
+      try Weights(names.store, configuration: network)
     }
   }
 

@@ -115,6 +115,9 @@ private struct ModelReport {
     """
     parameters    \(table.parameterCount.grouped), of which \(table.trainableCount.grouped) are trained
     MACs          \(model.network.multiplyAdds.grouped) for one forward pass of one image
+    family        \(model.family.summary)
+    process       \(model.processSummary)
+    sampling      \(model.samplingSummary)
     configuration
     \(model.json.text)
     """
@@ -124,7 +127,9 @@ private struct ModelReport {
     .object([
       JSONMember("parameters", .integer(table.parameterCount)),
       JSONMember("trainable_parameters", .integer(table.trainableCount)),
-      JSONMember("macs", .integer(model.network.multiplyAdds)), JSONMember("configuration", model.json),
+      JSONMember("macs", .integer(model.network.multiplyAdds)), JSONMember("family", .string(model.family.rawValue)),
+      JSONMember("process", .string(model.processSummary)),
+      JSONMember("sampling", .string(model.samplingSummary)), JSONMember("configuration", model.json),
     ])
   }
 }

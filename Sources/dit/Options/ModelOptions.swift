@@ -23,7 +23,7 @@ struct ModelOptions: ParsableArguments {
       return try DiT(
         contentsOf: model ?? ShippedResources.digitsModel(), context: context,
         weights: weights.weights ?? .emaPreferred,
-        heads: hints.heads, keys: hints.keys, numerics: numerics)
+        heads: hints.heads, family: hints.family, keys: hints.keys, numerics: numerics)
     }
     Warnings.add(notes: dit.notes)
     return dit
@@ -49,6 +49,7 @@ struct ModelOptions: ParsableArguments {
 }
 
 extension WeightChoice: ExpressibleByArgument {}
+extension ModelFamily: ExpressibleByArgument {}
 
 /// `--weights`.
 struct WeightsOption: ParsableArguments {
@@ -91,8 +92,14 @@ struct HintOptions: ParsableArguments {
       """, valueName: "file"))
   var config: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "The model's family: dit, jit or pmf. (default: what a state dict's names or the model's config.json say)",
+      valueName: "name"))
+  var family: ModelFamily?
+
   func hints() throws -> StateDictHints {
-    StateDictHints(heads: heads.heads, keys: try config.map { try ModelKeys(contentsOf: $0) })
+    StateDictHints(heads: heads.heads, family: family, keys: try config.map { try ModelKeys(contentsOf: $0) })
   }
 
   /// The configuration of a model, without its weights.

@@ -1,0 +1,68 @@
+import DiTDiffusion
+import DiTModel
+
+/// A network that the authors of a family publish, with what they sample it with.
+public struct PublishedSize: Equatable, Sendable {
+  /// Such as `JiT-B/16`.
+  public let name: String
+  public let family: ModelFamily
+  let depth, hiddenSize, numHeads, patch, side: Int
+  /// The block before which JiT's in-context tokens join.
+  let start: Int
+  /// ς.
+  let noiseScale: Double
+  /// Guidance at evaluation, JiT's scale or pMF's ω.
+  let guidance: Double
+  /// pMF's [t_min, t_max].
+  let interval: ClosedRange<Double>?
+
+  /// Every size of JiT and pMF: pictures of 256×256 with patches of 16, of 512×512 with patches of 32.
+  public static let all: [PublishedSize] = jit + pmf
+
+  /// Guidance as in JiT's README.
+  private static let jit = [("B", 12, 768, 12, 4), ("L", 24, 1024, 16, 8), ("H", 32, 1280, 16, 10)].flatMap { size in
+    [16, 32].map { patch in
+      let guidance = ["B": [16: 3.0, 32: 3.0], "L": [16: 2.4, 32: 2.5], "H": [16: 2.2, 32: 2.3]]
+      return PublishedSize(
+        name: "JiT-\(size.0)/\(patch)", family: .jit, depth: size.1, hiddenSize: size.2, numHeads: size.3, patch: patch,
+        side: 16 * patch, start: size.4, noiseScale: patch == 16 ? 1 : 2, guidance: guidance[size.0]?[patch] ?? 3,
+        interval: nil)
+    }
+  }
+
+  /// ς, ω and the interval as in pMF's evaluation settings; B/16 those of its PyTorch code.
+  private static let pmf = [
+    ("B", 16, 768, 12, 16, 1.0, 7.5, 0.1...0.8), ("B", 16, 768, 12, 32, 2, 6.5, 0.1...0.7),
+    ("L", 32, 1024, 16, 16, 1, 7, 0.2...0.7), ("L", 32, 1024, 16, 32, 4, 7.5, 0.2...0.6),
+    ("H", 48, 1280, 16, 16, 2, 7, 0.2...0.6), ("H", 48, 1280, 16, 32, 4, 5.5, 0.1...0.6),
+  ].map { size in
+    PublishedSize(
+      name: "pMF-\(size.0)/\(size.4)", family: .pmf, depth: size.1, hiddenSize: size.2, numHeads: size.3, patch: size.4,
+      side: 16 * size.4, start: 0, noiseScale: size.5, guidance: size.6, interval: size.7)
+  }
+
+  /// Whether a network of the family has these sizes, which differ in every pair.
+  func has(_ network: DiTConfiguration) -> Bool {
+    (network.depth, network.hiddenSize, network.patchSize) == (depth, hiddenSize, patch)
+  }
+
+  /// The network, as its authors build it.
+  var network: DiTConfiguration {
+    var network = family.network()
+    (network.inputHeight, network.inputWidth, network.patchSize) = (side, side, patch)
+    (network.depth, network.hiddenSize, network.numHeads) = (depth, hiddenSize, numHeads)
+    network.patchBottleneck = hiddenSize > 1024 ? 256 : 128
+    if family == .jit { network.inContextStart = start }
+    // pMF's hidden layer is a multiple of 8 where the network is wider than 1024.
+    if family == .pmf, hiddenSize > 1024 { network.mlpHidden = (8 * hiddenSize / 3 + 7) / 8 * 8 }
+    return network
+  }
+
+  /// The model without weights.
+  var model: ModelConfiguration {
+    let network = network
+    return ModelConfiguration(
+      network: network, diffusion: family.diffusion(variance: .standard(network), noiseScale: noiseScale),
+      family: family)
+  }
+}
