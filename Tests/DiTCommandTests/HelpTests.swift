@@ -7,7 +7,8 @@ import Testing
     (
       "sample",
       [
-        "--model", "--weights", "--heads", "--config", "--precision", "--gemm", "--threads", "--classes", "--count",
+        "--model", "--weights", "--heads", "--config", "--family", "--precision", "--gemm", "--threads", "--classes",
+        "--count",
         "--prompt",
         "--context",
         "--steps", "--schedule",
@@ -25,17 +26,20 @@ import Testing
         "--precision", "--gemm", "--threads",
       ]
     ),
-    ("info", ["--heads", "--config", "--threads", "--json"]),
-    ("convert", ["--to", "--dtype", "--force", "--weights", "--heads", "--config", "--threads"]),
-    ("schedule", ["--heads", "--config", "--steps", "--schedule", "--sampler", "--json", "--out"]),
+    ("info", ["--heads", "--config", "--family", "--threads", "--json"]),
+    ("convert", ["--to", "--dtype", "--force", "--weights", "--heads", "--config", "--family", "--threads"]),
+    ("schedule", ["--heads", "--config", "--family", "--steps", "--schedule", "--sampler", "--json", "--out"]),
     (
       "forward",
-      ["--model", "--weights", "--heads", "--config", "--precision", "--gemm", "--threads", "--input", "--out"]
+      [
+        "--model", "--weights", "--heads", "--config", "--family", "--precision", "--gemm", "--threads", "--input",
+        "--out",
+      ]
     ),
     (
       "loss",
       [
-        "--model", "--weights", "--heads", "--config", "--precision", "--gemm", "--threads", "--input",
+        "--model", "--weights", "--heads", "--config", "--family", "--precision", "--gemm", "--threads", "--input",
         "--loss-weighting",
         "--min-snr-gamma",
         "--lambda-seq", "--out",
@@ -44,7 +48,8 @@ import Testing
     (
       "invert",
       [
-        "--model", "--weights", "--heads", "--config", "--precision", "--gemm", "--threads", "--input", "--steps",
+        "--model", "--weights", "--heads", "--config", "--family", "--precision", "--gemm", "--threads", "--input",
+        "--steps",
         "--schedule",
         "--guidance",
         "--guidance-interval",

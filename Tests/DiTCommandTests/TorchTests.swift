@@ -73,7 +73,7 @@ import Testing
   func refusesWhatDoesNotFit() async throws {
     let out = ["--out", scratch.path("x.safetensors")]
     func sample(_ model: String, _ options: String...) -> [String] { ["sample", "--model", model] + options + out }
-    try await expectFailure(sample(network, "--weights", "best"), 64, ["--weights", "best"])
+    try await expectFailure(sample(network, "--weights", "best"), 65, ["weights", "a tree under best"])
     try await expectFailure(
       sample(Model.digits + "/model.safetensors", "--heads", "4", "--weights", "ema"), 65, ["ema"])
     try await expectFailure(sample(Model.digits, "--weights", "ema"), 65, ["ema.safetensors", "no such file"])

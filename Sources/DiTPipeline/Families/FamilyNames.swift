@@ -39,7 +39,9 @@ struct FamilyNames {
       notes =
         left.isEmpty
         ? []
-        : ["\(store.path): \(left.count) tensors that sampling has no use for are passed over: \(Self.words(left))"]
+        : [
+          "\(store.path): sampling has no use for \(left.count) tensors, which are passed over: \(Self.words(left))"
+        ]
     }
   }
 

@@ -4,15 +4,39 @@ import DiTModel
 import Foundation
 
 /// Which of a model directory's weights to use, or of a torch training checkpoint's.
-public enum WeightChoice: String, CaseIterable, Sendable {
+public enum WeightChoice: Hashable, Sendable, RawRepresentable {
   /// The moving average where there is one, else the trained weights.
-  case emaPreferred = "auto"
+  case emaPreferred
   /// The moving average: ema.safetensors, what stands under `ema` or another word for it, or a diffusers directory's
   /// transformer_ema/.
   case ema
   /// The trained weights: model.safetensors, what stands under `model` or another word for them, or a diffusers directory's
   /// transformer/.
   case model
+  /// What a checkpoint has under this key, such as `model_ema2`; of a model directory the file NAME.safetensors.
+  case named(String)
+
+  /// `auto`, `ema`, `model`, or a name; never nil.
+  public init?(rawValue: String) {
+    switch rawValue {
+    case "auto": self = .emaPreferred
+    case "ema": self = .ema
+    case "model": self = .model
+    default: self = .named(rawValue)
+    }
+  }
+
+  public var rawValue: String {
+    switch self {
+    case .emaPreferred: "auto"
+    case .ema: "ema"
+    case .model: "model"
+    case .named(let name): name
+    }
+  }
+
+  /// The choices that every kind of model knows.
+  public static let common: [WeightChoice] = [.emaPreferred, .ema, .model]
 
   /// The state dict of a training checkpoint.
   var tree: TreeChoice {
@@ -20,15 +44,21 @@ public enum WeightChoice: String, CaseIterable, Sendable {
     case .emaPreferred: .averagePreferred
     case .ema: .average
     case .model: .trained
+    case .named(let name): .named([name])
     }
   }
 
-  /// Which of a diffusers directory's.
-  var ofDiffusers: DiffusersDirectory.Choice {
+  /// Which of those of the diffusers directory at `path`.
+  ///
+  /// - Throws: ``ModelFileError`` for a name, as it has none.
+  func ofDiffusers(_ path: String) throws(ModelFileError) -> DiffusersDirectory.Choice {
     switch self {
-    case .emaPreferred: .standard
-    case .ema: .average
-    case .model: .trained
+    case .emaPreferred: return .standard
+    case .ema: return .average
+    case .model: return .trained
+    case .named(let name):
+      throw ModelFileError(
+        file: path, item: "weights", expected: "auto, ema or model, as it is a diffusers directory", found: name)
     }
   }
 }
@@ -68,6 +98,7 @@ public struct ModelDirectory: Sendable {
       case .emaPreferred: [Self.emaFile, Self.modelFile]
       case .ema: [Self.emaFile]
       case .model: [Self.modelFile]
+      case .named(let name): [name + Self.averageEnding]
       }
     let paths = names.map { Paths.join(path, $0) }
     for path in paths where FileStatus.exists(path) { return path }

@@ -141,19 +141,19 @@ public enum ModelReference: Equatable, Sendable {
     switch self {
     case .directory(let path):
       if DiffusersDirectory.isCheckpoint(path) {
-        return try Self.opened(DiffusersDirectory(contentsOf: path, choice.ofDiffusers), heads)
+        return try Self.opened(DiffusersDirectory(contentsOf: path, choice.ofDiffusers(path)), heads)
       }
       let file = Paths.join(path, ModelDirectory.configurationFile)
       let reader = try JSONObjectReader(contentsOf: file)
       if DiffusersDirectory.isTransformer(reader) {
         return try Self.opened(
-          DiffusersDirectory(transformer: path, configuration: reader, choice.ofDiffusers), heads)
+          DiffusersDirectory(transformer: path, configuration: reader, choice.ofDiffusers(path)), heads)
       }
       let directory = try ModelDirectory(path, configuration: reader)
       try Self.check(directory.checked, heads: heads, file)
       return Opened(configuration: directory.checked) { try directory.weights(choice) }
     case .diffusers(let path):
-      return try Self.opened(DiffusersDirectory(contentsOf: path, choice.ofDiffusers), heads)
+      return try Self.opened(DiffusersDirectory(contentsOf: path, choice.ofDiffusers(path)), heads)
     case .stateDict(let path):
       let file = try StateDictFile(contentsOf: path, tree: choice.tree)
       return try Self.opened(PublishedOrder.named(file.store), file.arguments, hints)

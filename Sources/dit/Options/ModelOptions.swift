@@ -55,7 +55,10 @@ extension ModelFamily: ExpressibleByArgument {}
 struct WeightsOption: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Weights of a directory or a training checkpoint: ema, model, or auto, ema where there is one. (default: auto)",
+      """
+      Weights of a directory or a training checkpoint: ema, model, auto (ema where there is one), or the name that they \
+      have there, such as model_ema2. (default: auto)
+      """,
       valueName: "name"))
   var weights: WeightChoice?
 }
