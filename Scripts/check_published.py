@@ -12,6 +12,9 @@ and the gradient of every tensor to be those of parts.py, which are in Double, w
 programs compute in Float32, pMF also the number 1 − 1/ω of its guidance scale. Nothing of theirs is changed but what needs a GPU or a compiler
 (`.cuda()`, `torch.compile`), and timm's patch embedding and fairscale, in whose place a convolution and nothing stand.
 
+Whole sampling runs by each program's own code, from the noise and with the weights of fixtures/family_samples.py, must be
+that module's within 2e-5 (JiT's Denoiser.generate, pMF's pixelMeanFlow.generate).
+
 The published sizes are built too, without memory, and must have the tensors and the number of parameters that the same
 configuration of parts.py has.
 
@@ -28,15 +31,17 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 
-from fixtures import parts
-from fixtures.common import generator, normal, relative
+from fixtures import family_samples, parts
+from fixtures.common import absolute, generator, normal, relative
 
 LIMIT = 5e-6
+SAMPLE_LIMIT = 2e-5
 
 
 def enter(folder: Path) -> None:
     """Imports come from `folder` from here on, whatever modules another program has."""
-    for name in [name for name in sys.modules if name.split(".")[0] in ("models", "util", "model_jit")]:
+    own = ("models", "util", "model_jit", "denoiser", "pmf")
+    for name in [name for name in sys.modules if name.split(".")[0] in own]:
         del sys.modules[name]
     sys.path.insert(0, str(folder))
 
@@ -100,6 +105,19 @@ def count(name: str, config: parts.Configuration, network: nn.Module, ignored: t
     return found == expected
 
 
+def sampled(family: str, generate) -> bool:
+    """`generate(noise, labels, sampler, steps, noise_scale)`: the program's own run from N(0, 1) `noise`."""
+    (noise, labels), expected = family_samples.inputs(), family_samples.samples()
+    errors = {}
+    for name, sample in expected.items():
+        own, sampler, steps, scale = name.split(":")
+        if own == family:
+            errors[name] = absolute(generate(noise, labels, sampler, int(steps), float(scale)), sample)
+    worst = max(errors, key=errors.__getitem__)
+    print(f"{family + ' samples':20s}{len(errors)} runs, worst abs {errors[worst]:.1e} ({worst})")
+    return errors[worst] <= SAMPLE_LIMIT
+
+
 def same(p: dict[str, torch.Tensor]):
     return dict(p), lambda gradients: gradients
 
@@ -114,6 +132,30 @@ def jit(folder: Path) -> bool:
         bottleneck_dim=5, in_context_len=4, in_context_start=1,
     )
     passed = compare("JiT", config, network, same, lambda net, x, t, y: net(x, t[:, 0], y))
+    from denoiser import Denoiser
+
+    case = family_samples.CASES["jit"]
+    own = JiT(
+        input_size=8, patch_size=2, in_channels=3, hidden_size=24, depth=3, num_heads=2, num_classes=4,
+        bottleneck_dim=5, in_context_len=4, in_context_start=1, mlp_ratio=(case.hidden + 0.5) * 3 / 2 / 24,
+    )
+    own.load_state_dict(parts.parameters(case, family_samples.SEED))
+
+    def generate(noise, labels, sampler, steps, noise_scale):
+        denoiser = Denoiser.__new__(Denoiser)
+        nn.Module.__init__(denoiser)
+        denoiser.net, denoiser.img_size, denoiser.num_classes = own.eval(), 8, 4
+        denoiser.t_eps, denoiser.noise_scale = 0.05, noise_scale
+        denoiser.method, denoiser.steps = sampler, steps
+        denoiser.cfg_scale, denoiser.cfg_interval = family_samples.SCALE, family_samples.INTERVAL
+        draw = torch.randn
+        torch.randn = lambda *_, **__: noise
+        try:
+            return denoiser.generate(labels)
+        finally:
+            torch.randn = draw
+
+    passed &= sampled("jit", generate)
     for name, (D, depth, heads, bottleneck, start) in {
         "JiT-B/16": (768, 12, 12, 128, 4), "JiT-B/32": (768, 12, 12, 128, 4), "JiT-L/16": (1024, 24, 16, 128, 8),
         "JiT-L/32": (1024, 24, 16, 128, 8), "JiT-H/16": (1280, 32, 16, 256, 10), "JiT-H/32": (1280, 32, 16, 256, 10),
@@ -206,6 +248,37 @@ def pmf(folder: Path) -> bool:
         return x - u
 
     passed = compare("pMF", config, network, theirs, call)
+    from pmf import pixelMeanFlow
+
+    case = family_samples.CASES["pmf"]
+    own = pmfDiT(
+        input_size=8, patch_size=2, hidden_size=case.hidden_size, depth=2, num_heads=1, num_classes=3,
+        mlp_ratio=(case.hidden + 0.5) / case.hidden_size, aux_head_depth=0, num_class_tokens=3, num_time_tokens=2,
+        num_cfg_tokens=2, num_interval_tokens=1, eval_mode=True,
+    )
+    own.x_embedder.proj1 = nn.Conv2d(3, case.patch_bottleneck, 2, 2)
+    own.x_embedder.proj2 = nn.Conv2d(case.patch_bottleneck, case.hidden_size, 1)
+    missing = own.load_state_dict(theirs(parts.parameters(case, family_samples.SEED))[0], strict=False)
+    assert missing.missing_keys in ([], ["rope_freqs"]) and not missing.unexpected_keys, missing
+
+    class Given:
+        """Draws the noise that it is given."""
+
+        def __init__(self, noise):
+            self.noise = noise
+
+        def randn(self, shape):
+            assert tuple(shape) == self.noise.shape
+            return self.noise
+
+    def generate(noise, labels, sampler, steps, noise_scale):
+        flow = pixelMeanFlow.__new__(pixelMeanFlow)
+        nn.Module.__init__(flow)
+        flow.net, flow.noise_scale, flow.dtype = own.eval(), noise_scale, torch.float32
+        flow.img_size, flow.img_channels, flow.num_classes = 8, 3, 3
+        return flow.generate(len(noise), Given(noise), steps, family_samples.OMEGA, *family_samples.TOLD, labels=labels)
+
+    passed &= sampled("pmf", generate)
     published = replace(
         config, input_size=(256, 256), patch_size=16, hidden_size=768, num_heads=12, depth=16, mlp_hidden=2048,
         num_classes=1000, token_groups=(8, 4, 2, 2, 4),

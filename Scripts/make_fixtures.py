@@ -12,6 +12,7 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
     training     network/digits/training.safetensors: AdamW, clipping and EMA for five steps
     variants     network/variants/: positions, conditioning variants and token sequences
     parts        network/parts/: blocks of other parts than the published ones
+    family_samples  network/parts/samples.safetensors: sampling runs of JiT's and pMF's form by their own conventions
     diffusion    diffusion/: schedules, step grids, samplers
     predictions  diffusion/predictions.safetensors: what networks predict, with every sampler; losses; step rules
     linear       diffusion/linear.safetensors: linear paths as three families write them: losses, gradients, sampling
@@ -49,6 +50,7 @@ MODULES = {
     "training": "network",
     "variants": "network",
     "parts": "network",
+    "family_samples": "network",
     "diffusion": "diffusion",
     "predictions": "diffusion",
     "linear": "diffusion",

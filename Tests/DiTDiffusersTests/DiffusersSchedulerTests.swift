@@ -178,7 +178,7 @@ private struct Case {
       #expect(saved.schedule(name) == .linspace)
     }
     saved.timestepSpacing = "trailing"
-    #expect(SamplerName.allCases.allSatisfy { saved.schedule($0) == .trailing })
+    #expect(DiffusionPath.beta.samplers.allSatisfy { saved.schedule($0) == .trailing })
     // clip_sample's own default is true, for those samplers that know it.
     let noise = try saved.noise(.fixedSmall)
     var clipped = saved
@@ -214,8 +214,8 @@ private struct Case {
         "sample_max_value", [.ddim, .ddpm, .dpmpp, .unipc, .deis],
         { ($0.thresholding, $0.sampleMaxValue) = (true, 0) }
       ),
-      ("timestep_spacing", SamplerName.allCases, { $0.timestepSpacing = "karras" }),
-      ("steps_offset", SamplerName.allCases, { ($0.stepsOffset, $0.timestepSpacing) = (700, "leading") }),
+      ("timestep_spacing", DiffusionPath.beta.samplers, { $0.timestepSpacing = "karras" }),
+      ("steps_offset", DiffusionPath.beta.samplers, { ($0.stepsOffset, $0.timestepSpacing) = (700, "leading") }),
       (
         "use_exponential_sigmas", [.dpmpp, .unipc, .deis, .euler, .heun],
         { ($0.useKarrasSigmas, $0.useExponentialSigmas) = (true, true) }
@@ -238,9 +238,12 @@ private struct Case {
       ("interpolation_type", [.euler], { $0.interpolationType = "cubic" }),
       ("timestep_type", [.euler], { ($0.predictionType, $0.timestepType) = ("v_prediction", "continuous") }),
       ("prediction_type", [.eulerAncestral, .pndm], { $0.predictionType = "sample" }),
-      ("prediction_type", SamplerName.allCases.filter { $0 != .euler }, { $0.predictionType = "original_sample" }),
       (
-        "beta_schedule", SamplerName.allCases.filter { $0 != .heun },
+        "prediction_type", DiffusionPath.beta.samplers.filter { $0 != .euler },
+        { $0.predictionType = "original_sample" }
+      ),
+      (
+        "beta_schedule", DiffusionPath.beta.samplers.filter { $0 != .heun },
         { ($0.className, $0.betaSchedule) = ("HeunDiscreteScheduler", "exp") }
       ),
       (
@@ -252,7 +255,7 @@ private struct Case {
       var saved = DiffusersScheduler()
       change(&saved)
       let noise = try saved.noise(.fixedSmall)
-      for name in SamplerName.allCases {
+      for name in DiffusionPath.beta.samplers {
         var found: String?
         do throws(DiffusionError) {
           _ = try saved.process(name, on: noise, nil, count: 10)

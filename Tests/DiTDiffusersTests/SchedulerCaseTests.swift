@@ -34,7 +34,7 @@ private struct SchedulerCase: Sendable {
     hasVarianceHalf = members.contains { $0.key == "learned output" }
     members.removeAll { $0.key == "learned output" }
     if !members.contains(where: { $0.key == "_class_name" }) {
-      members.append(JSONMember("_class_name", .string(name.diffusersClass)))
+      members.append(JSONMember("_class_name", .string(try #require(name.diffusersClass))))
     }
     members = members.map { member in
       guard member.key == "trained_betas" else { return member }

@@ -1,6 +1,7 @@
 // What the tests of this target share: fixtures, seeded numbers, an error measure.
 
 import DiTDiffusion
+import DiTKernels
 import Foundation
 
 /// A safetensors fixture, every value widened to Double. It trusts the file: the real reader is another target's.
@@ -106,4 +107,11 @@ func noiseSchedule(
 ) throws -> NoiseSchedule {
   try NoiseSchedule(
     DiffusionConfiguration(steps: steps, schedule: schedule, prediction: prediction, variance: variance))
+}
+
+/// A linear path.
+func linearSchedule(_ prediction: Prediction, _ time: LinearTime, noiseScale: Double = 1) throws -> NoiseSchedule {
+  try NoiseSchedule(
+    DiffusionConfiguration(
+      path: .linear, prediction: prediction, variance: .fixedSmall, networkTime: time, noiseScale: noiseScale))
 }

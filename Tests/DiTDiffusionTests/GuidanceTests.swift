@@ -54,6 +54,42 @@ import Testing
     #expect(Guidance(scale: 0).isActive(at: NetworkTime(5)))
   }
 
+  /// What torch compares: t of torch.linspace(0, 1, S+1) in float32 with 0.1. Of 10 and 50 steps one time should be 0.1: it is
+  /// 0.1 and the number below; of 30 steps it is the number above.
+  @Test(
+    "JiT's interval is without its ends, and falls as its own times do",
+    arguments: [
+      (steps: 10, first: 2, closed: 1), (50, 6, 6), (30, 3, 3), (60, 6, 6), (4, 1, 1), (40, 5, 4),
+    ])
+  func jitsIntervalIsOpen(steps: Int, first: Int, closed: Int) throws {
+    let process = try linearSchedule(.x0, .oneMinusS).process
+    let times = FlowEulerSampler(process, steps: steps).evaluations
+    for (ends, start) in [(Guidance.IntervalEnds.jit, first), (.closed, closed)] {
+      let guidance = Guidance(scale: 2.9, interval: 0.1...1, ends: ends)
+      let found = times.map { guidance.isActive(at: $0) }
+      let expected: [Bool] = times.indices.map { step in step >= start }
+      #expect(found == expected, "\(ends)")
+    }
+    // Each of Heun's evaluations by its own time: the second of step `first` − 1 is the first that is guided.
+    let heun = FlowHeunSampler(process, steps: steps).evaluations
+    let guidance = Guidance(scale: 2.9, interval: 0.1...1, ends: .jit)
+    let found = heun.map { guidance.isActive(at: $0) }
+    let expected: [Bool] = heun.indices.map { evaluation in evaluation >= 2 * first - 1 }
+    #expect(found == expected)
+  }
+
+  @Test("Of JiT's interval a lower end of 0 is guided, an upper end never")
+  func jitsEnds() {
+    let time = { (value: Float) in NetworkTime(value: value, index: 0) }
+    let whole = Guidance(scale: 2, interval: 0...1, ends: .jit)
+    #expect([0, 0.5, Float(1).nextDown, 1].map { whole.isActive(at: time($0)) } == [true, true, true, false])
+    let inner = Guidance(scale: 2, interval: 0.25...0.75, ends: .jit)
+    #expect(
+      [0, 0.25, Float(0.25).nextUp, Float(0.75).nextDown, 0.75].map { inner.isActive(at: time($0)) }
+        == [false, false, true, true, false])
+    #expect(inner != Guidance(scale: 2, interval: 0.25...0.75) && Guidance(scale: 2).ends == .closed)
+  }
+
   @Test("Scales that are not finite and channel counts out of range are refused")
   func impossibleValuesAreRefused() throws {
     #expect(throws: Never.self) { try Guidance(scale: 4, channels: 3).validate(channels: 4) }

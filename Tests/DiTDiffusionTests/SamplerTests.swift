@@ -188,7 +188,8 @@ private struct Stopped: Error {}
       (.unipc, .x0, "linspace", 0.5, "eta: expected none with the sampler unipc, found 0.5"),
       (.heun, .flow, "linspace", 1, "eta: expected none with the sampler heun, found 1.0"),
       (
-        .ddim, .flow, "linspace", nil, "sampler: expected euler, heun, as the model's path is linear, found ddim"
+        .ddim, .flow, "linspace", nil,
+        "sampler: expected euler, heun, meanflow, as the model's path is linear, found ddim"
       ),
       (
         .euler, .v, "linspace", 0.5, "eta: expected none with the sampler euler, found 0.5"
@@ -198,7 +199,8 @@ private struct Stopped: Error {}
         "schedule: expected leading, trailing or linspace, as pndm's weights are those of even steps, found quadratic"
       ),
       (
-        .deis, .flow, "linspace", nil, "sampler: expected euler, heun, as the model's path is linear, found deis"
+        .deis, .flow, "linspace", nil,
+        "sampler: expected euler, heun, meanflow, as the model's path is linear, found deis"
       ),
       (
         .heun, .flow, "jump:1", nil,

@@ -273,28 +273,5 @@ struct Part: CustomTestStringConvertible, Sendable {
       times: try fixture.floats("t"), labels: try fixture.integers("y"))
   }
 
-  /// `drawn` of Scripts/fixtures/parts.py: centre + half · uniform, each operation rounded to Float.
-  private func weights(_ name: String, _ shape: [Int]) -> [Float] {
-    let fanIn = shape.dropFirst().reduce(1, *)
-    var (centre, half) = (Float(0), Float((3 / Double(fanIn)).squareRoot() * (name.contains("adaLN") ? 0.5 : 1)))
-    if name.hasSuffix(".bias") {
-      half = 0.2
-    } else if shape.count == 1 {
-      (centre, half) = (1, 0.75)
-    } else if ["_tokens", "pos_embed", "posemb", "embedding_table.weight"].contains(where: name.hasSuffix) {
-      half = 1.25
-    }
-    return Self.uniform("\(seed):\(name)", shape.reduce(1, *)).map { centre + half * $0 }
-  }
-
-  /// In [−1, 1): the upper 24 bits of SplitMix64, started at the name's FNV-1a.
-  private static func uniform(_ name: String, _ count: Int) -> [Float] {
-    let start = name.utf8.reduce(UInt64(0xCBF2_9CE4_8422_2325)) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
-    return (1...UInt64(count)).map { i in
-      var z = start &+ i &* 0x9E37_79B9_7F4A_7C15
-      z = (z ^ z >> 30) &* 0xBF58_476D_1CE4_E5B9
-      z = (z ^ z >> 27) &* 0x94D0_49BB_1331_11EB
-      return Float((z ^ z >> 31) >> 40) * 0x1p-23 - 1
-    }
-  }
+  private func weights(_ name: String, _ shape: [Int]) -> [Float] { drawnWeights(name, shape, seed: seed) }
 }

@@ -22,7 +22,8 @@ import Testing
     (#""position": "sincos+rope""#, { $0.position = .sincosRope }),
     (#""position": "learned+rope""#, { $0.position = .learnedRope }),
     (
-      #""conditioning": "tokens", "token_groups": {"class": 2, "omega": 3, "t_min": 4, "t_max": 5, "time": 6}"#,
+      #""conditioning": "tokens", "token_groups": {"class": 2, "omega": 3, "t_min": 4, "t_max": 5, "time": 6}, "#
+        + #""diffusion": {"path": "linear", "prediction": "x0"}"#,
       {
         ($0.conditioning, $0.tokenGroups) = (.tokens, TokenGroups(classes: 2, omega: 3, tMin: 4, tMax: 5, time: 6))
       }
@@ -91,7 +92,9 @@ import Testing
       { "input_size": 256, "patch_size": 16, "in_channels": 3, "hidden_size": 1280, "depth": 48, "num_heads": 16,
         "learn_sigma": false, "position": "learned+rope", "norm": "rms", "mlp": "swiglu", "mlp_hidden": 3416,
         "qk_norm": true, "patch_bottleneck": 256, "conditioning": "tokens", "residual_gates": "vector",
-        "token_groups": {"class": 8, "omega": 4, "t_min": 2, "t_max": 2, "time": 4}, "bias": false }
+        "token_groups": {"class": 8, "omega": 4, "t_min": 2, "t_max": 2, "time": 4}, "bias": false,
+        "diffusion": {"path": "linear", "prediction": "x0", "network_time": "s"},
+        "sampling": {"sampler": "meanflow", "steps": 1, "guidance": 7.5, "guidance_interval": [0.1, 0.8]} }
       """#)
     #expect(try read(pmf.json.text) == pmf)
     let n = pmf.network
@@ -99,8 +102,41 @@ import Testing
     #expect(!n.bias.qkv && !n.bias.proj && !n.bias.mlp && n.bias.patchBottleneck)
   }
 
+  /// A network that is told guidance, with this in its `sampling` block.
+  static func told(_ sampling: String, groups: String = #""omega": 1, "t_min": 1, "t_max": 1"#) -> String {
+    #"{"conditioning": "tokens", "token_groups": {"class": 1, "time": 1, \#(groups)}, "#
+      + #""diffusion": {"path": "linear", "prediction": "x0", "network_time": "s"}, "sampling": {\#(sampling)}}"#
+  }
+
   /// A file and the one line it must give.
   static let refused: [(String, String)] = [
+    (
+      #"{"conditioning": "tokens", "token_groups": {"class": 8, "omega": 1, "time": 1}}"#,
+      "diffusion.path: expected linear, as token_groups tell the network a step's length, found beta"
+    ),
+    (
+      told(#""sampler": "heun""#),
+      "sampling.sampler: expected meanflow, as token_groups tell the network guidance and a step's length, found heun"
+    ),
+    (
+      #"{"diffusion": {"path": "linear", "prediction": "x0"}, "sampling": {"sampler": "meanflow"}}"#,
+      "sampling.sampler: expected another one, as token_groups tell the network no guidance and no step's length, "
+        + "found meanflow"
+    ),
+    (told(#""guidance": 0.5"#), "sampling.guidance: expected a finite ω of at least 1, as the network is told it"),
+    (
+      told(#""guidance_interval": [0, 1.5]"#),
+      "sampling.guidance_interval: expected times in 0…1, as the network is told"
+    ),
+    (told(#""guidance_channels": 2"#), "sampling.guidance_channels: expected none, as the network is told guidance"),
+    (
+      told(#""guidance": 2"#, groups: #""t_min": 1"#),
+      "sampling.guidance: expected 1, as token_groups has none for omega"
+    ),
+    (
+      told(#""guidance_interval": [0, 1]"#, groups: #""omega": 1"#),
+      "sampling.guidance_interval: expected none, as token_groups has none for t_min and t_max, found 0,1"
+    ),
     (#"{"norm": "group"}"#, #"norm: expected one of "layer", "rms", found "group""#),
     (#"{"norm": null}"#, #"norm: expected "#),
     (#"{"mlp": "relu"}"#, #"mlp: expected one of "gelu", "swiglu""#),

@@ -1,3 +1,4 @@
+import DiTDiffusion
 import DiTFiles
 import DiTKernels
 import DiTModel
@@ -14,6 +15,13 @@ import Testing
     let network: DiTConfiguration
     /// Shapes by name; nil where the part leaves a tensor out.
     let tensors: [String: [Int]?]
+
+    /// One that is told guidance is of a linear path.
+    var configuration: ModelConfiguration {
+      guard network.isToldGuidance else { return ModelConfiguration(network: network) }
+      return ModelConfiguration(
+        network: network, diffusion: DiffusionConfiguration(path: .linear, prediction: .x0, networkTime: .s))
+    }
 
     var testDescription: String { name }
 
@@ -100,7 +108,7 @@ import Testing
   @Test("A model of each part is written with its tensors and read back equal", arguments: examples)
   func comesBackEqual(_ example: Example) throws {
     let temporary = try TemporaryDirectory()
-    let configuration = ModelConfiguration(network: example.network)
+    let configuration = example.configuration
     let (model, ema) = (weights(example.network), weights(example.network, seed: 12))
     try ModelDirectory.write(configuration, model: model, ema: ema, to: temporary("m"))
     let directory = try ModelDirectory(contentsOf: temporary("m"))
@@ -112,12 +120,10 @@ import Testing
     for (name, shape) in example.tensors { #expect(file.shape(of: name) == shape, "\(name)") }
   }
 
-  @Test(
-    "A written model of each part predicts as it did before",
-    arguments: examples.filter { $0.network.timeInputs == 1 })
+  @Test("A written model of each part predicts as it did before", arguments: examples)
   func predictsTheSame(_ example: Example) throws {
     let temporary = try TemporaryDirectory()
-    let configuration = ModelConfiguration(network: example.network)
+    let configuration = example.configuration
     let weights = weights(example.network)
     let before = try DiT(
       configuration: configuration, weights: weights,
@@ -125,7 +131,11 @@ import Testing
     try ModelDirectory.write(configuration, model: weights, ema: nil, to: temporary("m"))
     let after = try DiT(contentsOf: temporary("m"))
     let x = normal([2, 3, 6, 10], seed: 1)
-    let outputs = try [before, after].map { try $0.predict(images: x, times: [3, 900], labels: [4, 0]) }
+    let isTold = example.network.isToldGuidance
+    let step = StepInputs(lengths: [0.25, 1], scales: [7.5, 1], ends: [0.8, 1])
+    let outputs = try [before, after].map {
+      try $0.predict(images: x, times: isTold ? [0.5, 1] : [3, 900], labels: [4, 0], step: isTold ? step : nil)
+    }
     #expect(outputs[0] == outputs[1])
     #expect(outputs[0].elements.contains { $0 != 0 } && outputs[0].elements.allSatisfy(\.isFinite))
   }

@@ -76,6 +76,9 @@ struct FlowGrid: Equatable, Sendable {
     func callAsFunction(_ x: Float, _ out: Float) -> Double {
       noised == 0 ? output * Double(out) : noised * Double(x) + output * Double(out)
     }
+
+    /// x + stride·dx/ds = kept·x + added·out: exactly out where the step lands on it.
+    func step(_ stride: Double) -> (kept: Double, added: Double) { (1 + stride * noised, stride * output) }
   }
 }
 
@@ -100,9 +103,9 @@ public struct FlowEulerSampler: ReverseProcess, Equatable {
     memory: inout MutableSpan<Float>
   ) {
     check(evaluation, x.count, shape, output.count, noise.count, memory.count)
-    let (stride, slope) = (grid.stride(evaluation), grid.slope(evaluation))
+    let (kept, added) = grid.slope(evaluation).step(grid.stride(evaluation))
     shape.forEachElement(output.count) { at, out in
-      x[at] = Float(Double(x[at]) + stride * slope(x[at], output[out]))
+      x[at] = Float(kept * Double(x[at]) + added * Double(output[out]))
     }
   }
 }

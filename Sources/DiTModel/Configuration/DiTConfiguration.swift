@@ -127,6 +127,11 @@ public struct DiTConfiguration: Equatable, Sendable {
   public var positionTokens: Int { conditioning == .tokens && position.isLearned ? conditionTokens + tokens : tokens }
   /// Real numbers that the network is told for each sample: the time, and what else `tokens` embed.
   public var timeInputs: Int { conditioning == .tokens ? tokenGroups?.inputs ?? 0 : 1 }
+  /// Whether guidance is among what the network is told: the scale ω, or an end of the interval in which it acts. Its `time`
+  /// tokens are then told the length t − r of a step from t to r, not t (pixel MeanFlow).
+  public var isToldGuidance: Bool { timeInputs > 1 }
+  /// Whether an end of that interval is.
+  public var isToldInterval: Bool { isToldGuidance && tokenGroups.map { $0.tMin > 0 || $0.tMax > 0 } ?? false }
   /// d = D / h.
   public var headSize: Int { hiddenSize / numHeads }
   /// Hidden size of a noise mask's gate, D/4.

@@ -25,6 +25,11 @@ package struct CheckedConfiguration: Sendable {
         file: file, key: dotted(Self.key(of: error)), expected: error.expected, found: error.found)
     }
     try Self.checkScheduler(model, file: file, path: path)
+    guard !model.network.isToldGuidance || model.diffusion.path == .linear else {
+      throw ConfigurationFileError(
+        file: file, key: dotted("diffusion.path"), expected: "linear, as token_groups tell the network a step's length",
+        found: model.diffusion.path.rawValue)
+    }
     guard (model.diffusion.variance == .learnedRange) == model.network.learnSigma else {
       let expected =
         model.network.learnSigma ? "learned_range, as learn_sigma is true" : "a fixed variance, as learn_sigma is false"

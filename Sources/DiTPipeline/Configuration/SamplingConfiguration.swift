@@ -14,10 +14,18 @@ public struct SamplingConfiguration: Equatable, Sendable {
   }
 
   /// 50 steps (T where that is fewer) of DDIM on `linspace`, or of Heun on a linear path, with guidance 4, or 1 where nothing is
-  /// dropped in training. With a saved scheduler of diffusers its own sampler on its own steps, as diffusers' pipeline.
+  /// dropped in training. With a saved scheduler of diffusers its own sampler on its own steps, as diffusers' pipeline. A network
+  /// that is told guidance takes one step of MeanFlow, with ω = 4 at all times as far as it is told them.
   public static func standard(
     _ network: DiTConfiguration, _ diffusion: DiffusionConfiguration, _ saved: DiffusersScheduler? = nil
   ) -> SamplingConfiguration {
+    if network.isToldGuidance {
+      let hasScale = network.tokenGroups?.omega ?? 0 > 0
+      let times = 0...(diffusion.path == .linear ? diffusion.networkTime.greatest : 1)
+      return SamplingConfiguration(
+        sampler: Sampler(.meanflow, steps: 1, schedule: .linspace),
+        guidance: Guidance(scale: hasScale ? 4 : 1, interval: network.isToldInterval ? times : nil))
+    }
     let steps = max(1, min(50, diffusion.steps))
     return SamplingConfiguration(
       sampler: saved.map { Sampler(of: $0, steps: steps) }
@@ -115,6 +123,7 @@ public struct SamplingConfiguration: Equatable, Sendable {
   func validate(
     _ network: DiTConfiguration, _ noise: NoiseSchedule, saved: DiffusersScheduler?
   ) throws(DiffusionError) {
+    try network.check(sampler.name)
     if saved == nil {
       _ = try sampler.process(on: noise)
     } else {
@@ -131,6 +140,7 @@ public struct SamplingConfiguration: Equatable, Sendable {
 extension Guidance {
   /// Throws unless a network can be guided so in a process.
   func validate(_ network: DiTConfiguration, _ process: DiffusionProcess) throws(DiffusionError) {
+    guard !network.isToldGuidance else { return try validate(toldTo: network, process) }
     try validate(channels: network.inChannels)
     try validate(process)
     guard scale == 1 || network.hasUnconditional else {

@@ -116,7 +116,7 @@ private struct LossInputs {
     _ consistency: SequenceLossInput?
   ) throws(InputError) {
     let (c, process) = (model.configuration.network, model.schedule.process)
-    try c.checkTimeAlone()
+    try c.checkTimeAlone("for a loss")
     samples = try c.checkImages(clean, "x0")
     guard noise.shape == clean.shape else {
       throw InputError("noise", expected: "the shape \(clean.shape) of x0", found: "\(noise.shape)")

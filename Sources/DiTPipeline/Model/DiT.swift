@@ -72,21 +72,23 @@ public struct DiT: Sendable {
   ///
   /// - Parameters:
   ///   - images: `x`, (N, C, H, W).
-  ///   - times: `t`, (N), training indices 0…T−1, or on a linear path real times in 0…1000 or 0…1.
+  ///   - times: `t`, (N), training indices 0…T−1, or on a linear path real times in 0…1000 or 0…1. A network that is told
+  ///     guidance is not told them.
   ///   - labels: `y`, (N), classes or the null class `num_classes`; none for an unconditional model.
   ///   - sequence: N sequences for a model that takes them; nil are empty ones.
+  ///   - step: what a network that is told guidance is told; nil for every other one.
   /// - Returns: (N, C', H, W), on a linear path (N, C, H, W).
   /// - Throws: ``InputError``; `OverflowError` when the output is not finite.
   public func predict(
-    images: Tensor, times: [Float], labels: [Int], sequence: ConditioningSequence? = nil
+    images: Tensor, times: [Float], labels: [Int], sequence: ConditioningSequence? = nil, step: StepInputs? = nil
   ) throws -> Tensor {
     let c = configuration.network
-    try c.checkTimeAlone()
     let samples = try c.checkImages(images, "x")
     try c.checkCount(times.count, samples, "t")
     let process = schedule.process
     try process.checkTimes(times)
     try c.checkLabels(labels, samples)
+    let inputs = try self.inputs(times, step)
     let sequences = try c.input(sequence, samples: samples)
 
     let batch = min(samples, BatchPlan.inference(c, passes: 1))
@@ -96,7 +98,7 @@ public struct DiT: Sendable {
     for range in batches(samples, of: batch) {
       let modulation = Modulation(c, rows: range.count, values: values)
       network.modulate(
-        times: Array(times[range]), labels: labels.isEmpty ? [] : Array(labels[range]), into: modulation)
+        times: Array(inputs[range].joined()), labels: labels.isEmpty ? [] : Array(labels[range]), into: modulation)
       network.forward(
         output: output[range.elements(c.outputElements)].mutableSpan,
         images: images.elements.span.extracting(range.elements(c.imageElements)), modulation: modulation,
@@ -112,6 +114,48 @@ public struct DiT: Sendable {
       output[n * c.outputElements..<n * c.outputElements + c.imageElements].array
     }
     return Tensor(shape: c.imageShape(samples), elements: predictions)
+  }
+}
+
+extension DiT {
+  /// What the network embeds for each image.
+  private func inputs(_ times: [Float], _ step: StepInputs?) throws(InputError) -> [[Float]] {
+    let c = configuration.network
+    guard c.isToldGuidance else {
+      guard step == nil else {
+        throw InputError("h", expected: "none, as token_groups tell the network no guidance", found: "a step")
+      }
+      return times.map { [$0] }
+    }
+    guard let step else {
+      throw InputError("h", expected: "a step's length, as token_groups tell the network guidance", found: "none")
+    }
+    try step.check(c, schedule.process, samples: times.count)
+    return times.indices.map { step.row($0, of: c) }
+  }
+
+  /// The mean velocity u of steps from t that a network which is told their length predicts: of x̂_* (x − x̂_*)/max(s, t_floor),
+  /// negated for `1-s`.
+  ///
+  /// - Parameters:
+  ///   - prediction: ``predict(images:times:labels:sequence:step:)`` of `images` and `times`.
+  ///   - images: x, (N, C, H, W).
+  ///   - times: t, (N).
+  /// - Precondition: the path is linear and the shapes are one.
+  public func meanVelocity(of prediction: Tensor, images: Tensor, times: [Float]) -> Tensor {
+    precondition(prediction.shape == images.shape, "prediction \(prediction.shape), images \(images.shape)")
+    precondition(times.count == images.shape[0], "\(times.count) times for \(images.shape[0]) images")
+    let process = schedule.process
+    guard let linearTime = process.linearTime else { preconditionFailure("path \(process.path.rawValue)") }
+    let size = configuration.network.imageElements
+    let (x, output) = (images.elements, prediction.elements)
+    let velocities = times.indices.flatMap { n in
+      let slope = process.velocity(s: linearTime.s(Double(times[n])))
+      return (n * size..<(n + 1) * size).map { i in
+        Float(linearTime.direction * (slope.noised * Double(x[i]) + slope.output * Double(output[i])))
+      }
+    }
+    return Tensor(shape: images.shape, elements: velocities)
   }
 }
 

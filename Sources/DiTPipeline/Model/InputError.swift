@@ -54,11 +54,12 @@ extension DiTConfiguration {
     return images.shape[0]
   }
 
-  /// Throws where the network is told more than the time and the class, which nothing here gives it.
-  package func checkTimeAlone() throws(InputError) {
-    guard timeInputs == 1 else {
+  /// Throws where the network is told guidance, for `purpose`, which tells it no more than time and class.
+  package func checkTimeAlone(_ purpose: String) throws(InputError) {
+    guard !isToldGuidance else {
       throw InputError(
-        "token_groups", expected: "the groups class and time alone", found: "\(timeInputs) numbers for each image")
+        "token_groups", expected: "the groups class and time alone \(purpose)",
+        found: "\(timeInputs) numbers for each image")
     }
   }
 

@@ -10,9 +10,11 @@ extension DiT {
 
   /// The steps that a sampler takes on this model: those of the saved scheduler, where it comes from a diffusers directory.
   ///
-  /// - Throws: `DiffusionError`, as ``Sampler/process(on:saved:)``.
+  /// - Throws: `DiffusionError`, as ``Sampler/process(on:saved:)``; also when the sampler does not tell the network what it is
+  ///   told.
   public func process(_ sampler: Sampler) throws(DiffusionError) -> any ReverseProcess {
-    try sampler.process(on: schedule, saved: configuration.diffusersScheduler)
+    try configuration.network.check(sampler.name)
+    return try sampler.process(on: schedule, saved: configuration.diffusersScheduler)
   }
 
   /// Images of the given classes, one each.
@@ -52,7 +54,7 @@ extension DiT {
     count: Int, sequence: ConditioningSequence? = nil, options: SamplingOptions, start: Tensor? = nil,
     progress: (SamplingProgress) throws -> Bool = { _ in true }
   ) throws -> Samples {
-    guard options.guidance.scale == 1 || sequence != nil else {
+    guard options.guidance.scale == 1 || sequence != nil || configuration.network.isToldGuidance else {
       throw DiffusionError("guidance", expected: "1 without a class or a prompt", found: "\(options.guidance.scale)")
     }
     let process = try process(options.sampler)
@@ -94,11 +96,13 @@ extension DiT {
   ///   - classes: one per image, the null class allowed; nil is the null class, or an unconditional model.
   ///   - sequence: one per image, for a model that takes them; nil are empty ones.
   ///   - options: nil is config.json's steps and schedule without guidance. The seed is not used.
-  /// - Throws: as ``sample(classes:options:start:progress:)``; also for another sampler than those, and η other than 0.
+  /// - Throws: as ``sample(classes:options:start:progress:)``; also for another sampler than those, η other than 0, and a
+  ///   network that is told guidance.
   public func invert(
     _ images: Tensor, classes: [Int]? = nil, sequence: ConditioningSequence? = nil, options: SamplingOptions? = nil,
     progress: (SamplingProgress) throws -> Bool = { _ in true }
   ) throws -> Samples {
+    try configuration.network.checkTimeAlone("to run backwards")
     let options = options ?? SamplingOptions(sampler: configuration.sampling.inversion(configuration.diffusion))
     let process = try options.sampler.inversion(on: schedule, saved: configuration.diffusersScheduler)
     let count = try configuration.network.checkImages(images, "images")
@@ -124,7 +128,6 @@ extension DiT {
     progress: (SamplingProgress) throws -> Bool
   ) throws -> Samples {
     let c = configuration.network
-    try c.checkTimeAlone()
     guard count > 0 else { throw InputError("count", expected: "at least one image", found: "\(count)") }
     if let batch = options.batch, batch < 1 {
       throw InputError("batch", expected: "at least 1", found: "\(batch)")

@@ -5,7 +5,8 @@ import DiTTensor
 
 /// The network as samplers see it, a function of (x, evaluation), with guidance and with memory for up to `batch` images.
 ///
-/// Where guidance is active, the conditional and the unconditional pass are the two halves of one batch of 2N. Where an
+/// Where guidance is active, the conditional and the unconditional pass are the two halves of one batch of 2N; a network that is
+/// told guidance runs one pass. Where an
 /// image has so few tokens that its last bits would depend on the number of images, the batch is filled up.
 final class GuidedNetwork {
   private let network: DiTNetwork
@@ -14,6 +15,8 @@ final class GuidedNetwork {
   private let process: any ReverseProcess
   /// The network times of the evaluations, in order.
   private let times: [NetworkTime]
+  /// Whether each runs the unconditional pass too.
+  private let isActive: [Bool]
   private let isGuided: Bool
   private let workspace: InferenceWorkspace
   private let inputs, outputs: MutableFloatSlice
@@ -35,7 +38,8 @@ final class GuidedNetwork {
     self.network = network
     self.guidance = guidance
     self.times = times
-    isGuided = times.contains { guidance.isActive(at: $0) }
+    isActive = times.map { guidance.needsSecondPass(c, at: $0) }
+    isGuided = isActive.contains(true)
     let images = isGuided ? 2 * batch : batch
     workspace = InferenceWorkspace(network, samples: images)
     inputs = MutableFloatSlice(zeros: images * c.imageElements)
@@ -61,7 +65,8 @@ final class GuidedNetwork {
     rowIndices.reserveCapacity(labelIndices.count)
     if table?.labels != distinct {
       table = nil  // before the next is made
-      table = ModulationTable(network, times: times, labels: distinct)
+      let inputs = times.indices.map { guidance.told(network.configuration, process, evaluation: $0) }
+      table = ModulationTable(network, inputs: inputs, labels: distinct)
     }
   }
 
@@ -74,7 +79,7 @@ final class GuidedNetwork {
   func predict(_ output: inout MutableSpan<Float>, _ x: Span<Float>, evaluation: Int) throws(OverflowError) {
     guard let table else { preconditionFailure("predict before begin") }
     let c = network.configuration
-    let isActive = guidance.isActive(at: times[evaluation])
+    let isActive = isActive[evaluation]
     let count = isActive ? 2 * samples : samples
     let first = table.row(ofEvaluation: evaluation)
     rowIndices.removeAll(keepingCapacity: true)

@@ -9,8 +9,8 @@ import DiTTensor
 /// chunk one for each distinct label.
 package final class ModulationTable {
   private let network: DiTNetwork
-  /// In order.
-  private let times: [NetworkTime]
+  /// What the network embeds at each evaluation, in order.
+  private let inputs: [[Float]]
   /// The distinct labels; empty for an unconditional model.
   let labels: [Int]
   private let rowsPerTime: Int
@@ -20,17 +20,17 @@ package final class ModulationTable {
   package private(set) var modulation: Modulation
 
   /// - Parameters:
-  ///   - times: the network times of the evaluations, in order.
+  ///   - inputs: what the network embeds at each evaluation, in order: the time, or `timeInputs` numbers.
   ///   - labels: the labels that are asked for, each once; empty for an unconditional model.
   ///   - maximumBytes: what a chunk may take; one evaluation may take more.
-  package init(_ network: DiTNetwork, times: [NetworkTime], labels: [Int], maximumBytes: Int = 256 << 20) {
+  package init(_ network: DiTNetwork, inputs: [[Float]], labels: [Int], maximumBytes: Int = 256 << 20) {
     self.network = network
-    self.times = times
+    self.inputs = inputs
     self.labels = labels
     rowsPerTime = max(1, labels.count)
     let c = network.configuration
     let rowBytes = Modulation.elements(c, rows: 1) * MemoryLayout<Float>.stride
-    timesPerChunk = min(times.count, max(1, maximumBytes / (rowsPerTime * rowBytes)))
+    timesPerChunk = min(inputs.count, max(1, maximumBytes / (rowsPerTime * rowBytes)))
     let rows = timesPerChunk * rowsPerTime
     values = MutableFloatSlice(zeros: Modulation.elements(c, rows: rows))
     modulation = Modulation(c, rows: rows, values: values)
@@ -38,14 +38,14 @@ package final class ModulationTable {
 
   /// The first of the rows of an evaluation, 0 for the first; ``modulation`` then holds them, one a label.
   package func row(ofEvaluation evaluation: Int) -> Int {
-    if !chunk.contains(evaluation) { compute(evaluation..<min(evaluation + timesPerChunk, times.count)) }
+    if !chunk.contains(evaluation) { compute(evaluation..<min(evaluation + timesPerChunk, inputs.count)) }
     return (evaluation - chunk.lowerBound) * rowsPerTime
   }
 
   private func compute(_ evaluations: Range<Int>) {
     chunk = evaluations
     let rows = evaluations.count * rowsPerTime
-    let times = (0..<rows).map { self.times[evaluations.lowerBound + $0 / rowsPerTime].value }
+    let times = (0..<rows).flatMap { inputs[evaluations.lowerBound + $0 / rowsPerTime] }
     let labels = self.labels.isEmpty ? [] : (0..<rows).map { self.labels[$0 % rowsPerTime] }
     modulation = Modulation(network.configuration, rows: rows, values: values)
     network.modulate(times: times, labels: labels, into: modulation, releasingWeights: true)

@@ -31,7 +31,8 @@ public struct SampleSettings: Sendable {
     if let eta = sampler.eta { text.append((key: "Eta", value: "\(eta)")) }
     text.append((key: "Guidance", value: "\(options.guidance.scale)"))
     if let interval = options.guidance.interval {
-      text.append((key: "Guidance interval", value: Guidance.text(interval)))
+      let isOpen = options.guidance.ends == .jit
+      text.append((key: "Guidance interval", value: Guidance.text(interval) + (isOpen ? " without its ends" : "")))
     }
     if let channels = options.guidance.channels { text.append((key: "Guidance channels", value: "\(channels)")) }
     text.append((key: "Precision", value: precision.rawValue))

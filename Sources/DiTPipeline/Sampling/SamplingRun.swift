@@ -31,7 +31,8 @@ final class SamplingRun {
   ) {
     let c = model.configuration.network
     let times = process.evaluations
-    let passes = times.contains { options.guidance.isActive(at: $0) } ? 2 : 1
+    let guidance = options.guidance.resolved(c, model.schedule.process, model.configuration.sampling.guidance)
+    let passes = times.contains { guidance.needsSecondPass(c, at: $0) } ? 2 : 1
     let batch = min(count, options.batch ?? BatchPlan.inference(c, passes: passes))
     self.model = model
     self.process = process
@@ -39,11 +40,12 @@ final class SamplingRun {
     self.sequence = sequence
     imageShape = [c.inChannels, c.inputHeight, c.inputWidth]
     batches = DiTPipeline.batches(count, of: batch)
-    network = GuidedNetwork(model.network, guidance: options.guidance, process: process, batch: batch)
+    network = GuidedNetwork(model.network, guidance: guidance, process: process, batch: batch)
     self.count = count
     self.isInversion = isInversion
     random = NoiseSource(
-      options.random, seed: options.seed, images: count, size: c.imageElements, isGuided: options.guidance.scale > 1)
+      options.random, seed: options.seed, images: count, size: c.imageElements,
+      isGuided: guidance.scale > 1 && !c.isToldGuidance)
     let noise = start.map { MutableFloatSlice($0.elements) } ?? MutableFloatSlice(zeros: count * c.imageElements)
     x = noise
     var elements = noise.mutableSpan

@@ -17,6 +17,8 @@ public struct SamplingTimesteps: Sendable {
     public let stride: Int
     /// s of a linear path, 0…1; nil on a β path.
     public let s: Double?
+    /// t − r of the step from here, in the network's time, of a network that is told it; else nil.
+    public let length: Float?
     /// Attention's scale and window; nil for standard attention.
     public let attention: Attention?
 
@@ -53,17 +55,23 @@ public struct SamplingTimesteps: Sendable {
   /// Ascending.
   public let rows: [Row]
 
-  /// - Parameter times: ascending.
-  public init(_ noise: NoiseSchedule, _ times: [NetworkTime], rule: String, network: DiTConfiguration) {
+  /// - Parameters:
+  ///   - times: from the least noisy.
+  ///   - lengths: t − r of the step from each, for a network that is told guidance.
+  public init(
+    _ noise: NoiseSchedule, _ times: [NetworkTime], rule: String, network: DiTConfiguration, lengths: [Float]? = nil
+  ) {
+    precondition(lengths.map { $0.count == times.count } ?? true, "\(times.count) times of another number of steps")
     total = noise.steps
     let process = noise.process
     linearTime = process.linearTime
     self.rule = rule
-    rows = zip([-1] + times.map(\.index), times).map { below, time in
+    rows = times.indices.map { index in
+      let (below, time) = (index == 0 ? -1 : times[index - 1].index, times[index])
       let t = time.index
       return Row(
         time: time, beta: noise.betas[t], alphaBar: noise.alphasCumprod[t], stride: t - below,
-        s: process.s(of: time), attention: Attention(network, noise, at: t))
+        s: process.s(of: time), length: lengths?[index], attention: Attention(network, noise, at: t))
     }
   }
 }

@@ -152,7 +152,7 @@ public final class Trainer {
   ) throws {
     let checked = try CheckedConfiguration(model, file: "model configuration")
     try training.validate()
-    try model.network.checkTimeAlone()
+    try model.network.checkTimeAlone("to be trained here")
     try data.check(for: model.network)
     let split = try Split(data, modulus: training.validationModulus)
     let table = ParameterTable(model.network)

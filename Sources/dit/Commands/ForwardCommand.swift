@@ -17,12 +17,18 @@ struct ForwardCommand: ParsableCommand {
                          model with text; empty texts by default
         context (N, C, h, w)  other images; optional, only for a model with
                          context_image; none by default
-      where t and y may be I64, I32, U8 or floats. Other tensors are ignored.
+      where t and y may be I64, I32, U8 or floats. Other tensors are ignored. A network
+      that token_groups tell guidance takes besides, as far as it has tokens for them
+        h  (N)           the step's length t − r in the network's time
+        w  (N)           the guidance scale ω, at least 1; 1 is none
+        t_min, t_max (N) the interval in which it guides
       The output has
         output  (N, C', H, W)  F32; the prediction (noise, mean, clean image, v
                                or velocity), followed, with a learned variance,
                                by the interpolation of its logarithm; on a
-                               linear path the first C channels alone
+                               linear path the first C channels alone; of a
+                               network that is told guidance the mean velocity u
+                               of the step, (x − x̂_0)/max(t, t_floor)
 
         dit forward --model runs/mine --input batch.safetensors --out o.safetensors
       """)
@@ -43,11 +49,24 @@ struct ForwardCommand: ParsableCommand {
     let times = try tensors.numbers("t")
     let labels = dit.configuration.network.numClasses > 0 ? try tensors.integers("y") : []
     let sequence = try tensors.sequence(for: dit.configuration, count: images.shape[0])
+    let step = try tensors.step(for: dit.configuration.network)
     try target.checkWritable()
     let output = try tensors.attributingErrors {
-      try dit.predict(images: images, times: times, labels: labels, sequence: sequence)
+      let prediction = try dit.predict(
+        images: images, times: times, labels: labels, sequence: sequence, step: step)
+      return step == nil ? prediction : dit.meanVelocity(of: prediction, images: images, times: times)
     }
     try target.write([TensorSource("output", output)])
     Warnings.write(for: dit.configuration)
+  }
+}
+
+extension TensorFile {
+  /// What a network that is told guidance is told; nil for another one.
+  fileprivate func step(for network: DiTConfiguration) throws -> StepInputs? {
+    guard network.isToldGuidance, let groups = network.tokenGroups else { return nil }
+    return StepInputs(
+      lengths: try numbers("h"), scales: groups.omega > 0 ? try numbers("w") : [],
+      starts: groups.tMin > 0 ? try numbers("t_min") : [], ends: groups.tMax > 0 ? try numbers("t_max") : [])
   }
 }

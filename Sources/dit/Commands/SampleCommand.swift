@@ -48,9 +48,9 @@ struct SampleCommand: ParsableCommand {
     help: ArgumentHelp(
       """
       ddim, ddpm (ancestral, many steps), dpmpp (DPM-Solver++ 2M), unipc, deis (both of order 2), pndm, euler, \
-      euler_ancestral or heun (two evaluations per step, one in the last); on a linear path euler or heun. On a diffusers \
-      directory each is the class of that name with the saved scheduler's keys. (default: the model's, else ddim, on a \
-      linear path heun)
+      euler_ancestral or heun (two evaluations per step, one in the last); on a linear path euler or heun, or meanflow, \
+      which a network that is told guidance needs (token_groups) and no other one takes. On a diffusers directory each is \
+      the class of that name with the saved scheduler's keys. (default: the model's, else ddim, on a linear path heun)
       """, valueName: "name"))
   var sampler: SamplerName?
 

@@ -24,7 +24,8 @@ struct ScheduleCommand: ParsableCommand {
       directory) are shown as the nearer one; steps may share one.
       A linear path is sampled at s = 1 − i/n. Its network's time is 1000·s, or the
       column time where network_time is s or 1-s, and t is the training timestep whose
-      β and ᾱ diffusion-aware attention uses.
+      β and ᾱ diffusion-aware attention uses. A network that is told the length of a
+      step (meanflow) sees the column h, t − r, instead.
 
         dit schedule --steps 10
         dit schedule --schedule jump:0.5 --steps 50
@@ -65,9 +66,13 @@ struct ScheduleCommand: ParsableCommand {
     steps.apply(to: &sampler)
     let noise = try model.noise()
     let saved = model.diffusersScheduler
-    let times = try sampler.process(on: noise, saved: saved).stepTimes
+    try model.network.check(sampler.name)
+    let process = try sampler.process(on: noise, saved: saved)
+    let times = process.stepTimes
+    let lengths = times.indices.map { process.told(at: $0) }
     let timesteps = SamplingTimesteps(
-      noise, times.reversed(), rule: "\(sampler.rule(saved: saved))", network: model.network)
+      noise, times.reversed(), rule: "\(sampler.rule(saved: saved))", network: model.network,
+      lengths: sampler.name == .meanflow ? lengths.reversed() : nil)
     try target?.checkWritable()
     if let target {
       let picture = SchedulePlot.picture(noise, timesteps, network: model.network)
@@ -85,13 +90,16 @@ extension SamplingTimesteps {
   fileprivate var table: String {
     var text = "\(rule): \(rows.count) of \(total) steps\n\n"
     text += "  step      t         beta    alpha_bar        alpha   stride"
-    text += (linearTime == nil ? "" : "            s") + (showsTime ? "         time" : "")
+    text +=
+      (linearTime == nil ? "" : "            s") + (showsTime ? "         time" : "")
+      + (rows.first?.length == nil ? "" : "            h")
     text += Attention.header(rows.first?.attention) + "\n"
     for (index, row) in rows.enumerated() {
       text += String(
         format: "%6d %6d %12.6g %12.6g %12.6g %8d", index, row.t, row.beta, row.alphaBar, row.alpha, row.stride)
       if let s = row.s { text += String(format: " %12.6g", s) }
       if showsTime { text += String(format: " %12.6g", row.time.value) }
+      if let length = row.length { text += String(format: " %12.6g", length) }
       text += (row.attention?.text ?? "") + "\n"
     }
     return text
@@ -112,6 +120,7 @@ extension SamplingTimesteps {
                 JSONMember("stride", .integer(row.stride)),
               ] + (row.s.map { [JSONMember("s", .number($0))] } ?? [])
                 + (showsTime ? [JSONMember("time", .number(Double(row.time.value)))] : [])
+                + (row.length.map { [JSONMember("h", .number(Double($0)))] } ?? [])
                 + (row.attention?.members ?? []))
           })),
     ])

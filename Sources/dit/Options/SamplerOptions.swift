@@ -31,15 +31,19 @@ struct StepOptions: ParsableArguments {
 struct GuidanceOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Classifier-free guidance scale; 1 disables guidance. (default: the model's, else 4)",
+      """
+      Classifier-free guidance scale; 1 disables guidance. A network that is told guidance (token_groups) is told it as ω, at \
+      least 1, and runs no second pass. (default: the model's, else 4)
+      """,
       valueName: "scale"))
   var guidance: Double?
 
   @Option(
     help: ArgumentHelp(
       """
-      Guide only where LO ≤ t ≤ HI, t in 0…T−1, or on a linear path in the network's time (network_time), real numbers; elsewhere only the conditional prediction is \
-      computed, at half the cost. (default: all steps)
+      Guide only where LO ≤ t ≤ HI (of JiT LO < t < HI), t in 0…T−1, or on a linear path in the network's time \
+      (network_time), real numbers; elsewhere only the conditional prediction is computed, at half the cost. A network that \
+      is told guidance is told the interval as well. (default: the model's, else all steps)
       """, valueName: "lo,hi"),
     transform: Guidance.interval(parsing:))
   var guidanceInterval: ClosedRange<Double>?
