@@ -1,5 +1,6 @@
 import DiTDiffusion
 import DiTFiles
+import DiTKernels
 import DiTModel
 import DiTPipeline
 import DiTTensor

@@ -173,7 +173,7 @@ import Testing
 
   /// A file and the one line it must give.
   static let refused: [(String, String)] = [
-    (#"{"hiden_size": 3}"#, "hiden_size: expected one of the keys model_type, input_size, patch_size, "),
+    (#"{"hiden_size": 3}"#, "hiden_size: expected one of the keys model_type, family, input_size, patch_size, "),
     (#"{"attention": {"kind": 1}}"#, "attention.kind: expected one of the keys temperature, mask, window, distance,"),
     (#"{"diffusion": {"step": 1}}"#, "diffusion.step: expected one of the keys steps, "),
     (#"{"sampling": {"sampler_name": 1}}"#, "sampling.sampler_name: expected one of the keys sampler, "),

@@ -171,7 +171,7 @@ import Testing
     let model = try randomModel(smallNetwork)
     let times = [999, 512, 77, 33, 0].map { NetworkTime($0) }
     let table = ModulationTable(
-      model.network, inputs: times.map { [$0.value] }, labels: [0, 2, 4], maximumBytes: maximumBytes)
+      model.network, inputs: times.map(\.value), labels: [0, 2, 4], maximumBytes: maximumBytes)
     for (evaluation, time) in times.enumerated().reversed() {
       let row = table.row(ofEvaluation: evaluation)
       let direct = Modulation(

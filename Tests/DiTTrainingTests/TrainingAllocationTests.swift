@@ -47,7 +47,10 @@ struct AllocationTests {
   }
 
   /// A sampling run of more steps allocates no more than one of fewer.
-  @Test("A sampling run of more steps allocates no more per step", arguments: SamplerName.allCases)
+  /// `meanflow` is Euler's step, of networks that are not trained here.
+  @Test(
+    "A sampling run of more steps allocates no more per step",
+    arguments: SamplerName.allCases.filter { $0 != .meanflow })
   func samplingSteps(_ name: SamplerName) throws {
     dit_allocations_watch()
     defer { dit_allocations_unwatch() }

@@ -42,10 +42,11 @@ public enum LinearTime: String, CaseIterable, Sendable {
   ///   - steps: T.
   public static func trainingIndex(_ s: Double, steps: Int) -> Int { index(s, steps, slack: 1e-6) }
 
-  /// The training index of a network's time, which has lost up to half an ulp when it was rounded to Float: s·T may lie that
-  /// much too high.
+  /// The training index of a network's time. s·T may lie too high by half an ulp that rounding to Float has lost, and on the grids
+  /// of `s` and `1-s`, which are torch.linspace's, by one and a half.
   public func trainingIndex(networkTime time: Float, steps: Int) -> Int {
-    let rounding = 0.51 * Double(time.ulp) / greatest * Double(steps)
+    let ulps = self == .thousandths ? 0.51 : 1.6
+    let rounding = ulps * Double(time.ulp) / greatest * Double(steps)
     return Self.index(s(Double(time)), steps, slack: max(1e-6, rounding))
   }
 

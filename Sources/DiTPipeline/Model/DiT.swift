@@ -131,7 +131,11 @@ extension DiT {
       throw InputError("h", expected: "a step's length, as token_groups tell the network guidance", found: "none")
     }
     try step.check(c, schedule.process, samples: times.count)
-    return times.indices.map { step.row($0, of: c) }
+    return times.indices.map { n in
+      var row: [Float] = []
+      step.append(n, of: c, to: &row)
+      return row
+    }
   }
 
   /// The mean velocity u of steps from t that a network which is told their length predicts: of x̂_* (x − x̂_*)/max(s, t_floor),

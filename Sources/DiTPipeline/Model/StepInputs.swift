@@ -39,21 +39,23 @@ public struct StepInputs: Equatable, Sendable {
     for value in values where !(range ~= value) { throw InputError(name, expected: expected, found: "\(value)") }
   }
 
-  /// What image n's row of the modulation is made of.
-  func row(_ n: Int, of network: DiTConfiguration) -> [Float] {
+  /// Appends what image n's row of the modulation is made of.
+  func append(_ n: Int, of network: DiTConfiguration, to row: inout [Float]) {
     func value(_ values: [Float]) -> Float { values.isEmpty ? 0 : values[n] }
-    return network.told(
-      value(lengths), scale: scales.isEmpty ? 1 : scales[n], from: value(starts), to: value(ends))
+    network.tell(
+      value(lengths), scale: scales.isEmpty ? 1 : scales[n], from: value(starts), to: value(ends), in: &row)
   }
 }
 
 extension DiTConfiguration {
-  /// What the network embeds for one image: the time, or, of a network that is told guidance, 1 − 1/ω, the interval's ends and
-  /// the step's length, as far as it has tokens for them.
-  func told(_ time: Float, scale: Float, from start: Float, to end: Float) -> [Float] {
-    guard isToldGuidance, let groups = tokenGroups else { return [time] }
-    let all = [(groups.omega, 1 - 1 / scale), (groups.tMin, start), (groups.tMax, end), (groups.time, time)]
-    return all.filter { $0.0 > 0 }.map(\.1)
+  /// Appends what the network embeds for one image: the time, or, of a network that is told guidance, 1 − 1/ω, the interval's
+  /// ends and the step's length, as far as it has tokens for them.
+  func tell(_ time: Float, scale: Float, from start: Float, to end: Float, in row: inout [Float]) {
+    guard isToldGuidance, let groups = tokenGroups else { return row.append(time) }
+    if groups.omega > 0 { row.append(1 - 1 / scale) }
+    if groups.tMin > 0 { row.append(start) }
+    if groups.tMax > 0 { row.append(end) }
+    if groups.time > 0 { row.append(time) }
   }
 
   /// Throws `DiffusionError` unless a sampler tells the network what it is told: `meanflow` one that is told guidance and the
@@ -84,11 +86,18 @@ extension Guidance {
     return guidance
   }
 
-  /// What a network embeds at an evaluation of a process, ``resolved(_:_:_:)`` guidance being told.
-  func told(_ network: DiTConfiguration, _ process: any ReverseProcess, evaluation: Int) -> [Float] {
-    network.told(
-      process.told(at: evaluation), scale: Float(scale), from: Float(interval?.lowerBound ?? 0),
-      to: Float(interval?.upperBound ?? 1))
+  /// What a network embeds at each evaluation of a process, ``DiTConfiguration/timeInputs`` numbers each,
+  /// ``resolved(_:_:_:)`` guidance being told.
+  func told(_ network: DiTConfiguration, _ process: any ReverseProcess) -> [Float] {
+    let count = process.evaluations.count
+    var rows: [Float] = []
+    rows.reserveCapacity(count * network.timeInputs)
+    for evaluation in 0..<count {
+      network.tell(
+        process.told(at: evaluation), scale: Float(scale), from: Float(interval?.lowerBound ?? 0),
+        to: Float(interval?.upperBound ?? 1), in: &rows)
+    }
+    return rows
   }
 
   /// Throws unless a network can be told so.

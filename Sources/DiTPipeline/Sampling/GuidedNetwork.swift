@@ -65,7 +65,7 @@ final class GuidedNetwork {
     rowIndices.reserveCapacity(labelIndices.count)
     if table?.labels != distinct {
       table = nil  // before the next is made
-      let inputs = times.indices.map { guidance.told(network.configuration, process, evaluation: $0) }
+      let inputs = guidance.told(network.configuration, process)
       table = ModulationTable(network, inputs: inputs, labels: distinct)
     }
   }
