@@ -1,6 +1,7 @@
 // A network that is told guidance, through the command line: sample, forward, schedule, loss.
 
 import DiTFiles
+import DiTImaging
 import DiTTensor
 import DiffusionTransformers
 import Foundation
@@ -128,7 +129,7 @@ import Testing
     let json = try await succeed(["schedule", "--steps", "4", "--json", model]).stdout
     #expect(json.contains(#""h":0.25"#) || json.contains(#""h": 0.25"#))
     try await expectFailure(["schedule", "--sampler", "euler", model], 64, ["--sampler", "meanflow"])
-    #expect(try await !succeed(["schedule", "--steps", "4", "--json"]).output.contains("\"h\""))
+    #expect(try await !succeed(["schedule", "--steps", "4", "--json"]).stdout.contains("\"h\""))
   }
 
   @Test("loss, invert and train refuse it by token_groups")

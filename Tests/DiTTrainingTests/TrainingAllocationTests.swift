@@ -1,6 +1,7 @@
 import CAllocationCounter
 import DiTDiffusion
 import DiTKernels
+import DiTModel
 import DiTPipeline
 import DiTTensor
 import DiTTraining
@@ -56,8 +57,20 @@ struct AllocationTests {
     network.learnSigma = !isLinear
     let diffusion = DiffusionConfiguration(
       prediction: isLinear ? .flow : .epsilon, variance: isLinear ? .fixedSmall : .learnedRange)
-    let model = try tinyTrainer(threads: 2, model: ModelConfiguration(network: network, diffusion: diffusion))
-      .averagedModel()
+    let model: DiT
+    if name == .meanflow {
+      (network.conditioning, network.tokenGroups) = (
+        .tokens, TokenGroups(classes: 1, omega: 1, tMin: 1, tMax: 1, time: 1)
+      )
+      let told = DiffusionConfiguration(path: .linear, prediction: .x0, variance: .fixedSmall, networkTime: .s)
+      let weights = Weights.initialised(network, seed: 3).weights
+      model = try DiT(
+        configuration: ModelConfiguration(network: network, diffusion: told), weights: weights,
+        context: ComputeContext(threads: 2, workers: 2))
+    } else {
+      model = try tinyTrainer(threads: 2, model: ModelConfiguration(network: network, diffusion: diffusion))
+        .averagedModel()
+    }
     func allocations(steps: Int) throws -> Int {
       var options = model.samplingDefaults
       options.sampler = Sampler(name, steps: steps)
