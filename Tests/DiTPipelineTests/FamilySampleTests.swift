@@ -87,7 +87,6 @@ import Testing
   func samplesAreTheirs(_ run: String) throws {
     let error = try Self.error(run)
     #expect(error <= Self.tolerance, "\(run) is off by \(error)")
-    print(run, error)
   }
 
   @Test("Every other convention misses JiT's samples by more than ten times that")
@@ -110,7 +109,6 @@ import Testing
       ("columns first", try Self.error("jit:heun:4:1", against: "jit.columns")),
     ]
     for (name, error) in errors { #expect(error >= 10 * Self.tolerance, "\(name) is off by \(error) alone") }
-    print(errors)
     // A step of 30 that should be at 0.1 is above it in Float32, and guided: not with an end just above that.
     let late = try missed("jit:heun:30:1") { $0.guidance.interval = 0.10001...1 }
     #expect(late >= 10 * Self.tolerance, "the fourth time of 30 steps is not told apart: \(late)")
@@ -131,7 +129,6 @@ import Testing
       ("one step for three", try Self.error("pmf:meanflow:1:1", against: "pmf:meanflow:3:1")),
     ]
     for (name, error) in errors { #expect(error >= 10 * Self.tolerance, "\(name) is off by \(error) alone") }
-    print(errors)
   }
 
   // MARK: A network that is told guidance
