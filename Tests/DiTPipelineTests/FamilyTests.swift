@@ -98,6 +98,19 @@ import Testing
     #expect("\(published)".contains("family: expected dit, as the model says, found jit"), "\(published)")
   }
 
+  @Test("A name that is nothing but a wrapper's word is named as unexpected")
+  func strangeName() throws {
+    let temporary = try TemporaryDirectory()
+    let source = try StateDictFile(contentsOf: path("pmf.pt")).store
+    var tensors = try source.keys.filter { $0.name != "rope_freqs" }.map { key in
+      TensorSource(key.name, try source.slice(key.name), shape: key.shape, as: .f32)
+    }
+    tensors.append(TensorSource("_flax_linear", FloatSlice([1]), shape: [1], as: .f32))
+    try SafetensorsWriter.write(tensors, to: temporary("strange.safetensors"))
+    let error = #expect(throws: (any Error).self) { try ModelReference(temporary("strange.safetensors")).load() }
+    #expect("\(try #require(error))".contains("_flax_linear"), "\(error.map { "\($0)" } ?? "")")
+  }
+
   // MARK: Configurations
 
   /// Parameters as the programs' own networks have them without memory; multiply-adds counted by hand.

@@ -83,7 +83,8 @@ struct FamilyNames {
   private static func pmf(_ name: String, shared: Int) -> JoinedTensors.Place {
     var words = name.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
     words.removeAll { $0 == "_flax_linear" || $0 == "_flax_embedding" }
-    switch words[0] {
+    guard let first = words.first else { return .one(name) }  // a name of nothing but such words
+    switch first {
     case "v_heads", "v_final_layer", "rope_freqs": return .nowhere
     case "u_final_layer":
       words[0] = "final_layer"

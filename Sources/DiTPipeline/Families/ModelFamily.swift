@@ -68,9 +68,6 @@ public enum ModelFamily: String, CaseIterable, Sendable {
     }
   }
 
-  /// How an interval's ends count.
-  var intervalEnds: Guidance.IntervalEnds { self == .jit ? .jit : .closed }
-
   /// The family in a few words.
   public var summary: String {
     switch self {
