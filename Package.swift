@@ -30,7 +30,8 @@ let package = Package(
     .target(name: "DiTModel", dependencies: ["DiTKernels", "DiTTensor"], swiftSettings: safe),
     .target(name: "DiTLinearAlgebra", dependencies: ["DiTKernels"], swiftSettings: safe),
     .target(name: "DiTDiffusion", dependencies: ["DiTKernels", "DiTLinearAlgebra"], swiftSettings: safe),
-    .target(name: "DiTFiles", dependencies: ["DiTTensor"], swiftSettings: safe),
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
+    .target(name: "DiTFiles", dependencies: ["CZlib", "DiTTensor"], swiftSettings: safe),
     .target(
       name: "DiTAutoencoder", dependencies: ["DiTKernels", "DiTTensor"], swiftSettings: safe),
 
@@ -61,8 +62,7 @@ let package = Package(
     .systemLibrary(
       name: "CWebP", pkgConfig: "libwebpdemux", providers: [.apt(["libwebp-dev"]), .brew(["webp"])]),
     .target(name: "CDiTWebP", dependencies: ["CWebP"]),
-    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
-    .target(name: "DiTNumpy", dependencies: ["CZlib", "DiTFiles", "DiTTensor"], swiftSettings: safe),
+    .target(name: "DiTNumpy", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),
     .target(name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG", "CDiTWebP", "DiTFiles"], swiftSettings: safe),
     .target(name: "DiTPictures", dependencies: ["DiTImaging", "DiTTraining", "DiTEvaluation"], swiftSettings: safe),
     .target(

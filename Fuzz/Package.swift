@@ -10,7 +10,8 @@ let package = Package(
   platforms: [.macOS(.v26)],
   targets: [
     .target(name: "DiTTensor", swiftSettings: safe + [.enableExperimentalFeature("Lifetimes")]),
-    .target(name: "DiTFiles", dependencies: ["DiTTensor"], swiftSettings: safe),
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib"),
+    .target(name: "DiTFiles", dependencies: ["CZlib", "DiTTensor"], swiftSettings: safe),
     .systemLibrary(name: "CPNG", pkgConfig: "libpng"),
     .target(name: "CDiTPNG", dependencies: ["CPNG"]),
     .systemLibrary(name: "CJPEG", pkgConfig: "libjpeg"),
@@ -19,8 +20,7 @@ let package = Package(
     .target(name: "CDiTWebP", dependencies: ["CWebP"]),
     .target(
       name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG", "CDiTWebP", "DiTFiles"], swiftSettings: safe),
-    .systemLibrary(name: "CZlib", pkgConfig: "zlib"),
-    .target(name: "DiTNumpy", dependencies: ["CZlib", "DiTFiles", "DiTTensor"], swiftSettings: safe),
+    .target(name: "DiTNumpy", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),
     .systemLibrary(name: "CBLAS", pkgConfig: "openblas"),
     .target(name: "CDiTKernels"),
     .target(name: "DiTKernels", dependencies: ["CBLAS", "CDiTKernels"], swiftSettings: safe),

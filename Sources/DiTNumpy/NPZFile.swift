@@ -92,28 +92,21 @@ public struct NPZFile: Sendable {
 
   /// Writes arrays as the stored entries `name`.npy of the archive at `path`, atomically.
   ///
-  /// Every size is written in the 64-bit form (ZIP64), so that fifty thousand images take no other path than five. The
-  /// date is the first that a ZIP knows: equal arrays give equal bytes.
+  /// Equal arrays give equal bytes.
   ///
   /// - Throws: `FileError`.
   /// - Precondition: names differ.
   public static func write(_ arrays: [(name: String, array: NPYArray)], to path: String) throws {
     precondition(Set(arrays.map { ExactName($0.name) }).count == arrays.count, "names must differ from each other")
-    try AtomicFile.write(to: path) { file in
-      var records: [ZipRecord] = []
-      var offset = 0
-      for (name, array) in arrays {
-        let header = array.header
-        let record = ZipRecord(
-          name: Array((name + ending).utf8), size: header.count + array.bytes.count, offset: offset,
-          checksum: Zlib.checksum(array.bytes.span, after: Zlib.checksum(header.span)))
-        try file.write(record.local.span)
-        try file.write(header.span)
-        try file.write(array.bytes.span)
-        offset += record.local.count + record.size
-        records.append(record)
-      }
-      try file.write(ZipRecord.directory(records, at: offset).span)
+    var zip = try ZipWriter(path: path)
+    for (name, array) in arrays {
+      let header = array.header
+      try zip.start(
+        name + ending, size: header.count + array.bytes.count,
+        checksum: Zlib.checksum(array.bytes.span, after: Zlib.checksum(header.span)))
+      try zip.write(header.span)
+      try zip.write(array.bytes.span)
     }
+    try zip.commit()
   }
 }

@@ -93,7 +93,7 @@ import Testing
     let path = torchFixture("training.pt")
     let average = try TorchFile(contentsOf: path)
     #expect(average.tree == ["ema"] && average.isAverage, "the average is preferred")
-    #expect(average.arguments["num_classes"] == 1000 && average.arguments["image_size"] == 256)
+    #expect(average.arguments.integer("num_classes") == 1000 && average.arguments.integer("image_size") == 256)
     #expect(try TorchFile(contentsOf: path, tree: .named(["none", "model"])).tree == ["model"])
     #expect(
       try TorchFile(contentsOf: path, tree: .trained).tensor("0.weight")

@@ -6,9 +6,6 @@ import DiTTensor
 /// ``Dtype`` among equals), then by name; the header padded with spaces to 8 bytes, so that every tensor is aligned.
 /// `__metadata__` always holds `"format": "pt"`, without which Python programs refuse a file.
 public enum SafetensorsWriter {
-  /// The elements converted and written at a time.
-  static let chunk = 1 << 20
-
   /// Writes `tensors` to the file at `path`. Beside the tensors themselves it takes a few megabytes of memory.
   ///
   /// - Throws: ``FileError`` when the file cannot be written, ``SafetensorsError`` when a whole number does not fit its
@@ -29,7 +26,10 @@ public enum SafetensorsWriter {
     let header = header(of: sorted, metadata: metadata)
     let file = try AtomicFile(path: path)
     try file.write(header.span)
-    for tensor in sorted { try write(tensor, to: file) }
+    for tensor in sorted {
+      var bytes = TensorBytes(tensor, for: path)
+      while try bytes.next() { try file.write(bytes.bytes.span) }
+    }
     try file.flush()
     return file
   }
@@ -62,50 +62,5 @@ public enum SafetensorsWriter {
     json += [UInt8](repeating: UInt8(ascii: " "), count: (8 - json.count % 8) % 8)
     precondition(json.count <= SafetensorsHeader.maximumLength, "a header of \(json.count) bytes is too long")
     return (0..<8).map { UInt8(truncatingIfNeeded: json.count >> (8 * $0)) } + json
-  }
-
-  // MARK: Data
-
-  private static func write(_ tensor: TensorSource, to file: borrowing AtomicFile) throws {
-    let dtype = tensor.dtype
-    switch tensor.elements {
-    case .floats(let fill):
-      try write(tensor, filledBy: fill, zero: 0, to: file) { _, chunk, bytes in
-        Elements.write(chunk, as: dtype, into: &bytes)
-      }
-    case .doubles(let fill):
-      try write(tensor, filledBy: fill, zero: 0, to: file) { _, chunk, bytes in
-        Elements.writeDoubles(chunk, into: &bytes)
-      }
-    case .integers(let fill):
-      let path = file.path
-      try write(tensor, filledBy: fill, zero: 0, to: file) { offset, chunk, bytes in
-        if let i = chunk.indices.first(where: { !dtype.integers.contains(chunk[$0]) }) {
-          let problem = SafetensorsError.Problem.outOfRange(index: offset + i, value: chunk[i], dtype: dtype)
-          throw SafetensorsError(path: path, tensor: tensor.name, problem: problem)
-        }
-        Elements.write(chunk, as: dtype, into: &bytes)
-      }
-    }
-  }
-
-  private static func write<Number>(
-    _ tensor: TensorSource, filledBy fill: TensorSource.Fill<Number>, zero: Number, to file: borrowing AtomicFile,
-    _ encode: (Int, Span<Number>, inout MutableSpan<UInt8>) throws -> Void
-  ) throws {
-    let size = tensor.dtype.bitWidth / 8
-    let count = tensor.byteCount / size
-    var numbers = [Number](repeating: zero, count: min(chunk, count))
-    var bytes = [UInt8](repeating: 0, count: numbers.count * size)
-    for offset in stride(from: 0, to: count, by: chunk) {
-      let filled = min(chunk, count - offset)
-      numbers.removeLast(numbers.count - filled)
-      bytes.removeLast(bytes.count - filled * size)
-      var window = numbers.mutableSpan
-      try fill(offset, &window)
-      var encoded = bytes.mutableSpan
-      try encode(offset, numbers.span, &encoded)
-      try file.write(bytes.span)
-    }
   }
 }

@@ -9,8 +9,10 @@ public struct StateDictFile: Sendable {
   public let tree: [String]
   /// Whether one of them says that it is a moving average.
   public let isAverage: Bool
-  /// Whole numbers among the arguments of the program that wrote a training checkpoint, such as `num_classes`.
-  public let arguments: [String: Int]
+  /// The same words of every state dict of a torch file, whichever was read.
+  public let trees: [[String]]
+  /// Those of the program that wrote a training checkpoint.
+  public let arguments: ProgramArguments
 
   /// Opens the file at `path`, a safetensors file or one of `torch.save`: its first bytes decide, not its ending.
   ///
@@ -22,7 +24,8 @@ public struct StateDictFile: Sendable {
     let start = file.withBytes(0..<min(file.count, TorchFormat.length)) { $0.array }
     if TorchFormat.isTorch(start) {
       let file = try TorchFile(.mapped(file), path: path, tree: choice)
-      (store, tree, isAverage, arguments) = (file, file.tree, file.isAverage, file.arguments)
+      (store, tree, isAverage) = (file, file.tree, file.isAverage)
+      (trees, arguments) = (file.trees, file.arguments)
       return
     }
     // Eight bytes with the header's length, then the header.
@@ -33,7 +36,7 @@ public struct StateDictFile: Sendable {
         found: TorchFormat.description(start, count: file.count))
     }
     let tensors = try SafetensorsFile(.mapped(file), path: path)
-    arguments = [:]
+    (trees, arguments) = ([], ProgramArguments())
     guard choice != .whole else {
       (store, tree, isAverage) = (tensors, [], false)
       return

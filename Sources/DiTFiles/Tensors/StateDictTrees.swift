@@ -21,7 +21,7 @@ public enum TreeChoice: Equatable, Sendable {
 /// first word of every name is one of ``averages`` or ``trained``, it is the name of a tree, or of a wrapper around one, and
 /// not of a layer; what is left is looked at again. So wrappers are taken off in any order and depth, in each tree by
 /// itself. Words that wrappers put inside names are taken out everywhere.
-enum StateDictTrees {
+package enum StateDictTrees {
   /// A state dict.
   struct Tree {
     /// The words taken off, the outermost first.
@@ -61,6 +61,9 @@ enum StateDictTrees {
 
   /// No wrapper is deeper.
   static let maximumDepth = 16
+
+  /// Whether a word says that weights are a moving average.
+  package static func isAverage(_ word: String) -> Bool { averages.contains(word) }
 
   static func isWord(_ word: some StringProtocol) -> Bool { words.contains(String(word)) }
 

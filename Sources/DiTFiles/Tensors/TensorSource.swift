@@ -5,7 +5,7 @@ public struct TensorSource {
   /// Fills a chunk with the elements from `offset` on, in row-major order.
   public typealias Fill<Number> = (_ offset: Int, _ chunk: inout MutableSpan<Number>) throws -> Void
 
-  enum Elements {
+  enum Contents {
     case floats(Fill<Float>)
     case doubles(Fill<Double>)
     case integers(Fill<Int>)
@@ -19,7 +19,7 @@ public struct TensorSource {
   public let shape: [Int]
   /// The bytes in the file.
   public let byteCount: Int
-  let elements: Elements
+  let elements: Contents
 
   /// Real numbers that `fill` supplies chunk by chunk, stored as F32, or rounded to the nearest BF16 or F16 (ties to
   /// even; too large for F16 becomes infinite).
@@ -76,7 +76,7 @@ public struct TensorSource {
     requireCount(bytes.count)
   }
 
-  private init(_ name: String, _ shape: [Int], _ dtype: Dtype, _ elements: Elements) {
+  private init(_ name: String, _ shape: [Int], _ dtype: Dtype, _ elements: Contents) {
     precondition(shape.allSatisfy { $0 >= 0 }, "\(name): no tensor has the shape \(shape)")
     self.name = name
     self.dtype = dtype
@@ -98,5 +98,77 @@ extension Dtype {
     case .i32: Int(Int32.min)...Int(Int32.max)
     default: Int.min...Int.max
     }
+  }
+}
+
+/// The bytes of a tensor in a file, little-endian, chunk by chunk.
+struct TensorBytes {
+  /// The chunk at hand.
+  private(set) var bytes: [UInt8] = []
+  private let tensor: TensorSource
+  private let path: String
+  private var offset = 0
+  private var floats: [Float] = []
+  private var doubles: [Double] = []
+  private var integers: [Int] = []
+
+  /// The elements converted at a time.
+  private static let chunk = 1 << 20
+
+  /// - Parameter path: the file that errors name.
+  init(_ tensor: TensorSource, for path: String) {
+    self.tensor = tensor
+    self.path = path
+  }
+
+  /// Makes the next chunk; false where there is none.
+  ///
+  /// - Throws: ``SafetensorsError`` when a whole number does not fit its dtype, and what the source throws.
+  mutating func next() throws -> Bool {
+    let size = tensor.dtype.bitWidth / 8
+    let first = offset
+    let count = min(Self.chunk, tensor.byteCount / size - first)
+    guard count > 0 else { return false }
+    switch tensor.elements {
+    case .floats(let fill):
+      Self.resize(&floats, count)
+      var window = floats.mutableSpan
+      try fill(first, &window)
+    case .doubles(let fill):
+      Self.resize(&doubles, count)
+      var window = doubles.mutableSpan
+      try fill(first, &window)
+    case .integers(let fill):
+      Self.resize(&integers, count)
+      var window = integers.mutableSpan
+      try fill(first, &window)
+      let range = tensor.dtype.integers
+      if let i = integers.firstIndex(where: { !range.contains($0) }) {
+        let problem = SafetensorsError.Problem.outOfRange(
+          index: first + i, value: integers[i], dtype: tensor.dtype)
+        throw SafetensorsError(path: path, tensor: tensor.name, problem: problem)
+      }
+    }
+    var encoded = bytes
+    bytes = []  // so that `encoded` is alone
+    Self.resize(&encoded, count * size)
+    encode(into: &encoded)
+    bytes = encoded
+    offset = first + count
+    return true
+  }
+
+  private func encode(into bytes: inout [UInt8]) {
+    var target = bytes.mutableSpan
+    switch tensor.elements {
+    case .floats: Elements.write(floats.span, as: tensor.dtype, into: &target)
+    case .doubles: Elements.writeDoubles(doubles.span, into: &target)
+    case .integers: Elements.write(integers.span, as: tensor.dtype, into: &target)
+    }
+  }
+
+  /// The first chunk is the largest.
+  private static func resize<Element: Numeric>(_ array: inout [Element], _ count: Int) {
+    if array.isEmpty { array = [Element](repeating: 0, count: count) } else { array.removeLast(array.count - count) }
   }
 }

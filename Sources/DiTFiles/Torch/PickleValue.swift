@@ -4,7 +4,8 @@ enum PickleValue: Sendable {
   case none
   case bool(Bool)
   case integer(Int)
-  /// A number whose value is not used: a float, or a whole number beyond `Int`.
+  case real(Double)
+  /// A whole number beyond `Int`.
   case number
   /// Bytes of the pickle, not yet known to be UTF-8.
   case string(PickleRange)
@@ -30,7 +31,7 @@ enum PickleValue: Sendable {
     switch self {
     case .none: "None"
     case .bool: "a truth value"
-    case .integer, .number: "a number"
+    case .integer, .real, .number: "a number"
     case .string: "a string"
     case .bytes: "bytes"
     case .tuple(let items): "a tuple of \(items.count)"

@@ -35,10 +35,12 @@ public final class TorchFile: Sendable {
   public let tree: [String]
   /// Whether one of them says that it is a moving average.
   public let isAverage: Bool
+  /// The same words of every state dict of the file, whichever was read; the preferred one first.
+  public let trees: [[String]]
   /// The tensors in the order of the dictionary.
   public let entries: [Entry]
-  /// Whole numbers among the arguments of the program that wrote a training checkpoint, such as `num_classes`.
-  public let arguments: [String: Int]
+  /// Those of the program that wrote a training checkpoint.
+  public let arguments: ProgramArguments
   private let index: [ExactName: Int]
   private let bytes: FileBytes
 
@@ -72,6 +74,7 @@ public final class TorchFile: Sendable {
         path: path, item: "weights", expected: choice.expectation, found: StateDictTrees.found(trees))
     }
     (tree, isAverage) = (chosen.path, chosen.isAverage)
+    self.trees = trees.map(\.path)
     entries = try dictionary.entries(chosen, fileSize: bytes.count)
     arguments = contents.arguments
     index = Dictionary(entries.indices.lazy.map { [entries] in (ExactName(entries[$0].name), $0) }) { first, _ in first
@@ -83,7 +86,7 @@ public final class TorchFile: Sendable {
     self.path = path
     self.bytes = bytes
     self.entries = entries
-    (tree, isAverage, arguments) = ([], false, [:])
+    (tree, isAverage, trees, arguments) = ([], false, [], ProgramArguments())
     index = Dictionary(entries.indices.lazy.map { (ExactName(entries[$0].name), $0) }) { first, _ in first }
   }
 

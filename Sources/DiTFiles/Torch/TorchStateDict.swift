@@ -178,10 +178,10 @@ extension TorchContents {
     "args", "arguments", "hyper_parameters", "hparams", "config", "cfg", "model_args", "model_config", "train_args",
   ]
 
-  /// Whole numbers that stand beside the state dicts by name: of the root, of the arguments that a training program was
-  /// started with, and of a dictionary in these. The first of a name counts.
-  var arguments: [String: Int] {
-    var arguments: [String: Int] = [:]
+  /// What stands beside the state dicts by name: in the root, among the arguments that a training program was started with,
+  /// and in a dictionary in these. The first of a name counts.
+  var arguments: ProgramArguments {
+    var arguments = ProgramArguments()
     func take(_ value: PickleValue, depth: Int) {
       let index: Int? =
         switch value {
@@ -193,17 +193,67 @@ extension TorchContents {
       var inner: [PickleValue] = []
       for item in pickle.dictionaries[index].prefix(1024) {
         guard let name = pickle.text(item.key, limit: 64) else { continue }
-        if case .integer(let number) = item.value, arguments[name] == nil { arguments[name] = number }
+        arguments.add(name, argument(item.value))
         if depth > 0, inner.count < 64 { inner.append(item.value) }
       }
       for value in inner { take(value, depth: depth - 1) }
     }
-    guard case .dictionary(let root) = root else { return [:] }
+    guard case .dictionary(let root) = root else { return arguments }
     for item in pickle.dictionaries[root].prefix(1024) {
       guard let name = pickle.text(item.key, limit: 64) else { continue }
-      if case .integer(let number) = item.value, arguments[name] == nil { arguments[name] = number }
+      arguments.add(name, argument(item.value))
       if Self.argumentKeys.contains(name) { take(item.value, depth: 1) }
     }
     return arguments
+  }
+
+  private func argument(_ value: PickleValue) -> ProgramArguments.Value? {
+    switch value {
+    case .integer(let number): .integer(number)
+    case .real(let number): .real(number)
+    case .string: pickle.text(value, limit: 256).map { .text($0) }
+    default: nil
+    }
+  }
+}
+
+/// The arguments of the program that wrote a training checkpoint, such as `num_classes`.
+public struct ProgramArguments: Equatable, Sendable {
+  /// What an argument may be.
+  public enum Value: Equatable, Sendable {
+    case integer(Int)
+    case real(Double)
+    case text(String)
+  }
+
+  /// By name.
+  public private(set) var values: [String: Value] = [:]
+
+  public init() {}
+
+  /// The first of a name counts.
+  mutating func add(_ name: String, _ value: Value?) {
+    if let value, values[name] == nil { values[name] = value }
+  }
+
+  /// A whole number; nil for what is none, or not there.
+  public func integer(_ name: String) -> Int? {
+    guard case .integer(let number) = values[name] else { return nil }
+    return number
+  }
+
+  /// A number, whole or not.
+  public func real(_ name: String) -> Double? {
+    switch values[name] {
+    case .integer(let number): Double(number)
+    case .real(let number): number
+    case .text, nil: nil
+    }
+  }
+
+  /// A text.
+  public func text(_ name: String) -> String? {
+    guard case .text(let text) = values[name] else { return nil }
+    return text
   }
 }

@@ -152,8 +152,9 @@ struct Unpickler {
     case .long1: stack.append(try long(Int(bytes.bytes[try take(1)])))
     case .long4: stack.append(try long(bytes.uint32(try take(4))))
     case .binFloat:
-      _ = try take(8)
-      stack.append(.number)
+      let first = try take(8)
+      let bits = (0..<8).reduce(UInt64(0)) { $0 << 8 | UInt64(bytes.bytes[first + $1]) }  // big-endian
+      stack.append(.real(Double(bitPattern: bits)))
     case .binUnicode, .binString: try pushString(bytes.uint32(try take(4)))
     case .shortBinUnicode, .shortBinString: try pushString(Int(bytes.bytes[try take(1)]))
     case .binUnicode8: try pushString(try length())

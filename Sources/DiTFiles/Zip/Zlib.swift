@@ -1,13 +1,13 @@
 import CZlib
 
 /// The door to zlib: CRC-32 and raw deflate data.
-enum Zlib {
+package enum Zlib {
   /// zlib takes lengths of 32 bits.
   private static let chunk = 1 << 30
 
   /// The CRC-32 of ZIP (polynomial 0xEDB88320, reflected) of `bytes`, or of all so far where `checksum` is that of the bytes
   /// before them.
-  static func checksum(_ bytes: Span<UInt8>, after checksum: UInt32 = 0) -> UInt32 {
+  package static func checksum(_ bytes: Span<UInt8>, after checksum: UInt32 = 0) -> UInt32 {
     unsafe bytes.withUnsafeBufferPointer { bytes in
       var value = uLong(checksum)
       for start in stride(from: 0, to: bytes.count, by: chunk) {
@@ -19,7 +19,7 @@ enum Zlib {
 
   /// Unpacks raw deflate data that are to give `count` bytes; nil where they are not valid, do not end with the last byte of
   /// `packed`, or give another number.
-  static func inflated(_ packed: RawSpan, count: Int) -> [UInt8]? {
+  package static func inflated(_ packed: RawSpan, count: Int) -> [UInt8]? {
     var bytes = [UInt8](repeating: 0, count: count)
     let isWhole = unsafe packed.withUnsafeBytes { input in
       unsafe bytes.withUnsafeMutableBufferPointer { output in unsafe inflate(input, into: output) }

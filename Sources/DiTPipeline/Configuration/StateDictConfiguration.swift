@@ -14,7 +14,7 @@ extension ModelConfiguration {
   public init(stateDict file: some TensorStore, heads: Int? = nil) throws {
     let names = try FamilyNames(file, stated: nil)
     self = try StateDictConfiguration(
-      names.store, family: names.family, arguments: [:], heads: heads, keys: nil
+      names.store, family: names.family, arguments: ProgramArguments(), heads: heads, keys: nil
     ).checked.model
   }
 }
@@ -28,18 +28,19 @@ struct StateDictConfiguration {
 
   /// - Parameters:
   ///   - family: whose names the tensors have.
-  ///   - arguments: whole numbers that stand beside a training checkpoint's state dicts.
+  ///   - arguments: what stands beside a training checkpoint's state dicts.
   ///   - heads: where shapes cannot tell.
   ///   - keys: what the user states.
   /// - Throws: ``ModelFileError`` when a tensor that tells a size is missing or of another rank, or sizes do not fit;
   ///   ``ConfigurationFileError`` for keys that contradict the tensors, or each other.
   init(
-    _ file: any TensorStore, family: ModelFamily, arguments: [String: Int], heads: Int?, keys: ModelKeys?
+    _ file: any TensorStore, family: ModelFamily, arguments: ProgramArguments, heads: Int?, keys: ModelKeys?
   ) throws {
     let shapes = StateDictShapes(file)
     guard family == .dit else {
       let classes = try Classes(shapes, arguments, keys)
-      let told = try FamilyShapes(shapes, family, classes: (classes.count, classes.dropout), keys: keys)
+      let told = try FamilyShapes(
+        shapes, family, classes: (classes.count, classes.dropout), arguments: arguments, keys: keys)
       checked = try told.checked(shapes, family, heads: heads, keys: keys)
       notes = [classes.note].compactMap(\.self) + told.notes
       return
@@ -132,12 +133,12 @@ private struct Classes {
   /// What training programs call the number of classes.
   private static let names = ["num_classes", "class_num", "nb_classes", "n_classes"]
 
-  init(_ shapes: StateDictShapes, _ arguments: [String: Int], _ keys: ModelKeys?) throws {
+  init(_ shapes: StateDictShapes, _ arguments: ProgramArguments, _ keys: ModelKeys?) throws {
     guard let rows = try shapes.labelRows() else {
       (count, dropout) = (0, Self.published.classDropoutProb)
       return
     }
-    let written = Self.names.lazy.compactMap { arguments[$0] }.first
+    let written = Self.names.lazy.compactMap { arguments.integer($0) }.first
     if let written, rows == written || rows - 1 == written {
       if let keys, let stated = keys.integer("num_classes"), stated != written {
         throw keys.failure(

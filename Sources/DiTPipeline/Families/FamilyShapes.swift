@@ -6,16 +6,20 @@ import DiTTensor
 /// The configuration of a JiT or pMF network whose state dict has the engine's names.
 ///
 /// Shapes tell all sizes, and the heads by the width of the norm of q. What they do not tell, the block before which JiT's
-/// in-context tokens join and ς, the published size of that depth and width does; of another size the user has to.
+/// in-context tokens join and ς, the arguments stored with a checkpoint of JiT's trainer do, else the published size of that
+/// depth and width; of another size the user has to.
 struct FamilyShapes {
   let network: DiTConfiguration
   let diffusion: DiffusionConfiguration
+  /// As the stored arguments say; nil is as the family's authors do.
+  let sampling: SamplingConfiguration?
   let notes: [String]
 
   /// - Parameter classes: their number, and the share that was dropped.
   /// - Throws: ``ModelFileError`` when a tensor that tells a size is missing or of another rank, or nothing tells a key.
   init(
-    _ shapes: StateDictShapes, _ family: ModelFamily, classes: (count: Int, dropout: Double), keys: ModelKeys?
+    _ shapes: StateDictShapes, _ family: ModelFamily, classes: (count: Int, dropout: Double),
+    arguments: ProgramArguments, keys: ModelKeys?
   ) throws {
     let narrow = try shapes.shape("x_embedder.proj1.weight", "[B, C, P, P]", rank: 4)
     let wide = try shapes.shape("x_embedder.proj2.weight", "[D, B, 1, 1]", rank: 4)
@@ -47,7 +51,8 @@ struct FamilyShapes {
     }
     let size = PublishedSize.all.first { $0.family == family && $0.has(network) }
     if family == .jit, network.inContextTokens > 0 {
-      guard let start = size?.start ?? keys?.integer("in_context_start") else {
+      let named = PublishedSize.all.first { $0.name == arguments.text("model") && $0.depth == network.depth }
+      guard let start = size?.start ?? keys?.integer("in_context_start") ?? named?.start else {
         throw ModelFileError(
           file: shapes.file.path, item: "in_context_start",
           expected:
@@ -56,10 +61,14 @@ struct FamilyShapes {
       }
       network.inContextStart = start
     }
+    let stored = family == .jit ? JiTArguments(arguments) : nil
+    if let dropped = stored?.classDropout { network.classDropoutProb = dropped }
     self.network = network
-    let scale = size?.noiseScale ?? 1
-    diffusion = family.diffusion(variance: .standard(network), noiseScale: scale)
-    let isStated = size != nil || keys?.value("diffusion") != nil
+    var diffusion = family.diffusion(variance: .standard(network), noiseScale: size?.noiseScale ?? 1)
+    stored?.apply(to: &diffusion)
+    self.diffusion = diffusion
+    sampling = network.hasUnconditional ? stored?.sampling : nil
+    let isStated = size != nil || stored?.noiseScale != nil || keys?.value("diffusion") != nil
     notes =
       isStated
       ? []
@@ -80,10 +89,10 @@ struct FamilyShapes {
         file: path, item: "heads", expected: "\(network.numHeads), as blocks.0.attn.q_norm.weight says",
         found: "\(heads)")
     }
-    let model = ModelConfiguration(network: network, diffusion: diffusion, family: family)
+    let model = ModelConfiguration(network: network, diffusion: diffusion, sampling: sampling, family: family)
     if let keys, case .object(let members) = model.json {
-      // How it is sampled follows from the family, once all sizes are known.
-      return try keys.configuration(defaults: members.filter { $0.key != "sampling" })
+      // How it is sampled follows from the family, once all sizes are known, where nothing is stored.
+      return try keys.configuration(defaults: members.filter { sampling != nil || $0.key != "sampling" })
     }
     do throws(ConfigurationFileError) {
       return try CheckedConfiguration(model, file: path)

@@ -16,6 +16,15 @@ public struct PublishedSize: Equatable, Sendable {
   /// pMF's [t_min, t_max].
   let interval: ClosedRange<Double>?
 
+  package init(
+    name: String, family: ModelFamily, depth: Int, hiddenSize: Int, numHeads: Int, patch: Int, side: Int, start: Int,
+    noiseScale: Double, guidance: Double, interval: ClosedRange<Double>?
+  ) {
+    (self.name, self.family) = (name, family)
+    (self.depth, self.hiddenSize, self.numHeads, self.patch, self.side) = (depth, hiddenSize, numHeads, patch, side)
+    (self.start, self.noiseScale, self.guidance, self.interval) = (start, noiseScale, guidance, interval)
+  }
+
   /// Every size of JiT and pMF: pictures of 256×256 with patches of 16, of 512×512 with patches of 32.
   public static let all: [PublishedSize] = jit + pmf
 

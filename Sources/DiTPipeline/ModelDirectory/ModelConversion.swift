@@ -7,7 +7,7 @@ import Foundation
 
 /// A model read from one kind of place, to be written to another: model directory, diffusers directory, state dict.
 ///
-/// One set of weights is taken. A directory that is written appears complete or not at all. What is written computes what
+/// One set of weights is taken, or all that the model has. A directory that is written appears complete or not at all. What is written computes what
 /// the model computed, but for rounding to bf16 where that is asked for and for what ``notes`` say.
 public struct ModelConversion: Sendable {
   /// What is written.
@@ -16,31 +16,39 @@ public struct ModelConversion: Sendable {
     case dit
     /// A diffusers pipeline.
     case diffusers
+    /// The folder of JiT's trainer.
+    case jit
   }
 
   public let configuration: ModelConfiguration
   /// What the configuration assumes of a state dict that does not tell it, one line each, for the user.
   public let notes: [String]
-  private let weights: Weights
+  private let sets: WeightSets
   private let export: DiffusersExport?
+  private let checkpoint: JiTCheckpoint?
   private let vae: String?
   private let context: ComputeContext?
 
   /// Reads the model that `source` stands for.
   ///
   /// - Parameters:
-  ///   - choice: which weights of a directory or a training checkpoint; they become model.safetensors.
+  ///   - choice: which weights of a directory or a training checkpoint; they become model.safetensors. Nil is all of them, for
+  ///     `dit` and `jit`: the trained ones and their averages.
   ///   - hints: what a state dict's shapes cannot tell.
   ///   - context: where what must be measured is run; nil makes one with all processors.
   /// - Throws: as ``ModelReference/load(_:hints:)``, and ``ModelFileError`` for a published name, which has no weights, and
-  ///   for what diffusers cannot express.
+  ///   for what diffusers or JiT's code cannot express.
   public init(
-    _ source: String, to format: Format, weights choice: WeightChoice = .emaPreferred,
+    _ source: String, to format: Format, weights choice: WeightChoice? = .emaPreferred,
     hints: StateDictHints = StateDictHints(),
     context: ComputeContext? = nil
   ) throws {
     let reference = try ModelReference(source)
-    let model = try reference.load(choice, hints: hints)
+    guard choice != nil || format != .diffusers else {
+      throw ModelFileError(
+        file: source, item: "weights", expected: "one set, as a diffusers directory has one", found: "all")
+    }
+    let model = try reference.load(choice ?? .emaPreferred, hints: hints)
     let configuration = model.configuration
     guard let weights = model.weights else {
       throw ModelFileError(
@@ -50,10 +58,12 @@ public struct ModelConversion: Sendable {
     vae = try configuration.autoencoderDirectory(in: source)
     if vae != nil { converted.autoencoder = ModelDirectory.autoencoderName }
     self.configuration = converted
-    self.weights = weights
+    sets = choice == nil ? try WeightSets(reference, hints: hints) : WeightSets(trained: weights)
+    checkpoint = format == .jit ? try JiTCheckpoint(configuration, sets, name: source) : nil
     export =
       format == .diffusers ? try DiffusersExport(configuration, weights: weights, vae: vae, name: source) : nil
-    notes = model.notes + (format == .diffusers ? Self.autoencoderNotes(vae) : [])
+    notes =
+      model.notes + (format == .diffusers ? Self.autoencoderNotes(vae) : []) + (checkpoint?.notes ?? [])
     self.context = context
   }
 
@@ -87,8 +97,12 @@ public struct ModelConversion: Sendable {
         try export.write(to: temporary, as: dtype)
         let written = try DiffusersDirectory(contentsOf: temporary).weights()
         notes += try export.notes(written: written, context: context ?? ComputeContext())
+      } else if let checkpoint {
+        try checkpoint.write(to: temporary, as: dtype)
       } else {
-        try ModelDirectory.write(configuration, model: weights, ema: nil, as: dtype, to: temporary)
+        try ModelDirectory.write(
+          configuration, model: sets.trained, ema: sets.average, furtherAverages: sets.further, as: dtype, to: temporary
+        )
         if let vae { try Directory.copyFiles(of: vae, to: Paths.join(temporary, ModelDirectory.autoencoderName)) }
       }
     }
@@ -103,7 +117,9 @@ public struct ModelConversion: Sendable {
   public static func checkTarget(_ path: String, replacing: Bool) throws(ModelFileError) {
     let names = Directory.names(path)
     guard !names.isEmpty else { return }
-    let isModel = names.contains(ModelDirectory.configurationFile) || names.contains(DiffusersDirectory.indexFile)
+    let isModel = !names.filter {
+      [ModelDirectory.configurationFile, DiffusersDirectory.indexFile, ModelReference.trainersCheckpoint].contains($0)
+    }.isEmpty
     guard replacing, isModel else {
       throw ModelFileError(
         file: path, item: "output",

@@ -149,7 +149,9 @@ public struct ModelDirectory: Sendable {
     }
     try write(files[...], as: dtype, to: path)
     for (name, weights) in files where weights == nil { try Directory.remove(Paths.join(path, name)) }
-    let stale = Directory.names(path).filter { name in isAverage(name) && !further.contains { $0.name == name } }
+    let stale = Directory.names(path).filter { name in
+      averageDecay(name) != nil && !further.contains { $0.name == name }
+    }
     for name in stale { try Directory.remove(Paths.join(path, name)) }
     try configuration.write(to: Paths.join(path, configurationFile))
   }
@@ -165,10 +167,16 @@ public struct ModelDirectory: Sendable {
     try file.commit()
   }
 
-  /// Whether a file is called ema-DECAY.safetensors.
-  private static func isAverage(_ name: String) -> Bool {
-    guard name.hasPrefix("ema-"), name.hasSuffix(averageEnding) else { return false }
-    return Double(name.dropFirst(4).dropLast(averageEnding.count)).map { averageName($0) + averageEnding == name }
-      ?? false
+  /// The decay of a file that is called ema-DECAY.safetensors; nil for any other.
+  static func averageDecay(_ name: String) -> Double? {
+    guard name.hasPrefix("ema-"), name.hasSuffix(averageEnding) else { return nil }
+    let decay = Double(name.dropFirst(4).dropLast(averageEnding.count))
+    return decay.flatMap { averageName($0) + averageEnding == name ? $0 : nil }
+  }
+
+  /// Whether there is a config.json of a model here, and not that of a diffusers transformer.
+  static func isModel(_ path: String) -> Bool {
+    let reader = try? JSONObjectReader(contentsOf: Paths.join(path, configurationFile))
+    return reader.map { !DiffusersDirectory.isTransformer($0) } ?? false
   }
 }

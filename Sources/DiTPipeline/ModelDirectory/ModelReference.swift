@@ -172,7 +172,7 @@ public enum ModelReference: Equatable, Sendable {
   }
 
   private static func opened(
-    _ store: any TensorStore, _ arguments: [String: Int], _ hints: StateDictHints
+    _ store: any TensorStore, _ arguments: ProgramArguments, _ hints: StateDictHints
   ) throws -> Opened {
     let names = try FamilyNames(store, stated: hints.family)
     let keys = hints.keysMayNotFit ? hints.keys?.fitting(names.store) : hints.keys

@@ -5,16 +5,24 @@ import DiffusionTransformers
 struct ConvertCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "convert",
-    abstract: "Convert a model: state dict, model directory, diffusers directory; fp32 or bf16.",
+    abstract: "Convert a model: state dict, model directory, diffusers directory, JiT's folder; fp32 or bf16.",
     discussion: """
       IN is any model with weights; OUT is the directory to create:
         dit        a model directory: config.json and model.safetensors
         diffusers  model_index.json, transformer/, scheduler/, and vae/ where the
                    model has an autoencoder, as diffusers' DiTPipeline loads them
+        jit        checkpoint-last.pth, as JiT's trainer writes it (model, model_ema1,
+                   model_ema2, args) and its code loads it: main_jit.py --resume OUT
 
         dit convert DiT-XL-2-256x256.pt models/xl
         dit convert facebook-dit models/xl --dtype bf16
         dit convert runs/mine mine-diffusers --to diffusers
+        dit convert runs/jit mine-jit --to jit
+        dit convert JiT-B-16 models/jit --weights all
+
+      One set of weights is written, a moving average where there is one, or what
+      --weights names. --weights all writes the trained weights and all averages; to jit
+      that is the default, and a set that the model does not have is another one's.
 
       OUT computes the same as IN, bit for bit in fp32: of a diffusers directory its
       numerics and its scheduler are kept in config.json. A setting that diffusers
@@ -51,6 +59,12 @@ struct ConvertCommand: ParsableCommand {
     var dtype: Dtype { self == .fp32 ? .f32 : .bf16 }
   }
 
+  /// Nil is all weights.
+  private var choice: WeightChoice? {
+    if weights.weights == .named("all") { return nil }
+    return weights.weights ?? (to == .jit ? nil : .emaPreferred)
+  }
+
   func run() throws {
     do throws(ModelFileError) {
       try ModelConversion.checkTarget(output, replacing: force)
@@ -59,7 +73,7 @@ struct ConvertCommand: ParsableCommand {
     }
     let conversion = try hints.attributingErrors {
       try ModelConversion(
-        input, to: to, weights: weights.weights ?? .emaPreferred, hints: hints.hints(), context: threads.context())
+        input, to: to, weights: choice, hints: hints.hints(), context: threads.context())
     }
     let notes: [String]
     do {

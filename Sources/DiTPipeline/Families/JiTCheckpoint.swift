@@ -1,0 +1,121 @@
+import DiTDiffusion
+import DiTFiles
+import DiTModel
+import DiTTensor
+
+/// A model as the checkpoint of JiT's trainer: a folder with `checkpoint-last.pth`, which its code resumes from and evaluates,
+/// and its converter for diffusers reads. Optimizer and epoch are left out together, which its code allows: a run goes on
+/// from the weights, with new moments.
+package struct JiTCheckpoint {
+  private let configuration: ModelConfiguration
+  private let sets: WeightSets
+  private let size: PublishedSize
+
+  /// Of the averages that the trainer keeps.
+  private static let decays = (0.9999, 0.9996)
+
+  /// - Parameters:
+  ///   - name: what errors call the model.
+  ///   - sizes: those that the code can build.
+  /// - Throws: ``ModelFileError`` naming the key of config.json that JiT's code cannot express.
+  package init(
+    _ configuration: ModelConfiguration, _ sets: WeightSets, name: String, sizes: [PublishedSize] = PublishedSize.all
+  ) throws(ModelFileError) {
+    self.configuration = configuration
+    self.sets = sets
+    let network = configuration.network
+    guard let size = sizes.first(where: { $0.family == .jit && $0.has(network) }) else {
+      guard configuration.family == .jit else {
+        throw ModelFileError(
+          file: name, item: "family", expected: "jit, as only its networks can be written for its code",
+          found: configuration.family.rawValue)
+      }
+      throw ModelFileError(
+        file: name, item: "depth, hidden_size, patch_size",
+        expected: "those of JiT-B/16 to JiT-H/32, which its code can build",
+        found: "\(network.depth), \(network.hiddenSize), \(network.patchSize)")
+    }
+    self.size = size
+    try Self.check(configuration, size, name)
+  }
+
+  /// Throws where the network or its process is not the published one's, but for what the trainer's arguments state.
+  private static func check(
+    _ configuration: ModelConfiguration, _ size: PublishedSize, _ name: String
+  ) throws(ModelFileError) {
+    let (network, diffusion) = (configuration.network, configuration.diffusion)
+    guard network.inputHeight == network.inputWidth, network.hasNullClass else {
+      throw ModelFileError(
+        file: name, item: network.hasNullClass ? "input_size" : "class_dropout_prob",
+        expected: network.hasNullClass ? "a square" : "more than 0, as JiT's label table ends in a null class",
+        found: network.hasNullClass ? "\(network.inputHeight)×\(network.inputWidth)" : "\(network.classDropoutProb)")
+    }
+    var stated = size.model
+    stated.network.inputHeight = network.inputHeight
+    stated.network.inputWidth = network.inputWidth
+    stated.network.numClasses = network.numClasses
+    stated.network.classDropoutProb = network.classDropoutProb
+    stated.diffusion.noiseScale = diffusion.noiseScale
+    stated.diffusion.timeFloor = diffusion.timeFloor
+    stated.diffusion.timeDistribution = diffusion.timeDistribution
+    stated.diffusion.lossTarget = diffusion.lossTarget
+    let (ours, theirs) = (Self.members(configuration), Self.members(stated))
+    for (key, value) in ours where theirs[key] != value {
+      throw ModelFileError(
+        file: name, item: key, expected: "\(theirs[key]?.summary ?? "nothing"), as JiT's code has it",
+        found: value.summary)
+    }
+  }
+
+  /// The keys of config.json that say what network and process a model is.
+  private static func members(_ configuration: ModelConfiguration) -> [String: JSONValue] {
+    guard case .object(let members) = configuration.json else { return [:] }
+    var found: [String: JSONValue] = [:]
+    for member in members where !["family", "sampling", "class_names"].contains(member.key) {
+      guard member.key == "diffusion", case .object(let inner) = member.value else {
+        found[member.key] = member.value
+        continue
+      }
+      for part in inner { found["diffusion.\(part.key)"] = part.value }
+    }
+    return found
+  }
+
+  /// Writes `checkpoint-last.pth` into a directory that is there.
+  ///
+  /// - Parameter dtype: F32, BF16 or F16.
+  /// - Throws: `FileError`.
+  package func write(to directory: String, as dtype: Dtype) throws {
+    let (model, first) = (sets.trained ?? sets.average, sets.average ?? sets.trained)
+    guard let model, let first else { preconditionFailure("a model without weights") }
+    let second = sets.further.first?.weights ?? first
+    var tensors: [TensorSource] = []
+    func stateDict(_ weights: Weights) -> TorchWriter.Value {
+      let start = tensors.count
+      for (parameter, slice) in zip(weights.table.parameters, weights.slices) {
+        tensors.append(
+          TensorSource(
+            parameter.name, slice, shape: parameter.shape, as: parameter.isTrained ? dtype : .f32))
+      }
+      return .stateDict(weights.table.parameters.enumerated().map { ("net.\($1.name)", start + $0) })
+    }
+    let trained = stateDict(model)
+    let average = sets.average == nil || sets.trained == nil ? trained : stateDict(first)
+    let further = sets.further.isEmpty ? average : stateDict(second)
+    let decays = (Self.decays.0, sets.further.first?.decay ?? Self.decays.1)
+    let arguments = JiTArguments.members(configuration, size: size, decays: decays)
+    try TorchWriter.write(
+      .dictionary([
+        ("model", trained), ("model_ema1", average), ("model_ema2", further), ("args", .dictionary(arguments)),
+      ]), tensors: tensors, to: Paths.join(directory, ModelReference.trainersCheckpoint))
+  }
+
+  /// What stands for what the model does not have, one line each.
+  package var notes: [String] {
+    let name = ModelReference.trainersCheckpoint
+    if sets.average == nil || sets.trained == nil {
+      return ["\(name): model, model_ema1 and model_ema2 are the same weights, as the model has one set"]
+    }
+    return sets.further.isEmpty ? ["\(name): model_ema2 is model_ema1, as the model has one moving average"] : []
+  }
+}
