@@ -51,11 +51,20 @@ public struct ModelKeys: Sendable {
     ConfigurationFileError(file: file, key: path.isEmpty ? key : "\(path).\(key)", expected: expected, found: found)
   }
 
-  /// The configuration of these keys, and of `defaults` where they state nothing.
+  /// The configuration of these keys, and of `defaults` where they state nothing, in sections too.
   func configuration(defaults: [JSONMember]) throws(ConfigurationFileError) -> CheckedConfiguration {
-    let stated = Set(members.map(\.key))
-    let all = members + defaults.filter { !stated.contains($0.key) }
+    let all = Self.members(members, defaults: defaults)
     return try CheckedConfiguration(reading: JSONObjectReader(.object(all), file: file, path: path))
+  }
+
+  private static func members(_ stated: [JSONMember], defaults: [JSONMember]) -> [JSONMember] {
+    let others = Dictionary(defaults.map { ($0.key, $0.value) }, uniquingKeysWith: { first, _ in first })
+    let names = Set(stated.map(\.key))
+    let merged = stated.map { member in
+      guard case .object(let inner) = member.value, case .object(let other)? = others[member.key] else { return member }
+      return JSONMember(member.key, .object(members(inner, defaults: other)))
+    }
+    return merged + defaults.filter { !names.contains($0.key) }
   }
 
   /// Those of the keys that fit the tensors of `file`: of a training configuration, which describes the model that is to

@@ -60,10 +60,11 @@ package struct JiTCheckpoint {
     stated.diffusion.timeDistribution = diffusion.timeDistribution
     stated.diffusion.lossTarget = diffusion.lossTarget
     let (ours, theirs) = (Self.members(configuration), Self.members(stated))
-    for (key, value) in ours where theirs[key] != value {
+    // A key at its default is not written.
+    for key in Set(ours.keys).union(theirs.keys).sorted() where ours[key] != theirs[key] {
       throw ModelFileError(
-        file: name, item: key, expected: "\(theirs[key]?.summary ?? "nothing"), as JiT's code has it",
-        found: value.summary)
+        file: name, item: key, expected: "\(theirs[key]?.summary ?? "its default"), as JiT's code has it",
+        found: ours[key]?.summary ?? "its default")
     }
   }
 
