@@ -13,7 +13,11 @@ CLEARED = (
 
 def environment(threads):
     """The caller's without what steers an engine, and with the number of threads for those that take it from there."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(CLEARED)}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("DIT_PEERS_") or not name.startswith(CLEARED)  # the former say where checkouts are
+    }
     count = str(threads)
     return kept | {
         "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count,
