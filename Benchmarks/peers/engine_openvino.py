@@ -3,6 +3,7 @@
 import openvino as ov
 import torch
 
+import families
 from engine_torch import load
 from worker import Unsupported
 
@@ -40,6 +41,8 @@ def prepare(work, threads):
 
 def convert(work):
     model, inputs = load(work)
+    if work["config"].get("published", "").startswith("pMF"):
+        families.rotate_in_reals(model.network)
     arguments = tuple(inputs)
     with torch.no_grad():
         return ov.convert_model(model.eval(), example_input=arguments, input=[list(a.shape) for a in arguments])

@@ -83,6 +83,25 @@ def load(work):
     return Images(), [inputs[key] for key in ("x", "t", "h", "w", "t_min", "t_max", "y") if key in inputs]
 
 
+def rotate_in_reals(model):
+    """pMF's rotation by real numbers, the same values: OpenVINO's converter takes complex ones, but not where they are
+    assigned to a part of a tensor."""
+    import torch
+    from models import pmfDiT
+
+    def rotated(x, freqs):
+        prefix, image = x[:, : -freqs.shape[0]].float(), x[:, -freqs.shape[0] :].float()
+        real, imaginary = image.reshape(*image.shape[:-1], -1, 2).unbind(-1)
+        cos, sin = freqs[:, None, :, 0], freqs[:, None, :, 1]
+        image = torch.stack([real * cos - imaginary * sin, real * sin + imaginary * cos], -1).flatten(-2)
+        return torch.cat([prefix, image], 1).to(x.dtype)
+
+    pmfDiT.apply_rotary_pos_emb = rotated
+    freqs = torch.view_as_real(model.rope_freqs).clone()
+    del model.rope_freqs
+    model.register_buffer("rope_freqs", freqs, persistent=False)
+
+
 def weights(name):
     """The state dict in the authors' names, as NumPy arrays."""
     state = network(name).state_dict()
