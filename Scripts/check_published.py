@@ -31,7 +31,7 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 
-from fixtures import family_samples, parts
+from fixtures import families, family_samples, parts
 from fixtures.common import absolute, generator, normal, relative
 
 LIMIT = 5e-6
@@ -122,6 +122,31 @@ def same(p: dict[str, torch.Tensor]):
     return dict(p), lambda gradients: gradients
 
 
+def jit_loss(denoiser_type, network: nn.Module) -> bool:
+    """The program's own loss and its gradients, at the fixture's times, noise and labels."""
+    expected = families.losses(families.SEEDS["model"])
+    network.load_state_dict(parts.parameters(families.JIT, families.SEEDS["model"]))
+    denoiser = denoiser_type.__new__(denoiser_type)
+    nn.Module.__init__(denoiser)
+    denoiser.net, denoiser.t_eps, denoiser.noise_scale = network, 0.05, 1.0
+    denoiser.eval()  # keeps the labels
+    denoiser.sample_t = lambda *_, **__: expected["t"]
+    draw = torch.randn_like
+    torch.randn_like = lambda *_, **__: expected["noise"]
+    try:
+        value = denoiser(expected["x0"], expected["y"])
+    finally:
+        torch.randn_like = draw
+    value.backward()
+    errors = {"loss": relative(value.detach(), expected["loss"].mean())}
+    gradients = {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
+    assert {f"grad.{name}" for name in gradients} == {name for name in expected if name.startswith("grad.")}
+    errors |= {name: relative(gradient, expected[f"grad.{name}"]) for name, gradient in gradients.items()}
+    worst = max(errors, key=errors.__getitem__)
+    print(f"{'JiT loss':20s}rel {errors['loss']:.1e}, {len(gradients)} gradients, worst rel {errors[worst]:.1e} ({worst})")
+    return errors[worst] <= LIMIT
+
+
 def jit(folder: Path) -> bool:
     enter(folder)
     from model_jit import JiT, JiT_models
@@ -156,6 +181,12 @@ def jit(folder: Path) -> bool:
             torch.randn = draw
 
     passed &= sampled("jit", generate)
+    passed &= jit_loss(
+        Denoiser,
+        JiT(
+            input_size=8, patch_size=2, in_channels=3, hidden_size=24, depth=2, num_heads=2, num_classes=4,
+            bottleneck_dim=5, in_context_len=4, in_context_start=1,
+        ))
     for name, (D, depth, heads, bottleneck, start) in {
         "JiT-B/16": (768, 12, 12, 128, 4), "JiT-B/32": (768, 12, 12, 128, 4), "JiT-L/16": (1024, 24, 16, 128, 8),
         "JiT-L/32": (1024, 24, 16, 128, 8), "JiT-H/16": (1280, 32, 16, 256, 10), "JiT-H/32": (1280, 32, 16, 256, 10),

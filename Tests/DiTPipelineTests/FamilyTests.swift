@@ -50,6 +50,33 @@ import Testing
     if expected != "model" { #expect(try difference(model, "model").relative > 1e-2, "the trees are alike") }
   }
 
+  @Test("JiT's loss and all its gradients are its program's, at both ends of time and for a dropped label")
+  func jitLoss() throws {
+    let file = try SafetensorsFile(contentsOf: path("jit-loss.safetensors"))
+    func gradients(_ keys: ModelKeys) throws -> LossGradients {
+      try DiT(contentsOf: path("jit"), weights: .model, keys: keys).lossAndGradients(
+        clean: file.tensor("x0"), times: file.tensor("t").elements, labels: file.integers("y").values,
+        noise: file.tensor("noise"))
+    }
+    let expected = try file.tensor("loss")
+    func found(_ result: LossGradients) -> Difference {
+      Difference(Tensor(shape: [4], elements: result.report.losses.map(\.loss)), expected)
+    }
+    let own = try gradients(keys())
+    #expect(found(own).relative <= 1e-5, "\(found(own))")
+    let names = Set(file.keys.map(\.name).filter { $0.hasPrefix("grad.") })
+    #expect(Set(own.named.map { "grad.\($0.name)" }) == names)
+    for (name, tensor) in own.named {
+      let difference = Difference(tensor, try file.tensor("grad.\(name)"))
+      #expect(difference.relative <= 1e-4, "\(name): \(difference)")
+    }
+    // Another floor, or a loss of the picture itself, is far from it.
+    for section in [#""t_floor": 0.06"#, #""loss_target": "x0""#] {
+      let other = try gradients(keys(#"{"in_context_start": 1, "diffusion": {\#(section)}}"#))
+      #expect(found(other).relative > 1e-3, "\(section)")
+    }
+  }
+
   @Test("Tokens that join at another block, or plain noise in place of the file, are seen in JiT's answer")
   func jitSensitivity() throws {
     let other = try DiT(contentsOf: path("jit-net.pt"), keys: keys(#"{"in_context_start": 0}"#))
