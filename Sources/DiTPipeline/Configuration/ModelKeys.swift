@@ -90,6 +90,7 @@ public struct ModelKeys: Sendable {
       case "input_size": !hasPositions || tokens(member.value, patch: patch) == file.shape(of: PositionTable.name)?[1]
       case "position": hasPositions == (member.value != .string(PositionEncoding.rope.rawValue))
       case "text": has("text_embedder.")
+      case "in_context_start": has("in_context_posemb")
       case "context_image": has("image_embedder.")
       case "attention": has("blocks.0.attn.noise_mask.") || !statesMask
       default: false
