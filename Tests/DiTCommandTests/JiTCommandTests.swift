@@ -9,8 +9,8 @@ import Testing
 @Suite("JiT's files through the command line") struct JiTCommandTests {
   private let scratch: Scratch
   /// The folder of JiT's trainer, of a size that is not published.
-  private let folder = URL(filePath: networkFixture("")).deletingLastPathComponent()
-    .appending(path: "families/jit").path(percentEncoded: false)
+  private let folder = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    .appending(path: "Fixtures/families/jit").path(percentEncoded: false)
 
   init() throws { scratch = try Scratch() }
 

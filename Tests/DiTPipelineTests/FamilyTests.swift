@@ -60,7 +60,7 @@ import Testing
     }
     let expected = try file.tensor("loss")
     func found(_ result: LossGradients) -> Difference {
-      Difference(Tensor(shape: [4], elements: result.report.losses.map(\.loss)), expected)
+      Difference(Tensor(shape: [4], elements: result.report.losses.map { Float($0.loss) }), expected)
     }
     let own = try gradients(keys())
     #expect(found(own).relative <= 1e-5, "\(found(own))")
