@@ -21,7 +21,7 @@ struct ConvertCommand: ParsableCommand {
         dit convert JiT-B-16 models/jit --weights all
 
       One set of weights is written, a moving average where there is one, or what
-      --weights names. --weights all writes the trained weights and all averages; to jit
+      --weights names. --weights all writes the trained weights and two averages; to jit
       that is the default, and a set that the model does not have is another one's.
 
       OUT computes the same as IN, bit for bit in fp32: of a diffusers directory its
