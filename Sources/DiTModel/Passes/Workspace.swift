@@ -109,8 +109,8 @@ private struct ScratchSizes {
   /// The gradients of the weights of q's and k's norms.
   var heads = 0
 
-  /// None: what is left is a function of the configuration.
-  init() {}
+  /// None: what is left is a function of the configuration, the larger one where the way products are run decides.
+  init() { isPacked = false }
 
   init(inference network: DiTNetwork, samples: Int) {
     let format = network.numerics.precision.format
