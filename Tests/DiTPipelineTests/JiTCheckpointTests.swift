@@ -113,6 +113,7 @@ import Testing
     ("input_size", { $0.network.inputHeight = 16 }),
     ("diffusion.prediction", { $0.diffusion.prediction = .velocity }),
     ("diffusion.network_time", { $0.diffusion.networkTime = .s }),
+    ("sampling.sampler", { $0.sampling.sampler = Sampler(.meanflow, steps: 1, schedule: .linspace) }),
   ]
 
   @Test("A key that JiT's code cannot express is refused by name", arguments: refused.indices)

@@ -50,6 +50,11 @@ package struct JiTCheckpoint {
         expected: network.hasNullClass ? "a square" : "more than 0, as JiT's label table ends in a null class",
         found: network.hasNullClass ? "\(network.inputHeight)×\(network.inputWidth)" : "\(network.classDropoutProb)")
     }
+    let sampler = configuration.sampling.sampler.name
+    guard [.euler, .heun].contains(sampler) else {
+      throw ModelFileError(
+        file: name, item: "sampling.sampler", expected: "euler or heun, which JiT's code has", found: sampler.rawValue)
+    }
     var stated = size.model
     stated.network.inputHeight = network.inputHeight
     stated.network.inputWidth = network.inputWidth

@@ -7,8 +7,8 @@ import Foundation
 
 /// A model read from one kind of place, to be written to another: model directory, diffusers directory, state dict.
 ///
-/// One set of weights is taken, or all that the model has. A directory that is written appears complete or not at all. What is written computes what
-/// the model computed, but for rounding to bf16 where that is asked for and for what ``notes`` say.
+/// One set of weights is taken, or all that the model has. A directory that is written appears complete or not at all. What is
+/// written computes what the model computed, but for rounding to bf16 where that is asked for and for what ``notes`` say.
 public struct ModelConversion: Sendable {
   /// What is written.
   public enum Format: String, CaseIterable, Sendable {
@@ -48,9 +48,10 @@ public struct ModelConversion: Sendable {
       throw ModelFileError(
         file: source, item: "weights", expected: "one set, as a diffusers directory has one", found: "all")
     }
-    let model = try reference.load(choice ?? .emaPreferred, hints: hints)
+    let model = try choice.map { try reference.load($0, hints: hints) } ?? reference.described(hints: hints)
     let configuration = model.configuration
-    guard let weights = model.weights else {
+    let sets = try choice == nil ? WeightSets(reference, hints: hints) : WeightSets(trained: model.weights)
+    guard let weights = sets.average ?? sets.trained else {
       throw ModelFileError(
         file: source, item: "weights", expected: "a model with weights", found: "a published name")
     }
@@ -58,12 +59,12 @@ public struct ModelConversion: Sendable {
     vae = try configuration.autoencoderDirectory(in: source)
     if vae != nil { converted.autoencoder = ModelDirectory.autoencoderName }
     self.configuration = converted
-    sets = choice == nil ? try WeightSets(reference, hints: hints) : WeightSets(trained: weights)
+    self.sets = sets
     checkpoint = format == .jit ? try JiTCheckpoint(configuration, sets, name: source) : nil
     export =
       format == .diffusers ? try DiffusersExport(configuration, weights: weights, vae: vae, name: source) : nil
     notes =
-      model.notes + (format == .diffusers ? Self.autoencoderNotes(vae) : []) + (checkpoint?.notes ?? [])
+      model.notes + sets.notes + (format == .diffusers ? Self.autoencoderNotes(vae) : []) + (checkpoint?.notes ?? [])
     self.context = context
   }
 

@@ -8,13 +8,18 @@ package struct WeightSets: Sendable {
   package private(set) var average: Weights?
   package private(set) var further: [(decay: Double, weights: Weights)] = []
 
-  /// JiT's decay of its second average, where a checkpoint does not say.
-  private static let secondDecay = 0.9996
+  /// What was passed over, one line each, for the user.
+  package private(set) var notes: [String] = []
 
-  init(trained: Weights) { self.trained = trained }
+  /// JiT's second average, and its decay where a checkpoint does not say.
+  private static let (second, secondDecay) = ("model_ema2", 0.9996)
+
+  init(trained: Weights?) { self.trained = trained }
 
   /// All that the model which `reference` stands for has; of a diffusers directory the preferred set.
   ///
+  /// A file of averages does not say their decays, but for JiT's: of another trainer's the preferred one alone is taken, with
+  /// a note.
   /// - Throws: as ``ModelReference/load(_:hints:)``.
   package init(_ reference: ModelReference, hints: StateDictHints) throws {
     switch reference {
@@ -27,7 +32,11 @@ package struct WeightSets: Sendable {
       func load(_ choice: WeightChoice) throws -> Weights? { try reference.load(choice, hints: hints).weights }
       trained = averages.isEmpty || hasTrained ? try load(averages.isEmpty ? .emaPreferred : .model) : nil
       average = try averages.first.flatMap { try load(.named($0)) }
-      for word in averages.dropFirst().prefix(1) {
+      for word in averages.dropFirst() {
+        guard word == Self.second, further.isEmpty else {
+          notes.append("\(path): \(word) is passed over, as the file does not say its decay")
+          continue
+        }
         guard let weights = try load(.named(word)) else { continue }
         further.append((file.arguments.real("ema_decay2") ?? Self.secondDecay, weights))
       }
