@@ -117,9 +117,10 @@ import Testing
         #""latent_channels": 4"#, #""latent_channels": 4, "quantization_config": {"load_in_8bit": true}"#,
         "quantization_config: expected none, as quantized weights are not read, found an object"
       ),
+      (#""UpDecoderBlock2D""#, #""AttnUpDecoderBlock2D""#, "decoder.up_blocks.0.attentions.0"),
       (
-        #""UpDecoderBlock2D""#, #""AttnUpDecoderBlock2D""#,
-        "up_block_types: expected only UpDecoderBlock2D, found AttnUpDecoderBlock2D"
+        #""UpDecoderBlock2D""#, #""UpBlock2D""#,
+        "up_block_types: expected UpDecoderBlock2D or AttnUpDecoderBlock2D, found UpBlock2D"
       ),
       (
         #""norm_num_groups": 32"#, #""norm_num_groups": 7"#,
@@ -229,6 +230,16 @@ import Testing
     let plain = try AutoencoderConfiguration(stateDict: store)
     #expect(plain.hasQuantConvolution && plain.hasPostQuantConvolution && plain.hasMiddleAttention)
     #expect(plain.latentChannels == 4 && plain.scalingFactor == 0.18215 && plain.shiftFactor == 0)
+    #expect(plain.encoderAttention.isEmpty && plain.decoderAttention.isEmpty)
+    var attending = store
+    attending.shapes["encoder.down_blocks.1.attentions.0.group_norm.weight"] = [64]
+    let oneSided = try AutoencoderConfiguration(stateDict: attending)
+    #expect(oneSided.encoderAttention == [false, true] && oneSided.decoderAttention.isEmpty)
+    attending.shapes["decoder.up_blocks.0.attentions.0.group_norm.weight"] = [64]
+    #expect(try AutoencoderConfiguration(stateDict: attending).decoderAttention == [false, true])
+    let statistics = LatentStatistics(mean: [0, 1, 2, 3], std: [1, 2, 3, 4])
+    let scaled = try AutoencoderConfiguration(stateDict: store, statistics: statistics)
+    #expect(scaled.statistics == statistics && scaled.scalingFactor == 1)
     store.shapes = store.shapes.filter { !$0.key.hasPrefix("post_quant_conv") }
     #expect(!(try AutoencoderConfiguration(stateDict: store)).hasPostQuantConvolution)
     store.shapes = store.shapes.filter { !$0.key.contains("attentions") && !$0.key.hasPrefix("quant_conv") }

@@ -13,7 +13,7 @@ public struct AutoencoderFixture {
   /// CompVis's name for each of diffusers'.
   public let compVis: [String: String]
 
-  public static let names = ["tiny", "odd", "shifted", "standardised"]
+  public static let names = ["tiny", "odd", "shifted", "standardised", "attending"]
 
   public init(_ name: String) throws {
     self.name = name

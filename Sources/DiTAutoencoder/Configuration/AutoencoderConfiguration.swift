@@ -18,6 +18,10 @@ public struct AutoencoderConfiguration: Equatable, Sendable {
   public var hasPostQuantConvolution = true
   /// In the middle of encoder and decoder.
   public var hasMiddleAttention = true
+  /// Whether the resnets of a resolution, finest first, are followed by attention each, in the encoder and in the decoder:
+  /// CompVis' `attn_resolutions`, diffusers' AttnDownEncoderBlock2D and AttnUpDecoderBlock2D. Empty is nowhere.
+  public var encoderAttention: [Bool] = []
+  public var decoderAttention: [Bool] = []
   /// What latents are multiplied with for the diffusion model.
   public var scalingFactor = 0.18215
   /// What is taken from latents before that, in every channel.
@@ -26,6 +30,13 @@ public struct AutoencoderConfiguration: Equatable, Sendable {
   public var statistics: LatentStatistics?
 
   public init() {}
+
+  /// The same autoencoder with latents that are standardised by these numbers alone.
+  public func scaled(by statistics: LatentStatistics) -> AutoencoderConfiguration {
+    var scaled = self
+    (scaled.scalingFactor, scaled.shiftFactor, scaled.statistics) = (1, 0, statistics)
+    return scaled
+  }
 
   /// How the encoder's latents become the diffusion model's, and back.
   var scaling: LatentScaling {
@@ -55,6 +66,10 @@ public struct AutoencoderConfiguration: Equatable, Sendable {
     }
     for channels in blockChannels where !(1...65_536).contains(channels) || channels % groups != 0 {
       return ("block_out_channels", "multiples of norm_num_groups, \(groups), up to 65536", "\(channels)")
+    }
+    for (key, attention) in [("down_block_types", encoderAttention), ("up_block_types", decoderAttention)]
+    where !attention.isEmpty && attention.count != blockChannels.count {
+      return (key, "\(blockChannels.count) blocks", "\(attention.count)")
     }
     guard scalingFactor.isFinite, scalingFactor > 0 else {
       return ("scaling_factor", "a number above 0", "\(scalingFactor)")

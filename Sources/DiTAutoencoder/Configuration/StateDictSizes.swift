@@ -5,8 +5,11 @@ extension AutoencoderConfiguration {
   /// tell is sd-vae's: 32 groups, and for 4 latent channels the scaling factor 0.18215. Those of other
   /// shapes have other factors, for which there is no convention.
   ///
-  /// - Throws: ``AutoencoderFileError``, of `scaling_factor` for such shapes.
-  public init(stateDict store: some TensorStore) throws(AutoencoderFileError) {
+  /// - Parameter statistics: what the latents are standardised by, where that is known.
+  /// - Throws: ``AutoencoderFileError``, of `scaling_factor` for such shapes where it is not.
+  public init(
+    stateDict store: some TensorStore, statistics: LatentStatistics? = nil
+  ) throws(AutoencoderFileError) {
     self.init()
     guard let scheme = NamingScheme(store) else {
       throw AutoencoderFileError(
@@ -35,6 +38,15 @@ extension AutoencoderConfiguration {
     while layersPerBlock <= 16, extents("encoder.down_blocks.0.resnets.\(layersPerBlock).conv1.weight") != nil {
       layersPerBlock += 1
     }
+    let levels = blockChannels.count
+    func attention(_ block: (Int) -> String) -> [Bool] {
+      let found = (0..<levels).map { level in
+        store.shape(of: scheme.name("\(block(level)).attentions.0.group_norm.weight", blocks: levels)) != nil
+      }
+      return found.contains(true) ? found : []
+    }
+    encoderAttention = attention { "encoder.down_blocks.\($0)" }
+    decoderAttention = attention { "decoder.up_blocks.\(levels - 1 - $0)" }
     imageChannels = try require("encoder.conv_in.weight", 4)[1]
     latentChannels = try require("decoder.conv_in.weight", 4)[1]
     hasQuantConvolution = extents("quant_conv.weight") != nil
@@ -43,11 +55,13 @@ extension AutoencoderConfiguration {
     if let (key, expected, found) = problem {
       throw AutoencoderFileError(path: store.path, item: key, expected: expected, found: found)
     }
-    guard latentChannels == 4 else {
+    if let statistics { self = scaled(by: statistics) }
+    guard latentChannels == 4 || statistics != nil else {
       throw AutoencoderFileError(
         path: store.path, item: "scaling_factor",
         expected: "diffusers' config.json beside it, as shapes do not tell it (those of 16 latent channels are SD3's, "
-          + "1.5305 with shift_factor 0.0609, and FLUX.1's, 0.3611 with 0.1159)",
+          + "1.5305 with shift_factor 0.0609, and FLUX.1's, 0.3611 with 0.1159; VA-VAE's latents of 32 are standardised by "
+          + "a model's latent_statistics)",
         found: "none, and \(latentChannels) latent channels")
     }
   }

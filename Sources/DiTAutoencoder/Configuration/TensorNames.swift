@@ -4,6 +4,7 @@ import DiTTensor
 //
 // diffusers                                       CompVis (under `first_stage_model.` or bare)
 //   encoder.down_blocks.i.resnets.j.*               encoder.down.i.block.j.*
+//   encoder.down_blocks.i.attentions.j.*            encoder.down.i.attn.j.*
 //   encoder.down_blocks.i.downsamplers.0.conv       encoder.down.i.downsample.conv
 //   decoder.up_blocks.i.*                           decoder.up.(last − i).*
 //   decoder.up_blocks.i.upsamplers.0.conv           decoder.up.(last − i).upsample.conv
@@ -56,6 +57,7 @@ enum NamingScheme: Equatable {
           [
             (".down_blocks.", ".down."), (".up_blocks.", ".up."), (".mid_block.resnets.0.", ".mid.block_1."),
             (".mid_block.resnets.1.", ".mid.block_2."), (".mid_block.attentions.0.", ".mid.attn_1."),
+            (".attentions.", ".attn."),
             (".downsamplers.0.", ".downsample."), (".upsamplers.0.", ".upsample."), (".resnets.", ".block."),
             (".conv_shortcut.", ".nin_shortcut."), (".conv_norm_out.", ".norm_out."), (".group_norm.", ".norm."),
             (".to_q.", ".q."), (".to_k.", ".k."), (".to_v.", ".v."), (".to_out.0.", ".proj_out."),
@@ -64,12 +66,12 @@ enum NamingScheme: Equatable {
   }
 
   /// Whether a tensor that the autoencoder does not have belongs to something else: the diffusion model and the text
-  /// encoder of a whole checkpoint, the loss of a training run, its moving average.
+  /// encoder of a whole checkpoint, the loss of a training run, its moving average, what VA-VAE is aligned with.
   func isForeign(_ name: String) -> Bool {
     guard case .compVis(let prefix) = self else { return false }
     if !prefix.isEmpty && !name.hasPrefix(prefix) { return true }
     let rest = name.dropFirst(prefix.count)
-    return rest.hasPrefix("loss.") || rest.hasPrefix("model_ema.")
+    return ["loss.", "model_ema.", "foundation_model.", "linear_proj."].contains { rest.hasPrefix($0) }
   }
 
   private static func replace(_ name: String, _ pairs: [(String, String)]) -> String {

@@ -175,17 +175,23 @@ struct MiddleLayer: Sendable {
   }
 }
 
-/// Resnets and, in all blocks but the last, a change of size.
+/// Resnets, each followed by attention where there is any, and, in all blocks but the last, a change of size.
 struct BlockLayer: Sendable {
   let resnets: [ResnetLayer]
+  /// One for each resnet, or none.
+  let attentions: [AttentionLayer]
   let resize: ConvolutionLayer?
 
   init(
-    _ name: String, _ inputs: Int, _ outputs: Int, count: Int, resize: String?, _ read: WeightReader
+    _ name: String, _ inputs: Int, _ outputs: Int, count: Int, hasAttention: Bool, resize: String?,
+    _ read: WeightReader
   ) throws {
     resnets = try (0..<count).map {
       try ResnetLayer("\(name).resnets.\($0)", $0 == 0 ? inputs : outputs, outputs, read)
     }
+    attentions =
+      hasAttention
+      ? try (0..<count).map { try AttentionLayer("\(name).attentions.\($0)", channels: outputs, read) } : []
     self.resize = try resize.map { try ConvolutionLayer("\(name).\($0).0.conv", outputs, outputs, read) }
   }
 }
@@ -205,6 +211,7 @@ struct EncoderLayers: Sendable {
     blocks = try channels.indices.map { i in
       try BlockLayer(
         "encoder.down_blocks.\(i)", channels[max(i - 1, 0)], channels[i], count: c.layersPerBlock,
+        hasAttention: c.encoderAttention.contains(true) && c.encoderAttention[i],
         resize: i < channels.count - 1 ? "downsamplers" : nil, read)
     }
     middle = try MiddleLayer(
@@ -238,6 +245,7 @@ struct DecoderLayers: Sendable {
     blocks = try channels.indices.map { i in
       try BlockLayer(
         "decoder.up_blocks.\(i)", channels[max(i - 1, 0)], channels[i], count: c.layersPerBlock + 1,
+        hasAttention: c.decoderAttention.contains(true) && c.decoderAttention[channels.count - 1 - i],
         resize: i < channels.count - 1 ? "upsamplers" : nil, read)
     }
     let last = channels[channels.count - 1]

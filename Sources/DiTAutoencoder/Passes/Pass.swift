@@ -265,9 +265,10 @@ struct Pass {
     var x = middle(convolveFewChannels(first, layers.convIn), layers.middle)
     var pending: ConvolutionLayer?
     for block in layers.blocks {
-      for resnet in block.resnets {
+      for (index, resnet) in block.resnets.enumerated() {
         if let resize = pending { x = upsampledResnet(x, resize, resnet) } else { x = self.resnet(x, resnet) }
         pending = nil
+        if !block.attentions.isEmpty { attend(x, block.attentions[index]) }
       }
       pending = block.resize
     }
@@ -278,7 +279,10 @@ struct Pass {
   mutating func encode(_ layers: EncoderLayers, _ image: FeatureMap) -> FeatureMap {
     var x = convolveFewChannels(image, layers.convIn)
     for block in layers.blocks {
-      for resnet in block.resnets { x = self.resnet(x, resnet) }
+      for (index, resnet) in block.resnets.enumerated() {
+        x = self.resnet(x, resnet)
+        if !block.attentions.isEmpty { attend(x, block.attentions[index]) }
+      }
       if let resize = block.resize { x = downsample(x, resize) }
     }
     let moments = finish(middle(x, layers.middle), layers.normOut, layers.convOut)

@@ -38,14 +38,7 @@ extension AutoencoderConfiguration {
     blockChannels = try reader.integers("block_out_channels") ?? [64]  // diffusers' defaults
     layersPerBlock = try reader.integer("layers_per_block") ?? 1
     groups = try reader.integer("norm_num_groups") ?? groups
-    for (key, only) in [("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")] {
-      let types = try reader.strings(key) ?? [only]
-      for type in types where type != only { throw reader.failure(key, expected: "only \(only)", found: type) }
-      guard types.count == blockChannels.count else {
-        throw reader.failure(
-          key, expected: "\(blockChannels.count) blocks, as block_out_channels has", found: "\(types.count)")
-      }
-    }
+    try readBlocks(&reader)
     let activation = try reader.string("act_fn") ?? "silu"
     guard ["silu", "swish"].contains(activation) else {
       throw reader.failure("act_fn", expected: "silu", found: activation)
@@ -56,6 +49,23 @@ extension AutoencoderConfiguration {
     try readScaling(&reader, notes: &notes)
     if let note = try reader.passOver(forClass: Self.className) { notes.append(note) }
     if let (key, expected, found) = problem { throw reader.failure(key, expected: expected, found: found) }
+  }
+
+  /// Which resolutions have attention.
+  private mutating func readBlocks(_ reader: inout JSONObjectReader) throws(ConfigurationFileError) {
+    func attention(_ key: String, _ plain: String, _ attending: String) throws(ConfigurationFileError) -> [Bool] {
+      let types = try reader.strings(key) ?? [plain]
+      for type in types where ![plain, attending].contains(type) {
+        throw reader.failure(key, expected: "\(plain) or \(attending)", found: type)
+      }
+      guard types.count == blockChannels.count else {
+        throw reader.failure(
+          key, expected: "\(blockChannels.count) blocks, as block_out_channels has", found: "\(types.count)")
+      }
+      return types.contains(attending) ? types.map { $0 == attending } : []
+    }
+    encoderAttention = try attention("down_block_types", "DownEncoderBlock2D", "AttnDownEncoderBlock2D")
+    decoderAttention = try attention("up_block_types", "UpDecoderBlock2D", "AttnUpDecoderBlock2D").reversed()
   }
 
   static let className = "AutoencoderKL"
