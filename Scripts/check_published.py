@@ -1,27 +1,34 @@
 #!/usr/bin/env python3
 """The fixtures' networks of other parts (Scripts/fixtures/parts.py) beside the programs that have them.
 
-    pip install -r Scripts/requirements-fixtures.txt einops
+    pip install -r Scripts/requirements-fixtures.txt einops timm==1.0.31
     git clone https://github.com/Bili-Sakura/JiT-diffusers        # has model_jit.py of LTH14/JiT unchanged
     git clone -b torch https://github.com/Lyy-iiis/pMF
     git clone https://github.com/hustvl/LightningDiT
-    python Scripts/check_published.py --jit JiT-diffusers --pmf pMF --lightningdit LightningDiT
+    git clone https://github.com/willisma/SiT
+    git clone https://github.com/sihyun-yu/REPA
+    python Scripts/check_published.py --jit JiT-diffusers --pmf pMF --lightningdit LightningDiT --sit SiT --repa REPA
 
 Builds each program's own network at a small size, gives it random weights by its own names, and requires the output
 and the gradient of every tensor to be those of parts.py, which are in Double, within 5e-6 of their largest value: the
 programs compute in Float32, pMF also the number 1 − 1/ω of its guidance scale. Nothing of theirs is changed but what needs a GPU or a compiler
-(`.cuda()`, `torch.compile`), and timm's patch embedding and fairscale, in whose place a convolution and nothing stand.
+(`.cuda()`, `torch.compile`), and for LightningDiT timm's patch embedding and fairscale, in whose place a convolution and
+nothing stand.
 
 Whole sampling runs by each program's own code, from the noise and with the weights of fixtures/family_samples.py, must be
-that module's within 2e-5 (JiT's Denoiser.generate, pMF's pixelMeanFlow.generate).
+that module's within 2e-5 (JiT's Denoiser.generate, pMF's pixelMeanFlow.generate), and those of fixtures/transport.py: SiT's
+and LightningDiT's transport with torchdiffeq, REPA's samplers; LightningDiT's and SiT's losses and gradients too.
 
 The published sizes are built too, without memory, and must have the tensors and the number of parameters that the same
 configuration of parts.py has.
 
-Checked with JiT-diffusers 9ca2cc2, pMF 990e81a and LightningDiT 2725fed. Exit status 0: all as required.
+Checked with JiT-diffusers 9ca2cc2, pMF 990e81a, LightningDiT 2725fed, SiT 947f95b and REPA 67f7145. Exit status 0: all as required.
 """
 
 import argparse
+import importlib.abc
+import importlib.machinery
+import importlib.util
 import math
 import sys
 import types
@@ -31,7 +38,7 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 
-from fixtures import families, family_samples, parts
+from fixtures import families, family_samples, parts, transport
 from fixtures.common import absolute, generator, normal, relative
 
 LIMIT = 5e-6
@@ -40,7 +47,7 @@ SAMPLE_LIMIT = 2e-5
 
 def enter(folder: Path) -> None:
     """Imports come from `folder` from here on, whatever modules another program has."""
-    own = ("models", "util", "model_jit", "denoiser", "pmf")
+    own = ("models", "util", "model_jit", "denoiser", "pmf", "transport", "samplers")
     for name in [name for name in sys.modules if name.split(".")[0] in own]:
         del sys.modules[name]
     sys.path.insert(0, str(folder))
@@ -201,6 +208,169 @@ def jit(folder: Path) -> bool:
     return passed
 
 
+def all_channels(network: nn.Module, count: int):
+    """SiT's forward_with_cfg as its comment says to guide `count` channels."""
+
+    def call(x: torch.Tensor, t: torch.Tensor, y: torch.Tensor, cfg_scale: float) -> torch.Tensor:
+        half = x[: len(x) // 2]
+        out = network(torch.cat([half, half]), t, y)
+        guided, rest = out[:, :count], out[:, count:]
+        conditional, unconditional = guided.chunk(2)
+        mixed = unconditional + cfg_scale * (conditional - unconditional)
+        return torch.cat([torch.cat([mixed, mixed]), rest], dim=1)
+
+    return call
+
+
+def drawing(noises: torch.Tensor):
+    """Stands in for torch.randn and torch.randn_like: the given noises in their order, once for each half of a batch."""
+    order = iter(noises)
+
+    def draw(like, *_, **__) -> torch.Tensor:
+        noise = next(order)
+        size = like.shape if isinstance(like, torch.Tensor) else like
+        return torch.cat([noise] * (size[0] // len(noise)))
+
+    return draw
+
+
+def ran(family: str, generate) -> bool:
+    """`generate(name, noise, labels, noises)`: the program's own run of one of transport's."""
+    errors, (noise, labels, noises) = {}, transport.inputs(family)
+    expected, draws = transport.samples(), (torch.randn, torch.randn_like)
+    for name in [name for name in expected if name.startswith(f"{family}:") and not name.endswith("evaluations")]:
+        torch.randn = torch.randn_like = drawing(noises)
+        try:
+            errors[name] = absolute(generate(name, noise, labels), expected[name])
+        finally:
+            torch.randn, torch.randn_like = draws
+    worst = max(errors, key=errors.__getitem__)
+    print(f"{family + ' samples':20s}{len(errors)} runs, worst abs {errors[worst]:.1e} ({worst})")
+    return errors[worst] <= SAMPLE_LIMIT
+
+
+def transported(family: str, sampler, network: nn.Module):
+    """Runs of SiT's or LightningDiT's own `transport`."""
+
+    def generate(name: str, noise: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        network.load_state_dict(transport.parameters(name), strict=False)
+        method, steps, scale, channels, interval, shift = transport.RUNS[name]
+        z, y = torch.cat([noise, noise]), torch.cat([labels, torch.full_like(labels, network.num_classes)])
+        call, arguments = network.forward_with_cfg, {"y": y, "cfg_scale": scale}
+        if channels != 3:
+            call = all_channels(network, noise.shape[1])
+        elif interval:
+            arguments |= {"cfg_interval": True, "cfg_interval_start": interval[0]}
+        if method == "sde":
+            return sampler.sample_sde(num_steps=steps, diffusion_form="sigma")(z, call, **arguments)[-1].chunk(2)[0]
+        if method == "dopri5":
+            rtol, atol = transport.TOLERANCES[name]
+            run = sampler.sample_ode(sampling_method="dopri5", num_steps=steps, atol=atol, rtol=rtol)
+            pairs = [z[n :: len(noise)] for n in range(len(noise))]
+            return torch.cat([run(z, call, y=y[n :: len(noise)], cfg_scale=scale)[-1][:1] for n, z in enumerate(pairs)])
+        shifts = {"timestep_shift": shift} if shift != 1 else {}
+        run = sampler.sample_ode(sampling_method={"heun": "heun2"}.get(method, method), num_steps=steps + 1, **shifts)
+        return run(z, call, **arguments)[-1].chunk(2)[0]
+
+    return generate
+
+
+def transport_loss(name: str, process, network: nn.Module) -> bool:
+    """The program's own loss and its gradients at the fixture's times, noise and labels."""
+    expected = transport.losses(name)
+    process.sample = lambda x1, *_, **__: (expected["t"], expected["noise"], x1)
+    network.load_state_dict(parts.parameters(transport.CASES[name], transport.SEED), strict=False)
+    terms = process.training_losses(network, expected["x0"], {"y": expected["y"]})
+    value = terms["loss"].mean() + (terms["cos_loss"].mean() if "cos_loss" in terms else 0)
+    for parameter in network.parameters():
+        parameter.grad = None
+    value.backward()
+    errors = {"loss": relative(value.detach(), expected["loss"].mean())}
+    gradients = {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
+    assert {f"grad.{name}" for name in gradients} == {name for name in expected if name.startswith("grad.")}
+    errors |= {name: relative(gradient, expected[f"grad.{name}"]) for name, gradient in gradients.items()}
+    worst = max(errors, key=errors.__getitem__)
+    print(f"{name + ' loss':20s}rel {errors['loss']:.1e}, {len(gradients)} gradients, worst rel {errors[worst]:.1e} ({worst})")
+    return errors[worst] <= LIMIT
+
+
+class Unused(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """torchvision, of which timm imports much and SiT and REPA use nothing: every name in it is an empty class, whose
+    attributes are their names."""
+
+    class Names(type):
+        def __getattr__(cls, name: str) -> str:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            return name
+
+    def find_spec(self, name: str, path: object, target: object = None) -> object:
+        is_own = name.split(".")[0] == "torchvision"
+        return importlib.machinery.ModuleSpec(name, self, is_package=True) if is_own else None
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        module.__version__ = "0"
+        module.__getattr__ = lambda name: Unused.Names(name, (), {})
+
+
+def real_timm() -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "timm"]:
+        del sys.modules[name]
+    sys.meta_path.insert(0, Unused())
+
+
+def sit(folder: Path) -> bool:
+    real_timm()
+    enter(folder)
+    from models import SiT, SiT_models
+    from transport import Sampler, create_transport
+
+    config = transport.SIT
+    network = SiT(input_size=8, patch_size=2, in_channels=4, hidden_size=24, depth=2, num_heads=2, num_classes=4)
+    plain = replace(config, learn_sigma=False)
+    single = SiT(
+        input_size=8, patch_size=2, in_channels=4, hidden_size=24, depth=2, num_heads=2, num_classes=4, learn_sigma=False)
+    passed = compare("SiT", plain, single, same, lambda net, x, t, y: net(x, t[:, 0], y))
+    network.eval().num_classes = 4
+    process = create_transport("Linear", "velocity", None, None, None)
+    with torch.no_grad():
+        passed &= ran("sit", transported("sit", Sampler(process), network))
+    passed &= transport_loss("sit", process, network)
+    published = replace(config, input_size=(32, 32), hidden_size=1152, depth=28, num_heads=16, num_classes=1000)
+    with torch.device("meta"):
+        return passed & count("SiT-XL/2", published, SiT_models["SiT-XL/2"](input_size=32))
+
+
+def repa(folder: Path) -> bool:
+    real_timm()
+    enter(folder)
+    from models.sit import SiT
+    from samplers import euler_maruyama_sampler, euler_sampler
+
+    network = SiT(
+        input_size=8, patch_size=2, in_channels=4, hidden_size=24, decoder_hidden_size=24, encoder_depth=1, depth=2,
+        num_heads=2, num_classes=4, z_dims=[8], projector_dim=8, fused_attn=False, qk_norm=False)
+    network.projectors = nn.ModuleList()
+    passed = compare("REPA", transport.REPA, network, same, lambda net, x, t, y: net(x, t[:, 0], y)[0])
+    network.load_state_dict(parts.parameters(transport.REPA, transport.SEED))
+    network.eval()
+    labels_of = torch.tensor
+
+    def generate(name: str, noise: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        method, steps, scale, _, (low, high), _ = transport.RUNS[name]
+        run = euler_maruyama_sampler if method == "sde" else euler_sampler
+        # Its null class is 1000, of a network of 1000 classes.
+        torch.tensor = lambda data, *a, **k: labels_of([4] * len(data) if data and data[0] == 1000 else data, *a, **k)
+        try:
+            return run(network, noise, labels, num_steps=steps, heun=method == "heun", cfg_scale=scale, guidance_low=low,
+                       guidance_high=high)  # fmt: skip
+        finally:
+            torch.tensor = labels_of
+
+    with torch.no_grad():
+        return passed & ran("repa", generate)
+
+
 def lightningdit(folder: Path) -> bool:
     stand_in("timm.models.vision_transformer", PatchEmbed=PatchEmbed, Mlp=None)
     names = {"ColumnParallelLinear": None, "ParallelEmbedding": None, "RowParallelLinear": None}
@@ -221,6 +391,17 @@ def lightningdit(folder: Path) -> bool:
         )
         name = "LightningDiT" + (", q/k" if uses_norm else "")
         passed &= compare(name, config, network, same, lambda net, x, t, y: net(x, t[:, 0], y))
+    from transport import Sampler, create_transport
+
+    process = create_transport("Linear", "velocity", None, None, None, use_cosine_loss=True, use_lognorm=True)
+    network = LightningDiT(
+        input_size=4, patch_size=1, in_channels=5, hidden_size=24, depth=2, num_heads=2, num_classes=4, use_qknorm=False,
+        use_swiglu=True, use_rope=True, use_rmsnorm=True,
+    )
+    network.eval().num_classes = 4
+    with torch.no_grad():
+        passed &= ran("lightningdit", transported("lightningdit", Sampler(process), network))
+    passed &= transport_loss("lightningdit", process, network)
     published = replace(
         config, input_size=(16, 16), in_channels=32, hidden_size=1152, depth=28, num_heads=16, num_classes=1000,
         qk_norm=False,
@@ -229,7 +410,38 @@ def lightningdit(folder: Path) -> bool:
         network = LightningDiT_models["LightningDiT-XL/1"](
             input_size=16, in_channels=32, use_swiglu=True, use_rope=True, use_rmsnorm=True
         )
-    return passed & count("LightningDiT-XL/1", published, network, ("freqs_cos", "freqs_sin"))
+    return passed & count("LightningDiT-XL/1", published, network, ("freqs_cos", "freqs_sin")) & vavae(folder)
+
+
+@torch.no_grad()
+def vavae(folder: Path) -> bool:
+    """VA-VAE's own autoencoder, at its full size with random weights, beside diffusers' with the names of autoencoder.py."""
+    from diffusers import AutoencoderKL
+    from fixtures import autoencoder
+
+    sys.meta_path.insert(0, Unused())
+    specification = importlib.util.spec_from_file_location("vavae_own", folder / "tokenizer" / "autoencoder.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    own = module.AutoencoderKL(embed_dim=32, ch_mult=(1, 1, 2, 2, 4)).eval()
+    blocks, plain = 5, ("{}Block2D",) * 4
+    model = AutoencoderKL(
+        down_block_types=[name.format("DownEncoder") for name in plain] + ["AttnDownEncoderBlock2D"],
+        up_block_types=["AttnUpDecoderBlock2D"] + [name.format("UpDecoder") for name in plain],
+        block_out_channels=(128, 128, 256, 256, 512), layers_per_block=2, latent_channels=32,
+    ).eval()  # fmt: skip
+    state, theirs = model.state_dict(), own.state_dict()
+    names = {name: autoencoder.compvis(name, blocks) for name in state}
+    assert set(names.values()) == set(theirs), set(names.values()) ^ set(theirs)
+    model.load_state_dict({name: theirs[names[name]].reshape(value.shape) for name, value in state.items()})
+    random = generator(7)
+    latents, images = normal(random, 1, 32, 4, 4), torch.tanh(normal(random, 1, 3, 64, 64))
+    errors = {
+        "decode": relative(own.decode(latents), model.decode(latents).sample),
+        "encode": relative(own.encode(images).mean, model.encode(images).latent_dist.mean),
+    }
+    print(f"{'VA-VAE':20s}{len(state)} tensors, decode rel {errors['decode']:.1e}, encode rel {errors['encode']:.1e}")
+    return max(errors.values()) <= 1e-5
 
 
 def pmf(folder: Path) -> bool:
@@ -327,7 +539,7 @@ def pmf(folder: Path) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    checks = {"jit": jit, "pmf": pmf, "lightningdit": lightningdit}
+    checks = {"jit": jit, "pmf": pmf, "lightningdit": lightningdit, "sit": sit, "repa": repa}
     for name in checks:
         parser.add_argument(f"--{name}", type=Path, metavar="FOLDER", help="a clone of the program")
     arguments = vars(parser.parse_args())

@@ -31,6 +31,7 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
     evaluation   evaluation/: Fréchet distances and nearest neighbours by scipy and scikit-learn
     autoencoder  autoencoder/: AutoencoderKL, encode and decode
     families     families/: files of JiT and pMF as their programs write them, and their networks' answers
+    transport    families/, network/parts/transport.safetensors: the same for SiT, REPA and LightningDiT, with sampling runs
     golden       golden/: a whole small DiT of diffusers: forward, loss, gradients, ten steps of AdamW
 
 The files are repeatable: a second run with the same versions on the same machine gives the same bytes. Versions and
@@ -69,6 +70,7 @@ MODULES = {
     "diffusers_directories": "diffusers",
     "whole_pipeline": "diffusers",
     "families": "families",
+    "transport": "families",
     "golden": "golden",
 }
 FIXTURES = Path(__file__).resolve().parent.parent / "Tests" / "Fixtures"

@@ -12,7 +12,7 @@ import Testing
         "--prompt",
         "--context",
         "--steps", "--schedule",
-        "--sampler", "--eta",
+        "--shift", "--sampler", "--eta", "--tolerance",
         "--guidance", "--guidance-interval", "--guidance-channels", "--seed", "--rng", "--noise", "--trajectory",
         "--preview", "--out",
       ]
@@ -28,7 +28,10 @@ import Testing
     ),
     ("info", ["--heads", "--config", "--family", "--threads", "--json"]),
     ("convert", ["--to", "--dtype", "--force", "--weights", "--heads", "--config", "--family", "--threads"]),
-    ("schedule", ["--heads", "--config", "--family", "--steps", "--schedule", "--sampler", "--json", "--out"]),
+    (
+      "schedule",
+      ["--heads", "--config", "--family", "--steps", "--schedule", "--shift", "--sampler", "--json", "--out"]
+    ),
     (
       "forward",
       [
@@ -50,7 +53,7 @@ import Testing
       [
         "--model", "--weights", "--heads", "--config", "--family", "--precision", "--gemm", "--threads", "--input",
         "--steps",
-        "--schedule",
+        "--schedule", "--shift",
         "--guidance",
         "--guidance-interval",
         "--guidance-channels", "--out",

@@ -130,7 +130,7 @@ import Testing
     #expect(
       SamplerName.allCases.map(\.rawValue) == [
         "ddpm", "ddim", "dpmpp", "unipc", "euler", "heun", "euler_ancestral", "pndm", "deis",
-        "meanflow",
+        "meanflow", "sde", "dopri5",
       ])
     #expect(Variance.allCases.map { $0.outputChannels(4) } == [4, 4, 8])
   }

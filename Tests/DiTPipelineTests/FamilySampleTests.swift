@@ -114,6 +114,25 @@ import Testing
     #expect(late >= 10 * Self.tolerance, "the fourth time of 30 steps is not told apart: \(late)")
   }
 
+  /// Heun's four steps ask at 0, ¼, ¼, ½, ½, ¾, ¾.
+  @Test(
+    "An evaluation outside the interval is not run twice, each of Heun's two by its own time",
+    arguments: [
+      (nil, 14), (0.0...1, 14), (0.1...1, 13), (0.25...1, 11), (0.3...0.6, 9), (0.5...0.75, 7), (0.1...0.25, 7),
+    ] as [(ClosedRange<Double>?, Int)])
+  func guidedRows(_ interval: ClosedRange<Double>?, _ rows: Int) throws {
+    let model = try Self.model("jit")
+    var evaluated: [Int] = []
+    let options = SamplingOptions(
+      sampler: Sampler(.heun, steps: 4), guidance: Guidance(scale: 2.9, interval: interval, ends: .jit), batch: 2)
+    _ = try model.sample(classes: [0, 1, 2], options: options) { progress in
+      evaluated.append(progress.evaluatedImages)
+      return true
+    }
+    // Two images at once, then the third.
+    #expect(evaluated.count == 8 && evaluated[3] == 2 * rows && evaluated[7] == 3 * rows, "\(evaluated)")
+  }
+
   @Test("Every other convention misses pMF's samples by more than ten times that")
   func othersMissPMF() throws {
     func missed(_ change: (inout Conventions) -> Void) throws -> Double {

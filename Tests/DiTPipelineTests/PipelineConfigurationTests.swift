@@ -311,7 +311,7 @@ import Testing
     ),
     (
       #"{"learn_sigma": false, "diffusion": {"prediction": "flow"}, "sampling": {"sampler": "ddim"}}"#,
-      "sampling.sampler: expected euler, heun, meanflow, as the model's path is linear, found ddim"
+      "sampling.sampler: expected euler, heun, sde, dopri5, meanflow, as the model's path is linear, found ddim"
     ),
     (
       #"{"learn_sigma": false, "diffusion": {"prediction": "flow"}, "sampling": {"schedule": "trailing"}}"#,

@@ -47,8 +47,9 @@ struct AllocationTests {
     }
   }
 
-  /// A sampling run of more steps allocates no more than one of fewer.
-  @Test("A sampling run of more steps allocates no more per step", arguments: SamplerName.allCases)
+  /// A sampling run of more steps allocates no more than one of fewer; dopri5's steps are not for the caller to choose.
+  @Test(
+    "A sampling run of more steps allocates no more per step", arguments: SamplerName.allCases.filter { $0 != .dopri5 })
   func samplingSteps(_ name: SamplerName) throws {
     dit_allocations_watch()
     defer { dit_allocations_unwatch() }

@@ -141,7 +141,7 @@ extension SamplerName {
   fileprivate var rescales: Bool {
     switch self {
     case .ddim, .ddpm, .dpmpp, .unipc, .euler, .eulerAncestral: true
-    case .heun, .pndm, .deis, .meanflow: false
+    case .heun, .pndm, .deis, .meanflow, .sde, .dopri5: false
     }
   }
 

@@ -71,7 +71,7 @@ extension DiffusersScheduler {
     case .heun:
       let (grid, scale) = try realGrid(name, on: noise, spacing, count: count)
       return HeunSampler(grid, limit: limit, startScale: scale)
-    case .meanflow: preconditionFailure("\(name) walks no β path")  // refused by check
+    case .meanflow, .sde, .dopri5: preconditionFailure("\(name) walks no β path")  // refused by check
     }
   }
 

@@ -116,7 +116,7 @@ extension SamplerName {
     case .heun: "HeunDiscreteScheduler"
     case .pndm: "PNDMScheduler"
     case .deis: "DEISMultistepScheduler"
-    case .meanflow: nil
+    case .meanflow, .sde, .dopri5: nil
     }
   }
 

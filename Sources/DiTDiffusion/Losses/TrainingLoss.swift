@@ -1,12 +1,13 @@
 // The training loss of every prediction (Nichol & Dhariwal 2021, section 3.1, as DiT trains with it):
 //
-//   loss = w · mse + vb        (and λ_seq w_t L_seq: see SequenceLoss.swift)
+//   loss = w · mse + vb + cosine        (and λ_seq w_t L_seq: see SequenceLoss.swift)
 //   mse  = κ mean (out − target)²
 //   vb   = mean KL( q(x_{t−1} | x_t, x_*) ‖ p_θ(x_{t−1} | x_t) ) in bits, and at t = 0 −log₂ p_θ(x_*) discretised
+//   cosine = mean over H·W of 1 − cos ∠(out, target) of the C channels there
 //
 // Means are over C·H·W of each sample. w is the weighting of the noise level. target and κ are the process's
 // (`DiffusionProcess.trainingTarget`). vb belongs to `learned_range` on a β path only, and its μ_θ is detached: it
-// trains v, not the prediction. On a linear path a second half of the output is not read, and its gradient is 0.
+// trains v, not the prediction. The cosine is there where `loss` is `mse+cosine`. On a linear path a second half of the output is not read, and its gradient is 0.
 //
 // The target is affine in (x_*, ε), so x_t is not needed; and as μ_θ is affine in the output, μ̃ − μ_θ is its coefficient
 // times (target − out), so that both terms follow from out − target without the cancellation of two means.
@@ -15,21 +16,24 @@ import Foundation
 
 /// The loss of one sample.
 public struct SampleLoss: Equatable, Sendable {
-  /// w · mse + vb + λ_seq seq.
+  /// w · mse + vb + cosine + λ_seq seq.
   public var loss: Double
   /// κ mean (out − target)², before the weighting.
   public var mse: Double
   /// The variational bound's term in bits per element; nil unless the variance is learned.
   public var vb: Double?
+  /// Mean of 1 − cos ∠(out, target), 0…2; nil unless it is part of the loss.
+  public var cosine: Double?
   /// w_t L_seq, see ``SequenceLoss``; nil unless it is part of the loss.
   public var seq: Double?
 
   public static let zero = SampleLoss(loss: 0, mse: 0, vb: nil)
 
-  public init(loss: Double, mse: Double, vb: Double?) {
+  public init(loss: Double, mse: Double, vb: Double?, cosine: Double? = nil) {
     self.loss = loss
     self.mse = mse
     self.vb = vb
+    self.cosine = cosine
   }
 }
 
@@ -140,10 +144,15 @@ public struct TrainingLoss: Sendable {
       let at = Sample(size: size, clean: n * size, prediction: n * stride, interpolation: n * stride + size)
       let mse = squaredError(target, at, output, clean, noise, &gradient, scale * importance)
       let vb = learned ? bound(level.time.index, target, at, output, clean, noise, &gradient, scale) : nil
+      let cosine =
+        process.loss == .mseAndCosine
+        ? cosineError(target, at, shape.channels, output, clean, noise, &gradient, weight / Double(shape.samples))
+        : nil
       if !learned, !gradient.isEmpty {
         for i in n * stride + size..<(n + 1) * stride { gradient[i] = 0 }
       }
-      losses[n] = SampleLoss(loss: importance * mse + (vb ?? 0), mse: mse, vb: vb)
+      losses[n] = SampleLoss(
+        loss: importance * mse + (vb ?? 0) + (cosine ?? 0), mse: mse, vb: vb, cosine: cosine)
     }
   }
 
@@ -169,6 +178,40 @@ public struct TrainingLoss: Sendable {
       if writes { gradient[at.prediction + i] = Float(slope * error) }
     }
     return target.scale * sum / Double(at.size)
+  }
+
+  /// Mean over pixels of 1 − out·target / (max(|out|, ε) max(|target|, ε)), ε = 10⁻⁸ as torch's; its gradient
+  /// −(target/|target| − cos · out/|out|)/|out| is added to the prediction's channels.
+  private func cosineError(
+    _ target: TrainingTarget, _ at: Sample, _ channels: Int, _ output: Span<Float>, _ clean: Span<Float>,
+    _ noise: Span<Float>, _ gradient: inout MutableSpan<Float>, _ weight: Double
+  ) -> Double {
+    let (area, least) = (at.size / channels, 1e-8)
+    let writes = !gradient.isEmpty
+    let scale = weight / Double(area)
+    var sum = 0.0
+    for pixel in 0..<area {
+      var (product, ofOutput, ofTarget) = (0.0, 0.0, 0.0)
+      for i in stride(from: pixel, to: at.size, by: area) {
+        let out = Double(output[at.prediction + i])
+        let wanted = target.value(clean[at.clean + i], noise[at.clean + i])
+        product += out * wanted
+        ofOutput += out * out
+        ofTarget += wanted * wanted
+      }
+      let (length, wantedLength) = (max(ofOutput.squareRoot(), least), max(ofTarget.squareRoot(), least))
+      let cosine = product / (length * wantedLength)
+      sum += 1 - cosine
+      guard writes else { continue }
+      // Where the length is the least one it does not change with the output.
+      let turn = length > least ? cosine / length : 0
+      for i in stride(from: pixel, to: at.size, by: area) {
+        let wanted = target.value(clean[at.clean + i], noise[at.clean + i])
+        let slope = (wanted / wantedLength - turn * Double(output[at.prediction + i])) / length
+        gradient[at.prediction + i] -= Float(scale * slope)
+      }
+    }
+    return sum / Double(area)
   }
 
   /// The bound's term in bits; its gradient goes to the v channels.

@@ -25,6 +25,9 @@ extension DiffusionConfiguration {
   }
 
   private func checkLoss() throws(DiffusionError) {
+    guard loss == .mse || prediction.target == .velocity else {
+      throw Self.error("loss", "mse, as prediction is \(prediction.rawValue) and not velocity", loss.rawValue)
+    }
     guard let lossTarget, lossTarget.target != prediction.target else { return }
     let hasVelocity = path == .linear && prediction.target == .x0
     guard hasVelocity, lossTarget == .velocity else {

@@ -53,6 +53,15 @@ public enum Variance: String, CaseIterable, Sendable {
   public func outputChannels(_ channels: Int) -> Int { self == .learnedRange ? 2 * channels : channels }
 }
 
+/// What the loss is made of, beside what a learned variance and λ_seq add.
+public enum LossTerms: String, CaseIterable, Sendable {
+  /// The squared error.
+  case mse
+  /// The squared error, and 1 − the cosine of the angle between the channels of each pixel of target and output, both as means
+  /// (LightningDiT, Yao et al. 2025).
+  case mseAndCosine = "mse+cosine"
+}
+
 /// The forward process and how the network describes its reverse. The defaults are the published DiT's.
 public struct DiffusionConfiguration: Equatable, Sendable {
   /// T, the number of diffusion steps.
@@ -68,6 +77,8 @@ public struct DiffusionConfiguration: Equatable, Sendable {
   /// What the loss compares; nil is the prediction itself. `velocity` with the prediction `x0` turns x_* and x̂_* alike into
   /// (x_s − ·)/max(s, t_floor) (JiT, Li & He 2025).
   public var lossTarget: Prediction?
+  /// What the loss is made of.
+  public var loss: LossTerms
   /// How a linear path's times are drawn in training.
   public var timeDistribution: TimeDistribution
   /// ς, the noise's standard deviation at s = 1 of a linear path.
@@ -92,7 +103,7 @@ public struct DiffusionConfiguration: Equatable, Sendable {
   public init(
     steps: Int = 1000, schedule: BetaSchedule = .linear, betaStart: Double = 1e-4, betaEnd: Double = 0.02,
     path: DiffusionPath? = nil, prediction: Prediction = .epsilon, variance: Variance = .learnedRange,
-    networkTime: LinearTime = .thousandths, lossTarget: Prediction? = nil,
+    networkTime: LinearTime = .thousandths, lossTarget: Prediction? = nil, loss: LossTerms = .mse,
     timeDistribution: TimeDistribution = .uniform, noiseScale: Double = 1, timeFloor: Double = standardFloor
   ) {
     self.steps = steps
@@ -103,6 +114,7 @@ public struct DiffusionConfiguration: Equatable, Sendable {
     self.variance = variance
     self.networkTime = networkTime
     self.lossTarget = lossTarget
+    self.loss = loss
     self.timeDistribution = timeDistribution
     self.noiseScale = noiseScale
     self.timeFloor = timeFloor

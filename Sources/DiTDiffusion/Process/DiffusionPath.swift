@@ -26,8 +26,8 @@ public enum DiffusionPath: String, CaseIterable, Sendable {
   /// The samplers that walk this path.
   public var samplers: [SamplerName] {
     switch self {
-    case .beta: SamplerName.allCases.filter { $0 != .meanflow }
-    case .linear: [.euler, .heun, .meanflow]
+    case .beta: SamplerName.allCases.filter { ![.meanflow, .sde, .dopri5].contains($0) }
+    case .linear: [.euler, .heun, .sde, .dopri5, .meanflow]
     }
   }
 

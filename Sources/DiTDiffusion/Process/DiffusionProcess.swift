@@ -24,6 +24,8 @@ public struct DiffusionProcess: Equatable, Sendable {
   public let target: PredictionTarget
   /// What the loss compares.
   public let lossTarget: PredictionTarget
+  /// What the loss is made of.
+  public let loss: LossTerms
   /// What the network counts its time in on a linear path; nil where it is t itself.
   public let linearTime: LinearTime?
   /// ς.
@@ -37,6 +39,7 @@ public struct DiffusionProcess: Equatable, Sendable {
     path = configuration.path
     target = configuration.prediction.target
     lossTarget = configuration.lossTarget?.target ?? target
+    loss = configuration.loss
     linearTime = path == .linear ? configuration.networkTime : nil
     noiseScale = configuration.noiseScale
     timeFloor = configuration.timeFloor

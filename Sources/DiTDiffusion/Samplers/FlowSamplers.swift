@@ -3,10 +3,10 @@
 //
 // - Euler: one evaluation per step; matches diffusers' FlowMatchEulerDiscreteScheduler given the same σ
 // - Heun: the mean of the slopes at both ends, two evaluations per step, and one in the last, as networks are not trained at s = 0:
-//   2S−1; matches diffusers' FlowMatchHeunDiscreteScheduler given the same σ
+//   2S−1; matches diffusers' FlowMatchHeunDiscreteScheduler given the same σ. SiT's, torchdiffeq's, asks at s = 0 too: 2S
 // - a start is ς·N(0,1)
 // - MeanFlow: one evaluation per step, of a network whose slope is the mean one over the step that it is told the length of
-// - no shift of the grid, no churn
+// - a shift a of the grid: s' = s/(s + a(1−s)), more steps near noise where a < 1; no churn
 // - where the output has twice the channels, its second half is not read
 
 import DiTKernels
@@ -23,16 +23,47 @@ extension LinearTime {
   /// The grid's S+1 times as a network is told them.
   ///
   /// Those of `1000s` are rounded once. Those of `s` and `1-s` have the bits of torch.linspace in float32, which the networks'
-  /// own code takes them from: a fused multiple of the rounded stride, counted from the nearer end. Whether a time that should
-  /// be the end of a guidance interval lies above or below it hangs on those bits.
-  /// - Parameter count: S, at least 1.
-  public func networkGrid(_ count: Int) -> [Float] {
-    guard self != .thousandths else { return Self.grid(count).map { Float(time($0)) } }
-    let (first, last) = (Float(time(1)), Float(time(0)))
-    let stride = (last - first) / Float(count)
-    return (0...count).map { i in
-      i < (count + 1) / 2 ? first.addingProduct(stride, Float(i)) : last.addingProduct(-stride, Float(count - i))
+  /// own code takes them from. Whether a time that should be the end of a guidance interval lies above or below it hangs on
+  /// those bits.
+  /// - Parameters:
+  ///   - count: S, at least 1.
+  ///   - shift: a, above 0; of `1-s` t' = a t/(1 + (a−1) t) in float32, as LightningDiT computes it.
+  public func networkGrid(_ count: Int, shift: Double = 1) -> [Float] {
+    guard self != .thousandths else { return Self.grid(count, shift: shift).map { Float(time($0)) } }
+    guard shift == 1 || self == .oneMinusS else { return Self.grid(count, shift: shift).map { Float($0) } }
+    let even = Self.linspace(Float(time(1)), Float(time(0)), points: count + 1)
+    guard shift != 1 else { return even }
+    return even.map { t in Float(shift) * t / (1 + Float(shift - 1) * t) }
+  }
+
+  /// torch.linspace in float32: a fused multiple of the rounded stride, counted from the nearer end.
+  ///
+  /// - Parameter points: at least 2.
+  static func linspace(_ first: Float, _ last: Float, points: Int) -> [Float] {
+    precondition(points > 1, "\(points) points of a line")
+    let stride = (last - first) / Float(points - 1)
+    return (0..<points).map { i in
+      i < points / 2 ? first.addingProduct(stride, Float(i)) : last.addingProduct(-stride, Float(points - 1 - i))
     }
+  }
+
+  /// s' = s/(s + a(1−s)) of ``grid(_:)``.
+  static func grid(_ count: Int, shift: Double) -> [Double] {
+    precondition(shift > 0, "a shift of \(shift)")
+    let even = grid(count)
+    return shift == 1 ? even : even.map { $0 / ($0 + shift * (1 - $0)) }
+  }
+}
+
+/// How a linear path is walked, where models differ.
+public struct FlowOptions: Equatable, Sendable {
+  /// a of s' = s/(s + a(1−s)), above 0: below 1 there are more steps near noise. diffusers' `shift` is 1/a.
+  public var shift: Double
+  /// Whether Heun's last step has two evaluations too, the second at s = 0.
+  public var correctsLastStep: Bool
+
+  public init(shift: Double = 1, correctsLastStep: Bool = false) {
+    (self.shift, self.correctsLastStep) = (shift, correctsLastStep)
   }
 }
 
@@ -40,7 +71,7 @@ extension LinearTime {
 struct FlowGrid: Equatable, Sendable {
   /// s_0 = 1 … s_S = 0.
   let times: [Double]
-  /// The network times of all but the last.
+  /// The network times of all of them.
   let networkTimes: [NetworkTime]
   /// t_i − t_{i+1} as the network counts time, above 0.
   let networkStrides: [Float]
@@ -48,18 +79,26 @@ struct FlowGrid: Equatable, Sendable {
   private let slopes: [Slope]
 
   /// - Precondition: the path is linear.
-  init(_ process: DiffusionProcess, steps: Int) {
-    guard let linearTime = process.linearTime else { preconditionFailure("path \(process.path.rawValue)") }
-    times = LinearTime.grid(steps)
-    let told = linearTime.networkGrid(steps)
-    networkTimes = zip(times, told).dropLast().map { s, told in
+  init(_ process: DiffusionProcess, steps: Int, shift: Double = 1) {
+    self.init(
+      process, LinearTime.grid(steps, shift: shift), told: Self.linearTime(process).networkGrid(steps, shift: shift))
+  }
+
+  /// - Parameters:
+  ///   - times: s, from 1 to 0.
+  ///   - told: the same as the network counts time.
+  init(_ process: DiffusionProcess, _ times: [Double], told: [Float]) {
+    self.times = times
+    networkTimes = zip(times, told).map { s, told in
       NetworkTime(value: told, index: process.networkTime(s: s).index)
     }
     networkStrides = zip(told, told.dropFirst()).map { abs($0 - $1) }
-    slopes = times.dropLast().map { s in
-      let (noised, output) = process.velocity(s: s)
-      return Slope(noised: noised, output: output)
-    }
+    slopes = times.map { s in Slope(process, s: s) }
+  }
+
+  static func linearTime(_ process: DiffusionProcess) -> LinearTime {
+    guard let linearTime = process.linearTime else { preconditionFailure("path \(process.path.rawValue)") }
+    return linearTime
   }
 
   /// S.
@@ -71,6 +110,8 @@ struct FlowGrid: Equatable, Sendable {
   /// dx/ds = noised·x + output·out.
   struct Slope: Equatable, Sendable {
     let noised, output: Double
+
+    init(_ process: DiffusionProcess, s: Double) { (noised, output) = process.velocity(s: s) }
 
     @inline(__always)
     func callAsFunction(_ x: Float, _ out: Float) -> Double {
@@ -89,13 +130,15 @@ public struct FlowEulerSampler: ReverseProcess, Equatable {
   public let startScale: Double
   fileprivate let grid: FlowGrid
 
-  /// - Parameter steps: S, at least 1.
+  /// - Parameters:
+  ///   - steps: S, at least 1.
+  ///   - shift: of the grid, see ``FlowOptions``.
   /// - Precondition: the path is linear.
-  public init(_ process: DiffusionProcess, steps: Int) {
-    grid = FlowGrid(process, steps: steps)
+  public init(_ process: DiffusionProcess, steps: Int, shift: Double = 1) {
+    grid = FlowGrid(process, steps: steps, shift: shift)
     variance = process.schedule.variance
     startScale = process.noiseScale
-    evaluations = grid.networkTimes
+    evaluations = grid.networkTimes.dropLast()
   }
 
   public func advance(
@@ -142,14 +185,16 @@ public struct FlowHeunSampler: ReverseProcess, Equatable {
   public let startScale: Double
   private let grid: FlowGrid
 
-  /// - Parameter steps: S, at least 1; the network is evaluated 2S−1 times.
+  /// - Parameters:
+  ///   - steps: S, at least 1; the network is evaluated 2S−1 times, or 2S.
+  ///   - options: the grid's shift, and whether the last step is Heun's too.
   /// - Precondition: the path is linear.
-  public init(_ process: DiffusionProcess, steps: Int) {
-    let grid = FlowGrid(process, steps: steps)
+  public init(_ process: DiffusionProcess, steps: Int, _ options: FlowOptions = FlowOptions()) {
+    let grid = FlowGrid(process, steps: steps, shift: options.shift)
     self.grid = grid
     variance = process.schedule.variance
     startScale = process.noiseScale
-    evaluations = (0..<2 * steps - 1).map { grid.networkTimes[($0 + 1) / 2] }
+    evaluations = (0..<(options.correctsLastStep ? 2 * steps : 2 * steps - 1)).map { grid.networkTimes[($0 + 1) / 2] }
   }
 
   public var stepCount: Int { grid.count }
@@ -190,13 +235,15 @@ public struct FlowEulerInversion: ReverseProcess, Equatable {
   private let grid: FlowGrid
   private let noiseScale: Double
 
-  /// - Parameter steps: S, at least 1.
+  /// - Parameters:
+  ///   - steps: S, at least 1.
+  ///   - shift: of the grid, see ``FlowOptions``.
   /// - Precondition: the path is linear.
-  public init(_ process: DiffusionProcess, steps: Int) {
-    grid = FlowGrid(process, steps: steps)
+  public init(_ process: DiffusionProcess, steps: Int, shift: Double = 1) {
+    grid = FlowGrid(process, steps: steps, shift: shift)
     variance = process.schedule.variance
     noiseScale = process.noiseScale
-    evaluations = grid.networkTimes.reversed()
+    evaluations = grid.networkTimes.dropLast().reversed()
   }
 
   public func advance(
@@ -216,7 +263,7 @@ public struct FlowEulerInversion: ReverseProcess, Equatable {
 extension BatchShape {
   /// Every element of x with the element of an output (N, C', H, W) that is its prediction.
   @inline(__always)
-  fileprivate func forEachElement(_ outputCount: Int, _ body: (_ at: Int, _ out: Int) -> Void) {
+  func forEachElement(_ outputCount: Int, _ body: (_ at: Int, _ out: Int) -> Void) {
     let (size, stride) = (elementsPerSample, outputCount / samples)
     for n in 0..<samples {
       for i in 0..<size { body(n * size + i, n * stride + i) }

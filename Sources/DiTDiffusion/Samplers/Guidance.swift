@@ -28,11 +28,13 @@ public struct Guidance: Equatable, Sendable {
     case closed
     /// t < HI and t > LO, or LO is 0: JiT's (Li & He 2025).
     case jit
+    /// LO ≤ t ≤ HI, t being the start of a step for all its evaluations, also Heun's at its end: REPA's (Yu et al. 2025).
+    case closedByStep
 
     /// Whether a time is guided.
     func contains(_ time: Float, _ low: Float, _ high: Float) -> Bool {
       switch self {
-      case .closed: low <= time && time <= high
+      case .closed, .closedByStep: low <= time && time <= high
       case .jit: time < high && (low == 0 || time > low)
       }
     }
@@ -91,6 +93,17 @@ public struct Guidance: Equatable, Sendable {
     guard scale != 1 else { return false }
     guard let interval else { return true }
     return ends.contains(time.value, Float(interval.lowerBound), Float(interval.upperBound))
+  }
+
+  /// The times that decide whether the evaluations of a sampler are guided, one each.
+  public func decidingTimes(_ process: any ReverseProcess) -> [NetworkTime] {
+    let times = process.evaluations
+    guard ends == .closedByStep else { return times }
+    var start = 0
+    return times.indices.map { evaluation in
+      if process.step(ofEvaluation: evaluation) != process.step(ofEvaluation: start) { start = evaluation }
+      return times[start]
+    }
   }
 
   /// Mixes the two passes' outputs, each (N, C', H, W).

@@ -66,6 +66,10 @@ public struct SamplingStep: Equatable, Sendable {
   public let evaluation: Int
   /// The network time of that evaluation.
   public let time: NetworkTime
+
+  package init(number: Int, count: Int, evaluation: Int, time: NetworkTime) {
+    (self.number, self.count, self.evaluation, self.time) = (number, count, evaluation, time)
+  }
 }
 
 extension ReverseProcess {

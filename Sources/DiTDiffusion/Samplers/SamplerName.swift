@@ -20,6 +20,10 @@ public enum SamplerName: String, CaseIterable, Sendable {
   case deis
   /// ``MeanFlowSampler``, of networks that are told the length of the step and guidance.
   case meanflow
+  /// ``SDESampler``: Euler–Maruyama with new noise in each step of a linear path.
+  case sde
+  /// ``DormandPrince``: steps of a linear path as long as a tolerance allows, found while sampling.
+  case dopri5
 
   /// The sampler of that name.
   ///
@@ -28,21 +32,29 @@ public enum SamplerName: String, CaseIterable, Sendable {
   ///     weights are those of even steps, takes leading, trailing and linspace.
   ///   - count: S; may be nil for a custom schedule.
   ///   - eta: DDIM's η, 0 when nil.
+  ///   - options: of a linear path.
   /// - Throws: `DiffusionError` when the path is none of the sampler's, η is not in 0…1 or is given to a sampler
-  ///   which has none, or the steps are impossible.
+  ///   which has none, the steps are impossible, or they are not known beforehand, as those of `dopri5`.
   public func process(
-    on schedule: NoiseSchedule, _ rule: StepSchedule, count: Int?, eta: Double? = nil
+    on schedule: NoiseSchedule, _ rule: StepSchedule, count: Int?, eta: Double? = nil,
+    options: FlowOptions = FlowOptions()
   ) throws(DiffusionError) -> any ReverseProcess {
     let process = schedule.process
     try check(process.path, eta: eta)
+    try check(shift: options.shift)
     switch process.path {
     case .beta: return try onBeta(schedule, rule, count: count, eta: eta)
     case .linear:
-      let steps = try Self.linearSteps(schedule, rule, count)
+      let steps = try linearSteps(schedule, rule, count)
       switch self {
-      case .euler: return FlowEulerSampler(process, steps: steps)
+      case .euler: return FlowEulerSampler(process, steps: steps, shift: options.shift)
       case .meanflow: return MeanFlowSampler(process, steps: steps)
-      default: return FlowHeunSampler(process, steps: steps)
+      case .sde: return SDESampler(process, steps: steps)
+      case .dopri5:
+        throw DiffusionError(
+          "sampler", expected: "one whose steps are known beforehand: \(Self.words(path: .linear) { $0 != .dopri5 })",
+          found: rawValue)
+      default: return FlowHeunSampler(process, steps: steps, options)
       }
     }
   }
@@ -68,7 +80,7 @@ public enum SamplerName: String, CaseIterable, Sendable {
       return MultistepSampler(grid, EulerWeights.weights(grid, isAncestral: true), .data, drawsNoise: true)
     case .heun: return HeunSampler(grid)
     case .pndm: return Self.pndm(schedule, kept)
-    case .meanflow: preconditionFailure("\(self) walks no β path")  // refused by check
+    case .meanflow, .sde, .dopri5: preconditionFailure("\(self) walks no β path")  // refused by check
     }
   }
 
@@ -95,7 +107,7 @@ public enum SamplerName: String, CaseIterable, Sendable {
   /// - Throws: `DiffusionError` as ``process(on:_:count:eta:)``; also for samplers without an inverse: all but `ddim`
   ///   (η = 0), and on a linear path `euler`.
   public func inversion(
-    on schedule: NoiseSchedule, _ rule: StepSchedule, count: Int?, eta: Double? = nil
+    on schedule: NoiseSchedule, _ rule: StepSchedule, count: Int?, eta: Double? = nil, shift: Double = 1
   ) throws(DiffusionError) -> any ReverseProcess {
     let process = schedule.process
     let invertible = process.path.invertibleSampler
@@ -105,33 +117,53 @@ public enum SamplerName: String, CaseIterable, Sendable {
     guard (eta ?? 0) == 0 else {
       throw DiffusionError("eta", expected: "0 to run backwards", found: "\(eta ?? 0)")
     }
+    try check(shift: shift)
     switch process.path {
     case .beta: return try DDIMInversion(RespacedSchedule(schedule, rule, count: count))
-    case .linear: return FlowEulerInversion(process, steps: try Self.linearSteps(schedule, rule, count))
+    case .linear: return FlowEulerInversion(process, steps: try linearSteps(schedule, rule, count), shift: shift)
     }
   }
 
   /// Throws unless it walks the path and η is its own.
   package func check(_ path: DiffusionPath, eta: Double?) throws(DiffusionError) {
     guard path.samplers.contains(self) else {
-      let fitting = path.samplers.map(\.rawValue).joined(separator: ", ")
-      throw DiffusionError("sampler", expected: "\(fitting), as the model's path is \(path.rawValue)", found: rawValue)
+      throw DiffusionError(
+        "sampler", expected: "\(Self.words(path: path)), as the model's path is \(path.rawValue)", found: rawValue)
     }
     if self != .ddim, let eta {
       throw DiffusionError("eta", expected: "none with the sampler \(rawValue)", found: "\(eta)")
     }
   }
 
+  /// Whether its steps on a linear path can be moved towards noise.
+  package var hasShift: Bool { [.euler, .heun].contains(self) }
+
+  /// Throws unless a is a number that the sampler's grid can be shifted by.
+  package func check(shift: Double) throws(DiffusionError) {
+    guard shift != 1 else { return }
+    guard hasShift else {
+      throw DiffusionError("shift", expected: "none with the sampler \(rawValue)", found: "\(shift)")
+    }
+    guard (1e-3...1e3).contains(shift) else {
+      throw DiffusionError("shift", expected: "0.001 to 1000", found: "\(shift)")
+    }
+  }
+
+  private static func words(path: DiffusionPath, where isNamed: (SamplerName) -> Bool = { _ in true }) -> String {
+    path.samplers.filter(isNamed).map(\.rawValue).joined(separator: ", ")
+  }
+
   /// S of a linear path, which has no steps to choose.
-  private static func linearSteps(
+  package func linearSteps(
     _ schedule: NoiseSchedule, _ rule: StepSchedule, _ count: Int?
   ) throws(DiffusionError) -> Int {
     guard rule == .linspace else {
       throw DiffusionError(
         "schedule", expected: "linspace, as a linear path has an even grid of its own", found: "\(rule)")
     }
-    guard let count, 1...schedule.steps ~= count else {
-      throw DiffusionError("steps", expected: "1…\(schedule.steps)", found: count.map { "\($0)" } ?? "none")
+    let least = self == .sde ? 2 : 1
+    guard let count, least...max(least, schedule.steps) ~= count else {
+      throw DiffusionError("steps", expected: "\(least)…\(schedule.steps)", found: count.map { "\($0)" } ?? "none")
     }
     return count
   }

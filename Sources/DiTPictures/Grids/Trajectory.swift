@@ -7,7 +7,7 @@ import DiTTensor
 
 /// x after every step of every image of a sampling run.
 ///
-///     var trajectory = Trajectory(count: 2, of: model.configuration, times: try model.process(sampler).stepTimes)
+///     var trajectory = Trajectory(count: 2, of: model.configuration, times: try model.stepTimes(sampler))
 ///     _ = try model.sample(classes: [2, 7], options: options) { trajectory.record($0); return true }
 ///     try trajectory.grid(2, labels: ["2", "7"]).rendered().writePNG(to: "steps.png")
 ///
@@ -17,6 +17,8 @@ public struct Trajectory: Sendable {
   private let shape: [Int]
   /// One state per step: (N, C, H, W).
   private var states: [[Float]]
+  /// The first of the images at hand, and their steps so far.
+  private var recorded = (image: 0, steps: 0)
   /// The network's time of each step, from noise on.
   private let times: [NetworkTime]
   /// Whether `times` are training indices.
@@ -33,11 +35,14 @@ public struct Trajectory: Sendable {
     hasWholeTimes = model.diffusion.path.hasWholeTimes
   }
 
-  /// Keeps what a step left.
+  /// Keeps what a step left, and for steps that were passed over the same.
   public mutating func record(_ progress: SamplingProgress) {
     let size = shape.reduce(1, *)
     let range = progress.images.lowerBound * size..<progress.images.upperBound * size
-    states[progress.step - 1].replaceSubrange(range, with: progress.x.elements)
+    let elements = progress.x.elements
+    if progress.images.lowerBound != recorded.image { recorded = (progress.images.lowerBound, 0) }
+    for step in recorded.steps..<progress.step { states[step].replaceSubrange(range, with: elements) }
+    recorded.steps = progress.step
   }
 
   /// The first `count` images' trajectories as tensors: `states` (S, N, C, H, W) and `timesteps` (S): training indices,

@@ -42,6 +42,12 @@ package struct CheckedConfiguration: Sendable {
       throw ConfigurationFileError(
         file: file, key: dotted("sampling.\(Self.key(error))"), expected: error.expected, found: error.found)
     }
+    if let statistics = model.latentStatistics, statistics.mean.count != model.network.inChannels {
+      throw ConfigurationFileError(
+        file: file, key: dotted("latent_statistics"),
+        expected: "\(model.network.inChannels) channels, as in_channels says",
+        found: "\(statistics.mean.count)")
+    }
     if let classNames = model.classNames, classNames.count != model.network.numClasses {
       throw ConfigurationFileError(
         file: file, key: dotted("class_names"), expected: "\(model.network.numClasses) names, as num_classes says",

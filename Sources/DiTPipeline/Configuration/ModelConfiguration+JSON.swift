@@ -1,3 +1,4 @@
+import DiTAutoencoder
 import DiTDiffusers
 import DiTDiffusion
 import DiTFiles
@@ -36,6 +37,7 @@ extension ModelConfiguration {
     let schedulerSection = try reader.object(Self.schedulerKey)
     let classNames = try reader.strings("class_names")
     let autoencoder = try reader.string("vae")
+    let statistics = try LatentStatistics(reading: &reader, "latent_statistics")
     try reader.finish()
 
     let scheduler = try schedulerSection.map {
@@ -43,6 +45,7 @@ extension ModelConfiguration {
     }
     self.init(network: network, classNames: classNames, family: family)
     self.autoencoder = autoencoder
+    latentStatistics = statistics
     diffusersScheduler = scheduler
     if let diffusionSection {
       diffusion = try DiffusionConfiguration(reading: diffusionSection, defaults: diffusion)
@@ -72,8 +75,8 @@ extension ModelConfiguration {
       JSONMember("position", .string(n.position.rawValue)),
       JSONMember("time_frequencies", .string(n.timeFrequencies.rawValue)),
       JSONMember("conditioning", .string(n.conditioning.rawValue)), JSONMember("attention", n.attention.json),
-      JSONMember("diffusion", diffusion.json),
-      JSONMember("sampling", sampling.json(hasInterval: family.sampling(n)?.guidance.interval != nil)),
+      JSONMember("diffusion", diffusion.json(beside: family.diffusion(variance: diffusion.variance))),
+      JSONMember("sampling", sampling.json(beside: family.sampling(n))),
     ]
     if n.norm2Epsilon != DiTConfiguration.publishedEpsilon {
       members.append(JSONMember("norm2_eps", .number(n.norm2Epsilon)))
@@ -84,6 +87,7 @@ extension ModelConfiguration {
     if let diffusersScheduler { members.append(JSONMember(Self.schedulerKey, diffusersScheduler.json)) }
     if let sequence = n.sequence { members.append(sequence.member) }
     if let classNames { members.append(JSONMember("class_names", .array(classNames.map { .string($0) }))) }
+    if let latentStatistics { members.append(JSONMember("latent_statistics", latentStatistics.json)) }
     if let autoencoder { members.append(JSONMember("vae", .string(autoencoder))) }
     return .object(members)
   }
@@ -274,6 +278,7 @@ extension DiffusionConfiguration {
     networkTime = try reader.word("network_time") ?? networkTime
     reader.remove("loss_target", if: .null)
     lossTarget = try reader.word("loss_target") ?? lossTarget
+    loss = try reader.word("loss") ?? loss
     timeDistribution = try TimeDistribution(reading: &reader, "time_distribution") ?? timeDistribution
     noiseScale = try reader.number("noise_scale") ?? noiseScale
     timeFloor = try reader.number("t_floor") ?? timeFloor
@@ -282,17 +287,20 @@ extension DiffusionConfiguration {
 
   /// The keys of a β path, and of `flow`, which says its path itself, are those that such files have always had; what else
   /// differs from its default follows. A stated path is followed by all keys of its process.
-  fileprivate var json: JSONValue {
+  ///
+  /// - Parameter standard: a family's.
+  fileprivate func json(beside standard: DiffusionConfiguration) -> JSONValue {
     let members = [
       JSONMember("steps", .integer(steps)), JSONMember("schedule", .string(schedule.rawValue)),
       JSONMember("beta_start", .real(betaStart)), JSONMember("beta_end", .real(betaEnd)),
       JSONMember("prediction", .string(prediction.rawValue)), JSONMember("variance", .string(variance.rawValue)),
     ]
     let defaults = DiffusionConfiguration().processMembers
+    let terms = loss == .mse && standard.loss == .mse ? [] : [JSONMember("loss", .string(loss.rawValue))]
     return .object(
-      statesPath
+      (statesPath
         ? [JSONMember("path", .string(path.rawValue))] + members + processMembers
-        : members + zip(processMembers, defaults).filter { $0 != $1 }.map(\.0))
+        : members + zip(processMembers, defaults).filter { $0 != $1 }.map(\.0)) + terms)
   }
 
   private var processMembers: [JSONMember] {

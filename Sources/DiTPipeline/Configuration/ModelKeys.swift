@@ -47,6 +47,11 @@ public struct ModelKeys: Sendable {
     if case .integer(let number)? = value(key) { number } else { nil }
   }
 
+  /// The family that is stated; nil where none is, or none of the known ones, which is refused when the keys are read.
+  var family: ModelFamily? {
+    if case .string(let name)? = value("family") { ModelFamily(rawValue: name) } else { nil }
+  }
+
   func failure(_ key: String, expected: String, found: String) -> ConfigurationFileError {
     ConfigurationFileError(file: file, key: path.isEmpty ? key : "\(path).\(key)", expected: expected, found: found)
   }

@@ -58,8 +58,7 @@ public struct SamplingConfiguration: Equatable, Sendable {
     var reader = reader
     self = defaults
     if let name = try reader.word("sampler", SamplerName.self) {
-      if name != sampler.name { sampler.eta = nil }
-      sampler.name = name
+      sampler.use(name)
     }
     let steps = try reader.integer("steps", in: 1...NoiseSchedule.maximumSteps)
     if let word = try reader.string("schedule") {
@@ -75,6 +74,14 @@ public struct SamplingConfiguration: Equatable, Sendable {
       sampler.steps = list.count
     }
     if let eta = try reader.number("eta") { sampler.eta = eta }
+    if let shift = try reader.number("shift") { sampler.shift = shift }
+    if let tolerance = try reader.numbers("tolerance") {
+      guard tolerance.count == 2 else {
+        throw reader.failure(
+          "tolerance", expected: "[RTOL, ATOL]", found: "\(tolerance.count) numbers")
+      }
+      sampler.tolerance = StepTolerance(relative: tolerance[0], absolute: tolerance[1])
+    }
     if let scale = try reader.number("guidance") { guidance.scale = scale }
     if reader.peek("guidance_interval") == .null {
       reader.remove("guidance_interval", if: .null)
@@ -88,15 +95,20 @@ public struct SamplingConfiguration: Equatable, Sendable {
       }
       guidance.interval = ends[0]...ends[1]
     }
+    if reader.peek("guidance_channels") == .null {
+      reader.remove("guidance_channels", if: .null)
+      guidance.channels = nil
+    }
     if let channels = try reader.integer("guidance_channels", in: 1...Int.max) { guidance.channels = channels }
     try reader.finish()
   }
 
   /// The block: the three keys that are always there, and the optional ones that are set.
-  public var json: JSONValue { json(hasInterval: false) }
+  public var json: JSONValue { json(beside: nil) }
 
-  /// - Parameter hasInterval: whether there is a guidance interval where the key is left out; none is then written as null.
-  func json(hasInterval: Bool) -> JSONValue {
+  /// - Parameter standard: what keys that are left out mean, a family's: where it sets a key that is not set here, that is
+  ///   written too.
+  func json(beside standard: SamplingConfiguration?) -> JSONValue {
     // A sampler that is not here follows from the saved scheduler again.
     var members =
       sampler.unavailableClass == nil ? [JSONMember("sampler", .string(sampler.name.rawValue))] : []
@@ -104,18 +116,31 @@ public struct SamplingConfiguration: Equatable, Sendable {
     if let schedule = sampler.schedule { members.append(JSONMember("schedule", .string(schedule.description))) }
     members.append(JSONMember("guidance", .real(guidance.scale)))
     if let eta = sampler.eta { members.append(JSONMember("eta", .real(eta))) }
+    if sampler.shift != 1 || (standard?.sampler.shift ?? 1) != 1 && sampler.name.hasShift {
+      members.append(JSONMember("shift", .real(sampler.shift)))
+    }
+    if let tolerance = sampler.tolerance {
+      members.append(JSONMember("tolerance", .array([.real(tolerance.relative), .real(tolerance.absolute)])))
+    }
     if let interval = guidance.interval {
       members.append(
         JSONMember("guidance_interval", .array([.real(interval.lowerBound), .real(interval.upperBound)])))
     }
-    if guidance.interval == nil, hasInterval { members.append(JSONMember("guidance_interval", .null)) }
+    if guidance.interval == nil, standard?.guidance.interval != nil {
+      members.append(JSONMember("guidance_interval", .null))
+    }
     if let channels = guidance.channels { members.append(JSONMember("guidance_channels", .integer(channels))) }
+    if guidance.channels == nil, standard?.guidance.channels != nil {
+      members.append(JSONMember("guidance_channels", .null))
+    }
     return .object(members)
   }
 
   /// The sampler that runs backwards, with the block's steps and schedule: DDIM, or Euler on a linear path.
   public func inversion(_ diffusion: DiffusionConfiguration) -> Sampler {
-    Sampler(diffusion.path.invertibleSampler, steps: sampler.steps, schedule: sampler.schedule)
+    var inversion = Sampler(diffusion.path.invertibleSampler, steps: sampler.steps, schedule: sampler.schedule)
+    inversion.shift = sampler.shift
+    return inversion
   }
 
   /// Throws unless a model with these parts can be sampled so. Whether the sampler can be had from a saved scheduler is
@@ -125,7 +150,7 @@ public struct SamplingConfiguration: Equatable, Sendable {
   ) throws(DiffusionError) {
     try network.check(sampler.name)
     if saved == nil {
-      _ = try sampler.process(on: noise)
+      _ = try sampler.method(on: noise, saved: nil)
     } else {
       guard 1...noise.steps ~= sampler.steps else {
         throw DiffusionError("steps", expected: "1…\(noise.steps)", found: "\(sampler.steps)")

@@ -14,7 +14,7 @@ extension ModelConfiguration {
   public init(stateDict file: some TensorStore, heads: Int? = nil) throws {
     let names = try FamilyNames(file, stated: nil)
     self = try StateDictConfiguration(
-      names.store, family: names.family, arguments: ProgramArguments(), heads: heads, keys: nil
+      names, arguments: ProgramArguments(), heads: heads, keys: nil
     ).checked.model
   }
 }
@@ -27,18 +27,17 @@ struct StateDictConfiguration {
   let notes: [String]
 
   /// - Parameters:
-  ///   - family: whose names the tensors have.
+  ///   - names: the tensors, and whose names they have.
   ///   - arguments: what stands beside a training checkpoint's state dicts.
   ///   - heads: where shapes cannot tell.
   ///   - keys: what the user states.
   /// - Throws: ``ModelFileError`` when a tensor that tells a size is missing or of another rank, or sizes do not fit;
   ///   ``ConfigurationFileError`` for keys that contradict the tensors, or each other.
-  init(
-    _ file: any TensorStore, family: ModelFamily, arguments: ProgramArguments, heads: Int?, keys: ModelKeys?
-  ) throws {
+  init(_ names: FamilyNames, arguments: ProgramArguments, heads: Int?, keys: ModelKeys?) throws {
+    let (file, family) = (names.store, names.family)
     let shapes = StateDictShapes(file)
-    guard family == .dit else {
-      let classes = try Classes(shapes, arguments, keys)
+    let classes = try Classes(shapes, arguments, keys)
+    guard ![.jit, .pmf].contains(family) else {
       let told = try FamilyShapes(
         shapes, family, classes: (classes.count, classes.dropout), arguments: arguments, keys: keys)
       checked = try told.checked(shapes, family, heads: heads, keys: keys)
@@ -48,22 +47,35 @@ struct StateDictConfiguration {
     let patch = try shapes.shape(StateDictShapes.patches, "[D, C, P, P]", rank: 4)
     guard patch[2] == patch[3] else { throw shapes.failure(StateDictShapes.patches, "[D, C, P, P]") }
     let (d, p) = (patch[0], patch[2])
-    let classes = try Classes(shapes, arguments, keys)
-    var network = DiTConfiguration()
+    var network = family.network()
     (network.hiddenSize, network.inChannels, network.patchSize) = (d, patch[1], p)
     if keys?.value("input_size") == nil {
       (network.inputHeight, network.inputWidth) = try shapes.inputSize(p, width: d)
     }
     network.depth = shapes.depth
-    network.mlpRatio = Self.ratio(try shapes.shape("blocks.0.mlp.fc1.weight", "[M, D]", rank: 2)[0], of: d)
+    if family == .lightningdit {
+      try TransportShapes.tell(shapes, &network)
+    } else {
+      network.mlpRatio = Self.ratio(try shapes.shape("blocks.0.mlp.fc1.weight", "[M, D]", rank: 2)[0], of: d)
+    }
     (network.numClasses, network.classDropoutProb) = (classes.count, classes.dropout)
     network.learnSigma = try shapes.learnsSigma(channels: patch[1], patchSize: p)
-    network.numHeads = try heads ?? keys?.integer("num_heads") ?? shapes.heads(hiddenSize: d)
+    if family != .dit { try TransportShapes.checkNorms(shapes, names.original, &network) }
+    network.numHeads =
+      try TransportShapes.heads(names.original, network)
+      ?? heads ?? keys?.integer("num_heads") ?? shapes.heads(hiddenSize: d)
+    if let heads, heads != network.numHeads {
+      throw ModelFileError(
+        file: file.path, item: "heads", expected: "\(network.numHeads), as the tensors say", found: "\(heads)")
+    }
+    if network.position.rotation != nil { try TransportShapes.checkRotation(names.original, network) }
     notes = classes.note.map { [$0] } ?? []
+    var model = ModelConfiguration(network: network, family: family)
+    model.latentStatistics = names.statistics
     guard let keys else {
       let path = file.path
       do throws(ConfigurationFileError) {
-        checked = try CheckedConfiguration(ModelConfiguration(network: network), file: path)
+        checked = try CheckedConfiguration(model, file: path)
       } catch {
         throw ModelFileError(file: path, item: error.key, expected: "usable sizes", found: error.problem)
       }
@@ -72,18 +84,19 @@ struct StateDictConfiguration {
     if let heads, let stated = keys.integer("num_heads"), heads != stated {
       throw keys.failure("num_heads", expected: "\(heads), as --heads says", found: "\(stated)")
     }
-    checked = try keys.configuration(defaults: Self.members(network))
+    checked = try keys.configuration(defaults: Self.members(model))
     try Self.compare(checked.model.network, with: network, shapes, keys)
   }
 
   /// The keys that shapes tell, with the values that they tell, and those that the checkpoint's arguments do.
-  private static func members(_ network: DiTConfiguration) -> [JSONMember] {
+  private static func members(_ model: ModelConfiguration) -> [JSONMember] {
     let told: Set<String> = [
-      "input_size", "patch_size", "in_channels", "hidden_size", "depth", "num_heads", "mlp_ratio", "num_classes",
-      "class_dropout_prob", "learn_sigma",
+      "family", "input_size", "patch_size", "in_channels", "hidden_size", "depth", "num_heads", "mlp_ratio",
+      "num_classes",
+      "class_dropout_prob", "learn_sigma", "norm", "mlp", "mlp_hidden", "qk_norm", "position", "latent_statistics",
     ]
-    guard case .object(let members) = ModelConfiguration(network: network).json else { return [] }
-    return members.filter { told.contains($0.key) }
+    guard case .object(let members) = model.json else { return [] }
+    return members.filter { told.contains($0.key) && (model.family != .dit || $0.key != "position") }
   }
 
   /// Throws where a stated key contradicts a shape.
@@ -96,7 +109,10 @@ struct StateDictConfiguration {
       ("in_channels", stated.inChannels, told.inChannels, StateDictShapes.patches),
       ("patch_size", stated.patchSize, told.patchSize, StateDictShapes.patches),
       ("depth", stated.depth, told.depth, "blocks.\(told.depth - 1).attn.qkv.weight"),
-      ("mlp_ratio", stated.mlpSize, told.mlpSize, "blocks.0.mlp.fc1.weight"),
+      (
+        "mlp_ratio", stated.mlpSize, told.mlpSize,
+        told.mlp == .gelu ? "blocks.0.mlp.fc1.weight" : "blocks.0.mlp.w3.weight"
+      ),
       ("learn_sigma", stated.outChannels, told.outChannels, StateDictShapes.outputs),
     ]
     for size in sizes where size.stated != size.told {

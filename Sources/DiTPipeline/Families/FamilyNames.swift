@@ -1,48 +1,96 @@
+import DiTAutoencoder
 import DiTFiles
 import DiTModel
 import DiTTensor
 
 /// The tensors of a family's state dict by the names that the engine gives them; wrappers' prefixes are gone already.
 ///
-/// JiT's own names are the engine's. Its conversion for diffusers has a layer fewer in some; pMF keeps q, k, v and SwiGLU's
-/// two halves apart, and has a second head that only training uses.
+/// The names of JiT, SiT and LightningDiT are the engine's. JiT's conversion for diffusers has a layer fewer in some; pMF keeps
+/// q, k, v and SwiGLU's two halves apart, and has a second head that only training uses. REPA has projectors that only training
+/// uses, LightningDiT the tables that q and k turn by, REPA-E the statistics of its latents.
 struct FamilyNames {
   let family: ModelFamily
   /// What told the family, for the user.
   let reason: String
   let store: any TensorStore
+  /// The same with all that the file has.
+  let original: any TensorStore
   /// What was passed over, one line each.
   let notes: [String]
+  /// What REPA-E's latents are standardised by.
+  private(set) var statistics: LatentStatistics?
 
-  /// - Parameter stated: the family that the user states; nil where the names are to tell.
-  /// - Throws: ``ModelFileError`` where the names are not those of the stated family.
-  init(_ store: any TensorStore, stated: ModelFamily?) throws(ModelFileError) {
+  /// - Parameters:
+  ///   - stated: the family that the user states; nil where names and arguments are to tell.
+  ///   - arguments: what stands beside a training checkpoint's state dicts.
+  /// - Throws: ``ModelFileError`` where the names are not those of the stated family, or a process is not; as reading a tensor
+  ///   does.
+  init(_ store: any TensorStore, stated: ModelFamily?, arguments: ProgramArguments = ProgramArguments()) throws {
+    original = store
     let names = Set(store.keys.map(\.name))
-    let (told, sign) = Self.family(of: names)
+    let (byNames, sign) = Self.family(of: names)
+    let byArguments = byNames == .dit ? TransportArguments.family(arguments) : nil
+    let told = byArguments?.family ?? byNames
     family = stated ?? told
-    reason = stated == nil ? "as \(sign)" : "as --family says"
-    guard family == told || family == .dit else {
+    reason = stated == nil ? "as \(byArguments?.sign ?? sign)" : "as is stated"
+    guard family == told || family == .dit || Self.shareNames(family, byNames) else {
       throw ModelFileError(
         file: store.path, item: "family", expected: "tensors of \(family.rawValue)",
-        found: "those of \(told.rawValue), as \(sign)")
+        found: "those of \(told.rawValue), as \(byArguments?.sign ?? sign)")
     }
     switch family {
     case .dit: (self.store, notes) = (store, [])
+    case .sit, .repa, .lightningdit:
+      try TransportArguments.check(arguments, file: store.path)
+      let joined = JoinedTensors(store) { Self.isForTrainingAlone($0) ? .nowhere : .one($0) }
+      self.store = joined
+      notes = Self.notes(joined)
+      statistics = try Self.statistics(store)
     case .jit:
       let joined = JoinedTensors(store) { name in .one(Self.jit(name)) }
       (self.store, notes) = (joined, [])
     case .pmf:
       let shared = Self.count(names, "shared_blocks")
       let joined = JoinedTensors(store) { Self.pmf($0, shared: shared) }
-      let left = joined.left
       self.store = joined
-      notes =
-        left.isEmpty
-        ? []
-        : [
-          "\(store.path): sampling has no use for \(left.count) tensors, which are passed over: \(Self.words(left))"
-        ]
+      notes = Self.notes(joined)
     }
+  }
+
+  /// Whether the tensors may be a network's of the family.
+  static func areNames(_ store: any TensorStore, of family: ModelFamily) -> Bool {
+    let (told, _) = self.family(of: Set(store.keys.map(\.name)))
+    return family == told || shareNames(family, told)
+  }
+
+  private static func notes(_ joined: JoinedTensors) -> [String] {
+    let left = joined.left
+    guard !left.isEmpty else { return [] }
+    return ["\(joined.path): the network has no use for \(left.count) tensors, which are passed over: \(words(left))"]
+  }
+
+  /// Whether a network of the family may have names that tell another one: SiT's, REPA's and LightningDiT's without SwiGLU and
+  /// rotation are DiT's, and REPA's has projectors beside them.
+  private static func shareNames(_ family: ModelFamily, _ told: ModelFamily) -> Bool {
+    [.sit, .repa, .lightningdit].contains(family) && [.dit, .repa].contains(told)
+  }
+
+  /// Whether a tensor is no part of a network of SiT's form.
+  private static func isForTrainingAlone(_ name: String) -> Bool {
+    ["projectors.", "feat_rope.", "bn."].contains { name.hasPrefix($0) }
+  }
+
+  /// Means and deviations of REPA-E's batch normalisation, as its sampling undoes it: without the ε of training.
+  private static func statistics(_ store: any TensorStore) throws -> LatentStatistics? {
+    let (mean, variance) = ("bn.running_mean", "bn.running_var")
+    guard store.shape(of: mean) != nil, store.shape(of: variance) != nil else { return nil }
+    let variances = try Weights.finite(variance, of: store).array
+    for value in variances where !(value > 0) {
+      throw ModelFileError(
+        file: store.path, item: "tensor \(variance)", expected: "numbers above 0", found: "\(value)")
+    }
+    return LatentStatistics(
+      mean: try Weights.finite(mean, of: store).array.map(Double.init), std: variances.map { Double($0).squareRoot() })
   }
 
   /// The family whose names these are, and the name that told.
@@ -55,7 +103,12 @@ struct FamilyNames {
     {
       return (.jit, "it has in_context_posemb, and x_embedder.proj1 without a bias")
     }
-    return (.dit, "nothing says otherwise")
+    for name in ["feat_rope.freqs_cos", "blocks.0.mlp.w12.weight"] where names.contains(name) {
+      return (.lightningdit, "it has \(name)")
+    }
+    if names.contains(where: { $0.hasPrefix("projectors.") }) { return (.repa, "it has projectors") }
+    if names.contains("bn.running_mean") { return (.repa, "it has bn.running_mean, as REPA-E") }
+    return (.dit, "nothing says otherwise (plain files of SiT and REPA have the same names: --family sit, repa)")
   }
 
   private static func count(_ names: Set<String>, _ prefix: String) -> Int {

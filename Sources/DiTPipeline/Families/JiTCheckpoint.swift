@@ -64,27 +64,7 @@ package struct JiTCheckpoint {
     stated.diffusion.timeFloor = diffusion.timeFloor
     stated.diffusion.timeDistribution = diffusion.timeDistribution
     stated.diffusion.lossTarget = diffusion.lossTarget
-    let (ours, theirs) = (Self.members(configuration), Self.members(stated))
-    // A key at its default is not written.
-    for key in Set(ours.keys).union(theirs.keys).sorted() where ours[key] != theirs[key] {
-      throw ModelFileError(
-        file: name, item: key, expected: "\(theirs[key]?.summary ?? "its default"), as JiT's code has it",
-        found: ours[key]?.summary ?? "its default")
-    }
-  }
-
-  /// The keys of config.json that say what network and process a model is.
-  private static func members(_ configuration: ModelConfiguration) -> [String: JSONValue] {
-    guard case .object(let members) = configuration.json else { return [:] }
-    var found: [String: JSONValue] = [:]
-    for member in members where !["family", "sampling", "class_names"].contains(member.key) {
-      guard member.key == "diffusion", case .object(let inner) = member.value else {
-        found[member.key] = member.value
-        continue
-      }
-      for part in inner { found["diffusion.\(part.key)"] = part.value }
-    }
-    return found
+    try configuration.checkKeys(against: stated, code: "JiT's", file: name)
   }
 
   /// Writes `checkpoint-last.pth` into a directory that is there.
@@ -95,25 +75,16 @@ package struct JiTCheckpoint {
     let (model, first) = (sets.trained ?? sets.average, sets.average ?? sets.trained)
     guard let model, let first else { preconditionFailure("a model without weights") }
     let second = sets.further.first?.weights ?? first
-    var tensors: [TensorSource] = []
-    func stateDict(_ weights: Weights) -> TorchWriter.Value {
-      let start = tensors.count
-      for (parameter, slice) in zip(weights.table.parameters, weights.slices) {
-        tensors.append(
-          TensorSource(
-            parameter.name, slice, shape: parameter.shape, as: parameter.isTrained ? dtype : .f32))
-      }
-      return .stateDict(weights.table.parameters.enumerated().map { ("net.\($1.name)", start + $0) })
-    }
-    let trained = stateDict(model)
-    let average = sets.average == nil || sets.trained == nil ? trained : stateDict(first)
-    let further = sets.further.isEmpty ? average : stateDict(second)
+    var tensors = TorchTensors(dtype)
+    let trained = tensors.stateDict(model, prefix: "net.")
+    let average = sets.average == nil || sets.trained == nil ? trained : tensors.stateDict(first, prefix: "net.")
+    let further = sets.further.isEmpty ? average : tensors.stateDict(second, prefix: "net.")
     let decays = (Self.decays.0, sets.further.first?.decay ?? Self.decays.1)
     let arguments = JiTArguments.members(configuration, size: size, decays: decays)
     try TorchWriter.write(
       .dictionary([
         ("model", trained), ("model_ema1", average), ("model_ema2", further), ("args", .dictionary(arguments)),
-      ]), tensors: tensors, to: Paths.join(directory, ModelReference.trainersCheckpoint))
+      ]), tensors: tensors.sources, to: Paths.join(directory, ModelReference.trainersCheckpoint))
   }
 
   /// What stands for what the model does not have, one line each.

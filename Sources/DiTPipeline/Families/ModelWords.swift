@@ -15,6 +15,7 @@ extension ModelConfiguration {
     case .s: words.append("its time runs from data at 0 to noise at 1")
     case .thousandths: words.append("its time runs from data at 0 to noise at 1000")
     }
+    if d.loss == .mseAndCosine { words.append("the loss has the cosine over channels") }
     if d.lossTarget == .velocity, d.prediction == .x0 { words.append("the loss compares velocities") }
     if d.noiseScale != 1 { words.append("noise of deviation \(Guidance.text(d.noiseScale))") }
     return words.joined(separator: ", ")
@@ -24,7 +25,9 @@ extension ModelConfiguration {
   public var samplingSummary: String {
     let (sampler, guidance) = (sampling.sampler, sampling.guidance)
     var words = ["\(sampler.name.rawValue)", "\(sampler.steps) \(sampler.steps == 1 ? "step" : "steps")"]
-    let scale = "guidance \(Guidance.text(guidance.scale))"
+    if sampler.shift != 1 { words.append("shift \(Guidance.text(sampler.shift))") }
+    let channels = guidance.channels.map { " on \($0) channels" } ?? ""
+    let scale = "guidance \(Guidance.text(guidance.scale))\(channels)"
     guard let interval = guidance.interval else {
       words.append(guidance.scale == 1 ? "no guidance" : scale)
       return words.joined(separator: ", ")

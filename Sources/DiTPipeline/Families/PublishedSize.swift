@@ -25,8 +25,30 @@ public struct PublishedSize: Equatable, Sendable {
     (self.start, self.noiseScale, self.guidance, self.interval) = (start, noiseScale, guidance, interval)
   }
 
-  /// Every size of JiT and pMF: pictures of 256×256 with patches of 16, of 512×512 with patches of 32.
-  public static let all: [PublishedSize] = jit + pmf
+  /// Every size of SiT and LightningDiT over latents of 256×256 pictures, and of JiT and pMF: pictures of 256×256 with patches
+  /// of 16, of 512×512 with patches of 32.
+  public static let all: [PublishedSize] = sit + lightning + jit + pmf
+
+  private static let sit = [("S", 12, 384, 6), ("B", 12, 768, 12), ("L", 24, 1024, 16), ("XL", 28, 1152, 16)]
+    .flatMap { size in
+      [2, 4, 8].map { patch in
+        PublishedSize(
+          name: "SiT-\(size.0)/\(patch)", family: .sit, depth: size.1, hiddenSize: size.2, numHeads: size.3,
+          patch: patch,
+          side: 32, start: 0, noiseScale: 1, guidance: 1.5, interval: nil)
+      }
+    }
+
+  private static let lightning = [
+    ("B", 12, 768, 12, [1, 2]), ("L", 24, 1024, 16, [2]), ("XL", 28, 1152, 16, [1, 2]), ("1p0B", 24, 1536, 24, [1, 2]),
+    ("1p6B", 28, 1792, 28, [1, 2]),
+  ].flatMap { size in
+    size.4.map { patch in
+      PublishedSize(
+        name: "LightningDiT-\(size.0)/\(patch)", family: .lightningdit, depth: size.1, hiddenSize: size.2,
+        numHeads: size.3, patch: patch, side: 16, start: 0, noiseScale: 1, guidance: 6.7, interval: 0.125...1)
+    }
+  }
 
   /// Guidance as in JiT's README.
   private static let jit = [("B", 12, 768, 12, 4), ("L", 24, 1024, 16, 8), ("H", 32, 1280, 16, 10)].flatMap { size in
@@ -60,7 +82,8 @@ public struct PublishedSize: Equatable, Sendable {
     var network = family.network()
     (network.inputHeight, network.inputWidth, network.patchSize) = (side, side, patch)
     (network.depth, network.hiddenSize, network.numHeads) = (depth, hiddenSize, numHeads)
-    network.patchBottleneck = hiddenSize > 1024 ? 256 : 128
+    if network.patchBottleneck != nil { network.patchBottleneck = hiddenSize > 1024 ? 256 : 128 }
+    if family == .sit { network.learnSigma = true }
     if family == .jit { network.inContextStart = start }
     // pMF's hidden layer is a multiple of 8 where the network is wider than 1024.
     if family == .pmf, hiddenSize > 1024 { network.mlpHidden = (8 * hiddenSize / 3 + 7) / 8 * 8 }

@@ -14,12 +14,15 @@ extension Autoencoder {
   /// - Parameters:
   ///   - context: where to run; nil makes one with all processors.
   ///   - numerics: the format of the operands and the matrix-multiplication backend.
+  ///   - statistics: what a model's latents are standardised by, in place of the autoencoder's own scaling; nil is that.
   /// - Throws: `FileError`, `SafetensorsError`, `TorchFileError`, `ShardIndexError`, `StateDictMismatch`,
   ///   ``ConfigurationFileError``, `AutoencoderFileError`, `ComputeError`.
   public convenience init(
-    contentsOf path: String, context: ComputeContext? = nil, numerics: Numerics = Numerics()
+    contentsOf path: String, context: ComputeContext? = nil, numerics: Numerics = Numerics(),
+    statistics: LatentStatistics? = nil
   ) throws {
     let context = try context ?? ComputeContext()
+    let statistics = try statistics ?? Self.statistics(of: path)
     guard let directory = try Self.directory(of: path) else {
       if try FileStatus(path: path)?.isDirectory == true {
         throw AutoencoderFileError(
@@ -29,7 +32,7 @@ extension Autoencoder {
       }
       let file = try StateDictFile(contentsOf: path).store
       var notes: [String] = []
-      let configuration = try Self.configuration(of: file, notes: &notes)
+      let configuration = try Self.configuration(of: file, statistics, notes: &notes)
       try self.init(file, configuration: configuration, context: context, numerics: numerics, notes: notes)
       return
     }
@@ -37,21 +40,41 @@ extension Autoencoder {
     let configuration = try AutoencoderConfiguration(
       contentsOf: Paths.join(directory, ModelDirectory.configurationFile), notes: &notes)
     try self.init(
-      DiffusersDirectory.weights(in: directory), configuration: configuration, context: context, numerics: numerics,
+      DiffusersDirectory.weights(in: directory),
+      configuration: statistics.map { configuration.scaled(by: $0) } ?? configuration, context: context,
+      numerics: numerics,
       notes: notes)
+  }
+
+  /// What the latents of the model whose directory this is are standardised by; nil for what is no model's directory, or has no
+  /// such numbers.
+  ///
+  /// - Throws: ``ConfigurationFileError``, also where its family needs them.
+  private static func statistics(of path: String) throws -> LatentStatistics? {
+    let file = Paths.join(path, ModelDirectory.configurationFile)
+    guard FileStatus.exists(file) else { return nil }
+    var reader = try JSONObjectReader(contentsOf: file)
+    guard reader.value("_class_name") == nil else { return nil }
+    if let statistics = try LatentStatistics(reading: &reader, "latent_statistics") { return statistics }
+    guard reader.value("family") == .string(ModelFamily.lightningdit.rawValue) else { return nil }
+    throw ConfigurationFileError(
+      file: file, key: "latent_statistics",
+      expected: "means and deviations, as the latents of the family lightningdit are standardised", found: "none")
   }
 
   /// What the config.json beside a state dict says, if it is an autoencoder's; else what its shapes tell.
   private static func configuration(
-    of file: any TensorStore, notes: inout [String]
+    of file: any TensorStore, _ statistics: LatentStatistics?, notes: inout [String]
   ) throws -> AutoencoderConfiguration {
     let path = Paths.join(Paths.parent(of: file.path), ModelDirectory.configurationFile)
     if FileStatus.exists(path), var reader = try? JSONObjectReader(contentsOf: path),
       reader.value("_class_name") == .string(AutoencoderConfiguration.className)
     {
-      return try AutoencoderConfiguration(contentsOf: path, notes: &notes)
+      let configuration = try AutoencoderConfiguration(contentsOf: path, notes: &notes)
+      return statistics.map { configuration.scaled(by: $0) } ?? configuration
     }
-    let configuration = try AutoencoderConfiguration(stateDict: file)
+    let configuration = try AutoencoderConfiguration(stateDict: file, statistics: statistics)
+    guard statistics == nil else { return configuration }
     notes.append(
       "\(file.path): scaling_factor \(configuration.scalingFactor), sd-vae's, is assumed, as shapes do not tell it "
         + "(SDXL's is 0.13025); a config.json beside the file would")

@@ -18,6 +18,11 @@ public struct ModelConversion: Sendable {
     case diffusers
     /// The folder of JiT's trainer.
     case jit
+    /// A checkpoint of SiT's trainer, a file.
+    case sit
+
+    /// Whether all sets of weights are written where none is named.
+    public var hasAllWeights: Bool { [.jit, .sit].contains(self) }
   }
 
   public let configuration: ModelConfiguration
@@ -26,6 +31,7 @@ public struct ModelConversion: Sendable {
   private let sets: WeightSets
   private let export: DiffusersExport?
   private let checkpoint: JiTCheckpoint?
+  private let file: SiTCheckpoint?
   private let vae: String?
   private let context: ComputeContext?
 
@@ -33,11 +39,11 @@ public struct ModelConversion: Sendable {
   ///
   /// - Parameters:
   ///   - choice: which weights of a directory or a training checkpoint; they become model.safetensors. Nil is all of them, for
-  ///     `dit` and `jit`: the trained ones and their averages.
+  ///     `dit`, `jit` and `sit`: the trained ones and their averages.
   ///   - hints: what a state dict's shapes cannot tell.
   ///   - context: where what must be measured is run; nil makes one with all processors.
   /// - Throws: as ``ModelReference/load(_:hints:)``, and ``ModelFileError`` for a published name, which has no weights, and
-  ///   for what diffusers or JiT's code cannot express.
+  ///   for what diffusers, JiT's or SiT's code cannot express.
   public init(
     _ source: String, to format: Format, weights choice: WeightChoice? = .emaPreferred,
     hints: StateDictHints = StateDictHints(),
@@ -60,11 +66,13 @@ public struct ModelConversion: Sendable {
     if vae != nil { converted.autoencoder = ModelDirectory.autoencoderName }
     self.configuration = converted
     self.sets = sets
+    file = format == .sit ? try SiTCheckpoint(configuration, sets, name: source) : nil
     checkpoint = format == .jit ? try JiTCheckpoint(configuration, sets, name: source) : nil
     export =
       format == .diffusers ? try DiffusersExport(configuration, weights: weights, vae: vae, name: source) : nil
     notes =
       model.notes + sets.notes + (format == .diffusers ? Self.autoencoderNotes(vae) : []) + (checkpoint?.notes ?? [])
+      + (file?.notes ?? [])
     self.context = context
   }
 
@@ -77,7 +85,7 @@ public struct ModelConversion: Sendable {
     return ["vae: diffusers' DiTPipeline decodes without \(keys), so that its pictures are not this model's"]
   }
 
-  /// Writes the directory at `path`.
+  /// Writes the directory, or the file, at `path`.
   ///
   /// - Parameters:
   ///   - dtype: F32, BF16 or F16.
@@ -87,6 +95,11 @@ public struct ModelConversion: Sendable {
   ///   ``ModelFileError`` when there was something of the kind before.
   @discardableResult
   public func write(to path: String, as dtype: Dtype = .f32, replacing: Bool = false) throws -> [String] {
+    if let file {
+      try Self.checkFile(path, replacing: replacing)
+      try file.write(to: path, as: dtype)
+      return notes
+    }
     try Self.checkTarget(path, replacing: replacing)
     let claim = replacing ? try RunClaim(path) : nil
     defer { _ = claim }
@@ -109,6 +122,23 @@ public struct ModelConversion: Sendable {
     }
     try directory.commit(replacing: replacing)
     return notes
+  }
+
+  /// Throws unless a format may be written to `path`.
+  ///
+  /// - Throws: ``ModelFileError``.
+  public static func checkTarget(_ path: String, as format: Format, replacing: Bool) throws(ModelFileError) {
+    if format == .sit { try checkFile(path, replacing: replacing) } else { try checkTarget(path, replacing: replacing) }
+  }
+
+  /// Throws unless a file may be written to `path`: there is nothing, or a file that may be replaced.
+  private static func checkFile(_ path: String, replacing: Bool) throws(ModelFileError) {
+    guard FileStatus.exists(path) else { return }
+    let isDirectory = FileStatus.exists(Paths.join(path, "."))
+    guard isDirectory || !replacing else { return }
+    throw ModelFileError(
+      file: path, item: "output", expected: replacing ? "a file to replace" : "no file of that name",
+      found: isDirectory ? "a directory" : "a file")
   }
 
   /// Throws unless a model may be written to `path`: there is nothing, an empty directory or, if it may be replaced, one

@@ -30,6 +30,8 @@ public struct LoadedModel: Sendable {
   public let weights: Weights?
   /// What was passed over or assumed, one line each, for the user.
   public let notes: [String]
+  /// How the family of a state dict was told, such as "as its trainer's model is SiT-XL/2"; nil for all other models.
+  public var familyReason: String?
 }
 
 /// What a word that stands for a model means: a model directory, a diffusers directory, a state dict, or a published name.
@@ -95,7 +97,9 @@ public enum ModelReference: Equatable, Sendable {
     _ choice: WeightChoice = .emaPreferred, hints: StateDictHints = StateDictHints()
   ) throws -> LoadedModel {
     let model = try open(choice, hints: hints)
-    return LoadedModel(configuration: model.configuration.model, weights: try model.weights(), notes: model.notes)
+    return LoadedModel(
+      configuration: model.configuration.model, weights: try model.weights(), notes: model.notes,
+      familyReason: model.familyReason)
   }
 
   /// The configuration and what it assumes; weights are not read.
@@ -103,7 +107,8 @@ public enum ModelReference: Equatable, Sendable {
   /// - Throws: as ``configuration(hints:)``.
   public func described(hints: StateDictHints = StateDictHints()) throws -> LoadedModel {
     let model = try open(hints: hints)
-    return LoadedModel(configuration: model.configuration.model, weights: nil, notes: model.notes)
+    return LoadedModel(
+      configuration: model.configuration.model, weights: nil, notes: model.notes, familyReason: model.familyReason)
   }
 
   /// A model whose configuration has been read and checked.
@@ -111,6 +116,7 @@ public enum ModelReference: Equatable, Sendable {
     let configuration: CheckedConfiguration
     /// What was passed over or assumed.
     var notes: [String] = []
+    var familyReason: String?
     /// Reads the weights; nil for a published name.
     let weights: () throws -> Weights?
   }
@@ -174,13 +180,20 @@ public enum ModelReference: Equatable, Sendable {
   private static func opened(
     _ store: any TensorStore, _ arguments: ProgramArguments, _ hints: StateDictHints
   ) throws -> Opened {
-    let names = try FamilyNames(store, stated: hints.family)
+    let stated =
+      hints.family
+      ?? hints.keys?.family.flatMap { family in
+        !hints.keysMayNotFit || FamilyNames.areNames(store, of: family) ? family : nil
+      }
+    let names = try FamilyNames(store, stated: stated, arguments: arguments)
     let keys = hints.keysMayNotFit ? hints.keys?.fitting(names.store) : hints.keys
     let configuration = try StateDictConfiguration(
-      names.store, family: names.family, arguments: arguments, heads: hints.heads, keys: keys)
+      names, arguments: arguments, heads: hints.heads, keys: keys)
     let network = configuration.checked.model.network
     let told = names.family == .dit ? [] : ["\(store.path): read as \(names.family.summary), \(names.reason)"]
-    return Opened(configuration: configuration.checked, notes: told + names.notes + configuration.notes) {
+    return Opened(
+      configuration: configuration.checked, notes: told + names.notes + configuration.notes, familyReason: names.reason
+    ) {
       try Weights(names.store, configuration: network)
     }
   }

@@ -17,6 +17,19 @@ extension DiT {
     return try sampler.process(on: schedule, saved: configuration.diffusersScheduler)
   }
 
+  /// The network's time of each step of a sampler; of `dopri5` of the parts of the way after which it reports.
+  ///
+  /// - Throws: `DiffusionError`, as ``process(_:)``.
+  public func stepTimes(_ sampler: Sampler) throws(DiffusionError) -> [NetworkTime] {
+    try configuration.network.check(sampler.name)
+    return try sampler.stepTimes(on: schedule, saved: configuration.diffusersScheduler)
+  }
+
+  private func method(_ sampler: Sampler) throws(DiffusionError) -> SamplingMethod {
+    try configuration.network.check(sampler.name)
+    return try sampler.method(on: schedule, saved: configuration.diffusersScheduler)
+  }
+
   /// Images of the given classes, one each.
   ///
   /// Image n depends on (seed, n), its class and the options, not on the other images; with ``RandomStream/torch`` also on
@@ -26,7 +39,7 @@ extension DiT {
   ///   - sequence: a text or another image for each, for a model that takes them; nil are empty ones.
   ///   - start: noise to start from, (N, C, H, W); nil draws it; later noise is the same either way.
   ///   - progress: called after each step; false stops.
-  /// - Throws: ``InputError`` (classes, `noise`), `DiffusionError` (steps, schedule, η, guidance), `OverflowError` when the
+  /// - Throws: ``InputError`` (classes, `noise`), `DiffusionError` (steps, schedule, η, shift, tolerance, guidance), `OverflowError` when the
   ///   samples are no longer finite after a step, what `progress` throws.
   public func sample(
     classes: [Int], sequence: ConditioningSequence? = nil, options: SamplingOptions, start: Tensor? = nil,
@@ -39,9 +52,9 @@ extension DiT {
     for label in classes where !(0..<c.numClasses ~= label) {
       throw InputError("classes", expected: "0…\(c.numClasses - 1)", found: "\(label)")
     }
-    let process = try process(options.sampler)
+    let method = try method(options.sampler)
     return try run(
-      process, count: classes.count, labels: classes, sequence: sequence, options: options, start: start,
+      method, count: classes.count, labels: classes, sequence: sequence, options: options, start: start,
       progress: progress)
   }
 
@@ -57,9 +70,9 @@ extension DiT {
     guard options.guidance.scale == 1 || sequence != nil || configuration.network.isToldGuidance else {
       throw DiffusionError("guidance", expected: "1 without a class or a prompt", found: "\(options.guidance.scale)")
     }
-    let process = try process(options.sampler)
+    let method = try method(options.sampler)
     return try run(
-      process, count: count, labels: nullLabels(count), sequence: sequence, options: options, start: start,
+      method, count: count, labels: nullLabels(count), sequence: sequence, options: options, start: start,
       progress: progress)
   }
 
@@ -109,7 +122,8 @@ extension DiT {
     let labels = try classes ?? nullLabels(count)
     try configuration.network.checkLabels(labels, count, "classes")
     return try run(
-      process, count: count, labels: labels, sequence: sequence, options: options, start: images, isInversion: true,
+      .steps(process), count: count, labels: labels, sequence: sequence, options: options, start: images,
+      isInversion: true,
       progress: progress)
   }
 
@@ -123,7 +137,7 @@ extension DiT {
   }
 
   private func run(
-    _ process: any ReverseProcess, count: Int, labels: [Int], sequence: ConditioningSequence?,
+    _ method: SamplingMethod, count: Int, labels: [Int], sequence: ConditioningSequence?,
     options: SamplingOptions, start: Tensor?, isInversion: Bool = false,
     progress: (SamplingProgress) throws -> Bool
   ) throws -> Samples {
@@ -140,7 +154,7 @@ extension DiT {
       try start.checkFinite("noise")
     }
     let run = SamplingRun(
-      self, process, count: count, labels: labels, sequence: try c.input(sequence, samples: count), options: options,
+      self, method, count: count, labels: labels, sequence: try c.input(sequence, samples: count), options: options,
       start: start, isInversion: isInversion)
     return try run.finish(progress)
   }

@@ -6,8 +6,8 @@ import DiTTensor
 /// The network as samplers see it, a function of (x, evaluation), with guidance and with memory for up to `batch` images.
 ///
 /// Where guidance is active, the conditional and the unconditional pass are the two halves of one batch of 2N; a network that is
-/// told guidance runs one pass. Where an
-/// image has so few tokens that its last bits would depend on the number of images, the batch is filled up.
+/// told guidance runs one pass. Where an image has so few tokens that its last bits would depend on the number of images, the
+/// batch is filled up.
 final class GuidedNetwork {
   private let network: DiTNetwork
   private let guidance: Guidance
@@ -28,6 +28,8 @@ final class GuidedNetwork {
   /// The sequences of the batch's rows: the images' own, then empty ones.
   private var sequences: SequenceTokens?
   private var samples = 0
+  /// Rows of all evaluations so far.
+  private(set) var evaluatedImages = 0
   /// Nil before the first.
   private(set) var last: LastEvaluation?
 
@@ -38,7 +40,7 @@ final class GuidedNetwork {
     self.network = network
     self.guidance = guidance
     self.times = times
-    isActive = times.map { guidance.needsSecondPass(c, at: $0) }
+    isActive = guidance.decidingTimes(process).map { guidance.needsSecondPass(c, at: $0) }
     isGuided = isActive.contains(true)
     let images = isGuided ? 2 * batch : batch
     workspace = InferenceWorkspace(network, samples: images)
@@ -92,11 +94,13 @@ final class GuidedNetwork {
     network.forward(
       output: outputs[0..<count * c.outputElements].mutableSpan, images: inputs[0..<count * c.imageElements].span,
       modulation: rows, sequence: sequences, samples: count, workspace: workspace)
+    evaluatedImages += count
 
     let last = LastEvaluation(
-      time: times[evaluation], shape: c.batchShape(samples), x: inputs[0..<size].reading,
+      shape: c.batchShape(samples), x: inputs[0..<size].reading,
       outputs: outputs[0..<count * c.outputElements].reading, guidance: isActive ? guidance : nil,
-      clean: process.cleanReading(at: evaluation))
+      reading: process.cleanReading(at: evaluation).map { .all(noised: $0.noised, output: $0.output) }
+        ?? .ofProcess(times[evaluation]))
     last.prediction(&output)
     self.last = last
     if let (image, found) = output.span.notFinite(images: samples) {

@@ -4,7 +4,15 @@ import DiTTensor
 /// The input and output of the last evaluation: enough for x̂_*, which is computed on demand. The memory
 /// is the run's, and of this evaluation until the next one.
 struct LastEvaluation: Sendable {
-  let time: NetworkTime
+  /// x̂_* = noised·x + output·out.
+  enum Reading: Sendable {
+    /// The process's at a time.
+    case ofProcess(NetworkTime)
+    case all(noised: Double, output: Double)
+    /// One per image.
+    case each([(noised: Double, output: Double)])
+  }
+
   let shape: BatchShape
   /// x, (N, C, H, W).
   let x: FloatSlice
@@ -12,8 +20,7 @@ struct LastEvaluation: Sendable {
   let outputs: FloatSlice
   /// Nil where guidance is not active.
   let guidance: Guidance?
-  /// x̂_* as a function of x and the prediction, where the sampler knows it; nil is the process's at ``time``.
-  let clean: (noised: Double, output: Double)?
+  let reading: Reading
 
   /// The prediction, guided if need be, (N, C', H, W).
   func prediction(_ output: inout MutableSpan<Float>) {
@@ -33,11 +40,16 @@ struct LastEvaluation: Sendable {
     var output = [Float](repeating: 0, count: guidance == nil ? outputs.count : outputs.count / 2)
     var prediction = output.mutableSpan
     self.prediction(&prediction)
-    let (ofNoised, ofOutput) = clean ?? process.clean(at: time)
     let (size, stride) = (shape.elementsPerSample, output.count / shape.samples)
     let x = x.span
     var clean = [Float](repeating: 0, count: shape.count)
     for n in 0..<shape.samples {
+      let (ofNoised, ofOutput) =
+        switch reading {
+        case .ofProcess(let time): process.clean(at: time)
+        case .all(let noised, let output): (noised, output)
+        case .each(let readings): readings[n]
+        }
       for i in 0..<size {
         clean[n * size + i] = Float(ofNoised * Double(x[n * size + i]) + ofOutput * Double(output[n * stride + i]))
       }

@@ -29,6 +29,10 @@ public struct SampleSettings: Sendable {
       (key: "Schedule", value: sampler.rule(saved: saved).description),
     ]
     if let eta = sampler.eta { text.append((key: "Eta", value: "\(eta)")) }
+    if sampler.shift != 1 { text.append((key: "Shift", value: "\(sampler.shift)")) }
+    if sampler.name == .dopri5 {
+      text.append((key: "Tolerance", value: (sampler.tolerance ?? .standard).text))
+    }
     text.append((key: "Guidance", value: "\(options.guidance.scale)"))
     if let interval = options.guidance.interval {
       let isOpen = options.guidance.ends == .jit

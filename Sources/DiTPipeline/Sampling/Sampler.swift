@@ -6,14 +6,21 @@ public struct Sampler: Equatable, Sendable {
   public var name: SamplerName { didSet { unavailableClass = nil } }
   /// The class of the saved diffusers scheduler whose sampler is not here, as long as no sampler is named in its place.
   public private(set) var unavailableClass: String?
-  /// S, 1…T; the length of the list with a custom schedule. Heun asks the network 2S−1 times, PNDM S+1 or S+9
-  /// times, all others S times.
+  /// S, 1…T; the length of the list with a custom schedule. Heun asks the network 2S−1 times (or 2S, see
+  /// ``correctsLastStep``), PNDM S+1 or S+9 times, all others S times; `dopri5` as often as its tolerance makes it, S being
+  /// after how many parts of the way it reports.
   public var steps: Int
   /// Which steps are kept; a linear path has an even grid of its own and takes `linspace` alone. Nil is the model's own: linspace,
   /// or what the saved scheduler of a diffusers directory says of this sampler.
   public var schedule: StepSchedule?
   /// DDIM's η, 0…1; nil is the sampler's own (0 for ddim). Samplers without η refuse a value.
   public var eta: Double?
+  /// a of a linear path's grid s' = s/(s + a(1−s)) by `euler` and `heun`; 1 is the even grid.
+  public var shift = 1.0
+  /// Whether `heun` asks at the end of a linear path too, as SiT's code does: a property of a model's family.
+  public var correctsLastStep = false
+  /// Of `dopri5`; nil is ``StepTolerance/standard``. Other samplers refuse one.
+  public var tolerance: StepTolerance?
 
   /// A sampler of `steps` steps; nil is 50, or the length of a custom schedule's list.
   public init(
@@ -37,6 +44,15 @@ public struct Sampler: Equatable, Sendable {
     if saved.sampler == nil { unavailableClass = saved.className }
   }
 
+  /// Takes another sampler's name, whose η and tolerance are its own; the shift stays where it has one.
+  public mutating func use(_ name: SamplerName) {
+    if name != self.name {
+      (eta, tolerance) = (nil, nil)
+      if !name.hasShift { shift = 1 }
+    }
+    self.name = name  // also the same name is one that is named
+  }
+
   /// Throws where the sampler is that of a class which is not here.
   private func checkAvailable() throws(DiffusionError) {
     guard let unavailableClass else { return }
@@ -56,8 +72,47 @@ public struct Sampler: Equatable, Sendable {
     on noise: NoiseSchedule, saved: DiffusersScheduler? = nil
   ) throws(DiffusionError) -> any ReverseProcess {
     try checkAvailable()
-    if let saved { return try saved.process(name, on: noise, schedule, count: steps, eta: eta) }
-    return try name.process(on: noise, rule(), count: steps, eta: eta)
+    try checkTolerance()
+    if let saved {
+      try name.check(shift: shift)
+      return try saved.process(name, on: noise, schedule, count: steps, eta: eta)
+    }
+    return try name.process(
+      on: noise, rule(), count: steps, eta: eta,
+      options: FlowOptions(shift: shift, correctsLastStep: correctsLastStep))
+  }
+
+  /// How the sampler goes from noise to images.
+  ///
+  /// - Throws: as ``process(on:saved:)``, and for a tolerance out of its range.
+  func method(on noise: NoiseSchedule, saved: DiffusersScheduler?) throws(DiffusionError) -> SamplingMethod {
+    guard name == .dopri5, saved == nil, noise.process.path == .linear else {
+      return .steps(try process(on: noise, saved: saved))
+    }
+    let tolerance = tolerance ?? .standard
+    try tolerance.validate()
+    try name.check(noise.process.path, eta: eta)
+    try name.check(shift: shift)
+    return .adaptive(
+      AdaptiveSampler(
+        process: noise.process, tolerance: tolerance, points: try name.linearSteps(noise, rule(), steps)))
+  }
+
+  /// The network's time of each step; of `dopri5` of the parts of the way after which it reports.
+  ///
+  /// - Throws: as ``process(on:saved:)``.
+  public func stepTimes(
+    on noise: NoiseSchedule, saved: DiffusersScheduler? = nil
+  ) throws(DiffusionError) -> [NetworkTime] {
+    switch try method(on: noise, saved: saved) {
+    case .steps(let process): process.stepTimes
+    case .adaptive(let sampler): (1...sampler.points).map { sampler.networkTime(Double($0) / Double(sampler.points)) }
+    }
+  }
+
+  private func checkTolerance() throws(DiffusionError) {
+    guard let tolerance, name != .dopri5 else { return }
+    throw DiffusionError("tolerance", expected: "none with the sampler \(name.rawValue)", found: tolerance.text)
   }
 
   /// The sampler backwards, from images to noise: DDIM at η = 0, or Euler on a linear path.
@@ -67,7 +122,7 @@ public struct Sampler: Equatable, Sendable {
     on noise: NoiseSchedule, saved: DiffusersScheduler? = nil
   ) throws(DiffusionError) -> any ReverseProcess {
     if let saved { return try saved.inversion(name, on: noise, schedule, count: steps, eta: eta) }
-    return try name.inversion(on: noise, rule(), count: steps, eta: eta)
+    return try name.inversion(on: noise, rule(), count: steps, eta: eta, shift: shift)
   }
 
   /// Which steps are kept, where the model has a say.

@@ -40,6 +40,9 @@ public struct SamplingProgress: Sendable {
   public let completedSteps: Int
   /// Steps to take over all sub-batches.
   public let totalSteps: Int
+  /// Images that the network has been evaluated for so far, over all sub-batches: with guidance an image counts twice where
+  /// the unconditional pass is run too, and once outside the guidance's interval.
+  public let evaluatedImages: Int
   let shape: [Int]
   let elements: FloatSlice
   let schedule: NoiseSchedule

@@ -4,11 +4,16 @@ import DiTTensor
 
 /// A run over N images in sub-batches.
 final class SamplingRun {
+  /// What takes a sub-batch all the way.
+  private enum Walker {
+    case steps(any ReverseProcess, GuidedNetwork)
+    case adaptive(AdaptiveNetwork)
+  }
+
   private let model: DiT
-  private let process: any ReverseProcess
   private let labels: [Int]
   private let sequence: SequenceInput?
-  private let network: GuidedNetwork
+  private let walker: Walker
   private let batches: [Range<Int>]
   /// (N, C, H, W) of all images.
   private let x: MutableFloatSlice
@@ -18,29 +23,31 @@ final class SamplingRun {
   /// Whether the process leads to noise.
   private let isInversion: Bool
   private var random: NoiseSource
-  private var completed = 0
 
   /// - Parameters:
   ///   - labels: one per image; none for an unconditional model.
   ///   - sequence: one per image; nil for a model that takes none.
   ///   - start: what to start from; nil draws noise.
-  ///   - isInversion: whether the process leads to noise.
+  ///   - isInversion: whether the method leads to noise.
   init(
-    _ model: DiT, _ process: any ReverseProcess, count: Int, labels: [Int], sequence: SequenceInput?,
+    _ model: DiT, _ method: SamplingMethod, count: Int, labels: [Int], sequence: SequenceInput?,
     options: SamplingOptions, start: Tensor?, isInversion: Bool
   ) {
     let c = model.configuration.network
-    let times = process.evaluations
     let guidance = options.guidance.resolved(c, model.schedule.process, model.configuration.sampling.guidance)
-    let passes = times.contains { guidance.needsSecondPass(c, at: $0) } ? 2 : 1
-    let batch = min(count, options.batch ?? BatchPlan.inference(c, passes: passes))
+    let batch = min(count, options.batch ?? BatchPlan.inference(c, passes: method.passes(c, guidance)))
     self.model = model
-    self.process = process
     self.labels = labels
     self.sequence = sequence
     imageShape = [c.inChannels, c.inputHeight, c.inputWidth]
     batches = DiTPipeline.batches(count, of: batch)
-    network = GuidedNetwork(model.network, guidance: guidance, process: process, batch: batch)
+    walker =
+      switch method {
+      case .steps(let process):
+        .steps(process, GuidedNetwork(model.network, guidance: guidance, process: process, batch: batch))
+      case .adaptive(let sampler):
+        .adaptive(AdaptiveNetwork(model.network, guidance: guidance, sampler: sampler, batch: batch))
+      }
     self.count = count
     self.isInversion = isInversion
     random = NoiseSource(
@@ -54,8 +61,9 @@ final class SamplingRun {
     } else {
       random.skipStart()
     }
-    if process.startScale != 1 {
-      for index in 0..<count * c.imageElements { elements[index] = Float(process.startScale * Double(elements[index])) }
+    let startScale = method.startScale
+    if startScale != 1 {
+      for index in 0..<count * c.imageElements { elements[index] = Float(startScale * Double(elements[index])) }
     }
   }
 
@@ -70,43 +78,50 @@ final class SamplingRun {
   /// Takes all steps of a sub-batch, unless `progress` stops: then false.
   private func walk(_ images: Range<Int>, _ progress: (SamplingProgress) throws -> Bool) throws -> Bool {
     let window = x[images.elements(model.configuration.network.imageElements)]
-    random.begin()
-    network.begin(
-      samples: images.count, labels: labels.isEmpty ? [] : Array(labels[images]), sequence: sequence?.samples(images))
+    let (labels, sequence) = (labels.isEmpty ? [] : Array(labels[images]), sequence?.samples(images))
+    do {
+      switch walker {
+      case .steps(let process, let network):
+        random.begin()
+        network.begin(samples: images.count, labels: labels, sequence: sequence)
+        return try walk(process, network, images, window, progress)
+      case .adaptive(let network):
+        return try network.walk(window, labels: labels, sequence: sequence) { step, evaluation in
+          try check(window, step, images)
+          return try progress(self.progress(step, images, window, evaluation, network.evaluatedImages))
+        }
+      }
+    } catch let error as OverflowError {
+      throw error.moved(by: images.lowerBound)
+    }
+  }
+
+  /// Throws unless the images at hand are finite after a step; the error counts them from 0.
+  private func check(_ window: MutableFloatSlice, _ step: SamplingStep, _ images: Range<Int>) throws(OverflowError) {
+    guard let (image, found) = window.span.notFinite(images: images.count) else { return }
+    throw OverflowError(
+      isInversion ? "noise" : "samples", image: image, found: found,
+      place: "after step \(step.number) of \(step.count)")
+  }
+
+  private func walk(
+    _ process: some ReverseProcess, _ network: GuidedNetwork, _ images: Range<Int>, _ window: MutableFloatSlice,
+    _ progress: (SamplingProgress) throws -> Bool
+  ) throws -> Bool {
     var failure: (any Error)?
     func report(_ step: SamplingStep) -> Bool {
       do {
         try check(window, step, images)
-        return try progress(self.progress(step, images, window))
+        let evaluation = isInversion ? nil : network.last
+        return try progress(self.progress(step, images, window, evaluation, network.evaluatedImages))
       } catch {
         failure = error
         return false
       }
     }
-    let isComplete: Bool
-    do {
-      isComplete = try walk(process, images, window, report)
-    } catch let error as OverflowError {
-      throw error.moved(by: images.lowerBound)
-    }
-    if let failure { throw failure }
-    return isComplete
-  }
-
-  /// Throws unless the images at hand are finite after a step.
-  private func check(_ window: MutableFloatSlice, _ step: SamplingStep, _ images: Range<Int>) throws(OverflowError) {
-    guard let (image, found) = window.span.notFinite(images: images.count) else { return }
-    throw OverflowError(
-      isInversion ? "noise" : "samples", image: images.lowerBound + image, found: found,
-      place: "after step \(step.number) of \(step.count)")
-  }
-
-  private func walk(
-    _ process: some ReverseProcess, _ images: Range<Int>, _ window: MutableFloatSlice, _ report: (SamplingStep) -> Bool
-  ) throws -> Bool {
     var x = window.mutableSpan
     let shape = model.configuration.network.batchShape(images.count)
-    return try process.sample(
+    let isComplete = try process.sample(
       &x, shape: shape,
       predict: { x, step, output in
         do throws(OverflowError) {
@@ -116,14 +131,20 @@ final class SamplingRun {
         }
       },
       noise: { _, noise in random.draw(images, into: &noise) }, progress: { step, _ in report(step) })
+    if let failure { throw failure }
+    return isComplete
   }
 
-  private func progress(_ step: SamplingStep, _ images: Range<Int>, _ window: MutableFloatSlice) -> SamplingProgress {
-    completed += 1
+  private func progress(
+    _ step: SamplingStep, _ images: Range<Int>, _ window: MutableFloatSlice, _ evaluation: LastEvaluation?,
+    _ evaluatedImages: Int
+  ) -> SamplingProgress {
+    let before = batches.firstIndex(of: images) ?? 0
     return SamplingProgress(
       step: step.number, steps: step.count, time: step.time, images: images, count: count,
-      completedSteps: completed, totalSteps: batches.count * step.count,
+      completedSteps: before * step.count + step.number, totalSteps: batches.count * step.count,
+      evaluatedImages: evaluatedImages,
       shape: imageShape, elements: window.reading, schedule: model.schedule,
-      evaluation: isInversion ? nil : network.last)
+      evaluation: evaluation)
   }
 }

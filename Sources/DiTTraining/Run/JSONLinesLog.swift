@@ -50,7 +50,8 @@ public struct JSONLinesLog {
     try write(
       report.step,
       [
-        ("loss", report.loss), ("mse", report.mse), ("vb", report.vb), ("seq", report.seq),
+        ("loss", report.loss), ("mse", report.mse), ("vb", report.vb), ("cosine", report.cosine),
+        ("seq", report.seq),
         ("gradient_norm", report.gradientNorm), ("learning_rate", report.learningRate),
       ], counter: ("samples", report.samplesSeen), seconds: seconds)
   }
@@ -61,7 +62,7 @@ public struct JSONLinesLog {
       report.step,
       [
         ("validation_loss", report.loss), ("validation_mse", report.mse), ("validation_vb", report.vb),
-        ("validation_seq", report.seq),
+        ("validation_cosine", report.cosine), ("validation_seq", report.seq),
       ] + report.furtherAverages.map { ("validation_loss_\(ModelDirectory.averageName($0.decay))", $0.loss) },
       counter: ("validation_samples", report.samples))
   }

@@ -87,6 +87,7 @@ extension SampleLoss {
     sum.loss += next.loss
     sum.mse += next.mse
     if let vb = next.vb { sum.vb = (sum.vb ?? 0) + vb }
+    if let cosine = next.cosine { sum.cosine = (sum.cosine ?? 0) + cosine }
     if let seq = next.seq { sum.seq = (sum.seq ?? 0) + seq }
   }
 
@@ -95,6 +96,7 @@ extension SampleLoss {
     mean.loss /= Double(count)
     mean.mse /= Double(count)
     if let vb = sum.vb { mean.vb = vb / Double(count) }
+    if let cosine = sum.cosine { mean.cosine = cosine / Double(count) }
     if let seq = sum.seq { mean.seq = seq / Double(count) }
     return mean
   }

@@ -44,7 +44,7 @@ extension Trainer {
     }
     let mean = sum / validationSamples.count
     var report = ValidationReport(
-      step: completedSteps, loss: mean.loss, mse: mean.mse, vb: mean.vb, seq: mean.seq,
+      step: completedSteps, loss: mean.loss, mse: mean.mse, vb: mean.vb, cosine: mean.cosine, seq: mean.seq,
       samples: validationSamples.count, patches: map)
     report.furtherAverages = zip(furtherAverages, further).map {
       AverageLoss(decay: $0.decay, loss: $1 / Double(validationSamples.count))

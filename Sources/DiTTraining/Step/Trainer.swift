@@ -16,10 +16,11 @@ import DiTTensor
 public struct StepReport: Equatable, Sendable {
   /// 1 for the first.
   public var step: Int
-  /// Means over the batch: the weighted mse + vb + λ_seq seq, mse, with a learned variance the bound's term in bits, and
-  /// with λ_seq w_t L_seq.
+  /// Means over the batch: the weighted mse + vb + cosine + λ_seq seq, mse, with a learned variance the bound's term in bits,
+  /// with `mse+cosine` 1 − cos, and with λ_seq w_t L_seq.
   public var loss, mse: Double
   public var vb: Double?
+  public var cosine: Double?
   public var seq: Double?
   /// The gradient's global norm before clipping.
   public var gradientNorm: Double
@@ -40,6 +41,7 @@ public struct ValidationReport: Equatable, Sendable {
   /// Means over the samples.
   public var loss, mse: Double
   public var vb: Double?
+  public var cosine: Double?
   public var seq: Double?
   /// The number of samples held out.
   public var samples: Int
@@ -49,12 +51,14 @@ public struct ValidationReport: Equatable, Sendable {
   public var furtherAverages: [AverageLoss] = []
 
   public init(
-    step: Int, loss: Double, mse: Double, vb: Double?, seq: Double? = nil, samples: Int, patches: PatchLossMap? = nil
+    step: Int, loss: Double, mse: Double, vb: Double?, cosine: Double? = nil, seq: Double? = nil, samples: Int,
+    patches: PatchLossMap? = nil
   ) {
     self.step = step
     self.loss = loss
     self.mse = mse
     self.vb = vb
+    self.cosine = cosine
     self.seq = seq
     self.samples = samples
     self.patches = patches
@@ -287,8 +291,8 @@ public final class Trainer {
     completedSteps = next
     samplesSeen += samples
     return StepReport(
-      step: next, loss: loss.loss, mse: loss.mse, vb: loss.vb, seq: loss.seq, gradientNorm: norm,
-      learningRate: rate, samplesSeen: samplesSeen)
+      step: next, loss: loss.loss, mse: loss.mse, vb: loss.vb, cosine: loss.cosine, seq: loss.seq,
+      gradientNorm: norm, learningRate: rate, samplesSeen: samplesSeen)
   }
 
   /// min(1, clip / (‖g‖ + 10⁻⁶)), as torch clips.

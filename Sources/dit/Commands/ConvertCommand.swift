@@ -5,24 +5,29 @@ import DiffusionTransformers
 struct ConvertCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "convert",
-    abstract: "Convert a model: state dict, model directory, diffusers directory, JiT's folder; fp32 or bf16.",
+    abstract:
+      "Convert a model: state dict, model directory, diffusers directory, JiT's and SiT's checkpoints; fp32 or bf16.",
     discussion: """
-      IN is any model with weights; OUT is the directory to create:
+      IN is any model with weights; OUT is the directory or file to create:
         dit        a model directory: config.json and model.safetensors
         diffusers  model_index.json, transformer/, scheduler/, and vae/ where the
                    model has an autoencoder, as diffusers' DiTPipeline loads them
         jit        checkpoint-last.pth, as JiT's trainer writes it (model, model_ema1,
                    model_ema2, args) and its code loads it: main_jit.py --resume OUT
+        sit        a file as SiT's trainer writes it (model, ema, args) and its code
+                   loads it: sample.py SDE --ckpt OUT
 
         dit convert DiT-XL-2-256x256.pt models/xl
         dit convert facebook-dit models/xl --dtype bf16
         dit convert runs/mine mine-diffusers --to diffusers
         dit convert runs/jit mine-jit --to jit
         dit convert JiT-B-16 models/jit --weights all
+        dit convert runs/sit mine.pt --to sit
 
       One set of weights is written, a moving average where there is one, or what
-      --weights names. --weights all writes the trained weights and two averages; to jit
-      that is the default, and a set that the model does not have is another one's.
+      --weights names. --weights all writes the trained weights and their averages; to jit
+      and sit that is the default, and a set that the model does not have is another
+      one's.
 
       OUT computes the same as IN, bit for bit in fp32: of a diffusers directory its
       numerics and its scheduler are kept in config.json. A setting that diffusers
@@ -36,7 +41,8 @@ struct ConvertCommand: ParsableCommand {
   @Argument(help: ArgumentHelp("The model to read.", valueName: "in"))
   var input: String
 
-  @Argument(help: ArgumentHelp("The directory to write; it must not exist, or be empty.", valueName: "out"))
+  @Argument(
+    help: ArgumentHelp("The directory to write; it must not exist, or be empty. To sit a file.", valueName: "out"))
   var output: String
 
   @Option(help: ArgumentHelp("Output format.", valueName: "format"))
@@ -45,7 +51,7 @@ struct ConvertCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Storage format of the weights.", valueName: "format"))
   var dtype: StoredFormat = .fp32
 
-  @Flag(help: "Replace an existing model directory and everything in it.")
+  @Flag(help: "Replace an existing model directory and everything in it, or a file.")
   var force = false
 
   @OptionGroup var weights: WeightsOption
@@ -62,12 +68,12 @@ struct ConvertCommand: ParsableCommand {
   /// Nil is all weights.
   private var choice: WeightChoice? {
     if weights.weights == .named("all") { return nil }
-    return weights.weights ?? (to == .jit ? nil : .emaPreferred)
+    return weights.weights ?? (to.hasAllWeights ? nil : .emaPreferred)
   }
 
   func run() throws {
     do throws(ModelFileError) {
-      try ModelConversion.checkTarget(output, replacing: force)
+      try ModelConversion.checkTarget(output, as: to, replacing: force)
     } catch {
       throw Failure(.usage, "\(error)")
     }

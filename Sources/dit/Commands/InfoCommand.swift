@@ -33,7 +33,7 @@ struct InfoCommand: ParsableCommand {
 
   func run() throws {
     let context = try threads.context()
-    let described = try model.map { ($0, try hints.configuration(of: $0)) }
+    let described = try model.map { ($0, try hints.described($0)) }
     let machine = MachineReport(context)
     if json {
       var members = machine.members
@@ -43,7 +43,7 @@ struct InfoCommand: ParsableCommand {
       let model = described.map { name, model in "\nmodel         \(name)\n\(ModelReport(model).text)" }
       try StandardOutput.write("\(machine.text)\n\(model ?? "")", terminator: "")
     }
-    Warnings.write(for: described?.1)
+    Warnings.write(for: described?.1.configuration)
   }
 }
 
@@ -105,17 +105,20 @@ private struct MachineReport {
 private struct ModelReport {
   let model: ModelConfiguration
   let table: ParameterTable
+  /// How the family was told.
+  let reason: String?
 
-  init(_ model: ModelConfiguration) {
-    self.model = model
+  init(_ described: LoadedModel) {
+    model = described.configuration
     table = ParameterTable(model.network)
+    reason = described.familyReason
   }
 
   var text: String {
     """
     parameters    \(table.parameterCount.grouped), of which \(table.trainableCount.grouped) are trained
     MACs          \(model.network.multiplyAdds.grouped) for one forward pass of one image
-    family        \(model.family.summary)
+    family        \(model.family.summary)\(reason.map { "; \($0)" } ?? "")
     process       \(model.processSummary)
     sampling      \(model.samplingSummary)
     configuration
@@ -128,6 +131,7 @@ private struct ModelReport {
       JSONMember("parameters", .integer(table.parameterCount)),
       JSONMember("trainable_parameters", .integer(table.trainableCount)),
       JSONMember("macs", .integer(model.network.multiplyAdds)), JSONMember("family", .string(model.family.rawValue)),
+      JSONMember("family_reason", reason.map { .string($0) } ?? .null),
       JSONMember("process", .string(model.processSummary)),
       JSONMember("sampling", .string(model.samplingSummary)), JSONMember("configuration", model.json),
     ])

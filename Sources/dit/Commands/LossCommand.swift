@@ -29,6 +29,7 @@ struct LossCommand: ParsableCommand {
                               `mean` divided by the square of ε's coefficient,
                               with loss_target velocity of the velocity
         loss.vb       (N)     F32, in bits; with a learned variance
+        loss.cosine   (N)     F32, 1 − cosine over channels; with loss mse+cosine
         loss.seq      (N)     F32, in nats; with --lambda-seq: sequence
                               consistency, weighted by 1−ᾱ_{t−1}; 0 at t = 0
         loss.patches  (N, L)  F32; the mse of each patch, row by row
@@ -133,7 +134,7 @@ struct LossCommand: ParsableCommand {
   private static func columns(_ losses: [SampleLoss]) -> [(name: String, values: Tensor)] {
     let columns = [
       ("loss", losses.map(\.loss)), ("mse", losses.map(\.mse)), ("vb", losses.compactMap(\.vb)),
-      ("seq", losses.compactMap(\.seq)),
+      ("cosine", losses.compactMap(\.cosine)), ("seq", losses.compactMap(\.seq)),
     ]
     return columns.filter { !$0.1.isEmpty }.map {
       (name: $0.0, values: Tensor(shape: [$0.1.count], elements: $0.1.map(Float.init)))
@@ -147,6 +148,8 @@ struct LossCommand: ParsableCommand {
     ]
     let bounds = losses.compactMap(\.vb)
     if !bounds.isEmpty { lines.append("vb   \(bounds.reduce(0, +) / count)") }
+    let angles = losses.compactMap(\.cosine)
+    if !angles.isEmpty { lines.append("cosine \(angles.reduce(0, +) / count)") }
     let terms = losses.compactMap(\.seq)
     if !terms.isEmpty { lines.append("seq  \(terms.reduce(0, +) / count)") }
     try StandardOutput.write(lines.joined(separator: "\n"))

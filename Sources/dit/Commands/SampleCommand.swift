@@ -48,8 +48,9 @@ struct SampleCommand: ParsableCommand {
     help: ArgumentHelp(
       """
       ddim, ddpm (ancestral, many steps), dpmpp (DPM-Solver++ 2M), unipc, deis (both of order 2), pndm, euler, \
-      euler_ancestral or heun (two evaluations per step, one in the last); on a linear path euler or heun, or meanflow, \
-      which a network that is told guidance needs (token_groups) and no other one takes. On a diffusers directory each is \
+      euler_ancestral or heun (two evaluations per step, one in the last); on a linear path euler, heun, \
+      sde (Euler–Maruyama, many steps) or dopri5 (as many evaluations as --tolerance asks for), or meanflow, which a network \
+      that is told guidance needs (token_groups) and no other one takes. On a diffusers directory each is \
       the class of that name with the saved scheduler's keys. (default: the model's, else ddim, on a linear path heun)
       """, valueName: "name"))
   var sampler: SamplerName?
@@ -59,6 +60,15 @@ struct SampleCommand: ParsableCommand {
       "DDIM stochasticity η, 0–1; 1 adds as much noise as ddpm. (default: the model's, else 0)",
       valueName: "x"))
   var eta: Double?
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      How far a step of dopri5 may be off, relatively and absolutely, as torchdiffeq counts it. (default: the model's, else \
+      1e-3,1e-6)
+      """, valueName: "rtol,atol"),
+    transform: StepTolerance.init(parsing:))
+  var tolerance: StepTolerance?
 
   @OptionGroup var guidance: GuidanceOptions
 
@@ -115,7 +125,7 @@ struct SampleCommand: ParsableCommand {
       classes: classes, count: count, noise: noise, conditions: conditions, for: dit.configuration)
     let options = options(
       for: dit.configuration, isNull: request.labels == nil && request.sequence == nil)
-    let autoencoder = try model.autoencoder(for: dit)
+    let autoencoder = try model.autoencoder(for: dit, isNeeded: target.format != .safetensors)
     try Self.check(target, for: dit.configuration, autoencoder)
     if let path { try Self.check(path, for: dit.configuration, nil) }
     var preview = try preview.map { path in
@@ -127,7 +137,7 @@ struct SampleCommand: ParsableCommand {
 
     Interruption.listen()
     var states = try path.map { _ in
-      Trajectory(count: request.count, of: dit.configuration, times: try dit.process(options.sampler).stepTimes)
+      Trajectory(count: request.count, of: dit.configuration, times: try dit.stepTimes(options.sampler))
     }
     var bar = SamplingBar("sampling")
     let samples = try request.samples(of: dit, options) { progress in
@@ -162,10 +172,10 @@ struct SampleCommand: ParsableCommand {
       sampler: model.sampling.sampler, guidance: model.sampling.guidance, seed: seed, random: rng)
     if isNull { options.guidance.scale = 1 }
     if let sampler {
-      if sampler != options.sampler.name { options.sampler.eta = nil }  // the other sampler's
-      options.sampler.name = sampler
+      options.sampler.use(sampler)
     }
     if let eta { options.sampler.eta = eta }
+    if let tolerance { options.sampler.tolerance = tolerance }
     steps.apply(to: &options.sampler)
     guidance.apply(to: &options.guidance)
     return options

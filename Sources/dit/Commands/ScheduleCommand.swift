@@ -60,8 +60,7 @@ struct ScheduleCommand: ParsableCommand {
     let model = try hints.configuration(of: model)
     var sampler = model.sampling.sampler
     if let name = self.sampler {
-      if name != sampler.name { sampler.eta = nil }
-      sampler.name = name
+      sampler.use(name)
     }
     steps.apply(to: &sampler)
     let noise = try model.noise()

@@ -47,8 +47,11 @@ struct TrainCommand: ParsableCommand {
 
       Optional keys: "text": {"length": bytes} for captions, or "context_image":
       {"input_size": [H, W]} for patches of another image, before the image's
-      tokens; "class_names": ["…"]; and, as in diffusers, "norm2_eps" (1e-6),
-      "embedders" (shared) and "diffusers_scheduler".
+      tokens; "class_names": ["…"]; "latent_statistics": {"mean": […],
+      "std": […]} or a file with such tensors; "family", which presets keys; and,
+      as in diffusers, "norm2_eps" (1e-6), "embedders" (shared) and
+      "diffusers_scheduler". Of "sampling" on a linear path: "shift" (1) for
+      euler and heun, "tolerance": [RTOL, ATOL] for dopri5.
 
       Keys of "diffusion" besides those above, with their defaults:
 
@@ -58,6 +61,8 @@ struct TrainCommand: ParsableCommand {
         "network_time": "1000s"      linear: or "s" (1 is noise), "1-s" (1 is data)
         "loss_target": null          the prediction; with x0 on path linear also
                                      "velocity", (x_s − x0)/max(s, t_floor)
+        "loss": "mse"                or "mse+cosine" with velocity: also the mean
+                                     of 1 − cos over channels
         "time_distribution": "uniform"   linear: or {"logit_normal": [m, d]}
         "noise_scale": 1             linear: ς
         "t_floor": 0.05              linear with x0: the least divisor s

@@ -30,11 +30,22 @@ struct ModelOptions: ParsableArguments {
   }
 
   /// The autoencoder of the model's latents; nil where it has none.
-  func autoencoder(for dit: DiT) throws -> Autoencoder? {
+  ///
+  /// - Parameter isNeeded: whether pictures are to be made; where they are not, one that cannot be used is passed over.
+  func autoencoder(for dit: DiT, isNeeded: Bool = true) throws -> Autoencoder? {
     guard let model, let directory = Autoencoder.directory(of: model, named: dit.configuration.autoencoder) else {
       return nil
     }
-    let autoencoder = try Autoencoder(contentsOf: directory, context: dit.context, numerics: numerics.numerics())
+    let statistics = dit.configuration.latentStatistics
+    if dit.configuration.family == .lightningdit, statistics == nil {
+      guard isNeeded else { return nil }
+      throw Failure.input(
+        model, "latent_statistics",
+        expected: "means and deviations of the latents (--config FILE, or its config.json), as LightningDiT's are "
+          + "standardised; without them there are no pictures, only .safetensors", found: "none")
+    }
+    let autoencoder = try Autoencoder(
+      contentsOf: directory, context: dit.context, numerics: numerics.numerics(), statistics: statistics)
     let (found, expected) = (autoencoder.configuration.latentChannels, dit.configuration.network.inChannels)
     guard found == expected else {
       throw Failure.input(
@@ -97,7 +108,7 @@ struct HintOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "The model's family: dit, jit or pmf. (default: what a state dict's names or the model's config.json say)",
+      "The model's family: dit, sit, repa, lightningdit, jit or pmf. (default: what a state dict's names or the model's config.json say)",
       valueName: "name"))
   var family: ModelFamily?
 
@@ -107,10 +118,15 @@ struct HintOptions: ParsableArguments {
 
   /// The configuration of a model, without its weights.
   func configuration(of model: String?) throws -> ModelConfiguration {
+    try described(model ?? ShippedResources.digitsModel()).configuration
+  }
+
+  /// The same with what was told how.
+  func described(_ model: String) throws -> LoadedModel {
     try attributingErrors {
-      let described = try ModelReference(model ?? ShippedResources.digitsModel()).described(hints: hints())
+      let described = try ModelReference(model).described(hints: hints())
       Warnings.add(notes: described.notes)
-      return described.configuration
+      return described
     }
   }
 

@@ -17,7 +17,16 @@ struct StepOptions: ParsableArguments {
     transform: StepSchedule.init(parsing:))
   var schedule: StepSchedule?
 
+  @Option(
+    help: ArgumentHelp(
+      """
+      Moves the steps of a linear path towards noise where it is below 1: s' = s/(s + a(1−s)), by euler and heun; diffusers' \
+      shift is 1/a. (default: the model's, else 1)
+      """, valueName: "a"))
+  var shift: Double?
+
   func apply(to sampler: inout Sampler) {
+    if let shift { sampler.shift = shift }
     if let schedule { sampler.schedule = schedule }
     if let steps {
       sampler.steps = steps

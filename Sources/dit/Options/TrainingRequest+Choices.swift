@@ -4,6 +4,7 @@ extension TrainingRequest {
   /// The choices of the keys that take one of several words, one key per line.
   static var choiceTable: String {
     let words: [(String, [String])] = [
+      ("family", ModelFamily.allCases.map(\.rawValue)),
       ("position", PositionEncoding.allCases.map(\.rawValue)),
       ("time_frequencies", TimeFrequencies.allCases.map(\.rawValue)),
       ("conditioning", Conditioning.allCases.map(\.rawValue)),
@@ -17,6 +18,7 @@ extension TrainingRequest {
       ("diffusion.prediction", Prediction.allCases.map(\.rawValue)),
       ("diffusion.variance", Variance.allCases.map(\.rawValue)),
       ("diffusion.network_time", LinearTime.allCases.map(\.rawValue)),
+      ("diffusion.loss", LossTerms.allCases.map(\.rawValue)),
       ("sampling.sampler", SamplerName.allCases.map(\.rawValue)),
     ]
     return words.map { key, values in "  \(key)\n      \(values.joined(separator: ", "))" }.joined(separator: "\n")

@@ -20,7 +20,7 @@ struct TensorBoardLog {
       step: report.step,
       [
         "training/loss": report.loss, "training/mse": report.mse, "training/vb": report.vb,
-        "training/seq": report.seq, "training/gradient_norm": report.gradientNorm,
+        "training/cosine": report.cosine, "training/seq": report.seq, "training/gradient_norm": report.gradientNorm,
         "training/learning_rate": report.learningRate,
         "training/images_per_second": Double(batch) / secondsPerStep,
       ])
@@ -31,7 +31,7 @@ struct TensorBoardLog {
       step: report.step,
       [
         "validation/loss": report.loss, "validation/mse": report.mse, "validation/vb": report.vb,
-        "validation/seq": report.seq,
+        "validation/cosine": report.cosine, "validation/seq": report.seq,
       ])
   }
 
