@@ -171,7 +171,7 @@ package struct PackedWeights: Sendable {
     for (layer, format, range) in plans {
       layers[layer.weight] = context.pack(
         weights.matrix(layer).transposed, into: arena[range], as: format, halves: layer.isHalved)
-      weights.slices[layer.weight].releasePages()
+      weights.parts[layer.weight].releasePages()
     }
     self.layers = layers
   }

@@ -4,8 +4,20 @@ import DiTTensor
 /// Values for every tensor of a ``ParameterTable``: one flat buffer, or views of a mapped checkpoint.
 public struct Weights: Sendable {
   public let table: ParameterTable
-  /// One slice per tensor, in the table's order.
-  public let slices: [FloatSlice]
+  /// One per tensor, in the table's order.
+  let parts: [TensorParts]
+
+  /// One slice per tensor, in the table's order. What a file keeps apart is put together at each access, unless it is still held.
+  public var slices: Slices { Slices(parts: parts) }
+
+  /// See ``Weights/slices``.
+  public struct Slices: RandomAccessCollection, Sendable {
+    fileprivate let parts: [TensorParts]
+
+    public var startIndex: Int { 0 }
+    public var endIndex: Int { parts.count }
+    public subscript(index: Int) -> FloatSlice { parts[index].slice }
+  }
 
   /// Views of a flat buffer with the table's offsets.
   ///
@@ -13,20 +25,30 @@ public struct Weights: Sendable {
   public init(_ table: ParameterTable, flat: FloatSlice) {
     precondition(flat.count >= table.elementCount, "\(table.elementCount) elements expected, \(flat.count) found")
     self.table = table
-    slices = table.parameters.map { flat[$0.range] }
+    parts = table.parameters.map { TensorParts(flat[$0.range]) }
   }
 
   /// One slice for each tensor, wherever it lies.
   ///
   /// - Precondition: the counts are the table's.
   public init(_ table: ParameterTable, slices: [FloatSlice]) {
-    precondition(slices.count == table.parameters.count, "\(slices.count) tensors for \(table.parameters.count)")
-    for (slice, parameter) in zip(slices, table.parameters) {
-      precondition(slice.count == parameter.count, "\(parameter.name) \(parameter.shape): \(slice.count) elements")
+    self.init(table, parts: slices.map { TensorParts($0) })
+  }
+
+  /// The same, of tensors some of which lie in several places.
+  ///
+  /// - Precondition: the counts are the table's.
+  package init(_ table: ParameterTable, parts: [TensorParts]) {
+    precondition(parts.count == table.parameters.count, "\(parts.count) tensors for \(table.parameters.count)")
+    for (part, parameter) in zip(parts, table.parameters) {
+      precondition(part.count == parameter.count, "\(parameter.name) \(parameter.shape): \(part.count) elements")
     }
     self.table = table
-    self.slices = slices
+    self.parts = parts
   }
+
+  /// The tensors that lie in several places, put together: who holds them has each made once.
+  var joined: [FloatSlice] { parts.filter(\.isJoined).map(\.slice) }
 
   /// A new network's values (see ``Parameter/Initialisation``): xavier-uniform linears, zero adaLN and final layer, so
   /// that its first output is exactly zero. Tensor i is drawn from stream i of `seed`.

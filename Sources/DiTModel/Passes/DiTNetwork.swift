@@ -11,6 +11,8 @@ public struct DiTNetwork: Sendable {
   public let numerics: Numerics
   /// Whether products run over packed weights.
   public var isPacked: Bool { numerics.isPacked(on: context) }
+  /// What products read that is not packed once: weights that a file keeps apart are put together for all of them.
+  private let held: [FloatSlice]
   /// The packed weights, when they are packed once.
   private let store: PackedWeightStore?
   /// What attention reads of the noise schedule.
@@ -38,6 +40,7 @@ public struct DiTNetwork: Sendable {
     self.numerics = numerics
     self.noise = noise
     store = weightsAreFixed && numerics.isPacked(on: context) ? PackedWeightStore() : nil
+    held = store == nil ? weights.joined : []
     rotary = configuration.position.rotation.map { Self.rotaryTable(configuration, $0) }
   }
 

@@ -214,16 +214,9 @@ struct JoinedTensors: TensorStore {
 
   func shape(of name: String) -> [Int]? { keys.first { $0.name == name }?.shape }
 
-  func slice(_ name: String) throws -> FloatSlice {
-    guard let names = sources[name], names.count > 1 else { return try base.slice(sources[name]?[0] ?? name) }
-    let slices = try names.map { try base.slice($0) }
-    let joined = MutableFloatSlice(zeros: slices.reduce(0) { $0 + $1.count })
-    var start = 0
-    for slice in slices {
-      joined[start..<start + slice.count].copy(from: slice.span)
-      slice.releasePages()
-      start += slice.count
-    }
-    return joined.reading
+  func slice(_ name: String) throws -> FloatSlice { try parts(name).slice }
+
+  func parts(_ name: String) throws -> TensorParts {
+    TensorParts(joining: try (sources[name] ?? [name]).map { try base.slice($0) })
   }
 }

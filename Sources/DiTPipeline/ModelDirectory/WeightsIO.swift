@@ -29,22 +29,28 @@ extension Weights {
       return (parameter.name, isTable ? file.shape(of: parameter.name) ?? [] : parameter.shape)
     }
     try StateDict.check(file, holds: expected, optional: configuration.position.isLearned ? [] : [PositionTable.name])
-    let slices = try table.parameters.map { parameter in
-      guard parameter.name == PositionTable.name else { return try Self.finite(parameter.name, of: file) }
-      if let positions { return try positions.values(for: configuration, file: file.path) }
+    let parts = try table.parameters.map { parameter in
+      guard parameter.name == PositionTable.name else { return try Self.finiteParts(parameter.name, of: file) }
+      if let positions { return TensorParts(try positions.values(for: configuration, file: file.path)) }
       let made = MutableFloatSlice(zeros: parameter.count)
       parameter.initialise(made, configuration, seed: 0, stream: 0)
-      return made.reading
+      return TensorParts(made.reading)
     }
-    self.init(table, slices: slices)
+    self.init(table, parts: parts)
   }
 
   /// A tensor of finite numbers. Memory of a mapped file is given back once they have been looked at.
   static func finite(_ name: String, of file: some TensorStore) throws -> FloatSlice {
-    let slice = try file.slice(name)
+    try finiteParts(name, of: file).slice
+  }
+
+  /// The same where it lies.
+  private static func finiteParts(_ name: String, of file: some TensorStore) throws -> TensorParts {
+    let parts = try file.parts(name)
+    let slice = parts.slice
     guard let bad = slice.span.firstNotFinite else {
-      slice.releasePages()
-      return slice
+      parts.releasePages()
+      return parts
     }
     throw ModelFileError(
       file: file.path, item: "tensor \(name)", expected: "finite numbers", found: "\(slice[bad]) at element \(bad)")

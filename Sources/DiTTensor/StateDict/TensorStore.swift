@@ -11,4 +11,10 @@ public protocol TensorStore: Sendable {
   ///
   /// - Throws: an error that names the file and the tensor, when there is none or its elements are no real numbers.
   func slice(_ name: String) throws -> FloatSlice
+  /// The same where they lie, of a store that puts tensors together.
+  func parts(_ name: String) throws -> TensorParts
+}
+
+extension TensorStore {
+  public func parts(_ name: String) throws -> TensorParts { TensorParts(try slice(name)) }
 }
