@@ -102,6 +102,15 @@ import Testing
       "decode", "--model", scratch.path("model"), scratch.path("l.safetensors"), scratch.path("j.safetensors"),
     ])
     #expect(try scratch.tensors("j.safetensors").floats("images") == images)
+    // The autoencoder as a file, which goes along with the model too.
+    let bare = try scratch.write(
+      #"{"vae": "\#(scratch.path("vae/diffusion_pytorch_model.safetensors"))", "latent_statistics": {"mean": [0.5, -1, 0, 2], "std": [2, 3, 0.5, 1]}}"#,
+      to: "bare.json")
+    _ = try await succeed(["convert", file("sit.pt"), scratch.path("bare"), "--heads", "2", "--config", bare])
+    _ = try await succeed([
+      "decode", "--model", scratch.path("bare"), scratch.path("l.safetensors"), scratch.path("k.safetensors"),
+    ])
+    #expect(try scratch.tensors("k.safetensors").floats("images") == images)
   }
 
   @Test("LightningDiT without statistics makes no pictures, but samples; other refusals name what they are about")
@@ -124,6 +133,9 @@ import Testing
       ["convert", file("repa.pt"), scratch.path("out.pt"), "--to", "sit"] + sit, 65, ["family: expected sit"])
     try await expectFailure(
       ["convert", file("sit.pt"), scratch.path("vae"), "--to", "sit"] + sit, 64, ["expected no file of that name"])
+    try await expectFailure(
+      ["convert", file("repa-e.pt"), scratch.path("out.pt"), "--to", "sit"] + sit, 65,
+      ["latent_statistics: expected none, as SiT's code decodes"])
     #expect(!scratch.exists("out.pt"))
     try await expectFailure(
       [

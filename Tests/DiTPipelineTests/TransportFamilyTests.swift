@@ -78,7 +78,16 @@ import Testing
     let other = try ModelReference(path("lightningdit.pt")).configuration(
       hints: StateDictHints(keys: keys(#"{"sampling": {"sampler": "heun", "steps": 20}}"#)))
     #expect(other.sampling.sampler.shift == 0.3 && other.sampling.sampler.correctsLastStep)
-    for model in [sit, repa, lightning, stated, other] {
+    // The grid that is stated is the one whose rotation is looked at.
+    let sized = try ModelReference(path("lightningdit.pt")).configuration(
+      hints: StateDictHints(keys: keys(#"{"input_size": 4}"#)))
+    #expect(sized.network == lightning.network)
+    // Another path, or the earlier spelling, under a family's name.
+    var (onBeta, flow) = (sit, sit)
+    onBeta.diffusion = DiffusionConfiguration(prediction: .v, variance: .learnedRange)
+    onBeta.sampling = SamplingConfiguration()
+    flow.diffusion = DiffusionConfiguration(prediction: .flow, variance: .learnedRange)
+    for model in [sit, repa, lightning, stated, other, onBeta, flow] {
       let temporary = try TemporaryDirectory()
       try model.write(to: temporary("config.json"))
       #expect(try ModelConfiguration(contentsOf: temporary("config.json")) == model)

@@ -168,6 +168,10 @@ import Testing
       #expect(last.evaluated == asked, "\(name): \(last.evaluated) evaluations of \(asked)")
       #expect(last.steps.last == 50 && last.steps == last.steps.sorted() && Set(last.steps).count == last.steps.count)
       #expect(try run(options, 1..<2).elements == Array(both.elements.suffix(256)))
+      // The end of an interval is also that of a last step which goes beyond it.
+      var everywhere = options
+      everywhere.guidance.interval = 0...1
+      #expect(try run(everywhere, 1..<2).elements == Array(both.elements.suffix(256)))
       // At the end the clean image is the sample.
       let estimate = try #require(last.estimates.last ?? nil)
       #expect(zip(estimate.elements, both.elements.suffix(256)).allSatisfy { abs($0 - $1) < 1e-6 })
@@ -207,6 +211,11 @@ import Testing
     #expect(try model.stepTimes(Sampler(.dopri5, steps: 4)).map(\.value) == [0.25, 0.5, 0.75, 1])
     #expect(
       error(.ddim) { _ in }?.contains("euler, heun, sde, dopri5, meanflow, as the model's path is linear") == true)
+    let chain = try NoiseSchedule(DiffusionConfiguration())
+    let onBeta = #expect(throws: DiffusionError.self) {
+      try SamplerName.euler.process(on: chain, .linspace, count: 5, options: FlowOptions(shift: 0.3))
+    }
+    #expect(onBeta?.description == "shift: expected none, as the model's path is beta, found 0.3")
     for word in ["1e-3", "1e-3,1e-6,1", "a,b", "-1,1e-6", "1e-3,0", "nan,1e-6"] {
       #expect(throws: DiffusionError.self, "\(word)") { try StepTolerance(parsing: word) }
     }

@@ -55,7 +55,15 @@ extension AutoencoderConfiguration {
     if let (key, expected, found) = problem {
       throw AutoencoderFileError(path: store.path, item: key, expected: expected, found: found)
     }
-    if let statistics { self = scaled(by: statistics) }
+    if let statistics {
+      guard statistics.mean.count == latentChannels else {
+        throw AutoencoderFileError(
+          path: store.path, item: "latent channels",
+          expected: "\(statistics.mean.count), as the model's latent_statistics say",
+          found: "\(latentChannels)")
+      }
+      self = scaled(by: statistics)
+    }
     guard latentChannels == 4 || statistics != nil else {
       throw AutoencoderFileError(
         path: store.path, item: "scaling_factor",

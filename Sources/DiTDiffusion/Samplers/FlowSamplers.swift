@@ -22,9 +22,9 @@ extension LinearTime {
 
   /// The grid's S+1 times as a network is told them.
   ///
-  /// Those of `1000s` are rounded once. Those of `s` and `1-s` have the bits of torch.linspace in float32, which the networks'
-  /// own code takes them from. Whether a time that should be the end of a guidance interval lies above or below it hangs on
-  /// those bits.
+  /// Those of `1000s` are rounded once. Those of `s` and `1-s` have the bits of torch.linspace in float32, which the code of SiT,
+  /// LightningDiT, JiT and pMF takes them from; REPA's takes float64's, an ulp away at most. Whether a time that should be the
+  /// end of a guidance interval lies above or below it hangs on those bits.
   /// - Parameters:
   ///   - count: S, at least 1.
   ///   - shift: a, above 0; of `1-s` t' = a t/(1 + (a−1) t) in float32, as LightningDiT computes it.

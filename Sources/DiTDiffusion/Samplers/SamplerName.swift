@@ -41,7 +41,7 @@ public enum SamplerName: String, CaseIterable, Sendable {
   ) throws(DiffusionError) -> any ReverseProcess {
     let process = schedule.process
     try check(process.path, eta: eta)
-    try check(shift: options.shift)
+    try check(shift: options.shift, on: process.path)
     switch process.path {
     case .beta: return try onBeta(schedule, rule, count: count, eta: eta)
     case .linear:
@@ -117,7 +117,7 @@ public enum SamplerName: String, CaseIterable, Sendable {
     guard (eta ?? 0) == 0 else {
       throw DiffusionError("eta", expected: "0 to run backwards", found: "\(eta ?? 0)")
     }
-    try check(shift: shift)
+    try check(shift: shift, on: process.path)
     switch process.path {
     case .beta: return try DDIMInversion(RespacedSchedule(schedule, rule, count: count))
     case .linear: return FlowEulerInversion(process, steps: try linearSteps(schedule, rule, count), shift: shift)
@@ -139,8 +139,11 @@ public enum SamplerName: String, CaseIterable, Sendable {
   package var hasShift: Bool { [.euler, .heun].contains(self) }
 
   /// Throws unless a is a number that the sampler's grid can be shifted by.
-  package func check(shift: Double) throws(DiffusionError) {
+  package func check(shift: Double, on path: DiffusionPath) throws(DiffusionError) {
     guard shift != 1 else { return }
+    guard path == .linear else {
+      throw DiffusionError("shift", expected: "none, as the model's path is \(path.rawValue)", found: "\(shift)")
+    }
     guard hasShift else {
       throw DiffusionError("shift", expected: "none with the sampler \(rawValue)", found: "\(shift)")
     }

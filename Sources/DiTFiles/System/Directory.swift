@@ -102,6 +102,7 @@ package enum Directory {
   ///
   /// - Throws: ``FileError``.
   package static func copyFiles(of source: String, to target: String) throws(FileError) {
+    if try FileStatus(path: source)?.isRegular == true { return try copy(source, to: target) }
     try create(target)
     for name in try listing(source) where name.utf8.first != UInt8(ascii: ".") {
       let file = Paths.join(source, name)

@@ -40,7 +40,9 @@ public struct Trajectory: Sendable {
     let size = shape.reduce(1, *)
     let range = progress.images.lowerBound * size..<progress.images.upperBound * size
     let elements = progress.x.elements
-    if progress.images.lowerBound != recorded.image { recorded = (progress.images.lowerBound, 0) }
+    if progress.images.lowerBound != recorded.image || progress.step <= recorded.steps {
+      recorded = (progress.images.lowerBound, 0)  // other images, or another run
+    }
     for step in recorded.steps..<progress.step { states[step].replaceSubrange(range, with: elements) }
     recorded.steps = progress.step
   }

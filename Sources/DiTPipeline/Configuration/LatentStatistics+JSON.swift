@@ -1,5 +1,6 @@
 import DiTAutoencoder
 import DiTFiles
+import DiTModel
 import DiTTensor
 
 extension LatentStatistics {
@@ -27,23 +28,43 @@ extension LatentStatistics {
       try section.finish()
       self.init(mean: mean, std: std)
     }
+    if let (part, expected, found) = problem {
+      throw reader.failure(part.isEmpty ? key : "\(key).\(part)", expected: expected, found: found)
+    }
+  }
+
+  /// What does not work about the numbers, or nil: of `mean`, of `std`, or of both.
+  var problem: (part: String, expected: String, found: String)? {
     guard mean.count == std.count, !mean.isEmpty else {
-      throw reader.failure(
-        key, expected: "as many numbers of mean as of std", found: "\(mean.count) and \(std.count)")
+      return ("", "as many numbers of mean as of std", "\(mean.count) and \(std.count)")
     }
     for value in mean where !value.isFinite || abs(value) > 1e30 {
-      throw reader.failure("\(key).mean", expected: "numbers from -1e30 to 1e30", found: "\(value)")
+      return ("mean", "numbers from -1e30 to 1e30", "\(value)")
     }
     for value in std where !(1e-30...1e30).contains(value) {
-      throw reader.failure("\(key).std", expected: "numbers above 0, from 1e-30 to 1e30", found: "\(value)")
+      return ("std", "numbers above 0, from 1e-30 to 1e30", "\(value)")
     }
+    return nil
+  }
+
+  /// The numbers of a tensor of a file, one per channel.
+  ///
+  /// - Throws: ``ModelFileError`` for more of them than a network has channels; as reading a tensor does.
+  static func numbers(_ name: String, of store: some TensorStore) throws -> [Double] {
+    let most = 1 << 16
+    let shape = store.shape(of: name) ?? []
+    guard shape.allSatisfy({ $0 <= most }), shape.reduce(1, { min(most + 1, $0 * $1) }) <= most else {
+      throw ModelFileError(
+        file: store.path, item: "tensor \(name)", expected: "a number per channel, at most \(most)",
+        found: "shape \(shape)")
+    }
+    return try Weights.finite(name, of: store).array.map(Double.init)
   }
 
   /// The tensors `mean` and `std` of a file.
   private init(contentsOf path: String) throws {
     let store = try StateDictFile(contentsOf: path, tree: .whole).store
-    func numbers(_ name: String) throws -> [Double] { try store.slice(name).array.map(Double.init) }
-    self.init(mean: try numbers("mean"), std: try numbers("std"))
+    self.init(mean: try Self.numbers("mean", of: store), std: try Self.numbers("std", of: store))
   }
 
   var json: JSONValue {

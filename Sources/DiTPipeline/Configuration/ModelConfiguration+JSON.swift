@@ -295,12 +295,12 @@ extension DiffusionConfiguration {
       JSONMember("beta_start", .real(betaStart)), JSONMember("beta_end", .real(betaEnd)),
       JSONMember("prediction", .string(prediction.rawValue)), JSONMember("variance", .string(variance.rawValue)),
     ]
-    let defaults = DiffusionConfiguration().processMembers
+    let isStated = statesPath || path != standard.path
     let terms = loss == .mse && standard.loss == .mse ? [] : [JSONMember("loss", .string(loss.rawValue))]
     return .object(
-      (statesPath
+      (isStated
         ? [JSONMember("path", .string(path.rawValue))] + members + processMembers
-        : members + zip(processMembers, defaults).filter { $0 != $1 }.map(\.0)) + terms)
+        : members + zip(processMembers, standard.processMembers).filter { $0 != $1 }.map(\.0)) + terms)
   }
 
   private var processMembers: [JSONMember] {

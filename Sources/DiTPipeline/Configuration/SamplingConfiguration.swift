@@ -139,7 +139,7 @@ public struct SamplingConfiguration: Equatable, Sendable {
   /// The sampler that runs backwards, with the block's steps and schedule: DDIM, or Euler on a linear path.
   public func inversion(_ diffusion: DiffusionConfiguration) -> Sampler {
     var inversion = Sampler(diffusion.path.invertibleSampler, steps: sampler.steps, schedule: sampler.schedule)
-    inversion.shift = sampler.shift
+    if diffusion.path == .linear, sampler.name.hasShift { inversion.shift = sampler.shift }
     return inversion
   }
 
@@ -157,6 +157,7 @@ public struct SamplingConfiguration: Equatable, Sendable {
       }
       _ = try sampler.schedule?.timesteps(count: sampler.steps, betas: noise.betas)
       try sampler.name.check(noise.configuration.path, eta: sampler.eta)
+      try sampler.name.check(shift: sampler.shift, on: noise.configuration.path)
     }
     try guidance.validate(network, noise.process)
   }

@@ -68,7 +68,6 @@ struct StateDictConfiguration {
       throw ModelFileError(
         file: file.path, item: "heads", expected: "\(network.numHeads), as the tensors say", found: "\(heads)")
     }
-    if network.position.rotation != nil { try TransportShapes.checkRotation(names.original, network) }
     notes = classes.note.map { [$0] } ?? []
     var model = ModelConfiguration(network: network, family: family)
     model.latentStatistics = names.statistics
@@ -79,6 +78,7 @@ struct StateDictConfiguration {
       } catch {
         throw ModelFileError(file: path, item: error.key, expected: "usable sizes", found: error.problem)
       }
+      try TransportShapes.checkRotation(names.original, network)
       return
     }
     if let heads, let stated = keys.integer("num_heads"), heads != stated {
@@ -86,6 +86,7 @@ struct StateDictConfiguration {
     }
     checked = try keys.configuration(defaults: Self.members(model))
     try Self.compare(checked.model.network, with: network, shapes, keys)
+    try TransportShapes.checkRotation(names.original, checked.model.network)
   }
 
   /// The keys that shapes tell, with the values that they tell, and those that the checkpoint's arguments do.
@@ -201,9 +202,13 @@ struct StateDictShapes {
     return ModelFileError(file: file.path, item: "tensor \(name)", expected: expected, found: found)
   }
 
+  /// No network is wider: what is computed from extents does not overflow.
+  private static let largestExtent = 1 << 30
+
   /// The shape of a tensor of that rank without an extent of 0.
   func shape(_ name: String, _ expected: String, rank: Int) throws(ModelFileError) -> [Int] {
-    guard let shape = file.shape(of: name), shape.count == rank, !shape.contains(0) else {
+    guard let shape = file.shape(of: name), shape.count == rank, shape.allSatisfy({ (1...Self.largestExtent) ~= $0 })
+    else {
       throw failure(name, expected)
     }
     return shape

@@ -84,13 +84,13 @@ struct FamilyNames {
   private static func statistics(_ store: any TensorStore) throws -> LatentStatistics? {
     let (mean, variance) = ("bn.running_mean", "bn.running_var")
     guard store.shape(of: mean) != nil, store.shape(of: variance) != nil else { return nil }
-    let variances = try Weights.finite(variance, of: store).array
-    for value in variances where !(value > 0) {
-      throw ModelFileError(
-        file: store.path, item: "tensor \(variance)", expected: "numbers above 0", found: "\(value)")
-    }
-    return LatentStatistics(
-      mean: try Weights.finite(mean, of: store).array.map(Double.init), std: variances.map { Double($0).squareRoot() })
+    let variances = try LatentStatistics.numbers(variance, of: store)
+    let found = LatentStatistics(
+      mean: try LatentStatistics.numbers(mean, of: store), std: variances.map { $0.squareRoot() })
+    guard let problem = found.problem else { return found }
+    throw ModelFileError(
+      file: store.path, item: "tensor \(problem.part == "mean" ? mean : variance)", expected: problem.expected,
+      found: problem.found)
   }
 
   /// The family whose names these are, and the name that told.

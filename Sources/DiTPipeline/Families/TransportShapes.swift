@@ -57,12 +57,12 @@ enum TransportShapes {
 
   /// Throws unless q and k turn as this engine turns them: the tables, [L, d], are those of the grid, rows first.
   ///
+  /// - Parameter network: usable.
   /// - Throws: ``ModelFileError``; as reading a tensor does.
   static func checkRotation(_ store: any TensorStore, _ network: DiTConfiguration) throws {
-    guard let order = network.position.rotation, network.headSize % 4 == 0, network.headSize > 0 else { return }
+    guard let order = network.position.rotation else { return }
     let (grid, d) = (network.inputGrid, network.headSize)
     let names = [table, "feat_rope.freqs_sin"].filter { store.shape(of: $0) != nil }
-    // Also what bounds the memory below by the file's size.
     for name in names where store.shape(of: name) != [network.tokens, d] {
       throw ModelFileError(
         file: store.path, item: "tensor \(name)", expected: "[\(network.tokens), \(d)], a row for each token",

@@ -23,27 +23,41 @@ extension Autoencoder {
   ) throws {
     let context = try context ?? ComputeContext()
     let statistics = try statistics ?? Self.statistics(of: path)
-    guard let directory = try Self.directory(of: path) else {
-      if try FileStatus(path: path)?.isDirectory == true {
-        throw AutoencoderFileError(
-          path: path, item: "autoencoder",
-          expected: "a config.json of an AutoencoderKL, one in vae/, or a model's config.json with \"vae\"",
-          found: "none")
-      }
-      let file = try StateDictFile(contentsOf: path).store
-      var notes: [String] = []
+    let place = try Self.directory(of: path) ?? path
+    var notes: [String] = []
+    guard try FileStatus(path: place)?.isDirectory == true else {
+      let file = try StateDictFile(contentsOf: place).store
       let configuration = try Self.configuration(of: file, statistics, notes: &notes)
       try self.init(file, configuration: configuration, context: context, numerics: numerics, notes: notes)
       return
     }
-    var notes: [String] = []
-    let configuration = try AutoencoderConfiguration(
-      contentsOf: Paths.join(directory, ModelDirectory.configurationFile), notes: &notes)
+    let description = Paths.join(place, ModelDirectory.configurationFile)
+    guard place != path || FileStatus.exists(description) else {
+      throw AutoencoderFileError(
+        path: path, item: "autoencoder",
+        expected: "a config.json of an AutoencoderKL, one in vae/, or a model's config.json with \"vae\"",
+        found: "none")
+    }
+    let configuration = try AutoencoderConfiguration(contentsOf: description, notes: &notes)
     try self.init(
-      DiffusersDirectory.weights(in: directory),
-      configuration: statistics.map { configuration.scaled(by: $0) } ?? configuration, context: context,
-      numerics: numerics,
-      notes: notes)
+      DiffusersDirectory.weights(in: place),
+      configuration: Self.scaled(configuration, by: statistics, file: description),
+      context: context, numerics: numerics, notes: notes)
+  }
+
+  /// The configuration with a model's statistics in place of its own scaling.
+  ///
+  /// - Throws: `AutoencoderFileError` where there is another number of channels.
+  private static func scaled(
+    _ configuration: AutoencoderConfiguration, by statistics: LatentStatistics?, file: String
+  ) throws(AutoencoderFileError) -> AutoencoderConfiguration {
+    guard let statistics else { return configuration }
+    guard statistics.mean.count == configuration.latentChannels else {
+      throw AutoencoderFileError(
+        path: file, item: "latent_channels", expected: "\(statistics.mean.count), as the model's latent_statistics say",
+        found: "\(configuration.latentChannels)")
+    }
+    return configuration.scaled(by: statistics)
   }
 
   /// What the latents of the model whose directory this is are standardised by; nil for what is no model's directory, or has no
@@ -70,8 +84,7 @@ extension Autoencoder {
     if FileStatus.exists(path), var reader = try? JSONObjectReader(contentsOf: path),
       reader.value("_class_name") == .string(AutoencoderConfiguration.className)
     {
-      let configuration = try AutoencoderConfiguration(contentsOf: path, notes: &notes)
-      return statistics.map { configuration.scaled(by: $0) } ?? configuration
+      return try scaled(AutoencoderConfiguration(contentsOf: path, notes: &notes), by: statistics, file: path)
     }
     let configuration = try AutoencoderConfiguration(stateDict: file, statistics: statistics)
     guard statistics == nil else { return configuration }
@@ -81,7 +94,7 @@ extension Autoencoder {
     return configuration
   }
 
-  /// The autoencoder's own directory that belongs to `path`, as ``init(contentsOf:context:numerics:)`` reads it; nil where
+  /// The autoencoder's own directory, or file, that belongs to `path`, as ``init(contentsOf:context:numerics:)`` reads it; nil where
   /// `path` is not a directory, or has none.
   ///
   /// - Throws: `FileError` and ``ConfigurationFileError`` for a config.json that cannot be read.

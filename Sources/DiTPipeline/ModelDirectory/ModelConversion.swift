@@ -63,6 +63,17 @@ public struct ModelConversion: Sendable {
     }
     var converted = configuration
     vae = try configuration.autoencoderDirectory(in: source)
+    if let vae, format == .diffusers, try FileStatus(path: vae)?.isRegular == true {
+      throw ModelFileError(
+        file: source, item: "vae", expected: "a directory as diffusers writes it, for a diffusers directory",
+        found: "a file")
+    }
+    if format == .diffusers || format == .sit, configuration.latentStatistics != nil {
+      throw ModelFileError(
+        file: source, item: "latent_statistics",
+        expected: "none, as \(format == .sit ? "SiT's code" : "diffusers' DiTPipeline") "
+          + "decodes by the autoencoder's own scaling", found: "means and deviations")
+    }
     if vae != nil { converted.autoencoder = ModelDirectory.autoencoderName }
     self.configuration = converted
     self.sets = sets

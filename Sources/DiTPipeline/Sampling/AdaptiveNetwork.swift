@@ -90,9 +90,14 @@ final class AdaptiveNetwork {
       Row(image: n, time: sampler.networkTime(images[n].time), isConditional: true)
     }
     return conditional
-      + conditional.filter { guidance.isActive(at: $0.time) }.map {
+      + conditional.filter { isGuided(images[$0.image]) }.map {
         Row(image: $0.image, time: $0.time, isConditional: false)
       }
+  }
+
+  /// Whether an image is guided where it asks. Beyond the end, where a last step may ask, as at the end.
+  private func isGuided(_ image: DormandPrince) -> Bool {
+    guidance.isActive(at: sampler.networkTime(min(1, image.time)))
   }
 
   /// The network's output of each row.

@@ -74,7 +74,7 @@ public struct Sampler: Equatable, Sendable {
     try checkAvailable()
     try checkTolerance()
     if let saved {
-      try name.check(shift: shift)
+      try name.check(shift: shift, on: noise.process.path)
       return try saved.process(name, on: noise, schedule, count: steps, eta: eta)
     }
     return try name.process(
@@ -92,7 +92,7 @@ public struct Sampler: Equatable, Sendable {
     let tolerance = tolerance ?? .standard
     try tolerance.validate()
     try name.check(noise.process.path, eta: eta)
-    try name.check(shift: shift)
+    try name.check(shift: shift, on: noise.process.path)
     return .adaptive(
       AdaptiveSampler(
         process: noise.process, tolerance: tolerance, points: try name.linearSteps(noise, rule(), steps)))
@@ -121,6 +121,7 @@ public struct Sampler: Equatable, Sendable {
   public func inversion(
     on noise: NoiseSchedule, saved: DiffusersScheduler? = nil
   ) throws(DiffusionError) -> any ReverseProcess {
+    try name.check(shift: shift, on: noise.process.path)
     if let saved { return try saved.inversion(name, on: noise, schedule, count: steps, eta: eta) }
     return try name.inversion(on: noise, rule(), count: steps, eta: eta, shift: shift)
   }
