@@ -85,7 +85,7 @@ import Testing
     // Another path, or the earlier spelling, under a family's name.
     var (onBeta, flow) = (sit, sit)
     onBeta.diffusion = DiffusionConfiguration(prediction: .v, variance: .learnedRange)
-    onBeta.sampling = SamplingConfiguration()
+    onBeta.sampling.sampler.use(.ddim)
     flow.diffusion = DiffusionConfiguration(prediction: .flow, variance: .learnedRange)
     for model in [sit, repa, lightning, stated, other, onBeta, flow] {
       let temporary = try TemporaryDirectory()

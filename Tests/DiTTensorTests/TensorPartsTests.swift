@@ -15,6 +15,13 @@ import Testing
     #expect(one.array == [1, 2, 3, 4, 5])
   }
 
+  @Test("What is not finite is found in whatever part, by its place among all")
+  func notFinite() throws {
+    #expect(TensorParts(joining: [first, second]).firstNotFinite == nil)
+    let found = try #require(TensorParts(joining: [first, FloatSlice([4, -.infinity])]).firstNotFinite)
+    #expect(found == (4, -.infinity))
+  }
+
   @Test("What nobody holds is let go, and put together again when it is asked for")
   func letGo() {
     let parts = TensorParts(joining: [first, second])

@@ -31,7 +31,7 @@ public struct Weights: Sendable {
   /// One slice for each tensor, wherever it lies.
   ///
   /// - Precondition: the counts are the table's.
-  public init(_ table: ParameterTable, slices: [FloatSlice]) {
+  public init(_ table: ParameterTable, slices: some Collection<FloatSlice>) {
     self.init(table, parts: slices.map { TensorParts($0) })
   }
 

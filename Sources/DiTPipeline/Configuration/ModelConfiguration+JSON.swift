@@ -295,7 +295,7 @@ extension DiffusionConfiguration {
       JSONMember("beta_start", .real(betaStart)), JSONMember("beta_end", .real(betaEnd)),
       JSONMember("prediction", .string(prediction.rawValue)), JSONMember("variance", .string(variance.rawValue)),
     ]
-    let isStated = statesPath || path != standard.path
+    let isStated = statesPath || path != standard.path && !prediction.impliesPath
     let terms = loss == .mse && standard.loss == .mse ? [] : [JSONMember("loss", .string(loss.rawValue))]
     return .object(
       (isStated

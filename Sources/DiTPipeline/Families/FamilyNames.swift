@@ -86,7 +86,7 @@ struct FamilyNames {
     guard store.shape(of: mean) != nil, store.shape(of: variance) != nil else { return nil }
     let variances = try LatentStatistics.numbers(variance, of: store)
     let found = LatentStatistics(
-      mean: try LatentStatistics.numbers(mean, of: store), std: variances.map { $0.squareRoot() })
+      mean: try LatentStatistics.numbers(mean, of: store), std: variances.map { Double($0).squareRoot() })
     guard let problem = found.problem else { return found }
     throw ModelFileError(
       file: store.path, item: "tensor \(problem.part == "mean" ? mean : variance)", expected: problem.expected,

@@ -23,7 +23,8 @@ extension Autoencoder {
   ) throws {
     let context = try context ?? ComputeContext()
     let statistics = try statistics ?? Self.statistics(of: path)
-    let place = try Self.directory(of: path) ?? path
+    let own = try Self.directory(of: path)
+    let place = own ?? path
     var notes: [String] = []
     guard try FileStatus(path: place)?.isDirectory == true else {
       let file = try StateDictFile(contentsOf: place).store
@@ -32,7 +33,7 @@ extension Autoencoder {
       return
     }
     let description = Paths.join(place, ModelDirectory.configurationFile)
-    guard place != path || FileStatus.exists(description) else {
+    guard own != nil else {
       throw AutoencoderFileError(
         path: path, item: "autoencoder",
         expected: "a config.json of an AutoencoderKL, one in vae/, or a model's config.json with \"vae\"",

@@ -47,13 +47,12 @@ extension Weights {
   /// The same where it lies.
   private static func finiteParts(_ name: String, of file: some TensorStore) throws -> TensorParts {
     let parts = try file.parts(name)
-    let slice = parts.slice
-    guard let bad = slice.span.firstNotFinite else {
+    guard let (index, value) = parts.firstNotFinite else {
       parts.releasePages()
       return parts
     }
     throw ModelFileError(
-      file: file.path, item: "tensor \(name)", expected: "finite numbers", found: "\(slice[bad]) at element \(bad)")
+      file: file.path, item: "tensor \(name)", expected: "finite numbers", found: "\(value) at element \(index)")
   }
 
   /// The tensors of the safetensors file at `path`.

@@ -27,6 +27,16 @@ public struct TensorParts: Sendable {
   /// All elements.
   public var slice: FloatSlice { joined?.slice(of: parts, count: count) ?? parts[0] }
 
+  /// The first element that is NaN or infinite, and its place among all; nil where all are finite. Nothing is put together.
+  public var firstNotFinite: (index: Int, value: Float)? {
+    var start = 0
+    for part in parts {
+      if let bad = part.span.firstNotFinite { return (start + bad, part[bad]) }
+      start += part.count
+    }
+    return nil
+  }
+
   /// Says that the elements will not be read soon: see ``FloatSlice/releasePages()``.
   public func releasePages() { for part in parts { part.releasePages() } }
 
