@@ -129,6 +129,19 @@ def same(p: dict[str, torch.Tensor]):
     return dict(p), lambda gradients: gradients
 
 
+def differentiated(name: str, value: torch.Tensor, network: nn.Module, expected: dict[str, torch.Tensor]) -> bool:
+    """Whether a loss and its gradients are the fixture's."""
+    network.zero_grad()
+    value.backward()
+    errors = {"loss": relative(value.detach(), expected["loss"].mean())}
+    gradients = {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
+    assert {f"grad.{name}" for name in gradients} == {name for name in expected if name.startswith("grad.")}
+    errors |= {name: relative(gradient, expected[f"grad.{name}"]) for name, gradient in gradients.items()}
+    worst = max(errors, key=errors.__getitem__)
+    print(f"{name + ' loss':20s}rel {errors['loss']:.1e}, {len(gradients)} gradients, worst rel {errors[worst]:.1e} ({worst})")
+    return errors[worst] <= LIMIT
+
+
 def jit_loss(denoiser_type, network: nn.Module) -> bool:
     """The program's own loss and its gradients, at the fixture's times, noise and labels."""
     expected = families.losses(families.SEEDS["model"])
@@ -144,14 +157,7 @@ def jit_loss(denoiser_type, network: nn.Module) -> bool:
         value = denoiser(expected["x0"], expected["y"])
     finally:
         torch.randn_like = draw
-    value.backward()
-    errors = {"loss": relative(value.detach(), expected["loss"].mean())}
-    gradients = {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
-    assert {f"grad.{name}" for name in gradients} == {name for name in expected if name.startswith("grad.")}
-    errors |= {name: relative(gradient, expected[f"grad.{name}"]) for name, gradient in gradients.items()}
-    worst = max(errors, key=errors.__getitem__)
-    print(f"{'JiT loss':20s}rel {errors['loss']:.1e}, {len(gradients)} gradients, worst rel {errors[worst]:.1e} ({worst})")
-    return errors[worst] <= LIMIT
+    return differentiated("JiT", value, network, expected)
 
 
 def jit(folder: Path) -> bool:
@@ -282,16 +288,7 @@ def transport_loss(name: str, process, network: nn.Module) -> bool:
     network.load_state_dict(parts.parameters(transport.CASES[name], transport.SEED), strict=False)
     terms = process.training_losses(network, expected["x0"], {"y": expected["y"]})
     value = terms["loss"].mean() + (terms["cos_loss"].mean() if "cos_loss" in terms else 0)
-    for parameter in network.parameters():
-        parameter.grad = None
-    value.backward()
-    errors = {"loss": relative(value.detach(), expected["loss"].mean())}
-    gradients = {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
-    assert {f"grad.{name}" for name in gradients} == {name for name in expected if name.startswith("grad.")}
-    errors |= {name: relative(gradient, expected[f"grad.{name}"]) for name, gradient in gradients.items()}
-    worst = max(errors, key=errors.__getitem__)
-    print(f"{name + ' loss':20s}rel {errors['loss']:.1e}, {len(gradients)} gradients, worst rel {errors[worst]:.1e} ({worst})")
-    return errors[worst] <= LIMIT
+    return differentiated(name, value, network, expected)
 
 
 class Unused(importlib.abc.MetaPathFinder, importlib.abc.Loader):

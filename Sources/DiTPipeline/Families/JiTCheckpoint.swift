@@ -43,23 +43,13 @@ package struct JiTCheckpoint {
   private static func check(
     _ configuration: ModelConfiguration, _ size: PublishedSize, _ name: String
   ) throws(ModelFileError) {
-    let (network, diffusion) = (configuration.network, configuration.diffusion)
-    guard network.inputHeight == network.inputWidth, network.hasNullClass else {
-      throw ModelFileError(
-        file: name, item: network.hasNullClass ? "input_size" : "class_dropout_prob",
-        expected: network.hasNullClass ? "a square" : "more than 0, as JiT's label table ends in a null class",
-        found: network.hasNullClass ? "\(network.inputHeight)×\(network.inputWidth)" : "\(network.classDropoutProb)")
-    }
+    let diffusion = configuration.diffusion
+    var stated = try configuration.sized(as: size, code: "JiT's", file: name)
     let sampler = configuration.sampling.sampler.name
     guard [.euler, .heun].contains(sampler) else {
       throw ModelFileError(
         file: name, item: "sampling.sampler", expected: "euler or heun, which JiT's code has", found: sampler.rawValue)
     }
-    var stated = size.model
-    stated.network.inputHeight = network.inputHeight
-    stated.network.inputWidth = network.inputWidth
-    stated.network.numClasses = network.numClasses
-    stated.network.classDropoutProb = network.classDropoutProb
     stated.diffusion.noiseScale = diffusion.noiseScale
     stated.diffusion.timeFloor = diffusion.timeFloor
     stated.diffusion.timeDistribution = diffusion.timeDistribution

@@ -32,20 +32,7 @@ package struct SiTCheckpoint {
         found: "\(network.depth), \(network.hiddenSize), \(network.patchSize)")
     }
     self.size = size
-    guard network.inputHeight == network.inputWidth else {
-      throw ModelFileError(
-        file: name, item: "input_size", expected: "a square", found: "\(network.inputHeight)×\(network.inputWidth)")
-    }
-    guard network.hasNullClass else {
-      throw ModelFileError(
-        file: name, item: "class_dropout_prob", expected: "more than 0, as SiT's label table ends in a null class",
-        found: "\(network.classDropoutProb)")
-    }
-    var stated = size.model
-    stated.network.inputHeight = network.inputHeight
-    stated.network.inputWidth = network.inputWidth
-    stated.network.numClasses = network.numClasses
-    stated.network.classDropoutProb = network.classDropoutProb
+    var stated = try configuration.sized(as: size, code: "SiT's", file: name)
     stated.network.learnSigma = network.learnSigma
     stated.diffusion.variance = diffusion.variance
     // What a network was trained with does not change what it computes.

@@ -29,6 +29,26 @@ package struct TorchTensors {
 }
 
 extension ModelConfiguration {
+  /// A published size with this model's input and classes, which a trainer is told beside the size's name.
+  ///
+  /// - Parameter code: whose trainer it is, as in `JiT's`.
+  /// - Throws: ``ModelFileError`` for an input that is no square, and classes without a null class.
+  func sized(as size: PublishedSize, code: String, file: String) throws(ModelFileError) -> ModelConfiguration {
+    guard network.inputHeight == network.inputWidth else {
+      throw ModelFileError(
+        file: file, item: "input_size", expected: "a square", found: "\(network.inputHeight)×\(network.inputWidth)")
+    }
+    guard network.hasNullClass else {
+      throw ModelFileError(
+        file: file, item: "class_dropout_prob", expected: "more than 0, as \(code) label table ends in a null class",
+        found: "\(network.classDropoutProb)")
+    }
+    var sized = size.model
+    (sized.network.inputHeight, sized.network.inputWidth) = (network.inputHeight, network.inputWidth)
+    (sized.network.numClasses, sized.network.classDropoutProb) = (network.numClasses, network.classDropoutProb)
+    return sized
+  }
+
   /// Throws where a key of network or process is not another configuration's.
   ///
   /// - Parameter code: whose configuration that is, as in `JiT's`.
