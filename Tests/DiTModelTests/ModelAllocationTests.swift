@@ -49,6 +49,19 @@ struct AllocationTests {
     }
   }
 
+  /// What a file keeps in parts, as pMF's q, k and v, is put together once, for packing or for as long as the network lives.
+  @Test("A sampling step puts nothing together that a file keeps in parts", arguments: Engine.all)
+  func partsAreJoinedOnce(_ engine: Engine) throws {
+    var batch = Case.tiny
+    let halves = batch.weights.slices.map { tensor in
+      TensorParts(joining: [tensor[0..<tensor.count / 2], tensor[tensor.count / 2..<tensor.count]])
+    }
+    batch.weights = Weights(batch.weights.table, parts: halves)
+    for weightsAreFixed in [false, true] {
+      #expect(try sampling(batch, engine, weightsAreFixed) == 0, "weights fixed: \(weightsAreFixed)")
+    }
+  }
+
   private func sampling(_ batch: Case, _ engine: Engine, _ weightsAreFixed: Bool) throws -> Int {
     let watch = Watch()
     let network = try batch.network(engine, threads: 3, weightsAreFixed: weightsAreFixed)

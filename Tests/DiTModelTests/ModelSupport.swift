@@ -45,7 +45,7 @@ struct Engine: CustomStringConvertible, Sendable {
 /// A network with what it is evaluated on.
 struct Case: Sendable {
   let configuration: DiTConfiguration
-  let weights: Weights
+  var weights: Weights
   var images: [Float]
   /// What the network is told of each sample: the time, or the numbers of its groups of tokens.
   var times: [Float]

@@ -12,14 +12,16 @@ static double now(void) {
   return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-// Twelve independent chains hide the latency of a multiply-add on every current core.
+// Twelve independent chains hide the latency of a multiply-add on every current core. What they compute with is unknown to the
+// compiler, which would leave out a chain that starts where it stays.
 enum { CHAINS = 12, ROUNDS = 100000 };
 
 #pragma clang diagnostic ignored "-Wpsabi"
 #define DEFINE_PEAK(NAME, ATTRIBUTE, LANES)                                        \
   ATTRIBUTE static double NAME(double seconds) {                                   \
     typedef float vector __attribute__((vector_size(4 * LANES)));                  \
-    vector sums[CHAINS], factor = (vector){0} + 0.999f, term = (vector){0} + 1e-3f; \
+    volatile float small = 1e-3f;                                                  \
+    vector sums[CHAINS], factor = (vector){0} + (1 - small), term = (vector){0} + small; \
     for (int i = 0; i < CHAINS; i++) sums[i] = (vector){0} + (float)i;             \
     double operations = 0;                                                         \
     const double start = now();                                                    \
@@ -55,7 +57,8 @@ double peak_fp32(double seconds) {
 // A 512-bit dpbf16 multiplies 32 pairs and adds them to 16 sums.
 #if defined(__x86_64__)
 __attribute__((target("avx512f,avx512bf16"))) static double peak_avx512bf16(double seconds) {
-  const __m512bh factor = (__m512bh)_mm512_set1_epi16(0x3f00), term = (__m512bh)_mm512_set1_epi16(0x3a80);
+  volatile short half = 0x3f00, small = 0x3a80;
+  const __m512bh factor = (__m512bh)_mm512_set1_epi16(half), term = (__m512bh)_mm512_set1_epi16(small);
   __m512 sums[CHAINS];
   for (int i = 0; i < CHAINS; i++) sums[i] = _mm512_set1_ps((float)i);
   double operations = 0;

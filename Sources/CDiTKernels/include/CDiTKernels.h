@@ -17,7 +17,7 @@ extern "C" {
 enum {
   DiTPanelColumns = 64,               // columns of a panel: the right operand of a product is packed in panels
   DiTGroupRows = 6,                   // rows of a group: a left operand that is packed is packed in groups
-  DiTProductRows = 256,               // rows of the left operand that one call of `product` takes, at most
+  DiTProductRows = 288,               // rows of the left operand that one call of `product` takes, at most
   DiTQueryBlock = 128,                // queries that pass over a block of keys together
   DiTQueryGroup = 8 * DiTQueryBlock,  // queries that one call of `attention_block` takes, at most
 };

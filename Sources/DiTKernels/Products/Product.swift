@@ -85,7 +85,7 @@ extension ComputeContext {
     if b.order == .panels || b.order == .halfPanels {
       precondition((b.order == .halfPanels) == epilogue.takesHalves, "panels in \(b.order) for another epilogue")
       precondition(a.order == .rows || (a.order == .groups && epilogue.isPlain), "a left factor in \(a.order)")
-      let block = a.order == .groups ? groupedRowBlock : DiTProductRows
+      let block = a.order == .groups ? groupedRowBlock : rowBlock(y.rows)
       let product = unsafe DiTProduct(y, a, b, bias, epilogue)
       unsafe parallel(
         ProductTask.count(y.rows, b.columns, rowBlock: block), ProductTask(kernels, product, y.rows, rowBlock: block))
@@ -168,6 +168,11 @@ extension Epilogue {
 
 /// Rows of a task whose left factor is in groups: a whole number of groups, fewer than the kernel takes.
 private let groupedRowBlock = 32 * groupRows
+
+/// Rows of a task's block: equal ones, of whole groups, so that no last one has a few rows for a whole panel.
+private func rowBlock(_ rows: Int) -> Int {
+  ceilDivide(ceilDivide(rows, ceilDivide(rows, DiTProductRows)), groupRows) * groupRows
+}
 
 extension DiTMatrix {
   /// As the C kernels take it.

@@ -43,7 +43,9 @@ package enum LayerSource {
 extension DiTNetwork {
   /// A layer for the forward direction. `format` overrides the source's, for layers that stay in float32.
   private func ready(_ layer: LinearLayer, _ source: LayerSource, _ format: Format?) -> ReadyLayer {
-    let (weight, bias) = (weights.matrix(layer).transposed, layer.bias.map { weights.slices[$0] })
+    let bias = layer.bias.map { weights.slices[$0] }
+    // Not asked for where it is packed already: a weight that its file keeps in parts would be joined anew.
+    var weight: Matrix { weights.matrix(layer).transposed }
     switch source {
     case .blas(let parts): return ReadyLayer(factor: weight, bias: bias, parts: parts)
     case .stored(let store): return ReadyLayer(factor: store[layer] ?? weight, bias: bias)

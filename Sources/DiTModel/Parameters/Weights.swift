@@ -47,8 +47,10 @@ public struct Weights: Sendable {
     self.parts = parts
   }
 
-  /// The tensors that lie in several places, put together: who holds them has each made once.
-  var joined: [FloatSlice] { parts.filter(\.isJoined).map(\.slice) }
+  /// The tensors that lie in several places, put together, but for some by their index: who holds them has each made once.
+  func joined(except others: Set<Int>) -> [FloatSlice] {
+    parts.indices.filter { parts[$0].isJoined && !others.contains($0) }.map { parts[$0].slice }
+  }
 
   /// A new network's values (see ``Parameter/Initialisation``): xavier-uniform linears, zero adaLN and final layer, so
   /// that its first output is exactly zero. Tensor i is drawn from stream i of `seed`.

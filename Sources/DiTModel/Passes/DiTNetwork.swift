@@ -40,7 +40,8 @@ public struct DiTNetwork: Sendable {
     self.numerics = numerics
     self.noise = noise
     store = weightsAreFixed && numerics.isPacked(on: context) ? PackedWeightStore() : nil
-    held = store == nil ? weights.joined : []
+    let packed = store == nil ? [] : weights.table.packedLayers(numerics.precision.format).map(\.0.weight)
+    held = weights.joined(except: Set(packed))
     rotary = configuration.position.rotation.map { Self.rotaryTable(configuration, $0) }
   }
 
