@@ -18,6 +18,7 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
     linear       diffusion/linear.safetensors: linear paths as three families write them: losses, gradients, sampling
     schedulers   diffusion/schedulers.safetensors, network/latent/pipeline.safetensors: diffusers' schedulers and pipeline
     scheduler_cases  diffusion/scheduler_cases.*: every scheduler class and key of diffusers, for nine numbers of steps
+    image_to_image  diffusion/image_to_image.safetensors: the same begun on the way, from an image
     randomness   random/: what torch's generator draws
     sequence     diffusion/sequence.safetensors: the sequence-consistency loss
     checkpoint   checkpoint/: files to be read, and files to be refused
@@ -57,6 +58,7 @@ MODULES = {
     "linear": "diffusion",
     "schedulers": "diffusion",
     "scheduler_cases": "diffusion",
+    "image_to_image": "diffusion",
     "randomness": "random",
     "sequence": "diffusion",
     "checkpoint": "checkpoint",

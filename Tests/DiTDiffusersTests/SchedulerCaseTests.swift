@@ -58,7 +58,7 @@ private struct SchedulerCase: Sendable {
 }
 
 /// The network of the fixture, its noise and its start, the same functions as in Scripts/fixtures/scheduler_cases.py.
-private enum Function {
+enum SchedulerFunction {
   static let shape = BatchShape(samples: 2, channels: 2, height: 2, width: 2)
   static let start = (0..<16).map { Float(($0 * 13) % 11 - 5) / 4 }
   static let weights = (0..<16).map { Double(($0 * 5) % 7 - 3) / 4 }
@@ -113,22 +113,22 @@ private enum Function {
   }
 
   private func run(_ process: any ReverseProcess, _ test: SchedulerCase) -> Outcome {
-    var x = Function.start.map { Float(process.startScale * Double($0)) }
+    var x = SchedulerFunction.start.map { Float(process.startScale * Double($0)) }
     var outcome = Outcome(final: [])
     var span = x.mutableSpan
     process.sample(
-      &span, shape: Function.shape,
+      &span, shape: SchedulerFunction.shape,
       predict: { x, step, output in
         var (sum, largest) = (0.0, 0.0)
         for i in 0..<16 {
-          sum += Function.weights[i] * Double(x[i])
+          sum += SchedulerFunction.weights[i] * Double(x[i])
           largest = max(largest, abs(Double(x[i])))
         }
         outcome.trace.append((sum, largest))
         outcome.times += Double(step.evaluation + 1) * Double(step.time.value)
-        Function.answer(x, step.time.value, hasVarianceHalf: test.hasVarianceHalf, &output)
+        SchedulerFunction.answer(x, step.time.value, hasVarianceHalf: test.hasVarianceHalf, &output)
       },
-      noise: { step, noise in Function.noise(step.evaluation, &noise) })
+      noise: { step, noise in SchedulerFunction.noise(step.evaluation, &noise) })
     outcome.final = x
     return outcome
   }

@@ -22,7 +22,7 @@ extension DiffusersScheduler {
   /// - Throws: `DiffusionError` naming the option or the key (`scheduler_config.…`).
   public func process(
     _ name: SamplerName, on noise: NoiseSchedule, _ rule: StepSchedule?, count: Int, eta: Double? = nil
-  ) throws(DiffusionError) -> any ReverseProcess {
+  ) throws(DiffusionError) -> any SamplingProcess {
     try name.check(noise.configuration.path, eta: eta)
     try checkPrediction(name)
     // The first four samplers keep the bits that they had before σ could be spread.
@@ -48,14 +48,13 @@ extension DiffusersScheduler {
     case .dpmpp:
       let (solver, orders) = (try solver(), try solverOrders(count))
       let grid = try upperGrid(name, on: noise, spacing, count: count)
-      return MultistepSampler(
-        grid, try finite(solver.weights(grid, orders: orders), spacing, name, count), solver.form, limit: limit,
-        drawsNoise: solver.isStochastic)
+      return try finite(
+        MultistepSampler(grid, .dpm(solver), orders: orders, limit: limit, drawsNoise: solver.isStochastic), spacing, name,
+        count)
     case .deis:
       let orders = try deisOrders(count)
       let grid = try upperGrid(name, on: noise, spacing, count: count)
-      return MultistepSampler(
-        grid, try finite(DEISWeights.weights(grid, orders: orders), spacing, name, count), .noise, limit: limit)
+      return try finite(MultistepSampler(grid, .deis, orders: orders, limit: limit), spacing, name, count)
     case .unipc:
       let (kind, orders) = (try uniPCKind(), try uniPCOrders(count))
       let grid = try upperGrid(name, on: noise, spacing, count: count)
@@ -65,9 +64,10 @@ extension DiffusersScheduler {
       return UniPCSampler(grid, integrator, form: kind.form, limit: limit)
     case .euler, .eulerAncestral:
       let (grid, scale) = try realGrid(name, on: noise, spacing, count: count)
-      let weights = EulerWeights.weights(grid, isAncestral: name == .eulerAncestral)
-      return MultistepSampler(
-        grid, try finite(weights, spacing, name, count), .data, drawsNoise: name == .eulerAncestral, startScale: scale)
+      let isAncestral = name == .eulerAncestral
+      return try finite(
+        MultistepSampler(grid, .euler(isAncestral: isAncestral), drawsNoise: isAncestral, startScale: scale), spacing, name,
+        count)
     case .heun:
       let (grid, scale) = try realGrid(name, on: noise, spacing, count: count)
       return HeunSampler(grid, limit: limit, startScale: scale)
@@ -139,10 +139,10 @@ extension DiffusersScheduler {
 
   /// Throws unless every weight is a number.
   private func finite(
-    _ weights: [MultistepWeights], _ spacing: DiffusersSpacing, _ name: SamplerName, _ count: Int
-  ) throws(DiffusionError) -> [MultistepWeights] {
-    guard weights.allSatisfy(\.isFinite) else { throw repeated(spacing, name, count) }
-    return weights
+    _ sampler: MultistepSampler, _ spacing: DiffusersSpacing, _ name: SamplerName, _ count: Int
+  ) throws(DiffusionError) -> MultistepSampler {
+    guard sampler.isFinite else { throw repeated(spacing, name, count) }
+    return sampler
   }
 
   /// That a grid has a step of length 0, or one step too many.

@@ -48,6 +48,31 @@ public struct RespacedSchedule: Equatable, Sendable {
     try self.init(schedule, keeping: rule.timesteps(count: count, betas: schedule.betas))
   }
 
+  /// All but so many of the noisiest steps.
+  private init(_ schedule: RespacedSchedule, droppingNoisiest dropped: Int) {
+    let (tables, kept) = (schedule.tables, schedule.count - dropped)
+    timesteps = Array(schedule.timesteps.prefix(kept))
+    variance = schedule.variance
+    self.tables = PosteriorTables(
+      alphasCumprod: Array(tables.alphasCumprod.prefix(kept)), previous: Array(tables.alphasCumprodPrevious.prefix(kept)),
+      betas: Array(tables.betas.prefix(kept)))
+    coefficients = schedule.coefficients
+  }
+
+  /// The steps from one on, counted from the noisiest.
+  ///
+  /// - Precondition: `step` in 0…S−1.
+  func starting(at step: Int) -> RespacedSchedule {
+    precondition(0..<count ~= step, "step \(step) of \(count)")
+    return step == 0 ? self : RespacedSchedule(self, droppingNoisiest: step)
+  }
+
+  /// That of ᾱ at a step counted from the noisiest.
+  func level(beforeStep step: Int) -> (signal: Double, spread: Double) {
+    let bar = tables.alphasCumprod[count - 1 - step]
+    return (bar.squareRoot(), (1 - bar).squareRoot())
+  }
+
   /// The network times of the kept steps, from the noisiest down.
   var evaluations: [NetworkTime] { timesteps.reversed().map { NetworkTime($0) } }
 

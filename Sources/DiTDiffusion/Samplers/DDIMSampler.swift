@@ -8,7 +8,7 @@
 //   output is not read
 
 /// DDIM(η): η = 0 is deterministic and can be run backwards, η = 1 has the variance β̃ of DDPM.
-public struct DDIMSampler: ReverseProcess, Equatable {
+public struct DDIMSampler: SamplingProcess, Equatable {
   public let schedule: RespacedSchedule
   public let evaluations: [NetworkTime]
   /// How much of β̃'s deviation is drawn anew in each step, 0…1.
@@ -28,6 +28,15 @@ public struct DDIMSampler: ReverseProcess, Equatable {
     self.eta = eta
     self.limit = limit
   }
+
+  private init(_ other: DDIMSampler, on schedule: RespacedSchedule) {
+    self.schedule = schedule
+    evaluations = schedule.evaluations
+    (eta, limit) = (other.eta, other.limit)
+  }
+
+  public func starting(at step: Int) -> DDIMSampler { DDIMSampler(self, on: schedule.starting(at: step)) }
+  public func level(beforeStep step: Int) -> (signal: Double, spread: Double) { schedule.level(beforeStep: step) }
 
   public var stepCount: Int { schedule.count }
   public var variance: Variance { schedule.variance }

@@ -9,7 +9,7 @@
 import Foundation
 
 /// DDPM: the respaced ancestral sampler.
-public struct DDPMSampler: ReverseProcess, Equatable {
+public struct DDPMSampler: SamplingProcess, Equatable {
   public let schedule: RespacedSchedule
   public let evaluations: [NetworkTime]
   /// σ at each kept step; 0 draws nothing.
@@ -54,6 +54,16 @@ public struct DDPMSampler: ReverseProcess, Equatable {
     self.ranges = ranges
     self.limit = limit
   }
+
+  public func starting(at step: Int) -> DDPMSampler {
+    let kept = schedule.count - step
+    return DDPMSampler(
+      schedule.starting(at: step), deviations: Array(deviations.prefix(kept)),
+      ranges: ranges.map { Array($0.prefix(kept)) },
+      limit: limit)
+  }
+
+  public func level(beforeStep step: Int) -> (signal: Double, spread: Double) { schedule.level(beforeStep: step) }
 
   public var stepCount: Int { schedule.count }
   public var variance: Variance { schedule.variance }

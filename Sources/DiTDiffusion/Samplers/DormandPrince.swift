@@ -66,7 +66,7 @@ public struct DormandPrince: Sendable {
   private let tolerance: StepTolerance
   private var stage = Stage.start
   /// The start of the step, and its length.
-  private var start = 0.0
+  private var start: Double
   private var length = 0.0
   /// x at its start, and where the slope is asked for.
   private var base: [Float]
@@ -81,10 +81,13 @@ public struct DormandPrince: Sendable {
   public private(set) var tried = 0
 
   /// - Parameters:
-  ///   - x: at τ = 0, the elements of one image.
+  ///   - x: at the first τ, the elements of one image.
+  ///   - begin: the first τ, 0 up to but not 1.
   ///   - tolerance: in its ranges.
-  public init(_ x: [Float], tolerance: StepTolerance) {
+  public init(_ x: [Float], from begin: Double = 0, tolerance: StepTolerance) {
+    precondition(0..<1 ~= begin, "a start at \(begin)")
     self.tolerance = tolerance
+    start = begin
     base = x
     asked = x
     first = [Float](repeating: 0, count: x.count)
@@ -97,7 +100,7 @@ public struct DormandPrince: Sendable {
   public var time: Double {
     switch stage {
     case .start, .finished: start
-    case .probe(let step): step
+    case .probe(let step): start + step
     case .step(let i): start + Self.nodes[i] * length
     }
   }

@@ -23,6 +23,9 @@ package struct ExponentialIntegrator: Equatable, Sendable {
     }
   }
 
+  private let orders: [Int]?
+  private let kind: Kind
+  private let uncorrected: Set<Int>
   let predictors: [MultistepWeights]
   /// Of the step that led to each evaluation; nil where x is not corrected.
   let correctors: [Corrector?]
@@ -43,6 +46,7 @@ package struct ExponentialIntegrator: Equatable, Sendable {
   ///     the last, where λ ends at ∞, else 2.
   ///   - uncorrected: the steps after which x is not corrected.
   package init(_ grid: SolverGrid, orders: [Int]? = nil, kind: Kind = Kind(), uncorrected: Set<Int> = []) {
+    (self.orders, self.kind, self.uncorrected) = (orders, kind, uncorrected)
     let orders = orders ?? (0..<grid.count).map { $0 == 0 || $0 == grid.count - 1 ? 1 : 2 }
     precondition(orders.count == grid.count, "\(orders.count) orders for \(grid.count) steps")
     let steps = Steps(levels: grid.levels, kind: kind)
@@ -50,6 +54,15 @@ package struct ExponentialIntegrator: Equatable, Sendable {
     correctors = (0..<grid.count).map { e in
       e == 0 || uncorrected.contains(e - 1) ? nil : steps.corrector(e, order: orders[e - 1])
     }
+  }
+
+  /// The steps from one on, begun without history.
+  ///
+  /// - Parameter rest: the grid from that step on.
+  func starting(at step: Int, on rest: SolverGrid) -> ExponentialIntegrator {
+    ExponentialIntegrator(
+      rest, orders: orders.map { MultistepSolver.restarted($0, at: step) }, kind: kind,
+      uncorrected: Set(uncorrected.filter { $0 >= step }.map { $0 - step }))
   }
 
   /// Whether no step divides by a step of length 0.

@@ -77,6 +77,8 @@ struct FlowGrid: Equatable, Sendable {
   let networkStrides: [Float]
   /// dx/ds there.
   private let slopes: [Slope]
+  /// ς.
+  let noiseScale: Double
 
   /// - Precondition: the path is linear.
   init(_ process: DiffusionProcess, steps: Int, shift: Double = 1) {
@@ -94,7 +96,26 @@ struct FlowGrid: Equatable, Sendable {
     }
     networkStrides = zip(told, told.dropFirst()).map { abs($0 - $1) }
     slopes = times.map { s in Slope(process, s: s) }
+    noiseScale = process.noiseScale
   }
+
+  private init(_ grid: FlowGrid, droppingFirst dropped: Int) {
+    times = Array(grid.times.dropFirst(dropped))
+    networkTimes = Array(grid.networkTimes.dropFirst(dropped))
+    networkStrides = Array(grid.networkStrides.dropFirst(dropped))
+    slopes = Array(grid.slopes.dropFirst(dropped))
+    noiseScale = grid.noiseScale
+  }
+
+  /// The steps from one on.
+  ///
+  /// - Precondition: `step` in 0…S−1.
+  func starting(at step: Int) -> FlowGrid {
+    precondition(0..<count ~= step, "step \(step) of \(count)")
+    return FlowGrid(self, droppingFirst: step)
+  }
+
+  func level(beforeStep step: Int) -> (signal: Double, spread: Double) { (1 - times[step], times[step] * noiseScale) }
 
   static func linearTime(_ process: DiffusionProcess) -> LinearTime {
     guard let linearTime = process.linearTime else { preconditionFailure("path \(process.path.rawValue)") }
@@ -124,7 +145,7 @@ struct FlowGrid: Equatable, Sendable {
 }
 
 /// Euler's method: x + (s_{i+1} − s_i) dx/ds.
-public struct FlowEulerSampler: ReverseProcess, Equatable {
+public struct FlowEulerSampler: SamplingProcess, Equatable {
   public let evaluations: [NetworkTime]
   public let variance: Variance
   public let startScale: Double
@@ -135,11 +156,18 @@ public struct FlowEulerSampler: ReverseProcess, Equatable {
   ///   - shift: of the grid, see ``FlowOptions``.
   /// - Precondition: the path is linear.
   public init(_ process: DiffusionProcess, steps: Int, shift: Double = 1) {
-    grid = FlowGrid(process, steps: steps, shift: shift)
-    variance = process.schedule.variance
-    startScale = process.noiseScale
+    self.init(FlowGrid(process, steps: steps, shift: shift), process.schedule.variance)
+  }
+
+  private init(_ grid: FlowGrid, _ variance: Variance) {
+    self.grid = grid
+    self.variance = variance
+    startScale = grid.noiseScale
     evaluations = grid.networkTimes.dropLast()
   }
+
+  public func starting(at step: Int) -> FlowEulerSampler { FlowEulerSampler(grid.starting(at: step), variance) }
+  public func level(beforeStep step: Int) -> (signal: Double, spread: Double) { grid.level(beforeStep: step) }
 
   public func advance(
     _ evaluation: Int, x: inout MutableSpan<Float>, shape: BatchShape, output: Span<Float>, noise: Span<Float>,
@@ -157,12 +185,17 @@ public struct FlowEulerSampler: ReverseProcess, Equatable {
 /// step's length.
 ///
 /// Of a network that predicts x̂_* u is (x − x̂_*)/max(s, t_floor) (pixel MeanFlow, Lu et al. 2026): one step gives x̂_*.
-public struct MeanFlowSampler: ReverseProcess, Equatable {
+public struct MeanFlowSampler: SamplingProcess, Equatable {
   private let euler: FlowEulerSampler
 
   /// - Parameter steps: S, at least 1.
   /// - Precondition: the path is linear.
-  public init(_ process: DiffusionProcess, steps: Int) { euler = FlowEulerSampler(process, steps: steps) }
+  public init(_ process: DiffusionProcess, steps: Int) { self.init(FlowEulerSampler(process, steps: steps)) }
+
+  private init(_ euler: FlowEulerSampler) { self.euler = euler }
+
+  public func starting(at step: Int) -> MeanFlowSampler { MeanFlowSampler(euler.starting(at: step)) }
+  public func level(beforeStep step: Int) -> (signal: Double, spread: Double) { euler.level(beforeStep: step) }
 
   public var evaluations: [NetworkTime] { euler.evaluations }
   public var variance: Variance { euler.variance }
@@ -179,23 +212,37 @@ public struct MeanFlowSampler: ReverseProcess, Equatable {
 }
 
 /// Heun's method: x + (s_{i+1} − s_i)(u_i + u_{i+1})/2, u = dx/ds, u_{i+1} at the x of an Euler step.
-public struct FlowHeunSampler: ReverseProcess, Equatable {
+public struct FlowHeunSampler: SamplingProcess, Equatable {
   public let evaluations: [NetworkTime]
   public let variance: Variance
   public let startScale: Double
   private let grid: FlowGrid
+  private let correctsLastStep: Bool
 
   /// - Parameters:
   ///   - steps: S, at least 1; the network is evaluated 2S−1 times, or 2S.
   ///   - options: the grid's shift, and whether the last step is Heun's too.
   /// - Precondition: the path is linear.
   public init(_ process: DiffusionProcess, steps: Int, _ options: FlowOptions = FlowOptions()) {
-    let grid = FlowGrid(process, steps: steps, shift: options.shift)
-    self.grid = grid
-    variance = process.schedule.variance
-    startScale = process.noiseScale
-    evaluations = (0..<(options.correctsLastStep ? 2 * steps : 2 * steps - 1)).map { grid.networkTimes[($0 + 1) / 2] }
+    self.init(
+      FlowGrid(process, steps: steps, shift: options.shift), process.schedule.variance,
+      correctsLastStep: options.correctsLastStep)
   }
+
+  private init(_ grid: FlowGrid, _ variance: Variance, correctsLastStep: Bool) {
+    self.grid = grid
+    self.variance = variance
+    self.correctsLastStep = correctsLastStep
+    startScale = grid.noiseScale
+    let count = correctsLastStep ? 2 * grid.count : 2 * grid.count - 1
+    evaluations = (0..<count).map { grid.networkTimes[($0 + 1) / 2] }
+  }
+
+  public func starting(at step: Int) -> FlowHeunSampler {
+    FlowHeunSampler(grid.starting(at: step), variance, correctsLastStep: correctsLastStep)
+  }
+
+  public func level(beforeStep step: Int) -> (signal: Double, spread: Double) { grid.level(beforeStep: step) }
 
   public var stepCount: Int { grid.count }
   public func step(ofEvaluation evaluation: Int) -> Int { evaluation / 2 }

@@ -5,7 +5,7 @@
 // - a variance half of the output is not read
 
 /// Heun's method on a β path.
-public struct HeunSampler: ReverseProcess, Equatable {
+public struct HeunSampler: SamplingProcess, Equatable {
   public let evaluations: [NetworkTime]
   public let variance: Variance
   public let startScale: Double
@@ -22,6 +22,12 @@ public struct HeunSampler: ReverseProcess, Equatable {
     variance = grid.variance
     evaluations = (0..<2 * grid.count - 1).map { grid.times[($0 + 1) / 2] }
   }
+
+  public func starting(at step: Int) -> HeunSampler {
+    HeunSampler(grid.starting(at: step), limit: limit, startScale: startScale)
+  }
+
+  public func level(beforeStep step: Int) -> (signal: Double, spread: Double) { grid.level(beforeStep: step) }
 
   public var stepCount: Int { grid.count }
   public func step(ofEvaluation evaluation: Int) -> Int { evaluation / 2 }

@@ -8,11 +8,13 @@
 // One evaluation per step. A variance half of the output is not read.
 
 /// A linear multi-step solver on a β path.
-public struct MultistepSampler: ReverseProcess, Equatable {
+public struct MultistepSampler: SamplingProcess, Equatable {
   public let evaluations: [NetworkTime]
   public let variance: Variance
   public let startScale: Double
   private let grid: SolverGrid
+  private let solver: MultistepSolver
+  private let orders: [Int]?
   private let weights: [MultistepWeights]
   private let form: MultistepForm
   private let limit: CleanLimit?
@@ -22,25 +24,36 @@ public struct MultistepSampler: ReverseProcess, Equatable {
   private let history: Int
 
   /// - Parameters:
-  ///   - weights: of each step.
-  ///   - form: what m is.
+  ///   - orders: of each step, see ``MultistepSolver/weights(_:orders:)``.
   ///   - limit: of x̂_*; m then follows from the limited x̂_*.
   ///   - startScale: what N(0, 1) noise is multiplied by.
   package init(
-    _ grid: SolverGrid, _ weights: [MultistepWeights], _ form: MultistepForm, limit: CleanLimit? = nil,
+    _ grid: SolverGrid, _ solver: MultistepSolver, orders: [Int]? = nil, limit: CleanLimit? = nil,
     drawsNoise: Bool = false, startScale: Double = 1
   ) {
-    precondition(weights.count == grid.count, "\(weights.count) weights for \(grid.count) steps")
     evaluations = grid.times
     variance = grid.variance
     self.grid = grid
-    self.weights = weights
-    self.form = form
+    self.solver = solver
+    self.orders = orders
+    weights = solver.weights(grid, orders: orders)
+    form = solver.form
     self.limit = limit
     self.drawsNoise = drawsNoise
     self.startScale = startScale
     history = weights.contains { $0.older != 0 } ? 2 : weights.contains { $0.previous != 0 } ? 1 : 0
   }
+
+  /// Whether every weight is a number.
+  package var isFinite: Bool { weights.allSatisfy(\.isFinite) }
+
+  public func starting(at step: Int) -> MultistepSampler {
+    MultistepSampler(
+      grid.starting(at: step), solver, orders: orders.map { MultistepSolver.restarted($0, at: step) }, limit: limit,
+      drawsNoise: drawsNoise, startScale: startScale)
+  }
+
+  public func level(beforeStep step: Int) -> (signal: Double, spread: Double) { grid.level(beforeStep: step) }
 
   /// m_{e−1}, m_{e−2}, and room to sort in.
   public var memoryArrays: Int { history + (limit?.scratchArrays ?? 0) }
@@ -88,6 +101,39 @@ public struct MultistepSampler: ReverseProcess, Equatable {
         x[at] = Float(next)
       }
     }
+  }
+}
+
+/// Which linear multi-step solver.
+package enum MultistepSolver: Equatable, Sendable {
+  case dpm(DPMSolver)
+  case deis
+  case euler(isAncestral: Bool)
+
+  /// What m is.
+  var form: MultistepForm {
+    switch self {
+    case .dpm(let solver): solver.form
+    case .deis: .noise
+    case .euler: .data
+    }
+  }
+
+  /// The weights of every step.
+  ///
+  /// - Parameter orders: 1 to 3 a step, at most one more than the steps before it; nil is 1 for the first, which has no
+  ///   history, and the last, where λ ends at ∞, else 2. Euler's is 1.
+  func weights(_ grid: SolverGrid, orders: [Int]?) -> [MultistepWeights] {
+    switch self {
+    case .dpm(let solver): solver.weights(grid, orders: orders)
+    case .deis: DEISWeights.weights(grid, orders: orders)
+    case .euler(let isAncestral): EulerWeights.weights(grid, isAncestral: isAncestral)
+    }
+  }
+
+  /// The orders from a step on: none needs more outputs than there are since.
+  static func restarted(_ orders: [Int], at step: Int) -> [Int] {
+    orders.dropFirst(step).enumerated().map { min($1, $0 + 1) }
   }
 }
 

@@ -12,7 +12,7 @@
 // - a variance half of the output is not read
 
 /// PNDM.
-public struct PNDMSampler: ReverseProcess, Equatable {
+public struct PNDMSampler: SamplingProcess, Equatable {
   /// What one evaluation does.
   package struct Stage: Equatable, Sendable {
     /// The step that it belongs to.
@@ -40,24 +40,70 @@ public struct PNDMSampler: ReverseProcess, Equatable {
     }
   }
 
+  /// A step by itself, whatever came before it.
+  package struct Step: Equatable, Sendable {
+    /// The training timestep that it starts from, and its ᾱ.
+    package let time: Int
+    package let alphaBar: Double
+    /// What the output there is taken for, and x̂_*.
+    package let reading, clean: Reading
+    /// To where the step ends: noised·x + output·mixture.
+    package let transfer: Reading
+  }
+
   public let evaluations: [NetworkTime]
   public let variance: Variance
-  public let stepCount: Int
+  private let steps: [Step]
   private let stages: [Stage]
   private let clean: [Reading]
 
+  /// - Parameters:
+  ///   - stages: of each evaluation.
+  ///   - clean: x̂_* there.
   package init(
-    evaluations: [NetworkTime], stages: [Stage], clean: [Reading], stepCount: Int, variance: Variance
+    evaluations: [NetworkTime], stages: [Stage], clean: [Reading], steps: [Step], variance: Variance
   ) {
     precondition(evaluations.count == stages.count && clean.count == stages.count, "a stage for each evaluation")
     self.evaluations = evaluations
     self.stages = stages
     self.clean = clean
-    self.stepCount = stepCount
+    self.steps = steps
     self.variance = variance
   }
 
+  public var stepCount: Int { steps.count }
   public func step(ofEvaluation evaluation: Int) -> Int { stages[evaluation].step }
+
+  /// The rest by PLMS, also where the sampler begins with Runge-Kutta steps.
+  public func starting(at step: Int) -> PNDMSampler {
+    precondition(steps.indices ~= step, "step \(step) of \(steps.count)")
+    return step == 0 ? self : PNDMSampler(withoutRungeKutta: Array(steps[step...]), variance: variance)
+  }
+
+  public func level(beforeStep step: Int) -> (signal: Double, spread: Double) {
+    (steps[step].alphaBar.squareRoot(), (1 - steps[step].alphaBar).squareRoot())
+  }
+
+  /// PLMS.
+  ///
+  /// - Parameter again: the transfer of the first step's second time; nil is that of the first.
+  package init(withoutRungeKutta steps: [Step], again: Reading? = nil, variance: Variance) {
+    var (order, stages) = ([steps[0]], [Stage(0, steps[0], outputs: 1)])
+    if steps.count > 1 {
+      order.append(steps[1])
+      stages.append(
+        Stage(
+          step: 0, reading: steps[1].reading, weights: (0.5, (0.5, 0, 0), 0), toSum: nil, keeps: false,
+          startsHere: false, keepsStart: false, transfer: again ?? steps[0].transfer))
+    }
+    for i in steps.indices.dropFirst() {
+      order.append(steps[i])
+      stages.append(Stage(i, steps[i], outputs: min(i + 1, 4)))
+    }
+    self.init(
+      evaluations: order.map { NetworkTime($0.time) }, stages: stages, clean: order.map(\.clean), steps: steps,
+      variance: variance)
+  }
   /// The x to start from again, the Runge-Kutta sum, and three outputs.
   public var memoryArrays: Int { 5 }
 
@@ -102,6 +148,20 @@ public struct PNDMSampler: ReverseProcess, Equatable {
   }
 }
 
+extension PNDMSampler.Stage {
+  private static let adams: [(current: Double, kept: (Double, Double, Double), sum: Double)] = [
+    (1, (0, 0, 0), 0), (3.0 / 2, (-1.0 / 2, 0, 0), 0), (23.0 / 12, (-16.0 / 12, 5.0 / 12, 0), 0),
+    (55.0 / 24, (-59.0 / 24, 37.0 / 24, -9.0 / 24), 0),
+  ]
+
+  /// A step by Adams-Bashforth over `outputs` of them, this one included.
+  fileprivate init(_ number: Int, _ step: PNDMSampler.Step, outputs: Int) {
+    self.init(
+      step: number, reading: step.reading, weights: Self.adams[outputs - 1], toSum: nil, keeps: true, startsHere: true,
+      keepsStart: number == 0, transfer: step.transfer)
+  }
+}
+
 /// The stages of PNDM over a table of training timesteps.
 package struct PNDMPlan {
   /// ᾱ of a training timestep; of a negative one, where the last step ends.
@@ -131,16 +191,9 @@ package struct PNDMPlan {
     return Reading(noised: ratio + ofEpsilon * (1 - bar).squareRoot(), output: ofEpsilon * bar.squareRoot())
   }
 
-  private static let adams: [(current: Double, kept: (Double, Double, Double), sum: Double)] = [
-    (1, (0, 0, 0), 0), (3.0 / 2, (-1.0 / 2, 0, 0), 0), (23.0 / 12, (-16.0 / 12, 5.0 / 12, 0), 0),
-    (55.0 / 24, (-59.0 / 24, 37.0 / 24, -9.0 / 24), 0),
-  ]
-
-  /// A later step from t: Adams-Bashforth over `outputs` of them, this one included.
-  private func stage(_ step: Int, at t: Int, to next: Int, outputs: Int) -> PNDMSampler.Stage {
-    PNDMSampler.Stage(
-      step: step, reading: reading(t), weights: Self.adams[outputs - 1], toSum: nil, keeps: true, startsHere: true,
-      keepsStart: step == 0, transfer: transfer(from: t, to: next))
+  private func step(from t: Int, to next: Int) -> PNDMSampler.Step {
+    PNDMSampler.Step(
+      time: t, alphaBar: alphaBar(t), reading: reading(t), clean: clean(t), transfer: transfer(from: t, to: next))
   }
 
   /// PLMS.
@@ -152,19 +205,9 @@ package struct PNDMPlan {
   package func withoutRungeKutta(
     kept: [Int], next: [Int], again: Int, variance: Variance
   ) -> PNDMSampler {
-    var (times, stages) = ([kept[0]], [stage(0, at: kept[0], to: next[0], outputs: 1)])
-    if kept.count > 1 {
-      times.append(kept[1])
-      stages.append(
-        PNDMSampler.Stage(
-          step: 0, reading: reading(kept[1]), weights: (0.5, (0.5, 0, 0), 0), toSum: nil, keeps: false,
-          startsHere: false, keepsStart: false, transfer: transfer(from: again, to: kept[1])))
-    }
-    for i in kept.indices.dropFirst() {
-      times.append(kept[i])
-      stages.append(stage(i, at: kept[i], to: next[i], outputs: min(i + 1, 4)))
-    }
-    return sampler(times, stages, steps: kept.count, variance)
+    PNDMSampler(
+      withoutRungeKutta: zip(kept, next).map { step(from: $0, to: $1) },
+      again: kept.count > 1 ? transfer(from: again, to: kept[1]) : nil, variance: variance)
   }
 
   /// F-PNDM.
@@ -188,18 +231,13 @@ package struct PNDMPlan {
             transfer: transfer(from: base, to: to)))
       }
     }
+    let steps = kept.indices.map { i in step(from: kept[i], to: i < 3 ? kept[i + 1] : kept[i] - stride) }
     for i in 3..<kept.count {
       times.append(kept[i])
-      stages.append(stage(i, at: kept[i], to: kept[i] - stride, outputs: 4))
+      stages.append(PNDMSampler.Stage(i, steps[i], outputs: 4))
     }
-    return sampler(times, stages, steps: kept.count, variance)
-  }
-
-  private func sampler(
-    _ times: [Int], _ stages: [PNDMSampler.Stage], steps: Int, _ variance: Variance
-  ) -> PNDMSampler {
-    PNDMSampler(
-      evaluations: times.map { NetworkTime($0) }, stages: stages, clean: times.map(clean), stepCount: steps,
+    return PNDMSampler(
+      evaluations: times.map { NetworkTime($0) }, stages: stages, clean: times.map(clean), steps: steps,
       variance: variance)
   }
 }

@@ -39,6 +39,18 @@ public protocol ReverseProcess: Sendable {
     memory: inout MutableSpan<Float>)
 }
 
+/// A sampler that goes from noise to data, and can begin on its way there.
+public protocol SamplingProcess: ReverseProcess {
+  /// x = signal·x_* + spread·ε before a step.
+  ///
+  /// - Parameter step: 0…S−1 in the order taken.
+  func level(beforeStep step: Int) -> (signal: Double, spread: Double)
+  /// The steps from one on, as if there had been none before: a multi-step solver begins again with order 1.
+  ///
+  /// - Parameter step: 0…S−1; from 0 on they are all of them.
+  func starting(at step: Int) -> Self
+}
+
 extension ReverseProcess {
   public func told(at evaluation: Int) -> Float { evaluations[evaluation].value }
   public var stepCount: Int { evaluations.count }
@@ -80,13 +92,15 @@ extension ReverseProcess {
   ///   - x: (N, C, H, W): noise at first, samples at the end (of an inversion the other way round).
   ///   - predict: the network (with guidance, if any): fills the output (N, C', H, W) for x at the evaluation's time.
   ///   - noise: fills N(0, 1) values (N, C, H, W); called only where they are needed.
-  ///   - progress: called after each step with x as it then is; false stops.
+  ///   - finish: called after each step with x, which it may change.
+  ///   - progress: called after that with x as it then is; false stops.
   /// - Returns: whether all steps were taken.
   @discardableResult
   public func sample(
     _ x: inout MutableSpan<Float>, shape: BatchShape,
     predict: (_ x: Span<Float>, _ step: SamplingStep, _ output: inout MutableSpan<Float>) throws -> Void,
     noise: (_ step: SamplingStep, _ noise: inout MutableSpan<Float>) throws -> Void,
+    finish: (_ step: SamplingStep, _ x: inout MutableSpan<Float>) -> Void = { _, _ in },
     progress: (_ step: SamplingStep, _ x: Span<Float>) -> Bool = { _, _ in true }
   ) rethrows -> Bool {
     let evaluations = evaluations
@@ -104,7 +118,9 @@ extension ReverseProcess {
       if needsNoise(at: e) { try noise(step, &normal) }
       advance(e, x: &x, shape: shape, output: output.span, noise: normal.span, memory: &memory)
       let isLast = e == evaluations.count - 1 || self.step(ofEvaluation: e + 1) + 1 != number
-      guard !isLast || progress(step, x.span) else { return false }
+      guard isLast else { continue }
+      finish(step, &x)
+      guard progress(step, x.span) else { return false }
     }
     return true
   }

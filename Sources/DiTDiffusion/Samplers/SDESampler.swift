@@ -8,13 +8,11 @@ import DiTKernels
 ///     x + (s_{i+1} − s_i) d + ς √(2 s_i (s_i − s_{i+1})) N(0, 1)
 ///
 /// on s_i = 1 − 0.96 i/(S−1), i = 0…S−1; the last step goes from 0.04 to 0 by the drift alone.
-public struct SDESampler: ReverseProcess, Equatable {
+public struct SDESampler: SamplingProcess, Equatable {
   public let evaluations: [NetworkTime]
   public let variance: Variance
   public let startScale: Double
   private let grid: FlowGrid
-  /// ς.
-  private let noiseScale: Double
 
   /// s of the last evaluation.
   public static let lastTime = 0.04
@@ -23,12 +21,20 @@ public struct SDESampler: ReverseProcess, Equatable {
   /// - Precondition: the path is linear.
   public init(_ process: DiffusionProcess, steps: Int) {
     precondition(steps > 1, "\(steps) steps of an SDE")
-    grid = FlowGrid(process, Self.times(steps), told: Self.told(FlowGrid.linearTime(process), steps))
-    evaluations = grid.networkTimes.dropLast()
-    variance = process.schedule.variance
-    noiseScale = process.noiseScale
-    startScale = process.noiseScale
+    self.init(
+      FlowGrid(process, Self.times(steps), told: Self.told(FlowGrid.linearTime(process), steps)),
+      process.schedule.variance)
   }
+
+  private init(_ grid: FlowGrid, _ variance: Variance) {
+    self.grid = grid
+    self.variance = variance
+    startScale = grid.noiseScale
+    evaluations = grid.networkTimes.dropLast()
+  }
+
+  public func starting(at step: Int) -> SDESampler { SDESampler(grid.starting(at: step), variance) }
+  public func level(beforeStep step: Int) -> (signal: Double, spread: Double) { grid.level(beforeStep: step) }
 
   private static func times(_ steps: Int) -> [Double] {
     (0..<steps).map { 1 - (1 - lastTime) * Double($0) / Double(steps - 1) } + [0]
@@ -48,7 +54,7 @@ public struct SDESampler: ReverseProcess, Equatable {
   ) {
     check(evaluation, x.count, shape, output.count, noise.count, memory.count)
     let (s, stride, slope) = (grid.times[evaluation], grid.stride(evaluation), grid.slope(evaluation))
-    let deviation = needsNoise(at: evaluation) ? noiseScale * (2 * s * -stride).squareRoot() : 0
+    let deviation = needsNoise(at: evaluation) ? grid.noiseScale * (2 * s * -stride).squareRoot() : 0
     shape.forEachElement(output.count) { at, out in
       let mean = Double(x[at]) + stride * ((2 - s) * slope(x[at], output[out]) + Double(x[at]))
       x[at] = Float(deviation == 0 ? mean : mean + deviation * Double(noise[at]))

@@ -38,7 +38,7 @@ public enum SamplerName: String, CaseIterable, Sendable {
   public func process(
     on schedule: NoiseSchedule, _ rule: StepSchedule, count: Int?, eta: Double? = nil,
     options: FlowOptions = FlowOptions()
-  ) throws(DiffusionError) -> any ReverseProcess {
+  ) throws(DiffusionError) -> any SamplingProcess {
     let process = schedule.process
     try check(process.path, eta: eta)
     try check(shift: options.shift, on: process.path)
@@ -61,7 +61,7 @@ public enum SamplerName: String, CaseIterable, Sendable {
 
   private func onBeta(
     _ schedule: NoiseSchedule, _ rule: StepSchedule, count: Int?, eta: Double?
-  ) throws(DiffusionError) -> any ReverseProcess {
+  ) throws(DiffusionError) -> any SamplingProcess {
     if self == .pndm, ![.leading, .trailing, .linspace].contains(rule) {
       throw DiffusionError(
         "schedule", expected: "leading, trailing or linspace, as pndm's weights are those of even steps",
@@ -72,12 +72,11 @@ public enum SamplerName: String, CaseIterable, Sendable {
     switch self {
     case .ddim: return try DDIMSampler(kept, eta: eta ?? 0)
     case .ddpm: return DDPMSampler(kept)
-    case .dpmpp: return MultistepSampler(grid, DPMSolver().weights(grid), .data)
+    case .dpmpp: return MultistepSampler(grid, .dpm(DPMSolver()))
     case .unipc: return UniPCSampler(kept)
-    case .deis: return MultistepSampler(grid, DEISWeights.weights(grid), .noise)
-    case .euler: return MultistepSampler(grid, EulerWeights.weights(grid, isAncestral: false), .data)
-    case .eulerAncestral:
-      return MultistepSampler(grid, EulerWeights.weights(grid, isAncestral: true), .data, drawsNoise: true)
+    case .deis: return MultistepSampler(grid, .deis)
+    case .euler: return MultistepSampler(grid, .euler(isAncestral: false))
+    case .eulerAncestral: return MultistepSampler(grid, .euler(isAncestral: true), drawsNoise: true)
     case .heun: return HeunSampler(grid)
     case .pndm: return Self.pndm(schedule, kept)
     case .meanflow, .sde, .dopri5: preconditionFailure("\(self) walks no β path")  // refused by check

@@ -48,6 +48,24 @@ package struct SolverGrid: Equatable, Sendable {
   let epsilon: [Reading]
   package let variance: Variance
 
+  private init(_ grid: SolverGrid, droppingFirst dropped: Int) {
+    times = Array(grid.times.dropFirst(dropped))
+    levels = Array(grid.levels.dropFirst(dropped))
+    clean = Array(grid.clean.dropFirst(dropped))
+    epsilon = Array(grid.epsilon.dropFirst(dropped))
+    variance = grid.variance
+  }
+
+  /// The evaluations from a step on.
+  ///
+  /// - Precondition: `step` in 0…S−1.
+  func starting(at step: Int) -> SolverGrid {
+    precondition(0..<count ~= step, "step \(step) of \(count)")
+    return SolverGrid(self, droppingFirst: step)
+  }
+
+  func level(beforeStep step: Int) -> (signal: Double, spread: Double) { (levels[step].signal, levels[step].spread) }
+
   /// S.
   package var count: Int { times.count }
 

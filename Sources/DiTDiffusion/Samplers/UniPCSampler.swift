@@ -7,7 +7,7 @@
 // - a variance half of the output is not read
 
 /// UniPC.
-public struct UniPCSampler: ReverseProcess, Equatable {
+public struct UniPCSampler: SamplingProcess, Equatable {
   public let evaluations: [NetworkTime]
   public let variance: Variance
   private let grid: SolverGrid
@@ -36,6 +36,13 @@ public struct UniPCSampler: ReverseProcess, Equatable {
     variance = grid.variance
     history = integrator.correctors.contains { $0?.oldest ?? 0 != 0 } ? 3 : 2
   }
+
+  public func starting(at step: Int) -> UniPCSampler {
+    let rest = grid.starting(at: step)
+    return UniPCSampler(rest, integrator.starting(at: step, on: rest), form: form, limit: limit)
+  }
+
+  public func level(beforeStep step: Int) -> (signal: Double, spread: Double) { grid.level(beforeStep: step) }
 
   public var stepCount: Int { grid.count }
   /// The corrected x_{e−1}, m_{e−1}, m_{e−2}, m_{e−3}, and room to sort in.

@@ -21,13 +21,16 @@ public struct ImageCollection: Sendable {
   /// N.
   public private(set) var count = 0
   private let form: Form
+  private let edit: PictureEdit?
 
   /// No images yet.
-  public init(as form: Form) { self.form = form }
+  ///
+  /// - Parameter edit: what a mask keeps is put back into every image.
+  public init(as form: Form, keeping edit: PictureEdit? = nil) { (self.form, self.edit) = (form, edit) }
 
   /// Images (N, C, H, W), as ``append(_:)`` takes them.
-  public init(_ images: Tensor, as form: Form) {
-    self.init(as: form)
+  public init(_ images: Tensor, as form: Form, keeping edit: PictureEdit? = nil) {
+    self.init(as: form, keeping: edit)
     append(images)
   }
 
@@ -39,6 +42,8 @@ public struct ImageCollection: Sendable {
     precondition(count == 0 || shape == self.shape, "images of shape \(shape) to images of shape \(self.shape)")
     self.shape = shape
     count += images.shape[0]
+    var images = images
+    edit?.restore(&images)
     switch form {
     case .floats:
       precondition(images.elements.span.firstNotFinite == nil, "images: \(images.notFinite ?? "")")

@@ -56,9 +56,11 @@ final class AdaptiveNetwork {
     let count = window.count / c.imageElements
     let own = sequence.map { network.embed($0) }
     var images = (0..<count).map { n in
-      DormandPrince(window[n * c.imageElements..<(n + 1) * c.imageElements].array, tolerance: sampler.tolerance)
+      DormandPrince(
+        window[n * c.imageElements..<(n + 1) * c.imageElements].array, from: sampler.begin, tolerance: sampler.tolerance
+      )
     }
-    var shown = 0
+    var shown = sampler.skipped
     while shown < sampler.points {
       let active = images.indices.filter { !images[$0].isFinished }
       let rows = rows(active, images)
@@ -75,7 +77,9 @@ final class AdaptiveNetwork {
       guard point > shown else { continue }
       shown = point
       let step = SamplingStep(
-        number: point, count: sampler.points, evaluation: point - 1, time: sampler.networkTime(reached))
+        number: point - sampler.skipped, count: sampler.points - sampler.skipped,
+        evaluation: point - sampler.skipped - 1,
+        time: sampler.networkTime(reached))
       let last = LastEvaluation(
         shape: c.batchShape(count), x: window.reading, outputs: slopes[0..<window.count].reading, guidance: nil,
         reading: .each(images.map { sampler.clean($0.reached) }))

@@ -12,22 +12,70 @@ extension DiT {
   ///
   /// - Throws: `DiffusionError`, as ``Sampler/process(on:saved:)``; also when the sampler does not tell the network what it is
   ///   told.
-  public func process(_ sampler: Sampler) throws(DiffusionError) -> any ReverseProcess {
+  public func process(_ sampler: Sampler) throws(DiffusionError) -> any SamplingProcess {
     try configuration.network.check(sampler.name)
     return try sampler.process(on: schedule, saved: configuration.diffusersScheduler)
   }
 
-  /// The network's time of each step of a sampler; of `dopri5` of the parts of the way after which it reports.
+  /// The network's time of each step of a sampler that is taken from a start; of `dopri5` of the parts of the way after which it
+  /// reports.
   ///
   /// - Throws: `DiffusionError`, as ``process(_:)``.
-  public func stepTimes(_ sampler: Sampler) throws(DiffusionError) -> [NetworkTime] {
+  public func stepTimes(_ sampler: Sampler, start: Start = .noise) throws(DiffusionError) -> [NetworkTime] {
     try configuration.network.check(sampler.name)
-    return try sampler.stepTimes(on: schedule, saved: configuration.diffusersScheduler)
+    let times = try sampler.stepTimes(on: schedule, saved: configuration.diffusersScheduler)
+    return times.suffix(start.taken(of: times.count))
   }
 
   private func method(_ sampler: Sampler) throws(DiffusionError) -> SamplingMethod {
     try configuration.network.check(sampler.name)
     return try sampler.method(on: schedule, saved: configuration.diffusersScheduler)
+  }
+
+  /// Images of a condition, one for each of what it gives.
+  ///
+  /// Image n depends on (seed, n), its own condition, start and mask, and the options, not on the other images; with
+  /// ``RandomStream/torch`` also on how many there are.
+  /// - Parameters:
+  ///   - options: nil are ``samplingDefaults``, with guidance 1 where nothing is given to guide to.
+  ///   - inpainting: what of the images is given.
+  ///   - progress: called after each step; false stops.
+  /// - Throws: ``InputError`` (`classes`, `noise`, `image`, `strength`, `mask`), `DiffusionError` (steps, schedule, η, shift,
+  ///   tolerance, guidance), `OverflowError` when the samples are no longer finite after a step, what `progress` throws.
+  public func sample(
+    _ condition: Condition, options: SamplingOptions? = nil, start: Start = .noise, inpainting: Inpainting? = nil,
+    progress: (SamplingProgress) throws -> Bool = { _ in true }
+  ) throws -> Samples {
+    let c = configuration.network
+    let (classes, sequence) = (try condition.classes(of: configuration), condition.sequence)
+    var options = options ?? samplingDefaults
+    if classes == nil, sequence == nil, !c.isToldGuidance {
+      if options == samplingDefaults { options.guidance.scale = 1 }
+      guard options.guidance.scale == 1 else {
+        throw DiffusionError("guidance", expected: "1 without a class or a prompt", found: "\(options.guidance.scale)")
+      }
+    }
+    if let classes {
+      guard c.numClasses > 0 else {
+        throw InputError("classes", expected: "none, as the model is unconditional", found: "\(classes.count)")
+      }
+      try c.checkCount(classes.count, condition.count, "classes")
+      for label in classes where !(0..<c.numClasses ~= label) {
+        throw InputError("classes", expected: "0…\(c.numClasses - 1)", found: "\(label)")
+      }
+    }
+    let method = try method(options.sampler)
+    if let inpainting {
+      guard case .steps = method else {
+        throw DiffusionError(
+          "sampler", expected: "one whose steps are known beforehand, for a mask", found: options.sampler.name.rawValue)
+      }
+      try inpainting.check(c, count: condition.count)
+    }
+    return try run(
+      method, count: condition.count, labels: classes ?? nullLabels(condition.count), sequence: sequence,
+      options: options,
+      start: start, inpainting: inpainting, progress: progress)
   }
 
   /// Images of the given classes, one each.
@@ -45,16 +93,8 @@ extension DiT {
     classes: [Int], sequence: ConditioningSequence? = nil, options: SamplingOptions, start: Tensor? = nil,
     progress: (SamplingProgress) throws -> Bool = { _ in true }
   ) throws -> Samples {
-    let c = configuration.network
-    guard c.numClasses > 0 else {
-      throw InputError("classes", expected: "none, as the model is unconditional", found: "\(classes.count)")
-    }
-    for label in classes where !(0..<c.numClasses ~= label) {
-      throw InputError("classes", expected: "0…\(c.numClasses - 1)", found: "\(label)")
-    }
-    let method = try method(options.sampler)
-    return try run(
-      method, count: classes.count, labels: classes, sequence: sequence, options: options, start: start,
+    try sample(
+      Condition(sequence, classes: classes, count: classes.count), options: options, start: Start(noise: start),
       progress: progress)
   }
 
@@ -70,10 +110,8 @@ extension DiT {
     guard options.guidance.scale == 1 || sequence != nil || configuration.network.isToldGuidance else {
       throw DiffusionError("guidance", expected: "1 without a class or a prompt", found: "\(options.guidance.scale)")
     }
-    let method = try method(options.sampler)
-    return try run(
-      method, count: count, labels: nullLabels(count), sequence: sequence, options: options, start: start,
-      progress: progress)
+    return try sample(
+      Condition(sequence, classes: nil, count: count), options: options, start: Start(noise: start), progress: progress)
   }
 
   /// Images of the given texts, one each; guidance and sampler are config.json's where nil.
@@ -122,8 +160,7 @@ extension DiT {
     let labels = try classes ?? nullLabels(count)
     try configuration.network.checkLabels(labels, count, "classes")
     return try run(
-      .steps(process), count: count, labels: labels, sequence: sequence, options: options, start: images,
-      isInversion: true,
+      .inversion(process), count: count, labels: labels, sequence: sequence, options: options, start: .given(images),
       progress: progress)
   }
 
@@ -138,7 +175,7 @@ extension DiT {
 
   private func run(
     _ method: SamplingMethod, count: Int, labels: [Int], sequence: ConditioningSequence?,
-    options: SamplingOptions, start: Tensor?, isInversion: Bool = false,
+    options: SamplingOptions, start: Start, inpainting: Inpainting? = nil,
     progress: (SamplingProgress) throws -> Bool
   ) throws -> Samples {
     let c = configuration.network
@@ -147,15 +184,15 @@ extension DiT {
       throw InputError("batch", expected: "at least 1", found: "\(batch)")
     }
     try options.guidance.validate(c, schedule.process)
-    if let start {
-      guard start.shape == c.imageShape(count) else {
-        throw InputError("noise", expected: "shape \(c.imageShape(count))", found: "\(start.shape)")
-      }
-      try start.checkFinite("noise")
+    try start.check(c, count: count)
+    let sequence = try c.input(sequence, samples: count)
+    if case .image(let images, _, _) = start, start.taken(of: method.stepCount) == 0 {
+      let given = images.shape[0] == count ? images : images.repeated(count)
+      return Samples(images: given, labels: labels, isComplete: true)
     }
     let run = SamplingRun(
-      self, method, count: count, labels: labels, sequence: try c.input(sequence, samples: count), options: options,
-      start: start, isInversion: isInversion)
+      self, method, count: count, labels: labels, sequence: sequence, options: options, start: start,
+      inpainting: inpainting)
     return try run.finish(progress)
   }
 }

@@ -17,9 +17,11 @@ public struct SampleSettings: Sendable {
   ///   - precision: of the network's matrix products.
   ///   - classes: one per image; none for an unconditional model.
   ///   - hasNoise: whether the initial noise was given, not drawn from the seed.
+  ///   - strength: of image to image.
+  ///   - hasMask: whether a part of the image was kept.
   public init(
     _ options: SamplingOptions, software: String, saved: DiffusersScheduler? = nil, precision: Precision,
-    classes: [Int], prompt: String? = nil, hasNoise: Bool
+    classes: [Int], prompt: String? = nil, hasNoise: Bool, strength: Double? = nil, hasMask: Bool = false
   ) {
     let sampler = options.sampler
     var text = [
@@ -41,6 +43,8 @@ public struct SampleSettings: Sendable {
     if let channels = options.guidance.channels { text.append((key: "Guidance channels", value: "\(channels)")) }
     text.append((key: "Precision", value: precision.rawValue))
     if let prompt { text.append((key: "Prompt", value: prompt)) }
+    if let strength { text.append((key: "Image strength", value: "\(strength)")) }
+    if hasMask { text.append((key: "Mask", value: "given")) }
     if hasNoise { text.append((key: "Start", value: "given noise")) }
     if !classes.isEmpty {
       text.append((key: "Classes", value: classes.map(String.init).joined(separator: ",")))

@@ -70,7 +70,7 @@ public struct Sampler: Equatable, Sendable {
   ///   the sampler does not walk the model's path, or the saved scheduler asks for what is not here.
   public func process(
     on noise: NoiseSchedule, saved: DiffusersScheduler? = nil
-  ) throws(DiffusionError) -> any ReverseProcess {
+  ) throws(DiffusionError) -> any SamplingProcess {
     try checkAvailable()
     try checkTolerance()
     if let saved {
@@ -106,6 +106,7 @@ public struct Sampler: Equatable, Sendable {
   ) throws(DiffusionError) -> [NetworkTime] {
     switch try method(on: noise, saved: saved) {
     case .steps(let process): process.stepTimes
+    case .inversion(let process): process.stepTimes
     case .adaptive(let sampler): (1...sampler.points).map { sampler.networkTime(Double($0) / Double(sampler.points)) }
     }
   }

@@ -4,7 +4,9 @@ import DiTModel
 /// How a run goes from noise to images, or back.
 enum SamplingMethod {
   /// By steps that are known beforehand.
-  case steps(any ReverseProcess)
+  case steps(any SamplingProcess)
+  /// From images to noise.
+  case inversion(any ReverseProcess)
   /// By ``DormandPrince``.
   case adaptive(AdaptiveSampler)
 
@@ -12,16 +14,44 @@ enum SamplingMethod {
   var startScale: Double {
     switch self {
     case .steps(let process): process.startScale
+    case .inversion(let process): process.startScale
     case .adaptive(let sampler): sampler.process.noiseScale
     }
   }
 
   /// How many times the network is evaluated for one image at most, at one time.
   func passes(_ network: DiTConfiguration, _ guidance: Guidance) -> Int {
-    switch self {
-    case .steps(let process):
+    func passes(_ process: any ReverseProcess) -> Int {
       process.evaluations.contains { guidance.needsSecondPass(network, at: $0) } ? 2 : 1
+    }
+    return switch self {
+    case .steps(let process): passes(process)
+    case .inversion(let process): passes(process)
     case .adaptive: guidance.scale == 1 ? 1 : 2
+    }
+  }
+
+  /// S.
+  var stepCount: Int {
+    switch self {
+    case .steps(let process): process.stepCount
+    case .inversion(let process): process.stepCount
+    case .adaptive(let sampler): sampler.points
+    }
+  }
+
+  /// The last of the steps, and the level of noise that they begin at.
+  ///
+  /// - Parameter taken: 1…S of them.
+  func ending(_ taken: Int) -> (method: SamplingMethod, level: (signal: Double, spread: Double)) {
+    let first = stepCount - taken
+    switch self {
+    case .steps(let process): return (.steps(process.starting(at: first)), process.level(beforeStep: first))
+    case .adaptive(var sampler):
+      sampler.skipped = first
+      let s = 1 - sampler.begin
+      return (.adaptive(sampler), (1 - s, s * sampler.process.noiseScale))
+    case .inversion: preconditionFailure("a run to noise begins with images")
     }
   }
 }
@@ -32,6 +62,11 @@ struct AdaptiveSampler {
   let tolerance: StepTolerance
   /// S: after how many even parts of the way progress is reported.
   let points: Int
+  /// How many of them lie before the start.
+  var skipped = 0
+
+  /// τ of the start.
+  var begin: Double { Double(skipped) / Double(points) }
 
   /// The network's time at τ = 1 − s, which may be beyond 1.
   func networkTime(_ tau: Double) -> NetworkTime {

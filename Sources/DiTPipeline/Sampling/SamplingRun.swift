@@ -6,7 +6,8 @@ import DiTTensor
 final class SamplingRun {
   /// What takes a sub-batch all the way.
   private enum Walker {
-    case steps(any ReverseProcess, GuidedNetwork)
+    /// With the part of the images that is given, if any.
+    case steps(any ReverseProcess, GuidedNetwork, KnownPart?)
     case adaptive(AdaptiveNetwork)
   }
 
@@ -27,13 +28,17 @@ final class SamplingRun {
   /// - Parameters:
   ///   - labels: one per image; none for an unconditional model.
   ///   - sequence: one per image; nil for a model that takes none.
-  ///   - start: what to start from; nil draws noise.
-  ///   - isInversion: whether the method leads to noise.
+  ///   - start: checked; of an inversion the images, as if they were given noise.
+  ///   - inpainting: checked; for steps that are known beforehand.
+  /// - Precondition: at least one step is taken.
   init(
-    _ model: DiT, _ method: SamplingMethod, count: Int, labels: [Int], sequence: SequenceInput?,
-    options: SamplingOptions, start: Tensor?, isInversion: Bool
+    _ model: DiT, _ whole: SamplingMethod, count: Int, labels: [Int], sequence: SequenceInput?,
+    options: SamplingOptions, start: Start, inpainting: Inpainting?
   ) {
     let c = model.configuration.network
+    let taken = start.taken(of: whole.stepCount)
+    let (method, level) =
+      taken < whole.stepCount ? whole.ending(taken) : (whole, (signal: 0, spread: whole.startScale))
     let guidance = options.guidance.resolved(c, model.schedule.process, model.configuration.sampling.guidance)
     let batch = min(count, options.batch ?? BatchPlan.inference(c, passes: method.passes(c, guidance)))
     self.model = model
@@ -41,29 +46,41 @@ final class SamplingRun {
     self.sequence = sequence
     imageShape = [c.inChannels, c.inputHeight, c.inputWidth]
     batches = DiTPipeline.batches(count, of: batch)
-    walker =
-      switch method {
-      case .steps(let process):
-        .steps(process, GuidedNetwork(model.network, guidance: guidance, process: process, batch: batch))
-      case .adaptive(let sampler):
-        .adaptive(AdaptiveNetwork(model.network, guidance: guidance, sampler: sampler, batch: batch))
-      }
     self.count = count
-    self.isInversion = isInversion
     random = NoiseSource(
       options.random, seed: options.seed, images: count, size: c.imageElements,
       isGuided: guidance.scale > 1 && !c.isToldGuidance)
-    let noise = start.map { MutableFloatSlice($0.elements) } ?? MutableFloatSlice(zeros: count * c.imageElements)
+    let noise =
+      start.givenNoise.map { MutableFloatSlice($0.elements) } ?? MutableFloatSlice(zeros: count * c.imageElements)
     x = noise
     var elements = noise.mutableSpan
-    if start == nil {
+    if start.givenNoise == nil {
       random.drawStart(&elements)
     } else {
       random.skipStart()
     }
-    let startScale = method.startScale
-    if startScale != 1 {
-      for index in 0..<count * c.imageElements { elements[index] = Float(startScale * Double(elements[index])) }
+    let kept = inpainting.map { _ in FloatSlice(noise.array) }
+    switch method {
+    case .steps(let process):
+      let known: KnownPart? =
+        if let inpainting, let kept { KnownPart(inpainting, noise: kept, process: process) } else { nil }
+      let network = GuidedNetwork(model.network, guidance: guidance, process: process, batch: batch)
+      (walker, isInversion) = (.steps(process, network, known), false)
+    case .inversion(let process):
+      let network = GuidedNetwork(model.network, guidance: guidance, process: process, batch: batch)
+      (walker, isInversion) = (.steps(process, network, nil), true)
+    case .adaptive(let sampler):
+      let network = AdaptiveNetwork(model.network, guidance: guidance, sampler: sampler, batch: batch)
+      (walker, isInversion) = (.adaptive(network), false)
+    }
+    if taken < whole.stepCount, case .image(let images, _, _) = start {
+      let given = images.elements.span
+      for index in elements.indices {
+        let (clean, noise) = (Double(given[index % given.count]), Double(elements[index]))
+        elements[index] = Float(level.signal * clean + level.spread * noise)
+      }
+    } else if level.spread != 1 {
+      for index in elements.indices { elements[index] = Float(level.spread * Double(elements[index])) }
     }
   }
 
@@ -81,10 +98,10 @@ final class SamplingRun {
     let (labels, sequence) = (labels.isEmpty ? [] : Array(labels[images]), sequence?.samples(images))
     do {
       switch walker {
-      case .steps(let process, let network):
+      case .steps(let process, let network, let known):
         random.begin()
         network.begin(samples: images.count, labels: labels, sequence: sequence)
-        return try walk(process, network, images, window, progress)
+        return try walk(process, network, known, images, window, progress)
       case .adaptive(let network):
         return try network.walk(window, labels: labels, sequence: sequence) { step, evaluation in
           try check(window, step, images)
@@ -105,8 +122,8 @@ final class SamplingRun {
   }
 
   private func walk(
-    _ process: some ReverseProcess, _ network: GuidedNetwork, _ images: Range<Int>, _ window: MutableFloatSlice,
-    _ progress: (SamplingProgress) throws -> Bool
+    _ process: some ReverseProcess, _ network: GuidedNetwork, _ known: KnownPart?, _ images: Range<Int>,
+    _ window: MutableFloatSlice, _ progress: (SamplingProgress) throws -> Bool
   ) throws -> Bool {
     var failure: (any Error)?
     func report(_ step: SamplingStep) -> Bool {
@@ -130,7 +147,8 @@ final class SamplingRun {
           throw error.placed("at step \(step.number) of \(step.count)")
         }
       },
-      noise: { _, noise in random.draw(images, into: &noise) }, progress: { step, _ in report(step) })
+      noise: { _, noise in random.draw(images, into: &noise) },
+      finish: { step, x in known?.restore(&x, images, step: step.number) }, progress: { step, _ in report(step) })
     if let failure { throw failure }
     return isComplete
   }

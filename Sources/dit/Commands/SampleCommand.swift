@@ -25,6 +25,8 @@ struct SampleCommand: ParsableCommand {
         dit sample --model runs/mine --sampler ddpm --steps 250 --out some.npz
         dit sample --noise noise.safetensors --out again.png
         dit sample --model runs/captions --prompt 'the digit seven' --out 7.png
+        dit sample --image seven.png --strength 0.6 --classes 1,7 --out like-it.png
+        dit sample --image photo.jpg --mask hole.png --classes 207 --out dog.png
 
       Image n depends on the seed, n, its class and the settings, not on the number
       of images (but see --rng) or threads. Ctrl-C stops after the current step and
@@ -42,6 +44,7 @@ struct SampleCommand: ParsableCommand {
   var count: Int?
 
   @OptionGroup var conditions: ConditionOptions
+  @OptionGroup var edit: EditOptions
   @OptionGroup var steps: StepOptions
 
   @Option(
@@ -112,6 +115,7 @@ struct SampleCommand: ParsableCommand {
 
   func run() throws {
     if let count, count < 1 { throw Failure.usage("--count", expected: "at least 1", found: "\(count)") }
+    try edit.check()
     let target = try OutputFile(out, .png, .safetensors, .npz)
     let path = try trajectory.map { path throws(Failure) in
       try OutputFile(path, .png, .safetensors, option: "--trajectory")
@@ -125,7 +129,7 @@ struct SampleCommand: ParsableCommand {
       classes: classes, count: count, noise: noise, conditions: conditions, for: dit.configuration)
     let options = options(
       for: dit.configuration, isNull: request.labels == nil && request.sequence == nil)
-    let autoencoder = try model.autoencoder(for: dit, isNeeded: target.format != .safetensors)
+    let autoencoder = try model.autoencoder(for: dit, isNeeded: target.format != .safetensors || edit.image != nil)
     try Self.check(target, for: dit.configuration, autoencoder)
     if let path { try Self.check(path, for: dit.configuration, nil) }
     var preview = try preview.map { path in
@@ -135,27 +139,33 @@ struct SampleCommand: ParsableCommand {
       return preview
     }
 
+    let picture = try edit.picture(for: dit, autoencoder)
+    let start = request.start(picture, strength: edit.chosenStrength)
+
     Interruption.listen()
-    var states = try path.map { _ in
-      Trajectory(count: request.count, of: dit.configuration, times: try dit.stepTimes(options.sampler))
+    let times = try dit.stepTimes(options.sampler, start: start)
+    if times.isEmpty, let trajectory {
+      throw Failure.usage("--trajectory", expected: "none, as strength \(edit.chosenStrength) takes no step", found: trajectory)
     }
+    var states = path.map { _ in Trajectory(count: request.count, of: dit.configuration, times: times) }
     var bar = SamplingBar("sampling")
-    let samples = try request.samples(of: dit, options) { progress in
+    let samples = try request.samples(of: dit, options, from: start, inpainting: picture?.inpainting) { progress in
       states?.record(progress)
       preview?.show(progress)
       return bar.show(progress)
     }
     bar.clear()
 
-    var finished = bar.finishedImages
+    var finished = times.isEmpty ? request.count : bar.finishedImages
     if finished > 0 {
       let writer = try SampleWriter(
         model: dit.configuration,
         settings: SampleSettings(
           options, software: "dit", saved: dit.configuration.diffusersScheduler,
           precision: model.numerics.numerics().precision,
-          classes: samples.labels, prompt: conditions.prompt, hasNoise: noise != nil),
-        grid: SampleGrid(dit.configuration, countPerClass: request.countPerClass), autoencoder: autoencoder)
+          classes: samples.labels, prompt: conditions.prompt, hasNoise: noise != nil,
+          strength: picture.map { _ in edit.chosenStrength }, hasMask: edit.mask != nil),
+        grid: SampleGrid(dit.configuration, countPerClass: request.countPerClass), autoencoder: autoencoder, edit: picture)
       finished = try writer.write(
         samples.images.prefix(finished), labels: Array(samples.labels.prefix(finished)), to: target)
       let labels = Array(samples.labels.prefix(finished))

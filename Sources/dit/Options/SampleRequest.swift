@@ -1,3 +1,4 @@
+import DiTPictures
 import DiffusionTransformers
 
 /// What `dit sample` is to make: one class per image, and perhaps the noise to start from.
@@ -76,17 +77,29 @@ struct SampleRequest {
     return Array(0..<count)
   }
 
+  /// What the images are conditioned by.
+  private var condition: Condition {
+    switch sequence {
+    case .texts(let texts): .prompts(texts, classes: labels)
+    case .embeddings(let tokens): .embeddings(tokens, classes: labels)
+    case .images(let images): .context(images, classes: labels)
+    case nil: labels.map { .classes($0) } ?? .none(count: count)
+    }
+  }
+
+  /// What the run starts from: the picture that is edited, the given noise, or noise that is drawn.
+  func start(_ edit: PictureEdit?, strength: Double) -> Start {
+    if let edit { return edit.start(strength: strength, noise: start?.noise) }
+    return start.map { .given($0.noise) } ?? .noise
+  }
+
   /// Runs the model.
   func samples(
-    of dit: DiT, _ options: SamplingOptions, progress: (SamplingProgress) -> Bool
+    of dit: DiT, _ options: SamplingOptions, from begin: Start, inpainting: Inpainting?,
+    progress: (SamplingProgress) -> Bool
   ) throws -> Samples {
     func run() throws -> Samples {
-      if let labels {
-        return try dit.sample(
-          classes: labels, sequence: sequence, options: options, start: start?.noise, progress: progress)
-      }
-      return try dit.sample(
-        count: count, sequence: sequence, options: options, start: start?.noise, progress: progress)
+      try dit.sample(condition, options: options, start: begin, inpainting: inpainting, progress: progress)
     }
     guard let start else { return try run() }
     return try start.file.attributingErrors(["classes": "labels"], for: run)

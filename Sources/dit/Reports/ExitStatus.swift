@@ -1,3 +1,4 @@
+import DiTImaging
 import DiTNumpy
 import DiffusionTransformers
 import Foundation
@@ -47,7 +48,7 @@ extension Failure {
     case let failure as Failure: self = failure
     case is FileError, is SafetensorsError, is TorchFileError, is ShardIndexError, is StateDictMismatch,
       is ConfigurationFileError, is ModelFileError, is DatasetError, is EvaluationError, is AutoencoderFileError,
-      is NumpyFileError:
+      is NumpyFileError, is ImagingError:
       self.init(.input, "\(error)")
     case let error as DiffusionError where error.schedulerKey != nil: self.init(.input, "\(error)")
     case let error as DiffusionError:

@@ -11,6 +11,8 @@ struct SampleWriter {
   let grid: SampleGrid
   /// Decodes samples that are latents; nil where there is none.
   var autoencoder: Autoencoder?
+  /// The picture that is edited.
+  var edit: PictureEdit?
 
   /// Writes `samples` (N, C, H, W) and their labels, none for an unconditional model. Latents are decoded where that can be
   /// done; Ctrl-C meanwhile leaves out the images that are not decoded yet.
@@ -46,8 +48,8 @@ struct SampleWriter {
   /// The images of samples, which are pixels or are decoded; nil for latents that cannot be decoded.
   private func images(_ samples: Tensor, for format: OutputFile.Format) throws(Failure) -> ImageCollection? {
     let form = ImageCollection.Form(for: format)
-    guard let autoencoder else { return model.samplesArePixels ? ImageCollection(samples, as: form) : nil }
-    var images = ImageCollection(as: form)
+    guard let autoencoder else { return model.samplesArePixels ? ImageCollection(samples, as: form, keeping: edit) : nil }
+    var images = ImageCollection(as: form, keeping: edit)
     do {
       try images.decodeWithBar(samples, with: autoencoder)
     } catch {

@@ -1,0 +1,133 @@
+import DiTDiffusion
+import DiTModel
+import DiTTensor
+
+/// What sampling starts from.
+public enum Start: Equatable, Sendable {
+  /// Noise that is drawn from the seed.
+  case noise
+  /// Given N(0, 1) noise, (N, C, H, W). Later noise is the same as after noise that is drawn.
+  case given(Tensor)
+  /// Image to image (SDEdit, Meng et al. 2022): images, noised as far as the last ⌊S · strength⌋ of S steps ask for, which are
+  /// then taken, as diffusers counts them.
+  ///
+  /// - images: (N, C, H, W), or (1, C, H, W) for all; as the sampler leaves them, so latents where samples are latents.
+  /// - strength: 0…1. At 1 nothing of the images is left: the samples are those of ``noise``. Where no step is taken they are the
+  ///   images as they are given.
+  /// - noise: N(0, 1), (N, C, H, W); nil draws it from the seed.
+  case image(Tensor, strength: Double, noise: Tensor? = nil)
+
+  /// Given noise, or noise that is drawn.
+  init(noise: Tensor?) { self = noise.map { .given($0) } ?? .noise }
+
+  /// How many of the last of S steps are taken.
+  func taken(of steps: Int) -> Int {
+    guard case .image(_, let strength, _) = self else { return steps }
+    return min(Int(Double(steps) * strength), steps)
+  }
+
+  /// The noise that is not drawn.
+  var givenNoise: Tensor? {
+    switch self {
+    case .noise: nil
+    case .given(let noise): noise
+    case .image(_, _, let noise): noise
+    }
+  }
+
+  /// - Throws: ``InputError`` (`noise`, `image`, `strength`).
+  func check(_ network: DiTConfiguration, count: Int) throws(InputError) {
+    if let noise = givenNoise {
+      guard noise.shape == network.imageShape(count) else {
+        throw InputError("noise", expected: "shape \(network.imageShape(count))", found: "\(noise.shape)")
+      }
+      try noise.checkFinite("noise")
+    }
+    guard case .image(let images, let strength, _) = self else { return }
+    try network.checkEach(images, "image", count: count)
+    guard 0...1 ~= strength else { throw InputError("strength", expected: "0…1", found: "\(strength)") }
+  }
+}
+
+/// Inpainting: a part of each image is given, and the rest is painted to it.
+///
+/// After each step the given part is what it is at that level of noise, with the noise that the image started from; at the end it
+/// is exactly as it was given.
+public struct Inpainting: Equatable, Sendable {
+  /// (N, C, H, W), or (1, C, H, W) for all; as the sampler leaves them, so latents where samples are latents.
+  public var image: Tensor
+  /// (N, 1, H, W), or (1, 1, H, W) for all: 1 is painted, 0 is kept, and between them both are mixed.
+  public var mask: Tensor
+
+  public init(image: Tensor, mask: Tensor) { (self.image, self.mask) = (image, mask) }
+
+  /// - Throws: ``InputError`` (`image`, `mask`).
+  func check(_ network: DiTConfiguration, count: Int) throws(InputError) {
+    try network.checkEach(image, "image", count: count)
+    let size = [1, network.inputHeight, network.inputWidth]
+    guard mask.shape.count == 4, [1, count].contains(mask.shape[0]), Array(mask.shape.dropFirst()) == size else {
+      throw InputError(
+        "mask", expected: "shape \([count] + size)" + (count > 1 ? " or \([1] + size)" : ""), found: "\(mask.shape)")
+    }
+    for value in mask.elements where !(0...1 ~= value) {
+      throw InputError("mask", expected: "numbers in 0…1", found: "\(value)")
+    }
+  }
+}
+
+extension Tensor {
+  /// (N, …) of N copies of (1, …).
+  func repeated(_ count: Int) -> Tensor {
+    Tensor(
+      shape: [count] + shape.dropFirst(), elements: Array(repeatElement(elements, count: count).joined()))
+  }
+}
+
+extension DiTConfiguration {
+  /// Throws unless there is a finite image for each of `count`, or one for all.
+  fileprivate func checkEach(_ images: Tensor, _ name: String, count: Int) throws(InputError) {
+    guard [imageShape(count), imageShape(1)].contains(images.shape) else {
+      throw InputError(
+        name, expected: "shape \(imageShape(count))" + (count > 1 ? " or \(imageShape(1))" : ""),
+        found: "\(images.shape)")
+    }
+    try images.checkFinite(name)
+  }
+}
+
+/// The part of a run's images that is given, at every level of noise.
+struct KnownPart {
+  private let image, mask: Tensor
+  /// ε of all images, (N, C, H, W).
+  private let noise: FloatSlice
+  /// Of x after each step.
+  private let levels: [(signal: Double, spread: Double)]
+  private let channels, area: Int
+
+  /// - Parameters:
+  ///   - noise: what the images start from, (N, C, H, W), N(0, 1).
+  ///   - process: the steps that are taken.
+  init(_ inpainting: Inpainting, noise: FloatSlice, process: any SamplingProcess) {
+    (image, mask) = (inpainting.image, inpainting.mask)
+    self.noise = noise
+    levels = (1..<process.stepCount).map { process.level(beforeStep: $0) } + [(1, 0)]
+    (channels, area) = (image.shape[1], image.shape[2] * image.shape[3])
+  }
+
+  /// Puts the given part of these images into x, (n, C, H, W), after a step, 1…S.
+  func restore(_ x: inout MutableSpan<Float>, _ images: Range<Int>, step: Int) {
+    let (signal, spread) = levels[step - 1]
+    let size = channels * area
+    let (known, masks, noise) = (image.elements.span, mask.elements.span, noise.span)
+    for (place, n) in images.enumerated() {
+      let (from, over) = (image.shape[0] == 1 ? 0 : n * size, mask.shape[0] == 1 ? 0 : n * area)
+      for i in 0..<size {
+        let painted = Double(masks[over + i % area])
+        if painted == 1 { continue }
+        let at = place * size + i
+        let kept = signal * Double(known[from + i]) + spread * Double(noise[n * size + i])
+        x[at] = Float(painted == 0 ? kept : painted * Double(x[at]) + (1 - painted) * kept)
+      }
+    }
+  }
+}
