@@ -86,3 +86,23 @@ struct AllocationTests {
     #expect(many - few < 20, "\(few) allocations for 20 steps, \(many) for 60")
   }
 }
+
+extension AllocationTests {
+  /// Made under watch, so that its thread is watched: the second call finds all of its memory there.
+  @Test("A session's later calls allocate nothing in their steps")
+  func sessionsAllocateNothing() throws {
+    dit_allocations_watch()
+    defer { dit_allocations_unwatch() }
+    let model = try tinyTrainer(threads: 2).averagedModel()
+    let session = model.session(batch: 3)
+    func allocations(steps: Int) throws -> Int {
+      let options = SamplingOptions(sampler: Sampler(.unipc, steps: steps), guidance: Guidance(scale: 2))
+      let before = dit_allocations_count()
+      _ = try session.sample(.classes([0, 1, 2]), options: options)
+      return dit_allocations_count() - before
+    }
+    _ = try allocations(steps: 10)
+    let (few, many) = (try allocations(steps: 20), try allocations(steps: 60))
+    #expect(many - few < 20, "\(few) allocations for 20 steps, \(many) for 60")
+  }
+}

@@ -41,6 +41,15 @@ extension DiTNetwork {
       releasing: releasingWeights)
   }
 
+  /// The same in memory that was made before: nothing is allocated.
+  package func modulate(
+    times: Span<Float>, labels: Span<Int>, into modulation: Modulation, workspace: ModulationWorkspace
+  ) {
+    precondition(modulation.rows <= workspace.rows, "\(modulation.rows) rows in memory for \(workspace.rows)")
+    modulate(
+      times: times, labels: labels, into: modulation, saving: workspace.saved, .panelwise(workspace.scratch))
+  }
+
   /// The same into rows that ``backward`` reads.
   ///
   /// - Parameters:
@@ -205,5 +214,23 @@ extension BackwardPass {
       if hasClass { take(0, other) }
       return scratch
     }
+  }
+}
+
+/// The memory of ``DiTNetwork/modulate(times:labels:into:workspace:)``. One caller at a time.
+package final class ModulationWorkspace {
+  package let rows: Int
+  let saved: [ConditioningRows]
+  let scratch: MutableFloatSlice
+
+  package init(_ network: DiTNetwork, rows: Int) {
+    let (c, embedders) = (network.configuration, network.weights.table.conditioning.embedders.count)
+    self.rows = rows
+    func made() -> ConditioningRows { Arena.filled { ConditioningRows(c, rows: rows, hasGates: true, &$0) } }
+    saved =
+      c.conditioning == .tokens
+      ? (0..<embedders).map { _ in made() } : [ConditioningRows](repeating: made(), count: embedders)
+    scratch = MutableFloatSlice(
+      uninitialized: network.context.panelScratch(depth: network.weights.table.deepestConditioningLayer))
   }
 }

@@ -143,6 +143,26 @@ public struct Modulation {
     return values[start..<start + (layout.hasWidths ? rows : 0)]
   }
 
+  /// Copies a row of `source`, with what all rows share, into another.
+  package func copyRow(_ row: Int, from source: Modulation, _ sourceRow: Int) {
+    let to = self
+    precondition(row < rows && sourceRow < source.rows && layout.width == source.layout.width, "rows of two models")
+    func copy(_ from: MutableFloatSlice, _ into: MutableFloatSlice, _ size: Int) {
+      into[row * size..<(row + 1) * size].copy(from: from[sourceRow * size..<(sourceRow + 1) * size].span)
+    }
+    if layout.isModulated {
+      for index in 0...layout.depth { copy(source.block(index), to.block(index), parts(index) * layout.width) }
+    } else {
+      values[0..<layout.norms].copy(from: source.values[0..<layout.norms].reading)
+    }
+    if layout.conditions > 0 { copy(source.conditions, conditions, layout.conditions * layout.width) }
+    ones.copy(from: source.ones.reading)
+    if layout.heads > 0 {
+      for index in 0..<layout.depth { copy(source.scales(index), scales(index), layout.heads) }
+    }
+    if layout.hasWidths { copy(source.widths, widths, 1) }
+  }
+
   /// Copies row `indices[n]` of `source` into row n, and what all rows share.
   public func copyRows(_ indices: [Int], from source: Modulation) {
     precondition(

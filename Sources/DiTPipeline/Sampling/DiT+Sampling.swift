@@ -46,6 +46,38 @@ extension DiT {
     _ condition: Condition, options: SamplingOptions? = nil, start: Start = .noise, inpainting: Inpainting? = nil,
     progress: (SamplingProgress) throws -> Bool = { _ in true }
   ) throws -> Samples {
+    let asked = try check(condition, options, start, inpainting)
+    if asked.taken == 0 { return asked.untouched }
+    let run = SamplingRun(
+      self, asked.method, count: asked.count, labels: asked.labels, sequence: asked.sequence, options: asked.options,
+      start: start, inpainting: inpainting)
+    return try run.finish(progress)
+  }
+
+  /// What a call asks for, as this model can do it.
+  struct Asked {
+    let method: SamplingMethod
+    let count: Int
+    /// One per image; empty for an unconditional model.
+    let labels: [Int]
+    let sequence: SequenceInput?
+    let options: SamplingOptions
+    let start: Start
+    /// How many steps are taken.
+    let taken: Int
+
+    /// What is left where none is.
+    var untouched: Samples {
+      guard case .image(let images, _, _) = start else { preconditionFailure("no step, and no image to begin with") }
+      let given = images.shape[0] == count ? images : images.repeated(count)
+      return Samples(images: given, labels: labels, isComplete: true)
+    }
+  }
+
+  /// - Throws: as ``sample(_:options:start:inpainting:progress:)``.
+  func check(
+    _ condition: Condition, _ options: SamplingOptions?, _ start: Start, _ inpainting: Inpainting?
+  ) throws -> Asked {
     let c = configuration.network
     let (classes, sequence) = (try condition.classes(of: configuration), condition.sequence)
     var options = options ?? samplingDefaults
@@ -72,10 +104,10 @@ extension DiT {
       }
       try inpainting.check(c, count: condition.count)
     }
-    return try run(
+    return try check(
       method, count: condition.count, labels: classes ?? nullLabels(condition.count), sequence: sequence,
       options: options,
-      start: start, inpainting: inpainting, progress: progress)
+      start: start)
   }
 
   /// Images of the given classes, one each.
@@ -159,9 +191,12 @@ extension DiT {
     let count = try configuration.network.checkImages(images, "images")
     let labels = try classes ?? nullLabels(count)
     try configuration.network.checkLabels(labels, count, "classes")
-    return try run(
-      .inversion(process), count: count, labels: labels, sequence: sequence, options: options, start: .given(images),
-      progress: progress)
+    let asked = try check(
+      .inversion(process), count: count, labels: labels, sequence: sequence, options: options, start: .given(images))
+    let run = SamplingRun(
+      self, asked.method, count: count, labels: labels, sequence: asked.sequence, options: options, start: asked.start,
+      inpainting: nil)
+    return try run.finish(progress)
   }
 
   private func nullLabels(_ count: Int) throws(InputError) -> [Int] {
@@ -173,11 +208,10 @@ extension DiT {
     return [Int](repeating: c.numClasses, count: max(0, count))
   }
 
-  private func run(
-    _ method: SamplingMethod, count: Int, labels: [Int], sequence: ConditioningSequence?,
-    options: SamplingOptions, start: Start, inpainting: Inpainting? = nil,
-    progress: (SamplingProgress) throws -> Bool
-  ) throws -> Samples {
+  private func check(
+    _ method: SamplingMethod, count: Int, labels: [Int], sequence: ConditioningSequence?, options: SamplingOptions,
+    start: Start
+  ) throws -> Asked {
     let c = configuration.network
     guard count > 0 else { throw InputError("count", expected: "at least one image", found: "\(count)") }
     if let batch = options.batch, batch < 1 {
@@ -185,14 +219,8 @@ extension DiT {
     }
     try options.guidance.validate(c, schedule.process)
     try start.check(c, count: count)
-    let sequence = try c.input(sequence, samples: count)
-    if case .image(let images, _, _) = start, start.taken(of: method.stepCount) == 0 {
-      let given = images.shape[0] == count ? images : images.repeated(count)
-      return Samples(images: given, labels: labels, isComplete: true)
-    }
-    let run = SamplingRun(
-      self, method, count: count, labels: labels, sequence: sequence, options: options, start: start,
-      inpainting: inpainting)
-    return try run.finish(progress)
+    return Asked(
+      method: method, count: count, labels: labels, sequence: try c.input(sequence, samples: count), options: options,
+      start: start, taken: start.taken(of: method.stepCount))
   }
 }

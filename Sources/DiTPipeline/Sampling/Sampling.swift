@@ -49,12 +49,12 @@ public struct SamplingProgress: Sendable {
   /// Nil where a run goes backwards.
   let evaluation: LastEvaluation?
 
-  /// The images at hand as they are after this step, (`images.count`, C, H, W). A copy is made at each access, and only
-  /// inside the callback is it of this step.
+  /// The images at hand as they are after this step, (`images.count`, C, H, W). A copy is made at each access; in a callback it
+  /// is of this step only there.
   public var x: Tensor { Tensor(shape: [images.count] + shape, elements: elements.array) }
 
   /// x̂_*, what the network's output of this step (of Heun's two the second) says the finished images are, not clipped; nil
-  /// where a run goes backwards. Computed at each access, and, as ``x``, only inside the callback of this step.
+  /// where a run goes backwards. Computed at each access; as ``x``, in a callback of this step only there.
   public var estimate: Tensor? {
     evaluation.map { Tensor(shape: [images.count] + shape, elements: $0.estimate(schedule.process)) }
   }

@@ -59,11 +59,10 @@ final class SamplingRun {
     } else {
       random.skipStart()
     }
-    let kept = inpainting.map { _ in FloatSlice(noise.array) }
     switch method {
     case .steps(let process):
-      let known: KnownPart? =
-        if let inpainting, let kept { KnownPart(inpainting, noise: kept, process: process) } else { nil }
+      let known = inpainting.map { KnownPart($0, count: count, process: process) }
+      known?.keep(noise: noise.reading, of: 0)
       let network = GuidedNetwork(model.network, guidance: guidance, process: process, batch: batch)
       (walker, isInversion) = (.steps(process, network, known), false)
     case .inversion(let process):

@@ -99,19 +99,25 @@ extension DiTConfiguration {
 struct KnownPart {
   private let image, mask: Tensor
   /// ε of all images, (N, C, H, W).
-  private let noise: FloatSlice
+  private let noise: MutableFloatSlice
   /// Of x after each step.
   private let levels: [(signal: Double, spread: Double)]
   private let channels, area: Int
 
   /// - Parameters:
-  ///   - noise: what the images start from, (N, C, H, W), N(0, 1).
+  ///   - count: N.
   ///   - process: the steps that are taken.
-  init(_ inpainting: Inpainting, noise: FloatSlice, process: any SamplingProcess) {
+  init(_ inpainting: Inpainting, count: Int, process: any SamplingProcess) {
     (image, mask) = (inpainting.image, inpainting.mask)
-    self.noise = noise
+    noise = MutableFloatSlice(zeros: count * image.shape.dropFirst().reduce(1, *))
     levels = (1..<process.stepCount).map { process.level(beforeStep: $0) } + [(1, 0)]
     (channels, area) = (image.shape[1], image.shape[2] * image.shape[3])
+  }
+
+  /// Keeps what the images from one on start from, N(0, 1).
+  func keep(noise drawn: FloatSlice, of image: Int) {
+    let first = image * channels * area
+    noise[first..<first + drawn.count].copy(from: drawn.span)
   }
 
   /// Puts the given part of these images into x, (n, C, H, W), after a step, 1…S.
