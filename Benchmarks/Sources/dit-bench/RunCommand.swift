@@ -14,7 +14,7 @@ struct RunCommand: ParsableCommand {
   static var sections: [any Section.Type] {
     [
       Products.self, Kernels.self, AttentionWindows.self, DiffusionAware.self, Forwards.self, TrainingSteps.self,
-      SamplingRuns.self, TokenCounts.self, ThreadScaling.self, MemoryUses.self,
+      SamplingRuns.self, Requests.self, TokenCounts.self, ThreadScaling.self, MemoryUses.self,
     ]
   }
 

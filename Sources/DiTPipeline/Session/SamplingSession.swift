@@ -16,7 +16,7 @@ import Synchronization
 /// ``DiT/sample(_:options:start:inpainting:progress:)`` gives it, whatever runs beside it, with products over packed weights. A
 /// step allocates nothing. The network runs on a thread of the session's own, which ends with the session; requests that are
 /// still on their way then end with `CancellationError`.
-public final class Session: Sendable {
+public final class SamplingSession: Sendable {
   public let model: DiT
   /// Images at once.
   public let batch: Int
@@ -140,5 +140,5 @@ extension DiT {
   /// A session of this model, with memory for so many images at once.
   ///
   /// - Precondition: `batch` is at least 1.
-  public func session(batch: Int = 8) -> Session { Session(self, batch: batch) }
+  public func session(batch: Int = 8) -> SamplingSession { SamplingSession(self, batch: batch) }
 }
