@@ -1,3 +1,5 @@
+import Foundation
+
 /// A value: a shape and its elements in row-major order. For data that comes in and goes out; the engine's own
 /// activations live in an ``Arena``.
 public struct Tensor: Equatable, Sendable {
@@ -22,6 +24,77 @@ public struct Tensor: Equatable, Sendable {
 
   /// The number of elements.
   public var count: Int { elements.count }
+
+  /// The part at the outermost indices: of (N, C, H, W) `[n]` is image n, (C, H, W), and `[n, c]` its channel c, (H, W).
+  ///
+  /// - Precondition: as many indices as extents at most, each inside its extent; of a new value the shape of the part.
+  public subscript(indices: Int...) -> Tensor {
+    get {
+      let part = part(indices)
+      return Tensor(shape: Array(shape.dropFirst(indices.count)), elements: Array(elements[part]))
+    }
+    set {
+      let wanted = Array(shape.dropFirst(indices.count))
+      precondition(newValue.shape == wanted, "a part of shape \(newValue.shape) for one of shape \(wanted)")
+      elements.replaceSubrange(part(indices), with: newValue.elements)
+    }
+  }
+
+  /// One element: of (N, C, H, W) that at row y and column x of channel c of image n is `[at: n, c, y, x]`.
+  ///
+  /// - Precondition: an index for each extent, inside it.
+  public subscript(at indices: Int...) -> Float {
+    get {
+      precondition(indices.count == shape.count, "\(indices.count) indices of an element of shape \(shape)")
+      return elements[part(indices).lowerBound]
+    }
+    set {
+      precondition(indices.count == shape.count, "\(indices.count) indices of an element of shape \(shape)")
+      elements[part(indices).lowerBound] = newValue
+    }
+  }
+
+  /// Where the part at the outermost indices lies.
+  private func part(_ indices: [Int]) -> Range<Int> {
+    precondition(
+      indices.count <= shape.count && zip(indices, shape).allSatisfy { 0..<$1 ~= $0 }, "\(indices) of shape \(shape)")
+    let size = shape.dropFirst(indices.count).reduce(1, *)
+    let first = zip(indices, shape).reduce(0) { $0 * $1.1 + $1.0 } * size
+    return first..<first + size
+  }
+
+  /// The same elements in another shape.
+  ///
+  /// - Precondition: of as many elements.
+  public func reshaped(_ shape: Int...) -> Tensor { Tensor(shape: shape, elements: elements) }
+
+  /// Between two tensors of noise along the great circle (Shoemake 1985), so that what is between is as large as they are: at 0
+  /// this one, at 1 the other. Of (N, …) each of the N by itself.
+  ///
+  /// - Precondition: both have one shape, of at least one extent.
+  public func interpolated(to other: Tensor, _ fraction: Double) -> Tensor {
+    precondition(shape == other.shape && !shape.isEmpty, "from \(shape) to \(other.shape)")
+    if fraction == 0 { return self }
+    if fraction == 1 { return other }
+    var result = self
+    let size = shape[0] == 0 ? 0 : count / shape[0]
+    for n in 0..<shape[0] {
+      let range = n * size..<(n + 1) * size
+      var (a, b, product) = (0.0, 0.0, 0.0)
+      for i in range {
+        let (x, y) = (Double(elements[i]), Double(other.elements[i]))
+        (a, b, product) = (a + x * x, b + y * y, product + x * y)
+      }
+      let cosine = min(1, max(-1, product / (a * b).squareRoot()))
+      let angle = acos(cosine)
+      // Where they point the same way, or opposite ways, the circle says nothing: a straight line.
+      let (from, to) =
+        sin(angle) > 1e-6
+        ? (sin((1 - fraction) * angle) / sin(angle), sin(fraction * angle) / sin(angle)) : (1 - fraction, fraction)
+      for i in range { result.elements[i] = Float(from * Double(elements[i]) + to * Double(other.elements[i])) }
+    }
+    return result
+  }
 
   /// The first `count` of the outermost extent: of (N, …) the tensor (count, …).
   ///

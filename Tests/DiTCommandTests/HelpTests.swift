@@ -10,7 +10,7 @@ import Testing
         "--model", "--weights", "--heads", "--config", "--family", "--precision", "--gemm", "--threads", "--classes",
         "--count",
         "--prompt",
-        "--context",
+        "--context", "--image", "--strength", "--mask", "--feather",
         "--steps", "--schedule",
         "--shift", "--sampler", "--eta", "--tolerance",
         "--guidance", "--guidance-interval", "--guidance-channels", "--seed", "--rng", "--noise", "--trajectory",

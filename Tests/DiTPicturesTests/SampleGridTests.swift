@@ -63,7 +63,7 @@ import Testing
     for _ in 0..<3 { _ = try trainer.step() }
     let (picture, settings) = try #require(try trainer.sampleGrid(count: 2, software: "test"))
     let dit = try trainer.averagedModel()
-    let samples = try dit.sample(classes: [0, 1], options: dit.samplingDefaults)
+    let samples = try dit.sample(classes: [0, 1], options: dit.samplingOptions)
     #expect(picture == SampleGrid(trainer.model).picture(samples.images, labels: [0, 1]))
     #expect(settings.metadata["Classes"] == "0,1" && settings.metadata["Software"] == "test")
     #expect(settings.metadata["Seed"] == "0" && settings.metadata["Precision"] == "fp32")

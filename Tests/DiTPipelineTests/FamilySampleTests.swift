@@ -180,8 +180,8 @@ import Testing
   @Test("An interval that is left out is the configuration's; image n does not depend on the batch")
   func standardInterval() throws {
     let model = try Self.model("pmf")
-    #expect(model.samplingDefaults.sampler == Sampler(.meanflow, steps: 1, schedule: .linspace))
-    #expect(model.samplingDefaults.guidance == Guidance(scale: 4, interval: 0...1))
+    #expect(model.samplingOptions.sampler == Sampler(.meanflow, steps: 1, schedule: .linspace))
+    #expect(model.samplingOptions.guidance == Guidance(scale: 4, interval: 0...1))
     var configuration = model.configuration
     configuration.sampling.guidance = Self.pmf.guidance
     let own = try DiT(configuration: configuration, weights: model.network.weights, context: model.context)

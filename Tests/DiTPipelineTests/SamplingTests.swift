@@ -127,7 +127,7 @@ import Testing
   @Test("Unconditional models are sampled by count and refuse classes")
   func unconditionalModelsAreSampledByCount() throws {
     let model = try DiT(contentsOf: networkFixture("unconditional"))
-    #expect(model.samplingDefaults.guidance.scale == 1)
+    #expect(model.samplingOptions.guidance.scale == 1)
     let options = SamplingOptions(sampler: Sampler(.ddpm, steps: 3))
     let samples = try model.sample(count: 4, options: options)
     #expect(samples.images.shape == [4, 2, 3, 5] && samples.labels.isEmpty)
@@ -236,7 +236,7 @@ import Testing
       classes: [2, 3], guidance: .init(scale: 4, interval: 100...700), sampler: sampler, seed: 0
     ) { progress in progress.step < 15 }
     #expect(!samples.isComplete && samples.images.shape == [2, 1, 8, 8])
-    #expect(try model.sample(classes: [2]) == model.sample(classes: [2], options: model.samplingDefaults))
+    #expect(try model.sample(classes: [2]) == model.sample(classes: [2], options: model.samplingOptions))
   }
 
   @Test("Wrong sampling options are refused by name")

@@ -73,7 +73,7 @@ struct AllocationTests {
         .averagedModel()
     }
     func allocations(steps: Int) throws -> Int {
-      var options = model.samplingDefaults
+      var options = model.samplingOptions
       options.sampler = Sampler(name, steps: steps)
       options.guidance.scale = 2
       let before = dit_allocations_count()

@@ -17,7 +17,7 @@ extension Trainer {
   ) throws -> (picture: Image, settings: SampleSettings)? {
     guard model.samplesArePixels else { return nil }
     let dit = try averagedModel()
-    let options = dit.samplingDefaults
+    let options = dit.samplingOptions
     let samples =
       model.network.numClasses > 0
       ? try dit.sample(classes: Array(0..<min(model.network.numClasses, count)), options: options)

@@ -3,6 +3,7 @@ import DiTFiles
 import DiTKernels
 import DiTModel
 import DiTTensor
+import Foundation
 
 /// A loaded Diffusion Transformer: what it is, its weights, and the diffusion process it was trained for.
 ///
@@ -43,6 +44,16 @@ public struct DiT: Sendable {
     }
     try self.init(model.configuration, weights: loaded, context: context ?? ComputeContext(), numerics: numerics)
     notes = model.notes
+  }
+
+  /// The same, from a file's or folder's URL.
+  public init(
+    contentsOf url: URL, context: ComputeContext? = nil, weights: WeightChoice = .emaPreferred, heads: Int? = nil,
+    family: ModelFamily? = nil, keys: ModelKeys? = nil, numerics: Numerics = Numerics()
+  ) throws {
+    try self.init(
+      contentsOf: url.path(percentEncoded: false), context: context, weights: weights, heads: heads, family: family,
+      keys: keys, numerics: numerics)
   }
 
   /// A model of given weights.

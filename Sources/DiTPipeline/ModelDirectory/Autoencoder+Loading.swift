@@ -95,6 +95,16 @@ extension Autoencoder {
     return configuration
   }
 
+  /// The autoencoder of the latents of a model that was loaded from `directory`; nil where it has none, as a model of pixels.
+  ///
+  /// - Parameter numerics: the format of its convolutions' products.
+  /// - Throws: as ``init(contentsOf:context:numerics:statistics:)``.
+  public convenience init?(of model: DiT, in directory: String, numerics: Numerics = Numerics()) throws {
+    guard let path = Self.directory(of: directory, named: model.configuration.autoencoder) else { return nil }
+    try self.init(
+      contentsOf: path, context: model.context, numerics: numerics, statistics: model.configuration.latentStatistics)
+  }
+
   /// The autoencoder's own directory, or file, that belongs to `path`, as ``init(contentsOf:context:numerics:)`` reads it; nil where
   /// `path` is not a directory, or has none.
   ///

@@ -3,10 +3,16 @@ import DiTModel
 import DiTTensor
 
 extension DiT {
-  /// What config.json says about sampling, with seed 0.
-  public var samplingDefaults: SamplingOptions {
+  /// What config.json says about sampling, with seed 0: where a program's own options start from.
+  ///
+  ///     var options = model.samplingOptions
+  ///     options.guidance.scale = 2
+  public var samplingOptions: SamplingOptions {
     SamplingOptions(sampler: configuration.sampling.sampler, guidance: configuration.sampling.guidance)
   }
+
+  @available(*, deprecated, renamed: "samplingOptions")
+  public var samplingDefaults: SamplingOptions { samplingOptions }
 
   /// The steps that a sampler takes on this model: those of the saved scheduler, where it comes from a diffusers directory.
   ///
@@ -37,7 +43,7 @@ extension DiT {
   /// Image n depends on (seed, n), its own condition, start and mask, and the options, not on the other images; with
   /// ``RandomStream/torch`` also on how many there are.
   /// - Parameters:
-  ///   - options: nil are ``samplingDefaults``, with guidance 1 where nothing is given to guide to.
+  ///   - options: nil are ``samplingOptions``, with guidance 1 where nothing is given to guide to.
   ///   - inpainting: what of the images is given.
   ///   - progress: called after each step; false stops.
   /// - Throws: ``InputError`` (`classes`, `noise`, `image`, `strength`, `mask`), `DiffusionError` (steps, schedule, η, shift,
@@ -80,9 +86,9 @@ extension DiT {
   ) throws -> Asked {
     let c = configuration.network
     let (classes, sequence) = (try condition.classes(of: configuration), condition.sequence)
-    var options = options ?? samplingDefaults
+    var options = options ?? samplingOptions
     if classes == nil, sequence == nil, !c.isToldGuidance {
-      if options == samplingDefaults { options.guidance.scale = 1 }
+      if options == samplingOptions { options.guidance.scale = 1 }
       guard options.guidance.scale == 1 else {
         throw DiffusionError("guidance", expected: "1 without a class or a prompt", found: "\(options.guidance.scale)")
       }
@@ -125,7 +131,8 @@ extension DiT {
     classes: [Int], sequence: ConditioningSequence? = nil, options: SamplingOptions, start: Tensor? = nil,
     progress: (SamplingProgress) throws -> Bool = { _ in true }
   ) throws -> Samples {
-    try sample(
+    if let sequence { try configuration.network.checkCount(sequence.count, classes.count, "sequence") }
+    return try sample(
       Condition(sequence, classes: classes, count: classes.count), options: options, start: Start(noise: start),
       progress: progress)
   }
@@ -142,6 +149,7 @@ extension DiT {
     guard options.guidance.scale == 1 || sequence != nil || configuration.network.isToldGuidance else {
       throw DiffusionError("guidance", expected: "1 without a class or a prompt", found: "\(options.guidance.scale)")
     }
+    if let sequence { try configuration.network.checkCount(sequence.count, count, "sequence") }
     return try sample(
       Condition(sequence, classes: nil, count: count), options: options, start: Start(noise: start), progress: progress)
   }

@@ -60,12 +60,30 @@ public struct SamplingProgress: Sendable {
   }
 }
 
-/// What a run leaves.
-public struct Samples: Equatable, Sendable {
+/// One of a run's images.
+public struct Sample: Equatable, Sendable {
+  /// (C, H, W): pixels, or latents.
+  public let image: Tensor
+  /// Its class; nil of an unconditional model.
+  public let label: Int?
+
+  public init(image: Tensor, label: Int?) { (self.image, self.label) = (image, label) }
+}
+
+/// What a run leaves: a collection of images.
+public struct Samples: Equatable, Sendable, RandomAccessCollection {
   /// (N, C, H, W). A stopped run leaves the images at hand half denoised, and later ones as they started.
   public let images: Tensor
   /// One per image; empty for an unconditional model.
   public let labels: [Int]
   /// Whether all steps of all images were taken.
   public let isComplete: Bool
+
+  public var startIndex: Int { 0 }
+  public var endIndex: Int { images.shape.first ?? 0 }
+
+  /// Image n with its label.
+  public subscript(n: Int) -> Sample {
+    Sample(image: images[n], label: labels.isEmpty ? nil : labels[n])
+  }
 }

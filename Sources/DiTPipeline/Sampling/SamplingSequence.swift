@@ -39,7 +39,7 @@ public final class SamplingSequence: AsyncSequence, Sendable {
         done.samples.withLock { $0 = samples }
         return samples
       }
-      done.samples.withLock { $0 = samples.prefix(finished) }
+      done.samples.withLock { $0 = samples.first(finished) }
       throw CancellationError()
     }
   }
@@ -105,7 +105,7 @@ extension Samples {
   /// The first images.
   ///
   /// - Precondition: there are so many.
-  public func prefix(_ count: Int) -> Samples {
+  fileprivate func first(_ count: Int) -> Samples {
     Samples(images: images.prefix(count), labels: Array(labels.prefix(count)), isComplete: isComplete)
   }
 }
