@@ -111,7 +111,8 @@ let package = Package(
     .testTarget(
       name: "DiTTrainingTests", dependencies: ["DiTTraining", "CAllocationCounter", "TestSupport"], swiftSettings: safe),
     .testTarget(
-      name: "DiffusionTransformersTests", dependencies: ["DiffusionTransformers"], swiftSettings: safe),
+      name: "DiffusionTransformersTests", dependencies: ["DiffusionTransformers", "DiTPictures", "DiTImaging"],
+      swiftSettings: safe),
     .testTarget(name: "DiTEventsTests", dependencies: ["DiTEvents"], swiftSettings: safe),
     .testTarget(name: "DiTNumpyTests", dependencies: ["DiTNumpy", "DiTFiles"], swiftSettings: safe),
     .testTarget(name: "DiTImagingTests", dependencies: ["DiTImaging"], swiftSettings: safe),

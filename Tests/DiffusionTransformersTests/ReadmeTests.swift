@@ -1,51 +1,91 @@
+import DiTImaging
+import DiTPictures
 import DiffusionTransformers
 import Foundation
 import Testing
 
-/// The library example of README.md, compiled and run.
-@Suite("The library example of README.md") struct ReadmeTests {
+/// The library examples of README.md, compiled and run.
+@Suite("The library examples of README.md") struct ReadmeTests {
   private static let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
     .deletingLastPathComponent()
 
-  /// The lines between the marks are the README's, indented; `print` and the model's path are this test's.
-  @Test("The README's library example compiles, runs and draws two digits")
-  func exampleRuns() throws {
-    var printed: [String] = []
-    func print(_ line: String) { printed.append(line) }
-    func path(_ relative: String) -> String { Self.root.appending(path: relative).path(percentEncoded: false) }
+  // The lines between the marks are the README's, indented; `print` and the paths are this test's.
 
-    // README
-    let digits = try DiT(contentsOf: path("Sources/dit/Resources/digits-model"))
-    let sampler = Sampler(.ddim, steps: 25, schedule: .leading)
-    let samples = try digits.sample(classes: [4, 2], guidance: Guidance(scale: 1.5), sampler: sampler, seed: 7)
-    for (image, label) in samples.labels.enumerated() {
-      print("a \(label):")
-      for row in 0..<8 {
-        let pixels = samples.images.elements[(image * 8 + row) * 8..<(image * 8 + row + 1) * 8]
-        print(String(pixels.map { $0 > 0.3 ? "#" : $0 > -0.4 ? "+" : " " }))
-      }
+  @Test("The README's first example writes a picture of two digits")
+  func pictureIsWritten() throws {
+    let folder = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    func path(_ relative: String) -> String {
+      (relative.hasSuffix(".png") ? folder : Self.root).appending(path: relative).path(percentEncoded: false)
     }
+
+    // README 1
+    let model = try DiT(contentsOf: path("Sources/dit/Resources/digits-model"))
+    var options = model.samplingOptions
+    options.guidance.scale = 1.5
+    let samples = try model.sample(.classes([4, 2]), options: options)
+    try samples.writePNG(to: path("digits.png"), for: model)
     // end
 
-    #expect(printed.count == 18 && printed[0] == "a 4:" && printed[9] == "a 2:")
+    #expect(samples.map(\.label) == [4, 2] && samples[1].image == samples.images[1])
+    let picture = try Image(contentsOf: path("digits.png"))
+    #expect(picture.width > 2 * 96 && picture.height > 96)
     // Ink, and paper around it.
-    for digit in [printed[1..<9], printed[10..<18]] {
-      let ink = digit.joined().filter { $0 == "#" }.count
-      #expect(ink >= 6 && ink <= 40, "\(ink) dark pixels of 64")
+    for sample in samples {
+      let ink = sample.image.elements.count { $0 > 0.3 }
+      #expect(ink >= 6 && ink <= 40, "\(ink) light pixels of 64")
     }
   }
 
-  @Test("The example compiled here is the README's, line by line")
-  func exampleIsTheReadmes() throws {
+  @Test("The README's second example draws a progress bar and ten digits")
+  func progressIsDrawn() async throws {
+    let printed = Lines()
+    @Sendable func print(_ items: Any...) { printed.add(items.map { "\($0)" }.joined(separator: " ")) }
+    @Sendable func path(_ relative: String) -> String {
+      Self.root.appending(path: relative).path(percentEncoded: false)
+    }
+
+    // README 2
+    let model = try DiT(contentsOf: path("Sources/dit/Resources/digits-model"))
+    let drawing = Task {
+      let run = model.sampling(.classes(Array(0..<10)))
+      do {
+        for try await step in run {
+          print(String(repeating: "#", count: 40 * step.completedSteps / step.totalSteps))
+        }
+      } catch is CancellationError {
+        print("stopped after the step at hand")
+      }
+      return run.finished  // the images that are done
+    }
+    let finished = try await drawing.value  // drawing.cancel() stops it
+    print(finished?.count ?? 0, "images")
+    // end
+
+    let lines = printed.all
+    #expect(lines.last == "10 images" && lines.dropLast().last == String(repeating: "#", count: 40))
+    #expect(lines.count == model.samplingOptions.sampler.steps + 1)
+  }
+
+  private final class Lines: Sendable {
+    private let lock = NSLock()
+    nonisolated(unsafe) private var lines: [String] = []
+    func add(_ line: String) { lock.withLock { unsafe lines.append(line) } }
+    var all: [String] { lock.withLock { unsafe lines } }
+  }
+
+  /// From an empty package to a picture in at most 12 lines, to a progress bar that can be cancelled in at most 20.
+  @Test("The examples compiled here are the README's, line by line, and short", arguments: [(1, 12), (2, 20)])
+  func examplesAreTheReadmes(number: Int, most: Int) throws {
     let readme = try String(contentsOf: Self.root.appending(path: "README.md"), encoding: .utf8)
     let source = try String(contentsOf: URL(filePath: #filePath), encoding: .utf8)
-    let block = try #require(readme.components(separatedBy: "```swift\n").dropFirst().first)
-    let example = try #require(block.components(separatedBy: "```").first)
-      .components(separatedBy: "\n").filter { !$0.isEmpty && $0 != "import DiffusionTransformers" }
-    let body = try #require(source.components(separatedBy: "    // README\n").last)
-    let compiled = try #require(body.components(separatedBy: "    // end\n").first)
-      .replacing("path(\"Sources/dit/Resources/digits-model\")", with: "\"Sources/dit/Resources/digits-model\"")
+    let block = readme.components(separatedBy: "```swift\n")[number].components(separatedBy: "```")[0]
+    let lines = block.components(separatedBy: "\n").filter { !$0.isEmpty }
+    #expect(lines.count <= most)
+    let body = source.components(separatedBy: "    // README \(number)\n")[1].components(separatedBy: "    // end\n")[0]
+    let compiled = body.replacing(/path\((".*?")\)/) { String($0.output.1) }
       .components(separatedBy: "\n").filter { !$0.isEmpty }.map { String($0.dropFirst(4)) }
-    #expect(example == compiled)
+    #expect(lines.filter { !$0.hasPrefix("import ") } == compiled)
   }
 }

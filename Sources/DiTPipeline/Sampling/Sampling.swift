@@ -79,6 +79,14 @@ public struct Samples: Equatable, Sendable, RandomAccessCollection {
   /// Whether all steps of all images were taken.
   public let isComplete: Bool
 
+  /// - Precondition: `images` is (N, C, H, W), and there are N labels or none.
+  public init(images: Tensor, labels: [Int], isComplete: Bool = true) {
+    precondition(
+      images.shape.count == 4 && [0, images.shape[0]].contains(labels.count),
+      "\(labels.count) labels for images of shape \(images.shape)")
+    (self.images, self.labels, self.isComplete) = (images, labels, isComplete)
+  }
+
   public var startIndex: Int { 0 }
   public var endIndex: Int { images.shape.first ?? 0 }
 
