@@ -10,6 +10,7 @@ let package = Package(
   platforms: [.macOS(.v26)],
   products: [
     .library(name: "DiffusionTransformers", targets: ["DiffusionTransformers"]),
+    .library(name: "DiTEngine", targets: ["DiTEngine"]),
     .library(name: "DiTImaging", targets: ["DiTImaging"]),
     .library(name: "DiTPictures", targets: ["DiTPictures"]),
     .library(name: "DiTNumpy", targets: ["DiTNumpy"]),
@@ -52,6 +53,8 @@ let package = Package(
     .target(
       name: "DiffusionTransformers", dependencies: ["DiTPipeline", "DiTTraining", "DiTEvaluation"], swiftSettings: safe),
 
+    .target(name: "DiTEngine", dependencies: ["DiTPipeline", "DiTTraining", "DiTEvaluation"], swiftSettings: safe),
+
     // Pictures and the command line
     .systemLibrary(
       name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"]), .brew(["libpng"])]),
@@ -72,7 +75,7 @@ let package = Package(
     .executableTarget(
       name: "dit",
       dependencies: [
-        "DiffusionTransformers", "DiTPictures", "DiTImaging", "DiTEvents", "DiTNumpy",
+        "DiTEngine", "DiTPictures", "DiTImaging", "DiTEvents", "DiTNumpy",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       resources: [.copy("Resources")],
@@ -111,7 +114,8 @@ let package = Package(
     .testTarget(
       name: "DiTTrainingTests", dependencies: ["DiTTraining", "CAllocationCounter", "TestSupport"], swiftSettings: safe),
     .testTarget(
-      name: "DiffusionTransformersTests", dependencies: ["DiffusionTransformers", "DiTPictures", "DiTImaging"],
+      name: "DiffusionTransformersTests",
+      dependencies: ["DiffusionTransformers", "DiTEngine", "DiTPictures", "DiTImaging"],
       swiftSettings: safe),
     .testTarget(name: "DiTEventsTests", dependencies: ["DiTEvents"], swiftSettings: safe),
     .testTarget(name: "DiTNumpyTests", dependencies: ["DiTNumpy", "DiTFiles"], swiftSettings: safe),
@@ -120,7 +124,7 @@ let package = Package(
       name: "DiTPicturesTests", dependencies: ["DiTPictures", "DiTImaging", "DiTTraining", "TestSupport"],
       swiftSettings: safe),
     .testTarget(
-      name: "DiTCommandTests", dependencies: ["dit", "DiffusionTransformers", "DiTImaging", "DiTNumpy", "TestSupport"],
+      name: "DiTCommandTests", dependencies: ["dit", "DiTEngine", "DiTImaging", "DiTNumpy", "TestSupport"],
       swiftSettings: safe),
   ]
 )

@@ -15,13 +15,13 @@ let package = Package(
     // The tests' list of kernels, which says what their work is.
     .target(
       name: "BenchKernelCases",
-      dependencies: [.product(name: "DiffusionTransformers", package: "DiffusionTransformers")],
+      dependencies: [.product(name: "DiTEngine", package: "DiffusionTransformers")],
       path: "Sources/TestSupport", swiftSettings: [.strictMemorySafety()]),
     .executableTarget(
       name: "dit-bench",
       dependencies: [
         "CPeak", "CBenchAllocations", "BenchKernelCases",
-        .product(name: "DiffusionTransformers", package: "DiffusionTransformers"),
+        .product(name: "DiTEngine", package: "DiffusionTransformers"),
         .product(name: "DiTPictures", package: "DiffusionTransformers"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],

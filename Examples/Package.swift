@@ -7,6 +7,7 @@ func example(_ name: String) -> Target {
     name: name,
     dependencies: [
       .product(name: "DiffusionTransformers", package: "DiffusionTransformers"),
+      .product(name: "DiTEngine", package: "DiffusionTransformers"),
       .product(name: "DiTImaging", package: "DiffusionTransformers"),
       .product(name: "DiTPictures", package: "DiffusionTransformers"),
     ])
@@ -17,6 +18,6 @@ let package = Package(
   platforms: [.macOS(.v26)],
   dependencies: [.package(name: "DiffusionTransformers", path: "..")],
   targets: [
-    example("complete-digits"), example("edit-photo"), example("many-requests"), example("progress-bar"),
-    example("train-with-events"),
+    example("complete-digits"), example("edit-photo"), example("many-requests"), example("own-embeddings"),
+    example("progress-bar"), example("train-with-events"),
   ])

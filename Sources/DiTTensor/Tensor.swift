@@ -22,6 +22,19 @@ public struct Tensor: Equatable, Sendable {
     self.init(shape: shape, elements: [Float](repeating: 0, count: shape.reduce(1, *)))
   }
 
+  /// N(0, 1) noise: of (N, …) what sampling with this seed draws for image 0 … N−1 to start from.
+  ///
+  /// - Precondition: there is an outermost extent.
+  public init(noise shape: [Int], seed: UInt64) {
+    precondition(!shape.isEmpty, "noise of no extent")
+    let size = shape.dropFirst().reduce(1, *)
+    let elements = (0..<shape[0]).flatMap { n -> [Float] in
+      var random = Philox(seed: seed, stream: UInt64(n))
+      return random.normal(count: size)
+    }
+    self.init(shape: shape, elements: elements)
+  }
+
   /// The number of elements.
   public var count: Int { elements.count }
 

@@ -1,13 +1,60 @@
-// The whole engine under one import. A program that links it needs no system library but OpenBLAS and LAPACKE.
+// What a program needs to load, sample, edit, train and evaluate, under names that shadow nothing; every other type is in a module
+// of its own, all of them together in `DiTEngine`. A program that links either needs no system library but OpenBLAS and LAPACKE.
 
-@_exported import DiTAutoencoder
-@_exported import DiTDiffusers
-@_exported import DiTDiffusion
-@_exported import DiTEvaluation
-@_exported import DiTFiles
-@_exported import DiTKernels
-@_exported import DiTLinearAlgebra
-@_exported import DiTModel
-@_exported import DiTPipeline
-@_exported import DiTTensor
-@_exported import DiTTraining
+// Models: loaded, and described.
+@_exported import class DiTAutoencoder.Autoencoder
+@_exported import struct DiTAutoencoder.AutoencoderConfiguration
+@_exported import struct DiTAutoencoder.LatentDistribution
+@_exported import class DiTKernels.ComputeContext
+@_exported import struct DiTKernels.Numerics
+@_exported import enum DiTKernels.Precision
+@_exported import struct DiTModel.DiTConfiguration
+@_exported import struct DiTDiffusion.DiffusionConfiguration
+@_exported import struct DiTPipeline.DiT
+@_exported import struct DiTPipeline.ModelConfiguration
+@_exported import enum DiTPipeline.ModelFamily
+@_exported import struct DiTPipeline.ModelKeys
+@_exported import enum DiTPipeline.WeightChoice
+@_exported import struct DiTTensor.Tensor
+
+// Sampling: what is asked for, how, and what comes.
+@_exported import enum DiTPipeline.Condition
+@_exported import enum DiTPipeline.ConditioningSequence
+@_exported import struct DiTDiffusion.Guidance
+@_exported import struct DiTPipeline.Inpainting
+@_exported import enum DiTPipeline.RandomStream
+@_exported import struct DiTPipeline.Sample
+@_exported import struct DiTPipeline.Sampler
+@_exported import enum DiTDiffusion.SamplerName
+@_exported import struct DiTPipeline.Samples
+@_exported import struct DiTPipeline.SamplingConfiguration
+@_exported import struct DiTPipeline.SamplingOptions
+@_exported import struct DiTPipeline.SamplingProgress
+@_exported import class DiTPipeline.SamplingSequence
+@_exported import class DiTPipeline.SamplingSession
+@_exported import enum DiTPipeline.Start
+@_exported import enum DiTDiffusion.StepSchedule
+
+// Training and evaluation.
+@_exported import struct DiTTraining.Dataset
+@_exported import struct DiTEvaluation.Evaluation
+@_exported import struct DiTEvaluation.EvaluationOptions
+@_exported import struct DiTEvaluation.SampleSet
+@_exported import class DiTTraining.Trainer
+@_exported import struct DiTTraining.TrainingConfiguration
+@_exported import enum DiTTraining.TrainingEvent
+@_exported import class DiTTraining.TrainingEvents
+@_exported import enum DiTTraining.TrainingOutcome
+@_exported import class DiTTraining.TrainingRun
+
+// Errors.
+@_exported import enum DiTKernels.ComputeError
+@_exported import struct DiTFiles.ConfigurationFileError
+@_exported import struct DiTTraining.DatasetError
+@_exported import struct DiTDiffusion.DiffusionError
+@_exported import struct DiTEvaluation.EvaluationError
+@_exported import struct DiTFiles.FileError
+@_exported import struct DiTPipeline.InputError
+@_exported import struct DiTFiles.ModelFileError
+@_exported import struct DiTTensor.OverflowError
+@_exported import enum DiTTraining.TrainingError

@@ -1,5 +1,5 @@
 import ArgumentParser
-import DiffusionTransformers
+import DiTEngine
 import Foundation
 
 /// `dit`: parses, calls the library, prints.

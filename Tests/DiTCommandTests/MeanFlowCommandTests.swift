@@ -1,9 +1,9 @@
 // A network that is told guidance, through the command line: sample, forward, schedule, loss.
 
+import DiTEngine
 import DiTFiles
 import DiTImaging
 import DiTTensor
-import DiffusionTransformers
 import Foundation
 import TestSupport
 import Testing

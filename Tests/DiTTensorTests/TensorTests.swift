@@ -32,6 +32,15 @@ import Testing
     }
   #endif
 
+  @Test("The noise of a seed is that of Philox's streams, one for each image")
+  func noise() {
+    let noise = Tensor(noise: [3, 2, 5], seed: 7)
+    for n in 0..<3 {
+      var random = Philox(seed: 7, stream: UInt64(n))
+      #expect(noise[n].elements == random.normal(count: 10))
+    }
+  }
+
   @Test("Between two noises is noise as large as they are, along the great circle")
   func interpolation() {
     var random = Philox(seed: 1)

@@ -1,5 +1,5 @@
 import ArgumentParser
-import DiffusionTransformers
+import DiTEngine
 import Foundation
 
 /// `dit-bench autoencoder`: an autoencoder as a worker for Benchmarks/peers/autoencoder.py.

@@ -1,5 +1,5 @@
 import ArgumentParser
-import DiffusionTransformers
+import DiTEngine
 
 /// `dit-bench`: times the engine on this machine, alone or as a worker beside other engines.
 @main

@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 
 /// A way to compute the same network.
 struct Variant: Equatable {

@@ -6,8 +6,8 @@
 // their own. Nothing tells the model the class. The digits of the test split, which it never saw, are completed and drawn
 // in rows: the upper half, three completions, the real digit.
 
+import DiTEngine
 import DiTImaging
-import DiffusionTransformers
 
 @main
 enum CompleteDigits {

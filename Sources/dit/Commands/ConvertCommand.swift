@@ -1,5 +1,5 @@
 import ArgumentParser
-import DiffusionTransformers
+import DiTEngine
 
 /// `dit convert`: a model from one format to another.
 struct ConvertCommand: ParsableCommand {

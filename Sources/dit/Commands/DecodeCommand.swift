@@ -1,7 +1,7 @@
 import ArgumentParser
+import DiTEngine
 import DiTImaging
 import DiTPictures
-import DiffusionTransformers
 
 /// `dit decode`: latents to images.
 struct DecodeCommand: ParsableCommand {

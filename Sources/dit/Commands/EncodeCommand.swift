@@ -1,6 +1,6 @@
 import ArgumentParser
+import DiTEngine
 import DiTPictures
-import DiffusionTransformers
 
 /// `dit encode`: images to latents.
 struct EncodeCommand: ParsableCommand {

@@ -1,6 +1,6 @@
 import ArgumentParser
+import DiTEngine
 import DiTNumpy
-import DiffusionTransformers
 
 /// `dit evaluate`: samples measured against real images.
 struct EvaluateCommand: ParsableCommand {

@@ -1,5 +1,5 @@
 import ArgumentParser
-import DiffusionTransformers
+import DiTEngine
 
 /// `dit forward`: one forward pass of the network.
 struct ForwardCommand: ParsableCommand {

@@ -1,5 +1,5 @@
 import ArgumentParser
-import DiffusionTransformers
+import DiTEngine
 import Foundation
 
 /// `dit info`: the machine, and a model's configuration and size.

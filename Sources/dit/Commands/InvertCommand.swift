@@ -1,5 +1,5 @@
 import ArgumentParser
-import DiffusionTransformers
+import DiTEngine
 
 /// `dit invert`: sampling run backwards.
 struct InvertCommand: ParsableCommand {

@@ -1,5 +1,5 @@
 import ArgumentParser
-import DiffusionTransformers
+import DiTEngine
 
 /// `dit loss`: the training loss and its gradients at given noise.
 struct LossCommand: ParsableCommand {

@@ -1,7 +1,7 @@
 import ArgumentParser
+import DiTEngine
 import DiTImaging
 import DiTPictures
-import DiffusionTransformers
 
 /// `dit sample`: images from noise.
 struct SampleCommand: ParsableCommand {
@@ -145,7 +145,8 @@ struct SampleCommand: ParsableCommand {
     Interruption.listen()
     let times = try dit.stepTimes(options.sampler, start: start)
     if times.isEmpty, let trajectory {
-      throw Failure.usage("--trajectory", expected: "none, as strength \(edit.chosenStrength) takes no step", found: trajectory)
+      throw Failure.usage(
+        "--trajectory", expected: "none, as strength \(edit.chosenStrength) takes no step", found: trajectory)
     }
     var states = path.map { _ in Trajectory(count: request.count, of: dit.configuration, times: times) }
     var bar = SamplingBar("sampling")
@@ -165,7 +166,8 @@ struct SampleCommand: ParsableCommand {
           precision: model.numerics.numerics().precision,
           classes: samples.labels, prompt: conditions.prompt, hasNoise: noise != nil,
           strength: picture.map { _ in edit.chosenStrength }, hasMask: edit.mask != nil),
-        grid: SampleGrid(dit.configuration, countPerClass: request.countPerClass), autoencoder: autoencoder, edit: picture)
+        grid: SampleGrid(dit.configuration, countPerClass: request.countPerClass), autoencoder: autoencoder,
+        edit: picture)
       finished = try writer.write(
         samples.images.prefix(finished), labels: Array(samples.labels.prefix(finished)), to: target)
       let labels = Array(samples.labels.prefix(finished))

@@ -1,7 +1,7 @@
 import ArgumentParser
+import DiTEngine
 import DiTImaging
 import DiTPictures
-import DiffusionTransformers
 import Foundation
 
 /// `dit schedule`: the timesteps that a sampler visits.

@@ -1,6 +1,6 @@
 import ArgumentParser
+import DiTEngine
 import DiTPictures
-import DiffusionTransformers
 
 /// `dit train`: a model from data.
 struct TrainCommand: ParsableCommand {

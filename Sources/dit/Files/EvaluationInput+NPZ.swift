@@ -1,5 +1,5 @@
+import DiTEngine
 import DiTNumpy
-import DiffusionTransformers
 
 extension EvaluationInput {
   /// Reads an .npz archive as evaluators exchange them: images under `arr_0`, |u1 (N, H, W, C), with labels (N) under

@@ -1,5 +1,5 @@
+import DiTEngine
 import DiTImaging
-import DiffusionTransformers
 
 /// A file that a command is to write, atomically. Its ending decides the format.
 struct OutputFile {

@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 
 /// An input of named tensors (safetensors). Tensors that a command does not ask for are ignored.
 ///

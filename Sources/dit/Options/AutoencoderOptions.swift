@@ -1,5 +1,5 @@
 import ArgumentParser
-import DiffusionTransformers
+import DiTEngine
 
 /// What `dit encode` and `dit decode` share: the autoencoder, how it computes, and the two files.
 struct AutoencoderOptions: ParsableArguments {

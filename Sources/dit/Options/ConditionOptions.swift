@@ -1,5 +1,5 @@
 import ArgumentParser
-import DiffusionTransformers
+import DiTEngine
 
 /// What conditions images beside their classes.
 struct ConditionOptions: ParsableArguments {

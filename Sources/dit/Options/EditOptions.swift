@@ -1,6 +1,6 @@
 import ArgumentParser
+import DiTEngine
 import DiTPictures
-import DiffusionTransformers
 
 /// A picture to start from, and what of it is kept.
 struct EditOptions: ParsableArguments {

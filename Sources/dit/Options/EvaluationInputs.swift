@@ -1,5 +1,5 @@
+import DiTEngine
 import DiTPictures
-import DiffusionTransformers
 
 /// The sets that `dit evaluate` is given by name.
 struct EvaluationInputs {

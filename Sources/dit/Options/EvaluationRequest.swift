@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 
 /// What `dit evaluate` is to measure, checked.
 struct EvaluationRequest {

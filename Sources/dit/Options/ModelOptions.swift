@@ -1,5 +1,5 @@
 import ArgumentParser
-import DiffusionTransformers
+import DiTEngine
 
 /// `--model`, `--weights`, `--heads`, `--config`, `--precision`, `--gemm`, `--threads`: the model and how it is computed.
 struct ModelOptions: ParsableArguments {

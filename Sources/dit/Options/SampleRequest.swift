@@ -1,5 +1,5 @@
+import DiTEngine
 import DiTPictures
-import DiffusionTransformers
 
 /// What `dit sample` is to make: one class per image, and perhaps the noise to start from.
 struct SampleRequest {

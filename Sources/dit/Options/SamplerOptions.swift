@@ -1,5 +1,5 @@
 import ArgumentParser
-import DiffusionTransformers
+import DiTEngine
 
 /// The sampling timesteps: the command line's, else the model's.
 struct StepOptions: ParsableArguments {

@@ -1,5 +1,5 @@
+import DiTEngine
 import DiTPictures
-import DiffusionTransformers
 
 extension TrainingData {
   /// The data that `--data` names.

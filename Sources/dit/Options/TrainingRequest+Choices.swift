@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 
 extension TrainingRequest {
   /// The choices of the keys that take one of several words, one key per line.

@@ -1,5 +1,5 @@
+import DiTEngine
 import DiTPictures
-import DiffusionTransformers
 import Foundation
 
 /// What `dit train` is to do: by the command line, the configuration, the data and the model to start from.

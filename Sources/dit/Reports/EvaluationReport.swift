@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 import Foundation
 
 /// An evaluation as `dit evaluate` shows it.

@@ -1,6 +1,6 @@
+import DiTEngine
 import DiTImaging
 import DiTNumpy
-import DiffusionTransformers
 import Foundation
 
 /// The exit status; scripts rely on the numbers.

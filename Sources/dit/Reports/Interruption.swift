@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 import Foundation
 
 /// A signal handler can reach nothing but a global.

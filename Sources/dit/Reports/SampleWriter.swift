@@ -1,7 +1,7 @@
+import DiTEngine
 import DiTImaging
 import DiTNumpy
 import DiTPictures
-import DiffusionTransformers
 
 /// Writes samples as the output's ending asks.
 struct SampleWriter {
@@ -48,7 +48,9 @@ struct SampleWriter {
   /// The images of samples, which are pixels or are decoded; nil for latents that cannot be decoded.
   private func images(_ samples: Tensor, for format: OutputFile.Format) throws(Failure) -> ImageCollection? {
     let form = ImageCollection.Form(for: format)
-    guard let autoencoder else { return model.samplesArePixels ? ImageCollection(samples, as: form, keeping: edit) : nil }
+    guard let autoencoder else {
+      return model.samplesArePixels ? ImageCollection(samples, as: form, keeping: edit) : nil
+    }
     var images = ImageCollection(as: form, keeping: edit)
     do {
       try images.decodeWithBar(samples, with: autoencoder)

@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 
 /// Follows a sampling run: shows its progress, stops it when asked to, and counts the images that are finished.
 struct SamplingBar {

@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 import Foundation
 
 /// stdout: results. Names of files that are no UTF-8 are shown as `\xe9`.

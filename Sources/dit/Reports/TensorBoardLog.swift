@@ -1,6 +1,6 @@
+import DiTEngine
 import DiTEvents
 import DiTImaging
-import DiffusionTransformers
 
 /// What `dit train --tensorboard` writes: DIR/tensorboard/events.out.tfevents.…, a new file each time a run is started
 /// or resumed.

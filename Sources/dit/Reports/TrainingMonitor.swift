@@ -1,6 +1,6 @@
+import DiTEngine
 import DiTImaging
 import DiTPictures
-import DiffusionTransformers
 import Foundation
 
 /// Shows a training run: a progress bar with the loss, the pictures of its curves and of its loss by patch, a grid of

@@ -1,5 +1,5 @@
+import DiTEngine
 import DiTTensor
-import DiffusionTransformers
 import Foundation
 import Synchronization
 

@@ -1,6 +1,6 @@
 import ArgumentParser
+import DiTEngine
 import DiTPictures
-import DiffusionTransformers
 import Foundation
 
 /// `dit-bench data FOLDER`: training from a folder against training from the same data in memory.

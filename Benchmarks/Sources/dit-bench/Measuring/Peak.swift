@@ -1,5 +1,5 @@
 import CPeak
-import DiffusionTransformers
+import DiTEngine
 import Foundation
 import Synchronization
 

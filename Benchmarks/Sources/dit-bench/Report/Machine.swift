@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 import Foundation
 
 /// What the numbers were measured on.

@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 
 /// A table of the local benchmark.
 protocol Section {

@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 
 /// What attention costs as the noise mask's window closes.
 enum AttentionWindows: Section {

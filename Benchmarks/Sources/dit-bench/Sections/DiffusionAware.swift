@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 
 /// DiT-S/2 with the noise mask beside the published one: forward passes and training steps.
 enum DiffusionAware: Section {

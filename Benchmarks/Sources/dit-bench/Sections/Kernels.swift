@@ -1,5 +1,5 @@
 import BenchKernelCases
-import DiffusionTransformers
+import DiTEngine
 
 /// Kernels that are not plain products: the cases of the tests that say how large they are in a network.
 enum Kernels: Section {

@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 
 /// Allocations of a step that has run before, and memory.
 enum MemoryUses: Section {

@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 
 /// A network to time.
 struct Model {

@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 
 /// The linear layers of a block.
 enum Products: Section {

@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 import Dispatch
 import Foundation
 

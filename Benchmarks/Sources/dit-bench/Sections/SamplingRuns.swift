@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 
 /// Whole sampling runs.
 enum SamplingRuns: Section {

@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 
 /// The same work with more and more threads.
 enum ThreadScaling: Section {

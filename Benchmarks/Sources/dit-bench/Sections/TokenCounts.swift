@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 
 /// What a forward pass costs as images grow.
 enum TokenCounts: Section {

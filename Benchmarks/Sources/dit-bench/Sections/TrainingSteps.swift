@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 
 /// Forward, backward, AdamW and the average.
 enum TrainingSteps: Section {

@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 
 /// A line from the program that compares engines.
 struct Request: Decodable {

@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 
 extension WorkRequest {
   /// Reads the files and makes everything that a run needs.

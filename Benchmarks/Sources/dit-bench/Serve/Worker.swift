@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 import Foundation
 
 /// One engine in one process: keeps what was prepared, and answers line by line.

@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 
 extension Weights {
   /// A new network's weights, disturbed so that no product is with zeros alone.

@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 
 /// The network once on a batch.
 final class ForwardWork: Work {

@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 
 /// A batch of N images: what goes into the network, and for training what should come out.
 struct Inputs {

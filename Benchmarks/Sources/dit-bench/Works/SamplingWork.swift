@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 
 /// A whole sampling run: DDIM with guidance, all images in one batch, both passes of guidance together.
 final class SamplingWork: Work {

@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 
 /// A training step on one batch, again and again: forward; loss = mean((output[:, :C] − target)²); backward; AdamW on
 /// every tensor but the position table; an average of the weights if wanted.

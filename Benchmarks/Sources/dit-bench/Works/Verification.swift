@@ -1,4 +1,4 @@
-import DiffusionTransformers
+import DiTEngine
 
 /// Two ways to the same numbers: the inference pass of a variant, and the reference's training pass.
 struct Verification: Encodable {
