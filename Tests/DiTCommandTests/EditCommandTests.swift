@@ -73,7 +73,7 @@ import Testing
       (["--image", image, "--feather", "2"], 64, ["--feather: expected none without --mask"]),
       (["--image", image, "--strength", "1.5"], 64, ["--strength: expected 0…1, found 1.5"]),
       (["--image", image, "--mask", small], 64, ["--mask: expected 8×8 pixels, as the image has, found 4×8"]),
-      (["--image", image, "--mask", black], 64, ["--mask: expected something that is not black"]),
+      (["--image", image, "--mask", black], 64, ["--mask: expected a part of the fitted picture that is not black"]),
       (["--image", scratch.path("none.png")], 65, ["none.png"]),
       (
         ["--image", image, "--strength", "0", "--trajectory", scratch.path("t.png")], 64,

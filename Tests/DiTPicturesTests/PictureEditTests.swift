@@ -65,10 +65,10 @@ import Testing
     for picture in pictures {
       for i in stride(from: 0, to: 64, by: 3) { #expect(picture.pixels[i] == UInt8(i * 4)) }
     }
+    // What is between was mixed by the sampler, once.
     var painted = Tensor(shape: [1, 1, 8, 8], elements: [Float](repeating: 3, count: 64))
     edit.restore(&painted)
-    #expect(
-      painted.elements[2] == 3 && painted.elements[1] == 0.5 + 0.5 * pixels.elements[1], "clipped before it is mixed")
+    #expect(painted.elements[0] == pixels.elements[0] && painted.elements[1] == 3 && painted.elements[2] == 3)
   }
 
   /// The fixture's autoencoder on an image that it decodes to something else: kept pixels come from the picture.
@@ -82,13 +82,17 @@ import Testing
     let pixels = Tensor(
       shape: [1, channels, side, side], elements: (0..<channels * side * side).map { Float($0 % 17) / 8 - 1 })
     var mask = Tensor(zeros: [1, 1, side, side])
-    mask[at: 0, 0, 0, side - 1] = 1
+    mask[at: 0, 0, 0, side - 1] = 0.5
     let edit = try PictureEdit(pixels: pixels, mask: mask, autoencoder: autoencoder)
     #expect(edit.image.shape == [1, autoencoder.configuration.latentChannels, 4, 4])
     let small = try #require(edit.inpainting).mask
     #expect(small.elements.enumerated().allSatisfy { $1 == ($0 == 3 ? 1 : 0) })
     let samples = Samples(images: edit.image, labels: [], isComplete: true)
     let picture = try edit.pictures(of: samples)[0]
+    var mixed = Tensor(shape: pixels.shape, elements: [Float](repeating: 1, count: pixels.count))
+    edit.restore(&mixed)
+    #expect(mixed[at: 0, 0, 0, side - 1] == 0.5 + 0.5 * pixels[at: 0, 0, 0, side - 1], "mixed once, in pixels")
+    #expect(mixed[at: 0, 0, 1, 1] == pixels[at: 0, 0, 1, 1])
     let own = Image.pictures(of: pixels)[0]
     let differing = picture.pixels.indices.filter { picture.pixels[$0] != own.pixels[$0] }
     #expect(differing.allSatisfy { $0 / channels == side - 1 }, "one pixel is the decoder's")

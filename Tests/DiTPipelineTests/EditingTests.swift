@@ -124,6 +124,17 @@ import Testing
     #expect(try sample(0) == image)
     let half = try sample(0.5)
     #expect(half != image)
+    // No step is taken: the mask holds all the same, between two images.
+    let other = Tensor(shape: [2, 1, 8, 8], elements: image.elements.map { -$0 })
+    let upper = Tensor(shape: [1, 1, 8, 8], elements: (0..<64).map { $0 < 32 ? 0 : 1 })
+    let untouched = try model.sample(
+      .classes([1, 2]), options: options, start: .image(other, strength: 0.1),
+      inpainting: Inpainting(image: image, mask: upper)
+    ).images
+    for i in untouched.elements.indices {
+      #expect(untouched.elements[i] == (i % 64 < 32 ? image : other).elements[i])
+    }
+    #expect(try model.stepTimes(options.sampler, start: .image(other, strength: .nan)).isEmpty, "no trap")
   }
 
   @Test("Conditions are what the overloads took")

@@ -209,10 +209,10 @@ import Testing
   @Test("Work waits for a slow listener after a few events, and no event is lost")
   func backpressure() async throws {
     let told = Counter()
-    let work = BackgroundWork<Int, Int>(name: "own", limit: 3) { report in
+    let work = BackgroundWork<Int, Int>(name: "own", limit: 3) { control in
       for n in 1...20 {
         told.add()
-        guard report(n) else { return -n }
+        guard control.report(n) else { return -n }
       }
       return 20
     }
@@ -223,6 +223,72 @@ import Testing
     for n in 2...20 { #expect(try await events.next() == n) }
     #expect(try await events.next() == nil)
     #expect(try await work.value == 20)
+  }
+
+  @Test("Whoever waits for the value lets the work go on, also with a loop that has stopped taking events")
+  func valueWithinALoop() async throws {
+    let run = try digits().sampling(.classes([3]), options: options(.ddim, 20))
+    var taken = 0
+    for try await step in run {
+      taken += 1
+      if step.step == 1 { #expect(try await run.samples.isComplete) }
+    }
+    #expect(taken < 20, "steps that nobody took in time are not told")
+  }
+
+  @Test("Several loops over one run share its steps")
+  func twoLoops() async throws {
+    let run = try digits().sampling(.classes([3]), options: options(.ddim, 30))
+    let counts = try await withThrowingTaskGroup(of: Int.self) { group in
+      for _ in 0..<2 {
+        group.addTask {
+          var count = 0
+          for try await _ in run { count += 1 }
+          return count
+        }
+      }
+      return try await group.reduce(into: []) { $0.append($1) }
+    }
+    #expect(counts.reduce(0, +) == 30)
+  }
+
+  /// One slot, taken for a long time: the request that waits for it is cancelled.
+  @Test(
+    "A request that is cancelled while it waits for its turn ends at once, and images done before a stop can be had")
+  func cancelledInTheQueue() async throws {
+    let model = try digits()
+    let session = model.session(batch: 1)
+    let long = session.sampling(.classes([1, 2, 3, 4]), options: options(.ddim, 400))
+    let first = Task { try await long.samples }
+    for try await _ in session.sampling(.classes([9]), options: options(.ddim, 1)) {}  // behind the long one's first image
+    let waiting = session.sampling(.classes([5]), options: options(.ddim, 400))
+    let task = Task { try await waiting.samples }
+    try await Task.sleep(for: .milliseconds(5))
+    task.cancel()
+    await #expect(throws: CancellationError.self) { try await task.value }
+    #expect(waiting.finished?.isEmpty == true)
+    long.cancel()
+    await #expect(throws: CancellationError.self) { try await first.value }
+    let done = try #require(long.finished)
+    #expect(done.count < 4 && done.images.shape[0] == done.labels.count)
+    let whole = try model.sample(.classes([1, 2, 3, 4]), options: options(.ddim, 400))
+    #expect(done.images == whole.images.prefix(done.count))
+  }
+
+  @Test("A run's work is let go when it has ended")
+  func workIsLetGo() async throws {
+    final class Held: Sendable {}
+    weak var held: Held?
+    let work: BackgroundWork<Int, Int>
+    do {
+      let object = Held()
+      held = object
+      work = BackgroundWork(name: "own") { [object] _ in withExtendedLifetime(object) { 1 } }
+    }
+    #expect(held != nil)
+    #expect(try await work.value == 1)
+    for _ in 0..<100 where held != nil { try await Task.sleep(for: .milliseconds(5)) }  // the thread's own end
+    #expect(held == nil)
   }
 
   private final class Counter: Sendable {

@@ -56,7 +56,9 @@ public struct PictureEdit: Sendable {
       }
       let grey = try Image(contentsOf: maskPath, limits: limits, fittedTo: size).converted(toChannels: 1)
       guard grey.pixels.contains(where: { $0 > 0 }) else {
-        throw InputError("mask", expected: "something that is not black, to be painted", found: "none in \(maskPath)")
+        throw InputError(
+          "mask", expected: "a part of the fitted picture that is not black, to be painted",
+          found: "none in \(maskPath)")
       }
       mask = Tensor(shape: [1, 1, size.height, size.width], elements: grey.pixels.map { Float($0) / 255 })
     }
@@ -85,7 +87,7 @@ public struct PictureEdit: Sendable {
     self.autoencoder = autoencoder
     let factor = autoencoder?.configuration.factor ?? 1
     image = try autoencoder.map { try $0.encode(pixels).latents } ?? pixels
-    samplerMask = factor == 1 ? mask : mask?.largest(ofSquares: factor)
+    samplerMask = autoencoder == nil ? mask : mask?.painted(inSquares: factor)
   }
 
   /// What sampling starts from; the more strength, 0…1, the less of the picture is left.
@@ -107,7 +109,8 @@ public struct PictureEdit: Sendable {
     return images.pictures
   }
 
-  /// Puts back what the mask keeps, into pixels (N, C, H, W) in [−1, 1].
+  /// Puts back what the mask keeps, into pixels (N, C, H, W) in [−1, 1]: to the bit where it is 0; where samples are latents it also
+  /// mixes, which the sampler of pixels has done.
   ///
   /// - Precondition: they have the picture's size.
   public func restore(_ pictures: inout Tensor) {
@@ -116,7 +119,7 @@ public struct PictureEdit: Sendable {
     let (size, area) = (pixels.count, mask.count)
     for i in pictures.elements.indices {
       let painted = mask.elements[i % size % area]
-      if painted == 1 { continue }
+      if painted == 1 || (painted > 0 && autoencoder == nil) { continue }
       let kept = pixels.elements[i % size]
       let made = min(1, max(-1, pictures.elements[i]))
       pictures.elements[i] = painted == 0 ? kept : painted * made + (1 - painted) * kept
@@ -155,14 +158,13 @@ extension Tensor {
     return result
   }
 
-  /// The largest element of each square of (1, 1, H, W).
-  fileprivate func largest(ofSquares side: Int) -> Tensor {
+  /// For each square of (1, 1, H, W) whether an element is above 0.
+  fileprivate func painted(inSquares side: Int) -> Tensor {
     let (rows, columns) = (shape[2] / side, shape[3] / side)
     var result = Tensor(zeros: [1, 1, rows, columns])
     for y in 0..<rows * side {
       for x in 0..<columns * side {
-        let at = y / side * columns + x / side
-        result.elements[at] = max(result.elements[at], elements[y * shape[3] + x])
+        if elements[y * shape[3] + x] > 0 { result.elements[y / side * columns + x / side] = 1 }
       }
     }
     return result

@@ -53,7 +53,7 @@ extension DiT {
     progress: (SamplingProgress) throws -> Bool = { _ in true }
   ) throws -> Samples {
     let asked = try check(condition, options, start, inpainting)
-    if asked.taken == 0 { return asked.untouched }
+    if asked.taken == 0 { return asked.untouched(inpainting) }
     let run = SamplingRun(
       self, asked.method, count: asked.count, labels: asked.labels, sequence: asked.sequence, options: asked.options,
       start: start, inpainting: inpainting)
@@ -73,9 +73,10 @@ extension DiT {
     let taken: Int
 
     /// What is left where none is.
-    var untouched: Samples {
+    func untouched(_ inpainting: Inpainting?) -> Samples {
       guard case .image(let images, _, _) = start else { preconditionFailure("no step, and no image to begin with") }
-      let given = images.shape[0] == count ? images : images.repeated(count)
+      var given = images.shape[0] == count ? images : images.repeated(count)
+      if let inpainting { KnownPart.restore(&given, inpainting) }
       return Samples(images: given, labels: labels, isComplete: true)
     }
   }
@@ -86,9 +87,10 @@ extension DiT {
   ) throws -> Asked {
     let c = configuration.network
     let (classes, sequence) = (try condition.classes(of: configuration), condition.sequence)
+    let areOwn = options == nil
     var options = options ?? samplingOptions
     if classes == nil, sequence == nil, !c.isToldGuidance {
-      if options == samplingOptions { options.guidance.scale = 1 }
+      if areOwn { options.guidance.scale = 1 }
       guard options.guidance.scale == 1 else {
         throw DiffusionError("guidance", expected: "1 without a class or a prompt", found: "\(options.guidance.scale)")
       }

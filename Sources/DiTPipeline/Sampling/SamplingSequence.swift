@@ -10,7 +10,8 @@ import Synchronization
 /// Nothing is computed before somebody asks for a step or for the samples. Each step is a value of its own, whose images and
 /// estimate are made when they are asked for. When the task that waits is cancelled, `CancellationError` is thrown after the
 /// step at hand, and ``finished`` has the images that were done. A loop that is left early leaves the run going, for
-/// ``samples``; a run that nobody holds any more stops.
+/// ``samples``; a run that nobody holds any more stops. Of several loops over one run each gets some of the steps; whoever
+/// waits for the samples meanwhile lets the run go on, and steps that nobody takes in time are then not told.
 public final class SamplingSequence: AsyncSequence, Sendable {
   public typealias Element = SamplingProgress
   public typealias Failure = any Error
@@ -23,24 +24,18 @@ public final class SamplingSequence: AsyncSequence, Sendable {
     let samples = Mutex<Samples?>(nil)
   }
 
+  /// - Parameter sample: makes the samples, or the first ones that are done where it was asked to stop.
   init(
-    name: String = "dit sampling",
-    _ sample: @escaping @Sendable (_ progress: (SamplingProgress) throws -> Bool) throws -> Samples
+    name: String,
+    _ sample: @escaping @Sendable (BackgroundWork<SamplingProgress, Samples>.Control) throws -> Samples
   ) {
     let done = Done()
     self.done = done
-    work = BackgroundWork(name: name) { report in
-      var finished = 0
-      let samples = try sample { step in
-        if step.step == step.steps { finished = step.images.upperBound }
-        return report(step.snapshot())
-      }
-      if samples.isComplete {
-        done.samples.withLock { $0 = samples }
-        return samples
-      }
-      done.samples.withLock { $0 = samples.first(finished) }
-      throw CancellationError()
+    work = BackgroundWork(name: name) { control in
+      let samples = try sample(control)
+      done.samples.withLock { $0 = samples }
+      guard samples.isComplete else { throw CancellationError() }
+      return samples
     }
   }
 
@@ -78,8 +73,13 @@ extension DiT {
   public func sampling(
     _ condition: Condition, options: SamplingOptions? = nil, start: Start = .noise, inpainting: Inpainting? = nil
   ) -> SamplingSequence {
-    SamplingSequence { progress in
-      try sample(condition, options: options, start: start, inpainting: inpainting, progress: progress)
+    SamplingSequence(name: "dit sampling") { control in
+      var finished = 0
+      let samples = try sample(condition, options: options, start: start, inpainting: inpainting) { step in
+        if step.step == step.steps { finished = step.images.upperBound }
+        return control.report(step.snapshot())
+      }
+      return samples.isComplete ? samples : samples.first(finished)
     }
   }
 }

@@ -23,7 +23,8 @@ public enum Start: Equatable, Sendable {
   /// How many of the last of S steps are taken.
   func taken(of steps: Int) -> Int {
     guard case .image(_, let strength, _) = self else { return steps }
-    return min(Int(Double(steps) * strength), steps)
+    guard strength > 0 else { return 0 }  // NaN too
+    return min(Int(Double(steps) * min(strength, 1)), steps)
   }
 
   /// The noise that is not drawn.
@@ -118,6 +119,19 @@ struct KnownPart {
   func keep(noise drawn: FloatSlice, of image: Int) {
     let first = image * channels * area
     noise[first..<first + drawn.count].copy(from: drawn.span)
+  }
+
+  /// Puts the given part of images into samples of which no step is taken.
+  static func restore(_ samples: inout Tensor, _ inpainting: Inpainting) {
+    let (size, area) = (samples.count / samples.shape[0], inpainting.mask.count / inpainting.mask.shape[0])
+    for i in samples.elements.indices {
+      let (n, at) = (i / size, i % size)
+      let painted = Double(inpainting.mask.elements[(inpainting.mask.shape[0] == 1 ? 0 : n * area) + at % area])
+      let kept = inpainting.image.elements[(inpainting.image.shape[0] == 1 ? 0 : n * size) + at]
+      if painted == 1 { continue }
+      samples.elements[i] =
+        painted == 0 ? kept : Float(painted * Double(samples.elements[i]) + (1 - painted) * Double(kept))
+    }
   }
 
   /// Puts the given part of these images into x, (n, C, H, W), after a step, 1…S.

@@ -12,10 +12,11 @@ import Synchronization
 ///     let samples = try session.sample(.classes([207, 360]))          // from any thread
 ///     for try await step in session.sampling(.classes([88])) { … }    // from any task
 ///
-/// Images run in the order in which they were asked for, at most `batch` at a time. Image n of a request has the bits that
-/// ``DiT/sample(_:options:start:inpainting:progress:)`` gives it, whatever runs beside it, with products over packed weights. A
-/// step allocates nothing. The network runs on a thread of the session's own, which ends with the session; requests that are
-/// still on their way then end with `CancellationError`.
+/// Images run in the order in which they were asked for, at most `batch` at a time, whatever `SamplingOptions.batch` says. Image n
+/// of a request has the bits that ``DiT/sample(_:options:start:inpainting:progress:)`` gives it, whatever runs beside it, with
+/// products over packed weights. A step allocates nothing but what a listener is told. The network runs on a thread of the
+/// session's own, which ends with the session; a request that waits holds the session, and ``sampling(_:options:start:inpainting:)``
+/// also a thread that sleeps.
 public final class SamplingSession: Sendable {
   public let model: DiT
   /// Images at once.
@@ -88,26 +89,30 @@ public final class SamplingSession: Sendable {
     try sample(condition, options, start, inpainting, isListening: true, progress)
   }
 
-  /// The same as a sequence of steps, each of one image.
+  /// The same as a sequence of steps, each of one image; a slow listener, for whom the others do not wait, is not told of all.
+  /// A request that is cancelled leaves the session after the evaluation at hand, also one that still waits for its turn.
   public func sampling(
     _ condition: Condition, options: SamplingOptions? = nil, start: Start = .noise, inpainting: Inpainting? = nil
   ) -> SamplingSequence {
-    SamplingSequence(name: "dit request") { progress in
-      try self.sample(condition, options, start, inpainting, isListening: true, progress)
+    SamplingSequence(name: "dit request") { control in
+      try self.sample(condition, options, start, inpainting, isListening: true, control.report) { request in
+        control.onStop { request.stop() }
+      }
     }
   }
 
   private func sample(
     _ condition: Condition, _ options: SamplingOptions?, _ start: Start, _ inpainting: Inpainting?, isListening: Bool,
-    _ progress: (SamplingProgress) throws -> Bool
+    _ progress: (SamplingProgress) throws -> Bool, begun: (SessionRequest) -> Void = { _ in }
   ) throws -> Samples {
     let asked = try model.check(condition, options, start, inpainting)
-    if asked.taken == 0 { return asked.untouched }
+    if asked.taken == 0 { return asked.untouched(inpainting) }
     let request = SessionRequest(
       try plan(asked, start, inpainting), count: asked.count,
       imageShape: Array(model.configuration.network.imageShape(1).dropFirst()), isListening: isListening)
     inbox.content.withLock { $0.requests.append(request) }
     inbox.arrived.signal()
+    begun(request)
     return try request.wait(progress)
   }
 

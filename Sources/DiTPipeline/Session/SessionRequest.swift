@@ -91,14 +91,17 @@ final class SessionRequest: @unchecked Sendable {
 
   /// Waits on the caller's thread, telling of each event; false stops.
   func wait(_ progress: (SamplingProgress) throws -> Bool) throws -> Samples {
+    var goesOn = true
     while true {
       arrived.wait()
       let (event, result) = mail.withLock { mail in
         mail.events.isEmpty ? (nil, mail.result) : (mail.events.removeFirst(), nil)
       }
       if let event {
+        guard goesOn else { continue }
         do {
-          if !(try progress(event)) { stop() }
+          goesOn = try progress(event)
+          if !goesOn { stop() }
         } catch {
           stop()
           throw error

@@ -25,9 +25,9 @@ public final class TrainingEvents: AsyncSequence, Sendable {
   /// - Parameter run: handed over: nobody else uses it any more.
   public init(_ run: sending TrainingRun) {
     let handed = HandedOver(run: run)
-    work = BackgroundWork(name: "dit training") { report in
+    work = BackgroundWork(name: "dit training") { control in
       var goesOn = true
-      let outcome = try handed.run.run(shouldStop: { !goesOn }, report: { goesOn = report($0) && goesOn })
+      let outcome = try handed.run.run(shouldStop: { !goesOn }, report: { goesOn = control.report($0) && goesOn })
       if case .interrupted = outcome { throw CancellationError() }
       return outcome
     }

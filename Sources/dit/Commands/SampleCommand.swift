@@ -144,9 +144,9 @@ struct SampleCommand: ParsableCommand {
 
     Interruption.listen()
     let times = try dit.stepTimes(options.sampler, start: start)
-    if times.isEmpty, let trajectory {
-      throw Failure.usage(
-        "--trajectory", expected: "none, as strength \(edit.chosenStrength) takes no step", found: trajectory)
+    for (option, file) in [("--trajectory", trajectory), ("--preview", self.preview)] where times.isEmpty {
+      guard let file else { continue }
+      throw Failure.usage(option, expected: "none, as strength \(edit.chosenStrength) takes no step", found: file)
     }
     var states = path.map { _ in Trajectory(count: request.count, of: dit.configuration, times: times) }
     var bar = SamplingBar("sampling")
