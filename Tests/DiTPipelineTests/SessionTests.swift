@@ -167,8 +167,8 @@ import Testing
   func stoppedRequests() throws {
     let model = try digits()
     let session = model.session(batch: 2)
-    let options = options(.ddim, 50)
-    let stopped = try session.sample(.classes([1, 2, 3]), options: options) { $0.completedSteps < 120 }
+    let options = options(.ddim, 1000)  // long, as a caller that is kept waiting hears late of its steps
+    let stopped = try session.sample(.classes([1, 2, 3]), options: options) { $0.completedSteps < 2050 }
     #expect(!stopped.isComplete && stopped.images.shape[0] == stopped.labels.count && stopped.labels.count >= 2)
     #expect(throws: CocoaError.self) {
       try session.sample(.classes([1]), options: options) { _ in throw CocoaError(.userCancelled) }
@@ -258,20 +258,20 @@ import Testing
   func cancelledInTheQueue() async throws {
     let model = try digits()
     let session = model.session(batch: 1)
-    let long = session.sampling(.classes([1, 2, 3, 4]), options: options(.ddim, 400))
-    let first = Task { try await long.samples }
-    for try await _ in session.sampling(.classes([9]), options: options(.ddim, 1)) {}  // behind the long one's first image
-    let waiting = session.sampling(.classes([5]), options: options(.ddim, 400))
+    let long = session.sampling(.classes([1, 2, 3, 4]), options: options(.ddim, 1000))
+    var steps = long.makeAsyncIterator()
+    #expect(try await steps.next() != nil, "it has the only place")
+    let waiting = session.sampling(.classes([5]), options: options(.ddim, 1000))
     let task = Task { try await waiting.samples }
     try await Task.sleep(for: .milliseconds(5))
     task.cancel()
     await #expect(throws: CancellationError.self) { try await task.value }
-    #expect(waiting.finished?.isEmpty == true)
+    #expect(long.finished == nil, "while the other goes on")
     long.cancel()
-    await #expect(throws: CancellationError.self) { try await first.value }
+    await #expect(throws: CancellationError.self) { try await long.samples }
     let done = try #require(long.finished)
     #expect(done.count < 4 && done.images.shape[0] == done.labels.count)
-    let whole = try model.sample(.classes([1, 2, 3, 4]), options: options(.ddim, 400))
+    let whole = try model.sample(.classes([1, 2, 3, 4]), options: options(.ddim, 1000))
     #expect(done.images == whole.images.prefix(done.count))
   }
 

@@ -49,7 +49,8 @@ extension DiffusersScheduler {
       let (solver, orders) = (try solver(), try solverOrders(count))
       let grid = try upperGrid(name, on: noise, spacing, count: count)
       return try finite(
-        MultistepSampler(grid, .dpm(solver), orders: orders, limit: limit, drawsNoise: solver.isStochastic), spacing, name,
+        MultistepSampler(grid, .dpm(solver), orders: orders, limit: limit, drawsNoise: solver.isStochastic), spacing,
+        name,
         count)
     case .deis:
       let orders = try deisOrders(count)
@@ -66,7 +67,8 @@ extension DiffusersScheduler {
       let (grid, scale) = try realGrid(name, on: noise, spacing, count: count)
       let isAncestral = name == .eulerAncestral
       return try finite(
-        MultistepSampler(grid, .euler(isAncestral: isAncestral), drawsNoise: isAncestral, startScale: scale), spacing, name,
+        MultistepSampler(grid, .euler(isAncestral: isAncestral), drawsNoise: isAncestral, startScale: scale), spacing,
+        name,
         count)
     case .heun:
       let (grid, scale) = try realGrid(name, on: noise, spacing, count: count)

@@ -54,7 +54,8 @@ public struct RespacedSchedule: Equatable, Sendable {
     timesteps = Array(schedule.timesteps.prefix(kept))
     variance = schedule.variance
     self.tables = PosteriorTables(
-      alphasCumprod: Array(tables.alphasCumprod.prefix(kept)), previous: Array(tables.alphasCumprodPrevious.prefix(kept)),
+      alphasCumprod: Array(tables.alphasCumprod.prefix(kept)),
+      previous: Array(tables.alphasCumprodPrevious.prefix(kept)),
       betas: Array(tables.betas.prefix(kept)))
     coefficients = schedule.coefficients
   }

@@ -217,29 +217,27 @@ public struct FlowHeunSampler: SamplingProcess, Equatable {
   public let variance: Variance
   public let startScale: Double
   private let grid: FlowGrid
-  private let correctsLastStep: Bool
+  private let options: FlowOptions
 
   /// - Parameters:
   ///   - steps: S, at least 1; the network is evaluated 2S−1 times, or 2S.
   ///   - options: the grid's shift, and whether the last step is Heun's too.
   /// - Precondition: the path is linear.
   public init(_ process: DiffusionProcess, steps: Int, _ options: FlowOptions = FlowOptions()) {
-    self.init(
-      FlowGrid(process, steps: steps, shift: options.shift), process.schedule.variance,
-      correctsLastStep: options.correctsLastStep)
+    self.init(FlowGrid(process, steps: steps, shift: options.shift), process.schedule.variance, options)
   }
 
-  private init(_ grid: FlowGrid, _ variance: Variance, correctsLastStep: Bool) {
+  private init(_ grid: FlowGrid, _ variance: Variance, _ options: FlowOptions) {
     self.grid = grid
     self.variance = variance
-    self.correctsLastStep = correctsLastStep
+    self.options = options
     startScale = grid.noiseScale
-    let count = correctsLastStep ? 2 * grid.count : 2 * grid.count - 1
-    evaluations = (0..<count).map { grid.networkTimes[($0 + 1) / 2] }
+    let steps = grid.count
+    evaluations = (0..<(options.correctsLastStep ? 2 * steps : 2 * steps - 1)).map { grid.networkTimes[($0 + 1) / 2] }
   }
 
   public func starting(at step: Int) -> FlowHeunSampler {
-    FlowHeunSampler(grid.starting(at: step), variance, correctsLastStep: correctsLastStep)
+    FlowHeunSampler(grid.starting(at: step), variance, options)
   }
 
   public func level(beforeStep step: Int) -> (signal: Double, spread: Double) { grid.level(beforeStep: step) }
