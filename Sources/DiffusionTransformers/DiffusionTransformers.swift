@@ -4,8 +4,6 @@
 
 // Models: loaded, and described.
 @_exported import class DiTAutoencoder.Autoencoder
-@_exported import struct DiTAutoencoder.AutoencoderConfiguration
-@_exported import struct DiTAutoencoder.LatentDistribution
 @_exported import class DiTKernels.ComputeContext
 @_exported import struct DiTKernels.Numerics
 @_exported import enum DiTKernels.Precision
@@ -13,6 +11,7 @@
 @_exported import struct DiTDiffusion.DiffusionConfiguration
 @_exported import struct DiTPipeline.DiT
 @_exported import struct DiTPipeline.ModelConfiguration
+@_exported import struct DiTPipeline.ModelConversion
 @_exported import enum DiTPipeline.ModelFamily
 @_exported import struct DiTPipeline.ModelKeys
 @_exported import enum DiTPipeline.WeightChoice
@@ -35,6 +34,7 @@
 @_exported import class DiTPipeline.SamplingSession
 @_exported import enum DiTPipeline.Start
 @_exported import enum DiTDiffusion.StepSchedule
+@_exported import struct DiTDiffusion.StepTolerance
 
 // Training and evaluation.
 @_exported import struct DiTTraining.Dataset
