@@ -30,7 +30,7 @@ let package = Package(
     .target(name: "DiTTensor", swiftSettings: safe + [.enableExperimentalFeature("Lifetimes")]),
     .target(name: "DiTModel", dependencies: ["DiTKernels", "DiTTensor"], swiftSettings: safe),
     .target(name: "DiTLinearAlgebra", dependencies: ["DiTKernels"], swiftSettings: safe),
-    .target(name: "DiTDiffusion", dependencies: ["DiTKernels", "DiTLinearAlgebra"], swiftSettings: safe),
+    .target(name: "DiTDiffusion", dependencies: ["DiTKernels", "DiTLinearAlgebra", "DiTTensor"], swiftSettings: safe),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
     .target(name: "DiTFiles", dependencies: ["CZlib", "DiTTensor"], swiftSettings: safe),
     .target(

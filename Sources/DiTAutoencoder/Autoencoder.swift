@@ -37,7 +37,7 @@ public final class Autoencoder: Sendable {
   ///   - wholeImageLimit: elements of an upsampled image that may be held whole; a larger one is computed twice in bands
   ///     of rows, with the same results.
   ///   - notes: what was passed over or assumed of the configuration.
-  /// - Throws: ``AutoencoderFileError``, `StateDictMismatch`, and what the store throws.
+  /// - Throws: `DiTError`, and what the store throws.
   /// - Precondition: `numerics` are supported.
   public init(
     _ store: some TensorStore, configuration: AutoencoderConfiguration, context: ComputeContext,
@@ -45,11 +45,11 @@ public final class Autoencoder: Sendable {
   ) throws {
     precondition(numerics.isSupported, "OpenBLAS has no products of bf16")
     if let (key, expected, found) = configuration.problem {
-      throw AutoencoderFileError(path: store.path, item: key, expected: expected, found: found)
+      throw DiTError(file: store.path, .key(key), expected: expected, found: found)
     }
     guard let scheme = NamingScheme(store) else {
-      throw AutoencoderFileError(
-        path: store.path, item: "tensors",
+      throw DiTError(
+        file: store.path, .entry("tensors"),
         expected: "an autoencoder's, such as encoder.down_blocks.0.resnets.0.norm1.weight", found: "none of this name")
     }
     let tensors = NamedTensors(store: store, scheme: scheme, blocks: configuration.blockChannels.count)
@@ -69,7 +69,7 @@ public final class Autoencoder: Sendable {
   ///   - latents: (N, latentChannels, h, w), scaled as the diffusion model has them.
   ///   - progress: called after each image with how many are done; false stops there.
   /// - Returns: (M, imageChannels, h·factor, w·factor), not clipped; M < N where `progress` stopped it.
-  /// - Throws: ``AutoencoderInputError``; `OverflowError` when an image is not finite.
+  /// - Throws: `DiTError`, also when an image is not finite.
   public func decode(
     _ latents: Tensor, progress: (Int) -> Bool = { _ in true }
   ) throws -> Tensor {
@@ -91,7 +91,7 @@ public final class Autoencoder: Sendable {
   /// - Parameters:
   ///   - images: (N, imageChannels, H, W) in [−1, 1], H and W multiples of ``AutoencoderConfiguration/factor``.
   ///   - progress: as for ``decode(_:progress:)``.
-  /// - Throws: ``AutoencoderInputError``; `OverflowError` when a mean or variance is not finite.
+  /// - Throws: `DiTError`, also when a mean or variance is not finite.
   public func encode(
     _ images: Tensor, progress: (Int) -> Bool = { _ in true }
   ) throws -> LatentDistribution {
@@ -128,7 +128,7 @@ public final class Autoencoder: Sendable {
   private func run(
     _ name: String, _ count: Int, _ shape: (Int, Int, Int), _ progress: (Int) -> Bool,
     _ body: (Int, inout Pass, MutableFloatSlice?) -> Void
-  ) throws(OverflowError) -> Tensor {
+  ) throws(DiTError) -> Tensor {
     let size = shape.0 * shape.1 * shape.2
     let c = configuration
     let pixels = shape.0 == c.imageChannels ? shape.1 * shape.2 : shape.1 * shape.2 * c.factor * c.factor
@@ -142,7 +142,7 @@ public final class Autoencoder: Sendable {
       var pass = pass(memory, pixels: pixels)
       let image = result[done * size..<(done + 1) * size]
       body(done, &pass, image)
-      if let bad = image.span.firstNotFinite { throw OverflowError(name, image: done, found: image[bad]) }
+      if let bad = image.span.firstNotFinite { throw DiTError(overflow: name, image: done, found: image[bad]) }
       done += 1
       if !progress(done) { break }
     }
@@ -160,19 +160,19 @@ public final class Autoencoder: Sendable {
 
   private func check(
     _ tensor: Tensor, _ name: String, channels: Int, multiple: Int
-  ) throws(AutoencoderInputError) -> (count: Int, height: Int, width: Int) {
+  ) throws(DiTError) -> (count: Int, height: Int, width: Int) {
     let s = tensor.shape
     let largest = 1 << 16
     guard s.count == 4, s[0] > 0, s[1] == channels, s[2] > 0, s[3] > 0, s[2] % multiple == 0, s[3] % multiple == 0,
       max(s[2], s[3]) / multiple <= largest / configuration.factor
     else {
       let sides = multiple == 1 ? "H and W of at least 1" : "H and W multiples of \(multiple)"
-      throw AutoencoderInputError(
-        name: name, expected: "shape [N, \(channels), H, W] with N ≥ 1, \(sides), up to \(largest) pixels",
+      throw DiTError(
+        argument: name, expected: "shape [N, \(channels), H, W] with N ≥ 1, \(sides), up to \(largest) pixels",
         found: "\(s)")
     }
     if let found = tensor.notFinite {
-      throw AutoencoderInputError(name: name, expected: "finite numbers", found: found)
+      throw DiTError(argument: name, expected: "finite numbers", found: found)
     }
     return (s[0], s[2], s[3])
   }

@@ -1,4 +1,5 @@
 import DiTFiles
+import DiTTensor
 import Foundation
 import SwiftProtobuf
 
@@ -21,10 +22,10 @@ public final class EventFile {
   ///   - directory: created if missing. Files that are there stay: TensorBoard reads them all.
   ///   - after: the step that a run goes on from, 0 of a new one: what earlier files hold of later steps no longer counts.
   ///   - clock: seconds since 1970.
-  /// - Throws: `FileError`.
+  /// - Throws: `DiTError`.
   public init(
     in directory: String, after step: Int, clock: @escaping () -> Double = { Date().timeIntervalSince1970 }
-  ) throws(FileError) {
+  ) throws(DiTError) {
     try Directory.create(directory)
     // TensorBoard reads the files of a folder in the order of their names, which seconds of ten digits are.
     let name = "\(directory)/events.out.tfevents.\(Self.padded(Int(clock()))).dit"
@@ -38,9 +39,9 @@ public final class EventFile {
   }
 
   /// A new file under the first of the names that is free.
-  private static func firstFree(_ names: [String]) throws(FileError) -> AppendedFile {
+  private static func firstFree(_ names: [String]) throws(DiTError) -> AppendedFile {
     for name in names.dropLast() {
-      do throws(FileError) {
+      do throws(DiTError) {
         return try AppendedFile(creating: name)
       } catch {
         guard error.isTaken else { throw error }
@@ -51,8 +52,8 @@ public final class EventFile {
 
   /// Writes one value for each tag; those that are nil are left out.
   ///
-  /// - Throws: `FileError`.
-  public func write(step: Int, _ values: KeyValuePairs<String, Double?>) throws(FileError) {
+  /// - Throws: `DiTError`.
+  public func write(step: Int, _ values: KeyValuePairs<String, Double?>) throws(DiTError) {
     let summary = Dit_Events_Summary.with {
       $0.value = values.compactMap { tag, value in
         value.map { value in
@@ -68,10 +69,10 @@ public final class EventFile {
   /// - Parameters:
   ///   - png: the file's bytes.
   ///   - channels: 1 grey, 3 RGB.
-  /// - Throws: `FileError`.
+  /// - Throws: `DiTError`.
   public func write(
     step: Int, _ tag: String, png: [UInt8], width: Int, height: Int, channels: Int
-  ) throws(FileError) {
+  ) throws(DiTError) {
     let value = Dit_Events_Summary.Value.with {
       $0.tag = tag
       $0.image.width = Int32(width)
@@ -82,7 +83,7 @@ public final class EventFile {
     try append(step) { $0.summary.value = [value] }
   }
 
-  private func append(_ step: Int, _ fill: (inout Dit_Events_Event) -> Void) throws(FileError) {
+  private func append(_ step: Int, _ fill: (inout Dit_Events_Event) -> Void) throws(DiTError) {
     var event = Dit_Events_Event()
     event.wallTime = clock()
     event.step = Int64(step)

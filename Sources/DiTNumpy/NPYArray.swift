@@ -1,4 +1,5 @@
 import DiTFiles
+import DiTTensor
 import Foundation
 
 /// An array as numpy's .npy format holds it: `|u1`, `<i4`, `<i8`, `<f4` or `<f8` elements of any shape.
@@ -35,7 +36,8 @@ public struct NPYArray: Sendable {
   /// The elements, little-endian, in the order that ``isFortranOrder`` says.
   public let bytes: ArraySlice<UInt8>
   /// What errors name.
-  private let path, item: String
+  private let path: String
+  private let part: DiTError.Part?
 
   /// The number of elements.
   public var count: Int { bytes.count / type.size }
@@ -44,7 +46,7 @@ public struct NPYArray: Sendable {
 
   /// Reads the .npy file at `path`.
   ///
-  /// - Throws: `FileError` when it cannot be read, ``NumpyFileError`` when it is not such a file.
+  /// - Throws: `DiTError` when it cannot be read or is not such a file.
   public init(contentsOf path: String) throws {
     let file = try MappedFile(path: path)
     try self.init(parsing: file.withBytes(0..<file.count) { $0.array }, path: path)
@@ -52,11 +54,11 @@ public struct NPYArray: Sendable {
 
   /// Reads `bytes` as if they were a .npy file; errors name it `path`.
   ///
-  /// - Parameter item: what errors call the array, as in `entry mu.npy`.
-  /// - Throws: ``NumpyFileError``.
-  public init(parsing bytes: [UInt8], path: String, item: String = "") throws(NumpyFileError) {
-    func failure(_ expected: String, _ found: String) -> NumpyFileError {
-      NumpyFileError(path: path, item: item, expected: expected, found: found)
+  /// - Parameter part: what errors call the array, as in `.entry("entry mu.npy")`.
+  /// - Throws: `DiTError`.
+  public init(parsing bytes: [UInt8], path: String, part: DiTError.Part? = nil) throws(DiTError) {
+    func failure(_ expected: String, _ found: String) -> DiTError {
+      DiTError(file: path, part, expected: expected, found: found)
     }
     guard bytes.count >= 12, bytes.starts(with: Self.magic), 1...3 ~= bytes[6] else {
       throw failure("an array of the .npy format, version 1 to 3", "something else")
@@ -89,7 +91,7 @@ public struct NPYArray: Sendable {
       throw failure("the bytes of (\(extents)) elements of type \(name)", "\(found) bytes")
     }
     (self.type, self.shape, isFortranOrder) = (type, shape, order == "True")
-    (self.bytes, self.path, self.item) = (bytes[(first + length)...], path, item)
+    (self.bytes, self.path, self.part) = (bytes[(first + length)...], path, part)
   }
 
   private static let magic: [UInt8] = [0x93] + Array("NUMPY".utf8)
@@ -122,7 +124,7 @@ public struct NPYArray: Sendable {
 
   private init(_ type: ElementType, _ shape: [Int], _ bytes: [UInt8], count: Int) {
     precondition(shape.reduce(1, *) == count, "\(count) elements do not fill the shape \(shape)")
-    (self.type, self.shape, isFortranOrder, self.bytes, path, item) = (type, shape, false, bytes[...], "", "")
+    (self.type, self.shape, isFortranOrder, self.bytes, path, part) = (type, shape, false, bytes[...], "", nil)
   }
 
   private static func littleEndian(_ values: some Collection<some FixedWidthInteger>) -> [UInt8] {
@@ -155,7 +157,7 @@ public struct NPYArray: Sendable {
 
   /// Writes the array as the .npy file at `path`, atomically.
   ///
-  /// - Throws: `FileError`.
+  /// - Throws: `DiTError`.
   public func write(to path: String) throws {
     try AtomicFile.write(to: path) { file in
       try file.write(header.span)
@@ -167,8 +169,8 @@ public struct NPYArray: Sendable {
 
   /// The elements of an array `<f8` or `<f4`, in the order that ``isFortranOrder`` says.
   ///
-  /// - Throws: ``NumpyFileError`` for another element type.
-  public func doubles() throws(NumpyFileError) -> [Double] {
+  /// - Throws: `DiTError` for another element type.
+  public func doubles() throws(DiTError) -> [Double] {
     switch type {
     case .float64: numbers { (bits: UInt64) in Double(bitPattern: bits) }
     case .float32: numbers { (bits: UInt32) in Double(Float(bitPattern: bits)) }
@@ -178,8 +180,8 @@ public struct NPYArray: Sendable {
 
   /// The elements of an array `<i8`, `<i4` or `|u1`, in the order that ``isFortranOrder`` says.
   ///
-  /// - Throws: ``NumpyFileError`` for another element type.
-  public func integers() throws(NumpyFileError) -> [Int] {
+  /// - Throws: `DiTError` for another element type.
+  public func integers() throws(DiTError) -> [Int] {
     switch type {
     case .int64: numbers { (bits: UInt64) in Int(truncatingIfNeeded: bits) }
     case .int32: numbers { (bits: UInt32) in Int(Int32(truncatingIfNeeded: bits)) }
@@ -190,8 +192,8 @@ public struct NPYArray: Sendable {
 
   /// An array `|u1` (N, H, W, C) of images as (N, C, H, W): shape and bytes.
   ///
-  /// - Throws: ``NumpyFileError`` for another element type, order or number of extents, and where there are no elements.
-  public func channelsFirst() throws(NumpyFileError) -> (shape: [Int], bytes: [UInt8]) {
+  /// - Throws: `DiTError` for another element type, order or number of extents, and where there are no elements.
+  public func channelsFirst() throws(DiTError) -> (shape: [Int], bytes: [UInt8]) {
     guard type == .uint8, !isFortranOrder, shape.count == 4, count > 0 else {
       let found = "\(type.rawValue) \(shape)\(isFortranOrder ? ", Fortran order" : "")"
       throw unusable("|u1 (N, H, W, C), none of them 0", found)
@@ -217,8 +219,8 @@ public struct NPYArray: Sendable {
     }
   }
 
-  private func unusable(_ expected: String, _ found: String) -> NumpyFileError {
-    NumpyFileError(path: path, item: item, expected: expected, found: found)
+  private func unusable(_ expected: String, _ found: String) -> DiTError {
+    DiTError(file: path, part, expected: expected, found: found)
   }
 }
 

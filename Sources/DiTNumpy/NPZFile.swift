@@ -15,23 +15,23 @@ public struct NPZFile: Sendable {
 
   /// Opens the file at `path`.
   ///
-  /// - Throws: `FileError` when it cannot be mapped, ``NumpyFileError`` when it is not such an archive.
+  /// - Throws: `DiTError` when it cannot be mapped or is not such an archive.
   public init(contentsOf path: String) throws {
     try self.init(.mapped(MappedFile(path: path)), path: path)
   }
 
   /// Reads `bytes` as if they were a file; errors name it `path`.
   ///
-  /// - Throws: ``NumpyFileError``.
-  public init(bytes: [UInt8], path: String) throws(NumpyFileError) {
+  /// - Throws: `DiTError`.
+  public init(bytes: [UInt8], path: String) throws(DiTError) {
     try self.init(.memory(bytes), path: path)
   }
 
-  private init(_ bytes: FileBytes, path: String) throws(NumpyFileError) {
-    do throws(ZipError) {
+  private init(_ bytes: FileBytes, path: String) throws(DiTError) {
+    do throws(DiTError) {
       archive = try ZipArchive(bytes, allowingComment: true)
     } catch {
-      throw NumpyFileError(path: path, item: error.item, expected: error.expected, found: error.found)
+      throw error.about(file: path, error.subject.part)
     }
     self.path = path
     self.bytes = bytes
@@ -44,11 +44,11 @@ public struct NPZFile: Sendable {
 
   /// The array in the entry `name`.npy; nil when there is none.
   ///
-  /// - Throws: ``NumpyFileError`` when it cannot be unpacked, its checksum is another, or it is not an array that
+  /// - Throws: `DiTError` when it cannot be unpacked, its checksum is another, or it is not an array that
   ///   ``NPYArray`` reads.
-  public func array(_ name: String) throws(NumpyFileError) -> NPYArray? {
+  public func array(_ name: String) throws(DiTError) -> NPYArray? {
     guard let entry = archive.entry(named: name + Self.ending) else { return nil }
-    return try NPYArray(parsing: verified(entry), path: path, item: "entry \(entry.name)")
+    return try NPYArray(parsing: verified(entry), path: path, part: .entry("entry \(entry.name)"))
   }
 
   private static let ending = ".npy"
@@ -59,7 +59,7 @@ public struct NPZFile: Sendable {
   private static let largestRatio = 1032
 
   /// The entry's bytes, their checksum verified.
-  private func verified(_ entry: ZipArchive.Entry) throws(NumpyFileError) -> [UInt8] {
+  private func verified(_ entry: ZipArchive.Entry) throws(DiTError) -> [UInt8] {
     let bytes = try unpacked(entry)
     let checksum = Zlib.checksum(bytes.span)
     guard checksum == entry.checksum else {
@@ -68,7 +68,7 @@ public struct NPZFile: Sendable {
     return bytes
   }
 
-  private func unpacked(_ entry: ZipArchive.Entry) throws(NumpyFileError) -> [UInt8] {
+  private func unpacked(_ entry: ZipArchive.Entry) throws(DiTError) -> [UInt8] {
     guard !entry.isEncrypted, entry.method == 0 || entry.method == 8 else {
       throw failure(entry, "a stored or deflated entry", entry.obstacle ?? "")
     }
@@ -82,8 +82,8 @@ public struct NPZFile: Sendable {
     return inflated
   }
 
-  private func failure(_ entry: ZipArchive.Entry, _ expected: String, _ found: String) -> NumpyFileError {
-    NumpyFileError(path: path, item: "entry \(entry.name)", expected: expected, found: found)
+  private func failure(_ entry: ZipArchive.Entry, _ expected: String, _ found: String) -> DiTError {
+    DiTError(file: path, .entry("entry \(entry.name)"), expected: expected, found: found)
   }
 
   private func hex(_ value: UInt32) -> String { "0x" + String(value, radix: 16) }
@@ -94,7 +94,7 @@ public struct NPZFile: Sendable {
   ///
   /// Equal arrays give equal bytes.
   ///
-  /// - Throws: `FileError`.
+  /// - Throws: `DiTError`.
   /// - Precondition: names differ.
   public static func write(_ arrays: [(name: String, array: NPYArray)], to path: String) throws {
     precondition(Set(arrays.map { ExactName($0.name) }).count == arrays.count, "names must differ from each other")

@@ -32,47 +32,6 @@ extension Tensor {
   /// finite.
   package var notFinite: String? {
     guard let (image, value) = elements.span.notFinite(images: shape.first ?? 1) else { return nil }
-    return "\(OverflowError.text(value)) in image \(image)"
-  }
-}
-
-/// A result that holds NaN or infinity although all that it was computed from was finite: the arithmetic has overflowed.
-public struct OverflowError: Error, Equatable, Sendable, CustomStringConvertible {
-  /// What was computed, as in `samples`.
-  public let name: String
-  /// Which of the images, 0 for the first.
-  public let image: Int
-  /// The number that was found: NaN or ±infinity.
-  public let found: String
-  /// When it happened, as in `at step 3 of 50`; empty where there is nothing to say.
-  public let place: String
-
-  public init(_ name: String, image: Int, found: Float, place: String = "") {
-    self.name = name
-    self.image = image
-    self.found = Self.text(found)
-    self.place = place
-  }
-
-  /// The same of a part that begins with image `first` of the whole.
-  package func moved(by first: Int) -> OverflowError {
-    OverflowError(name, image: first + image, found: found, place: place)
-  }
-
-  /// The same, said to have happened at `place`, and how.
-  package func placed(_ place: String) -> OverflowError {
-    OverflowError(name, image: image, found: found, place: self.place.isEmpty ? place : "\(place) \(self.place)")
-  }
-
-  /// `nan` whatever its sign bit, which means nothing.
-  fileprivate static func text(_ value: Float) -> String { value.isNaN ? "nan" : "\(value)" }
-
-  private init(_ name: String, image: Int, found: String, place: String) {
-    (self.name, self.image, self.found, self.place) = (name, image, found, place)
-  }
-
-  /// One line.
-  public var description: String {
-    "\(name): expected finite numbers, found \(found) in image \(image)\(place.isEmpty ? "" : " \(place)"): overflow"
+    return "\(Overflow.text(value)) in image \(image)"
   }
 }

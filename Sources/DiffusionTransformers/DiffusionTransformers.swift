@@ -1,3 +1,4 @@
+
 // swift-format-ignore-file: OrderedImports
 // What a program needs to load, sample, edit, train and evaluate, under names that shadow nothing; every other type is in a module
 // of its own, all of them together in `DiTEngine`. A program that links either needs no system library but OpenBLAS and LAPACKE.
@@ -49,13 +50,6 @@
 @_exported import class DiTTraining.TrainingRun
 
 // Errors.
-@_exported import enum DiTKernels.ComputeError
-@_exported import struct DiTFiles.ConfigurationFileError
-@_exported import struct DiTTraining.DatasetError
-@_exported import struct DiTDiffusion.DiffusionError
-@_exported import struct DiTEvaluation.EvaluationError
-@_exported import struct DiTFiles.FileError
-@_exported import struct DiTPipeline.InputError
-@_exported import struct DiTFiles.ModelFileError
-@_exported import struct DiTTensor.OverflowError
-@_exported import enum DiTTraining.TrainingError
+@_exported import struct DiTTensor.DiTError
+@_exported import enum DiTTensor.FileProblem
+@_exported import struct DiTTensor.StateDictMismatch

@@ -111,7 +111,7 @@ import Testing
     #expect(try ModelConfiguration(contentsOf: path).network == Self.configuration())
     let text = try String(contentsOfFile: path, encoding: .utf8).replacingOccurrences(of: "squared_relu", with: "cubed")
     try text.write(toFile: path, atomically: true, encoding: .utf8)
-    let error = #expect(throws: ConfigurationFileError.self) { try ModelConfiguration(contentsOf: path) }
+    let error = #expect(throws: DiTError.self) { try ModelConfiguration(contentsOf: path) }
     #expect("\(try #require(error))".contains("squared_relu"))
   }
 }

@@ -209,8 +209,8 @@ import Testing
         let alone = folder.path() + "/alone.safetensors"
         try FileManager.default.copyItem(atPath: bare, toPath: alone)
         let store = try SafetensorsFile(contentsOf: alone)
-        let error = #expect(throws: AutoencoderFileError.self) { try AutoencoderConfiguration(stateDict: store) }
-        #expect(error?.item == "block_out_channels")  // of 32 groups
+        let error = #expect(throws: DiTError.self) { try AutoencoderConfiguration(stateDict: store) }
+        #expect(error?.name == "block_out_channels")  // of 32 groups
       }
     }
   }
@@ -246,7 +246,7 @@ import Testing
     let bare = try AutoencoderConfiguration(stateDict: store)
     #expect(!bare.hasQuantConvolution && !bare.hasPostQuantConvolution && !bare.hasMiddleAttention)
     store.shapes["decoder.conv_in.weight"]?[1] = 16
-    let error = #expect(throws: AutoencoderFileError.self) { try AutoencoderConfiguration(stateDict: store) }
+    let error = #expect(throws: DiTError.self) { try AutoencoderConfiguration(stateDict: store) }
     let line = error.map { "\($0)" } ?? ""
     #expect(
       ["ae.safetensors: scaling_factor: expected", "config.json", "1.5305", "0.3611", "16 latent channels"]
@@ -273,11 +273,11 @@ import Testing
     try withDirectory { folder in
       let path = folder.path() + "/other.safetensors"
       try SafetensorsWriter.write([TensorSource("x", Tensor(zeros: [2]))], to: path)
-      let other = #expect(throws: AutoencoderFileError.self) { try Autoencoder(contentsOf: path) }
-      #expect(other?.item == "tensors")
-      let empty = #expect(throws: AutoencoderFileError.self) { try Autoencoder(contentsOf: folder.path()) }
-      #expect(empty?.item == "autoencoder")
-      #expect(throws: FileError.self) { try Autoencoder(contentsOf: folder.path() + "/nothing") }
+      let other = #expect(throws: DiTError.self) { try Autoencoder(contentsOf: path) }
+      #expect(other?.name == "tensors")
+      let empty = #expect(throws: DiTError.self) { try Autoencoder(contentsOf: folder.path()) }
+      #expect(empty?.name == "autoencoder")
+      #expect(throws: DiTError.self) { try Autoencoder(contentsOf: folder.path() + "/nothing") }
     }
   }
 
@@ -287,11 +287,11 @@ import Testing
       try Case("tiny").write(to: folder)
       let autoencoder = try Autoencoder(contentsOf: folder.path())
       for shape in [[1, 3, 4, 4], [0, 4, 4, 4], [4, 4, 4], [1, 4, 0, 4]] {
-        let error = #expect(throws: AutoencoderInputError.self) { try autoencoder.decode(Tensor(zeros: shape)) }
+        let error = #expect(throws: DiTError.self) { try autoencoder.decode(Tensor(zeros: shape)) }
         #expect(error?.name == "latents")
       }
       for shape in [[1, 3, 5, 4], [1, 1, 4, 4]] {
-        let error = #expect(throws: AutoencoderInputError.self) { try autoencoder.encode(Tensor(zeros: shape)) }
+        let error = #expect(throws: DiTError.self) { try autoencoder.encode(Tensor(zeros: shape)) }
         #expect(error?.name == "images")
       }
       let two = try autoencoder.decode(Tensor(zeros: [3, 4, 2, 2])) { $0 < 2 }

@@ -4,6 +4,7 @@
 import DiTDiffusers
 import DiTDiffusion
 import DiTFiles
+import DiTTensor
 import TestSupport
 import Testing
 
@@ -47,7 +48,7 @@ private struct Case {
           let share = Double(t) / 999
           return 1e-4 + 0.0199 * share * share
         }
-      default: throw DiffusionError(pair[0], expected: "a key of the fixture", found: text)
+      default: throw DiTError(option: pair[0], expected: "a key of the fixture", found: text)
       }
     }
     self.saved = saved
@@ -257,7 +258,7 @@ private struct Case {
       let noise = try saved.noise(.fixedSmall)
       for name in DiffusionPath.beta.samplers {
         var found: String?
-        do throws(DiffusionError) {
+        do throws(DiTError) {
           _ = try saved.process(name, on: noise, nil, count: 10)
         } catch {
           found = error.schedulerKey
@@ -326,10 +327,10 @@ private struct Case {
   func learnedVarianceOfDPMSolverIsRefused() throws {
     var saved = DiffusersScheduler()
     saved.varianceType = "learned_range"
-    let error = #expect(throws: DiffusionError.self) {
+    let error = #expect(throws: DiTError.self) {
       _ = try saved.process(.dpmpp, on: saved.noise(.learnedRange), nil, count: 10)
     }
-    #expect(error?.schedulerKey == "variance_type" && error?.expected.contains("3 channels") == true)
+    #expect(error?.schedulerKey == "variance_type" && error?.expected?.contains("3 channels") == true)
     saved.predictionType = "v_prediction"
     _ = try saved.process(.dpmpp, on: saved.noise(.learnedRange), nil, count: 10)
   }
@@ -368,14 +369,14 @@ private struct Case {
       (SamplerName.ddim, StepSchedule.leading, 0), (.ddim, .leading, 1001), (.dpmpp, .linspace, 1000),
       (.unipc, .leading, 1000), (.ddim, .trailing, 61), (.dpmpp, .trailing, 103),
     ] {
-      let error = #expect(throws: DiffusionError.self) {
+      let error = #expect(throws: DiTError.self) {
         _ = try saved.process(name, on: noise, rule, count: count)
       }
       #expect(error?.name == "steps", "\(name), \(rule), \(count)")
     }
-    #expect(throws: DiffusionError.self) { _ = try saved.process(.dpmpp, on: noise, nil, count: 10, eta: 0.5) }
+    #expect(throws: DiTError.self) { _ = try saved.process(.dpmpp, on: noise, nil, count: 10, eta: 0.5) }
     for count in [1, 2, 3] {  // three steps by Runge-Kutta come first
-      #expect(throws: DiffusionError.self) { _ = try saved.process(.pndm, on: noise, nil, count: count) }
+      #expect(throws: DiTError.self) { _ = try saved.process(.pndm, on: noise, nil, count: count) }
     }
   }
 
@@ -417,8 +418,8 @@ private struct Case {
     go(back, Array((0..<7).reversed()))
     #expect(relativeError(x.doubles, start.doubles) < 1e-5)
     saved.clipSample = true
-    #expect(throws: DiffusionError.self) { _ = try saved.inversion(.ddim, on: noise, nil, count: 7) }
-    #expect(throws: DiffusionError.self) { _ = try saved.inversion(.dpmpp, on: noise, nil, count: 7) }
+    #expect(throws: DiTError.self) { _ = try saved.inversion(.ddim, on: noise, nil, count: 7) }
+    #expect(throws: DiTError.self) { _ = try saved.inversion(.dpmpp, on: noise, nil, count: 7) }
   }
 }
 

@@ -4,6 +4,7 @@
 import DiTDiffusers
 import DiTDiffusion
 import DiTFiles
+import DiTTensor
 import TestSupport
 import Testing
 
@@ -22,7 +23,7 @@ import Testing
       steps = try #require(Int(words[1]))
       strength = try #require(Double(words[2]))
       guard case .object(var members) = try JSONValue(parsing: Array(words[3].utf8), file: "case") else {
-        throw DiffusionError("config", expected: "an object", found: words[3])
+        throw DiTError(option: "config", expected: "an object", found: words[3])
       }
       members.append(JSONMember("clip_sample", .bool(false)))
       members.append(JSONMember("_class_name", .string(try #require(name.diffusersClass))))

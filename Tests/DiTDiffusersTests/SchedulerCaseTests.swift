@@ -4,6 +4,7 @@
 import DiTDiffusers
 import DiTDiffusion
 import DiTFiles
+import DiTTensor
 import TestSupport
 import Testing
 
@@ -30,7 +31,7 @@ private struct SchedulerCase: Sendable {
     let word = try reader.string("scheduler") ?? ""
     name = try #require(SamplerName(rawValue: word))
     let config = reader.value("config") ?? .null
-    guard case .object(var members) = config else { throw DiffusionError("config", expected: "an object", found: "") }
+    guard case .object(var members) = config else { throw DiTError(option: "config", expected: "an object", found: "") }
     hasVarianceHalf = members.contains { $0.key == "learned output" }
     members.removeAll { $0.key == "learned output" }
     if !members.contains(where: { $0.key == "_class_name" }) {
@@ -47,7 +48,7 @@ private struct SchedulerCase: Sendable {
     let eta = try reader.number("eta") ?? 0
     self.eta = eta > 0 ? eta : nil
     guard case .array(let results)? = reader.value("runs") else {
-      throw DiffusionError("runs", expected: "an array", found: "")
+      throw DiTError(option: "runs", expected: "an array", found: "")
     }
     runs = zip(Self.counts, results).map { count, result in
       if case .integer(let row) = result { (count, row) } else { (count, nil) }
@@ -145,8 +146,8 @@ enum SchedulerFunction {
       for (steps, row) in test.runs {
         let label = "\(test.title), \(steps) steps"
         var process: (any ReverseProcess)?
-        var refusal: DiffusionError?
-        do throws(DiffusionError) {
+        var refusal: DiTError?
+        do throws(DiTError) {
           let noise = try test.saved.noise(test.hasVarianceHalf ? .learnedRange : .fixedSmall)
           process = try test.saved.process(test.name, on: noise, nil, count: steps, eta: test.eta)
         } catch {

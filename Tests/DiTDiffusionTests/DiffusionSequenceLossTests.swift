@@ -1,6 +1,7 @@
 import CAllocationCounter
 import DiTDiffusion
 import DiTKernels
+import DiTTensor
 import Foundation
 import Testing
 
@@ -136,7 +137,7 @@ private struct Batch {
   @Test("Grids of fewer than 2 rows or 3 columns of patches are refused", arguments: [(1, 8), (8, 2), (2, 2)])
   func smallGridsAreRefused(rows: Int, columns: Int) throws {
     let grid = PatchGrid(channels: 1, height: rows * 2, width: columns * 2, patchSize: 2)
-    let error = #expect(throws: DiffusionError.self) { try grid.checkSequence() }
+    let error = #expect(throws: DiTError.self) { try grid.checkSequence() }
     #expect(
       error?.description == "lambda_seq: expected 0 on a grid of fewer than 2 rows or 3 columns of patches, "
         + "found a grid of \(rows)×\(columns)")
@@ -145,7 +146,7 @@ private struct Batch {
   @Test("Patches of too many elements are refused")
   func largePatchesAreRefused() throws {
     try PatchGrid(channels: 3, height: 64, width: 64, patchSize: 16).checkSequence()
-    let error = #expect(throws: DiffusionError.self) {
+    let error = #expect(throws: DiTError.self) {
       try PatchGrid(channels: 3, height: 128, width: 128, patchSize: 32).checkSequence()
     }
     #expect(error?.found == "patches of 3072")
@@ -158,7 +159,7 @@ private struct Batch {
     func found(_ edit: (inout [Double], inout [Double]) -> Void) throws -> String {
       var (mean, covariance) = (mean, covariance)
       edit(&mean, &covariance)
-      let error = #expect(throws: DiffusionError.self) {
+      let error = #expect(throws: DiTError.self) {
         let prior = try SequencePrior(grid: sequence.grid, mean: mean, covariance: covariance)
         _ = try SequenceConditionals(prior, context: ComputeContext(threads: 1))
       }

@@ -2,6 +2,7 @@
 
 import DiTDiffusion
 import DiTKernels
+import DiTTensor
 import Foundation
 
 /// A safetensors fixture, every value widened to Double. It trusts the file: the real reader is another target's.
@@ -35,7 +36,7 @@ struct Fixture {
 
   /// All values of a tensor; an unknown name is a broken fixture.
   func values(_ name: String) throws -> [Double] {
-    guard let entry = entries[name] else { throw DiffusionError(name, expected: "a tensor", found: "none") }
+    guard let entry = entries[name] else { throw DiTError(option: name, expected: "a tensor", found: "none") }
     let decoders: [String: (size: Int, decode: (UInt64) -> Double)] = [
       "F32": (4, { Double(Float(bitPattern: UInt32($0))) }),
       "F64": (8, { Double(bitPattern: $0) }),
@@ -43,7 +44,7 @@ struct Fixture {
       "I64": (8, { Double(Int64(bitPattern: $0)) }),
     ]
     guard let (size, decode) = decoders[entry.dtype] else {
-      throw DiffusionError(name, expected: "a known dtype", found: entry.dtype)
+      throw DiTError(option: name, expected: "a known dtype", found: entry.dtype)
     }
     return stride(from: entry.offsets[0], to: entry.offsets[1], by: size).map {
       decode(Self.littleEndian(data[$0..<$0 + size]))

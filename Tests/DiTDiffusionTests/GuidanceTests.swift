@@ -1,5 +1,6 @@
 import DiTDiffusion
 import DiTKernels
+import DiTTensor
 import Testing
 
 @Suite("Classifier-free guidance") struct GuidanceTests {
@@ -95,10 +96,10 @@ import Testing
     #expect(throws: Never.self) { try Guidance(scale: 4, channels: 3).validate(channels: 4) }
     for (guidance, message) in [
       (Guidance(scale: .nan), "guidance: expected a finite scale, found nan"),
-      (Guidance(scale: 4, channels: 5), "guidance channels: expected 1…4, found 5"),
-      (Guidance(scale: 4, channels: 0), "guidance channels: expected 1…4, found 0"),
+      (Guidance(scale: 4, channels: 5), "guidance_channels: expected 1…4, found 5"),
+      (Guidance(scale: 4, channels: 0), "guidance_channels: expected 1…4, found 0"),
     ] {
-      let error = #expect(throws: DiffusionError.self) { try guidance.validate(channels: 4) }
+      let error = #expect(throws: DiTError.self) { try guidance.validate(channels: 4) }
       #expect(error?.description == message)
     }
   }
@@ -109,8 +110,8 @@ import Testing
     #expect(try Guidance.interval(parsing: "0,0") == 0...0)
     #expect(try Guidance.interval(parsing: "0.1,0.75") == 0.1...0.75)
     for text in ["", "5", "700,100", "-1,4", "1,2,3", "a,b", "1,", "nan,1", "0,nan", "0,inf"] {
-      let error = #expect(throws: DiffusionError.self) { try Guidance.interval(parsing: text) }
-      #expect(error?.description == "guidance interval: expected LO,HI with 0 ≤ LO ≤ HI, found '\(text)'")
+      let error = #expect(throws: DiTError.self) { try Guidance.interval(parsing: text) }
+      #expect(error?.description == "guidance_interval: expected LO,HI with 0 ≤ LO ≤ HI, found '\(text)'")
     }
   }
 }

@@ -1,5 +1,6 @@
 import DiTDiffusion
 import DiTKernels
+import DiTTensor
 import Foundation
 import Testing
 
@@ -93,13 +94,13 @@ import Testing
   func linearPathsAlone() throws {
     #expect(SamplerName(rawValue: "meanflow") == .meanflow)
     #expect(!DiffusionPath.beta.samplers.contains(.meanflow) && DiffusionPath.linear.samplers.contains(.meanflow))
-    let error = #expect(throws: DiffusionError.self) {
+    let error = #expect(throws: DiTError.self) {
       try SamplerName.meanflow.process(on: noiseSchedule(), .linspace, count: 1)
     }
     #expect(error?.name == "sampler" && error?.found == "meanflow")
     let process = try SamplerName.meanflow.process(on: linearSchedule(.x0, .s), .linspace, count: 3)
     #expect(process is MeanFlowSampler && process.stepCount == 3 && process.memoryArrays == 0)
-    #expect(throws: DiffusionError.self) {
+    #expect(throws: DiTError.self) {
       try SamplerName.meanflow.process(on: linearSchedule(.x0, .s), .linspace, count: 3, eta: 0)
     }
   }

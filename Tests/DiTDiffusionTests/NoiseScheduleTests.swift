@@ -1,4 +1,5 @@
 import DiTDiffusion
+import DiTTensor
 import Foundation
 import Testing
 
@@ -111,7 +112,7 @@ import Testing
       ),
     ])
   func impossibleConfigurationsAreRefused(_ configuration: DiffusionConfiguration, _ message: String) throws {
-    let error = #expect(throws: DiffusionError.self) { try NoiseSchedule(configuration) }
+    let error = #expect(throws: DiTError.self) { try NoiseSchedule(configuration) }
     #expect(error?.description == message)
   }
 

@@ -381,13 +381,13 @@ struct ProcessCase: CustomTestStringConvertible, Sendable {
     let chain = try noiseSchedule().process
     try Guidance(scale: 2, interval: 100...700).validate(chain)
     for (process, interval, message) in [
-      (chain, 0.5...700, "guidance interval: expected whole times, as path is beta, found 0.5,700"),
+      (chain, 0.5...700, "guidance_interval: expected whole times, as path is beta, found 0.5,700"),
       (
         try ProcessCase(path: .linear, prediction: .x0, time: .oneMinusS).schedule().process, 100...700,
-        "guidance interval: expected times in 0…1, found 100,700"
+        "guidance_interval: expected times in 0…1, found 100,700"
       ),
     ] {
-      let error = #expect(throws: DiffusionError.self) { try Guidance(scale: 2, interval: interval).validate(process) }
+      let error = #expect(throws: DiTError.self) { try Guidance(scale: 2, interval: interval).validate(process) }
       #expect(error?.description == message)
     }
   }

@@ -1,4 +1,5 @@
 import DiTDiffusion
+import DiTTensor
 import Testing
 
 private struct Stopped: Error {}
@@ -176,7 +177,7 @@ private struct Stopped: Error {}
   @Test("An eta outside 0...1 is refused", arguments: [-0.1, 1.5, .nan, .infinity])
   func impossibleEtaIsRefused(_ eta: Double) throws {
     let chain = try respaced()
-    let error = #expect(throws: DiffusionError.self) { try DDIMSampler(chain, eta: eta) }
+    let error = #expect(throws: DiTError.self) { try DDIMSampler(chain, eta: eta) }
     #expect(error?.description == "eta: expected 0…1, found \(eta)")
   }
 
@@ -213,7 +214,7 @@ private struct Stopped: Error {}
     _ name: SamplerName, _ prediction: Prediction, _ rule: String, _ eta: Double?, _ message: String
   ) throws {
     let schedule = try noiseSchedule(.linear, .fixedSmall, prediction: prediction)
-    let error = #expect(throws: DiffusionError.self) {
+    let error = #expect(throws: DiTError.self) {
       try name.process(on: schedule, StepSchedule(parsing: rule), count: 7, eta: eta)
     }
     #expect(error?.description == message)
@@ -223,10 +224,10 @@ private struct Stopped: Error {}
   func flowsTakeTheStepsThatAChainHas() throws {
     let schedule = try noiseSchedule(.linear, .fixedSmall, prediction: .flow)
     for count in [0, 1001, nil] {
-      #expect(throws: DiffusionError.self) { try SamplerName.euler.process(on: schedule, .linspace, count: count) }
+      #expect(throws: DiTError.self) { try SamplerName.euler.process(on: schedule, .linspace, count: count) }
     }
     #expect(try SamplerName.heun.process(on: schedule, .linspace, count: 1000).evaluations.count == 1999)
-    #expect(throws: DiffusionError.self) { try RespacedSchedule(schedule, keeping: [1, 2]) }
+    #expect(throws: DiTError.self) { try RespacedSchedule(schedule, keeping: [1, 2]) }
   }
 
   @Test("Only DDIM inverts a diffusion chain, and only Euler a flow")
@@ -236,7 +237,7 @@ private struct Stopped: Error {}
       #expect(((try? name.inversion(on: chain, .linspace, count: 5)) != nil) == (name == .ddim), "\(name)")
       #expect(((try? name.inversion(on: flow, .linspace, count: 5)) != nil) == (name == .euler), "\(name)")
     }
-    let error = #expect(throws: DiffusionError.self) {
+    let error = #expect(throws: DiTError.self) {
       try SamplerName.ddim.inversion(on: chain, .linspace, count: 5, eta: 0.5)
     }
     #expect(error?.description == "eta: expected 0 to run backwards, found 0.5")

@@ -1,4 +1,5 @@
 import DiTDiffusion
+import DiTTensor
 import Testing
 
 @Suite("Which timesteps are kept") struct StepScheduleTests {
@@ -111,14 +112,14 @@ import Testing
         "schedule: expected jump:γ with γ ≥ 0 and a finite sum of β^(−γ), found jump:200.0"
       ),
       (.custom([1, 2]), 3, "steps: expected the 2 of the custom schedule, found 3"),
-      (.custom([]), nil, "custom schedule: expected at least one step, found none"),
-      (.custom([0, 1000]), nil, "custom schedule: expected steps in 0…999, found 1000"),
-      (.custom([-1]), nil, "custom schedule: expected steps in 0…999, found -1"),
-      (.custom([4, 4]), nil, "custom schedule: expected strictly ascending steps, found 4,4"),
-      (.custom([9, 4]), nil, "custom schedule: expected strictly ascending steps, found 9,4"),
+      (.custom([]), nil, "schedule: expected at least one step, found none"),
+      (.custom([0, 1000]), nil, "schedule: expected steps in 0…999, found 1000"),
+      (.custom([-1]), nil, "schedule: expected steps in 0…999, found -1"),
+      (.custom([4, 4]), nil, "schedule: expected strictly ascending steps, found 4,4"),
+      (.custom([9, 4]), nil, "schedule: expected strictly ascending steps, found 9,4"),
     ])
   func impossibleCountsAndListsAreRefused(_ rule: StepSchedule, _ count: Int?, _ message: String) throws {
-    let error = #expect(throws: DiffusionError.self) { try rule.timesteps(count: count, betas: Self.betas) }
+    let error = #expect(throws: DiTError.self) { try rule.timesteps(count: count, betas: Self.betas) }
     #expect(error?.description == message)
   }
 
@@ -141,23 +142,23 @@ import Testing
       ("jump:-1", "schedule: expected jump:γ with a number γ ≥ 0, found 'jump:-1'"),
       ("jump:nan", "schedule: expected jump:γ with a number γ ≥ 0, found 'jump:nan'"),
       ("jump:inf", "schedule: expected jump:γ with a number γ ≥ 0, found 'jump:inf'"),
-      ("custom:", "custom schedule: expected whole numbers between commas, found ''"),
-      ("custom:1,,2", "custom schedule: expected whole numbers between commas, found ''"),
-      ("custom:1,2.5", "custom schedule: expected whole numbers between commas, found '2.5'"),
+      ("custom:", "schedule: expected whole numbers between commas, found ''"),
+      ("custom:1,,2", "schedule: expected whole numbers between commas, found ''"),
+      ("custom:1,2.5", "schedule: expected whole numbers between commas, found '2.5'"),
       (
         "custom:99999999999999999999",
-        "custom schedule: expected whole numbers between commas, found '99999999999999999999'"
+        "schedule: expected whole numbers between commas, found '99999999999999999999'"
       ),
     ])
   func otherWordsAreRefused(_ text: String, _ message: String) throws {
-    let error = #expect(throws: DiffusionError.self) { try StepSchedule(parsing: text) }
+    let error = #expect(throws: DiTError.self) { try StepSchedule(parsing: text) }
     #expect(error?.description == message)
   }
 
   @Test("A respaced chain refuses steps that do not ascend")
   func aRespacedChainRefusesUnorderedSteps() throws {
     let schedule = try noiseSchedule()
-    #expect(throws: DiffusionError.self) { try RespacedSchedule(schedule, keeping: [5, 3]) }
-    #expect(throws: DiffusionError.self) { try RespacedSchedule(schedule, keeping: []) }
+    #expect(throws: DiTError.self) { try RespacedSchedule(schedule, keeping: [5, 3]) }
+    #expect(throws: DiTError.self) { try RespacedSchedule(schedule, keeping: []) }
   }
 }

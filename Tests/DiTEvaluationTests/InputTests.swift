@@ -21,7 +21,7 @@ import Testing
   }
 
   private func expect(_ words: String..., from body: () throws -> Void) {
-    let error = #expect(throws: EvaluationError.self, performing: body)
+    let error = #expect(throws: DiTError.self, performing: body)
     let text = error.map { "\($0)" } ?? ""
     #expect(words.allSatisfy(text.contains), "\(text)")
   }

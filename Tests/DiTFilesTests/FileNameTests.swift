@@ -63,7 +63,7 @@ import Testing
     for name in bytes { try AtomicFile.write("x", to: directory(FileName.string(of: name))) }
     let sorted = bytes.sorted { $0.lexicographicallyPrecedes($1) }
     #expect(Directory.names(directory("")).map { FileName.bytes(of: $0) } == sorted)
-    #expect(throws: FileError(path: directory("none"), reason: .missing)) { try Directory.listing(directory("none")) }
+    #expect(throws: DiTError(file: directory("none"), .missing)) { try Directory.listing(directory("none")) }
   }
 
   @Test("Files and directories of such names are written, read, copied, replaced and removed")
@@ -90,7 +90,7 @@ import Testing
     try Directory.rename(folder, to: directory("plain"))
     try Directory.remove(directory("\(Self.latin)2"))
     #expect(Directory.names(directory("")) == ["link", "plain"])
-    let missing = #expect(throws: FileError.self) { _ = try RegularFile(path: file) }
+    let missing = #expect(throws: DiTError.self) { _ = try RegularFile(path: file) }
     #expect(missing?.description == "\(directory("caf\\xe9/caf\\xe9.bin")): no such file")
   }
 
@@ -121,10 +121,10 @@ import Testing
       return
     }
     #expect(members.map(\.value) == [.integer(1), .integer(2)])
-    #expect(throws: ConfigurationFileError.self) {
+    #expect(throws: DiTError.self) {
       try JSONValue(parsing: Array(#"{"\#(composed)": 1, "\#(composed)": 2}"#.utf8), file: "x")
     }
-    #expect(throws: StateDictMismatch.self) {
+    #expect(throws: DiTError.self) {
       try StateDict.check([(composed, [1])], holds: [(decomposed, [1])], path: "x")
     }
   }

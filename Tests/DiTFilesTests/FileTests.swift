@@ -1,4 +1,5 @@
 import DiTFiles
+import DiTTensor
 import Foundation
 import Testing
 
@@ -19,13 +20,13 @@ func setPermissions(_ permissions: Int, of path: String) throws {
 
   init() throws { directory = try TemporaryDirectory() }
 
-  func reason(_ path: String) -> FileError.Reason? {
+  func reason(_ path: String) -> FileProblem? {
     do {
       _ = try MappedFile(path: path)
       return nil
     } catch {
-      #expect(error.path == path && error.description.hasPrefix(path))
-      return error.reason
+      #expect(error.file == path && error.description.hasPrefix(path))
+      return error.fileProblem
     }
   }
 
@@ -70,13 +71,13 @@ func setPermissions(_ permissions: Int, of path: String) throws {
 
   @Test("Errors of files are one line: the path, escaped, and the reason")
   func messages() {
-    #expect(FileError(path: "p", reason: .missing).description == "p: no such file")
-    #expect(FileError(path: "p", reason: .empty).description == "p: the file is empty")
+    #expect(DiTError(file: "p", .missing).description == "p: no such file")
+    #expect(DiTError(file: "p", .empty).description == "p: the file is empty")
     #expect(
-      FileError(path: "p\n", reason: .notRegular(found: "a directory")).description
+      DiTError(file: "p\n", .notRegular(found: "a directory")).description
         == "p\\u{a}: expected a regular file, found a directory")
     #expect(
-      FileError(path: "p", reason: .refused(operation: "open", code: EACCES)).description
+      DiTError(file: "p", .refused(operation: "open", code: EACCES)).description
         == "p: cannot open: Permission denied")
   }
 }
@@ -90,10 +91,10 @@ func setPermissions(_ permissions: Int, of path: String) throws {
   func text(_ name: String) throws -> String { try String(contentsOfFile: directory(name), encoding: .utf8) }
 
   /// Why a file cannot be written to `path`.
-  func reason(_ path: String) -> FileError.Reason? {
-    let error = #expect(throws: FileError.self, "\(path)") { try AtomicFile.write("new", to: path) }
-    #expect(error?.path == path)
-    return error?.reason
+  func reason(_ path: String) -> FileProblem? {
+    let error = #expect(throws: DiTError.self, "\(path)") { try AtomicFile.write("new", to: path) }
+    #expect(error?.file == path)
+    return error?.fileProblem
   }
 
   @Test("Text, data and parts are written, and a second write replaces the first")
@@ -152,9 +153,9 @@ func setPermissions(_ permissions: Int, of path: String) throws {
     let file = try AtomicFile(path: directory("a"))
     try file.write([1, 2, 3].span)
     try FileManager.default.createDirectory(atPath: directory("a"), withIntermediateDirectories: false)
-    var found: FileError?
+    var found: DiTError?
     do { try file.commit() } catch { found = error }
-    #expect(found == FileError(path: directory("a"), reason: .refused(operation: "replace", code: EISDIR)))
+    #expect(found == DiTError(file: directory("a"), .refused(operation: "replace", code: EISDIR)))
     #expect(try directory.contents == ["a"])
   }
 
@@ -201,7 +202,7 @@ func setPermissions(_ permissions: Int, of path: String) throws {
     @Test("A full disk is refused with the system's error")
     func fullDisk() throws {
       let full = try #require(FileHandle(forWritingAtPath: "/dev/full"))
-      let expected = FileError(path: "p", reason: .refused(operation: "write", code: ENOSPC))
+      let expected = DiTError(file: "p", .refused(operation: "write", code: ENOSPC))
       #expect(throws: expected) { try AtomicFile.write([1, 2, 3].span, to: full.fileDescriptor, path: "p") }
       #expect(expected.description == "p: cannot write: No space left on device")
     }

@@ -24,7 +24,7 @@ import Testing
   @Test("A directory that does not exist is an error that names the output")
   func missingDirectory() throws {
     let output = directory("none/out.safetensors")
-    let error = #expect(throws: FileError.self) { try FloatTempFile(for: output) }
-    #expect(error?.path == output)
+    let error = #expect(throws: DiTError.self) { try FloatTempFile(for: output) }
+    #expect(error?.file == output)
   }
 }

@@ -1,4 +1,5 @@
 import DiTFiles
+import DiTTensor
 import Foundation
 import Testing
 
@@ -38,7 +39,7 @@ import Testing
     let pointer =
       "version https://git-lfs.github.com/spec/v1\noid sha256:\(String(repeating: "a", count: 64))\nsize 12\n"
     try AtomicFile.write(pointer, to: path)
-    #expect(throws: FileError.self) { try JSONLinesFile(path) { _ in true } }
+    #expect(throws: DiTError.self) { try JSONLinesFile(path) { _ in true } }
     #expect(try String(contentsOfFile: path, encoding: .utf8) == pointer)
   }
 }

@@ -1,8 +1,9 @@
 import DiTFiles
+import DiTTensor
 import Testing
 
 @Suite("The JSON reader and writer") struct JSONTests {
-  func parse(_ text: String) throws(ConfigurationFileError) -> JSONValue {
+  func parse(_ text: String) throws(DiTError) -> JSONValue {
     try JSONValue(parsing: Array(text.utf8), file: "f")
   }
 
@@ -54,13 +55,13 @@ import Testing
 
   @Test("Malformed text is refused with line, column, expected and found", arguments: malformed)
   func malformedTextIsRefused(text: String, message: String) {
-    let error = #expect(throws: ConfigurationFileError.self) { try parse(text) }
+    let error = #expect(throws: DiTError.self) { try parse(text) }
     #expect(error?.description == "f: \(message)")
   }
 
   @Test("Broken UTF-8 in a string is refused")
   func brokenUTF8IsRefused() {
-    let error = #expect(throws: ConfigurationFileError.self) {
+    let error = #expect(throws: DiTError.self) {
       try JSONValue(parsing: [0x22, 0xC3, 0x28, 0x22], file: "f")
     }
     #expect(error?.problem == "expected UTF-8, found a string that is not")
@@ -72,8 +73,8 @@ import Testing
       String(repeating: "[", count: depth) + String(repeating: "]", count: depth)
     }
     _ = try parse(nested(JSONValue.maximumDepth))
-    #expect(throws: ConfigurationFileError.self) { try parse(nested(JSONValue.maximumDepth + 2)) }
-    #expect(throws: ConfigurationFileError.self) { try parse(String(repeating: "[", count: 1_000_000)) }
+    #expect(throws: DiTError.self) { try parse(nested(JSONValue.maximumDepth + 2)) }
+    #expect(throws: DiTError.self) { try parse(String(repeating: "[", count: 1_000_000)) }
   }
 
   @Test("Written text has one form and reads back equal")
@@ -119,9 +120,9 @@ import Testing
     var section = try #require(try reader.object("o"))
     try reader.finish()
     #expect(section.path == "o")
-    let unread = #expect(throws: ConfigurationFileError.self) { try section.finish() }
+    let unread = #expect(throws: DiTError.self) { try section.finish() }
     #expect(unread?.description == "f: o.k: expected one of the keys , found an unknown key")
-    let range = #expect(throws: ConfigurationFileError.self) { try section.integer("k", in: 2...5) }
+    let range = #expect(throws: DiTError.self) { try section.integer("k", in: 2...5) }
     #expect(range?.description == "f: o.k: expected 2 to 5, found 1")
   }
 
@@ -130,7 +131,7 @@ import Testing
     func reader() throws -> JSONObjectReader { try JSONObjectReader(parse(#"{"k": "3", "n": 1.0}"#), file: "f") }
     func problem(_ read: (inout JSONObjectReader) throws -> Void) throws -> String? {
       var reader = try reader()
-      return #expect(throws: ConfigurationFileError.self) { try read(&reader) }?.problem
+      return #expect(throws: DiTError.self) { try read(&reader) }?.problem
     }
     enum Word: String, CaseIterable { case one, two }
     #expect(try problem { _ = try $0.integer("k") } == "expected a whole number, found \"3\"")

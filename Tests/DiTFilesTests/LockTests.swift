@@ -1,4 +1,5 @@
 import DiTFiles
+import DiTTensor
 import Foundation
 import Testing
 
@@ -14,8 +15,8 @@ import Testing
 
   init() throws { directory = try TemporaryDirectory() }
 
-  private func holder(_ error: FileError?) -> (by: String, file: String?)? {
-    if case .inUse(let by, let file)? = error?.reason { (by, file) } else { nil }
+  private func holder(_ error: DiTError?) -> (by: String, file: String?)? {
+    if case .inUse(let by, let file)? = error?.fileProblem { (by, file) } else { nil }
   }
 
   @Test("A folder is one owner's at a time, and another is told whose; it is free again with the owner")
@@ -25,7 +26,7 @@ import Testing
     do {
       let lock = try FolderLock(path, name: Self.name)
       try lock.check()
-      let error = #expect(throws: FileError.self) { try FolderLock(path, name: Self.name) }
+      let error = #expect(throws: DiTError.self) { try FolderLock(path, name: Self.name) }
       let found = try #require(holder(error))
       #expect(found.by.hasPrefix("process \(getpid()) on ") && found.file == nil, "\(found)")
       #expect(error?.description == "\(path): in use by \(found.by)")
@@ -58,7 +59,7 @@ import Testing
     try Directory.create(path)
     do {
       let lock = try FolderLock(path, name: Self.name, assumingLocks: false)
-      let error = #expect(throws: FileError.self) { try FolderLock(path, name: Self.name, assumingLocks: false) }
+      let error = #expect(throws: DiTError.self) { try FolderLock(path, name: Self.name, assumingLocks: false) }
       #expect(holder(error)?.file == "\(path)/\(Self.name)")
       #expect(error?.description.contains("if that process has ended, remove \(path)/\(Self.name)") == true)
       withExtendedLifetime(lock) {}
@@ -67,7 +68,7 @@ import Testing
     // The second number is beyond those that systems give: on this machine such a process is not there.
     for process in [1, 2_000_000_000] {
       try AtomicFile.write("process \(process) on elsewhere.invalid\n", to: "\(path)/\(Self.name)")
-      let error = #expect(throws: FileError.self) { try FolderLock(path, name: Self.name, assumingLocks: false) }
+      let error = #expect(throws: DiTError.self) { try FolderLock(path, name: Self.name, assumingLocks: false) }
       #expect(holder(error)?.by == "process \(process) on elsewhere.invalid")
     }
     var name = utsname()
@@ -88,16 +89,16 @@ import Testing
       let lock = try FolderLock(path, name: Self.name)
       try FileManager.default.moveItem(atPath: path, toPath: directory("moved"))
       if replace { try Directory.create(path) }
-      #expect(throws: FileError(path: path, reason: .vanished)) { try lock.check() }
+      #expect(throws: DiTError(file: path, .vanished)) { try lock.check() }
       if replace {
         let other = try FolderLock(path, name: Self.name)
         try other.check()
-        #expect(throws: FileError(path: path, reason: .vanished)) { try lock.check() }
+        #expect(throws: DiTError(file: path, .vanished)) { try lock.check() }
         withExtendedLifetime(other) {}
       }
       try Directory.remove(directory("moved"))
     }
-    #expect(throws: FileError.self) { try FolderLock(directory("none"), name: Self.name) }
+    #expect(throws: DiTError.self) { try FolderLock(directory("none"), name: Self.name) }
     #expect(!FileManager.default.fileExists(atPath: directory("none")))
   }
 
@@ -136,13 +137,13 @@ import Testing
     try AtomicFile.write("new", to: "\(made.temporary)/x")
     try Directory.create(directory("a"))
     try AtomicFile.write("other", to: directory("a/y"))
-    var refusal: FileError?
-    do throws(FileError) {
+    var refusal: DiTError?
+    do throws(DiTError) {
       try made.commit(replacing: false)
     } catch {
       refusal = error
     }
-    #expect(refusal == FileError(path: directory("a"), reason: .refused(operation: "put in place", code: ENOTEMPTY)))
+    #expect(refusal == DiTError(file: directory("a"), .refused(operation: "put in place", code: ENOTEMPTY)))
     #expect(try directory.contents == ["a"] && Directory.names(directory("a")) == ["y"])
     let second = try AtomicDirectory(path: directory("b"))
     try AtomicFile.write("new", to: "\(second.temporary)/x")

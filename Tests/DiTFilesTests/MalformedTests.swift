@@ -1,4 +1,5 @@
 import DiTFiles
+import DiTTensor
 import Foundation
 import Testing
 
@@ -7,9 +8,9 @@ struct Malformed: Sendable, CustomTestStringConvertible {
   let testDescription: String
   let bytes: [UInt8]
   let tensor: String?
-  let problem: SafetensorsError.Problem
+  let problem: SafetensorsProblem
 
-  init(_ name: String, _ bytes: [UInt8], tensor: String? = nil, _ problem: SafetensorsError.Problem) {
+  init(_ name: String, _ bytes: [UInt8], tensor: String? = nil, _ problem: SafetensorsProblem) {
     testDescription = name
     self.bytes = bytes
     self.tensor = tensor
@@ -17,22 +18,22 @@ struct Malformed: Sendable, CustomTestStringConvertible {
   }
 
   /// A whole header.
-  init(_ name: String, _ header: String, data: Int = 0, tensor: String? = nil, _ problem: SafetensorsError.Problem) {
+  init(_ name: String, _ header: String, data: Int = 0, tensor: String? = nil, _ problem: SafetensorsProblem) {
     self.init(name, fileBytes(header, data: data), tensor: tensor, problem)
   }
 
   /// The value of the only tensor, `a`.
-  init(_ name: String, a value: String, data: Int = 0, _ problem: SafetensorsError.Problem) {
+  init(_ name: String, a value: String, data: Int = 0, _ problem: SafetensorsProblem) {
     self.init(name, #"{"a":\#(value)}"#, data: data, tensor: "a", problem)
   }
 
   /// The shape of the only tensor, `a`.
-  init(_ name: String, shape: String, _ problem: SafetensorsError.Problem) {
+  init(_ name: String, shape: String, _ problem: SafetensorsProblem) {
     self.init(name, a: #"{"shape":\#(shape),"dtype":"U8","data_offsets":[0,0]}"#, problem)
   }
 
   /// The offsets of the only tensor, `a`, of two bytes.
-  init(_ name: String, offsets: String, data: Int = 2, _ problem: SafetensorsError.Problem) {
+  init(_ name: String, offsets: String, data: Int = 2, _ problem: SafetensorsProblem) {
     self.init(name, a: #"{"data_offsets":\#(offsets),"dtype":"U8","shape":[2]}"#, data: data, problem)
   }
 
@@ -181,7 +182,7 @@ extension Malformed {
   func isRefused(_ file: Malformed) throws {
     let directory = try TemporaryDirectory()
     let path = directory("bad.safetensors")
-    let expected = SafetensorsError(path: path, tensor: file.tensor, problem: file.problem)
+    let expected = DiTError(file: path, tensor: file.tensor, problem: file.problem)
     #expect(throws: expected) { try SafetensorsFile(bytes: file.bytes, path: path) }
     let line = expected.description
     #expect(line.hasPrefix(path) && !line.contains("\n") && line.count < 400, "\(line)")
@@ -232,7 +233,7 @@ extension Malformed {
   func messagesStayOnOneShortLine() throws {
     let name = String(repeating: "n", count: 100_000) + "\\n"
     let header = #"{"\#(name)":{"dtype":"\r\n","shape":[],"data_offsets":[0,0]}}"#
-    let error = #expect(throws: SafetensorsError.self) { try SafetensorsFile(bytes: fileBytes(header), path: "a\nb") }
+    let error = #expect(throws: DiTError.self) { try SafetensorsFile(bytes: fileBytes(header), path: "a\nb") }
     let line = try #require(error).description
     #expect(line.count < 400 && line.hasPrefix("a\\u{a}b: tensor nnn"), "\(line)")
     #expect(line.hasSuffix(#"expected a dtype of the format (F32, BF16, …), found "\u{d}\u{a}""#), "\(line)")

@@ -62,15 +62,15 @@ import Testing
   @Test("Other dtypes and unknown names are refused by tensor")
   func dtypesThatCannotBeRead() {
     for name in file.names where name.hasPrefix("other.") {
-      let error = #expect(throws: SafetensorsError.self) { try file.numbers(name) }
+      let error = #expect(throws: DiTError.self) { try file.numbers(name) }
       #expect(
         error?.tensor == name && error?.description.contains("expected F32, F16, BF16, F64, I64, I32 or U8") == true)
-      #expect(throws: SafetensorsError.self) { try file.integers(name) }
-      #expect(throws: SafetensorsError.self) { try file.slice(name) }
+      #expect(throws: DiTError.self) { try file.integers(name) }
+      #expect(throws: DiTError.self) { try file.slice(name) }
     }
-    let found = SafetensorsError.Problem.unreadableDtype(expected: "F32, F16, BF16 or F64", found: .i64)
-    #expect(throws: SafetensorsError(path: file.path, tensor: "i64", problem: found)) { try file.tensor("i64") }
-    #expect(throws: SafetensorsError(path: file.path, tensor: "none", problem: .noSuchTensor)) {
+    let found = SafetensorsProblem.unreadableDtype(expected: "F32, F16, BF16 or F64", found: .i64)
+    #expect(throws: DiTError(file: file.path, tensor: "i64", problem: found)) { try file.tensor("i64") }
+    #expect(throws: DiTError(file: file.path, tensor: "none", problem: .noSuchTensor)) {
       try file.tensor("none")
     }
   }
@@ -78,10 +78,10 @@ import Testing
   @Test("Values that are no integers are refused by index, and large whole doubles are exact")
   func numbersThatAreNotWhole() throws {
     let path = file.path
-    #expect(throws: SafetensorsError(path: path, tensor: "scalar", problem: .notWhole(index: 0, found: 2.5))) {
+    #expect(throws: DiTError(file: path, tensor: "scalar", problem: .notWhole(index: 0, found: 2.5))) {
       try file.integers("scalar")
     }
-    #expect(throws: SafetensorsError(path: path, tensor: "f64", problem: .notWhole(index: 2, found: .infinity))) {
+    #expect(throws: DiTError(file: path, tensor: "f64", problem: .notWhole(index: 2, found: .infinity))) {
       try file.integers("f64")
     }
     // 2⁵³ + 2 is whole as a Double and lost as a Float; 2⁶³ does not fit.
@@ -89,7 +89,7 @@ import Testing
     let doubles = try SafetensorsFile(bytes: fileBytes(of: .f64, shape: [2], littleEndian(patterns)), path: "d")
     #expect(try doubles.integers("x").values == [9_007_199_254_740_994, -3])
     let huge = try SafetensorsFile(bytes: fileBytes(of: .f64, shape: [1], littleEndian([0x1p63.bitPattern])), path: "d")
-    #expect(throws: SafetensorsError(path: "d", tensor: "x", problem: .notWhole(index: 0, found: 0x1p63))) {
+    #expect(throws: DiTError(file: "d", tensor: "x", problem: .notWhole(index: 0, found: 0x1p63))) {
       try huge.integers("x")
     }
   }
@@ -101,14 +101,14 @@ import Testing
     try file.copyFloats("bf16", into: &target)
     #expect(try patterns(elements) == patterns(file.tensor("bf16").elements))
     var short = [Float](repeating: 7, count: 34)
-    var mismatch: SafetensorsError?
+    var mismatch: DiTError?
     do {
       var target = short.mutableSpan
       try file.copyFloats("bf16", into: &target)
     } catch { mismatch = error }
     #expect(
       mismatch
-        == SafetensorsError(path: file.path, tensor: "bf16", problem: .countMismatch(expected: 34, found: 35)))
+        == DiTError(file: file.path, tensor: "bf16", problem: .countMismatch(expected: 34, found: 35)))
     #expect(short.allSatisfy { $0 == 7 })
   }
 

@@ -15,12 +15,12 @@ import Testing
   @Test("One error lists all missing, unexpected and misshaped tensors")
   func everythingIsListed() throws {
     let expected: [StateDict.Key] = [("z", [1]), ("a", [3, 2]), ("c", []), ("y", [])]
-    let error = #expect(throws: StateDictMismatch.self) {
+    let error = #expect(throws: DiTError.self) {
       try StateDict.check(found, holds: expected, path: "model.safetensors")
     }
-    #expect(error?.missing == ["z", "y"])
-    #expect(error?.unexpected == ["b"])
-    #expect(error?.misshaped == [.init(name: "a", expected: [3, 2], found: [2, 3])])
+    #expect(error?.mismatch?.missing == ["z", "y"])
+    #expect(error?.mismatch?.unexpected == ["b"])
+    #expect(error?.mismatch?.misshaped == [.init(name: "a", expected: [3, 2], found: [2, 3])])
     #expect(
       error?.description
         == "model.safetensors: 2 tensors missing: z, y; 1 tensor unexpected: b; "
@@ -30,8 +30,8 @@ import Testing
   @Test("A long list is shortened in the message and complete in the error")
   func longListsAreCutInTheMessageOnly() throws {
     let expected = (0..<292).map { (name: "blocks.\($0)", shape: [1]) }
-    let error = #expect(throws: StateDictMismatch.self) { try StateDict.check([], holds: expected, path: "m") }
-    #expect(error?.missing == expected.map(\.name))
+    let error = #expect(throws: DiTError.self) { try StateDict.check([], holds: expected, path: "m") }
+    #expect(error?.mismatch?.missing == expected.map(\.name))
     let head = (0..<8).map { "blocks.\($0)" }.joined(separator: ", ")
     #expect(error?.description == "m: 292 tensors missing: \(head) and 284 more")
   }
@@ -40,12 +40,12 @@ import Testing
   func optionalAndIgnoredNames() throws {
     let expected: [StateDict.Key] = [("a", [2, 3]), ("pos_embed", [1])]
     try StateDict.check(found, holds: expected, path: "m", optional: ["pos_embed"], ignoring: ["b", "c"])
-    let error = #expect(throws: StateDictMismatch.self) {
+    let error = #expect(throws: DiTError.self) {
       try StateDict.check(found, holds: expected, path: "m", optional: ["a"], ignoring: ["c"])
     }
-    #expect(error?.missing == ["pos_embed"] && error?.unexpected == ["b"] && error?.misshaped == [])
+    #expect(error?.mismatch?.missing == ["pos_embed"] && error?.mismatch?.unexpected == ["b"] && error?.mismatch?.misshaped == [])
     // A tensor that may be absent must have its shape all the same.
-    #expect(throws: StateDictMismatch.self) {
+    #expect(throws: DiTError.self) {
       try StateDict.check([("a", [2])], holds: [("a", [3])], path: "m", optional: ["a"], ignoring: ["a"])
     }
   }
@@ -55,7 +55,7 @@ import Testing
     let file = try SafetensorsFile(contentsOf: fixture("layout.safetensors"))
     let keys = file.header.entries.map { (name: $0.name, shape: $0.shape) }
     try StateDict.check(file, holds: keys)
-    let error = #expect(throws: StateDictMismatch.self) { try StateDict.check(file, holds: Array(keys.dropFirst())) }
-    #expect(error?.unexpected == [file.names[0]] && error?.path == file.path)
+    let error = #expect(throws: DiTError.self) { try StateDict.check(file, holds: Array(keys.dropFirst())) }
+    #expect(error?.mismatch?.unexpected == [file.names[0]] && error?.file == file.path)
   }
 }

@@ -1,4 +1,5 @@
 import DiTFiles
+import DiTTensor
 import Foundation
 import Testing
 
@@ -30,9 +31,9 @@ import Testing
     #expect(Directory.names(directory("none")) == [])
     try AtomicFile.write("x", to: directory("file"))
     #expect(
-      throws: FileError(path: directory("file"), reason: .refused(operation: "create the directory", code: EEXIST))
+      throws: DiTError(file: directory("file"), .refused(operation: "create the directory", code: EEXIST))
     ) { try Directory.create(directory("file")) }
-    #expect(throws: FileError(path: directory("file/x"), reason: .refused(operation: "inspect", code: ENOTDIR))) {
+    #expect(throws: DiTError(file: directory("file/x"), .refused(operation: "inspect", code: ENOTDIR))) {
       try Directory.create(directory("file/x"))
     }
     try FileManager.default.createSymbolicLink(atPath: directory("link"), withDestinationPath: "a")
@@ -54,7 +55,7 @@ import Testing
     try Directory.rename(directory("a"), to: directory("c"))
     #expect(try directory.contents == ["c"])
     try Directory.create(directory("a"))
-    #expect(throws: FileError(path: directory("c"), reason: .refused(operation: "put in place", code: ENOTEMPTY))) {
+    #expect(throws: DiTError(file: directory("c"), .refused(operation: "put in place", code: ENOTEMPTY))) {
       try Directory.rename(directory("a"), to: directory("c"))
     }
     #expect(Directory.names(directory("c")) == ["b"])
@@ -75,11 +76,11 @@ import Testing
       #expect(Directory.names(directory("new")) == ["a"] && Directory.names(directory("new/a")) == [text])
     }
     try Directory.create(directory("new/.partial"))
-    #expect(throws: FileError.self) { _ = try AtomicDirectory(path: directory("new/b"), temporaryName: ".partial") }
+    #expect(throws: DiTError.self) { _ = try AtomicDirectory(path: directory("new/b"), temporaryName: ".partial") }
     #expect(Directory.names(directory("new")) == [".partial", "a"], "what another left is not removed")
     try AtomicFile.write("x", to: directory("file"))
     #expect(
-      throws: FileError(path: directory("file"), reason: .refused(operation: "make a directory of", code: ENOTDIR))
+      throws: DiTError(file: directory("file"), .refused(operation: "make a directory of", code: ENOTDIR))
     ) { _ = try AtomicDirectory(path: directory("file")) }
   }
 
@@ -95,7 +96,7 @@ import Testing
     let status = unsafe mkfifo(directory("pipe"), 0o600)
     #expect(status == 0)
     for (name, found) in [("pipe", "a pipe"), (".", "a directory")] {
-      #expect(throws: FileError(path: directory(name), reason: .notRegular(found: found))) {
+      #expect(throws: DiTError(file: directory(name), .notRegular(found: found))) {
         _ = try RegularFile(path: directory(name))
       }
     }
@@ -106,7 +107,7 @@ import Testing
     do {
       let file = try AppendedFile(creating: directory("a"))
       try file.write([1, 2].span)
-      #expect(throws: FileError.self) { _ = try AppendedFile(creating: directory("a")) }
+      #expect(throws: DiTError.self) { _ = try AppendedFile(creating: directory("a")) }
       try file.write([3].span)
     }
     try AppendedFile(path: directory("a")).write([4].span)
@@ -118,7 +119,7 @@ import Testing
     do {
       _ = try AppendedFile(path: directory("none"))
       Issue.record("a file that is not there was opened")
-    } catch { #expect(error.reason == .missing && !error.isTaken) }
+    } catch { #expect(error.fileProblem == .missing && !error.isTaken) }
   }
 
   @Test("What waits in a file without a name is read back, and leaves nothing")
@@ -127,7 +128,7 @@ import Testing
     #expect(try directory.contents == [])
     for byte in 0..<10 { try file.append([UInt8(byte), 7].span) }
     #expect(try file.bytes(at: 6, count: 5) == [3, 7, 4, 7, 5])
-    #expect(throws: FileError.self) { try file.bytes(at: 18, count: 3) }
-    #expect(throws: FileError.self) { _ = try UnnamedFile(for: directory("none/out")) }
+    #expect(throws: DiTError.self) { try file.bytes(at: 18, count: 3) }
+    #expect(throws: DiTError.self) { _ = try UnnamedFile(for: directory("none/out")) }
   }
 }

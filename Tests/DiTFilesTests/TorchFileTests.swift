@@ -35,7 +35,7 @@ import Testing
         #expect(try file.numbers(name) == expected.numbers(prefix + name), "\(name)")
         if entry.dtype.isReadableInteger {
           #expect(try file.integers(name).values == expected.integers(prefix + name).values, "\(name)")
-          #expect(throws: TorchFileError.self) { try file.slice(name) }
+          #expect(throws: DiTError.self) { try file.slice(name) }
         } else {
           let slice = try file.slice(name)
           let values = try expected.tensor(prefix + name)
@@ -67,13 +67,13 @@ import Testing
     let others = file.entries.filter { $0.name.hasPrefix("other.") }
     #expect(others.map(\.dtype) == [.bool, .i8, .i16, .c64])
     for entry in others {
-      let error = #expect(throws: TorchFileError.self) { try file.numbers(entry.name) }
-      #expect(error?.item == "tensor \(entry.name)" && error?.found == entry.dtype.rawValue)
+      let error = #expect(throws: DiTError.self) { try file.numbers(entry.name) }
+      #expect(error?.tensor == entry.name && error?.found == entry.dtype.rawValue)
     }
-    let error = #expect(throws: TorchFileError.self) { try file.slice("i64") }
+    let error = #expect(throws: DiTError.self) { try file.slice("i64") }
     #expect(error?.expected == "F32, F16, BF16 or F64" && error?.found == "I64")
-    #expect(throws: TorchFileError.self) { try file.integers("f32") }
-    let missing = #expect(throws: TorchFileError.self) { try file.slice("g32") }
+    #expect(throws: DiTError.self) { try file.integers("f32") }
+    let missing = #expect(throws: DiTError.self) { try file.slice("g32") }
     #expect(
       missing?.description.hasSuffix("plain.pt: tensor g32: expected in the file, found no tensor of that name") == true
     )
@@ -84,8 +84,8 @@ import Testing
   func unknownStorage() throws {
     let unknown = Pickle.tensor(Pickle.storage("0", "Float8_e4m3fnStorage"))
     let pickle = Pickle.whole(Pickle.dictionary([("x", Pickle.tensor()), ("pos_embed", unknown)]))
-    let error = #expect(throws: TorchFileError.self) { try TorchFile(bytes: torchArchive(pickle).bytes, path: "m") }
-    #expect(error?.item == "tensor pos_embed" && error?.found == "an object of torch.Float8_e4m3fnStorage")
+    let error = #expect(throws: DiTError.self) { try TorchFile(bytes: torchArchive(pickle).bytes, path: "m") }
+    #expect(error?.tensor == "pos_embed" && error?.found == "an object of torch.Float8_e4m3fnStorage")
   }
 
   @Test("The average is preferred in a training checkpoint, and another section can be asked for")
@@ -98,10 +98,10 @@ import Testing
     #expect(
       try TorchFile(contentsOf: path, tree: .trained).tensor("0.weight")
         != TorchFile(contentsOf: path, tree: .average).tensor("0.weight"))
-    let error = #expect(throws: TorchFileError.self) { try TorchFile(contentsOf: path, tree: .named(["best"])) }
+    let error = #expect(throws: DiTError.self) { try TorchFile(contentsOf: path, tree: .named(["best"])) }
     #expect(
       error?.expected == "a tree under best" && error?.found == "weights under ema, model alone"
-        && error?.item == "weights")
+        && error?.name == "weights")
     // A tensor may be called like a section.
     let tensors = Pickle.whole(Pickle.dictionary([("ema", Pickle.tensor()), ("b", Pickle.tensor())]))
     let plain = try TorchFile(bytes: torchArchive(tensors).bytes, path: "m")
@@ -152,12 +152,12 @@ import Testing
     #expect(try StateDictFile(contentsOf: torchFixture("legacy.pt")).store is TorchFile)
     let text = directory("text.pt")
     try Data("weights".utf8).write(to: URL(filePath: text))
-    let neither = #expect(throws: TorchFileError.self) { try StateDictFile(contentsOf: text) }
+    let neither = #expect(throws: DiTError.self) { try StateDictFile(contentsOf: text) }
     #expect(
       neither?.description
         == "\(text): state dict: expected a safetensors file (a header that starts with '{') or a torch .pt file "
         + "(a ZIP archive, or a pickle), found a file of 7 bytes that begins with 77 65 69 67 68 74 73")
-    #expect(throws: FileError(path: directory("none"), reason: .missing)) {
+    #expect(throws: DiTError(file: directory("none"), .missing)) {
       try StateDictFile(contentsOf: directory("none"))
     }
   }

@@ -1,4 +1,5 @@
 import DiTFiles
+import DiTTensor
 import Foundation
 import Testing
 
@@ -502,7 +503,7 @@ extension MalformedTorch {
   func isRefused(_ file: MalformedTorch) throws {
     let temporary = try TemporaryDirectory()
     let path = temporary("bad.pt")
-    let error = #expect(throws: TorchFileError.self) { try TorchFile(bytes: file.bytes, path: path) }
+    let error = #expect(throws: DiTError.self) { try TorchFile(bytes: file.bytes, path: path) }
     let line = error?.description ?? ""
     #expect(line == "\(path): \(file.message)")
     #expect(!line.contains("\n") && line.count < 500, "\(line)")
@@ -524,17 +525,17 @@ extension MalformedTorch {
       ("tensor.pt", "expected a dictionary of tensors, found a tensor")
     ])
   func otherFilesOfTorchAreRefused(_ name: String, message: String) throws {
-    let error = #expect(throws: TorchFileError.self) { try TorchFile(contentsOf: torchFixture(name)) }
+    let error = #expect(throws: DiTError.self) { try TorchFile(contentsOf: torchFixture(name)) }
     #expect(error?.description.contains("\(name): \(message)") == true)
   }
 
   /// A pickle beyond what is read is refused before it is copied.
   @Test("A pickle longer than the limit is refused before it is copied")
   func aLongPickleIsRefused() throws {
-    let error = #expect(throws: TorchFileError.self) {
+    let error = #expect(throws: DiTError.self) {
       try TorchFile(bytes: torchArchive([UInt8](repeating: 0x4E, count: 64 << 20 + 1)).bytes, path: "m")
     }
-    #expect(error?.item == "entry a/data.pkl" && error?.found == "67108865")
+    #expect(error?.name == "entry a/data.pkl" && error?.found == "67108865")
   }
 
   /// A file cut anywhere is refused.

@@ -106,8 +106,8 @@ import Testing
     arguments: [(Dtype.u8, 256), (.u8, -1), (.i32, 1 << 31), (.i32, -(1 << 31) - 1)])
   func valuesThatDoNotFit(_ dtype: Dtype, _ value: Int) throws {
     try AtomicFile.write("old", to: path)
-    let problem = SafetensorsError.Problem.outOfRange(index: 1, value: value, dtype: dtype)
-    #expect(throws: SafetensorsError(path: path, tensor: "y", problem: problem)) {
+    let problem = SafetensorsProblem.outOfRange(index: 1, value: value, dtype: dtype)
+    #expect(throws: DiTError(file: path, tensor: "y", problem: problem)) {
       try SafetensorsWriter.write([TensorSource("y", shape: [2], integers: [0, value], as: dtype)], to: path)
     }
     #expect(try contents(path) == Array("old".utf8))

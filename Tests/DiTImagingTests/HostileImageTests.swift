@@ -1,4 +1,5 @@
 import DiTImaging
+import DiTTensor
 import Foundation
 import Testing
 
@@ -128,8 +129,8 @@ import Testing
     try withTemporaryDirectory { directory in
       let path = directory.appending(path: "picture.png").path
       try Data(content.utf8).write(to: URL(filePath: path))
-      #expect(throws: ImagingError(path: path, .unrecognized(kind))) { try Image(contentsOf: path) }
-      #expect(throws: ImagingError(path: path, .unrecognized(kind))) { try ImageHeader(ofFile: path) }
+      #expect(throws: DiTError(image: path, .unrecognized(kind))) { try Image(contentsOf: path) }
+      #expect(throws: DiTError(image: path, .unrecognized(kind))) { try ImageHeader(ofFile: path) }
     }
   }
 
@@ -159,7 +160,7 @@ import Testing
       for (path, words) in wanted {
         for read in [{ _ = try Image(contentsOf: path) }, { _ = try ImageHeader(ofFile: path) }] as [() throws -> Void]
         {
-          let error = #expect(throws: ImagingError.self) { try read() }
+          let error = #expect(throws: DiTError.self) { try read() }
           let text = error.map(String.init(describing:)) ?? ""
           #expect(text.hasPrefix(path + ": ") && text.contains(words), "\(text)")
         }
@@ -178,7 +179,7 @@ import Testing
         try Data(data).write(to: URL(filePath: path))
         #expect(try ImageHeader(ofFile: path).width == 40)
         try Data(data.prefix(count * 60_000 + 30)).write(to: URL(filePath: path))
-        #expect(throws: ImagingError(path: path, .truncated(.jpeg))) { try ImageHeader(ofFile: path) }
+        #expect(throws: DiTError(image: path, .truncated(.jpeg))) { try ImageHeader(ofFile: path) }
       }
       let png = try ImageHeader(ofFile: Fixtures.imaging.path("rgb_alpha16_interlaced.png"))
       #expect(png.format == .png && png.width == 9 && png.height == 5 && png.channels == 4)
@@ -186,17 +187,17 @@ import Testing
   }
 
   private func expect(
-    _ data: [UInt8], throws reason: ImagingError.Reason, limits: ImageLimits = ImageLimits(),
+    _ data: [UInt8], throws reason: ImagingProblem, limits: ImageLimits = ImageLimits(),
     location: SourceLocation = #_sourceLocation
   ) {
-    #expect(throws: ImagingError(reason), sourceLocation: location) { try Image(encoded: data, limits: limits) }
+    #expect(throws: DiTError(image: nil, reason), sourceLocation: location) { try Image(encoded: data, limits: limits) }
   }
 
   private func expect(
     _ data: some Sequence<UInt8>, words: String, limits: ImageLimits = ImageLimits(),
     location: SourceLocation = #_sourceLocation
   ) {
-    let error = #expect(throws: ImagingError.self, sourceLocation: location) {
+    let error = #expect(throws: DiTError.self, sourceLocation: location) {
       try Image(encoded: Array(data), limits: limits)
     }
     let text = error.map(String.init(describing:)) ?? ""

@@ -1,4 +1,5 @@
 import DiTImaging
+import DiTTensor
 import Foundation
 import Testing
 
@@ -112,7 +113,7 @@ func expectDamageIsHarmless(_ data: [UInt8]) {
   for byte in data.indices {
     var damaged = data
     damaged[byte] ^= 1 << UInt8(byte % 8)
-    do throws(ImagingError) {
+    do throws(DiTError) {
       let image = try Image(encoded: damaged, limits: limits)
       let header = try ImageHeader(of: damaged)
       #expect(image.width == header.width && image.height == header.height)

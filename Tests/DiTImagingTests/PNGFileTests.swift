@@ -1,4 +1,5 @@
 import DiTImaging
+import DiTTensor
 import Foundation
 import Testing
 
@@ -22,7 +23,7 @@ import Testing
     try withTemporaryDirectory { directory in
       let path = directory.appending(path: "kept.png").path
       try image.writePNG(to: path)
-      #expect(throws: ImagingError.self) {
+      #expect(throws: DiTError.self) {
         try Image(width: 1, height: 1, channels: 1, shade: 0).writePNG(to: path, text: [("", "")])
       }
       #expect(try Image(contentsOf: path) == image)
@@ -71,21 +72,22 @@ import Testing
       for (path, words) in [
         (directory.path + "/none.png", "No such file"), (directory.path, "it is a directory"), ("a\0b", "NUL"),
       ] {
-        let error = #expect(throws: ImagingError.self) { try Image(contentsOf: path) }
+        let error = #expect(throws: DiTError.self) { try Image(contentsOf: path) }
         let text = error.map(String.init(describing:)) ?? ""
-        #expect(error?.path == path && text.contains(words), "\(text)")
+        #expect(error?.file == path && text.contains(words), "\(text)")
       }
       let large = directory.appending(path: "large.png")
       try Data(count: 1000).write(to: large)
-      #expect(throws: ImagingError(path: large.path, .fileTooLarge(bytes: 1000, maximum: 999))) {
+      #expect(throws: DiTError(image: large.path, .fileTooLarge(bytes: 1000, maximum: 999))) {
         try Image(contentsOf: large.path, limits: ImageLimits(fileBytes: 999))
       }
     }
   }
 
   private func expectUnwritable(_ path: String, _ words: String, location: SourceLocation = #_sourceLocation) {
-    let error = #expect(throws: ImagingError.self, sourceLocation: location) { try image.writePNG(to: path) }
+    let error = #expect(throws: DiTError.self, sourceLocation: location) { try image.writePNG(to: path) }
     let text = error.map(String.init(describing:)) ?? ""
-    #expect(text.hasPrefix(path + ": cannot be written") && text.contains(words), "\(text)", sourceLocation: location)
+    let shown = path.replacing("\0", with: #"\u{0}"#)
+    #expect(text.hasPrefix(path.isEmpty ? "cannot be written" : shown + ": cannot be written") && text.contains(words), "\(text)", sourceLocation: location)
   }
 }

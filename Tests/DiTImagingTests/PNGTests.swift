@@ -1,4 +1,5 @@
 import DiTImaging
+import DiTTensor
 import Foundation
 import Testing
 
@@ -40,7 +41,7 @@ import Testing
   @Test("Each broken PNG is refused in one line that says what is wrong", arguments: broken)
   func refusesBrokenFiles(name: String, words: String) throws {
     let path = Fixtures.imaging.path("broken_\(name).png")
-    let error = #expect(throws: ImagingError.self) { try Image(contentsOf: path) }
+    let error = #expect(throws: DiTError.self) { try Image(contentsOf: path) }
     let text = error.map(String.init(describing:)) ?? ""
     #expect(text.hasPrefix(path + ": ") && text.contains(words) && !text.contains("\n"), "\(text)")
   }
@@ -50,9 +51,9 @@ import Testing
   func unlimitedReadingIsSafe() throws {
     let limits = ImageLimits(pixels: .max, side: .max, memoryBytes: .max)
     let data = try Fixtures.imaging.bytes("broken_huge.png")
-    #expect(throws: ImagingError(.truncated(.png))) { try Image(encoded: data, limits: limits) }
+    #expect(throws: DiTError(image: nil, .truncated(.png))) { try Image(encoded: data, limits: limits) }
     let larger = try Fixtures.imaging.bytes("broken_huge_2e31.png")
-    #expect(throws: ImagingError.self) { try Image(encoded: larger, limits: limits) }
+    #expect(throws: DiTError.self) { try Image(encoded: larger, limits: limits) }
   }
 
   /// Every beginning of a file is refused, and so is every file with one bit flipped, unless it is a bit nothing depends on.
@@ -86,14 +87,14 @@ import Testing
   func textOfOthersIsRead() throws {
     let expected = [PNGText(key: "Software", value: "by hand, é"), PNGText(key: "Prompt", value: "ein Haus, 家")]
     #expect(try PNGText.entries(inPNG: Fixtures.imaging.bytes("chunks.png")) == expected)
-    #expect(throws: ImagingError(.truncated(.png))) {
+    #expect(throws: DiTError(image: nil, .truncated(.png))) {
       try PNGText.entries(inPNG: Fixtures.imaging.bytes("broken_truncated_pixels.png"))
     }
     let data = try Fixtures.imaging.bytes("chunks.png")
     for count in 1..<data.count {
-      #expect(throws: ImagingError(.truncated(.png))) { try PNGText.entries(inPNG: Array(data[..<count])) }
+      #expect(throws: DiTError(image: nil, .truncated(.png))) { try PNGText.entries(inPNG: Array(data[..<count])) }
     }
-    #expect(throws: ImagingError(.unrecognized("a GIF file"))) {
+    #expect(throws: DiTError(image: nil, .unrecognized("a GIF file"))) {
       try PNGText.entries(inPNG: Fixtures.imaging.bytes("broken_not_a_png.png"))
     }
   }
@@ -106,8 +107,8 @@ import Testing
     ])
   func refusesTextThatCannotBeStored(key: String, value: String) {
     let image = Image(width: 1, height: 1, channels: 1, shade: 0)
-    let error = #expect(throws: ImagingError.self) { try image.pngData(text: [(key, value)]) }
-    guard case .invalidText(let named, _) = error?.reason else {
+    let error = #expect(throws: DiTError.self) { try image.pngData(text: [(key, value)]) }
+    guard case .invalidText(let named, _) = error?.imaging else {
       Issue.record("\(String(describing: error))")
       return
     }

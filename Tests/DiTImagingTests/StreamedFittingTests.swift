@@ -1,4 +1,5 @@
 import DiTImaging
+import DiTTensor
 import Foundation
 import Testing
 
@@ -68,7 +69,7 @@ import Testing
     let data = try ending == "png" ? image.pngData() : Fixtures.pictures.bytes("ycc420.jpg")
     for count in [data.count - 1, data.count - 13, data.count / 2] {
       let cut = Array(data[..<count])
-      #expect(throws: ImagingError(.truncated(ending == "png" ? .png : .jpeg))) {
+      #expect(throws: DiTError(image: nil, .truncated(ending == "png" ? .png : .jpeg))) {
         try Image(encoded: cut, fittedTo: (30, 2))  // the middle rows
       }
     }
@@ -81,10 +82,10 @@ import Testing
     let limits = ImageLimits(memoryBytes: 5 << 20)
     let image = try Image(encoded: large, limits: limits, fittedTo: (4, 4))
     #expect(image == Image(width: 4, height: 4, channels: 3, shade: 128))
-    let whole = #expect(throws: ImagingError.self) { try Image(encoded: large) }
+    let whole = #expect(throws: DiTError.self) { try Image(encoded: large) }
     #expect(whole?.description.contains("bytes of memory, more than the limit of 536870912") == true)
     let larger = TinyJPEG(width: 16_384, height: 12_289, blocks: 1).bytes
-    #expect(throws: ImagingError(.tooManyPixels(width: 16_384, height: 12_289, maximum: 3 << 26))) {
+    #expect(throws: DiTError(image: nil, .tooManyPixels(width: 16_384, height: 12_289, maximum: 3 << 26))) {
       try Image(encoded: larger, fittedTo: (4, 4))
     }
   }
@@ -93,12 +94,12 @@ import Testing
   func widthsAreCheckedFirst() throws {
     for name in ["broken_huge.png", "broken_huge_2e31.png", "broken_claims_more.png"] {
       let data = try Fixtures.imaging.bytes(name)
-      let error = #expect(throws: ImagingError.self) { try Image(encoded: data) }
-      let fitted = #expect(throws: ImagingError.self) { try Image(encoded: data, fittedTo: (4, 4)) }
+      let error = #expect(throws: DiTError.self) { try Image(encoded: data) }
+      let fitted = #expect(throws: DiTError.self) { try Image(encoded: data, fittedTo: (4, 4)) }
       #expect(fitted == error)
       let unlimited = ImageLimits(pixels: .max, side: .max)
-      let words = #expect(throws: ImagingError.self) { try Image(encoded: data, limits: unlimited, fittedTo: (4, 4)) }
-      #expect(words?.description.contains("bytes of memory") == true || words?.reason == .truncated(.png))
+      let words = #expect(throws: DiTError.self) { try Image(encoded: data, limits: unlimited, fittedTo: (4, 4)) }
+      #expect(words?.description.contains("bytes of memory") == true || words?.imaging == .truncated(.png))
     }
   }
 
@@ -107,7 +108,7 @@ import Testing
     let scans = TinyJPEG(width: 800, height: 600, scans: [[0], [1], [2]]).bytes
     let limits = ImageLimits(memoryBytes: 3_100_000)  // 2 bytes of coefficients for each of 3 channels, and a few rows
     #expect(try Image(encoded: scans, limits: limits, fittedTo: (8, 6)).pixels.allSatisfy { $0 == 128 })
-    let error = #expect(throws: ImagingError.self) {
+    let error = #expect(throws: DiTError.self) {
       try Image(encoded: scans, limits: ImageLimits(memoryBytes: 2_970_287), fittedTo: (8, 6))
     }
     #expect(error?.description.contains("bytes of memory") == true)

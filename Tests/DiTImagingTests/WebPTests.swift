@@ -1,4 +1,5 @@
 import DiTImaging
+import DiTTensor
 import Foundation
 import Testing
 
@@ -39,10 +40,10 @@ import Testing
   @Test("Each broken WebP is refused in one line that says what is wrong", arguments: broken)
   func refusesBrokenFiles(name: String, words: String) throws {
     let path = Fixtures.webp.path("broken_\(name).webp")
-    let error = #expect(throws: ImagingError.self) { try Image(contentsOf: path) }
+    let error = #expect(throws: DiTError.self) { try Image(contentsOf: path) }
     let text = error.map(String.init(describing:)) ?? ""
     #expect(text.hasPrefix(path + ": ") && text.contains(words) && !text.contains("\n"), "\(text)")
-    let fitted = #expect(throws: ImagingError.self) { try Image(contentsOf: path, fittedTo: (3, 3)) }
+    let fitted = #expect(throws: DiTError.self) { try Image(contentsOf: path, fittedTo: (3, 3)) }
     #expect(fitted == error)
   }
 
@@ -64,10 +65,10 @@ import Testing
     let lossless = try Fixtures.webp.bytes("lossless.webp")
     let alpha = try Fixtures.webp.bytes("lossy_alpha.webp")
     for data in [lossy, lossless, alpha] {
-      #expect(throws: ImagingError(.tooManyPixels(width: 45, height: 33, maximum: 1484))) {
+      #expect(throws: DiTError(image: nil, .tooManyPixels(width: 45, height: 33, maximum: 1484))) {
         try Image(encoded: data, limits: ImageLimits(pixels: 1484))
       }
-      #expect(throws: ImagingError(.sideTooLong(width: 45, height: 33, maximum: 44))) {
+      #expect(throws: DiTError(image: nil, .sideTooLong(width: 45, height: 33, maximum: 44))) {
         try Image(encoded: data, limits: ImageLimits(side: 44))
       }
       #expect(try Image(encoded: data, limits: ImageLimits(pixels: 1485, side: 45)).width == 45)
@@ -75,7 +76,7 @@ import Testing
     // Rows, pixels, and what libwebp holds whole: 4 bytes a pixel of a lossless image, 5 of a lossy one's alpha.
     for (data, bytes) in [(lossy, 3), (lossless, 3 + 4), (alpha, 4 + 5)] {
       let needed = 128 * 45 + 1485 * bytes
-      #expect(throws: ImagingError(.tooMuchMemory(bytes: needed, maximum: needed - 1))) {
+      #expect(throws: DiTError(image: nil, .tooMuchMemory(bytes: needed, maximum: needed - 1))) {
         try Image(encoded: data, limits: ImageLimits(memoryBytes: needed - 1))
       }
       #expect(try Image(encoded: data, limits: ImageLimits(memoryBytes: needed)).width == 45)
@@ -110,7 +111,7 @@ import Testing
     limits.memoryBytes = 128 * 208 + 3 * 208 * 160 / divisor / divisor
     #expect(try Image(contentsOf: path, limits: limits, fittedTo: (width, height)) == reduced)
     limits.memoryBytes -= 1
-    let error = #expect(throws: ImagingError.self) {
+    let error = #expect(throws: DiTError.self) {
       try Image(contentsOf: path, limits: limits, fittedTo: (width, height))
     }
     #expect(error?.description.contains("bytes of memory") == true)
@@ -126,9 +127,9 @@ import Testing
   func otherRIFFs() {
     for kind in ["WAVE", "AVI "] {
       let data = Array("RIFF".utf8) + [4, 0, 0, 0] + Array(kind.utf8)
-      #expect(throws: ImagingError(.unrecognized("bytes of another kind"))) { try Image(encoded: data) }
+      #expect(throws: DiTError(image: nil, .unrecognized("bytes of another kind"))) { try Image(encoded: data) }
     }
-    #expect(throws: ImagingError(.unrecognized("a text file"))) { try Image(encoded: Array("RIF".utf8)) }
-    #expect(throws: ImagingError(.truncated(.webp))) { try Image(encoded: Array("RIFF".utf8)) }
+    #expect(throws: DiTError(image: nil, .unrecognized("a text file"))) { try Image(encoded: Array("RIF".utf8)) }
+    #expect(throws: DiTError(image: nil, .truncated(.webp))) { try Image(encoded: Array("RIFF".utf8)) }
   }
 }

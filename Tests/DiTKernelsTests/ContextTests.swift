@@ -16,7 +16,7 @@ import Testing
     for count in [1, 2, 5] { try #expect(ComputeContext(threads: count).threads == count) }
     try #expect(ComputeContext().threads == ComputeContext.defaultThreads)
     for count in [-1, 0, 1025, .max] {
-      let error = #expect(throws: ComputeError.self) { try ComputeContext(threads: count) }
+      let error = #expect(throws: DiTError.self) { try ComputeContext(threads: count) }
       #expect(error == .threads(count))
       #expect(error?.description.contains("\(count)") == true)
     }
@@ -141,7 +141,7 @@ import Testing
       if InstructionSet.runnable.contains(level) {
         try #expect(ComputeContext(threads: 1, instructionSet: level).instructionSet == level)
       } else {
-        #expect(throws: ComputeError.instructionSet(level.rawValue, supported: .supported)) {
+        #expect(throws: DiTError.instructionSet(level.rawValue, supported: .supported)) {
           try ComputeContext(threads: 1, instructionSet: level)
         }
       }
@@ -186,7 +186,7 @@ import Testing
         }
         for level in InstructionSet.runnable { try #expect(context(level.rawValue).instructionSet == level) }
         for name in ["sse9", "", "AVX2", "avx2 "] {
-          let error = #expect(throws: ComputeError.self) { try context(name) }
+          let error = #expect(throws: DiTError.self) { try context(name) }
           #expect(error == .instructionSet(name, supported: .supported))
           #expect(error?.description.hasPrefix("DIT_ISA=\(name): expected portable, avx2 or avx512") == true)
         }

@@ -1,4 +1,5 @@
 import DiTModel
+import DiTTensor
 import Foundation
 import TestSupport
 import Testing
@@ -220,7 +221,7 @@ import Testing
   private func refused(_ refusal: Refusal) {
     var c = DiTConfiguration()
     refusal.change(&c)
-    let error = #expect(throws: ConfigurationError.self) { try c.validate() }
+    let error = #expect(throws: DiTError.self) { try c.validate() }
     #expect(error?.key == refusal.key)
     let message = error?.description ?? ""
     #expect(message.hasPrefix("\(refusal.key): ") && message.contains(refusal.found) && !message.contains("\n"))

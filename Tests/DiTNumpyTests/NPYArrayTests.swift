@@ -1,4 +1,5 @@
 import DiTNumpy
+import DiTTensor
 import Foundation
 import Testing
 
@@ -62,7 +63,7 @@ import Testing
 
   @Test("What is not such a file is refused in one line that says why", arguments: malformed)
   func refuses(_ malformed: Malformed) {
-    let error = #expect(throws: NumpyFileError.self) { try NPYArray(parsing: malformed.bytes, path: "a.npy") }
+    let error = #expect(throws: DiTError.self) { try NPYArray(parsing: malformed.bytes, path: "a.npy") }
     #expect(error?.description == "a.npy: \(malformed.message)")
   }
 
@@ -83,16 +84,16 @@ import Testing
         #expect(array.count == 2 && Array(array.bytes) == bytes)
         if type.contains("f") {
           #expect(try array.doubles() == numbers)
-          #expect(throws: NumpyFileError.self) { try array.integers() }
+          #expect(throws: DiTError.self) { try array.integers() }
         } else {
           #expect(try array.integers().map(Double.init) == numbers)
-          #expect(throws: NumpyFileError.self) { try array.doubles() }
+          #expect(throws: DiTError.self) { try array.doubles() }
         }
         #expect(try NPYArray(parsing: array.npyData, path: "b") == array)
       }
     }
-    let other = try NPYArray(parsing: npy("<i4", "(1,)", [1, 2, 3, 4]), path: "a.npy", item: "entry x")
-    let error = #expect(throws: NumpyFileError.self) { try other.doubles() }
+    let other = try NPYArray(parsing: npy("<i4", "(1,)", [1, 2, 3, 4]), path: "a.npy", part: .entry("entry x"))
+    let error = #expect(throws: DiTError.self) { try other.doubles() }
     #expect(error?.description == "a.npy: entry x: expected elements of type <f8 or <f4, found <i4")
   }
 
@@ -138,7 +139,7 @@ import Testing
       (NPYArray(shape: [1, 1, 1, 1], floats: [1]), "<f4 [1, 1, 1, 1]"),
     ]
     for (array, found) in others {
-      let error = #expect(throws: NumpyFileError.self) { try array.channelsFirst() }
+      let error = #expect(throws: DiTError.self) { try array.channelsFirst() }
       #expect(error?.found == found && error?.expected == "|u1 (N, H, W, C), none of them 0")
     }
   }

@@ -1,5 +1,6 @@
 import DiTFiles
 import DiTNumpy
+import DiTTensor
 import Foundation
 import Testing
 
@@ -57,7 +58,7 @@ import Testing
     bytes.replaceSubrange((bytes.count - 2)..., with: little(comment.count, 2) + comment)
     #expect(try NPZFile(bytes: bytes, path: "a").array("a")?.integers() == [1, 2])
     bytes.removeLast()
-    #expect(throws: NumpyFileError.self) { try NPZFile(bytes: bytes, path: "a") }
+    #expect(throws: DiTError.self) { try NPZFile(bytes: bytes, path: "a") }
   }
 
   // MARK: Hostile files
@@ -68,7 +69,7 @@ import Testing
     let whole = try NPZFile(bytes: good, path: "good")
     let (images, labels) = (try whole.array("arr_0"), try whole.array("arr_1"))
     for count in good.indices {
-      let error = #expect(throws: NumpyFileError.self, "cut at \(count)") {
+      let error = #expect(throws: DiTError.self, "cut at \(count)") {
         try NPZFile(bytes: Array(good[..<count]), path: "bad.npz")
       }
       #expect(error?.description.hasPrefix("bad.npz: ZIP archive: ") == true)
@@ -77,7 +78,7 @@ import Testing
       for bit in [0, 3, 7] {
         var bad = good
         bad[place] ^= 1 << UInt8(bit)
-        do throws(NumpyFileError) {
+        do throws(DiTError) {
           let file = try NPZFile(bytes: bad, path: "bad.npz")
           // A name may be another; the checksum keeps everything else from being it.
           if let array = try file.array("arr_0") { #expect(array == images, "byte \(place)") }
@@ -103,7 +104,7 @@ import Testing
       var bomb = good
       bomb.replaceSubrange(record + 24..<record + 28, with: little(claim, 4))
       bomb.replaceSubrange(localSize..<localSize + 8, with: little(claim, 8))
-      let error = #expect(throws: NumpyFileError.self) { try NPZFile(bytes: bomb, path: "bomb.npz").array("arr_0") }
+      let error = #expect(throws: DiTError.self) { try NPZFile(bytes: bomb, path: "bomb.npz").array("arr_0") }
       #expect(
         error?.description.hasPrefix("bomb.npz: entry arr_0.npy: expected a size that ") == true
           && error?.found == "\(claim) bytes", "\(error?.description ?? "")")
@@ -113,7 +114,7 @@ import Testing
     let size = Int(good[record + 24]) | Int(good[record + 25]) << 8
     longer.replaceSubrange(record + 24..<record + 28, with: little(size + 1, 4))
     longer.replaceSubrange(localSize..<localSize + 8, with: little(size + 1, 8))
-    let error = #expect(throws: NumpyFileError.self) { try NPZFile(bytes: longer, path: "l").array("arr_0") }
+    let error = #expect(throws: DiTError.self) { try NPZFile(bytes: longer, path: "l").array("arr_0") }
     #expect(error?.expected == "deflated data of \(size + 1) bytes")
   }
 
@@ -127,7 +128,7 @@ import Testing
         bad.replaceSubrange(local..<local + bytes.count, with: bytes)
         bad.replaceSubrange(record + central..<record + central + bytes.count, with: bytes)
       }
-      return #expect(throws: NumpyFileError.self) { try NPZFile(bytes: bad, path: "b").array("x") }?.description
+      return #expect(throws: DiTError.self) { try NPZFile(bytes: bad, path: "b").array("x") }?.description
     }
     #expect(message([(6, 8, [1])]) == "b: entry x.npy: expected a stored or deflated entry, found encrypted")
     #expect(
@@ -141,13 +142,13 @@ import Testing
     for place in second.indices where second[place...].starts(with: Array("y.npy".utf8)) {
       name[place] = UInt8(ascii: "x")
     }
-    let twice = #expect(throws: NumpyFileError.self) { try NPZFile(bytes: name, path: "b") }
+    let twice = #expect(throws: DiTError.self) { try NPZFile(bytes: name, path: "b") }
     #expect(twice?.description == "b: entry x.npy: expected each name once, found it again")
   }
 
   @Test("Files that are not archives are refused in one line")
   func otherFiles() throws {
-    #expect(throws: FileError(path: "/none.npz", reason: .missing)) { try NPZFile(contentsOf: "/none.npz") }
+    #expect(throws: DiTError(file: "/none.npz", .missing)) { try NPZFile(contentsOf: "/none.npz") }
     for (bytes, message) in [
       ([], "a: ZIP archive: expected at least the 22 bytes of its end record, found 0"),
       (
@@ -155,7 +156,7 @@ import Testing
         "a: ZIP archive: expected its end record, found none: the file is cut off, or goes on"
       ),
     ] as [([UInt8], String)] {
-      let error = #expect(throws: NumpyFileError.self) { try NPZFile(bytes: bytes, path: "a") }
+      let error = #expect(throws: DiTError.self) { try NPZFile(bytes: bytes, path: "a") }
       #expect(error?.description == message)
     }
   }

@@ -1,5 +1,6 @@
 import DiTImaging
 import DiTPictures
+import DiTTensor
 import DiTTraining
 import Foundation
 import Testing
@@ -44,10 +45,10 @@ import Testing
     if kind == "checksum", cacheBytes == 0 {
       // Found when its turn comes.
       let data = try open(cacheBytes: cacheBytes, .refuse).data
-      let error = #expect(throws: DatasetError.self) { try data.sample(3) }
+      let error = #expect(throws: DiTError.self) { try data.sample(3) }
       #expect(description(error).hasPrefix("\(scratch("b/4.png")): "))
     } else {
-      let error = #expect(throws: DatasetError.self) { try open(cacheBytes: cacheBytes, .refuse) }
+      let error = #expect(throws: DiTError.self) { try open(cacheBytes: cacheBytes, .refuse) }
       #expect(description(error).hasPrefix("\(scratch("b/4.png")): "), "\(description(error))")
       #expect(!description(error).contains("more broken"))
     }
@@ -61,14 +62,14 @@ import Testing
   @Test("Several broken pictures are counted and named, and a folder with none left is refused")
   func severalAreCounted() throws {
     for name in ["a/0", "b/1", "c/2", "c/5"] { try scratch.write([7], to: "\(name).png") }
-    let error = #expect(throws: DatasetError.self) { try open(cacheBytes: 1 << 20, .refuse) }
+    let error = #expect(throws: DiTError.self) { try open(cacheBytes: 1 << 20, .refuse) }
     let text = description(error)
     #expect(text.hasPrefix(scratch("a/0.png")) && text.contains("3 more broken: \(scratch("b/1.png"))"), "\(text)")
     let (data, notes) = try open(cacheBytes: 1 << 20, .skip)
     #expect(data.labels == [0, 1] && data.classNames == ["a", "b", "c"], "a class may lose all its pictures")
     #expect(notes[0].contains("4 broken pictures skipped") && notes[0].contains("c/5.png ("))
     for name in ["a/3", "b/4"] { try scratch.write([7], to: "\(name).png") }
-    #expect(throws: DatasetError.self) { try open(cacheBytes: 1 << 20, .skip) }
+    #expect(throws: DiTError.self) { try open(cacheBytes: 1 << 20, .skip) }
   }
 
   @Test("A picture beyond the limits of size is refused by path", arguments: [0, 1 << 20])
@@ -77,7 +78,7 @@ import Testing
     var options = ImageFolderOptions(cacheBytes: cacheBytes)
     options.limits.side = 100
     let folder = try ImageFolder(scratch.path)
-    let error = #expect(throws: DatasetError.self) {
+    let error = #expect(throws: DiTError.self) {
       try folder.dataset(channels: 1, height: 4, width: 6, options: options)
     }
     #expect(description(error).hasPrefix(scratch("c/wide.png")) && description(error).contains("100"))

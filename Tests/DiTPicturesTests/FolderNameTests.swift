@@ -1,6 +1,7 @@
 import DiTFiles
 import DiTImaging
 import DiTPictures
+import DiTTensor
 import DiTTraining
 import Foundation
 import Testing
@@ -45,11 +46,11 @@ import Testing
   func brokenOnesAreNamed() throws {
     try fill(["\(Self.latin)/a.png", "zoo/b.png"])
     try AtomicFile.write("no picture", to: scratch("\(Self.latin)/\(Self.latin).png"))
-    let error = #expect(throws: DatasetError.self) { try samples(1 << 20) }
+    let error = #expect(throws: DiTError.self) { try samples(1 << 20) }
     #expect(
       description(error)
         == #"\#(scratch.path)/caf\xe9/caf\xe9.png: expected a PNG, a JPEG or a WebP, found a text file"#)
-    let streamed = #expect(throws: DatasetError.self) { try samples(0) }
+    let streamed = #expect(throws: DiTError.self) { try samples(0) }
     #expect(streamed == error)
     var options = ImageFolderOptions()
     options.brokenImages = .skip
@@ -91,7 +92,7 @@ import Testing
     }
     let whole = try scratch.bytes("a/1.webp")
     try scratch.write(Array(whole.dropLast(9)), to: "a/1.webp")
-    let error = #expect(throws: DatasetError.self) { try samples(0) }
+    let error = #expect(throws: DiTError.self) { try samples(0) }
     #expect(description(error).hasPrefix("\(scratch.path)/a/1.webp: the WebP is truncated"))
   }
 }

@@ -1,6 +1,7 @@
 import DiTFiles
 import DiTImaging
 import DiTPictures
+import DiTTensor
 import DiTTraining
 import Foundation
 import Testing
@@ -66,7 +67,7 @@ import Testing
     // So few places that the run does not read far ahead: enough steps remain.
     let run = try TrainingRun(
       starting: trainer(folder(cacheBytes: 0)) { $0.steps = 400 }, in: scratch("run"))
-    let error = #expect(throws: DatasetError.self) {
+    let error = #expect(throws: DiTError.self) {
       _ = try run.run { event in
         guard case .step(let report, _) = event, report.step == 5 else { return }
         if how == "deleted" {
@@ -83,7 +84,7 @@ import Testing
     #expect(saved.step == run.trainer.completedSteps && saved.step >= 5)
     // Another folder is refused, the same elsewhere and with other times is not.
     if how == "changed" {
-      #expect(throws: TrainingError.self) {
+      #expect(throws: DiTError.self) {
         _ = try TrainingRun(
           resuming: trainer(folder(cacheBytes: 0)) { $0.steps = 400 }, in: scratch("run"))
       }

@@ -1,5 +1,6 @@
 import DiTImaging
 import DiTPictures
+import DiTTensor
 import DiTTraining
 import Foundation
 import Testing
@@ -79,15 +80,15 @@ import Testing
 
   @Test("A folder without pictures, a class without pictures, a file and a missing path are refused")
   func foldersWithoutData() throws {
-    func message() -> String { description(#expect(throws: DatasetError.self) { try ImageFolder(scratch.path) }) }
+    func message() -> String { description(#expect(throws: DiTError.self) { try ImageFolder(scratch.path) }) }
     #expect(message().hasSuffix("found none"))
     try scratch.write([1], to: "cat/a.txt")
     #expect(message().hasSuffix("found none"))
     try fill(["dog/a.png"])
     #expect(message() == "\(scratch.path)/cat: expected PNG, JPEG or WebP files of this class, found none")
-    let file = #expect(throws: DatasetError.self) { try ImageFolder(scratch("dog/a.png")) }
+    let file = #expect(throws: DiTError.self) { try ImageFolder(scratch("dog/a.png")) }
     #expect(description(file).hasSuffix("expected a folder, found a file"))
-    let nothing = #expect(throws: DatasetError.self) { try ImageFolder(scratch("nowhere")) }
+    let nothing = #expect(throws: DiTError.self) { try ImageFolder(scratch("nowhere")) }
     #expect(description(nothing).hasSuffix("expected a folder, found nothing"))
   }
 
@@ -97,7 +98,7 @@ import Testing
     try FileManager.default.createSymbolicLink(atPath: scratch("dog"), withDestinationPath: scratch("cat"))
     #expect(try ImageFolder(scratch.path).classNames == ["cat", "dog"])
     try FileManager.default.createSymbolicLink(atPath: scratch("cat/loop"), withDestinationPath: scratch("cat"))
-    let error = #expect(throws: DatasetError.self) { try ImageFolder(scratch.path) }
+    let error = #expect(throws: DiTError.self) { try ImageFolder(scratch.path) }
     #expect(description(error).hasSuffix("expected at most 32 folders in each other"))
   }
 

@@ -1,3 +1,4 @@
+import DiTDiffusion
 import DiTImaging
 import DiTKernels
 import DiTPictures
@@ -63,7 +64,7 @@ import Testing
     for _ in 0..<3 { _ = try trainer.step() }
     let (picture, settings) = try #require(try trainer.sampleGrid(count: 2, software: "test"))
     let dit = try trainer.averagedModel()
-    let samples = try dit.sample(classes: [0, 1], options: dit.samplingOptions)
+    let samples = try dit.sample(.classes([0, 1]), options: dit.samplingOptions)
     #expect(picture == SampleGrid(trainer.model).picture(samples.images, labels: [0, 1]))
     #expect(settings.metadata["Classes"] == "0,1" && settings.metadata["Software"] == "test")
     #expect(settings.metadata["Seed"] == "0" && settings.metadata["Precision"] == "fp32")
@@ -85,8 +86,8 @@ import Testing
   private func sample(
     _ dit: DiT, _ classes: [Int], batch: Int? = nil, _ progress: (SamplingProgress) -> Void
   ) throws -> Samples {
-    let options = SamplingOptions(sampler: Sampler(.ddim, steps: Self.steps), seed: 3, batch: batch)
-    return try dit.sample(classes: classes, options: options) {
+    let options = SamplingOptions(sampler: Sampler(.ddim, steps: Self.steps), guidance: Guidance(scale: 1), seed: 3, batch: batch)
+    return try dit.sample(.classes(classes), options: options) {
       progress($0)
       return true
     }
@@ -140,7 +141,7 @@ import Testing
     #expect(preview.problem?.contains("none/p.png") == true)
     var model = digits.configuration
     model.network.inChannels = 6
-    #expect(throws: InputError("preview", expected: "a model of 1, 3 or 4 channels", found: "one of 6")) {
+    #expect(throws: DiTError(argument: "preview", expected: "a model of 1, 3 or 4 channels", found: "one of 6")) {
       try SamplingPreview(scratch("p.png"), for: model, software: "test")
     }
   }

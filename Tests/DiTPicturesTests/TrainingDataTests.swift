@@ -29,7 +29,7 @@ import Testing
     #expect(dataset.count == 5 && [dataset.height, dataset.width] == [4, 6] && notes.isEmpty)
     #expect(try dataset.sample(0) == floats(planes(noise(0))))
     model.network.inChannels = 4
-    let error = #expect(throws: DatasetError.self) { try data.dataset(for: model, TrainingConfiguration()) }
+    let error = #expect(throws: DiTError.self) { try data.dataset(for: model, TrainingConfiguration()) }
     #expect(
       description(error)
         == "\(scratch("data")): pictures: expected a model of 1 or 3 channels, found in_channels 4")
@@ -82,7 +82,7 @@ import Testing
     var cut = ImageCollection(as: .floats)
     try cut.decode(latents, with: autoencoder) { $0 < 9 }
     #expect(cut.tensor == images.tensor.prefix(9))
-    #expect(throws: AutoencoderInputError.self) {
+    #expect(throws: DiTError.self) {
       try cut.decode(Tensor(zeros: [0, channels, 2, 3]), with: autoencoder)
     }
   }

@@ -33,7 +33,7 @@ import Testing
     let options = SamplingOptions(
       sampler: Sampler(name, steps: steps, schedule: schedule), guidance: Guidance(scale: guidance), seed: seed,
       random: random, batch: batch)
-    return try model.sample(classes: labels, options: options, start: start).images
+    return try model.sample(.classes(labels), options: options, start: Start(noise: start)).images
   }
 
   @Test("Samples are those of diffusers' pipeline around the torch network")
@@ -82,17 +82,17 @@ import Testing
       sampler: Sampler(name, steps: 5, eta: name == .ddim ? 0.7 : nil), guidance: Guidance(scale: 2), seed: 3,
       random: .torch)
     let classes = [1, 2, 3, 4, 5]
-    let whole = try model.sample(classes: classes, options: options).images
+    let whole = try model.sample(.classes(classes), options: options).images
     for batch in [1, 2, 3] {
       options.batch = batch
-      #expect(try model.sample(classes: classes, options: options).images == whole, "\(batch) at once")
+      #expect(try model.sample(.classes(classes), options: options).images == whole, "\(batch) at once")
     }
     var random = TorchGenerator(seed: 3)
     let noise = Tensor(shape: whole.shape, elements: random.normal(count: whole.count))
-    #expect(try model.sample(classes: classes, options: options, start: noise).images == whole)
+    #expect(try model.sample(.classes(classes), options: options, start: Start(noise: noise)).images == whole)
     // Image n depends on how many there are: torch's stream is one.
     options.batch = nil
-    let fewer = try model.sample(classes: Array(classes.prefix(4)), options: options).images
+    let fewer = try model.sample(.classes(Array(classes.prefix(4))), options: options).images
     #expect(fewer.elements != Array(whole.elements.prefix(fewer.count)))
   }
 
@@ -137,7 +137,7 @@ import Testing
     #expect(scheduler.sampler == .dpmpp && scheduler.predictionType == "v_prediction" && scheduler.stepsOffset == 1)
     #expect(scheduler.trainedBetas == nil && scheduler.varianceType == nil && scheduler.useKarrasSigmas == nil)
     #expect(scheduler.lambdaMinClipped == nil && scheduler.clipSample == nil)
-    #expect(throws: ConfigurationFileError.self) { _ = try JSONValue(contentsOf: path) }
+    #expect(throws: DiTError.self) { _ = try JSONValue(contentsOf: path) }
     let noise = try scheduler.noise(.learnedRange)
     #expect(try scheduler.process(.dpmpp, on: noise, nil, count: 20).evaluations.first?.index == 999)
     #expect(scheduler.ignoredKeys.isEmpty)
@@ -154,7 +154,7 @@ import Testing
     #expect(
       try left.process(.dpmpp, on: noise, nil, count: 20) as? MultistepSampler
         == scheduler.process(.dpmpp, on: noise, nil, count: 20) as? MultistepSampler)
-    let error = #expect(throws: ConfigurationFileError.self) {
+    let error = #expect(throws: DiTError.self) {
       _ = try read(text.replacing("\"solver_order\": 2", with: "\"solver_order\": \"2\""))
     }
     #expect(error?.key == "solver_order")
@@ -175,7 +175,7 @@ import Testing
       (#""diffusers_scheduler": {}, "sampling": {"steps": 1001}"#, "sampling.steps"),
     ] {
       let path = try directory.write("{\(latent), \(section)}", to: "config.json")
-      let error = #expect(throws: ConfigurationFileError.self) { _ = try ModelConfiguration(contentsOf: path) }
+      let error = #expect(throws: DiTError.self) { _ = try ModelConfiguration(contentsOf: path) }
       #expect(error?.key == key, "\(section): \(error.map { "\($0)" } ?? "none")")
     }
   }
@@ -193,7 +193,7 @@ import Testing
     let bars = times.map { model.schedule.alphasCumprod[$0] } + [1]
     var before = Array(noise.elements.prefix(2 * 64))
     var estimates: [Tensor] = []
-    _ = try model.sample(classes: [1, 2, 3], options: options, start: noise) { progress in
+    _ = try model.sample(.classes([1, 2, 3]), options: options, start: Start(noise: noise)) { progress in
       guard progress.images.lowerBound == 0 else { return true }
       let (now, next) = (bars[progress.step - 1], bars[progress.step])
       let after = progress.x
@@ -222,8 +222,8 @@ import Testing
     let model = try DiT(
       configuration: configuration, weights: randomWeights(network), context: ComputeContext(threads: 1))
     var last: Tensor?
-    let options = SamplingOptions(sampler: Sampler(.euler, steps: 3))
-    let samples = try model.sample(classes: [1], options: options) { progress in
+    let options = SamplingOptions(sampler: Sampler(.euler, steps: 3), guidance: Guidance(scale: 1))
+    let samples = try model.sample(.classes([1]), options: options) { progress in
       #expect(progress.step == 3 || progress.estimate != progress.x)
       last = progress.estimate
       return true

@@ -190,10 +190,10 @@ private func changed(_ model: DiT, _ change: (inout DiTConfiguration) -> Void) t
   @Test("Options that diffusers does not have are refused by key")
   func whatDiffusersLacksIsRefused() throws {
     let model = try DiT(contentsOf: networkFixture("oblong"))
-    let error = #expect(throws: ModelFileError.self) {
+    let error = #expect(throws: DiTError.self) {
       try DiffusersExport(model.configuration, weights: model.network.weights, vae: nil, name: "oblong")
     }
-    #expect(error?.item == "input_size")
+    #expect(error?.name == "input_size")
     var network = smallNetwork
     network.inputWidth = network.inputHeight
     let keys: [(String, (inout DiTConfiguration) -> Void)] = [
@@ -217,14 +217,14 @@ private func changed(_ model: DiT, _ change: (inout DiTConfiguration) -> Void) t
     let directory = try TemporaryDirectory()
     let conversion = try ModelConversion(fixture("pipeline"), to: .dit)
     try conversion.write(to: directory("new"))
-    #expect(throws: ModelFileError.self) { try conversion.write(to: directory("new")) }
+    #expect(throws: DiTError.self) { try conversion.write(to: directory("new")) }
     try conversion.write(to: directory("new"), replacing: true)
     try FileManager.default.createDirectory(atPath: directory("other"), withIntermediateDirectories: false)
     try conversion.write(to: directory("other"))
     try FileManager.default.createDirectory(atPath: directory("mine"), withIntermediateDirectories: false)
     _ = try directory.write("precious", to: "mine/thesis.txt")
-    #expect(throws: ModelFileError.self) { try conversion.write(to: directory("mine"), replacing: true) }
-    #expect(throws: FileError.self) { try conversion.write(to: directory("mine/thesis.txt"), replacing: true) }
+    #expect(throws: DiTError.self) { try conversion.write(to: directory("mine"), replacing: true) }
+    #expect(throws: DiTError.self) { try conversion.write(to: directory("mine/thesis.txt"), replacing: true) }
     #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path).sorted() == ["mine", "new", "other"])
   }
 }

@@ -78,7 +78,7 @@ import Testing
       sampler: Sampler(sampler ?? named, steps: Int(words[2])),
       guidance: conventions?.guidance ?? (words[0] == "jit" ? jit : pmf).guidance)
     let start = Tensor(shape: try fixture.shape("noise"), elements: try fixture.floats("noise"))
-    let samples = try model.sample(classes: try fixture.integers("labels"), options: options, start: start)
+    let samples = try model.sample(.classes(try fixture.integers("labels")), options: options, start: Start(noise: start))
     return zip(samples.images.elements, try fixture.floats(name ?? run)).map { abs(Double($0) - Double($1)) }.max()
       ?? .infinity
   }
@@ -125,7 +125,7 @@ import Testing
     var evaluated: [Int] = []
     let options = SamplingOptions(
       sampler: Sampler(.heun, steps: 4), guidance: Guidance(scale: 2.9, interval: interval, ends: .jit), batch: 2)
-    _ = try model.sample(classes: [0, 1, 2], options: options) { progress in
+    _ = try model.sample(.classes([0, 1, 2]), options: options) { progress in
       evaluated.append(progress.evaluatedImages)
       return true
     }
@@ -160,7 +160,7 @@ import Testing
     let noised = Tensor(shape: x.shape, elements: x.elements.map { 2 * $0 })
     let image = try model.predict(images: noised, times: [1, 1], labels: [1, 2], step: step)
     let options = SamplingOptions(sampler: Sampler(.meanflow, steps: 1), guidance: Self.pmf.guidance)
-    #expect(try model.sample(classes: [1, 2], options: options, start: x).images == image)
+    #expect(try model.sample(.classes([1, 2]), options: options, start: Start(noise: x)).images == image)
 
     let early = try model.predict(images: noised, times: [0.25, 0.01], labels: [1, 2], step: step)
     #expect(early == image, "t itself is not told")
@@ -188,7 +188,7 @@ import Testing
     let start = normal([3, 3, 8, 8], seed: 5)
     func images(_ model: DiT, _ guidance: Guidance, batch: Int? = nil) throws -> Tensor {
       let options = SamplingOptions(sampler: Sampler(.meanflow, steps: 2), guidance: guidance, batch: batch)
-      return try model.sample(classes: [0, 1, 2], options: options, start: start).images
+      return try model.sample(.classes([0, 1, 2]), options: options, start: Start(noise: start)).images
     }
     let expected = try images(own, Self.pmf.guidance)
     #expect(try images(own, Guidance(scale: 7.5)) == expected)
@@ -197,7 +197,7 @@ import Testing
     #expect(try Difference(images(own, Self.pmf.guidance, batch: 2), expected).relative <= 1e-5)
     // ω = 1 is told too; and the null class needs no guidance of 1.
     let nothing = SamplingOptions(sampler: Sampler(.meanflow, steps: 1), guidance: Guidance(scale: 3))
-    #expect(try own.sample(count: 2, options: nothing).labels == [3, 3])
+    #expect(try own.sample(.none(count: 2), options: nothing).labels == [3, 3])
   }
 
   @Test("What does not fit a network that is told guidance, or one that is not, is refused by name")
@@ -206,7 +206,7 @@ import Testing
     func error(_ model: DiT, _ sampler: SamplerName, _ guidance: Guidance) -> String? {
       let options = SamplingOptions(sampler: Sampler(sampler, steps: 2), guidance: guidance)
       do {
-        _ = try model.sample(classes: [0], options: options)
+        _ = try model.sample(.classes([0]), options: options)
         return nil
       } catch { return "\(error)" }
     }
@@ -220,9 +220,9 @@ import Testing
     for (guidance, key) in [
       (Guidance(scale: 0.99), "guidance: expected a finite ω"),
       (Guidance(scale: .infinity), "guidance: expected a finite"),
-      (Guidance(scale: 2, interval: 0.1...1.1), "guidance interval: expected times in 0…1"),
-      (Guidance(scale: 2, interval: -0.1...1), "guidance interval: expected times in 0…1"),
-      (Guidance(scale: 2, channels: 2), "guidance channels: expected none"),
+      (Guidance(scale: 2, interval: 0.1...1.1), "guidance_interval: expected times in 0…1"),
+      (Guidance(scale: 2, interval: -0.1...1), "guidance_interval: expected times in 0…1"),
+      (Guidance(scale: 2, channels: 2), "guidance_channels: expected none"),
     ] {
       #expect(error(told, .meanflow, guidance)?.hasPrefix(key) == true, "\(guidance)")
     }
@@ -253,7 +253,7 @@ import Testing
       { _ = try told.invert(x, classes: [0]) },
       { _ = try told.loss(clean: x, times: [0.5], labels: [0], noise: x) },
     ] as [() throws -> Void] {
-      let error = #expect(throws: InputError.self) { try attempt() }
+      let error = #expect(throws: DiTError.self) { try attempt() }
       #expect(error?.name == "token_groups" && error?.found == "4 numbers for each image")
     }
   }

@@ -119,7 +119,7 @@ import Testing
     let heads = try error("jit-net.pt", StateDictHints(heads: 3, keys: keys()))
     #expect(heads.contains("heads: expected 2, as blocks.0.attn.q_norm.weight says, found 3"), "\(heads)")
     let published = try #require(
-      #expect(throws: ModelFileError.self) {
+      #expect(throws: DiTError.self) {
         try ModelReference("DiT-S/2").configuration(hints: StateDictHints(family: .jit))
       })
     #expect("\(published)".contains("family: expected dit, as the model says, found jit"), "\(published)")

@@ -30,10 +30,10 @@ import Testing
     let model = try randomModel(smallNetwork)
     let images = normal([3, 3, 6, 10], seed: 1)
     let broken = poisoned(images, 2 * 180 + 7, bad)
-    let options = SamplingOptions(sampler: Sampler(.ddim, steps: 2))
+    let options = SamplingOptions(sampler: Sampler(.ddim, steps: 2), guidance: Guidance(scale: 1))
     let expected = "expected finite numbers, found \(bad) in image 2"
     #expect(
-      message { _ = try model.sample(classes: [0, 1, 2], options: options, start: broken) } == "noise: \(expected)")
+      message { _ = try model.sample(.classes([0, 1, 2]), options: options, start: Start(noise: broken)) } == "noise: \(expected)")
     #expect(message { _ = try model.invert(broken, options: options) } == "images: \(expected)")
     #expect(
       message { _ = try model.predict(images: broken, times: [1, 2, 3], labels: [0, 1, 2]) } == "x: \(expected)")
@@ -52,14 +52,14 @@ import Testing
     var network = smallNetwork
     network.sequence = .image(height: 6, width: 10)
     let model = try randomModel(network)
-    let options = SamplingOptions(sampler: Sampler(.ddim, steps: 1))
+    let options = SamplingOptions(sampler: Sampler(.ddim, steps: 1), guidance: Guidance(scale: 1))
     let context = poisoned(normal([2, 3, 6, 10], seed: 2), 180, .infinity)
     #expect(
-      message { _ = try model.sample(classes: [0, 1], sequence: .images(context), options: options) }
+      message { _ = try model.sample(.context(context, classes: [0, 1]), options: options) }
         == "context: expected finite numbers, found inf in image 1")
     let embeddings = [Tensor(zeros: [2, 24]), poisoned(Tensor(zeros: [2, 24]), 3, .nan)]
     #expect(
-      message { _ = try model.sample(classes: [0, 1], sequence: .embeddings(embeddings), options: options) }
+      message { _ = try model.sample(.embeddings(embeddings, classes: [0, 1]), options: options) }
         == "embeddings: expected finite numbers, found nan in those of image 1")
   }
 
@@ -92,7 +92,7 @@ import Testing
     let model = try DiT(
       configuration: ModelConfiguration(network: smallNetwork), weights: Weights(weights.table, flat: flat.reading),
       context: ComputeContext(threads: 1), numerics: numerics)
-    let error = #expect(throws: OverflowError.self) {
+    let error = #expect(throws: DiTError.self) {
       try model.predict(images: normal([1, 3, 6, 10], seed: 5), times: [3], labels: [1])
     }
     #expect(error?.description == "output: expected finite numbers, found nan in image 0: overflow")
@@ -107,8 +107,8 @@ import Testing
     // Above Float's range, whatever clipping makes of it afterwards.
     let options = SamplingOptions(
       sampler: Sampler(name, steps: 3), guidance: Guidance(scale: 1e39, interval: 0...600), batch: 2)
-    let error = #expect(throws: OverflowError.self) {
-      _ = try model.sample(classes: [0, 1, 2], options: options) { _ in
+    let error = #expect(throws: DiTError.self) {
+      _ = try model.sample(.classes([0, 1, 2]), options: options) { _ in
         shown += 1
         return true
       }
@@ -123,11 +123,11 @@ import Testing
   func imageNumber() throws {
     let model = try randomModel(smallNetwork)
     let start = poisoned(normal([5, 3, 6, 10], seed: 3), 3 * 180, 3e38)
-    let options = SamplingOptions(sampler: Sampler(.ddim, steps: 2), batch: 2)
-    let error = #expect(throws: OverflowError.self) {
-      _ = try model.sample(classes: [0, 1, 2, 3, 0], options: options, start: start)
+    let options = SamplingOptions(sampler: Sampler(.ddim, steps: 2), guidance: Guidance(scale: 1), batch: 2)
+    let error = #expect(throws: DiTError.self) {
+      _ = try model.sample(.classes([0, 1, 2, 3, 0]), options: options, start: Start(noise: start))
     }
-    #expect(error?.image == 3, "\(String(describing: error))")
+    #expect(error?.overflow?.image == 3, "\(String(describing: error))")
   }
 
   @Test("A forward pass, a loss or an inversion that overflows is an error")
@@ -135,13 +135,13 @@ import Testing
     let model = try randomModel(smallNetwork)
     let large = Tensor(shape: [1, 3, 6, 10], elements: [Float](repeating: 3e38, count: 180))
     let ordinary = normal([1, 3, 6, 10], seed: 4)
-    #expect(throws: OverflowError.self) { try model.predict(images: large, times: [3], labels: [1]) }
-    #expect(throws: OverflowError.self) { try model.loss(clean: large, times: [3], labels: [1], noise: ordinary) }
-    #expect(throws: OverflowError.self) {
+    #expect(throws: DiTError.self) { try model.predict(images: large, times: [3], labels: [1]) }
+    #expect(throws: DiTError.self) { try model.loss(clean: large, times: [3], labels: [1], noise: ordinary) }
+    #expect(throws: DiTError.self) {
       try model.lossAndGradients(clean: ordinary, times: [3], labels: [1], noise: large)
     }
-    #expect(throws: OverflowError.self) {
-      try model.invert(large, classes: [1], options: SamplingOptions(sampler: Sampler(.ddim, steps: 3)))
+    #expect(throws: DiTError.self) {
+      try model.invert(large, classes: [1], options: SamplingOptions(sampler: Sampler(.ddim, steps: 3), guidance: Guidance(scale: 1)))
     }
   }
 }

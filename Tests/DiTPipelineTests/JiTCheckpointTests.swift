@@ -121,7 +121,7 @@ import Testing
     let (key, change) = Self.refused[index]
     let sets = try WeightSets(ModelReference(Self.folder), hints: hints())
     let model = try configuration { change(&$0) }
-    let error = #expect(throws: ModelFileError.self) { try JiTCheckpoint(model, sets, name: "m", sizes: [Self.size]) }
-    #expect(error?.item == key, "\(error.map { "\($0)" } ?? "")")
+    let error = #expect(throws: DiTError.self) { try JiTCheckpoint(model, sets, name: "m", sizes: [Self.size]) }
+    #expect(error?.name == key, "\(error.map { "\($0)" } ?? "")")
   }
 }

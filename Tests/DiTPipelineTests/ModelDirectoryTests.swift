@@ -35,7 +35,7 @@ import Testing
     try ModelDirectory.write(configuration, model: ema, ema: nil, to: path + "/")
     let rewritten = try ModelDirectory(contentsOf: path + "/")
     #expect(try rewritten.weights().flattened().array == ema.flattened().array, "a stale average must not be preferred")
-    #expect(throws: FileError(path: "\(path)/ema.safetensors", reason: .missing)) { try rewritten.weightsPath(.ema) }
+    #expect(throws: DiTError(file: "\(path)/ema.safetensors", .missing)) { try rewritten.weightsPath(.ema) }
   }
 
   @Test("A directory with only the average is a model")
@@ -44,7 +44,7 @@ import Testing
     try ModelDirectory.write(configuration, model: nil, ema: randomWeights(smallNetwork), to: temporary.path)
     let model = try DiT(contentsOf: temporary.path)
     #expect(model.configuration == configuration)
-    #expect(throws: FileError.self) { try DiT(contentsOf: temporary.path, weights: .model) }
+    #expect(throws: DiTError.self) { try DiT(contentsOf: temporary.path, weights: .model) }
   }
 
   @Test("F32 weights are mapped, and bf16 weights are widened")
@@ -78,14 +78,14 @@ import Testing
     }
     sources.append(TensorSource("blocks.2.attn.qkv.weight", Tensor(zeros: [2])))
     try SafetensorsWriter.write(sources, to: path)
-    let error = #expect(throws: StateDictMismatch.self) { try Weights(contentsOf: path, configuration: smallNetwork) }
-    #expect(error?.missing == ["t_embedder.mlp.0.weight", "blocks.1.attn.proj.bias"], "pos_embed may be absent")
-    #expect(error?.unexpected == ["blocks.2.attn.qkv.weight"])
-    #expect(error?.misshaped == [.init(name: "blocks.0.mlp.fc1.weight", expected: [96, 24], found: [24, 96])])
+    let error = #expect(throws: DiTError.self) { try Weights(contentsOf: path, configuration: smallNetwork) }
+    #expect(error?.mismatch?.missing == ["t_embedder.mlp.0.weight", "blocks.1.attn.proj.bias"], "pos_embed may be absent")
+    #expect(error?.mismatch?.unexpected == ["blocks.2.attn.qkv.weight"])
+    #expect(error?.mismatch?.misshaped == [.init(name: "blocks.0.mlp.fc1.weight", expected: [96, 24], found: [24, 96])])
 
     var deep = smallNetwork
     deep.depth = 1_000_000
-    #expect(throws: ModelFileError.self) { try Weights(contentsOf: path, configuration: deep) }
+    #expect(throws: DiTError.self) { try Weights(contentsOf: path, configuration: deep) }
   }
 
   @Test("A missing table of fixed positions is computed")
@@ -130,8 +130,8 @@ import Testing
       let table = try #require(weights.table.parameter(named: "pos_embed"))
       flat[table.range].fill(0.5)
       try Weights(weights.table, flat: flat.reading).write(to: path)
-      let error = #expect(throws: ModelFileError.self) { try Weights(contentsOf: path, configuration: larger) }
-      #expect(error?.item == "tensor pos_embed" && error?.found == "15 rows")
+      let error = #expect(throws: DiTError.self) { try Weights(contentsOf: path, configuration: larger) }
+      #expect(error?.tensor == "pos_embed" && error?.found == "15 rows")
     }
     var learned = smallNetwork
     learned.position = .learned
@@ -140,8 +140,8 @@ import Testing
     let sources = zip(weights.table.parameters, weights.slices).filter { $0.0.name != "pos_embed" }
       .map { TensorSource($0.name, $1, shape: $0.shape) }
     try SafetensorsWriter.write(sources, to: path)
-    let error = #expect(throws: StateDictMismatch.self) { try Weights(contentsOf: path, configuration: learned) }
-    #expect(error?.missing == ["pos_embed"], "a learned table cannot be computed")
+    let error = #expect(throws: DiTError.self) { try Weights(contentsOf: path, configuration: learned) }
+    #expect(error?.mismatch?.missing == ["pos_embed"], "a learned table cannot be computed")
   }
 
   // MARK: State dicts
@@ -193,20 +193,20 @@ import Testing
     network.inputWidth = 6
     let path = temporary("m.safetensors")
     try randomWeights(network).write(to: path)
-    let heads = #expect(throws: ModelFileError.self) { try ModelReference(path).configuration() }
+    let heads = #expect(throws: DiTError.self) { try ModelReference(path).configuration() }
     #expect(
       heads?.description
         == "\(path): heads: expected the number of heads to be given, found hidden size 24, for which none is published"
     )
-    #expect(throws: ModelFileError.self) { try ModelReference(path).configuration(hints: StateDictHints(heads: 5)) }
-    #expect(throws: ModelFileError.self) { try ModelReference(path).configuration(hints: StateDictHints(heads: 0)) }
+    #expect(throws: DiTError.self) { try ModelReference(path).configuration(hints: StateDictHints(heads: 5)) }
+    #expect(throws: DiTError.self) { try ModelReference(path).configuration(hints: StateDictHints(heads: 0)) }
 
     try randomWeights(smallNetwork).write(to: path)  // 3×5 patches
     let oblong = try ModelReference(path).configuration(hints: StateDictHints(heads: 3)).network
     #expect(oblong.inputHeight == 6 && oblong.inputWidth == 10, "the table's values tell")
 
     try SafetensorsWriter.write([TensorSource("w", Tensor(zeros: [2]))], to: path)
-    let other = #expect(throws: ModelFileError.self) {
+    let other = #expect(throws: DiTError.self) {
       try ModelReference(path).configuration(hints: StateDictHints(heads: 3))
     }
     #expect(
@@ -222,20 +222,20 @@ import Testing
     #expect(try ModelReference(networkFixture("digits")) == .directory(networkFixture("digits")))
     let file = networkFixture("digits/model.safetensors")
     #expect(try ModelReference(file) == .stateDict(file))
-    #expect(throws: FileError(path: "DiT-M/2", reason: .missing)) { try ModelReference("DiT-M/2") }
-    #expect(throws: FileError(path: "", reason: .missing)) { try ModelReference("") }
+    #expect(throws: DiTError(file: "DiT-M/2", .missing)) { try ModelReference("DiT-M/2") }
+    #expect(throws: DiTError(file: "", .missing)) { try ModelReference("") }
 
     let published = try ModelReference("DiT-B/4").load()
     #expect(published.weights == nil && published.configuration == ModelConfiguration(published: "DiT-B/4"))
-    let error = #expect(throws: ModelFileError.self) { try DiT(contentsOf: "DiT-B/4") }
+    let error = #expect(throws: DiTError.self) { try DiT(contentsOf: "DiT-B/4") }
     #expect(error?.description == "DiT-B/4: weights: expected a model with weights, found a published name")
-    #expect(throws: ModelFileError.self) {
+    #expect(throws: DiTError.self) {
       try ModelReference(networkFixture("digits")).configuration(hints: StateDictHints(heads: 2))
     }
     #expect(
       try ModelReference(networkFixture("digits")).configuration(hints: StateDictHints(heads: 4)).network.numHeads == 4)
     let temporary = try TemporaryDirectory()
-    #expect(throws: FileError(path: temporary("config.json"), reason: .missing)) { try DiT(contentsOf: temporary.path) }
+    #expect(throws: DiTError(file: temporary("config.json"), .missing)) { try DiT(contentsOf: temporary.path) }
   }
 
   /// A state dict and the directory it lies in are one model.
@@ -253,7 +253,7 @@ import Testing
   func failedWriteLeavesTheOldModel() throws {
     let temporary = try TemporaryDirectory()
     let file = try temporary.write("a file", to: "occupied")
-    let error = #expect(throws: FileError.self) {
+    let error = #expect(throws: DiTError.self) {
       try ModelDirectory.write(configuration, model: randomWeights(smallNetwork), ema: nil, to: file)
     }
     #expect(error?.description == "\(file): cannot create the directory: File exists")

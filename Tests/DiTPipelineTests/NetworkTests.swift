@@ -104,7 +104,7 @@ import Testing
     let model = try randomModel(smallNetwork)
     let x = normal([2, 3, 6, 10], seed: 1)
     func message(_ body: () throws -> Void) -> String? {
-      #expect(throws: InputError.self, performing: body)?.description
+      #expect(throws: DiTError.self, performing: body)?.description
     }
     func predict(_ x: Tensor, _ t: [Float], _ y: [Int]) -> String? {
       message { _ = try model.predict(images: x, times: t, labels: y) }

@@ -90,14 +90,14 @@ import Testing
       ),
     ] {
       let path = try pipeline(directory, ("model_index.json", old, new))
-      let error = #expect(throws: ConfigurationFileError.self) { try configuration(path) }
+      let error = #expect(throws: DiTError.self) { try configuration(path) }
       let line = error.map { "\($0)" } ?? ""
       #expect(words.allSatisfy(line.contains), "\(line)")
     }
     let path = try pipeline(
       directory, ("model_index.json", "\"DiTPipeline\"", "\"StableDiffusionPipeline\""),
       ("model_index.json", "\"transformer\":", "\"unet\":"))
-    let other = #expect(throws: ConfigurationFileError.self) { try configuration(path) }
+    let other = #expect(throws: DiTError.self) { try configuration(path) }
     let line = other.map { "\($0)" } ?? ""
     #expect(
       ["_class_name", "DiTPipeline", "DiTTransformer2DModel", "found \"StableDiffusionPipeline\""].allSatisfy(
@@ -248,12 +248,12 @@ import Testing
       ("\(Self.checkpoint)/transformer", .ema, "a diffusers directory without one"),
       ("\(Self.checkpoint)/transformer_ema", .model, "a moving average alone"),
     ] {
-      let error = #expect(throws: ModelFileError.self) { try ModelReference(path).load(choice) }
-      #expect(error?.file == path && error?.item == "weights" && error?.found.hasPrefix(found) == true)
+      let error = #expect(throws: DiTError.self) { try ModelReference(path).load(choice) }
+      #expect(error?.file == path && error?.name == "weights" && error?.found?.hasPrefix(found) == true)
     }
     try FileManager.default.createDirectory(atPath: directory("empty/transformer"), withIntermediateDirectories: true)
-    let error = #expect(throws: FileError.self) { try ModelReference(directory("empty")).load() }
-    #expect(error?.path == directory("empty/config.json"))
+    let error = #expect(throws: DiTError.self) { try ModelReference(directory("empty")).load() }
+    #expect(error?.file == directory("empty/config.json"))
   }
 
   @Test("An average converts to a model directory and to a pipeline that compute the same")

@@ -1,6 +1,7 @@
 import DiTFiles
 import DiTModel
 import DiTPipeline
+import DiTTensor
 import Testing
 
 /// The keys of parts that are not the published DiT's. A new key belongs into `keys`, its contradictions into `refused`.
@@ -221,7 +222,7 @@ import Testing
 
   @Test("Each contradiction of parts is refused in one line with its key", arguments: refused)
   func contradictions(text: String, message: String) {
-    let error = #expect(throws: ConfigurationFileError.self) { try read(text) }
+    let error = #expect(throws: DiTError.self) { try read(text) }
     let line = error?.description ?? ""
     #expect(line.hasPrefix("config.json: \(message)"), "\(line)")
     #expect(!line.contains("\n"))

@@ -153,11 +153,11 @@ import Testing
     sources += leftOut.map { TensorSource($0, Tensor(zeros: [24])) }
     try SafetensorsWriter.write(sources, to: path)
     guard !brought.isEmpty || !leftOut.isEmpty else { return }
-    let error = #expect(throws: StateDictMismatch.self) {
+    let error = #expect(throws: DiTError.self) {
       try Weights(contentsOf: path, configuration: example.network)
     }
-    #expect(error?.missing.sorted() == brought)
-    #expect(error?.unexpected.sorted() == leftOut)
+    #expect(error?.mismatch?.missing.sorted() == brought)
+    #expect(error?.mismatch?.unexpected.sorted() == leftOut)
   }
 
   @Test("Beside rotary positions a fixed table is computed for another size and a learned one resampled")
@@ -190,7 +190,7 @@ import Testing
     try weights(example.network).write(to: path)
     var larger = example.network
     larger.inputHeight = 12
-    let error = #expect(throws: ModelFileError.self) { try Weights(contentsOf: path, configuration: larger) }
-    #expect(error?.item == "tensor pos_embed" && error?.found == "23 rows")
+    let error = #expect(throws: DiTError.self) { try Weights(contentsOf: path, configuration: larger) }
+    #expect(error?.tensor == "pos_embed" && error?.found == "23 rows")
   }
 }

@@ -22,9 +22,9 @@ import Testing
   func imagesKeepToThemselves(_ attention: AttentionConfiguration) throws {
     let classes = Array(0..<min(3, smallNetwork.numClasses))
     var options = SamplingOptions(sampler: Sampler(.dpmpp, steps: 6), guidance: Guidance(scale: 2), seed: 5)
-    let whole = try model(attention).sample(classes: classes, options: options)
+    let whole = try model(attention).sample(.classes(classes), options: options)
     options.batch = 1
-    let parts = try model(attention, threads: 2).sample(classes: classes, options: options)
+    let parts = try model(attention, threads: 2).sample(.classes(classes), options: options)
     #expect(Difference(parts.images, whole.images).relative < 1e-5)
   }
 
@@ -34,11 +34,8 @@ import Testing
     let model = try model(attention)
     let c = model.configuration.network
     let noise = normal([1, c.inChannels, c.inputHeight, c.inputWidth], seed: 8)
-    let step = try model.sample(
-      classes: [1],
-      options: SamplingOptions(
-        sampler: Sampler(.ddim, steps: 1, schedule: .custom([400])), guidance: Guidance(scale: 1)),
-      start: noise)
+    let step = try model.sample(.classes([1]), options: SamplingOptions(
+        sampler: Sampler(.ddim, steps: 1, schedule: .custom([400])), guidance: Guidance(scale: 1)), start: Start(noise: noise))
     let output = try model.predict(images: noise, times: [400], labels: [1])
     let alpha = model.schedule.alphasCumprod[400]
     let clean = zip(noise.elements, output.elements).map {

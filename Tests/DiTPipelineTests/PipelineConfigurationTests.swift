@@ -3,6 +3,7 @@ import DiTFiles
 import DiTKernels
 import DiTModel
 import DiTPipeline
+import DiTTensor
 import Testing
 
 @Suite("Reading and writing config.json") struct ConfigurationTests {
@@ -367,7 +368,7 @@ import Testing
 
   @Test("Each wrong configuration is refused in one line with key, expected and found", arguments: refused)
   func wrongFilesAreRefusedByName(text: String, message: String) {
-    let error = #expect(throws: ConfigurationFileError.self) { try read(text) }
+    let error = #expect(throws: DiTError.self) { try read(text) }
     let line = error?.description ?? ""
     #expect(line.hasPrefix("config.json: \(message)"), "\(line)")
     #expect(!line.contains("\n"))
@@ -378,19 +379,19 @@ import Testing
     let text = #"{"model": {"depth": 2, "diffusion": {"steps": 0}}, "sampling": {"steps": 7}}"#
     var root = try JSONObjectReader(JSONValue(parsing: Array(text.utf8), file: "t.json"), file: "t.json")
     let section = try #require(try root.object("model"))
-    let error = #expect(throws: ConfigurationFileError.self) { try ModelConfiguration(reading: section) }
+    let error = #expect(throws: DiTError.self) { try ModelConfiguration(reading: section) }
     #expect(error?.description == "t.json: model.diffusion.steps: expected 1…1000000, found 0")
     let sampling = try SamplingConfiguration(
-      reading: try #require(try root.object("sampling")), defaults: SamplingConfiguration())
+      reading: try #require(try root.object("sampling")), defaults: SamplingConfiguration(sampler: Sampler(.ddim), guidance: Guidance(scale: 1)))
     #expect(sampling.sampler.steps == 7)
     try root.finish()
   }
 
   @Test("A missing file or a directory is an error of files")
   func missingFileIsAFileError() throws {
-    #expect(throws: FileError(path: "/nowhere/config.json", reason: .missing)) {
+    #expect(throws: DiTError(file: "/nowhere/config.json", .missing)) {
       try ModelConfiguration(contentsOf: "/nowhere/config.json")
     }
-    #expect(throws: FileError.self) { try ModelConfiguration(contentsOf: networkFixture("digits")) }
+    #expect(throws: DiTError.self) { try ModelConfiguration(contentsOf: networkFixture("digits")) }
   }
 }

@@ -41,7 +41,7 @@ import Testing
     try prior.write(to: path)
     var other = smallNetwork
     other.inputWidth = 12
-    #expect(throws: StateDictMismatch.self) { try SequencePrior(directory: directory.path, for: other) }
+    #expect(throws: DiTError.self) { try SequencePrior(directory: directory.path, for: other) }
 
     func message(_ edit: (inout [Double], inout [Double], inout Int) -> Void) throws -> String {
       var (mean, covariance, patch) = (prior.mean, prior.covariance, 2)
@@ -53,7 +53,7 @@ import Testing
           TensorSource("patch_size", shape: [], integers: [patch]),
         ], to: path)
       let model = try randomModel(smallNetwork)
-      let error = #expect(throws: ModelFileError.self) {
+      let error = #expect(throws: DiTError.self) {
         _ = try SequenceConditionals(directory: directory.path, for: model)
       }
       return error?.description ?? ""
@@ -120,7 +120,7 @@ import Testing
       try SequenceConditionals(Self.prior(), context: model.context), weight: 1,
       posteriorNoise: Tensor(zeros: [2, 3, 6, 5]))
     let images = normal([2, 3, 6, 10], seed: 1)
-    let error = #expect(throws: InputError.self) {
+    let error = #expect(throws: DiTError.self) {
       _ = try model.loss(clean: images, times: [1, 2], labels: [0, 1], noise: images, consistency: input)
     }
     #expect(error?.name == "posterior_noise")

@@ -29,17 +29,14 @@ import Testing
     let model = try randomModel(Self.text)
     var options = Self.options
     let prompts = ["seven", "", "7", "ö"]
-    let whole = try model.sample(count: 4, sequence: .texts(prompts), options: options)
+    let whole = try model.sample(.prompts(prompts), options: options)
     #expect(whole.labels.isEmpty && whole.isComplete)
     options.batch = 3
-    let parts = try model.sample(count: 4, sequence: .texts(prompts), options: options)
+    let parts = try model.sample(.prompts(prompts), options: options)
     #expect(Difference(parts.images, whole.images).relative < 1e-4)
-    let others = try model.sample(count: 4, sequence: .texts(["seven", "8", "8", "8"]), options: options)
+    let others = try model.sample(.prompts(["seven", "8", "8", "8"]), options: options)
     #expect(Difference(image(others, 0), image(whole, 0)).relative < 1e-4)
     #expect(Difference(image(others, 2), image(whole, 2)).relative > 1e-3, "the prompt must matter")
-    let same = try model.sample(
-      prompts: prompts, guidance: options.guidance, sampler: options.sampler, seed: options.seed)
-    #expect(Difference(same.images, whole.images).relative < 1e-4)
   }
 
   /// ε̂ = ε_u + s(ε_c − ε_u), ε_u of the empty text: seen in one step of DDIM from known noise.
@@ -50,9 +47,7 @@ import Testing
     let sampler = Sampler(.ddim, steps: 1, schedule: .trailing)
     func sample(_ prompts: [String]?, guidance: Double) throws -> [Float] {
       let options = SamplingOptions(sampler: sampler, guidance: Guidance(scale: guidance))
-      return try model.sample(
-        count: 2, sequence: prompts.map { .texts($0) }, options: options, start: noise
-      ).images.elements
+      return try model.sample(Condition(prompts.map { .texts($0) }, classes: nil, count: 2), options: options, start: Start(noise: noise)).images.elements
     }
     let (prompted, empty) = try (sample(["one", "two"], guidance: 1), sample(nil, guidance: 1))
     let guided = try sample(["one", "two"], guidance: 2.5)
@@ -88,12 +83,10 @@ import Testing
   func contextImagesAndClasses() throws {
     let model = try randomModel(Self.network(.image(height: 4, width: 2), classes: 4))
     let context = normal([3, 3, 4, 2], seed: 5)
-    let with = try model.sample(classes: [0, 1, 2], sequence: .images(context), options: Self.options)
-    let without = try model.sample(classes: [0, 1, 2], options: Self.options)
+    let with = try model.sample(.context(context, classes: [0, 1, 2]), options: Self.options)
+    let without = try model.sample(.classes([0, 1, 2]), options: Self.options)
     #expect(with.labels == [0, 1, 2] && Difference(with.images, without.images).relative > 1e-3)
-    let one = try model.sample(
-      classes: [0], sequence: .images(Tensor(shape: [1, 3, 4, 2], elements: Array(context.elements[0..<24]))),
-      options: Self.options)
+    let one = try model.sample(.context(Tensor(shape: [1, 3, 4, 2], elements: Array(context.elements[0..<24])), classes: [0]), options: Self.options)
     #expect(Difference(image(one, 0), image(with, 0)).relative < 1e-4)
   }
 
@@ -132,12 +125,12 @@ import Testing
       (plain, [1], .texts(["a"]), "sequence: expected none, as the model has neither text nor context_image"),
     ]
     for (model, classes, sequence, message) in cases {
-      let error = #expect(throws: InputError.self) {
-        if let classes { return try model.sample(classes: classes, sequence: sequence, options: Self.options) }
-        return try model.sample(count: 1, sequence: sequence, options: Self.options)
+      let error = #expect(throws: DiTError.self) {
+        if let classes { return try model.sample(Condition(sequence, classes: classes, count: classes.count), options: Self.options) }
+        return try model.sample(Condition(sequence, classes: nil, count: 1), options: Self.options)
       }
       #expect(error?.description.hasPrefix(message) == true, "\(error?.description ?? "")")
     }
-    #expect(throws: DiffusionError.self) { try text.sample(count: 1, options: Self.options) }
+    #expect(throws: DiTError.self) { try text.sample(.none(count: 1), options: Self.options) }
   }
 }

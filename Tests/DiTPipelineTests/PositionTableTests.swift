@@ -76,8 +76,8 @@ import Testing
     #expect(try used(large, Self.own) == expected.array)
     (large.inputHeight, large.inputWidth) = (2, 6)
     #expect(try used(large, Array(Self.own[..<(9 * 24)])).count == 3 * 24)
-    let error = #expect(throws: ModelFileError.self) { try used(large, Array(Self.own[..<(5 * 24)])) }
-    #expect(error?.item == "tensor pos_embed" && error?.found == "5 rows")
+    let error = #expect(throws: DiTError.self) { try used(large, Array(Self.own[..<(5 * 24)])) }
+    #expect(error?.tensor == "pos_embed" && error?.found == "5 rows")
   }
 
   @Test("A learned table that is another grid's fixed one is resampled from that grid")
@@ -107,8 +107,8 @@ import Testing
     (odd.inputHeight, odd.inputWidth) = (6, 10)
     #expect(try size(write(odd, table(odd)), hints) == [6, 10])
     let own = try write(odd, Array(Self.own[..<(15 * 24)]))
-    let error = #expect(throws: ModelFileError.self) { try size(own, hints) }
-    #expect(error?.item == "tensor pos_embed" && error?.expected.contains("--config") == true)
+    let error = #expect(throws: DiTError.self) { try size(own, hints) }
+    #expect(error?.tensor == "pos_embed" && error?.expected?.contains("--config") == true)
 
     // Stated, it is the stated one; the table is then computed where it is another grid's.
     let file = try directory.write(#"{"input_size": [4, 16], "num_heads": 3}"#, to: "c.json")
@@ -128,10 +128,10 @@ import Testing
   func conversionKeepsOrRefuses() throws {
     let path = try write(Self.square, Self.own)
     let hints = StateDictHints(heads: 3)
-    let error = #expect(throws: ModelFileError.self) {
+    let error = #expect(throws: DiTError.self) {
       try ModelConversion(path, to: .diffusers, hints: hints, context: ComputeContext(threads: 1))
     }
-    #expect(error?.item == "pos_embed" && error?.found.contains("another table") == true)
+    #expect(error?.name == "pos_embed" && error?.found?.contains("another table") == true)
     try ModelConversion(path, to: .dit, hints: hints).write(to: directory("out"))
     #expect(try ModelReference(directory("out")).load().weights?["pos_embed"]?.array == Self.own)
   }

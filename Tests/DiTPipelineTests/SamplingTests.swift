@@ -14,6 +14,11 @@ import Testing
     try DiT(contentsOf: networkFixture("digits"), context: ComputeContext(threads: threads, workers: threads))
   }
 
+  /// 50 steps of DDIM without guidance.
+  func plain(seed: UInt64) -> SamplingOptions {
+    SamplingOptions(sampler: Sampler(.ddim, steps: 50), guidance: Guidance(scale: 1), seed: seed)
+  }
+
   func image(_ samples: Samples, _ index: Int) -> Tensor {
     let shape = Array(samples.images.shape.dropFirst())
     let size = shape.reduce(1, *)
@@ -28,11 +33,11 @@ import Testing
     options.sampler.name = name
     options.sampler.eta = name == .ddim ? 0.7 : nil
     let classes = [3, 1, 4, 1, 5, 9, 2]
-    let whole = try model.sample(classes: classes, options: options)
+    let whole = try model.sample(.classes(classes), options: options)
     options.batch = 3
-    let parts = try model.sample(classes: classes, options: options)
-    let fewer = try model.sample(classes: Array(classes.prefix(5)), options: options)
-    let alone = try model.sample(classes: [3], options: options)
+    let parts = try model.sample(.classes(classes), options: options)
+    let fewer = try model.sample(.classes(Array(classes.prefix(5))), options: options)
+    let alone = try model.sample(.classes([3]), options: options)
     let differences = [
       Difference(parts.images, whole.images), Difference(image(fewer, 4), image(whole, 4)),
       Difference(image(alone, 0), image(whole, 0)),
@@ -41,31 +46,31 @@ import Testing
     for difference in differences { #expect(difference.relative <= (isExact ? 0 : 1e-4), "\(difference)") }
     #expect(Difference(image(whole, 1), image(whole, 3)).relative > 0.1, "two images of one class must differ")
     options.seed = 6
-    let other = try model.sample(classes: [3], options: options)
+    let other = try model.sample(.classes([3]), options: options)
     #expect(Difference(image(other, 0), image(whole, 0)).relative > 0.1, "the seed must matter")
   }
 
   @Test("The start noise is the Philox stream of seed and image index")
   func startNoiseIsTheStream() throws {
     let model = try digits()
-    var options = SamplingOptions(sampler: Sampler(.ddpm, steps: 3), seed: 11)
-    let drawn = try model.sample(classes: [0, 1, 2], options: options)
+    var options = SamplingOptions(sampler: Sampler(.ddpm, steps: 3), guidance: Guidance(scale: 1), seed: 11)
+    let drawn = try model.sample(.classes([0, 1, 2]), options: options)
     let noise = (0..<3).flatMap { n -> [Float] in
       var random = Philox(seed: 11, stream: UInt64(n))
       return random.normal(count: 64)
     }
     let start = Tensor(shape: [3, 1, 8, 8], elements: noise)
-    #expect(try model.sample(classes: [0, 1, 2], options: options, start: start) == drawn)
+    #expect(try model.sample(.classes([0, 1, 2]), options: options, start: Start(noise: start)) == drawn)
     options.seed = 12
-    #expect(try model.sample(classes: [0, 1, 2], options: options, start: start) != drawn, "later noise has the seed")
+    #expect(try model.sample(.classes([0, 1, 2]), options: options, start: Start(noise: start)) != drawn, "later noise has the seed")
   }
 
   @Test("Samples and gradients are the same bytes at any number of threads")
   func sameBytesAtAnyThreadCount() throws {
     let classes = [0, 1, 2, 3, 4]
-    let one = try digits(threads: 1).sample(classes: classes, options: Self.ancestral)
-    let two = try digits(threads: 2).sample(classes: classes, options: Self.ancestral)
-    let three = try digits(threads: 3).sample(classes: classes, options: Self.ancestral)
+    let one = try digits(threads: 1).sample(.classes(classes), options: Self.ancestral)
+    let two = try digits(threads: 2).sample(.classes(classes), options: Self.ancestral)
+    let three = try digits(threads: 3).sample(.classes(classes), options: Self.ancestral)
     #expect(one == two && one == three)
     let gradients = try [1, 2].map { threads in
       try randomModel(smallNetwork, threads: threads).lossAndGradients(
@@ -81,7 +86,7 @@ import Testing
     let model = try digits()
     let sampler = Sampler(.ddim, steps: 4)
     func sample(_ guidance: Guidance) throws -> Samples {
-      try model.sample(classes: [3, 7], options: SamplingOptions(sampler: sampler, guidance: guidance, seed: 1))
+      try model.sample(.classes([3, 7]), options: SamplingOptions(sampler: sampler, guidance: guidance, seed: 1))
     }
     // By hand, from single predictions.
     var x = try #require(try sample(Guidance(scale: 1)).images.elements.isEmpty ? nil : startNoise(2, 64, seed: 1))
@@ -117,9 +122,8 @@ import Testing
   func guidanceZeroIsTheNullClass() throws {
     let model = try digits()
     let sampler = Sampler(.ddim, steps: 4)
-    let zero = try model.sample(
-      classes: [3, 7], options: SamplingOptions(sampler: sampler, guidance: Guidance(scale: 0), seed: 1))
-    let null = try model.sample(count: 2, options: SamplingOptions(sampler: sampler, seed: 1))
+    let zero = try model.sample(.classes([3, 7]), options: SamplingOptions(sampler: sampler, guidance: Guidance(scale: 0), seed: 1))
+    let null = try model.sample(.none(count: 2), options: SamplingOptions(sampler: sampler, guidance: Guidance(scale: 1), seed: 1))
     #expect(null.labels == [10, 10])
     #expect(Difference(zero.images, null.images).relative <= 1e-4, "\(Difference(zero.images, null.images))")
   }
@@ -128,18 +132,18 @@ import Testing
   func unconditionalModelsAreSampledByCount() throws {
     let model = try DiT(contentsOf: networkFixture("unconditional"))
     #expect(model.samplingOptions.guidance.scale == 1)
-    let options = SamplingOptions(sampler: Sampler(.ddpm, steps: 3))
-    let samples = try model.sample(count: 4, options: options)
+    let options = SamplingOptions(sampler: Sampler(.ddpm, steps: 3), guidance: Guidance(scale: 1))
+    let samples = try model.sample(.none(count: 4), options: options)
     #expect(samples.images.shape == [4, 2, 3, 5] && samples.labels.isEmpty)
-    #expect(throws: InputError.self) { try model.sample(classes: [0], options: options) }
+    #expect(throws: DiTError.self) { try model.sample(.classes([0]), options: options) }
   }
 
   @Test("Progress counts images and steps, and returning false stops with what there is")
   func progressCountsAndStops() throws {
     let model = try digits()
-    let options = SamplingOptions(sampler: Sampler(.ddim, steps: 4), seed: 3, batch: 2)
+    let options = SamplingOptions(sampler: Sampler(.ddim, steps: 4), guidance: Guidance(scale: 1), seed: 3, batch: 2)
     var seen: [String] = []
-    let whole = try model.sample(classes: [0, 1, 2], options: options) {
+    let whole = try model.sample(.classes([0, 1, 2]), options: options) {
       seen.append(
         "\($0.images) \($0.step)/\($0.steps) t=\($0.time.index) \($0.completedSteps)/\($0.totalSteps) of \($0.count)")
       return true
@@ -151,7 +155,7 @@ import Testing
       ])
     #expect(whole.isComplete && whole.labels == [0, 1, 2])
     var last: Tensor?
-    let stopped = try model.sample(classes: [0, 1, 2], options: options) { progress in
+    let stopped = try model.sample(.classes([0, 1, 2]), options: options) { progress in
       last = progress.x
       return progress.completedSteps < 2
     }
@@ -161,7 +165,7 @@ import Testing
 
     struct Interruption: Error {}
     #expect(throws: Interruption.self) {
-      try model.sample(classes: [0], options: options) { _ in throw Interruption() }
+      try model.sample(.classes([0]), options: options) { _ in throw Interruption() }
     }
   }
 
@@ -200,28 +204,28 @@ import Testing
   @Test("Inversion is undone by sampling with the same steps")
   func invertingIsUndoneBySampling() throws {
     let model = try digits()
-    let options = SamplingOptions(sampler: Sampler(.ddim, steps: 200), batch: 2)
-    let images = try model.sample(classes: [3, 8, 1], options: SamplingOptions(seed: 2)).images
+    let options = SamplingOptions(sampler: Sampler(.ddim, steps: 200), guidance: Guidance(scale: 1), batch: 2)
+    let images = try model.sample(.classes([3, 8, 1]), options: plain(seed: 2)).images
     let noise = try model.invert(images, classes: [3, 8, 1], options: options)
     #expect(noise.isComplete)
-    let again = try model.sample(classes: [3, 8, 1], options: options, start: noise.images)
+    let again = try model.sample(.classes([3, 8, 1]), options: options, start: Start(noise: noise.images))
     let difference = Difference(again.images, images)
     #expect(difference.relative <= 0.05, "\(difference)")
     #expect(Difference(noise.images, images).relative > 0.3, "noise is not the image")
     let byDefault = try model.invert(images)
     #expect(byDefault.labels == [10, 10, 10])
     let short = try model.invert(
-      images, classes: nil, options: SamplingOptions(sampler: Sampler(steps: 10)))
+      images, classes: nil, options: SamplingOptions(sampler: Sampler(.ddim, steps: 10), guidance: Guidance(scale: 1)))
     #expect(byDefault == short, "config.json says 10 steps, linspace")
   }
 
   @Test("Concurrent sampling with one model gives the same samples")
   func severalThreadsShareAModel() async throws {
     let model = try digits(threads: 2)
-    let expected = try (0..<4).map { try model.sample(classes: [$0], options: SamplingOptions(seed: UInt64($0))) }
+    let expected = try (0..<4).map { try model.sample(.classes([$0]), options: plain(seed: UInt64($0))) }
     let found = try await withThrowingTaskGroup(of: (Int, Samples).self) { group in
       for index in 0..<4 {
-        group.addTask { (index, try model.sample(classes: [index], options: SamplingOptions(seed: UInt64(index)))) }
+        group.addTask { (index, try model.sample(.classes([index]), options: plain(seed: UInt64(index)))) }
       }
       return try await group.reduce(into: [Int: Samples]()) { $0[$1.0] = $1.1 }
     }
@@ -231,12 +235,12 @@ import Testing
   @Test("The documented call with classes, guidance, sampler and progress works")
   func documentedCallSite() throws {
     let model = try digits()
-    let sampler = Sampler(.ddim, steps: 20, schedule: .trailing)
-    let samples = try model.sample(
-      classes: [2, 3], guidance: .init(scale: 4, interval: 100...700), sampler: sampler, seed: 0
-    ) { progress in progress.step < 15 }
+    var options = model.samplingOptions
+    options.sampler = Sampler(.ddim, steps: 20, schedule: .trailing)
+    options.guidance = Guidance(scale: 4, interval: 100...700)
+    let samples = try model.sample(.classes([2, 3]), options: options) { progress in progress.step < 15 }
     #expect(!samples.isComplete && samples.images.shape == [2, 1, 8, 8])
-    #expect(try model.sample(classes: [2]) == model.sample(classes: [2], options: model.samplingOptions))
+    #expect(try model.sample(.classes([2])) == model.sample(.classes([2]), options: model.samplingOptions))
   }
 
   @Test("Wrong sampling options are refused by name")
@@ -245,7 +249,7 @@ import Testing
     let noNull = try DiT(contentsOf: networkFixture("nonull"))
     func message(_ model: DiT, _ classes: [Int], _ options: SamplingOptions, start: Tensor? = nil) -> String {
       do {
-        _ = try model.sample(classes: classes, options: options, start: start)
+        _ = try model.sample(.classes(classes), options: options, start: Start(noise: start))
         return "accepted"
       } catch {
         return "\(error)"
@@ -261,7 +265,7 @@ import Testing
     #expect(message(model, [1], options(-3)) == "steps: expected 1…1000, found -3")
     #expect(message(model, [1], options(1001)) == "steps: expected 1…1000, found 1001")
     #expect(message(model, [1], options(4, .init(scale: .nan))) == "guidance: expected a finite scale, found nan")
-    #expect(message(model, [1], options(4, .init(scale: 2, channels: 2))) == "guidance channels: expected 1…1, found 2")
+    #expect(message(model, [1], options(4, .init(scale: 2, channels: 2))) == "guidance_channels: expected 1…1, found 2")
     #expect(message(model, [1], options(eta: 1.5)) == "eta: expected 0…1, found 1.5")
     #expect(
       message(noNull, [1], options(4, .init(scale: 2)))
@@ -274,16 +278,16 @@ import Testing
     batch.batch = 0
     #expect(message(model, [1], batch) == "batch: expected at least 1, found 0")
 
-    #expect(throws: InputError.self) { try noNull.sample(count: 1, options: options()) }
-    #expect(throws: InputError.self) { try model.sample(count: 0, options: options()) }
-    #expect(throws: DiffusionError.self) { try model.sample(count: 1, options: options(4, .init(scale: 2))) }
+    #expect(throws: DiTError.self) { try noNull.sample(.none(count: 1), options: options()) }
+    #expect(throws: DiTError.self) { try model.sample(.none(count: 0), options: options()) }
+    #expect(throws: DiTError.self) { try model.sample(.none(count: 1), options: options(4, .init(scale: 2))) }
     let images = Tensor(zeros: [1, 1, 8, 8])
-    #expect(throws: DiffusionError.self) {
-      try model.invert(images, classes: [1], options: SamplingOptions(sampler: Sampler(.ddpm, steps: 4)))
+    #expect(throws: DiTError.self) {
+      try model.invert(images, classes: [1], options: SamplingOptions(sampler: Sampler(.ddpm, steps: 4), guidance: Guidance(scale: 1)))
     }
-    #expect(throws: DiffusionError.self) { try model.invert(images, classes: [1], options: options(eta: 0.5)) }
-    #expect(throws: InputError.self) { try model.invert(images, classes: [11], options: options()) }
-    #expect(throws: InputError.self) {
+    #expect(throws: DiTError.self) { try model.invert(images, classes: [1], options: options(eta: 0.5)) }
+    #expect(throws: DiTError.self) { try model.invert(images, classes: [11], options: options()) }
+    #expect(throws: DiTError.self) {
       try model.invert(Tensor(zeros: [1, 1, 8, 9]), classes: [1], options: options())
     }
   }

@@ -132,11 +132,11 @@ import Testing
   func errorsAreThrown() async throws {
     let model = try digits()
     let session = model.session()
-    await #expect(throws: InputError.self) { try await model.sampling(.classes([10])).samples }
-    await #expect(throws: InputError.self) { for try await _ in model.sampling(.classes([10])) {} }
-    #expect(throws: InputError.self) { try session.sample(.classes([10])) }
-    let torch = SamplingOptions(sampler: Sampler(.ddim, steps: 2), random: .torch)
-    #expect(throws: DiffusionError.self) { try session.sample(.classes([1]), options: torch) }
+    await #expect(throws: DiTError.self) { try await model.sampling(.classes([10])).samples }
+    await #expect(throws: DiTError.self) { for try await _ in model.sampling(.classes([10])) {} }
+    #expect(throws: DiTError.self) { try session.sample(.classes([10])) }
+    let torch = SamplingOptions(sampler: Sampler(.ddim, steps: 2), guidance: Guidance(scale: 1), random: .torch)
+    #expect(throws: DiTError.self) { try session.sample(.classes([1]), options: torch) }
   }
 
   /// One image at a time, so that some are done when the run stops.
@@ -184,7 +184,7 @@ import Testing
     let session = model.session(batch: 2)
     let huge = Tensor(shape: [1, 1, 8, 8], elements: [Float](repeating: 3e38, count: 64))
     let options = options(.ddim, 3, guidance: Guidance(scale: 1))
-    #expect(throws: OverflowError.self) { try session.sample(.classes([1]), options: options, start: .given(huge)) }
+    #expect(throws: DiTError.self) { try session.sample(.classes([1]), options: options, start: .given(huge)) }
     #expect(try session.sample(.classes([4]), options: options) == model.sample(.classes([4]), options: options))
   }
 

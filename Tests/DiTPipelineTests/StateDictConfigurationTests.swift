@@ -45,7 +45,7 @@ import Testing
     let (count, hasNull, notes) = try classes(network, StateDictHints(heads: 2))
     #expect(count == 3 && hasNull && notes.isEmpty)
     let contradicting = try keys(#"{"num_classes": 4, "num_heads": 2}"#)
-    let error = #expect(throws: ConfigurationFileError.self) { try classes(network, contradicting) }
+    let error = #expect(throws: DiTError.self) { try classes(network, contradicting) }
     #expect(error?.key == "num_classes" && error?.problem.contains("expected 3, as the arguments") == true)
   }
 
@@ -77,7 +77,7 @@ import Testing
       (#"{"hedas": 3, "num_heads": 3}"#, "hedas"), (#"{"model": {"num_heads": 5}}"#, "model.num_heads"),
       (#"{"model": {}, "modle": {}}"#, "modle"),
     ] {
-      let error = #expect(throws: ConfigurationFileError.self, "\(text)") { try classes(path, keys(text)) }
+      let error = #expect(throws: DiTError.self, "\(text)") { try classes(path, keys(text)) }
       #expect(error?.key == key && error?.file == directory("c.json"), "\(error.debugDescription)")
     }
   }
@@ -85,12 +85,12 @@ import Testing
   @Test("Stated keys are for state dicts only, and heads must agree with --heads")
   func otherModels() throws {
     let hints = try keys(#"{"num_heads": 3}"#)
-    let error = #expect(throws: ModelFileError.self) { try ModelReference(networkFixture("digits")).load(hints: hints) }
-    #expect(error?.file == directory("c.json") && error?.item == "model")
+    let error = #expect(throws: DiTError.self) { try ModelReference(networkFixture("digits")).load(hints: hints) }
+    #expect(error?.file == directory("c.json") && error?.name == "model")
     let path = try write(rows: 10)
     var both = hints
     both.heads = 4
-    #expect(throws: ConfigurationFileError.self) { try ModelReference(path).load(hints: both) }
+    #expect(throws: DiTError.self) { try ModelReference(path).load(hints: both) }
     both.heads = 3
     #expect(try ModelReference(path).load(hints: both).configuration.network.numHeads == 3)
   }

@@ -42,7 +42,7 @@ import Testing
   func choicesOfAPlainStateDict() throws {
     let file = networkFixture("latent/model.safetensors")
     #expect(throws: Never.self) { try DiT(contentsOf: file, weights: .model, heads: 3) }
-    let error = #expect(throws: ModelFileError.self) { try DiT(contentsOf: file, weights: .ema, heads: 3) }
+    let error = #expect(throws: DiTError.self) { try DiT(contentsOf: file, weights: .ema, heads: 3) }
     #expect(
       error?.description
         == "\(file): weights: expected a training checkpoint or a model directory with ema, found a plain state dict")
@@ -68,7 +68,7 @@ import Testing
     network.patchSize = 5
     (network.inputHeight, network.inputWidth) = (10, 10)
     let odd = try write(network, without: "pos_embed")
-    let error = #expect(throws: ModelFileError.self) { try ModelReference(odd).configuration() }
-    #expect(error?.item == "tensor pos_embed" && error?.expected.contains("patches of 5") == true)
+    let error = #expect(throws: DiTError.self) { try ModelReference(odd).configuration() }
+    #expect(error?.tensor == "pos_embed" && error?.expected?.contains("patches of 5") == true)
   }
 }

@@ -125,7 +125,7 @@ import Testing
       (#"{"latent_statistics": {"mean": [0, 1, 2, 3], "std": [1, 2, 3, 4], "var": [1]}}"#, "latent_statistics.var"),
     ] {
       try AtomicFile.write(text, to: temporary("config.json"))
-      let error = #expect(throws: ConfigurationFileError.self) {
+      let error = #expect(throws: DiTError.self) {
         try ModelConfiguration(contentsOf: temporary("config.json"))
       }
       #expect(error?.key == key, "\(text): \(error.map { "\($0)" } ?? "")")
@@ -155,8 +155,8 @@ import Testing
     }
     let trained = StateDictHints(keys: stated, keysMayNotFit: true)
     #expect(try ModelReference(path("lightningdit.pt")).configuration(hints: trained).family == .lightningdit)
-    let error = #expect(throws: ModelFileError.self) { try family(path("lightningdit.pt"), .sit) }
-    #expect(error?.item == "family")
+    let error = #expect(throws: DiTError.self) { try family(path("lightningdit.pt"), .sit) }
+    #expect(error?.name == "family")
   }
 
   private static let published: [(String, Int, Int)] = [
@@ -193,9 +193,9 @@ import Testing
     "Another rotation, a block without shifts, a layer norm of q, and a process that is not here are refused by name")
   func refusals() throws {
     func item(_ directory: TemporaryDirectory) throws -> String? {
-      #expect(throws: ModelFileError.self) {
+      #expect(throws: DiTError.self) {
         try ModelReference(directory("changed.safetensors")).load(hints: StateDictHints(heads: 2))
-      }?.item
+      }?.subject.part?.description
     }
     let turned = try changed("lightningdit-plain.pt") { name, shape in
       name == "feat_rope.freqs_sin" ? (name, shape, 0.5) : nil
@@ -243,8 +243,8 @@ import Testing
       ("path_type", .text(key == "path_type" ? "GVP" : "Linear")),
       ("prediction", .text(key == "prediction" ? "noise" : "velocity")),
     ])
-    let error = #expect(throws: ModelFileError.self) { try family() }
-    #expect(error?.item == key)
+    let error = #expect(throws: DiTError.self) { try family() }
+    #expect(error?.name == key)
     try write([("path_type", .text("linear")), ("prediction", .text("v")), ("encoder_depth", .integer(8))])
     #expect(try family() == .repa)
   }
@@ -319,7 +319,7 @@ import Testing
     var model = try reference.configuration(hints: StateDictHints(heads: 2))
     let sets = try WeightSets(reference, hints: StateDictHints(heads: 2))
     change(&model)
-    let error = #expect(throws: ModelFileError.self) { try SiTCheckpoint(model, sets, name: "m", sizes: [Self.size]) }
-    #expect(error?.item == key, "\(error.map { "\($0)" } ?? "")")
+    let error = #expect(throws: DiTError.self) { try SiTCheckpoint(model, sets, name: "m", sizes: [Self.size]) }
+    #expect(error?.name == key, "\(error.map { "\($0)" } ?? "")")
   }
 }

@@ -84,7 +84,7 @@ import Testing
     )
     let start = Tensor(shape: [2, c.inChannels, c.inputHeight, c.inputWidth], elements: noise)
     guard options.sampler.name == .sde else {
-      return try model.sample(classes: labels, options: options, start: start).images.elements
+      return try model.sample(.classes(labels), options: options, start: Start(noise: start)).images.elements
     }
     let (process, noises) = (
       try model.process(options.sampler), try fixture.floats("\(family.rawValue).noises")
@@ -154,7 +154,7 @@ import Testing
       let part = Tensor(
         shape: [images.count, 4, 8, 8],
         elements: Array(start.elements[images.lowerBound * 256..<images.upperBound * 256]))
-      return try model.sample(classes: Array(labels[images]), options: options, start: part) { progress in
+      return try model.sample(.classes(Array(labels[images])), options: options, start: Start(noise: part)) { progress in
         last.steps.append(progress.step)
         last.evaluated = progress.evaluatedImages
         last.estimates.append(progress.estimate)
@@ -192,7 +192,7 @@ import Testing
       var sampler = Sampler(name, steps: steps)
       change(&sampler)
       do {
-        _ = try model.sample(classes: [0], options: SamplingOptions(sampler: sampler))
+        _ = try model.sample(.classes([0]), options: SamplingOptions(sampler: sampler, guidance: Guidance(scale: 1)))
         return nil
       } catch { return "\(error)" }
     }
@@ -207,17 +207,17 @@ import Testing
     #expect(error(.euler) { $0.shift = 0 } == "shift: expected 0.001 to 1000, found 0.0")
     #expect(error(.sde, steps: 1) { _ in } == "steps: expected 2…1000, found 1")
     #expect(error(.sde, steps: 2) { _ in } == nil)
-    #expect(throws: DiffusionError.self) { try model.process(Sampler(.dopri5, steps: 4)) }
+    #expect(throws: DiTError.self) { try model.process(Sampler(.dopri5, steps: 4)) }
     #expect(try model.stepTimes(Sampler(.dopri5, steps: 4)).map(\.value) == [0.25, 0.5, 0.75, 1])
     #expect(
       error(.ddim) { _ in }?.contains("euler, heun, sde, dopri5, meanflow, as the model's path is linear") == true)
     let chain = try NoiseSchedule(DiffusionConfiguration())
-    let onBeta = #expect(throws: DiffusionError.self) {
+    let onBeta = #expect(throws: DiTError.self) {
       try SamplerName.euler.process(on: chain, .linspace, count: 5, options: FlowOptions(shift: 0.3))
     }
     #expect(onBeta?.description == "shift: expected none, as the model's path is beta, found 0.3")
     for word in ["1e-3", "1e-3,1e-6,1", "a,b", "-1,1e-6", "1e-3,0", "nan,1e-6"] {
-      #expect(throws: DiffusionError.self, "\(word)") { try StepTolerance(parsing: word) }
+      #expect(throws: DiTError.self, "\(word)") { try StepTolerance(parsing: word) }
     }
     #expect(try StepTolerance(parsing: "1e-3,1e-6") == .standard)
   }
@@ -287,7 +287,7 @@ import Testing
     }
     var x0 = process
     x0.prediction = .x0
-    let error = #expect(throws: DiffusionError.self) { try NoiseSchedule(x0) }
+    let error = #expect(throws: DiTError.self) { try NoiseSchedule(x0) }
     #expect(error?.name == "diffusion.loss")
   }
 }

@@ -81,8 +81,8 @@ import Testing
     let directory = try TemporaryDirectory()
     let tensors = ["decoder.a", "decoder.b"].map { TensorSource($0, Tensor(shape: [1], elements: [0])) }
     try SafetensorsWriter.write(tensors, to: directory("m.safetensors"))
-    let error = #expect(throws: ModelFileError.self) { try ModelReference(directory("m.safetensors")).configuration() }
+    let error = #expect(throws: DiTError.self) { try ModelReference(directory("m.safetensors")).configuration() }
     #expect(
-      error?.item == "tensor x_embedder.proj.weight" && error?.found == "no such tensor among decoder.a, decoder.b")
+      error?.tensor == "x_embedder.proj.weight" && error?.found == "no such tensor among decoder.a, decoder.b")
   }
 }

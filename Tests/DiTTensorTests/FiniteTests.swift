@@ -24,11 +24,11 @@ import Testing
     #expect(tensor.notFinite == nil)
     tensor.elements[5] = -.infinity
     #expect(tensor.notFinite == "-inf in image 1")
-    let error = OverflowError("samples", image: 1, found: .nan, place: "under guidance 2").moved(by: 4)
+    let error = DiTError(overflow: "samples", image: 1, found: .nan, place: "under guidance 2").moved(by: 4)
       .placed("at step 1 of 2")
     #expect(
       error.description
         == "samples: expected finite numbers, found nan in image 5 at step 1 of 2 under guidance 2: overflow")
-    #expect(error == OverflowError("samples", image: 5, found: .nan, place: "at step 1 of 2 under guidance 2"))
+    #expect(error == DiTError(overflow: "samples", image: 5, found: .nan, place: "at step 1 of 2 under guidance 2"))
   }
 }

@@ -1,6 +1,7 @@
 import DiTDiffusion
 import DiTFiles
 import DiTPipeline
+import DiTTensor
 import DiTTraining
 import Testing
 
@@ -54,7 +55,7 @@ import Testing
       ("{\"model\": {\(Self.network)}, \"sampling\": {\"steps\": 5000}}", "model.sampling.steps"),
     ]
     for (text, key) in cases {
-      let error = #expect(throws: ConfigurationFileError.self) { try file(text, classes: classes) }
+      let error = #expect(throws: DiTError.self) { try file(text, classes: classes) }
       #expect(error?.key == key, "\(text)")
     }
   }

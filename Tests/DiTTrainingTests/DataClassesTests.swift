@@ -50,7 +50,7 @@ import Testing
   @Test("Other numbers of classes and names in another order are refused by key; other names and none are not")
   func check() throws {
     func key(_ classes: DataClasses, _ model: ModelConfiguration) -> String? {
-      do throws(ConfigurationFileError) {
+      do throws(DiTError) {
         try classes.check(model, file: "c.json")
         return nil
       } catch {

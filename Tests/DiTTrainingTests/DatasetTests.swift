@@ -61,7 +61,7 @@ import Testing
     #expect(try Dataset(contentsOf: write([images([0, 0, 0, 0]), labels])).labels == [3, 0])
     let half = TensorSource("labels", Tensor(shape: [2], elements: [3, 0.5]))
     let path = try write([images([0, 0, 0, 0]), half])
-    #expect(throws: SafetensorsError.self) { try Dataset(contentsOf: path) }
+    #expect(throws: DiTError.self) { try Dataset(contentsOf: path) }
   }
 
   @Test("Wrong data are refused with file, tensor and value")
@@ -83,10 +83,10 @@ import Testing
     ]
     for (tensors, message) in cases {
       let path = try write(tensors)
-      let error = #expect(throws: DatasetError.self) { try Dataset(contentsOf: path) }
+      let error = #expect(throws: DiTError.self) { try Dataset(contentsOf: path) }
       #expect(description(error).hasPrefix(path) && description(error).contains(message), "\(description(error))")
     }
-    #expect(throws: FileError.self) { try Dataset(contentsOf: folder("nothing.safetensors")) }
+    #expect(throws: DiTError.self) { try Dataset(contentsOf: folder("nothing.safetensors")) }
   }
 
   @Test("Data that do not fit the network are refused")
@@ -95,12 +95,12 @@ import Testing
     try labelled.check(for: network(classes: 5))
     try labelled.check(for: network())
     let cases: [(data: Dataset, network: DiTConfiguration, message: String)] = [
-      (labelled, network(classes: 4), "two: labels: expected 0 to 3, found 4 at sample 1"),
-      (try Dataset(Tensor(zeros: [2, 1, 1, 2]), name: "two"), network(classes: 4), "two: labels: missing"),
-      (labelled, tinyNetwork(), "two: images: expected the shape (N, 1, 4, 6)"),
+      (labelled, network(classes: 4), "two: tensor labels: expected 0 to 3, found 4 at sample 1"),
+      (try Dataset(Tensor(zeros: [2, 1, 1, 2]), name: "two"), network(classes: 4), "two: tensor labels: missing"),
+      (labelled, tinyNetwork(), "two: tensor images: expected the shape (N, 1, 4, 6)"),
     ]
     for (data, network, message) in cases {
-      let error = #expect(throws: DatasetError.self) { try data.check(for: network) }
+      let error = #expect(throws: DiTError.self) { try data.check(for: network) }
       #expect(description(error).contains(message), "\(description(error))")
     }
   }
@@ -122,7 +122,7 @@ import Testing
     let split = try Split(data, modulus: 5)
     #expect(split.validation == [4, 9] && split.training == [0, 1, 2, 3, 5, 6, 7, 8, 10, 11])
     #expect(try Split(data, modulus: 0).validation.isEmpty)
-    #expect(throws: DatasetError.self) { try Split(data, modulus: 1) }
+    #expect(throws: DiTError.self) { try Split(data, modulus: 1) }
   }
 
   @Test("Every epoch has every sample once, in an order of its own that can be resumed")

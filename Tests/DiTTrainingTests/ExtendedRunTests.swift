@@ -102,7 +102,7 @@ import Testing
     let plain = try TrainingRun(resuming: tinyTrainer { $0.steps = 16 }, in: folder("run"))
     #expect(plain.extended == nil)
     #expect(try plain.run { _ in } == .finished(step: 16))
-    #expect(throws: TrainingError.self) { try TrainingRun(resuming: tinyTrainer(), in: folder("run")) }
+    #expect(throws: DiTError.self) { try TrainingRun(resuming: tinyTrainer(), in: folder("run")) }
     let again = try TrainingRun(resuming: tinyTrainer { $0.steps = 18 }, in: folder("run"))
     #expect(try again.run { _ in } == .finished(step: 18))
     #expect(lines("run").filter { $0.contains("steps_before") }.count == 2)
@@ -114,8 +114,8 @@ import Testing
     do {
       try body()
       return nil
-    } catch let error as FileError {
-      if case .inUse(let holder, _) = error.reason { return holder }
+    } catch let error as DiTError {
+      if case .inUse(let holder, _) = error.fileProblem { return holder }
       return "\(error)"
     } catch {
       return "\(error)"
@@ -154,7 +154,7 @@ import Testing
   @Test("A run whose folder is moved away stops, says so, and makes no new one")
   func folderMovedAway() throws {
     let run = try TrainingRun(starting: tinyTrainer(), in: folder("run"))
-    #expect(throws: FileError(path: folder("run"), reason: .vanished)) {
+    #expect(throws: DiTError(file: folder("run"), .vanished)) {
       try run.run { event in
         guard case .step(let report, _) = event, report.step == 6 else { return }
         try FileManager.default.moveItem(atPath: folder("run"), toPath: folder("moved"))
@@ -180,7 +180,7 @@ import Testing
       return TensorSource(name, tensor)
     }
     try SafetensorsWriter.write(tensors, to: path)
-    let error = #expect(throws: TrainingError.self) { try TrainingRun(resuming: tinyTrainer(), in: folder("run")) }
+    let error = #expect(throws: DiTError.self) { try TrainingRun(resuming: tinyTrainer(), in: folder("run")) }
     #expect(
       error?.description == "\(path): tensor \(bad): expected finite numbers, found inf at element 2")
   }

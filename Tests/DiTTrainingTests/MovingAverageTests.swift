@@ -80,8 +80,8 @@ import Testing
     let directory = try ModelDirectory(contentsOf: folder("whole"))
     let average = try Weights(contentsOf: folder("whole/ema-0.5.safetensors"), configuration: tinyNetwork())
     #expect(firstDifference(try directory.weights(averagedWith: 0.5).flattened(), average.flattened()) == nil)
-    let error = #expect(throws: FileError.self) { try directory.weights(averagedWith: 0.75) }
-    #expect(error?.path == folder("whole/ema-0.75.safetensors"))
+    let error = #expect(throws: DiTError.self) { try directory.weights(averagedWith: 0.75) }
+    #expect(error?.file == folder("whole/ema-0.75.safetensors"))
   }
 
   @Test("Other decays are refused when a run is resumed, and a lost average is named")
@@ -90,13 +90,13 @@ import Testing
     for (other, key) in [
       (try trainer([0.9, 0.5]), "training.ema_decays"), (try trainer(warmup: true), "training.ema_warmup"),
     ] {
-      let error = #expect(throws: TrainingError.self) { try TrainingRun(resuming: other, in: folder("run")) }
+      let error = #expect(throws: DiTError.self) { try TrainingRun(resuming: other, in: folder("run")) }
       #expect(error.map { "\($0)" }?.contains(key) ?? false)
     }
     let lost = folder("run/checkpoints/step-00000012/ema-0.5.safetensors")
     try FileManager.default.removeItem(atPath: lost)
-    let error = #expect(throws: FileError.self) { try TrainingRun(resuming: trainer(), in: folder("run")) }
-    #expect(error?.path == lost)
+    let error = #expect(throws: DiTError.self) { try TrainingRun(resuming: trainer(), in: folder("run")) }
+    #expect(error?.file == lost)
   }
 
   @Test("Validation measures every average on the same draws, and the log names each")

@@ -155,7 +155,7 @@ import Testing
     var model = tinyModel()
     model.network.inputWidth = 4
     let data = try Dataset(Tensor(zeros: [3, 1, 4, 4]), labels: [0, 1, 2], name: "narrow")
-    let error = #expect(throws: ConfigurationFileError.self) {
+    let error = #expect(throws: DiTError.self) {
       _ = try Trainer(
         model: model, training: tinyTraining { $0.lambdaSeq = 1 }, data: data, context: ComputeContext(threads: 1))
     }

@@ -24,10 +24,10 @@ private final class Stored: ImageSource {
     self.delay = delay
   }
 
-  func read(_ index: Int, into pixels: inout MutableSpan<UInt8>) throws(DatasetError) {
+  func read(_ index: Int, into pixels: inout MutableSpan<UInt8>) throws(DiTError) {
     reads.add(1, ordering: .relaxed)
     if delay > 0 { usleep(delay * UInt32(1 + index % 3)) }
-    if index >= broken.load(ordering: .relaxed) { throw DatasetError("image \(index)", nil, .unusable("is gone")) }
+    if index >= broken.load(ordering: .relaxed) { throw DiTError(data: "image \(index)", nil, .unusable("is gone")) }
     for i in 0..<24 { pixels[i] = self.pixels[index * 24 + i] }
   }
 
@@ -95,7 +95,7 @@ private final class Stored: ImageSource {
     for _ in 1...12 { _ = try whole.step() }
     let run = try TrainingRun(starting: tinyTrainer(data: stored.streamed), in: folder("run"))
     var saved: [Int] = []
-    let error = #expect(throws: DatasetError.self) {
+    let error = #expect(throws: DiTError.self) {
       _ = try run.run { event in
         if case .step(let report, _) = event, report.step == 6 { stored.broken.store(0, ordering: .relaxed) }
         if case .checkpoint(let step, _) = event { saved.append(step) }
@@ -119,9 +119,9 @@ private final class Stored: ImageSource {
     let stored = Stored()
     let trainer = try tinyTrainer(data: stored.streamed)
     stored.broken.store(9, ordering: .relaxed)
-    #expect(throws: DatasetError.self) { try trainer.validate() }
-    #expect(throws: DatasetError.self) { try tinyTrainer(data: stored.streamed) { $0.lambdaSeq = 1 } }
-    #expect(throws: DatasetError.self) { for _ in 1...9 { _ = try trainer.step() } }
+    #expect(throws: DiTError.self) { try trainer.validate() }
+    #expect(throws: DiTError.self) { try tinyTrainer(data: stored.streamed) { $0.lambdaSeq = 1 } }
+    #expect(throws: DiTError.self) { for _ in 1...9 { _ = try trainer.step() } }
     let done = trainer.completedSteps
     stored.broken.store(.max, ordering: .relaxed)
     #expect(try trainer.step().step == done + 1, "goes on where it was")

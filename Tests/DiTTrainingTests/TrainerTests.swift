@@ -319,8 +319,8 @@ import Testing
     let parameter = try #require(trainer.table.parameter(named: "final_layer.linear.bias"))
     trainer.weights[parameter.range][0] = .nan
     let before = bits(trainer.average)
-    let error = #expect(throws: Divergence.self) { try trainer.step() }
-    #expect(error?.step == 2 && trainer.completedSteps == 1 && trainer.samplesSeen == 6)
+    let error = #expect(throws: DiTError.self) { try trainer.step() }
+    #expect(error?.divergence?.step == 2 && trainer.completedSteps == 1 && trainer.samplesSeen == 6)
     #expect(bits(trainer.average) == before && description(error).contains("diverged at step 2"))
   }
 }

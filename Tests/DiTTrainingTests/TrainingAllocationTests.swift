@@ -77,7 +77,7 @@ struct AllocationTests {
       options.sampler = Sampler(name, steps: steps)
       options.guidance.scale = 2
       let before = dit_allocations_count()
-      _ = try model.sample(classes: [0, 1, 2], options: options)
+      _ = try model.sample(.classes([0, 1, 2]), options: options)
       return dit_allocations_count() - before
     }
     _ = try allocations(steps: 10)

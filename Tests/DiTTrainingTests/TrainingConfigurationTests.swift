@@ -1,5 +1,6 @@
 import DiTFiles
 import DiTPipeline
+import DiTTensor
 import DiTTraining
 import Testing
 
@@ -69,7 +70,7 @@ import Testing
       (#"{"validation_modulus": 1}"#, "training.validation_modulus: expected 0, or 2"),
     ])
   func badValuesAreNamed(_ json: String, _ message: String) {
-    let error = #expect(throws: ConfigurationFileError.self) { try read(json) }
+    let error = #expect(throws: DiTError.self) { try read(json) }
     #expect(description(error).contains(message) && !description(error).contains("\n"), "\(description(error))")
   }
 
@@ -77,7 +78,7 @@ import Testing
   func nonFiniteFromCodeIsRefused() {
     var c = TrainingConfiguration()
     c.learningRate = .nan
-    #expect(throws: ConfigurationFileError.self) { try c.validate() }
+    #expect(throws: DiTError.self) { try c.validate() }
   }
 
   @Test("The learning rate warms up and follows its schedule")

@@ -63,7 +63,7 @@ import Testing
     ]
     for (captions, message) in cases {
       let path = try write(captions)
-      let error = #expect(throws: DatasetError.self) { try Dataset(contentsOf: path) }
+      let error = #expect(throws: DiTError.self) { try Dataset(contentsOf: path) }
       #expect(description(error).hasPrefix(path) && description(error).contains(message), "\(description(error))")
     }
   }
@@ -79,13 +79,13 @@ import Testing
     var large = Self.image.network
     large.sequence = .image(height: 4, width: 4)
     let cases: [(Dataset, DiTConfiguration, String)] = [
-      (data, short, "signs: captions: expected at most 3 bytes, the model's text.length, found 4 at sample 0"),
-      (try Self.data(captions: false), short, "signs: captions: missing; the model has text"),
-      (try tinyData(), Self.image.network, "tiny: context: missing; the model has context_image"),
-      (data, large, "signs: context: expected the shape (N, 1, 4, 4)"),
+      (data, short, "signs: tensor captions: expected at most 3 bytes, the model's text.length, found 4 at sample 0"),
+      (try Self.data(captions: false), short, "signs: tensor captions: missing; the model has text"),
+      (try tinyData(), Self.image.network, "tiny: tensor context: missing; the model has context_image"),
+      (data, large, "signs: tensor context: expected the shape (N, 1, 4, 4)"),
     ]
     for (data, network, message) in cases {
-      let error = #expect(throws: DatasetError.self) { try data.check(for: network) }
+      let error = #expect(throws: DiTError.self) { try data.check(for: network) }
       #expect(description(error).hasPrefix(message), "\(description(error))")
     }
   }

@@ -21,7 +21,7 @@ struct ContextOptions: ParsableArguments {
   @Option(help: "Worker threads; all processors when left out.")
   var threads: Int?
 
-  /// - Throws: `ValidationError` in a debug build, which says nothing about speed; `ComputeError`.
+  /// - Throws: `ValidationError` in a debug build, which says nothing about speed; `DiTError`.
   func makeContext() throws -> ComputeContext {
     #if DEBUG
       throw ValidationError("a debug build says nothing about speed; use swift run -c release dit-bench")

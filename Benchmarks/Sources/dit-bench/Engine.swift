@@ -39,7 +39,7 @@ func makeNetwork(
 
 /// The model over `weights`, to sample from.
 ///
-/// - Throws: as ``makeNetwork(_:weights:context:_:weightsAreFixed:)``; `ConfigurationFileError`.
+/// - Throws: as ``makeNetwork(_:weights:context:_:weightsAreFixed:)``; `DiTError`.
 func makeModel(
   _ configuration: DiTConfiguration, weights: Weights, context: ComputeContext, _ variant: Variant
 ) throws -> DiT {

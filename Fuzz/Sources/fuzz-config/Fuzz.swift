@@ -27,18 +27,18 @@ public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
 
 private func readScheduler(_ value: JSONValue) {
   func scheduler(_ value: JSONValue) -> DiffusersScheduler? {
-    result { () throws(ConfigurationFileError) in
+    result { () throws(DiTError) in
       try DiffusersScheduler(reading: JSONObjectReader(value, file: "scheduler_config.json"))
     }
   }
   guard let read = scheduler(value) else { return }
   precondition(scheduler(read.json) == read, "a scheduler's own JSON is another's")
   for variance in Variance.allCases {
-    guard let noise = result({ () throws(DiffusionError) in try read.noise(variance) }) else { continue }
+    guard let noise = result({ () throws(DiTError) in try read.noise(variance) }) else { continue }
     precondition(noise.configuration.steps == read.trainSteps, "a schedule of another length")
     for sampler in SamplerName.allCases {
       for count in [1, 3, 16] {
-        let process = result { () throws(DiffusionError) in try read.process(sampler, on: noise, nil, count: count) }
+        let process = result { () throws(DiTError) in try read.process(sampler, on: noise, nil, count: count) }
         precondition(process.map { $0.evaluations.count >= count } ?? true, "a sampler of too few steps")
       }
     }
@@ -46,19 +46,19 @@ private func readScheduler(_ value: JSONValue) {
 }
 
 private func readPipeline(_ value: JSONValue) {
-  _ = result { () throws(ConfigurationFileError) in
+  _ = result { () throws(DiTError) in
     let index = try PipelineIndex(reading: JSONObjectReader(value, file: "model_index.json"))
     var notes = index.notes
     let names = try index.names(10, notes: &notes)
     precondition(names?.count ?? 10 == 10, "names of other classes")
     check(notes)
   }
-  _ = result { () throws(ConfigurationFileError) in
+  _ = result { () throws(DiTError) in
     let transformer = try DiffusersTransformer(reading: JSONObjectReader(value, file: "config.json"))
     precondition(transformer.network.outChannels > 0, "a network without outputs")
     check(transformer.notes)
   }
-  _ = result { () throws(ConfigurationFileError) in
+  _ = result { () throws(DiTError) in
     var notes: [String] = []
     let autoencoder = try AutoencoderConfiguration(
       reading: JSONObjectReader(value, file: "vae/config.json"), notes: &notes)
@@ -77,13 +77,13 @@ private func check(_ notes: [String]) {
 }
 
 private func parse(_ bytes: [UInt8], fromPython: Bool = false) -> JSONValue? {
-  result { () throws(ConfigurationFileError) in
+  result { () throws(DiTError) in
     try JSONValue(parsing: bytes, file: "config.json", fromPython: fromPython)
   }
 }
 
 private func read(_ value: JSONValue) -> ModelConfiguration? {
-  result { () throws(ConfigurationFileError) in
+  result { () throws(DiTError) in
     try ModelConfiguration(reading: JSONObjectReader(value, file: "config.json"))
   }
 }

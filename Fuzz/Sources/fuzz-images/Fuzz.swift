@@ -15,16 +15,16 @@ private let limits = ImageLimits(
   pixels: 1 << 14, side: 1 << 12, fileBytes: 1 << 14, memoryBytes: 1 << 19, scans: 20, wholePixels: 1 << 8)
 
 private func check(_ bytes: [UInt8]) {
-  let header = result { () throws(ImagingError) in try ImageHeader(of: bytes) }
-  let image = result { () throws(ImagingError) in try Image(encoded: bytes, limits: limits) }
-  _ = result { () throws(ImagingError) in try PNGText.entries(inPNG: bytes) }
+  let header = result { () throws(DiTError) in try ImageHeader(of: bytes) }
+  let image = result { () throws(DiTError) in try Image(encoded: bytes, limits: limits) }
+  _ = result { () throws(DiTError) in try PNGText.entries(inPNG: bytes) }
   // A size from the input's own bytes, so that libFuzzer chooses it.
   let (width, height) = (Int(bytes.last ?? 0) % 40 + 1, Int(bytes.dropLast().last ?? 0) % 40 + 1)
-  let fitted = result { () throws(ImagingError) in
+  let fitted = result { () throws(DiTError) in
     try Image(encoded: bytes, limits: limits, fittedTo: (width, height), reducing: true)
   }
   // Row by row, or reduced by the decoder.
-  let streamed = result { () throws(ImagingError) in
+  let streamed = result { () throws(DiTError) in
     try Image(encoded: bytes, limits: limits, fittedTo: (width, height))
   }
   precondition(fitted.map { $0.width == width && $0.height == height } ?? true, "fitted to another size")
@@ -44,7 +44,7 @@ private func check(_ bytes: [UInt8]) {
   precondition(streamed.channels == whole.channels && differences.max() ?? 0 <= 1, "fitted to other pixels")
 }
 
-private func result<Value>(_ body: () throws(ImagingError) -> Value) -> Value? {
+private func result<Value>(_ body: () throws(DiTError) -> Value) -> Value? {
   do {
     return try body()
   } catch {

@@ -6,16 +6,16 @@ import DiTNumpy
 @_cdecl("LLVMFuzzerTestOneInput")
 public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
   let bytes = unsafe Array(UnsafeBufferPointer(start: start, count: count))
-  let file = result { () throws(NumpyFileError) in try NPZFile(bytes: bytes, path: "input") }
+  let file = result { () throws(DiTError) in try NPZFile(bytes: bytes, path: "input") }
   if let file {
     precondition(Set(file.names).count == file.names.count, "a name twice")
     for name in file.names {
-      guard let array = result({ () throws(NumpyFileError) in try file.array(name) }) else { continue }
+      guard let array = result({ () throws(DiTError) in try file.array(name) }) else { continue }
       guard let array else { preconditionFailure("an array of the directory is not found") }
       read(array)
     }
   }
-  if let array = result({ () throws(NumpyFileError) in try NPYArray(parsing: bytes, path: "input") }) {
+  if let array = result({ () throws(DiTError) in try NPYArray(parsing: bytes, path: "input") }) {
     precondition(array.bytes.count < count, "an array larger than its file")
     read(array)
   }
@@ -25,19 +25,19 @@ public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
 private func read(_ array: NPYArray) {
   precondition(
     array.count == array.shape.reduce(1, *) && array.bytes.count == array.count * array.type.size, "the size")
-  let doubles = result { () throws(NumpyFileError) in try array.doubles() }
-  let integers = result { () throws(NumpyFileError) in try array.integers() }
+  let doubles = result { () throws(DiTError) in try array.doubles() }
+  let integers = result { () throws(DiTError) in try array.integers() }
   precondition((doubles == nil) != (integers == nil), "elements of type \(array.type)")
   precondition(doubles?.count ?? integers?.count == array.count, "elements of another number")
-  if let planes = result({ () throws(NumpyFileError) in try array.channelsFirst() }) {
+  if let planes = result({ () throws(DiTError) in try array.channelsFirst() }) {
     precondition(
       planes.bytes.count == array.count && planes.shape.reduce(1, *) == array.count, "images of another size")
   }
-  let copy = result { () throws(NumpyFileError) in try NPYArray(parsing: array.npyData, path: "copy") }
+  let copy = result { () throws(DiTError) in try NPYArray(parsing: array.npyData, path: "copy") }
   precondition(copy == array, "what was written is read as another array")
 }
 
-private func result<Value>(_ body: () throws(NumpyFileError) -> Value) -> Value? {
+private func result<Value>(_ body: () throws(DiTError) -> Value) -> Value? {
   do {
     return try body()
   } catch {

@@ -17,8 +17,8 @@ public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
 }
 
 /// Opens and reads `bytes`; what is wrong with them, if anything.
-private func open(_ bytes: [UInt8]) -> SafetensorsError.Problem? {
-  do throws(SafetensorsError) {
+private func open(_ bytes: [UInt8]) -> SafetensorsProblem? {
+  do throws(DiTError) {
     let file = try SafetensorsFile(bytes: bytes, path: "input")
     read(file)
     return nil

@@ -19,7 +19,7 @@ public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
 private func open(_ bytes: [UInt8]) {
   readAdam(bytes)
   for choice: TreeChoice in [.averagePreferred, .average, .trained, .whole, .named(["best", "model"])] {
-    do throws(TorchFileError) {
+    do throws(DiTError) {
       let file = try TorchFile(bytes: bytes, path: "input", tree: choice)
       precondition(choice != .average || file.isAverage, "no average")
       precondition(choice != .trained || !file.isAverage, "an average")
@@ -34,7 +34,7 @@ private func open(_ bytes: [UInt8]) {
 
 /// The optimizer's state of a training checkpoint.
 private func readAdam(_ bytes: [UInt8]) {
-  do throws(TorchFileError) {
+  do throws(DiTError) {
     switch try TorchAdam.read(bytes: bytes, path: "input") {
     case .none: break
     case .unknown(let reason): precondition(!reason.isEmpty && reason.utf8.count < 3000, "a reason of \(reason.count)")
@@ -50,7 +50,7 @@ private func readAdam(_ bytes: [UInt8]) {
   }
 }
 
-private func check(_ error: TorchFileError) {
+private func check(_ error: DiTError) {
   let line = error.description
   precondition(!line.isEmpty && line.utf8.count < 3000, "a message of \(line.utf8.count) bytes")
   precondition(!line.contains { $0.isNewline }, "a message of several lines")

@@ -6,24 +6,24 @@ extension AutoencoderConfiguration {
   /// shapes have other factors, for which there is no convention.
   ///
   /// - Parameter statistics: what the latents are standardised by, where that is known.
-  /// - Throws: ``AutoencoderFileError``, of `scaling_factor` for such shapes where it is not.
+  /// - Throws: `DiTError`, of `scaling_factor` for such shapes where it is not.
   public init(
     stateDict store: some TensorStore, statistics: LatentStatistics? = nil
-  ) throws(AutoencoderFileError) {
+  ) throws(DiTError) {
     self.init()
     guard let scheme = NamingScheme(store) else {
-      throw AutoencoderFileError(
-        path: store.path, item: "tensors",
+      throw DiTError(
+        file: store.path, .entry("tensors"),
         expected: "an autoencoder's, such as encoder.down_blocks.0.resnets.0.norm1.weight or "
           + "first_stage_model.encoder.down.0.block.0.norm1.weight",
         found: "none of these names")
     }
     func extents(_ name: String) -> [Int]? { store.shape(of: scheme.name(name, blocks: 0)) }
-    func require(_ name: String, _ rank: Int) throws(AutoencoderFileError) -> [Int] {
+    func require(_ name: String, _ rank: Int) throws(DiTError) -> [Int] {
       let shape = extents(name)
       guard let shape, shape.count == rank else {
-        throw AutoencoderFileError(
-          path: store.path, item: "tensor \(scheme.name(name, blocks: 0))", expected: "\(rank) extents",
+        throw DiTError(
+          file: store.path, .tensor(scheme.name(name, blocks: 0)), expected: "\(rank) extents",
           found: shape.map { "shape \($0)" } ?? "no such tensor")
       }
       return shape
@@ -53,20 +53,20 @@ extension AutoencoderConfiguration {
     hasPostQuantConvolution = extents("post_quant_conv.weight") != nil
     hasMiddleAttention = extents("encoder.mid_block.attentions.0.group_norm.weight") != nil
     if let (key, expected, found) = problem {
-      throw AutoencoderFileError(path: store.path, item: key, expected: expected, found: found)
+      throw DiTError(file: store.path, .key(key), expected: expected, found: found)
     }
     if let statistics {
       guard statistics.mean.count == latentChannels else {
-        throw AutoencoderFileError(
-          path: store.path, item: "latent channels",
+        throw DiTError(
+          file: store.path, .entry("latent channels"),
           expected: "\(statistics.mean.count), as the model's latent_statistics say",
           found: "\(latentChannels)")
       }
       self = scaled(by: statistics)
     }
     guard latentChannels == 4 || statistics != nil else {
-      throw AutoencoderFileError(
-        path: store.path, item: "scaling_factor",
+      throw DiTError(
+        file: store.path, .entry("scaling_factor"),
         expected: "diffusers' config.json beside it, as shapes do not tell it (those of 16 latent channels are SD3's, "
           + "1.5305 with shift_factor 0.0609, and FLUX.1's, 0.3611 with 0.1159; VA-VAE's latents of 32 are standardised by "
           + "a model's latent_statistics)",

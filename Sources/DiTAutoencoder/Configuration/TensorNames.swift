@@ -107,12 +107,12 @@ struct NamedTensors {
     try StateDict.check(store, holds: keys, ignoring: Set(foreign))
   }
 
-  /// - Throws: ``AutoencoderFileError`` for a tensor that holds NaN or infinity, and what the store throws.
+  /// - Throws: `DiTError` for a tensor that holds NaN or infinity, and what the store throws.
   func read(_ name: String, _ shape: [Int]) throws -> FloatSlice {
     let name = self.name(name)
     let slice = try store.slice(name)
     guard let bad = slice.span.firstNotFinite else { return slice }
-    throw AutoencoderFileError(
-      path: store.path, item: "tensor \(name)", expected: "finite numbers", found: "\(slice[bad]) at element \(bad)")
+    throw DiTError(
+      file: store.path, .tensor(name), expected: "finite numbers", found: "\(slice[bad]) at element \(bad)")
   }
 }

@@ -47,11 +47,10 @@ public struct DiffusersDirectory: Sendable {
 
   /// Reads the configurations, opens the weights, and compares the embedders of the blocks with each other.
   ///
-  /// - Throws: `FileError`, ``ConfigurationFileError`` naming the file and the key, `ShardIndexError`,
-  ///   `SafetensorsError`, `TorchFileError`, `StateDictMismatch` with diffusers' names.
+  /// - Throws: `DiTError` naming the file and the key or tensor, with diffusers' names.
   public init(contentsOf path: String) throws { try self.init(contentsOf: path, .standard) }
 
-  /// - Throws: ``ModelFileError`` where there is no average and one is asked for.
+  /// - Throws: `DiTError` where there is no average and one is asked for.
   package init(contentsOf path: String, _ choice: Choice) throws {
     let index = try Self.isPipeline(path) ? PipelineIndex(contentsOf: Paths.join(path, Self.indexFile)) : nil
     var directory = path
@@ -107,14 +106,14 @@ public struct DiffusersDirectory: Sendable {
     let transformer = try DiffusersTransformer(reading: reader)
     let isNamed = Self.isNamedAverage(directory)
     guard choice != .average || isNamed || transformer.isAverage else {
-      throw ModelFileError(
-        file: path, item: "weights",
+      throw DiTError(
+        file: path, .key("weights"),
         expected: "a moving average: a training checkpoint, a model directory with ema, or transformer_ema/",
         found: "a diffusers directory without one")
     }
     guard choice != .trained || !isNamed else {
-      throw ModelFileError(
-        file: path, item: "weights", expected: "trained weights", found: "a moving average alone, \(directory)")
+      throw DiTError(
+        file: path, .key("weights"), expected: "trained weights", found: "a moving average alone, \(directory)")
     }
     var network = transformer.network
     let store = try DiffusersTransformerStore(
@@ -130,7 +129,7 @@ public struct DiffusersDirectory: Sendable {
     hasAutoencoder = index?.hasAutoencoder ?? false
     if hasAutoencoder {
       let file = Paths.join(path, "\(Self.autoencoderName)/\(Self.configurationFile)")
-      guard FileStatus.exists(file) else { throw FileError(path: file, reason: .missing) }
+      guard FileStatus.exists(file) else { throw DiTError(file: file, .missing) }
     }
   }
 
@@ -144,7 +143,7 @@ public struct DiffusersDirectory: Sendable {
   /// The tensors of a model of diffusers, in one file or several: an index where there is one, else a single file;
   /// safetensors before torch's, full precision before a half-precision variant.
   ///
-  /// - Throws: `FileError` when there is none.
+  /// - Throws: `DiTError` when there is none.
   package static func weights(in directory: String) throws -> any TensorStore {
     for ending in ["safetensors", "bin"] {
       for variant in ["", "fp16.", "bf16."] {
@@ -159,7 +158,7 @@ public struct DiffusersDirectory: Sendable {
         }
       }
     }
-    throw FileError(path: Paths.join(directory, "\(weightsName).safetensors"), reason: .missing)
+    throw DiTError(file: Paths.join(directory, "\(weightsName).safetensors"), .missing)
   }
 
   private static func shards(_ path: String) throws -> ShardedTensors {

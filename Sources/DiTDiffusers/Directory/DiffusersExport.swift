@@ -49,21 +49,21 @@ public struct DiffusersExport: Sendable {
   ///   - vae: the autoencoder's directory, if any.
   ///   - name: what errors call the model.
   /// - Precondition: `weights` belong to the model's network.
-  /// - Throws: ``ModelFileError`` naming the key of config.json that diffusers cannot express.
-  package init(_ model: Model, weights: Weights, vae: String?, name: String) throws(ModelFileError) {
+  /// - Throws: `DiTError` naming the key of config.json that diffusers cannot express.
+  package init(_ model: Model, weights: Weights, vae: String?, name: String) throws(DiTError) {
     if let problem = model.network.diffusersProblem {
-      throw ModelFileError(
-        file: name, item: problem.key, expected: "\(problem.expected), as diffusers' DiT has no other",
+      throw DiTError(
+        file: name, .key(problem.key), expected: "\(problem.expected), as diffusers' DiT has no other",
         found: problem.found)
     }
     guard model.diffusion.path == .beta else {
-      throw ModelFileError(
-        file: name, item: "diffusion.path", expected: "beta, as diffusers' DiT pipeline has no other",
+      throw DiTError(
+        file: name, .key("diffusion.path"), expected: "beta, as diffusers' DiT pipeline has no other",
         found: model.diffusion.path.rawValue)
     }
     guard model.diffusion.prediction.diffusersWord != nil else {
-      throw ModelFileError(
-        file: name, item: "diffusion.prediction", expected: "epsilon, x0 or v, as diffusers' schedulers have no other",
+      throw DiTError(
+        file: name, .key("diffusion.prediction"), expected: "epsilon, x0 or v, as diffusers' schedulers have no other",
         found: model.diffusion.prediction.rawValue)
     }
     try Self.checkPositions(weights, model.network, name)
@@ -75,7 +75,7 @@ public struct DiffusersExport: Sendable {
   /// diffusers' DiT computes its position table and stores none: another one would be lost.
   private static func checkPositions(
     _ weights: Weights, _ network: DiTConfiguration, _ name: String
-  ) throws(ModelFileError) {
+  ) throws(DiTError) {
     guard let table = weights.table.parameter(named: "pos_embed"), let stored = weights[table.name] else { return }
     let computed = MutableFloatSlice(zeros: table.count)
     table.initialise(computed, network, seed: 0, stream: 0)
@@ -87,8 +87,8 @@ public struct DiffusersExport: Sendable {
     }
     // bfloat16 may have rounded what lies in [−1, 1]
     guard largest <= 4e-3 else {
-      throw ModelFileError(
-        file: name, item: table.name,
+      throw DiTError(
+        file: name, .tensor(table.name),
         expected: "the sine-cosine table, which diffusers' DiT computes, as it stores none",
         found: "another table, with a value that differs by \(largest)")
     }
@@ -163,7 +163,7 @@ public struct DiffusersExport: Sendable {
   /// Writes the files into the directory `path`, which is there.
   ///
   /// - Parameter dtype: F32, BF16 or F16.
-  /// - Throws: `FileError`.
+  /// - Throws: `DiTError`.
   public func write(to path: String, as dtype: Dtype = .f32) throws {
     try write(to: path, as: dtype, shardBytes: Self.shardBytes)
   }

@@ -1,4 +1,5 @@
 import DiTFiles
+import DiTTensor
 
 // Keys that diffusers' classes do not know. `from_pretrained` warns and passes over them ("… were passed to
 // DiTTransformer2DModel, but are not expected and will be ignored"); of those that begin with _ it says nothing.
@@ -12,8 +13,8 @@ extension JSONObjectReader {
   /// Takes the keys that are left of the config.json of a model of diffusers, and finishes the reader.
   ///
   /// - Returns: a note that names them; nil where there are none but those that begin with _ and an average's.
-  /// - Throws: ``ConfigurationFileError`` for `quantization_config`, with which the tensors are no weights.
-  package mutating func passOver(forClass name: String) throws(ConfigurationFileError) -> String? {
+  /// - Throws: `DiTError` for `quantization_config`, with which the tensors are no weights.
+  package mutating func passOver(forClass name: String) throws(DiTError) -> String? {
     remove("quantization_config", if: .null)
     if let value = value("quantization_config") {
       throw failure("quantization_config", expected: "none, as quantized weights are not read", found: value.summary)

@@ -1,5 +1,6 @@
 import DiTFiles
 import DiTModel
+import DiTTensor
 
 /// model_index.json: what a pipeline consists of.
 ///
@@ -20,12 +21,12 @@ package struct PipelineIndex {
 
   /// The keys of a model_index.json.
   ///
-  /// - Throws: ``ConfigurationFileError``.
-  package init(reading reader: JSONObjectReader) throws(ConfigurationFileError) {
+  /// - Throws: `DiTError`.
+  package init(reading reader: JSONObjectReader) throws(DiTError) {
     var reader = reader
     file = reader.file
     let name = try Self.pipelineClass(&reader)
-    do throws(ConfigurationFileError) {
+    do throws(DiTError) {
       guard try Self.part("transformer", of: DiTConfiguration.diffusersClasses, &reader) else {
         throw reader.failure(
           "transformer", expected: Self.expected(DiTConfiguration.diffusersClasses), found: "nothing")
@@ -50,7 +51,7 @@ package struct PipelineIndex {
   }
 
   /// `_class_name`: a class, or of a pipeline with code of its own `[module, class]`.
-  private static func pipelineClass(_ reader: inout JSONObjectReader) throws(ConfigurationFileError) -> String {
+  private static func pipelineClass(_ reader: inout JSONObjectReader) throws(DiTError) -> String {
     let value = reader.value("_class_name")
     switch value {
     case .string(let name): return name
@@ -87,7 +88,7 @@ package struct PipelineIndex {
   /// Whether a part is there: `["diffusers", class]`; not where it is left out or `[null, null]`.
   private static func part(
     _ key: String, of classes: [String]?, _ reader: inout JSONObjectReader
-  ) throws(ConfigurationFileError) -> Bool {
+  ) throws(DiTError) -> Bool {
     guard let value = reader.value(key), value != .null, value != .array([.null, .null]) else { return false }
     guard case .array(let pair) = value, pair.count == 2, pair[0] == .string("diffusers"),
       case .string(let name) = pair[1], classes?.contains(name) ?? true
@@ -103,16 +104,16 @@ package struct PipelineIndex {
   /// network does not have, as a directory keeps them that was fine-tuned to fewer, are passed over.
   ///
   /// - Parameter notes: gets a line that says which.
-  package func names(_ classes: Int, notes: inout [String]) throws(ConfigurationFileError) -> [String]? {
+  package func names(_ classes: Int, notes: inout [String]) throws(DiTError) -> [String]? {
     var known: [Int: String] = [:]
     var others: [Int] = []
     for label in labels {
       guard let id = Int(label.key) else {
-        throw ConfigurationFileError(
+        throw DiTError(
           file: file, key: "id2label.\(label.key)", expected: "a class, such as 0", found: label.key)
       }
       guard case .string(let name) = label.value else {
-        throw ConfigurationFileError(
+        throw DiTError(
           file: file, key: "id2label.\(label.key)", expected: "a string", found: label.value.summary)
       }
       if 0..<classes ~= id { known[id] = name } else { others.append(id) }

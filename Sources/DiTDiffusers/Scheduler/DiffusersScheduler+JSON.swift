@@ -1,12 +1,13 @@
 import DiTDiffusion
 import DiTFiles
+import DiTTensor
 
 // scheduler_config.json of a diffusers directory, and config.json's `diffusers_scheduler`, which has the same keys.
 
 extension DiffusersScheduler {
   /// The scheduler_config.json at `path`, which may hold Python's infinities.
   ///
-  /// - Throws: `FileError`, ``ConfigurationFileError`` as ``init(reading:)``.
+  /// - Throws: `DiTError` as ``init(reading:)``.
   public init(contentsOf path: String) throws {
     try self.init(reading: JSONObjectReader(JSONValue(contentsOf: path, fromPython: true), file: path))
   }
@@ -15,8 +16,8 @@ extension DiffusersScheduler {
   ///
   /// Keys that `_use_default_values` lists are those that the file's own class has by default: diffusers reads them as absent,
   /// and so does this. Keys that no sampler here reads are kept in ``unread``.
-  /// - Throws: ``ConfigurationFileError`` for a value of another type.
-  public init(reading reader: JSONObjectReader) throws(ConfigurationFileError) {
+  /// - Throws: `DiTError` for a value of another type.
+  public init(reading reader: JSONObjectReader) throws(DiTError) {
     var reader = reader
     let defaults = try reader.strings(Self.defaultsKey) ?? []
     for key in defaults where key != "_class_name" { _ = reader.value(key) }

@@ -2,27 +2,25 @@
 // that is seen in the samples, so the same is done here; all that follows from ᾱ is in Double.
 
 import DiTDiffusion
+import DiTTensor
 import Foundation
 
 extension DiffusersScheduler {
-  /// How errors name a key of the saved configuration.
-  static func name(_ key: String) -> String { "scheduler_config.\(key)" }
-
   /// The process that the model was trained for, as config.json states it.
   ///
   /// `trained_betas`, and β of schedules that only diffusers has, have no place there: ``noise(_:)`` knows them.
-  /// - Throws: `DiffusionError` naming the key, for a schedule or prediction that is not here.
-  public func diffusion(_ variance: Variance) throws(DiffusionError) -> DiffusionConfiguration {
+  /// - Throws: `DiTError` naming the key, for a schedule or prediction that is not here.
+  public func diffusion(_ variance: Variance) throws(DiTError) -> DiffusionConfiguration {
     let predictions: [String: Prediction] = [
       "epsilon": .epsilon, "sample": .x0, "original_sample": .x0, "v_prediction": .v,
     ]
     guard let prediction = predictions[predictionType] else {
-      throw DiffusionError(
-        Self.name("prediction_type"), expected: "epsilon, sample or v_prediction", found: predictionType)
+      throw DiTError(
+        scheduler: "prediction_type", expected: "epsilon, sample or v_prediction", found: predictionType)
     }
     guard let schedule = DiffusersBetas(rawValue: betaSchedule) else {
-      throw DiffusionError(
-        Self.name("beta_schedule"), expected: DiffusersBetas.allCases.map(\.rawValue).joined(separator: ", "),
+      throw DiTError(
+        scheduler: "beta_schedule", expected: DiffusersBetas.allCases.map(\.rawValue).joined(separator: ", "),
         found: betaSchedule)
     }
     // Ours are stated for T = 1000.
@@ -36,9 +34,9 @@ extension DiffusersScheduler {
   /// β_t and ᾱ_t with diffusers' rounding, as the saved class has them.
   ///
   /// - Parameter variance: the model's, which says whether its output has a variance half.
-  /// - Throws: `DiffusionError` naming the key: as ``diffusion(_:)``, T out of range, a β outside (0, 1), trained β that
+  /// - Throws: `DiTError` naming the key: as ``diffusion(_:)``, T out of range, a β outside (0, 1), trained β that
   ///   are not T.
-  public func noise(_ variance: Variance) throws(DiffusionError) -> NoiseSchedule {
+  public func noise(_ variance: Variance) throws(DiTError) -> NoiseSchedule {
     try noise(variance, for: sampler)
   }
 
@@ -49,26 +47,26 @@ extension DiffusersScheduler {
   ///   ᾱ is torch's to the last bit, which decides how σ between timesteps are cut off. Without it some β are a bit off.
   func noise(
     _ variance: Variance, for name: SamplerName?, fused: Bool = false
-  ) throws(DiffusionError) -> NoiseSchedule {
+  ) throws(DiTError) -> NoiseSchedule {
     let diffusion = try diffusion(variance)
     guard 1...NoiseSchedule.maximumSteps ~= trainSteps else {
-      throw DiffusionError(
-        Self.name("num_train_timesteps"), expected: "1…\(NoiseSchedule.maximumSteps)", found: "\(trainSteps)")
+      throw DiTError(
+        scheduler: "num_train_timesteps", expected: "1…\(NoiseSchedule.maximumSteps)", found: "\(trainSteps)")
     }
     let (source, values) = try betas(for: name, fused: fused)
     var betas = values
     for beta in betas where !(1 - beta > 0 && 1 - beta < 1) {
-      throw DiffusionError(Self.name(source), expected: "β inside (0, 1) in float32", found: "\(beta)")
+      throw DiTError(scheduler: source, expected: "β inside (0, 1) in float32", found: "\(beta)")
     }
     var bars = Self.products(betas)
     guard bars[bars.count - 1] >= .leastNormalMagnitude else {
-      throw DiffusionError(
-        Self.name(source), expected: "a product of 1−β above 0 in float32", found: "\(bars[bars.count - 1])")
+      throw DiTError(
+        scheduler: source, expected: "a product of 1−β above 0 in float32", found: "\(bars[bars.count - 1])")
     }
     if rescaleBetasZeroSNR ?? false, name?.rescales ?? true {
       guard bars.count > 1 else {
-        throw DiffusionError(
-          Self.name("rescale_betas_zero_snr"), expected: "false where there is one training step", found: "true")
+        throw DiTError(
+          scheduler: "rescale_betas_zero_snr", expected: "false where there is one training step", found: "true")
       }
       betas = Self.rescaled(bars)
       bars = Self.products(betas)
@@ -103,25 +101,25 @@ extension DiffusersScheduler {
   }
 
   /// In float32, and the key that they come from.
-  private func betas(for name: SamplerName?, fused: Bool) throws(DiffusionError) -> (key: String, [Float]) {
+  private func betas(for name: SamplerName?, fused: Bool) throws(DiTError) -> (key: String, [Float]) {
     if let trainedBetas {
       guard trainedBetas.count == trainSteps else {
-        throw DiffusionError(
-          Self.name("trained_betas"), expected: "\(trainSteps) values", found: "\(trainedBetas.count)")
+        throw DiTError(
+          scheduler: "trained_betas", expected: "\(trainSteps) values", found: "\(trainedBetas.count)")
       }
       return ("trained_betas", trainedBetas.map { Float($0) })
     }
     let known = DiffusersBetas.allCases.filter { name == nil || $0.isKnown(to: name) }
     guard let schedule = DiffusersBetas(rawValue: betaSchedule), known.contains(schedule) else {
-      throw DiffusionError(
-        Self.name("beta_schedule"),
+      throw DiTError(
+        scheduler: "beta_schedule",
         expected: known.map(\.rawValue).joined(separator: ", ") + (name.map { " for \($0.rawValue)" } ?? ""),
         found: betaSchedule)
     }
     let (start, end) = betaEnds(name)
     guard !schedule.hasEnds || (start > 0 && end < 1) else {
       let (key, value) = start > 0 ? ("beta_end", end) : ("beta_start", start)
-      throw DiffusionError(Self.name(key), expected: "a value inside (0, 1)", found: "\(value)")
+      throw DiTError(scheduler: key, expected: "a value inside (0, 1)", found: "\(value)")
     }
     return (schedule.hasEnds ? "beta_end" : "beta_schedule", schedule.betas(trainSteps, from: start, to: end, fused))
   }
@@ -129,10 +127,10 @@ extension DiffusersScheduler {
   /// Throws unless the key is absent or has one of these values.
   func require<Value: Equatable>(
     _ key: String, _ value: Value?, in allowed: [Value]
-  ) throws(DiffusionError) {
+  ) throws(DiTError) {
     guard let value, !allowed.contains(value) else { return }
-    throw DiffusionError(
-      Self.name(key), expected: allowed.map { "\($0)" }.joined(separator: " or "), found: "\(value)")
+    throw DiTError(
+      scheduler: key, expected: allowed.map { "\($0)" }.joined(separator: " or "), found: "\(value)")
   }
 }
 

@@ -8,6 +8,7 @@
 //   refused too (diffusers gives NaN for the first and reads its tables from the wrong end, or fails, for the second)
 
 import DiTDiffusion
+import DiTTensor
 import Foundation
 
 extension DiffusersScheduler {
@@ -19,10 +20,10 @@ extension DiffusersScheduler {
   ///     as ``SamplerName/process(on:_:count:eta:)`` does for any model, every step going to the next kept one.
   ///   - count: S.
   ///   - eta: DDIM's η, 0 when nil.
-  /// - Throws: `DiffusionError` naming the option or the key (`scheduler_config.…`).
+  /// - Throws: `DiTError` naming the option or the key (`scheduler_config.…`).
   public func process(
     _ name: SamplerName, on noise: NoiseSchedule, _ rule: StepSchedule?, count: Int, eta: Double? = nil
-  ) throws(DiffusionError) -> any SamplingProcess {
+  ) throws(DiTError) -> any SamplingProcess {
     try name.check(noise.configuration.path, eta: eta)
     try checkPrediction(name)
     // The first four samplers keep the bits that they had before σ could be spread.
@@ -35,7 +36,7 @@ extension DiffusersScheduler {
       return try name.process(on: noise, rule, count: count, eta: eta)
     }
     guard 1...noise.steps ~= count else {
-      throw DiffusionError("steps", expected: "1…\(noise.steps)", found: "\(count)")
+      throw DiTError(option: "steps", expected: "1…\(noise.steps)", found: "\(count)")
     }
     let limit = try limit(name)
     switch name {
@@ -79,18 +80,18 @@ extension DiffusersScheduler {
 
   /// The way back from images to noise: each step of DDIM at η = 0 undone.
   ///
-  /// - Throws: `DiffusionError`, as ``process(_:on:_:count:eta:)``, also for other samplers and for `clip_sample` and
+  /// - Throws: `DiTError`, as ``process(_:on:_:count:eta:)``, also for other samplers and for `clip_sample` and
   ///   `thresholding`, which cannot be undone.
   public func inversion(
     _ name: SamplerName, on noise: NoiseSchedule, _ rule: StepSchedule?, count: Int, eta: Double? = nil
-  ) throws(DiffusionError) -> any ReverseProcess {
+  ) throws(DiTError) -> any ReverseProcess {
     guard name == .ddim, eta ?? 0 == 0, let spacing = try spacing(name, rule) else {
       return try name.inversion(on: noise, rule ?? .linspace, count: count, eta: eta)
     }
     try checkPrediction(name)
     if let limit = try limit(name) {
       let key = if case .range = limit { "clip_sample" } else { "thresholding" }
-      throw DiffusionError(Self.name(key), expected: "false to run backwards", found: "true")
+      throw DiTError(scheduler: key, expected: "false to run backwards", found: "true")
     }
     return DDIMInversion(
       try steps(name, on: try self.noise(noise.variance, for: name), spacing, count: count))
@@ -109,7 +110,7 @@ extension DiffusersScheduler {
   // MARK: Checks
 
   /// Throws unless the class reads the prediction.
-  private func checkPrediction(_ name: SamplerName) throws(DiffusionError) {
+  private func checkPrediction(_ name: SamplerName) throws(DiTError) {
     switch name {
     case .euler:
       try require(
@@ -120,11 +121,11 @@ extension DiffusersScheduler {
   }
 
   /// Throws where ε̂ would be divided by a signal of 0.
-  private func checkSignal(_ noise: NoiseSchedule, _ timesteps: [Int]) throws(DiffusionError) {
+  private func checkSignal(_ noise: NoiseSchedule, _ timesteps: [Int]) throws(DiTError) {
     guard noise.configuration.prediction == .epsilon else { return }
     for t in timesteps where noise.alphasCumprod[t] == 0 {
-      throw DiffusionError(
-        Self.name("rescale_betas_zero_snr"),
+      throw DiTError(
+        scheduler: "rescale_betas_zero_snr",
         expected:
           "false, or a prediction other than epsilon, or steps without t = \(t), where nothing of the image is left",
         found: "true")
@@ -132,9 +133,9 @@ extension DiffusersScheduler {
   }
 
   /// nil for a rule that diffusers has not.
-  func spacing(_ name: SamplerName, _ rule: StepSchedule?) throws(DiffusionError) -> DiffusersSpacing? {
+  func spacing(_ name: SamplerName, _ rule: StepSchedule?) throws(DiTError) -> DiffusersSpacing? {
     if rule == nil, let saved = timestepSpacing, DiffusersSpacing(rawValue: saved) == nil {
-      throw DiffusionError(Self.name("timestep_spacing"), expected: "leading, trailing or linspace", found: saved)
+      throw DiTError(scheduler: "timestep_spacing", expected: "leading, trailing or linspace", found: saved)
     }
     return DiffusersSpacing(rawValue: (rule ?? schedule(name)).description)
   }
@@ -142,27 +143,27 @@ extension DiffusersScheduler {
   /// Throws unless every weight is a number.
   private func finite(
     _ sampler: MultistepSampler, _ spacing: DiffusersSpacing, _ name: SamplerName, _ count: Int
-  ) throws(DiffusionError) -> MultistepSampler {
+  ) throws(DiTError) -> MultistepSampler {
     guard sampler.isFinite else { throw repeated(spacing, name, count) }
     return sampler
   }
 
   /// That a grid has a step of length 0, or one step too many.
-  func repeated(_ spacing: DiffusersSpacing, _ name: SamplerName, _ count: Int) -> DiffusionError {
-    DiffusionError(
-      "steps", expected: "a number for which diffusers' \(spacing.rawValue) steps of \(name.rawValue) are distinct",
+  func repeated(_ spacing: DiffusersSpacing, _ name: SamplerName, _ count: Int) -> DiTError {
+    DiTError(
+      option: "steps", expected: "a number for which diffusers' \(spacing.rawValue) steps of \(name.rawValue) are distinct",
       found: "\(count)")
   }
 
   /// How far from 0 x̂_* may lie, where the class reads that; nil is anywhere.
-  private func limit(_ name: SamplerName) throws(DiffusionError) -> CleanLimit? {
+  private func limit(_ name: SamplerName) throws(DiTError) -> CleanLimit? {
     if [.ddim, .ddpm, .dpmpp, .unipc, .deis].contains(name), thresholding ?? false {
       let (ratio, maximum) = (dynamicThresholdingRatio ?? 0.995, sampleMaxValue ?? 1)
       guard 0...1 ~= ratio else {
-        throw DiffusionError(Self.name("dynamic_thresholding_ratio"), expected: "0…1", found: "\(ratio)")
+        throw DiTError(scheduler: "dynamic_thresholding_ratio", expected: "0…1", found: "\(ratio)")
       }
       guard maximum > 0 else {
-        throw DiffusionError(Self.name("sample_max_value"), expected: "a value above 0", found: "\(maximum)")
+        throw DiTError(scheduler: "sample_max_value", expected: "a value above 0", found: "\(maximum)")
       }
       return .threshold(ratio: ratio, maximum: maximum)
     }
@@ -178,7 +179,7 @@ extension DiffusersScheduler {
   /// The timesteps from the noisiest down.
   func kept(
     _ name: SamplerName, of steps: Int, _ spacing: DiffusersSpacing, count: Int, last: Int? = nil
-  ) throws(DiffusionError) -> [Int] {
+  ) throws(DiTError) -> [Int] {
     let isUpper = [.dpmpp, .unipc, .deis].contains(name)
     let offset = stepsOffset ?? 0
     guard -steps...steps ~= offset else { throw outside(steps, count, offset) }
@@ -190,14 +191,14 @@ extension DiffusersScheduler {
     return kept
   }
 
-  private func outside(_ steps: Int, _ count: Int, _ offset: Int) -> DiffusionError {
-    DiffusionError(
-      Self.name("steps_offset"), expected: "one that keeps \(count) steps in 0…\(steps - 1)", found: "\(offset)")
+  private func outside(_ steps: Int, _ count: Int, _ offset: Int) -> DiTError {
+    DiTError(
+      scheduler: "steps_offset", expected: "one that keeps \(count) steps in 0…\(steps - 1)", found: "\(offset)")
   }
 
   private func steps(
     _ name: SamplerName, on noise: NoiseSchedule, _ spacing: DiffusersSpacing, count: Int
-  ) throws(DiffusionError) -> RespacedSchedule {
+  ) throws(DiTError) -> RespacedSchedule {
     let kept = try kept(name, of: noise.steps, spacing, count: count)
     try checkSignal(noise, kept)
     let bars = noise.alphasCumprod
@@ -213,13 +214,13 @@ extension DiffusersScheduler {
   /// chooses between them.
   private func deviations(
     _ steps: RespacedSchedule
-  ) throws(DiffusionError) -> ([Double], ranges: [DDPMSampler.LogRange]?) {
+  ) throws(DiTError) -> ([Double], ranges: [DDPMSampler.LogRange]?) {
     let tables = steps.tables
     let type = varianceType ?? "fixed_small"
     if type == "learned_range" {
       guard steps.variance == .learnedRange else {
-        throw DiffusionError(
-          Self.name("variance_type"), expected: "a fixed one, as the model's output has no variance half", found: type)
+        throw DiTError(
+          scheduler: "variance_type", expected: "a fixed one, as the model's output has no variance half", found: type)
       }
       let ranges = tables.betas.indices.map { i in
         DDPMSampler.LogRange(low: log(max(tables.posteriorVariance[i], 1e-20)), high: log(tables.betas[i]))
@@ -230,8 +231,8 @@ extension DiffusersScheduler {
     // fixed_large.
     let isLarge = type == "fixed_large" || type == "fixed_large_log"
     guard isLarge || type == "fixed_small" || type == "fixed_small_log" else {
-      throw DiffusionError(
-        Self.name("variance_type"),
+      throw DiTError(
+        scheduler: "variance_type",
         expected: "fixed_small, fixed_small_log, fixed_large, fixed_large_log or learned_range", found: type)
     }
     let deviations = steps.timesteps.indices.map { i -> Double in
@@ -244,7 +245,7 @@ extension DiffusersScheduler {
 
   private func pndm(
     on noise: NoiseSchedule, _ spacing: DiffusersSpacing, count: Int
-  ) throws(DiffusionError) -> PNDMSampler {
+  ) throws(DiTError) -> PNDMSampler {
     let kept = try kept(.pndm, of: noise.steps, spacing, count: count)
     let stride = noise.steps / count
     let bars = noise.alphasCumprod
@@ -264,8 +265,8 @@ extension DiffusersScheduler {
         kept: kept, next: kept.map { $0 - stride }, again: again, variance: noise.variance)
     }
     guard count >= 4 else {
-      throw DiffusionError(
-        "steps",
+      throw DiTError(
+        option: "steps",
         expected:
           "at least 4, or skip_prk_steps true in the saved scheduler, as pndm begins with three Runge-Kutta steps",
         found: "\(count)")

@@ -2,6 +2,7 @@
 // whole and leave the lowest out), that of Euler and Heun (whose timesteps are real), orders and kinds.
 
 import DiTDiffusion
+import DiTTensor
 import Foundation
 
 extension DiffusersScheduler {
@@ -10,7 +11,7 @@ extension DiffusersScheduler {
   /// DPM-Solver, UniPC and DEIS.
   func upperGrid(
     _ name: SamplerName, on noise: NoiseSchedule, _ spacing: DiffusersSpacing, count: Int
-  ) throws(DiffusionError) -> SolverGrid {
+  ) throws(DiTError) -> SolverGrid {
     if name != .deis { try require("final_sigmas_type", finalSigmasType, in: ["zero", "sigma_min"]) }
     try require("use_flow_sigmas", useFlowSigmas, in: [false])
     let endsClean = name != .deis && endsClean
@@ -44,7 +45,7 @@ extension DiffusersScheduler {
   /// Euler, Euler ancestral and Heun, and what noise is multiplied by to start from.
   func realGrid(
     _ name: SamplerName, on noise: NoiseSchedule, _ spacing: DiffusersSpacing, count: Int
-  ) throws(DiffusionError) -> (SolverGrid, startScale: Double) {
+  ) throws(DiTError) -> (SolverGrid, startScale: Double) {
     let steps = noise.steps
     var times: [Double]
     switch spacing {
@@ -84,14 +85,14 @@ extension DiffusersScheduler {
   }
 
   /// How σ are spread, where the class reads that.
-  func spread(_ name: SamplerName) throws(DiffusionError) -> SigmaSpread {
+  func spread(_ name: SamplerName) throws(DiTError) -> SigmaSpread {
     guard [.dpmpp, .unipc, .deis, .euler, .heun].contains(name) else { return .none }
     let asked = [
       ("use_karras_sigmas", useKarrasSigmas), ("use_exponential_sigmas", useExponentialSigmas),
       ("use_beta_sigmas", useBetaSigmas),
     ].filter { $0.1 ?? false }.map(\.0)
     if asked.count > 1 {
-      throw DiffusionError(Self.name(asked[1]), expected: "false, as \(asked[0]) is true", found: "true")
+      throw DiTError(scheduler: asked[1], expected: "false, as \(asked[0]) is true", found: "true")
     }
     if useKarrasSigmas ?? false { return .karras }
     if name == .dpmpp, useLuLambdas ?? false { return .lu }
@@ -100,21 +101,21 @@ extension DiffusersScheduler {
   }
 
   /// Throws unless every σ is one.
-  private func checked(_ sigmas: [Double]) throws(DiffusionError) -> [Double] {
+  private func checked(_ sigmas: [Double]) throws(DiTError) -> [Double] {
     if let bad = sigmas.first(where: { !($0 > 0 && Float($0).isFinite) }) {
       let key = sigmaMin == nil ? "sigma_max" : "sigma_min"
-      throw DiffusionError(Self.name(key), expected: "one that keeps every σ above 0", found: "\(bad)")
+      throw DiTError(scheduler: key, expected: "one that keeps every σ above 0", found: "\(bad)")
     }
     return sigmas
   }
 
   /// T, or where `lambda_min_clipped` ends the grid of DPM-Solver.
-  private func last(_ name: SamplerName, _ noise: NoiseSchedule) throws(DiffusionError) -> Int {
+  private func last(_ name: SamplerName, _ noise: NoiseSchedule) throws(DiTError) -> Int {
     guard name == .dpmpp, let lambdaMinClipped else { return noise.steps }
     let clipped = noise.alphasCumprod.count { 0.5 * log($0 / (1 - $0)) < lambdaMinClipped }
     guard clipped < noise.steps else {
-      throw DiffusionError(
-        Self.name("lambda_min_clipped"), expected: "one below the λ of some training step", found: "\(lambdaMinClipped)"
+      throw DiTError(
+        scheduler: "lambda_min_clipped", expected: "one below the λ of some training step", found: "\(lambdaMinClipped)"
       )
     }
     return noise.steps - clipped
@@ -125,10 +126,10 @@ extension DiffusersScheduler {
   // MARK: Orders and kinds
 
   /// At least 1; DPM-Solver and DEIS take what is above 3 for 3.
-  private func checkedOrder() throws(DiffusionError) -> Int {
+  private func checkedOrder() throws(DiTError) -> Int {
     let order = solverOrder ?? 2
     guard order >= 1 else {
-      throw DiffusionError(Self.name("solver_order"), expected: "1, 2 or 3", found: "\(order)")
+      throw DiTError(scheduler: "solver_order", expected: "1, 2 or 3", found: "\(order)")
     }
     return order
   }
@@ -160,19 +161,19 @@ extension DiffusersScheduler {
   }
 
   /// Which DPM-Solver.
-  func solver() throws(DiffusionError) -> DPMSolver {
+  func solver() throws(DiTError) -> DPMSolver {
     let algorithm = algorithm(.dpmpp) ?? "dpmsolver++"
     try require("algorithm_type", algorithm, in: ["dpmsolver++", "sde-dpmsolver++", "dpmsolver", "sde-dpmsolver"])
     let rule = solverWord(.dpmpp) ?? "midpoint"
     try require("solver_type", rule, in: ["midpoint", "heun"])
     let form = algorithm.hasSuffix("++") ? MultistepForm.data : .noise
     if form == .noise, endsClean {
-      throw DiffusionError(
-        Self.name("final_sigmas_type"), expected: "sigma_min, as \(algorithm) cannot end at σ = 0", found: "zero")
+      throw DiTError(
+        scheduler: "final_sigmas_type", expected: "sigma_min, as \(algorithm) cannot end at σ = 0", found: "zero")
     }
     if let varianceType, varianceType.hasPrefix("learned"), predictionType == "epsilon" {
-      throw DiffusionError(
-        Self.name("variance_type"),
+      throw DiTError(
+        scheduler: "variance_type",
         expected: "none, as diffusers then cuts the output at 3 channels, whatever the model has",
         found: varianceType)
     }
@@ -181,25 +182,25 @@ extension DiffusersScheduler {
   }
 
   /// DPM-Solver's order at each step from the first.
-  func solverOrders(_ count: Int) throws(DiffusionError) -> [Int] {
+  func solverOrders(_ count: Int) throws(DiTError) -> [Int] {
     let isLow = lowerOrderFinal ?? true && count < 15
     let orders = try orders(count, lowEnd: endsClean || eulerAtFinal ?? false || isLow, lowSecond: isLow)
     if algorithm(.dpmpp) == "sde-dpmsolver", orders.contains(3) {
-      throw DiffusionError(
-        Self.name("solver_order"), expected: "1 or 2, as sde-dpmsolver has no third", found: "\(solverOrder ?? 2)")
+      throw DiTError(
+        scheduler: "solver_order", expected: "1 or 2, as sde-dpmsolver has no third", found: "\(solverOrder ?? 2)")
     }
     return orders
   }
 
   /// DEIS's.
-  func deisOrders(_ count: Int) throws(DiffusionError) -> [Int] {
+  func deisOrders(_ count: Int) throws(DiTError) -> [Int] {
     try require("algorithm_type", algorithm(.deis), in: ["deis"])
     try require("solver_type", solverWord(.deis), in: ["logrho"])
     let isLow = lowerOrderFinal ?? true && count < 15
     return try orders(count, lowEnd: isLow, lowSecond: isLow)
   }
 
-  private func orders(_ count: Int, lowEnd: Bool, lowSecond: Bool) throws(DiffusionError) -> [Int] {
+  private func orders(_ count: Int, lowEnd: Bool, lowSecond: Bool) throws(DiTError) -> [Int] {
     let order = min(try checkedOrder(), 3)
     return (0..<count).map { e in
       if e == count - 1, lowEnd { return 1 }
@@ -208,32 +209,32 @@ extension DiffusersScheduler {
   }
 
   /// Which UniPC.
-  func uniPCKind() throws(DiffusionError) -> ExponentialIntegrator.Kind {
+  func uniPCKind() throws(DiTError) -> ExponentialIntegrator.Kind {
     let word = solverWord(.unipc) ?? "bh2"
     try require("solver_type", word, in: ["bh1", "bh2"])
     try require("use_dynamic_shifting", useDynamicShifting, in: [false])
     if let shiftTerminal {
-      throw DiffusionError(Self.name("shift_terminal"), expected: "none without a flow", found: "\(shiftTerminal)")
+      throw DiTError(scheduler: "shift_terminal", expected: "none without a flow", found: "\(shiftTerminal)")
     }
     if unread.contains(where: { $0.key == "solver_p" }) {
-      throw DiffusionError(Self.name("solver_p"), expected: "null", found: "another predictor")
+      throw DiTError(scheduler: "solver_p", expected: "null", found: "another predictor")
     }
     return ExponentialIntegrator.Kind(form: predictX0 ?? true ? .data : .noise, isFirst: word == "bh1")
   }
 
   /// UniPC's.
-  func uniPCOrders(_ count: Int) throws(DiffusionError) -> [Int] {
+  func uniPCOrders(_ count: Int) throws(DiTError) -> [Int] {
     let order = try checkedOrder()
     guard order <= 3 else {
-      throw DiffusionError(Self.name("solver_order"), expected: "1, 2 or 3", found: "\(order)")
+      throw DiTError(scheduler: "solver_order", expected: "1, 2 or 3", found: "\(order)")
     }
     let isLowAtEnd = lowerOrderFinal ?? true
     // An order above 1, or a noise prediction, through σ = 0 divides by an infinite step.
     if endsClean {
       if order > 1, count > 1 { try require("lower_order_final", lowerOrderFinal, in: [true]) }
       if !(predictX0 ?? true) {
-        throw DiffusionError(
-          Self.name("final_sigmas_type"), expected: "sigma_min, as predict_x0 is false", found: "zero")
+        throw DiTError(
+          scheduler: "final_sigmas_type", expected: "sigma_min, as predict_x0 is false", found: "zero")
       }
     }
     return (0..<count).map { min(order, $0 + 1, isLowAtEnd ? count - $0 : order) }

@@ -7,6 +7,7 @@
 
 import DiTDiffusion
 import DiTFiles
+import DiTTensor
 
 /// The saved configuration of a diffusers scheduler.
 ///
@@ -130,10 +131,17 @@ extension SamplerName {
   }
 }
 
-extension DiffusionError {
+extension DiTError {
+  private static let schedulerSection = "scheduler_config."
+
+  /// A key of a saved diffusers scheduler has a value that cannot be used.
+  init(scheduler key: String, expected: String, found: String) {
+    self.init(key: Self.schedulerSection + key, expected: expected, found: found)
+  }
+
   /// The key of a saved diffusers scheduler that the error is about; nil where it is about something else.
-  public var schedulerKey: String? {
-    let prefix = DiffusersScheduler.name("")
-    return name.hasPrefix(prefix) ? String(name.dropFirst(prefix.count)) : nil
+  package var schedulerKey: String? {
+    guard let key, key.hasPrefix(Self.schedulerSection) else { return nil }
+    return String(key.dropFirst(Self.schedulerSection.count))
   }
 }

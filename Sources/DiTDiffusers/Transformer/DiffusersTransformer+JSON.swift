@@ -1,6 +1,7 @@
 import DiTDiffusion
 import DiTFiles
 import DiTModel
+import DiTTensor
 
 // transformer/config.json of a diffusers DiT ↔ our sizes. Keys that are left out have the defaults of diffusers'
 // DiTTransformer2DModel, also under the class's old name Transformer2DModel, as diffusers reads it.
@@ -20,9 +21,9 @@ package struct DiffusersTransformer {
   ///
   /// `dropout` acts in training alone, `upcast_attention` and `norm_num_groups` change nothing in this network; unknown
   /// keys are passed over, as diffusers does.
-  /// - Throws: ``ConfigurationFileError`` naming the key, for a value of another type, and one for which the network would
+  /// - Throws: `DiTError` naming the key, for a value of another type, and one for which the network would
   ///   be another.
-  package init(reading reader: JSONObjectReader) throws(ConfigurationFileError) {
+  package init(reading reader: JSONObjectReader) throws(DiTError) {
     var (reader, network) = (reader, DiTConfiguration())
     let (file, name) = (reader.file, try reader.string("_class_name"))
     let classes = DiTConfiguration.diffusersClasses
@@ -60,14 +61,14 @@ package struct DiffusersTransformer {
     let unused =
       dropout > 0 ? "\(file): dropout \(dropout) acts in training alone, and `dit train` trains without it" : nil
     notes = [unused, ignored].compactMap(\.self)
-    do throws(ConfigurationError) {
+    do throws(DiTError) {
       try network.validate()
     } catch {
       let keys = [
         "hidden_size": "attention_head_dim", "input_size": "sample_size", "depth": "num_layers",
         "num_heads": "num_attention_heads", "norm2_eps": "norm_eps", "num_classes": "num_embeds_ada_norm",
       ]
-      throw ConfigurationFileError(file: file, key: keys[error.key] ?? error.key, problem: error.problem)
+      throw error.about(file: file, .key(keys[error.name] ?? error.name))
     }
     self.network = network
   }
@@ -119,7 +120,7 @@ extension DiTConfiguration {
 
 extension JSONObjectReader {
   /// Takes the keys of which only one value makes the network this one.
-  fileprivate mutating func checkConstants(old: Bool) throws(ConfigurationFileError) {
+  fileprivate mutating func checkConstants(old: Bool) throws(DiTError) {
     var constants: [(key: String, values: [JSONValue])] = [
       ("activation_fn", [.string("gelu-approximate")]), ("norm_elementwise_affine", [.bool(false)]),
       ("norm_type", [.string("ada_norm_zero")]),

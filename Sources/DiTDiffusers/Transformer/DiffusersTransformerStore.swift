@@ -16,13 +16,13 @@ struct DiffusersTransformerStore: TensorStore {
   /// - Parameters:
   ///   - network: of the transformer, its embedders shared or not: which it is is found out here.
   ///   - attentionBias: whether q, k and v have biases; those that are not there are 0.
-  /// - Throws: `StateDictMismatch` with diffusers' names; what reading a tensor throws; ``ModelFileError`` when there are
-  ///   fewer tensors than blocks.
+  /// - Throws: `DiTError` with diffusers' names; what reading a tensor throws; when there are fewer tensors than
+  ///   blocks.
   init(_ source: any TensorStore, network: DiTConfiguration, attentionBias: Bool) throws {
     let found = source.keys.count
     guard network.depth <= found else {  // or the table would be larger than the file warrants
-      throw ModelFileError(
-        file: source.path, item: "tensors", expected: "those of \(network.depth) blocks", found: "\(found)")
+      throw DiTError(
+        file: source.path, .key("tensors"), expected: "those of \(network.depth) blocks", found: "\(found)")
     }
     var network = network
     network.embedders = .perBlock
@@ -49,7 +49,7 @@ struct DiffusersTransformerStore: TensorStore {
   /// q, k and v are copied into one; all else lies where the file has it.
   func slice(_ name: String) throws -> FloatSlice {
     guard let (shape, names) = entries[name] else {
-      throw ModelFileError(file: path, item: "tensor \(name)", expected: "it", found: "none")
+      throw DiTError(file: path, .tensor(name), expected: "it", found: "none")
     }
     if names.count == 1 { return try source.slice(names[0]) }
     let whole = MutableFloatSlice(uninitialized: shape.reduce(1, *))

@@ -1,9 +1,10 @@
 import DiTKernels
+import DiTTensor
 
 extension DiffusionConfiguration {
-  /// Throws `DiffusionError` naming the key of config.json unless path, target, loss, time and scale can be had together. No
+  /// Throws `DiTError` naming the key of config.json unless path, target, loss, time and scale can be had together. No
   /// key is taken and then not used: what has no meaning for the path must stand at its default.
-  func checkProcess() throws(DiffusionError) {
+  func checkProcess() throws(DiTError) {
     guard !prediction.impliesPath || path == .linear else {
       throw Self.error("path", "linear, which prediction \(prediction.rawValue) means", path.rawValue)
     }
@@ -24,7 +25,7 @@ extension DiffusionConfiguration {
     }
   }
 
-  private func checkLoss() throws(DiffusionError) {
+  private func checkLoss() throws(DiTError) {
     guard loss == .mse || prediction.target == .velocity else {
       throw Self.error("loss", "mse, as prediction is \(prediction.rawValue) and not velocity", loss.rawValue)
     }
@@ -39,7 +40,7 @@ extension DiffusionConfiguration {
   }
 
   /// What a β path has no use for.
-  private func checkBeta() throws(DiffusionError) {
+  private func checkBeta() throws(DiTError) {
     guard networkTime == .thousandths else {
       throw Self.error("network_time", "none on path beta, where times are training indices", networkTime.rawValue)
     }
@@ -52,7 +53,7 @@ extension DiffusionConfiguration {
     }
   }
 
-  private func checkLinear() throws(DiffusionError) {
+  private func checkLinear() throws(DiTError) {
     guard noiseScale > 0, noiseScale.isFinite else {
       throw Self.error("noise_scale", "a number above 0", "\(noiseScale)")
     }
@@ -69,7 +70,7 @@ extension DiffusionConfiguration {
     }
   }
 
-  private static func error(_ key: String, _ expected: String, _ found: String) -> DiffusionError {
-    DiffusionError("diffusion.\(key)", expected: expected, found: found)
+  private static func error(_ key: String, _ expected: String, _ found: String) -> DiTError {
+    DiTError(option: "diffusion.\(key)", expected: expected, found: found)
   }
 }

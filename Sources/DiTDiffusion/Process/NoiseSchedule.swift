@@ -1,5 +1,6 @@
 // β_t and ᾱ_t of all T training steps. Index t = 0 is the least noisy.
 
+import DiTTensor
 import Foundation
 
 /// β_t, ᾱ_t and the posterior tables of all T steps, in Double.
@@ -18,12 +19,12 @@ public struct NoiseSchedule: Equatable, Sendable {
 
   /// The schedule of a configuration.
   ///
-  /// - Throws: `DiffusionError` when T is not in 1…1,000,000, a β is not inside (0, 1), ᾱ_{T−1} vanishes in Double, or
+  /// - Throws: `DiTError` when T is not in 1…1,000,000, a β is not inside (0, 1), ᾱ_{T−1} vanishes in Double, or
   ///   path, prediction, loss, time and scale cannot be had together.
-  public init(_ configuration: DiffusionConfiguration) throws(DiffusionError) {
+  public init(_ configuration: DiffusionConfiguration) throws(DiTError) {
     let steps = configuration.steps
     guard 1...Self.maximumSteps ~= steps else {
-      throw DiffusionError("diffusion.steps", expected: "1…\(Self.maximumSteps)", found: "\(steps)")
+      throw DiTError(option: "diffusion.steps", expected: "1…\(Self.maximumSteps)", found: "\(steps)")
     }
     let betas = try Self.betas(configuration)
 
@@ -33,8 +34,8 @@ public struct NoiseSchedule: Equatable, Sendable {
       return product
     }
     guard product >= .leastNormalMagnitude else {
-      throw DiffusionError(
-        "diffusion.beta_end", expected: "a product of 1−β over \(steps) steps above 0",
+      throw DiTError(
+        option: "diffusion.beta_end", expected: "a product of 1−β over \(steps) steps above 0",
         found: "\(configuration.betaEnd)")
     }
     try configuration.checkProcess()
@@ -51,7 +52,7 @@ public struct NoiseSchedule: Equatable, Sendable {
     tables = PosteriorTables(alphasCumprod: alphasCumprod, betas: betas)
   }
 
-  private static func betas(_ configuration: DiffusionConfiguration) throws(DiffusionError) -> [Double] {
+  private static func betas(_ configuration: DiffusionConfiguration) throws(DiTError) -> [Double] {
     let steps = configuration.steps
     if configuration.schedule == .cosine {
       return (0..<steps).map { cosineBeta($0, of: steps) }
@@ -68,11 +69,11 @@ public struct NoiseSchedule: Equatable, Sendable {
   /// β·1000/T, when it lies inside (0, 1) also after 1−β is rounded.
   private static func checked(
     _ beta: Double, _ scale: Double, _ name: String, _ steps: Int
-  ) throws(DiffusionError) -> Double {
+  ) throws(DiTError) -> Double {
     let scaled = beta * scale
     guard 1 - scaled > 0 && 1 - scaled < 1 else {
-      throw DiffusionError(
-        name, expected: "a value whose product with 1000/\(steps) lies inside (0, 1)", found: "\(beta) (\(scaled))")
+      throw DiTError(
+        option: name, expected: "a value whose product with 1000/\(steps) lies inside (0, 1)", found: "\(beta) (\(scaled))")
     }
     return scaled
   }

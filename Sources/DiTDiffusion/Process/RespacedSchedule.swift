@@ -1,3 +1,5 @@
+import DiTTensor
+
 /// The chain that is left when only S of the T steps are kept.
 ///
 /// ᾱ at a kept step is the training chain's; β' = 1 − ᾱ_{τ_i}/ᾱ_{τ_{i−1}}, and the posterior tables follow from it
@@ -17,12 +19,12 @@ public struct RespacedSchedule: Equatable, Sendable {
 
   /// Keeps the given steps of a chain.
   ///
-  /// - Throws: `DiffusionError` when they are not strictly ascending inside 0…T−1, or there are none; for a path without
+  /// - Throws: `DiTError` when they are not strictly ascending inside 0…T−1, or there are none; for a path without
   ///   training steps.
-  public init(_ schedule: NoiseSchedule, keeping timesteps: [Int]) throws(DiffusionError) {
+  public init(_ schedule: NoiseSchedule, keeping timesteps: [Int]) throws(DiTError) {
     let path = schedule.configuration.path
     guard path.hasPosterior else {
-      throw DiffusionError("path", expected: "one with training steps to keep", found: path.rawValue)
+      throw DiTError(option: "path", expected: "one with training steps to keep", found: path.rawValue)
     }
     try StepSchedule.check(timesteps, of: schedule.steps)
     self.timesteps = timesteps
@@ -44,7 +46,7 @@ public struct RespacedSchedule: Equatable, Sendable {
   }
 
   /// Keeps S steps by rule; see `StepSchedule.timesteps(count:betas:)` for what is refused.
-  public init(_ schedule: NoiseSchedule, _ rule: StepSchedule, count: Int?) throws(DiffusionError) {
+  public init(_ schedule: NoiseSchedule, _ rule: StepSchedule, count: Int?) throws(DiTError) {
     try self.init(schedule, keeping: rule.timesteps(count: count, betas: schedule.betas))
   }
 

@@ -1,3 +1,5 @@
+import DiTTensor
+
 // DDIM (Song, Meng & Ermon 2021, eqs. 12 and 16).
 //
 // - x'  = √ᾱ' x̂_* + √(1−ᾱ'−σ²) ε̂ + σ z,  σ = η √((1−ᾱ')/(1−ᾱ)) √(1−ᾱ/ᾱ')
@@ -16,13 +18,13 @@ public struct DDIMSampler: SamplingProcess, Equatable {
   /// How far from 0 x̂_* may lie; nil is anywhere.
   let limit: CleanLimit?
 
-  /// - Throws: `DiffusionError` when η is not in 0…1 (above 1 the direction's coefficient can be imaginary).
-  public init(_ schedule: RespacedSchedule, eta: Double = 0) throws(DiffusionError) {
+  /// - Throws: `DiTError` when η is not in 0…1 (above 1 the direction's coefficient can be imaginary).
+  public init(_ schedule: RespacedSchedule, eta: Double = 0) throws(DiTError) {
     try self.init(schedule, eta: eta, limit: nil)
   }
 
-  package init(_ schedule: RespacedSchedule, eta: Double, limit: CleanLimit?) throws(DiffusionError) {
-    guard 0...1 ~= eta else { throw DiffusionError("eta", expected: "0…1", found: "\(eta)") }
+  package init(_ schedule: RespacedSchedule, eta: Double, limit: CleanLimit?) throws(DiTError) {
+    guard 0...1 ~= eta else { throw DiTError(option: "eta", expected: "0…1", found: "\(eta)") }
     self.schedule = schedule
     evaluations = schedule.evaluations
     self.eta = eta

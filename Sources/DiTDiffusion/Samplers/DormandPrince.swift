@@ -1,4 +1,5 @@
 import DiTKernels
+import DiTTensor
 import Foundation
 
 /// How far a step of an adaptive sampler may be off: in each element atol + rtol·|x|, in the root mean square of an image.
@@ -15,10 +16,10 @@ public struct StepTolerance: Equatable, Sendable {
 
   /// Refuses what no step can keep.
   ///
-  /// - Throws: `DiffusionError`.
-  public func validate() throws(DiffusionError) {
+  /// - Throws: `DiTError`.
+  public func validate() throws(DiTError) {
     guard (0...1).contains(relative), absolute >= 1e-12, absolute <= 1 else {
-      throw DiffusionError("tolerance", expected: "RTOL,ATOL with RTOL in 0…1 and ATOL in 1e-12…1", found: text)
+      throw DiTError(option: "tolerance", expected: "RTOL,ATOL with RTOL in 0…1 and ATOL in 1e-12…1", found: text)
     }
   }
 
@@ -27,11 +28,11 @@ public struct StepTolerance: Equatable, Sendable {
 
   /// Reads `RTOL,ATOL`.
   ///
-  /// - Throws: `DiffusionError` when it is not two numbers in their ranges.
-  public init(parsing text: String) throws(DiffusionError) {
+  /// - Throws: `DiTError` when it is not two numbers in their ranges.
+  public init(parsing text: String) throws(DiTError) {
     let words = text.split(separator: ",", omittingEmptySubsequences: false)
     guard words.count == 2, let relative = Double(words[0]), let absolute = Double(words[1]) else {
-      throw DiffusionError("tolerance", expected: "RTOL,ATOL, such as 1e-3,1e-6", found: "'\(text)'")
+      throw DiTError(option: "tolerance", expected: "RTOL,ATOL, such as 1e-3,1e-6", found: "'\(text)'")
     }
     self.init(relative: relative, absolute: absolute)
     try validate()
@@ -115,8 +116,8 @@ public struct DormandPrince: Sendable {
 
   /// Goes on with dx/dτ at (``time``, ``x``).
   ///
-  /// - Throws: `DiffusionError` where steps become too short, or too many: the tolerance is out of float32's reach.
-  public mutating func take(_ slope: Span<Float>) throws(DiffusionError) {
+  /// - Throws: `DiTError` where steps become too short, or too many: the tolerance is out of float32's reach.
+  public mutating func take(_ slope: Span<Float>) throws(DiTError) {
     precondition(slope.count == base.count, "\(slope.count) slopes of \(base.count) elements")
     switch stage {
     case .finished: preconditionFailure("a slope after the end")
@@ -173,10 +174,10 @@ public struct DormandPrince: Sendable {
 
   // MARK: Steps
 
-  private mutating func begin() throws(DiffusionError) {
+  private mutating func begin() throws(DiTError) {
     guard length.isFinite, start + length > start, tried < Self.maximumSteps else {
-      throw DiffusionError(
-        "tolerance",
+      throw DiTError(
+        option: "tolerance",
         expected: "one that \(Self.maximumSteps) steps in float32 can keep, of which \(tried) came to \(start) of 1",
         found: tolerance.text)
     }
@@ -203,7 +204,7 @@ public struct DormandPrince: Sendable {
     return sum
   }
 
-  private mutating func finishStep() throws(DiffusionError) {
+  private mutating func finishStep() throws(DiTError) {
     let error = norm { e in
       length * sum(Self.errorWeights, e)
         / (tolerance.absolute + tolerance.relative * Double(max(abs(base[e]), abs(asked[e]))))

@@ -1,3 +1,5 @@
+import DiTTensor
+
 // Classifier-free guidance (Ho & Salimans 2022). ε_c is the network's answer for the label, ε_u for the null label.
 // ε stands for what the network predicts: as ε̂ is affine in it, guiding the one is guiding the other.
 
@@ -42,27 +44,27 @@ public struct Guidance: Equatable, Sendable {
 
   /// Refuses values that a model with C channels cannot take.
   ///
-  /// - Throws: `DiffusionError` when s is not finite or the guided channels are not in 1…C.
-  public func validate(channels count: Int) throws(DiffusionError) {
-    guard scale.isFinite else { throw DiffusionError("guidance", expected: "a finite scale", found: "\(scale)") }
+  /// - Throws: `DiTError` when s is not finite or the guided channels are not in 1…C.
+  public func validate(channels count: Int) throws(DiTError) {
+    guard scale.isFinite else { throw DiTError(option: "guidance", expected: "a finite scale", found: "\(scale)") }
     if let channels, !(1...count ~= channels) {
-      throw DiffusionError("guidance channels", expected: "1…\(count)", found: "\(channels)")
+      throw DiTError(option: "guidance_channels", expected: "1…\(count)", found: "\(channels)")
     }
   }
 
   /// Refuses an interval that the times of a process cannot lie in: one with ends between the whole times of a β path, or one
   /// above all times of a linear path.
   ///
-  /// - Throws: `DiffusionError`.
-  public func validate(_ process: DiffusionProcess) throws(DiffusionError) {
+  /// - Throws: `DiTError`.
+  public func validate(_ process: DiffusionProcess) throws(DiTError) {
     guard let interval else { return }
     let greatest = process.timeRange.upperBound
     let isWhole =
       interval.lowerBound == interval.lowerBound.rounded() && interval.upperBound == interval.upperBound.rounded()
     let path = process.path
     guard path.hasWholeTimes ? isWhole : interval.lowerBound <= Double(greatest) else {
-      throw DiffusionError(
-        "guidance interval",
+      throw DiTError(
+        option: "guidance_interval",
         expected: path.hasWholeTimes ? "whole times, as path is \(path.rawValue)" : "times in 0…\(Int(greatest))",
         found: Self.text(interval))
     }
@@ -77,13 +79,13 @@ public struct Guidance: Equatable, Sendable {
 
   /// Reads an interval as `LO,HI`.
   ///
-  /// - Throws: `DiffusionError` when it is not two finite numbers with 0 ≤ LO ≤ HI.
-  public static func interval(parsing text: String) throws(DiffusionError) -> ClosedRange<Double> {
+  /// - Throws: `DiTError` when it is not two finite numbers with 0 ≤ LO ≤ HI.
+  public static func interval(parsing text: String) throws(DiTError) -> ClosedRange<Double> {
     let words = text.split(separator: ",", omittingEmptySubsequences: false)
     guard words.count == 2, let low = Double(words[0]), let high = Double(words[1]), 0 <= low, low <= high,
       high.isFinite
     else {
-      throw DiffusionError("guidance interval", expected: "LO,HI with 0 ≤ LO ≤ HI", found: "'\(text)'")
+      throw DiTError(option: "guidance_interval", expected: "LO,HI with 0 ≤ LO ≤ HI", found: "'\(text)'")
     }
     return low...high
   }

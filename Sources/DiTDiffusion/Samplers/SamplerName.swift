@@ -1,3 +1,5 @@
+import DiTTensor
+
 /// The samplers by name, as the command line and config.json's `sampling` block write them.
 public enum SamplerName: String, CaseIterable, Sendable {
   /// Ancestral sampling: ``DDPMSampler``.
@@ -33,12 +35,12 @@ public enum SamplerName: String, CaseIterable, Sendable {
   ///   - count: S; may be nil for a custom schedule.
   ///   - eta: DDIM's η, 0 when nil.
   ///   - options: of a linear path.
-  /// - Throws: `DiffusionError` when the path is none of the sampler's, η is not in 0…1 or is given to a sampler
+  /// - Throws: `DiTError` when the path is none of the sampler's, η is not in 0…1 or is given to a sampler
   ///   which has none, the steps are impossible, or they are not known beforehand, as those of `dopri5`.
   public func process(
     on schedule: NoiseSchedule, _ rule: StepSchedule, count: Int?, eta: Double? = nil,
     options: FlowOptions = FlowOptions()
-  ) throws(DiffusionError) -> any SamplingProcess {
+  ) throws(DiTError) -> any SamplingProcess {
     let process = schedule.process
     try check(process.path, eta: eta)
     try check(shift: options.shift, on: process.path)
@@ -51,8 +53,8 @@ public enum SamplerName: String, CaseIterable, Sendable {
       case .meanflow: return MeanFlowSampler(process, steps: steps)
       case .sde: return SDESampler(process, steps: steps)
       case .dopri5:
-        throw DiffusionError(
-          "sampler", expected: "one whose steps are known beforehand: \(Self.words(path: .linear) { $0 != .dopri5 })",
+        throw DiTError(
+          option: "sampler", expected: "one whose steps are known beforehand: \(Self.words(path: .linear) { $0 != .dopri5 })",
           found: rawValue)
       default: return FlowHeunSampler(process, steps: steps, options)
       }
@@ -61,10 +63,10 @@ public enum SamplerName: String, CaseIterable, Sendable {
 
   private func onBeta(
     _ schedule: NoiseSchedule, _ rule: StepSchedule, count: Int?, eta: Double?
-  ) throws(DiffusionError) -> any SamplingProcess {
+  ) throws(DiTError) -> any SamplingProcess {
     if self == .pndm, ![.leading, .trailing, .linspace].contains(rule) {
-      throw DiffusionError(
-        "schedule", expected: "leading, trailing or linspace, as pndm's weights are those of even steps",
+      throw DiTError(
+        option: "schedule", expected: "leading, trailing or linspace, as pndm's weights are those of even steps",
         found: "\(rule)")
     }
     let kept = try RespacedSchedule(schedule, rule, count: count)
@@ -103,18 +105,18 @@ public enum SamplerName: String, CaseIterable, Sendable {
 
   /// The way from images back to the noise from which this sampler would make them.
   ///
-  /// - Throws: `DiffusionError` as ``process(on:_:count:eta:)``; also for samplers without an inverse: all but `ddim`
+  /// - Throws: `DiTError` as ``process(on:_:count:eta:)``; also for samplers without an inverse: all but `ddim`
   ///   (η = 0), and on a linear path `euler`.
   public func inversion(
     on schedule: NoiseSchedule, _ rule: StepSchedule, count: Int?, eta: Double? = nil, shift: Double = 1
-  ) throws(DiffusionError) -> any ReverseProcess {
+  ) throws(DiTError) -> any ReverseProcess {
     let process = schedule.process
     let invertible = process.path.invertibleSampler
     guard self == invertible else {
-      throw DiffusionError("sampler", expected: "\(invertible.rawValue) to run backwards", found: rawValue)
+      throw DiTError(option: "sampler", expected: "\(invertible.rawValue) to run backwards", found: rawValue)
     }
     guard (eta ?? 0) == 0 else {
-      throw DiffusionError("eta", expected: "0 to run backwards", found: "\(eta ?? 0)")
+      throw DiTError(option: "eta", expected: "0 to run backwards", found: "\(eta ?? 0)")
     }
     try check(shift: shift, on: process.path)
     switch process.path {
@@ -124,13 +126,13 @@ public enum SamplerName: String, CaseIterable, Sendable {
   }
 
   /// Throws unless it walks the path and η is its own.
-  package func check(_ path: DiffusionPath, eta: Double?) throws(DiffusionError) {
+  package func check(_ path: DiffusionPath, eta: Double?) throws(DiTError) {
     guard path.samplers.contains(self) else {
-      throw DiffusionError(
-        "sampler", expected: "\(Self.words(path: path)), as the model's path is \(path.rawValue)", found: rawValue)
+      throw DiTError(
+        option: "sampler", expected: "\(Self.words(path: path)), as the model's path is \(path.rawValue)", found: rawValue)
     }
     if self != .ddim, let eta {
-      throw DiffusionError("eta", expected: "none with the sampler \(rawValue)", found: "\(eta)")
+      throw DiTError(option: "eta", expected: "none with the sampler \(rawValue)", found: "\(eta)")
     }
   }
 
@@ -138,16 +140,16 @@ public enum SamplerName: String, CaseIterable, Sendable {
   package var hasShift: Bool { [.euler, .heun].contains(self) }
 
   /// Throws unless a is a number that the sampler's grid can be shifted by.
-  package func check(shift: Double, on path: DiffusionPath) throws(DiffusionError) {
+  package func check(shift: Double, on path: DiffusionPath) throws(DiTError) {
     guard shift != 1 else { return }
     guard path == .linear else {
-      throw DiffusionError("shift", expected: "none, as the model's path is \(path.rawValue)", found: "\(shift)")
+      throw DiTError(option: "shift", expected: "none, as the model's path is \(path.rawValue)", found: "\(shift)")
     }
     guard hasShift else {
-      throw DiffusionError("shift", expected: "none with the sampler \(rawValue)", found: "\(shift)")
+      throw DiTError(option: "shift", expected: "none with the sampler \(rawValue)", found: "\(shift)")
     }
     guard (1e-3...1e3).contains(shift) else {
-      throw DiffusionError("shift", expected: "0.001 to 1000", found: "\(shift)")
+      throw DiTError(option: "shift", expected: "0.001 to 1000", found: "\(shift)")
     }
   }
 
@@ -158,14 +160,14 @@ public enum SamplerName: String, CaseIterable, Sendable {
   /// S of a linear path, which has no steps to choose.
   package func linearSteps(
     _ schedule: NoiseSchedule, _ rule: StepSchedule, _ count: Int?
-  ) throws(DiffusionError) -> Int {
+  ) throws(DiTError) -> Int {
     guard rule == .linspace else {
-      throw DiffusionError(
-        "schedule", expected: "linspace, as a linear path has an even grid of its own", found: "\(rule)")
+      throw DiTError(
+        option: "schedule", expected: "linspace, as a linear path has an even grid of its own", found: "\(rule)")
     }
     let least = self == .sde ? 2 : 1
     guard let count, least...max(least, schedule.steps) ~= count else {
-      throw DiffusionError("steps", expected: "\(least)…\(schedule.steps)", found: count.map { "\($0)" } ?? "none")
+      throw DiTError(option: "steps", expected: "\(least)…\(schedule.steps)", found: count.map { "\($0)" } ?? "none")
     }
     return count
   }

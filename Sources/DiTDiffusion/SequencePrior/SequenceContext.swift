@@ -4,6 +4,7 @@
 //   left         target
 
 import DiTKernels
+import DiTTensor
 
 /// A neighbour that comes before a patch; the order is that of the prior's covariance, the target after them.
 enum SequenceNeighbour: Int, CaseIterable, Sendable {
@@ -58,15 +59,15 @@ extension PatchGrid {
 
   /// Throws unless a sequence prior can be fitted: at least 2 rows and 3 columns, so that a patch has all four neighbours,
   /// and patches whose tables fit 512 MB.
-  public func checkSequence() throws(DiffusionError) {
+  public func checkSequence() throws(DiTError) {
     guard rows >= 2, columns >= 3 else {
-      throw DiffusionError(
-        "lambda_seq", expected: "0 on a grid of fewer than 2 rows or 3 columns of patches",
+      throw DiTError(
+        option: "lambda_seq", expected: "0 on a grid of fewer than 2 rows or 3 columns of patches",
         found: "a grid of \(rows)×\(columns)")
     }
     guard patchElements <= Self.largestSequencePatch else {
-      throw DiffusionError(
-        "lambda_seq", expected: "0 with patches of more than \(Self.largestSequencePatch) elements",
+      throw DiTError(
+        option: "lambda_seq", expected: "0 with patches of more than \(Self.largestSequencePatch) elements",
         found: "patches of \(patchElements)")
     }
   }

@@ -1,5 +1,6 @@
 import DiTKernels
 import DiTLinearAlgebra
+import DiTTensor
 
 extension SequencePrior {
   /// Rows of patches with their neighbours that are added up at a time: 31 MB for n = 768.
@@ -15,7 +16,7 @@ extension SequencePrior {
   ///   - images: how many there are, at least 1.
   ///   - copy: puts the image of an index, (C, H, W), finite, at the start of its target. It is asked for all indices in
   ///     ascending order, twice.
-  /// - Throws: `DiffusionError` (`lambda_seq`) when the grid is too small or its patches too large, and what `copy` throws.
+  /// - Throws: `DiTError` (`lambda_seq`) when the grid is too small or its patches too large, and what `copy` throws.
   public init(
     fitting images: Int, of grid: PatchGrid, context: ComputeContext,
     copy: (_ index: Int, _ image: inout MutableSpan<Float>) throws -> Void

@@ -5,6 +5,7 @@
 // Letters: n = P²C elements of a patch in the order c, row, column; Σ (5n, 5n).
 
 import DiTKernels
+import DiTTensor
 
 /// The fitted prior at noise level 0. At level t the mean is √ᾱ_t · mean and the covariance ᾱ_t Σ + (1 − ᾱ_t) I.
 public struct SequencePrior: Equatable, Sendable {
@@ -19,10 +20,10 @@ public struct SequencePrior: Equatable, Sendable {
 
   /// A prior of given numbers, for example from a file.
   ///
-  /// - Throws: `DiffusionError` when the grid is too small or its patches too large (`lambda_seq`), when a number is not
+  /// - Throws: `DiTError` when the grid is too small or its patches too large (`lambda_seq`), when a number is not
   ///   finite, or the covariance is not symmetric. ``SequenceLoss`` finds out whether it is positive semi-definite.
   /// - Precondition: C·H·W and (5n)² elements.
-  public init(grid: PatchGrid, mean: [Double], covariance: [Double]) throws(DiffusionError) {
+  public init(grid: PatchGrid, mean: [Double], covariance: [Double]) throws(DiTError) {
     try grid.checkSequence()
     let order = Self.blocks * grid.patchElements
     precondition(
@@ -32,8 +33,8 @@ public struct SequencePrior: Equatable, Sendable {
     try Self.checkFinite(covariance, "covariance")
     for row in 0..<order {
       for column in 0..<row where covariance[row * order + column] != covariance[column * order + row] {
-        throw DiffusionError(
-          "covariance", expected: "a symmetric matrix",
+        throw DiTError(
+          option: "covariance", expected: "a symmetric matrix",
           found: "\(covariance[row * order + column]) and \(covariance[column * order + row]) at (\(row), \(column))")
       }
     }
@@ -42,9 +43,9 @@ public struct SequencePrior: Equatable, Sendable {
     self.covariance = covariance
   }
 
-  private static func checkFinite(_ values: [Double], _ name: String) throws(DiffusionError) {
+  private static func checkFinite(_ values: [Double], _ name: String) throws(DiTError) {
     if let i = values.firstIndex(where: { !$0.isFinite }) {
-      throw DiffusionError(name, expected: "finite numbers", found: "\(values[i]) at element \(i)")
+      throw DiTError(option: name, expected: "finite numbers", found: "\(values[i]) at element \(i)")
     }
   }
 

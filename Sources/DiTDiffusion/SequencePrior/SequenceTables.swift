@@ -13,6 +13,7 @@
 
 import DiTKernels
 import DiTLinearAlgebra
+import DiTTensor
 import Foundation
 
 /// The tables of one kind of patch.
@@ -32,8 +33,8 @@ struct SequenceTable: Sendable {
   /// What an eigenvalue may be below 0, relative to the largest: rounding, also of a covariance kept in float32.
   private static let tolerance = 1e-5
 
-  /// - Throws: `DiffusionError` when Σ is not positive semi-definite.
-  init(_ prior: SequencePrior, _ kind: SequenceContext, _ context: ComputeContext) throws(DiffusionError) {
+  /// - Throws: `DiTError` when Σ is not positive semi-definite.
+  init(_ prior: SequencePrior, _ kind: SequenceContext, _ context: ComputeContext) throws(DiTError) {
     let n = prior.grid.patchElements
     neighbours = kind.neighbours
     let depth = neighbours.count * n
@@ -43,7 +44,7 @@ struct SequenceTable: Sendable {
       SymmetricMatrix(order: patches.count * n, elements: prior.block(patches, patches))
     }
     guard context.diagonalise(&matrices) else {
-      throw DiffusionError("covariance", expected: "a matrix with eigenvalues", found: "one without")
+      throw DiTError(option: "covariance", expected: "a matrix with eigenvalues", found: "one without")
     }
     jointValues = try Self.checked(matrices[0].eigenvalues)
     contextValues = try Self.checked(matrices[1].eigenvalues)
@@ -63,10 +64,10 @@ struct SequenceTable: Sendable {
     self.regression = regression
   }
 
-  private static func checked(_ values: [Double]) throws(DiffusionError) -> [Double] {
+  private static func checked(_ values: [Double]) throws(DiTError) -> [Double] {
     if let least = values.first, least < -tolerance * abs(values[values.count - 1]) {
-      throw DiffusionError(
-        "covariance", expected: "a positive semi-definite matrix", found: "one with an eigenvalue of \(least)")
+      throw DiTError(
+        option: "covariance", expected: "a positive semi-definite matrix", found: "one with an eigenvalue of \(least)")
     }
     return values.map { max($0, 0) }
   }
@@ -130,8 +131,8 @@ public struct SequenceConditionals: Sendable {
 
   /// Diagonalises the blocks of the prior's covariance. For n = 768 that takes about a minute and 0.7 GB beside the prior.
   ///
-  /// - Throws: `DiffusionError` (`covariance`) when it is not positive semi-definite.
-  public init(_ prior: SequencePrior, context: ComputeContext) throws(DiffusionError) {
+  /// - Throws: `DiTError` (`covariance`) when it is not positive semi-definite.
+  public init(_ prior: SequencePrior, context: ComputeContext) throws(DiTError) {
     grid = prior.grid
     mean = prior.mean
     var tables: [SequenceTable] = []

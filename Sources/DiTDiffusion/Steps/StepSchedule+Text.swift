@@ -1,12 +1,14 @@
+import DiTTensor
+
 extension StepSchedule: CustomStringConvertible {
   /// What can be written, for messages.
   public static let words = "leading, trailing, linspace, quadratic, jump, jump:γ or custom:T1,T2,…"
 
   /// Reads what `description` writes, and `jump`, which is `jump:0.5`.
   ///
-  /// - Throws: `DiffusionError` for another word, a γ that is no number or is negative, a list with anything but whole
+  /// - Throws: `DiTError` for another word, a γ that is no number or is negative, a list with anything but whole
   ///   numbers in it.
-  public init(parsing text: String) throws(DiffusionError) {
+  public init(parsing text: String) throws(DiTError) {
     switch text {
     case "leading": self = .leading
     case "trailing": self = .trailing
@@ -19,7 +21,7 @@ extension StepSchedule: CustomStringConvertible {
       } else if let list = Self.tail(of: text, after: "custom:") {
         self = .custom(try Self.list(list))
       } else {
-        throw DiffusionError("schedule", expected: Self.words, found: "'\(text)'")
+        throw DiTError(option: "schedule", expected: Self.words, found: "'\(text)'")
       }
     }
   }
@@ -28,18 +30,18 @@ extension StepSchedule: CustomStringConvertible {
     text.hasPrefix(prefix) ? text.dropFirst(prefix.count) : nil
   }
 
-  private static func exponent(_ text: Substring) throws(DiffusionError) -> Double {
+  private static func exponent(_ text: Substring) throws(DiTError) -> Double {
     guard let exponent = Double(text), exponent >= 0, exponent.isFinite else {
-      throw DiffusionError("schedule", expected: "jump:γ with a number γ ≥ 0", found: "'jump:\(text)'")
+      throw DiTError(option: "schedule", expected: "jump:γ with a number γ ≥ 0", found: "'jump:\(text)'")
     }
     return exponent
   }
 
-  private static func list(_ text: Substring) throws(DiffusionError) -> [Int] {
+  private static func list(_ text: Substring) throws(DiTError) -> [Int] {
     var list: [Int] = []
     for word in text.split(separator: ",", omittingEmptySubsequences: false) {
       guard let t = Int(word) else {
-        throw DiffusionError("custom schedule", expected: "whole numbers between commas", found: "'\(word)'")
+        throw DiTError(option: "schedule", expected: "whole numbers between commas", found: "'\(word)'")
       }
       list.append(t)
     }

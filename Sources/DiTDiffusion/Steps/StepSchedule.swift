@@ -1,5 +1,6 @@
 // Which S of the T training steps a sampler keeps. Kept steps ascend: τ_0 < … < τ_{S−1}; samplers walk them backwards.
 
+import DiTTensor
 import Foundation
 
 /// A rule that keeps exactly S of T steps, for every 1 ≤ S ≤ T. S = 1 keeps T−1.
@@ -26,21 +27,21 @@ public enum StepSchedule: Equatable, Sendable {
   /// - Parameters:
   ///   - count: S; may be nil for `custom`, and otherwise must equal the length of its list.
   ///   - betas: β_t of all T steps; only `jump` reads more than their number.
-  /// - Throws: `DiffusionError` when S is missing or not in 1…T; the custom list is empty, out of range, not strictly
+  /// - Throws: `DiTError` when S is missing or not in 1…T; the custom list is empty, out of range, not strictly
   ///   ascending or not S long; γ is negative or so large that a β^{−γ} overflows.
-  public func timesteps(count: Int?, betas: [Double]) throws(DiffusionError) -> [Int] {
+  public func timesteps(count: Int?, betas: [Double]) throws(DiTError) -> [Int] {
     let steps = betas.count
     precondition(steps > 0, "a chain of \(steps) steps has none to keep")
     if case .custom(let list) = self {
       try Self.check(list, of: steps)
       guard count == nil || count == list.count else {
-        throw DiffusionError("steps", expected: "the \(list.count) of the custom schedule", found: "\(count ?? 0)")
+        throw DiTError(option: "steps", expected: "the \(list.count) of the custom schedule", found: "\(count ?? 0)")
       }
       return list
     }
-    let sums = try exponent.map { (exponent) throws(DiffusionError) in try Self.sums(betas, exponent) }
+    let sums = try exponent.map { (exponent) throws(DiTError) in try Self.sums(betas, exponent) }
     guard let count, 1...steps ~= count else {
-      throw DiffusionError("steps", expected: "1…\(steps)", found: count.map { "\($0)" } ?? "none")
+      throw DiTError(option: "steps", expected: "1…\(steps)", found: count.map { "\($0)" } ?? "none")
     }
     guard count > 1 else { return [steps - 1] }
     switch self {
@@ -82,15 +83,15 @@ public enum StepSchedule: Equatable, Sendable {
   // MARK: jump
 
   /// F(t) = Σ_{s≤t} β_s^{−γ}.
-  private static func sums(_ betas: [Double], _ exponent: Double) throws(DiffusionError) -> [Double] {
+  private static func sums(_ betas: [Double], _ exponent: Double) throws(DiTError) -> [Double] {
     var sum = 0.0
     let sums = betas.map { beta in
       sum += pow(beta, -exponent)
       return sum
     }
     guard exponent >= 0, sum.isFinite else {
-      throw DiffusionError(
-        "schedule", expected: "jump:γ with γ ≥ 0 and a finite sum of β^(−γ)", found: "jump:\(exponent)")
+      throw DiTError(
+        option: "schedule", expected: "jump:γ with γ ≥ 0 and a finite sum of β^(−γ)", found: "jump:\(exponent)")
     }
     return sums
   }
@@ -123,16 +124,16 @@ public enum StepSchedule: Equatable, Sendable {
   // MARK: custom
 
   /// Refuses a list which is empty, leaves 0…T−1 or does not strictly ascend.
-  static func check(_ list: [Int], of steps: Int) throws(DiffusionError) {
+  static func check(_ list: [Int], of steps: Int) throws(DiTError) {
     guard !list.isEmpty else {
-      throw DiffusionError("custom schedule", expected: "at least one step", found: "none")
+      throw DiTError(option: "schedule", expected: "at least one step", found: "none")
     }
     for (i, t) in list.enumerated() {
       guard 0..<steps ~= t else {
-        throw DiffusionError("custom schedule", expected: "steps in 0…\(steps - 1)", found: "\(t)")
+        throw DiTError(option: "schedule", expected: "steps in 0…\(steps - 1)", found: "\(t)")
       }
       guard i == 0 || list[i - 1] < t else {
-        throw DiffusionError("custom schedule", expected: "strictly ascending steps", found: "\(list[i - 1]),\(t)")
+        throw DiTError(option: "schedule", expected: "strictly ascending steps", found: "\(list[i - 1]),\(t)")
       }
     }
   }

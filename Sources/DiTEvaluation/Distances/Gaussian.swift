@@ -1,5 +1,6 @@
 import DiTKernels
 import DiTLinearAlgebra
+import DiTTensor
 
 /// Mean and covariance of a set: the Gaussian that the Fréchet distance sees.
 public struct Statistics: Equatable, Sendable {
@@ -18,8 +19,8 @@ public struct Statistics: Equatable, Sendable {
 
   /// Given numbers, as those of a file.
   ///
-  /// - Throws: ``EvaluationError`` unless all are finite and at most 1e30, and Σ is symmetric to rounding.
-  public init(name: String, mean: [Double], covariance: [Double]) throws(EvaluationError) {
+  /// - Throws: `DiTError` unless all are finite and at most 1e30, and Σ is symmetric to rounding.
+  public init(name: String, mean: [Double], covariance: [Double]) throws(DiTError) {
     let d = mean.count
     precondition(covariance.count == d * d, "a covariance of \(covariance.count) elements for \(d) means")
     guard mean.allSatisfy({ abs($0) <= Self.largestNumber }) else { throw Self.notFinite(name, "mu") }
@@ -27,36 +28,36 @@ public struct Statistics: Equatable, Sendable {
     let largest = (0..<d).reduce(0) { max($0, abs(covariance[$1 * d + $1])) }
     for i in 0..<d {
       for j in 0..<i where abs(covariance[i * d + j] - covariance[j * d + i]) > 1e-6 * largest {
-        throw EvaluationError(
-          name, "sigma", expected: "a symmetric matrix",
+        throw DiTError(
+          data: name, .entry("sigma"), expected: "a symmetric matrix",
           found: "\(covariance[i * d + j]) at (\(i), \(j)) and \(covariance[j * d + i]) at (\(j), \(i))")
       }
     }
     (self.name, self.mean, self.covariance) = (name, mean, covariance)
   }
 
-  private static func notFinite(_ name: String, _ item: String) -> EvaluationError {
-    EvaluationError(name, item, expected: "finite numbers, at most 1e30", found: "others")
+  private static func notFinite(_ name: String, _ part: String) -> DiTError {
+    DiTError(data: name, .entry(part), expected: "finite numbers, at most 1e30", found: "others")
   }
 
   /// Those of a set, with n−1; the set is read twice, in blocks.
   ///
-  /// - Throws: ``EvaluationError`` for fewer than two samples, or a covariance beyond 2 GiB.
-  public init(of set: SampleSet, on context: ComputeContext) throws(EvaluationError) {
+  /// - Throws: `DiTError` for fewer than two samples, or a covariance beyond 2 GiB.
+  public init(of set: SampleSet, on context: ComputeContext) throws(DiTError) {
     try self.init(of: set, weights: nil, on: context)
   }
 
-  init(of set: SampleSet, weights: [Double]?, on context: ComputeContext) throws(EvaluationError) {
+  init(of set: SampleSet, weights: [Double]?, on context: ComputeContext) throws(DiTError) {
     try set.requireTwo()
     let d = set.depth
     guard d <= Self.largestMatrix / d else {
-      throw EvaluationError(
-        set.name, expected: "at most 16,384 numbers a sample, or fewer samples than numbers", found: "\(d)")
+      throw DiTError(
+        data: set.name, expected: "at most 16,384 numbers a sample, or fewer samples than numbers", found: "\(d)")
     }
     let mean = try set.mean(weights: weights)
     var gram = [Double](repeating: 0, count: d * d)
     let scale = 1 / Double(set.count - 1).squareRoot()
-    try set.forEachBlock { start, elements throws(EvaluationError) in
+    try set.forEachBlock { start, elements throws(DiTError) in
       let rows = elements.count / d
       let centred = centredRows(elements, start, mean: mean, weights: weights, scale: scale)
       var span = gram.mutableSpan
@@ -80,7 +81,7 @@ struct Gaussian: Sendable {
   /// F, (rank, d).
   let factor: [Double]
 
-  init(of set: SampleSet, weights: [Double]? = nil, on context: ComputeContext) throws(EvaluationError) {
+  init(of set: SampleSet, weights: [Double]? = nil, on context: ComputeContext) throws(DiTError) {
     let d = set.depth
     guard set.count <= d else {
       try self.init(Statistics(of: set, weights: weights, on: context), on: context)
@@ -88,27 +89,27 @@ struct Gaussian: Sendable {
     }
     try set.requireTwo()
     guard set.count <= Statistics.largestMatrix / d else {
-      throw EvaluationError(
-        set.name, expected: "at most \(Statistics.largestMatrix / d) samples of \(d) numbers", found: "\(set.count)")
+      throw DiTError(
+        data: set.name, expected: "at most \(Statistics.largestMatrix / d) samples of \(d) numbers", found: "\(set.count)")
     }
     let mean = try set.mean(weights: weights)
     let scale = 1 / Double(set.count - 1).squareRoot()
     var factor: [Double] = []
     factor.reserveCapacity(set.count * d)
-    try set.forEachBlock { start, elements throws(EvaluationError) in
+    try set.forEachBlock { start, elements throws(DiTError) in
       factor += centredRows(elements, start, mean: mean, weights: weights, scale: scale)
     }
     self.init(mean: mean, trace: factor.reduce(0) { $0 + $1 * $1 }, rank: set.count, factor: factor)
   }
 
-  init(_ statistics: Statistics, on context: ComputeContext) throws(EvaluationError) {
+  init(_ statistics: Statistics, on context: ComputeContext) throws(DiTError) {
     let d = statistics.mean.count
     let trace = (0..<d).reduce(0) { $0 + statistics.covariance[$1 * d + $1] }
     let matrix = try statistics.diagonalised(on: context)
     let largest = matrix.eigenvalues.last ?? 0
     guard let smallest = matrix.eigenvalues.first, smallest >= -1e-6 * abs(largest) else {
-      throw EvaluationError(
-        statistics.name, "sigma", expected: "a covariance, with no negative eigenvalue",
+      throw DiTError(
+        data: statistics.name, .entry("sigma"), expected: "a covariance, with no negative eigenvalue",
         found: "\(matrix.eigenvalues.first ?? 0) beside \(largest)")
     }
     let first = matrix.eigenvalues.firstIndex { $0 > Double(d) * 0x1p-52 * largest } ?? d
@@ -127,28 +128,28 @@ struct Gaussian: Sendable {
 
 extension Statistics {
   /// The spectrum of Σ.
-  func diagonalised(on context: ComputeContext) throws(EvaluationError) -> SymmetricMatrix {
+  func diagonalised(on context: ComputeContext) throws(DiTError) -> SymmetricMatrix {
     var matrices = [SymmetricMatrix(order: mean.count, elements: covariance)]
     guard context.diagonalise(&matrices) else {
-      throw EvaluationError(name, "sigma", expected: "a matrix whose eigenvalues converge", found: "one that does not")
+      throw DiTError(data: name, .entry("sigma"), expected: "a matrix whose eigenvalues converge", found: "one that does not")
     }
     return matrices[0]
   }
 }
 
 extension SampleSet {
-  /// - Throws: ``EvaluationError`` for a set without a covariance.
-  func requireTwo() throws(EvaluationError) {
-    guard count >= 2 else { throw EvaluationError(name, expected: "at least 2 samples", found: "\(count)") }
+  /// - Throws: `DiTError` for a set without a covariance.
+  func requireTwo() throws(DiTError) {
+    guard count >= 2 else { throw DiTError(data: name, expected: "at least 2 samples", found: "\(count)") }
   }
 
   /// μ, (d).
   ///
   /// - Parameter weights: how often each sample counts; their sum is N.
-  func mean(weights: [Double]? = nil) throws(EvaluationError) -> [Double] {
+  func mean(weights: [Double]? = nil) throws(DiTError) -> [Double] {
     let d = depth
     var sums = [Double](repeating: 0, count: d)
-    try forEachBlock { start, elements throws(EvaluationError) in
+    try forEachBlock { start, elements throws(DiTError) in
       for row in 0..<elements.count / d {
         let weight = weights?[start + row] ?? 1
         for i in 0..<d { sums[i] += weight * Double(elements[row * d + i]) }

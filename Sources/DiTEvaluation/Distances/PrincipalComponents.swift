@@ -1,5 +1,6 @@
 import DiTKernels
 import DiTLinearAlgebra
+import DiTTensor
 
 /// The K directions in which a reference varies most: y = V (x − μ), rows of V the eigenvectors of its covariance with the
 /// largest eigenvalues.
@@ -22,7 +23,7 @@ struct PrincipalComponents: Sendable {
   }
 
   /// From a covariance.
-  init(_ statistics: Statistics, count: Int, on context: ComputeContext) throws(EvaluationError) {
+  init(_ statistics: Statistics, count: Int, on context: ComputeContext) throws(DiTError) {
     let d = statistics.mean.count
     let matrix = try statistics.diagonalised(on: context)
     let kept = (0..<count).map { d - 1 - $0 }
@@ -34,27 +35,27 @@ struct PrincipalComponents: Sendable {
 
   /// From a set. Where it has no more samples than coordinates, through the matrix of their inner products, F Fᵀ, whose
   /// eigenvectors u give Fᵀu/√λ.
-  init(of set: SampleSet, count: Int, on context: ComputeContext) throws(EvaluationError) {
+  init(of set: SampleSet, count: Int, on context: ComputeContext) throws(DiTError) {
     guard set.count <= set.depth else {
       try self.init(Statistics(of: set, on: context), count: count, on: context)
       return
     }
     let (gaussian, n, d) = (try Gaussian(of: set, on: context), set.count, set.depth)
     guard count < n else {
-      throw EvaluationError(set.name, expected: "more than \(count) samples to fit \(count) components", found: "\(n)")
+      throw DiTError(data: set.name, expected: "more than \(count) samples to fit \(count) components", found: "\(n)")
     }
     var gram = [Double](repeating: 0, count: n * n)
     var span = gram.mutableSpan
     context.product(&span, gaussian.factor.span, transposed: gaussian.factor.span, rows: n, columns: n, depth: d)
     var matrices = [SymmetricMatrix(order: n, elements: gram)]
     guard context.diagonalise(&matrices) else {
-      throw EvaluationError(set.name, expected: "samples whose eigenvalues converge", found: "others")
+      throw DiTError(data: set.name, expected: "samples whose eigenvalues converge", found: "others")
     }
     let values = matrices[0].eigenvalues
     let kept = (0..<count).map { n - 1 - $0 }
     guard let last = kept.last, values[last] > Double(n) * 0x1p-52 * values[n - 1] else {
-      throw EvaluationError(
-        set.name, expected: "samples that vary in at least \(count) directions", found: "fewer")
+      throw DiTError(
+        data: set.name, expected: "samples that vary in at least \(count) directions", found: "fewer")
     }
     let vectors = kept.flatMap { k in matrices[0].elements[k * n..<(k + 1) * n].map { $0 / values[k].squareRoot() } }
     var directions = [Double](repeating: 0, count: count * d)
@@ -65,11 +66,11 @@ struct PrincipalComponents: Sendable {
   }
 
   /// y for every sample, in memory.
-  func project(_ set: SampleSet, on context: ComputeContext) throws(EvaluationError) -> SampleSet {
+  func project(_ set: SampleSet, on context: ComputeContext) throws(DiTError) -> SampleSet {
     let d = set.depth
     var projected: [Float] = []
     projected.reserveCapacity(set.count * count)
-    try set.forEachBlock { _, elements throws(EvaluationError) in
+    try set.forEachBlock { _, elements throws(DiTError) in
       let rows = elements.count / d
       var centred = [Double](repeating: 0, count: elements.count)
       for row in 0..<rows { for i in 0..<d { centred[row * d + i] = Double(elements[row * d + i]) - mean[i] } }
@@ -83,7 +84,7 @@ struct PrincipalComponents: Sendable {
   }
 
   /// The reference's own statistics in these coordinates: mean 0, covariance diag(λ).
-  func projectedStatistics(name: String) throws(EvaluationError) -> Statistics {
+  func projectedStatistics(name: String) throws(DiTError) -> Statistics {
     var covariance = [Double](repeating: 0, count: count * count)
     for k in 0..<count { covariance[k * count + k] = variances[k] }
     return try Statistics(name: name, mean: [Double](repeating: 0, count: count), covariance: covariance)

@@ -1,4 +1,5 @@
 import DiTKernels
+import DiTTensor
 
 /// What is compared, and how.
 public struct EvaluationOptions: Equatable, Sendable {
@@ -90,7 +91,7 @@ public struct Evaluation: Equatable, Sendable {
   /// - Parameters:
   ///   - training: the set in which copies are sought; by default the reference.
   ///   - progress: called with the work done and the total work, in pairs compared and resamples drawn; throwing ends it.
-  /// - Throws: ``EvaluationError``, and what `progress` throws.
+  /// - Throws: `DiTError`, and what `progress` throws.
   public init(
     of samples: EvaluationInput, against reference: EvaluationInput, training: SampleSet? = nil,
     options: EvaluationOptions = EvaluationOptions(), on context: ComputeContext,

@@ -1,4 +1,5 @@
 import DiTKernels
+import DiTTensor
 
 /// One evaluation: checks the sets, then computes the measures one after another.
 final class EvaluationRun {
@@ -76,10 +77,10 @@ final class EvaluationRun {
 
   // MARK: Inputs
 
-  private func checkInputs() throws(EvaluationError) {
+  private func checkInputs() throws(DiTError) {
     guard samples.depth == reference.depth else {
-      throw EvaluationError(
-        samples.name, expected: "samples of \(extents(reference)), as \(reference.name) has", found: extents(samples))
+      throw DiTError(
+        data: samples.name, expected: "samples of \(extents(reference)), as \(reference.name) has", found: extents(samples))
     }
     if let a = samples.set, let b = reference.set { try checkShapes(a, b) }
     if let training, let samples = samples.set { try checkShapes(training, samples) }
@@ -87,21 +88,21 @@ final class EvaluationRun {
       try set.requireTwo()
       let needed = neighbourhoods.needed
       guard neighbourhoods.isEmpty || set.count >= needed else {
-        throw EvaluationError(
-          set.name, expected: "at least \(needed) samples for \(needed - 1) neighbours", found: "\(set.count)")
+        throw DiTError(
+          data: set.name, expected: "at least \(needed) samples for \(needed - 1) neighbours", found: "\(set.count)")
       }
     }
     if options.copies { try training?.requireTwo() }
     if case .principal(let count) = options.features, count > reference.depth {
-      throw EvaluationError(
-        reference.name, expected: "at least \(count) numbers a sample for \(count) principal components",
+      throw DiTError(
+        data: reference.name, expected: "at least \(count) numbers a sample for \(count) principal components",
         found: "\(reference.depth)")
     }
   }
 
-  private func checkShapes(_ a: SampleSet, _ b: SampleSet) throws(EvaluationError) {
+  private func checkShapes(_ a: SampleSet, _ b: SampleSet) throws(DiTError) {
     guard a.shape == b.shape else {
-      throw EvaluationError(a.name, expected: "samples of \(b.shape), as \(b.name) has", found: "\(a.shape)")
+      throw DiTError(data: a.name, expected: "samples of \(b.shape), as \(b.name) has", found: "\(a.shape)")
     }
   }
 
@@ -113,8 +114,8 @@ final class EvaluationRun {
   private func features() throws -> (EvaluationInput, EvaluationInput, PrincipalComponents?) {
     guard case .principal(let count) = options.features else { return (samples, reference, nil) }
     guard let set = samples.set else {
-      throw EvaluationError(
-        samples.name, expected: "samples, which principal components can be taken of", found: "statistics")
+      throw DiTError(
+        data: samples.name, expected: "samples, which principal components can be taken of", found: "statistics")
     }
     let components: PrincipalComponents
     let projected: EvaluationInput

@@ -1,4 +1,5 @@
 import DiTFiles
+import DiTTensor
 
 /// A tensor of a safetensors file, which stays there: each read widens what it needs.
 private struct TensorStore: SampleStore {
@@ -39,25 +40,25 @@ extension SampleSet {
   /// - Parameters:
   ///   - name: what errors call the set; by default the path.
   ///   - preferring: sought first, then the kinds in their order.
-  /// - Throws: ``EvaluationError``, `SafetensorsError` or `FileError`.
+  /// - Throws: `DiTError`.
   public static func open(
     _ path: String, name: String? = nil, preferring: [Kind] = []
   ) throws -> (set: SampleSet, kind: Kind) {
     let file = try SafetensorsFile(contentsOf: path)
     guard let kind = (preferring + Kind.allCases).first(where: { file.entry(named: $0.rawValue) != nil }) else {
-      throw EvaluationError(
-        path, expected: "a tensor images, latents, samples or features",
+      throw DiTError(
+        data: path, expected: "a tensor images, latents, samples or features",
         found: file.names.isEmpty ? "none" : file.names.prefix(8).joined(separator: ", "))
     }
     var set = try SampleSet(file, kind, name: name ?? path)
-    let range = try set.check("tensor \(kind.rawValue)", isImage: kind == .images)
+    let range = try set.check(.tensor(kind.rawValue), isImage: kind == .images)
     if kind == .images, let note = Pixels.note(range) { set.note = "\(path): tensor images: \(note)" }
     return (set, kind)
   }
 
   /// The `class_names` of a safetensors file's metadata, a JSON array of strings; nil where it has no such list.
   ///
-  /// - Throws: `SafetensorsError` or `FileError` where the file cannot be read.
+  /// - Throws: `DiTError` where the file cannot be read.
   public static func classNames(of path: String) throws -> [String]? {
     let file = try SafetensorsFile(contentsOf: path)
     guard let text = file.metadata["class_names"] else { return nil }
@@ -67,15 +68,15 @@ extension SampleSet {
   }
 
   private init(_ file: SafetensorsFile, _ kind: Kind, name: String) throws {
-    let (entry, item) = (try file.requireEntry(named: kind.rawValue), "tensor \(kind.rawValue)")
+    let (entry, part) = (try file.requireEntry(named: kind.rawValue), DiTError.Part.tensor(kind.rawValue))
     let extents = kind == .features ? "(N, d)" : "(N, C, H, W)"
     guard entry.shape.count == (kind == .features ? 2 : 4), entry.shape.allSatisfy({ $0 > 0 }) else {
-      throw EvaluationError(file.path, item, expected: "\(extents), none of them 0", found: "shape \(entry.shape)")
+      throw DiTError(data: file.path, part, expected: "\(extents), none of them 0", found: "shape \(entry.shape)")
     }
     let isBytes = entry.dtype == .u8 && kind == .images
     guard entry.dtype.isReadableFloat || isBytes else {
-      throw EvaluationError(
-        file.path, item, expected: "F32, F16, BF16\(kind == .images ? ", F64 or U8" : " or F64")",
+      throw DiTError(
+        data: file.path, part, expected: "F32, F16, BF16\(kind == .images ? ", F64 or U8" : " or F64")",
         found: entry.dtype.rawValue)
     }
     let count = entry.shape[0]
@@ -85,8 +86,8 @@ extension SampleSet {
     if file.entry(named: "labels") != nil {
       let (shape, values) = try file.integers("labels")
       guard shape == [count] else {
-        throw EvaluationError(
-          file.path, "tensor labels", expected: "(\(count)), one per sample", found: "shape \(shape)")
+        throw DiTError(
+          data: file.path, .tensor("labels"), expected: "(\(count)), one per sample", found: "shape \(shape)")
       }
       labels = values
     }

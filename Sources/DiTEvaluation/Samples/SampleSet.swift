@@ -1,4 +1,5 @@
 import DiTFiles
+import DiTTensor
 
 /// The storage of a set's samples. Any thread may read.
 public protocol SampleStore: Sendable {
@@ -87,7 +88,7 @@ public struct SampleSet: Sendable {
   func releasePages() { store.releasePages() }
 
   /// Calls `body` with blocks of samples, a few megabytes each: the first index, and the elements (count, d).
-  func forEachBlock(_ body: (_ start: Int, _ elements: [Float]) throws(EvaluationError) -> Void) throws(EvaluationError)
+  func forEachBlock(_ body: (_ start: Int, _ elements: [Float]) throws(DiTError) -> Void) throws(DiTError)
   {
     let step = max(1, min(1024, (1 << 22) / depth))
     for start in stride(from: 0, to: count, by: step) {
@@ -99,19 +100,19 @@ public struct SampleSet: Sendable {
   /// Reads every number once.
   ///
   /// - Parameters:
-  ///   - item: what errors call the numbers.
+  ///   - part: what errors call the numbers.
   ///   - isImage: whether they must lie in [−1, 1] rather than be finite.
   /// - Returns: the smallest and the largest number.
-  /// - Throws: ``EvaluationError``.
+  /// - Throws: `DiTError`.
   @discardableResult
-  public func check(_ item: String, isImage: Bool) throws(EvaluationError) -> ClosedRange<Float> {
+  public func check(_ part: DiTError.Part, isImage: Bool) throws(DiTError) -> ClosedRange<Float> {
     var (low, high) = (Float.infinity, -Float.infinity)
     let largest: Float = isImage ? 1 : 1e15
     let expected = isImage ? "values in [-1, 1]" : "finite values, at most 1e15"
-    try forEachBlock { start, elements throws(EvaluationError) in
+    try forEachBlock { start, elements throws(DiTError) in
       if let bad = elements.firstIndex(where: { !(abs($0) <= largest) }) {
-        throw EvaluationError(
-          name, item, expected: expected,
+        throw DiTError(
+          data: name, part, expected: expected,
           found: "\(elements[bad]) at element \(start * depth + bad), in sample \(start + bad / depth)")
       }
       for element in elements { (low, high) = (min(low, element), max(high, element)) }

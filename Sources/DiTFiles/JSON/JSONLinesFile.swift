@@ -1,3 +1,5 @@
+import DiTTensor
+
 /// A file of one JSON value per line, to which lines are appended; each is handed to the system at once, so that a reader
 /// may follow the file while it grows.
 package final class JSONLinesFile {
@@ -8,7 +10,7 @@ package final class JSONLinesFile {
   /// A file with the lines of the one at `path` that `keeps` accepts, as they stand; a line that is not JSON, such as one
   /// cut off in the middle, is dropped. By default none is kept: a new file, in place of one that may be there.
   ///
-  /// - Throws: ``FileError``, also when there is a file that cannot be read: its lines are not lost.
+  /// - Throws: `DiTError`, also when there is a file that cannot be read: its lines are not lost.
   package init(_ path: String, keeping keeps: ((JSONValue) -> Bool)? = nil) throws {
     let kept = try keeps.map { keeps in try Self.lines(path).filter { Self.value($0).map(keeps) ?? false } } ?? []
     try AtomicFile.write(to: path) { file in
@@ -24,12 +26,12 @@ package final class JSONLinesFile {
 
   /// Appends a line.
   ///
-  /// - Throws: ``FileError``.
-  package func append(_ value: JSONValue) throws(FileError) {
+  /// - Throws: `DiTError`.
+  package func append(_ value: JSONValue) throws(DiTError) {
     try file.write(Array("\(value.line)\n".utf8).span)
   }
 
-  private static func lines(_ path: String) throws(FileError) -> [[UInt8]] {
+  private static func lines(_ path: String) throws(DiTError) -> [[UInt8]] {
     guard try FileStatus(path: path) != nil else { return [] }
     return try RegularFile(path: path).bytes().split(separator: UInt8(ascii: "\n")).map(Array.init)
   }

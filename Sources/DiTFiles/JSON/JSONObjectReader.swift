@@ -1,3 +1,5 @@
+import DiTTensor
+
 /// Takes the keys of a JSON object one by one; ``finish()`` refuses those that were not taken.
 ///
 /// Each method returns nil for a key that is absent and throws for one of another type, so that a reader's code reads
@@ -14,10 +16,10 @@ public struct JSONObjectReader {
 
   /// The members of `value`.
   ///
-  /// - Throws: ``ConfigurationFileError`` when it is not an object.
-  public init(_ value: JSONValue, file: String, path: String = "") throws(ConfigurationFileError) {
+  /// - Throws: `DiTError` when it is not an object.
+  public init(_ value: JSONValue, file: String, path: String = "") throws(DiTError) {
     guard case .object(let members) = value else {
-      throw ConfigurationFileError(file: file, key: path, expected: "an object", found: value.summary)
+      throw DiTError(file: file, key: path, expected: "an object", found: value.summary)
     }
     self.file = file
     self.path = path
@@ -29,7 +31,7 @@ public struct JSONObjectReader {
 
   /// The object in the file at `path`.
   ///
-  /// - Throws: `FileError`, ``ConfigurationFileError``.
+  /// - Throws: `DiTError`.
   public init(contentsOf path: String) throws {
     try self.init(JSONValue(contentsOf: path), file: path)
   }
@@ -38,15 +40,20 @@ public struct JSONObjectReader {
   package var names: Set<String> { Set(members.keys) }
 
   /// The error that `key` of this section has a wrong value.
-  public func failure(_ key: String, expected: String, found: String) -> ConfigurationFileError {
-    ConfigurationFileError(file: file, key: dotted(key), expected: expected, found: found)
+  public func failure(_ key: String, expected: String, found: String) -> DiTError {
+    DiTError(file: file, key: dotted(key), expected: expected, found: found)
+  }
+
+  /// An `error` about a value that was read from `key`, as one of this section.
+  package func attributing(_ error: DiTError, to key: String) -> DiTError {
+    error.about(file: file, .key(dotted(key)), .configuration)
   }
 
   /// The key with its section.
   package func dotted(_ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
 
   /// Throws unless all keys were taken.
-  public func finish() throws(ConfigurationFileError) {
+  public func finish() throws(DiTError) {
     guard let unknown = keys.first(where: { members[$0] != nil }) else { return }
     throw failure(unknown, expected: "one of the keys \(known.joined(separator: ", "))", found: "an unknown key")
   }
@@ -75,7 +82,7 @@ public struct JSONObjectReader {
   /// A whole number, written without fraction or exponent.
   public mutating func integer(
     _ key: String, in range: ClosedRange<Int> = Int.min...Int.max
-  ) throws(ConfigurationFileError) -> Int? {
+  ) throws(DiTError) -> Int? {
     guard let value = value(key) else { return nil }
     guard case .integer(let number) = value else {
       throw failure(key, expected: "a whole number", found: value.summary)
@@ -89,7 +96,7 @@ public struct JSONObjectReader {
   /// A number.
   public mutating func number(
     _ key: String, in range: ClosedRange<Double> = -Double.greatestFiniteMagnitude...Double.greatestFiniteMagnitude
-  ) throws(ConfigurationFileError) -> Double? {
+  ) throws(DiTError) -> Double? {
     guard let value = value(key) else { return nil }
     let number: Double
     switch value {
@@ -104,31 +111,31 @@ public struct JSONObjectReader {
   }
 
   /// `true` or `false`.
-  public mutating func bool(_ key: String) throws(ConfigurationFileError) -> Bool? {
+  public mutating func bool(_ key: String) throws(DiTError) -> Bool? {
     guard let value = value(key) else { return nil }
     guard case .bool(let bool) = value else { throw failure(key, expected: "true or false", found: value.summary) }
     return bool
   }
 
   /// A string.
-  public mutating func string(_ key: String) throws(ConfigurationFileError) -> String? {
+  public mutating func string(_ key: String) throws(DiTError) -> String? {
     guard let value = value(key) else { return nil }
     guard case .string(let string) = value else { throw failure(key, expected: "a string", found: value.summary) }
     return string
   }
 
   /// An array of strings.
-  public mutating func strings(_ key: String) throws(ConfigurationFileError) -> [String]? {
+  public mutating func strings(_ key: String) throws(DiTError) -> [String]? {
     try elements(key, of: "strings") { if case .string(let string) = $0 { string } else { nil } }
   }
 
   /// An array of whole numbers.
-  public mutating func integers(_ key: String) throws(ConfigurationFileError) -> [Int]? {
+  public mutating func integers(_ key: String) throws(DiTError) -> [Int]? {
     try elements(key, of: "whole numbers") { if case .integer(let number) = $0 { number } else { nil } }
   }
 
   /// An array of numbers.
-  public mutating func numbers(_ key: String) throws(ConfigurationFileError) -> [Double]? {
+  public mutating func numbers(_ key: String) throws(DiTError) -> [Double]? {
     try elements(key, of: "numbers") {
       switch $0 {
       case .integer(let whole): Double(whole)
@@ -141,7 +148,7 @@ public struct JSONObjectReader {
   /// One of the words that are the raw values of `type`.
   public mutating func word<Word: RawRepresentable & CaseIterable>(
     _ key: String, _ type: Word.Type = Word.self
-  ) throws(ConfigurationFileError) -> Word? where Word.RawValue == String {
+  ) throws(DiTError) -> Word? where Word.RawValue == String {
     guard let value = value(key) else { return nil }
     guard case .string(let name) = value, let word = Word(rawValue: name) else {
       let words = type.allCases.map { "\"\($0.rawValue)\"" }.joined(separator: ", ")
@@ -151,20 +158,20 @@ public struct JSONObjectReader {
   }
 
   /// A section; the caller finishes its reader.
-  public mutating func object(_ key: String) throws(ConfigurationFileError) -> JSONObjectReader? {
+  public mutating func object(_ key: String) throws(DiTError) -> JSONObjectReader? {
     guard let value = value(key) else { return nil }
     return try JSONObjectReader(value, file: file, path: dotted(key))
   }
 
   /// Throws when the key is there and is anything but the string `word`: the only choice that is implemented.
-  public mutating func require(_ key: String, is word: String) throws(ConfigurationFileError) {
+  public mutating func require(_ key: String, is word: String) throws(DiTError) {
     guard let value = value(key), value != .string(word) else { return }
     throw failure(key, expected: "\"\(word)\"", found: value.summary)
   }
 
   private mutating func elements<Element>(
     _ key: String, of kind: String, _ element: (JSONValue) -> Element?
-  ) throws(ConfigurationFileError) -> [Element]? {
+  ) throws(DiTError) -> [Element]? {
     guard let value = value(key) else { return nil }
     guard case .array(let values) = value else {
       throw failure(key, expected: "an array of \(kind)", found: value.summary)

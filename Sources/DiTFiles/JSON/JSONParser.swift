@@ -15,17 +15,17 @@ struct JSONParser {
     self.fromPython = fromPython
   }
 
-  mutating func document() throws(ConfigurationFileError) -> JSONValue {
+  mutating func document() throws(DiTError) -> JSONValue {
     let value = try value()
     json.skipSpace()
     guard json.offset == json.bytes.count else { throw unexpected("the end of the file") }
     return value
   }
 
-  private mutating func value() throws(ConfigurationFileError) -> JSONValue {
+  private mutating func value() throws(DiTError) -> JSONValue {
     json.skipSpace()
     guard path.count <= JSONValue.maximumDepth else {
-      throw failure("expected at most \(JSONValue.maximumDepth) levels of nesting, found more")
+      throw failure(expected: "at most \(JSONValue.maximumDepth) levels of nesting", found: "more")
     }
     switch json.peek() {
     case UInt8(ascii: "{"): return try object()
@@ -45,7 +45,7 @@ struct JSONParser {
 
   // MARK: Structure
 
-  private mutating func object() throws(ConfigurationFileError) -> JSONValue {
+  private mutating func object() throws(DiTError) -> JSONValue {
     json.offset += 1
     var members: [JSONMember] = []
     var keys: Set<ExactName> = []
@@ -55,7 +55,7 @@ struct JSONParser {
       guard json.peek() == UInt8(ascii: "\"") else { throw unexpected("a key in quotes") }
       let key = try string()
       guard keys.insert(ExactName(key)).inserted else {
-        throw ConfigurationFileError(
+        throw DiTError(
           file: file, key: (path + [key]).joined(separator: "."), expected: "each key once", found: "it twice")
       }
       guard json.take(":") else { throw unexpected("':'") }
@@ -67,7 +67,7 @@ struct JSONParser {
     return .object(members)
   }
 
-  private mutating func array() throws(ConfigurationFileError) -> JSONValue {
+  private mutating func array() throws(DiTError) -> JSONValue {
     json.offset += 1
     var values: [JSONValue] = []
     if json.take("]") { return .array(values) }
@@ -80,7 +80,7 @@ struct JSONParser {
     return .array(values)
   }
 
-  private mutating func literal(_ word: StaticString, _ value: JSONValue) throws(ConfigurationFileError) -> JSONValue {
+  private mutating func literal(_ word: StaticString, _ value: JSONValue) throws(DiTError) -> JSONValue {
     for byte in "\(word)".utf8 {
       guard json.peek() == byte else { throw unexpected("\(word)") }
       json.offset += 1
@@ -90,7 +90,7 @@ struct JSONParser {
 
   // MARK: Numbers
 
-  private mutating func number() throws(ConfigurationFileError) -> JSONValue {
+  private mutating func number() throws(DiTError) -> JSONValue {
     let start = json.offset
     var isWhole = true
     if json.peek() == UInt8(ascii: "-") { json.offset += 1 }
@@ -115,10 +115,10 @@ struct JSONParser {
     if isWhole, let value = Int(text) { return .integer(value) }
     if !isWhole, let value = Double(text), value.isFinite { return .number(value) }
     json.offset = start
-    throw failure("expected a number that fits 64 bits, found \(Message.oneLine(text, limit: 40))")
+    throw failure(expected: "a number that fits 64 bits", found: "\(Message.oneLine(text, limit: 40))")
   }
 
-  private mutating func digits() throws(ConfigurationFileError) -> Int {
+  private mutating func digits() throws(DiTError) -> Int {
     let start = json.offset
     while let byte = json.peek(), JSONScanner.isDigit(byte) { json.offset += 1 }
     guard json.offset > start else { throw unexpected("a digit") }
@@ -128,35 +128,40 @@ struct JSONParser {
   // MARK: Strings
 
   /// The string whose opening quote is next.
-  private mutating func string() throws(ConfigurationFileError) -> String {
+  private mutating func string() throws(DiTError) -> String {
     json.offset += 1
     do throws(JSONScanner.StringFailure) {
       return try json.string()
     } catch {
       switch error {
       case .expected(let expected): throw unexpected(expected)
-      case .halfPair: throw failure("expected a pair of surrogates, found one half")
-      case .invalidUTF8: throw failure("expected UTF-8, found a string that is not")
+      case .halfPair: throw failure(expected: "a pair of surrogates", found: "one half")
+      case .invalidUTF8: throw failure(expected: "UTF-8", found: "a string that is not")
       }
     }
   }
 
   // MARK: Errors
 
-  private func unexpected(_ expected: String) -> ConfigurationFileError {
+  private func unexpected(_ expected: String) -> DiTError {
     let found =
       switch json.peek() {
       case nil: "the end of the file"
       case let byte? where (0x21..<0x7F).contains(byte): "'\(Character(Unicode.Scalar(byte)))'"
       case let byte?: "byte 0x\(String(byte, radix: 16))"
       }
-    return failure("expected \(expected), found \(found)")
+    return failure(expected: expected, found: found)
   }
 
-  private func failure(_ problem: String) -> ConfigurationFileError {
+  private func failure(expected: String, found: String) -> DiTError {
+    DiTError(.configuration, place, expected: expected, found: found)
+  }
+
+  /// The line and column at hand.
+  private var place: DiTError.Subject {
     let before = json.bytes[..<min(json.offset, json.bytes.count)]
     let line = before.count { $0 == UInt8(ascii: "\n") } + 1
     let column = before.count - (before.lastIndex(of: UInt8(ascii: "\n")).map { $0 + 1 } ?? 0) + 1
-    return ConfigurationFileError(file: file, key: "line \(line), column \(column)", problem: problem)
+    return DiTError.Subject(file: file, .entry("line \(line), column \(column)"))
   }
 }

@@ -19,19 +19,19 @@ public enum JSONValue: Equatable, Sendable {
   ///
   /// - Parameter fromPython: whether `NaN`, `Infinity` and `-Infinity` may stand for values, as Python writes them though
   ///   JSON has no such numbers; they are read as strings.
-  /// - Throws: ``ConfigurationFileError`` for anything that RFC 8259 does not allow, a key that stands twice, a number
+  /// - Throws: `DiTError` for anything that RFC 8259 does not allow, a key that stands twice, a number
   ///   that neither an `Int` nor a finite `Double` holds, and nesting beyond ``maximumDepth``.
-  public init(parsing bytes: [UInt8], file: String, fromPython: Bool = false) throws(ConfigurationFileError) {
+  public init(parsing bytes: [UInt8], file: String, fromPython: Bool = false) throws(DiTError) {
     var parser = JSONParser(bytes, file: file, fromPython: fromPython)
     self = try parser.document()
   }
 
   /// Reads the file at `path`; see ``init(parsing:file:fromPython:)``.
   ///
-  /// - Throws: `FileError` when it cannot be read, ``ConfigurationFileError`` when it is not JSON.
+  /// - Throws: `DiTError` when it cannot be read or is not JSON.
   public init(contentsOf path: String, fromPython: Bool = false) throws {
     let file = try RegularFile(path: path)
-    guard file.size > 0 else { throw FileError(path: path, reason: .empty) }
+    guard file.size > 0 else { throw DiTError(file: path, .empty) }
     try self.init(parsing: file.bytes(), file: path, fromPython: fromPython)
   }
 

@@ -1,3 +1,5 @@
+import DiTTensor
+
 /// Reads the JSON of a safetensors header: objects, arrays, strings and non-negative whole numbers, as the format uses
 /// them. There is no recursion (the header's reader asks for what must come next), so nesting cannot exhaust the stack,
 /// and nothing is allocated but the strings themselves.
@@ -12,19 +14,19 @@ struct HeaderScanner {
     self.path = path
   }
 
-  func failure(_ problem: SafetensorsError.Problem) -> SafetensorsError {
-    SafetensorsError(path: path, tensor: tensor, problem: problem)
+  func failure(_ problem: SafetensorsProblem) -> DiTError {
+    DiTError(file: path, tensor: tensor, problem: problem)
   }
 
   // MARK: Structure
 
   /// Reads white space and then the character `byte`.
-  mutating func expect(_ byte: Unicode.Scalar) throws(SafetensorsError) {
+  mutating func expect(_ byte: Unicode.Scalar) throws(DiTError) {
     guard json.take(byte) else { throw unexpected("'\(byte)'") }
   }
 
   /// The next key of an object whose `{` has been read, with its colon; nil at the object's `}`.
-  mutating func nextKey(isFirst: Bool) throws(SafetensorsError) -> String? {
+  mutating func nextKey(isFirst: Bool) throws(DiTError) -> String? {
     if json.take("}") { return nil }
     if !isFirst {
       guard json.take(",") else { throw unexpected("',' or '}'") }
@@ -35,14 +37,14 @@ struct HeaderScanner {
   }
 
   /// Whether the array whose `[` has been read has another element; reads the `,` before it or the closing `]`.
-  mutating func hasElement(isFirst: Bool) throws(SafetensorsError) -> Bool {
+  mutating func hasElement(isFirst: Bool) throws(DiTError) -> Bool {
     if json.take("]") { return false }
     guard isFirst || json.take(",") else { throw unexpected("',' or ']'") }
     return true
   }
 
   /// Reads the spaces that pad the header; nothing else may follow.
-  mutating func end() throws(SafetensorsError) {
+  mutating func end() throws(DiTError) {
     while json.offset < json.bytes.count, json.bytes[json.offset] == UInt8(ascii: " ") { json.offset += 1 }
     guard json.offset == json.bytes.count else {
       throw unexpected("spaces up to the header's end", skippingSpace: false)
@@ -52,7 +54,7 @@ struct HeaderScanner {
   // MARK: Values
 
   /// A whole number without sign, fraction, exponent or leading zeros.
-  mutating func integer() throws(SafetensorsError) -> Int {
+  mutating func integer() throws(DiTError) -> Int {
     json.skipSpace()
     let start = json.offset
     var value = 0
@@ -75,7 +77,7 @@ struct HeaderScanner {
   }
 
   /// A string in quotes, its escapes resolved.
-  mutating func string() throws(SafetensorsError) -> String {
+  mutating func string() throws(DiTError) -> String {
     guard json.take("\"") else { throw unexpected("a string") }
     do throws(JSONScanner.StringFailure) {
       return try json.string()
@@ -91,9 +93,9 @@ struct HeaderScanner {
 
   // MARK: Errors
 
-  private mutating func unexpected(_ expected: String, skippingSpace: Bool = true) -> SafetensorsError {
+  private mutating func unexpected(_ expected: String, skippingSpace: Bool = true) -> DiTError {
     if skippingSpace { json.skipSpace() }
-    let found = json.peek().map(SafetensorsError.Problem.character) ?? "the header's end"
+    let found = json.peek().map(SafetensorsProblem.character) ?? "the header's end"
     return failure(.syntax(offset: json.offset, expected: expected, found: found))
   }
 }

@@ -14,21 +14,20 @@ public final class SafetensorsFile: Sendable {
 
   /// Opens the file at `path`.
   ///
-  /// - Throws: ``FileError`` when the file cannot be mapped, ``SafetensorsError`` when it is not a well-formed
-  ///   safetensors file.
+  /// - Throws: `DiTError` when the file cannot be mapped or is not a well-formed safetensors file.
   public convenience init(contentsOf path: String) throws {
     try self.init(.mapped(MappedFile(path: path)), path: path)
   }
 
   /// Reads `bytes` as if they were a file; errors name it `path`.
-  public convenience init(bytes: [UInt8], path: String) throws(SafetensorsError) {
+  public convenience init(bytes: [UInt8], path: String) throws(DiTError) {
     try self.init(.memory(bytes), path: path)
   }
 
-  init(_ bytes: FileBytes, path: String) throws(SafetensorsError) {
+  init(_ bytes: FileBytes, path: String) throws(DiTError) {
     self.path = path
     self.bytes = bytes
-    header = try bytes.withBytes(0..<bytes.count) { start throws(SafetensorsError) in
+    header = try bytes.withBytes(0..<bytes.count) { start throws(DiTError) in
       try SafetensorsHeader(parsing: start, fileSize: bytes.count, path: path)
     }
   }
@@ -44,8 +43,8 @@ public final class SafetensorsFile: Sendable {
 
   /// The tensor's dtype, shape and place.
   ///
-  /// - Throws: ``SafetensorsError`` when the file has none of that name.
-  public func requireEntry(named name: String) throws(SafetensorsError) -> SafetensorsHeader.Entry {
+  /// - Throws: `DiTError` when the file has none of that name.
+  public func requireEntry(named name: String) throws(DiTError) -> SafetensorsHeader.Entry {
     guard let entry = entry(named: name) else { throw failure(name, .noSuchTensor) }
     return entry
   }
@@ -54,8 +53,8 @@ public final class SafetensorsFile: Sendable {
 
   /// The tensor `name`, of dtype F32, F16, BF16 or F64. Widening is exact, F64 rounds to the nearest Float.
   ///
-  /// - Throws: ``SafetensorsError`` when there is no such tensor or it has another dtype.
-  public func tensor(_ name: String) throws(SafetensorsError) -> Tensor {
+  /// - Throws: `DiTError` when there is no such tensor or it has another dtype.
+  public func tensor(_ name: String) throws(DiTError) -> Tensor {
     let entry = try readable(name, allowingIntegers: false)
     return Tensor(shape: entry.shape, elements: floats(entry))
   }
@@ -63,24 +62,24 @@ public final class SafetensorsFile: Sendable {
   /// The tensor `name`, of dtype F32, F16, BF16, F64, I64, I32 or U8, as real numbers. Whole numbers beyond 2²⁴ round to
   /// the nearest Float.
   ///
-  /// - Throws: ``SafetensorsError`` when there is no such tensor or it has another dtype.
-  public func numbers(_ name: String) throws(SafetensorsError) -> Tensor {
+  /// - Throws: `DiTError` when there is no such tensor or it has another dtype.
+  public func numbers(_ name: String) throws(DiTError) -> Tensor {
     let entry = try readable(name, allowingIntegers: true)
     return Tensor(shape: entry.shape, elements: floats(entry))
   }
 
   /// Shape and elements of the tensor `name`, of dtype F32, F16, BF16 or F64, in Double: exact.
   ///
-  /// - Throws: ``SafetensorsError`` when there is no such tensor or it has another dtype.
-  public func doubles(_ name: String) throws(SafetensorsError) -> (shape: [Int], values: [Double]) {
+  /// - Throws: `DiTError` when there is no such tensor or it has another dtype.
+  public func doubles(_ name: String) throws(DiTError) -> (shape: [Int], values: [Double]) {
     let entry = try readable(name, allowingIntegers: false)
     return (entry.shape, entry.dtype == .f64 ? doubles(entry) : floats(entry).map(Double.init))
   }
 
   /// Reads the tensor `name`, of dtype F32, F16, BF16 or F64, into `target`.
   ///
-  /// - Throws: ``SafetensorsError`` when there is no such tensor, it has another dtype or another number of elements.
-  public func copyFloats(_ name: String, into target: inout MutableSpan<Float>) throws(SafetensorsError) {
+  /// - Throws: `DiTError` when there is no such tensor, it has another dtype or another number of elements.
+  public func copyFloats(_ name: String, into target: inout MutableSpan<Float>) throws(DiTError) {
     let entry = try readable(name, allowingIntegers: false)
     guard entry.count == target.count else {
       throw failure(name, .countMismatch(expected: target.count, found: entry.count))
@@ -91,10 +90,10 @@ public final class SafetensorsFile: Sendable {
   /// Reads as many elements of the tensor `name` as `target` takes, from element `start` on. Whole numbers, of dtype
   /// I64, I32 or U8, are read as well.
   ///
-  /// - Throws: ``SafetensorsError`` when there is no such tensor, it has another dtype, or it ends before.
+  /// - Throws: `DiTError` when there is no such tensor, it has another dtype, or it ends before.
   public func copyNumbers(
     _ name: String, from start: Int, into target: inout MutableSpan<Float>
-  ) throws(SafetensorsError) {
+  ) throws(DiTError) {
     let entry = try readable(name, allowingIntegers: true)
     guard start >= 0, target.count <= entry.count - start else {
       throw failure(name, .countMismatch(expected: start + target.count, found: entry.count))
@@ -115,8 +114,8 @@ public final class SafetensorsFile: Sendable {
   /// The elements of the tensor `name`, of dtype F32, F16, BF16 or F64: in the mapped file where they lie there as
   /// aligned Floats, which costs neither time nor memory, else read into new memory.
   ///
-  /// - Throws: ``SafetensorsError`` when there is no such tensor or it has another dtype.
-  public func slice(_ name: String) throws(SafetensorsError) -> FloatSlice {
+  /// - Throws: `DiTError` when there is no such tensor or it has another dtype.
+  public func slice(_ name: String) throws(DiTError) -> FloatSlice {
     if let mapped = mappedFloats(name), mapped.count > 0 { return mapped.slice }
     let entry = try readable(name, allowingIntegers: false)
     let slice = MutableFloatSlice(zeros: entry.count)
@@ -138,9 +137,9 @@ public final class SafetensorsFile: Sendable {
 
   /// Shape and elements of the tensor `name`, of dtype I64, I32 or U8, or a float dtype that holds whole numbers only.
   ///
-  /// - Throws: ``SafetensorsError`` when there is no such tensor, it has another dtype, or an element is not a whole
+  /// - Throws: `DiTError` when there is no such tensor, it has another dtype, or an element is not a whole
   ///   number that fits an `Int`.
-  public func integers(_ name: String) throws(SafetensorsError) -> (shape: [Int], values: [Int]) {
+  public func integers(_ name: String) throws(DiTError) -> (shape: [Int], values: [Int]) {
     let entry = try readable(name, allowingIntegers: true)
     var values = [Int](repeating: 0, count: entry.count)
     if entry.dtype.isReadableInteger {
@@ -158,7 +157,7 @@ public final class SafetensorsFile: Sendable {
 
   private func convert<Number: BinaryFloatingPoint>(
     _ numbers: [Number], of name: String, into values: inout [Int]
-  ) throws(SafetensorsError) {
+  ) throws(DiTError) {
     for (i, number) in numbers.enumerated() {
       guard let value = Int(exactly: number) else { throw failure(name, .notWhole(index: i, found: Double(number))) }
       values[i] = value
@@ -169,7 +168,7 @@ public final class SafetensorsFile: Sendable {
 
   /// Calls `body` with the elements of the tensor `name` as they lie in the file.
   ///
-  /// - Throws: ``SafetensorsError`` when there is no such tensor, and what `body` throws.
+  /// - Throws: `DiTError` when there is no such tensor, and what `body` throws.
   public func withBytes<Result>(of name: String, _ body: (RawSpan) throws -> Result) throws -> Result {
     try bytes.withBytes(requireEntry(named: name).byteRange, body)
   }
@@ -178,7 +177,7 @@ public final class SafetensorsFile: Sendable {
 
   private func readable(
     _ name: String, allowingIntegers: Bool
-  ) throws(SafetensorsError) -> SafetensorsHeader.Entry {
+  ) throws(DiTError) -> SafetensorsHeader.Entry {
     let entry = try requireEntry(named: name)
     let dtype = entry.dtype
     guard dtype.isReadableFloat || allowingIntegers && dtype.isReadableInteger else {
@@ -208,8 +207,8 @@ public final class SafetensorsFile: Sendable {
     bytes.withBytes(entry.byteRange) { bytes in Elements.read(bytes, as: entry.dtype, into: &target) }
   }
 
-  private func failure(_ name: String, _ problem: SafetensorsError.Problem) -> SafetensorsError {
-    SafetensorsError(path: path, tensor: name, problem: problem)
+  private func failure(_ name: String, _ problem: SafetensorsProblem) -> DiTError {
+    DiTError(file: path, tensor: name, problem: problem)
   }
 }
 

@@ -42,8 +42,8 @@ public struct SafetensorsHeader: Equatable, Sendable {
 
   /// Reads the header of a file of `fileSize` bytes, of which `bytes` are the first (all of the header at least).
   ///
-  /// - Throws: ``SafetensorsError``, which names `path`.
-  public init(parsing bytes: RawSpan, fileSize: Int, path: String) throws(SafetensorsError) {
+  /// - Throws: `DiTError`, which names `path`.
+  public init(parsing bytes: RawSpan, fileSize: Int, path: String) throws(DiTError) {
     precondition(bytes.byteCount <= fileSize, "\(bytes.byteCount) bytes of a file of \(fileSize)")
     let json = try Self.json(in: bytes, fileSize: fileSize, path: path)
     var scanner = HeaderScanner(json, path: path)
@@ -60,9 +60,9 @@ public struct SafetensorsHeader: Equatable, Sendable {
   }
 
   /// The header's bytes, its length checked.
-  private static func json(in bytes: RawSpan, fileSize: Int, path: String) throws(SafetensorsError) -> [UInt8] {
-    func failure(_ problem: SafetensorsError.Problem) -> SafetensorsError {
-      SafetensorsError(path: path, problem: problem)
+  private static func json(in bytes: RawSpan, fileSize: Int, path: String) throws(DiTError) -> [UInt8] {
+    func failure(_ problem: SafetensorsProblem) -> DiTError {
+      DiTError(file: path, problem: problem)
     }
     guard bytes.byteCount >= lengthSize else { throw failure(.tooShort(size: fileSize)) }
     let length = bytes.extracting(0..<lengthSize).array.reversed().reduce(UInt64(0)) { $0 << 8 | UInt64($1) }
@@ -77,22 +77,22 @@ public struct SafetensorsHeader: Equatable, Sendable {
   /// Checks that the tensors fill `dataSize` bytes one after the other, and places them in the file.
   private static func layOut(
     _ claims: [Claim], from dataStart: Int, dataSize: Int, path: String
-  ) throws(SafetensorsError) -> [Entry] {
+  ) throws(DiTError) -> [Entry] {
     let order = claims.indices.sorted {
       (claims[$0].start, claims[$0].end, $0) < (claims[$1].start, claims[$1].end, $1)
     }
     var end = 0
     for claim in order.lazy.map({ claims[$0] }) {
       guard claim.start == end else {
-        let problem: SafetensorsError.Problem =
+        let problem: SafetensorsProblem =
           claim.start > end
           ? .hole(expectedStart: end, found: claim.start) : .overlap(expectedStart: end, found: claim.start)
-        throw SafetensorsError(path: path, tensor: claim.name, problem: problem)
+        throw DiTError(file: path, tensor: claim.name, problem: problem)
       }
       end = claim.end
     }
     guard end == dataSize else {
-      throw SafetensorsError(path: path, problem: .dataSize(expected: end, found: dataSize))
+      throw DiTError(file: path, problem: .dataSize(expected: end, found: dataSize))
     }
     return order.map {
       let claim = claims[$0]
@@ -112,7 +112,7 @@ struct Claim {
 }
 
 extension HeaderScanner {
-  fileprivate mutating func header() throws(SafetensorsError) -> (metadata: [String: String], claims: [Claim]) {
+  fileprivate mutating func header() throws(DiTError) -> (metadata: [String: String], claims: [Claim]) {
     var metadata: [String: String]?
     var claims: [Claim] = []
     var names: Set<ExactName> = []
@@ -133,7 +133,7 @@ extension HeaderScanner {
     return (metadata ?? [:], claims)
   }
 
-  private mutating func stringPairs() throws(SafetensorsError) -> [String: String] {
+  private mutating func stringPairs() throws(DiTError) -> [String: String] {
     var pairs: [String: String] = [:]
     var keys: Set<ExactName> = []
     try expect("{")
@@ -146,7 +146,7 @@ extension HeaderScanner {
     return pairs
   }
 
-  private mutating func claim(_ name: String) throws(SafetensorsError) -> Claim {
+  private mutating func claim(_ name: String) throws(DiTError) -> Claim {
     var dtype: Dtype?
     var shape: [Int]?
     var offsets: (start: Int, end: Int)?
@@ -173,20 +173,20 @@ extension HeaderScanner {
     return Claim(name: name, dtype: dtype, shape: shape, start: start, end: end)
   }
 
-  private mutating func dtype() throws(SafetensorsError) -> Dtype {
+  private mutating func dtype() throws(DiTError) -> Dtype {
     let name = try string()
     guard let dtype = Dtype(rawValue: name) else { throw failure(.unknownDtype(name)) }
     return dtype
   }
 
-  private mutating func integers() throws(SafetensorsError) -> [Int] {
+  private mutating func integers() throws(DiTError) -> [Int] {
     var values: [Int] = []
     try expect("[")
     while try hasElement(isFirst: values.isEmpty) { values.append(try integer()) }
     return values
   }
 
-  private mutating func integerPair() throws(SafetensorsError) -> (start: Int, end: Int) {
+  private mutating func integerPair() throws(DiTError) -> (start: Int, end: Int) {
     try expect("[")
     let start = try integer()
     try expect(",")
@@ -197,7 +197,7 @@ extension HeaderScanner {
 
   /// The bytes that a tensor takes. Extents of 0 are left out of the checked product, so that multiplying
   /// them in another order does not overflow.
-  private func byteCount(_ dtype: Dtype, _ shape: [Int]) throws(SafetensorsError) -> Int {
+  private func byteCount(_ dtype: Dtype, _ shape: [Int]) throws(DiTError) -> Int {
     var bits = dtype.bitWidth
     for extent in shape where extent != 0 {
       let (product, overflow) = bits.multipliedReportingOverflow(by: extent)

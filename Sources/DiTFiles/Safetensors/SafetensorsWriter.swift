@@ -8,8 +8,8 @@ import DiTTensor
 public enum SafetensorsWriter {
   /// Writes `tensors` to the file at `path`. Beside the tensors themselves it takes a few megabytes of memory.
   ///
-  /// - Throws: ``FileError`` when the file cannot be written, ``SafetensorsError`` when a whole number does not fit its
-  ///   dtype, and what a tensor's source throws. The file at `path` is then as it was before.
+  /// - Throws: `DiTError` when the file cannot be written or a whole number does not fit its dtype, and what a
+  ///   tensor's source throws. The file at `path` is then as it was before.
   /// - Precondition: names differ from each other and from `__metadata__`; `metadata` has no other `format`.
   public static func write(_ tensors: [TensorSource], metadata: [String: String] = [:], to path: String) throws {
     let file = try stage(tensors, metadata: metadata, for: path)

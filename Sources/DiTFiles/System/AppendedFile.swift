@@ -1,3 +1,5 @@
+import DiTTensor
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -15,24 +17,24 @@ package struct AppendedFile: ~Copyable {
 
   /// Opens the file at `path`, which may be a device or a pipe.
   ///
-  /// - Throws: ``FileError``.
-  package init(path: String) throws(FileError) {
+  /// - Throws: `DiTError`.
+  package init(path: String) throws(DiTError) {
     descriptor = try FileDescriptor(path, O_WRONLY | O_APPEND)
     self.path = path
   }
 
   /// Makes an empty file.
   ///
-  /// - Throws: ``FileError``, with the system's EEXIST where there is something at `path`.
-  package init(creating path: String) throws(FileError) {
+  /// - Throws: `DiTError`, with the system's EEXIST where there is something at `path`.
+  package init(creating path: String) throws(DiTError) {
     descriptor = try FileDescriptor(path, O_WRONLY | O_APPEND | O_CREAT | O_EXCL, operation: "create")
     self.path = path
   }
 
   /// Appends `bytes`.
   ///
-  /// - Throws: ``FileError``, as when the disk is full.
-  package func write(_ bytes: Span<UInt8>) throws(FileError) {
+  /// - Throws: `DiTError`, as when the disk is full.
+  package func write(_ bytes: Span<UInt8>) throws(DiTError) {
     try AtomicFile.write(bytes, to: descriptor.number, path: path)
   }
 }

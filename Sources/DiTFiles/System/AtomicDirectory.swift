@@ -1,3 +1,5 @@
+import DiTTensor
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -23,18 +25,18 @@ public struct AtomicDirectory: ~Copyable {
 
   /// Starts a directory that is to become `path`; those above it are made if need be.
   ///
-  /// - Throws: ``FileError`` when `path` is something other than a directory, or its parent cannot be written.
-  public init(path: String) throws(FileError) {
+  /// - Throws: `DiTError` when `path` is something other than a directory, or its parent cannot be written.
+  public init(path: String) throws(DiTError) {
     try self.init(path: path, temporaryName: Leftovers.name)
   }
 
   /// Starts a directory that is to become `path`; the temporary one beside it has a name of the caller's, who removes what
   /// killed processes leave.
   ///
-  /// - Throws: ``FileError``, also when there is something of that name.
-  package init(path: String, temporaryName: String) throws(FileError) {
+  /// - Throws: `DiTError`, also when there is something of that name.
+  package init(path: String, temporaryName: String) throws(DiTError) {
     if let status = try FileStatus(path: path), !status.isDirectory {
-      throw FileError(path: path, reason: .refused(operation: "make a directory of", code: ENOTDIR))
+      throw DiTError(file: path, .refused(operation: "make a directory of", code: ENOTDIR))
     }
     let target = try Directory.resolved(path)
     let parent = Paths.parent(of: target)
@@ -48,16 +50,16 @@ public struct AtomicDirectory: ~Copyable {
   }
 
   /// Makes a directory and locks it; returns its descriptor.
-  private static func create(_ temporary: String, for path: String) throws(FileError) -> Int32 {
+  private static func create(_ temporary: String, for path: String) throws(DiTError) -> Int32 {
     while true {
       guard unsafe mkdir(FileName.terminated(temporary), 0o777) == 0 else {
-        throw FileError(path: path, reason: .refused(operation: "create a directory beside", code: errno))
+        throw DiTError(file: path, .refused(operation: "create a directory beside", code: errno))
       }
       let descriptor = unsafe open(FileName.terminated(temporary), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
       // Somebody who clears away may have come between making and locking it, and removes it.
       guard descriptor >= 0 else {
         if errno == ENOENT || errno == EINTR { continue }
-        throw FileError(path: path, refused: "open a directory beside")
+        throw DiTError(file: path, refused: "open a directory beside")
       }
       if case .held = AdvisoryLock(descriptor) {
       } else if let status = try FileStatus(path: temporary),
@@ -78,8 +80,9 @@ public struct AtomicDirectory: ~Copyable {
   package borrowing func writing<Result>(_ body: () throws -> Result) throws -> Result {
     do {
       return try body()
-    } catch let error as FileError where error.path.hasPrefix(temporary) {
-      throw FileError(path: path + error.path.dropFirst(temporary.count), reason: error.reason)
+    } catch let error as DiTError {
+      guard let file = error.file, file.hasPrefix(temporary) else { throw error }
+      throw error.about(file: path + file.dropFirst(temporary.count), error.subject.part)
     }
   }
 
@@ -87,14 +90,14 @@ public struct AtomicDirectory: ~Copyable {
   /// is none, but never a part of one. Of a process that is killed in that moment both stay, under their temporary names.
   ///
   /// - Parameter replacing: false leaves a directory that is there and not empty.
-  /// - Throws: ``FileError``; the directory that was there is then there again.
-  public consuming func commit(replacing: Bool = true) throws(FileError) {
+  /// - Throws: `DiTError`; the directory that was there is then there again.
+  public consuming func commit(replacing: Bool = true) throws(DiTError) {
     try Directory.flush(temporary, for: path)
     let old = temporary + Leftovers.oldSuffix
     let isReplacing = replacing ? try FileStatus(path: target) != nil : false
-    if isReplacing, !Directory.systemRename(target, old) { throw FileError(path: path, refused: "replace") }
+    if isReplacing, !Directory.systemRename(target, old) { throw DiTError(file: path, refused: "replace") }
     guard Directory.systemRename(temporary, target) else {
-      let error = FileError(path: path, refused: "put in place")
+      let error = DiTError(file: path, refused: "put in place")
       if isReplacing { _ = Directory.systemRename(old, target) }
       throw error
     }

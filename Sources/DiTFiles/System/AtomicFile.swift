@@ -1,3 +1,4 @@
+import DiTTensor
 import Foundation
 
 #if canImport(Glibc)
@@ -31,15 +32,15 @@ public struct AtomicFile: ~Copyable {
 
   /// Starts a file that is to become `path`.
   ///
-  /// - Throws: ``FileError`` when `path` is something other than a regular file, or its directory cannot be written.
-  public init(path: String) throws(FileError) {
+  /// - Throws: `DiTError` when `path` is something other than a regular file, or its directory cannot be written.
+  public init(path: String) throws(DiTError) {
     let status = try FileStatus(path: path)
-    if let status, !status.isRegular { throw FileError(path: path, reason: .notRegular(found: status.kind)) }
+    if let status, !status.isRegular { throw DiTError(file: path, .notRegular(found: status.kind)) }
     let target = status == nil ? path : Self.resolved(path)
     let slash = target.utf8.lastIndex(of: UInt8(ascii: "/"))
     let directory = slash.map { $0 == target.startIndex ? "/" : String(target[..<$0]) } ?? "."
     guard slash.map({ target.utf8.index(after: $0) }) ?? target.startIndex != target.endIndex else {
-      throw FileError(path: path, reason: .notRegular(found: "no file name"))
+      throw DiTError(file: path, .notRegular(found: "no file name"))
     }
     (temporaryPath, descriptor) = try Self.createTemporary(in: directory, for: path)
     temporary = FileName.terminated(temporaryPath)
@@ -56,35 +57,35 @@ public struct AtomicFile: ~Copyable {
 
   /// Appends `bytes`.
   ///
-  /// - Throws: ``FileError``, as when the disk is full.
-  public func write(_ bytes: Span<UInt8>) throws(FileError) {
+  /// - Throws: `DiTError`, as when the disk is full.
+  public func write(_ bytes: Span<UInt8>) throws(DiTError) {
     try Self.write(bytes, to: descriptor, path: path)
   }
 
   /// Waits until what was written is on the disk; ``commit()`` does so too. Of several files that belong together, all are
   /// written and flushed before the first is put in its place, so that a full disk leaves the old ones.
   ///
-  /// - Throws: ``FileError``.
-  public func flush() throws(FileError) {
+  /// - Throws: `DiTError`.
+  public func flush() throws(DiTError) {
     while fsync(descriptor) != 0 {
-      guard errno == EINTR else { throw FileError(path: path, refused: "flush") }
+      guard errno == EINTR else { throw DiTError(file: path, refused: "flush") }
     }
   }
 
   /// Puts the file in its place.
   ///
-  /// - Throws: ``FileError``. When it is the directory that cannot be flushed, the new file is in its place and complete,
+  /// - Throws: `DiTError`. When it is the directory that cannot be flushed, the new file is in its place and complete,
   ///   but a crash of the machine might bring back the old one.
-  public consuming func commit() throws(FileError) {
+  public consuming func commit() throws(DiTError) {
     try flush()
-    guard Directory.systemRename(temporaryPath, target) else { throw FileError(path: path, refused: "replace") }
+    guard Directory.systemRename(temporaryPath, target) else { throw DiTError(file: path, refused: "replace") }
     isCommitted = true
     try Directory.flush(directory, for: path)
   }
 
   /// Writes a file in one go: `body` appends, and unless it throws, the file is put in its place.
   ///
-  /// - Throws: ``FileError``, and what `body` throws.
+  /// - Throws: `DiTError`, and what `body` throws.
   public static func write(to path: String, _ body: (borrowing AtomicFile) throws -> Void) throws {
     let file = try AtomicFile(path: path)
     try body(file)
@@ -93,14 +94,14 @@ public struct AtomicFile: ~Copyable {
 
   /// Writes `contents` to the file at `path`.
   ///
-  /// - Throws: ``FileError``.
+  /// - Throws: `DiTError`.
   public static func write(_ contents: Data, to path: String) throws {
     try write(to: path) { file in try file.write(contents.span) }
   }
 
   /// Writes `text` in UTF-8 to the file at `path`.
   ///
-  /// - Throws: ``FileError``.
+  /// - Throws: `DiTError`.
   public static func write(_ text: String, to path: String) throws {
     try write(to: path) { file in try file.write(Array(text.utf8).span) }
   }
@@ -108,13 +109,13 @@ public struct AtomicFile: ~Copyable {
   // MARK: System calls
 
   /// Appends `bytes` to an open file; errors name `path`.
-  package static func write(_ bytes: Span<UInt8>, to descriptor: Int32, path: String) throws(FileError) {
+  package static func write(_ bytes: Span<UInt8>, to descriptor: Int32, path: String) throws(DiTError) {
     var written = 0
     while written < bytes.count {
       let rest = bytes.extracting(written..<bytes.count)
       let count = unsafe rest.withUnsafeBufferPointer { unsafe systemWrite(descriptor, $0.baseAddress, $0.count) }
       if count < 0, errno == EINTR { continue }
-      guard count > 0 else { throw FileError(path: path, refused: "write") }
+      guard count > 0 else { throw DiTError(file: path, refused: "write") }
       written += count
     }
   }
@@ -123,7 +124,7 @@ public struct AtomicFile: ~Copyable {
   /// first in a directory clears away what killed processes left there.
   static func createTemporary(
     in directory: String, for path: String
-  ) throws(FileError) -> (path: String, descriptor: Int32) {
+  ) throws(DiTError) -> (path: String, descriptor: Int32) {
     Leftovers.clear(in: directory)
     while true {
       let name = Paths.join(directory, Leftovers.name)
@@ -131,7 +132,7 @@ public struct AtomicFile: ~Copyable {
       guard descriptor >= 0 else {
         if errno == EEXIST || errno == EINTR { continue }
         // Also where there is no directory: what is missing is not the file.
-        throw FileError(path: path, reason: .refused(operation: "create a file in the directory of", code: errno))
+        throw DiTError(file: path, .refused(operation: "create a file in the directory of", code: errno))
       }
       // Somebody who clears away may have come between making and locking it.
       if case .held = AdvisoryLock(descriptor) {} else if linkCount(descriptor) != 0 { return (name, descriptor) }

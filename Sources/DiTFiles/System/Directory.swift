@@ -1,3 +1,5 @@
+import DiTTensor
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -11,22 +13,22 @@ package enum Directory {
   /// The names in the directory at `path`, hidden ones too, in the order of their bytes; none when there is no such
   /// directory.
   package static func names(_ path: String) -> [String] {
-    do throws(FileError) { return try listing(path) } catch { return [] }
+    do throws(DiTError) { return try listing(path) } catch { return [] }
   }
 
   /// The names in the directory at `path`, hidden ones too, in the order of their bytes.
   ///
-  /// - Throws: ``FileError``.
-  package static func listing(_ path: String) throws(FileError) -> [String] {
+  /// - Throws: `DiTError`.
+  package static func listing(_ path: String) throws(DiTError) -> [String] {
     guard let directory = unsafe opendir(FileName.terminated(path)) else {
-      throw FileError(path: path, refused: "list")
+      throw DiTError(file: path, refused: "list")
     }
     defer { unsafe closedir(directory) }
     var names: [[UInt8]] = []
     while true {
       errno = 0
       guard let entry = unsafe readdir(directory) else {
-        guard errno == 0 else { throw FileError(path: path, refused: "list") }
+        guard errno == 0 else { throw DiTError(file: path, refused: "list") }
         break
       }
       let name = unsafe withUnsafeBytes(of: &entry.pointee.d_name) { unsafe Array($0.prefix { $0 != 0 }) }
@@ -38,13 +40,13 @@ package enum Directory {
   /// `path` as an absolute one without symbolic links, `.` and `..`, as far as it leads to something; what does not is kept as
   /// it is.
   ///
-  /// - Throws: ``FileError``.
-  package static func resolved(_ path: String) throws(FileError) -> String {
+  /// - Throws: `DiTError`.
+  package static func resolved(_ path: String) throws(DiTError) -> String {
     if let real = unsafe realpath(FileName.terminated(path), nil) {
       defer { unsafe free(real) }
       return unsafe FileName.string(terminated: real)
     }
-    guard errno == ENOENT else { throw FileError(path: path, refused: "follow") }
+    guard errno == ENOENT else { throw DiTError(file: path, refused: "follow") }
     let (parent, name) = (Paths.parent(of: path), Paths.name(of: path))
     if parent == path || path.isEmpty { return path }
     switch name {
@@ -57,10 +59,10 @@ package enum Directory {
   /// Makes the directory at `path` where it is missing.
   ///
   /// - Parameter withParents: also those above it; without, a folder that has vanished is not made anew.
-  /// - Throws: ``FileError``, also when there is something else at `path`.
-  package static func create(_ path: String, withParents: Bool = true) throws(FileError) {
-    func refusal(_ code: Int32) -> FileError {
-      FileError(path: path, reason: .refused(operation: "create the directory", code: code))
+  /// - Throws: `DiTError`, also when there is something else at `path`.
+  package static func create(_ path: String, withParents: Bool = true) throws(DiTError) {
+    func refusal(_ code: Int32) -> DiTError {
+      DiTError(file: path, .refused(operation: "create the directory", code: code))
     }
     if let status = try FileStatus(path: path) {
       guard status.isDirectory else { throw refusal(EEXIST) }
@@ -77,31 +79,31 @@ package enum Directory {
 
   /// Gives a finished directory another name in its own parent. Nothing may have that name.
   ///
-  /// - Throws: ``FileError``, which names `target`.
-  package static func rename(_ path: String, to target: String) throws(FileError) {
-    guard systemRename(path, target) else { throw FileError(path: target, refused: "put in place") }
+  /// - Throws: `DiTError`, which names `target`.
+  package static func rename(_ path: String, to target: String) throws(DiTError) {
+    guard systemRename(path, target) else { throw DiTError(file: target, refused: "put in place") }
     try flush(Paths.parent(of: target), for: target)
   }
 
   /// Removes a file, or a directory and what is in it; nothing where there is none.
   ///
-  /// - Throws: ``FileError``.
-  package static func remove(_ path: String) throws(FileError) {
+  /// - Throws: `DiTError`.
+  package static func remove(_ path: String) throws(DiTError) {
     let bytes = FileName.terminated(path)
     var status = stat()
     if unsafe lstat(bytes, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
       for name in try listing(path) { try remove(Paths.join(path, name)) }
-      guard unsafe rmdir(bytes) == 0 || errno == ENOENT else { throw FileError(path: path, refused: "remove") }
+      guard unsafe rmdir(bytes) == 0 || errno == ENOENT else { throw DiTError(file: path, refused: "remove") }
     } else {
-      guard unsafe unlink(bytes) == 0 || errno == ENOENT else { throw FileError(path: path, refused: "remove") }
+      guard unsafe unlink(bytes) == 0 || errno == ENOENT else { throw DiTError(file: path, refused: "remove") }
     }
   }
 
   /// Copies the regular files of the directory `source`, those that links lead to included but no hidden ones, into the
   /// directory `target`, which is made.
   ///
-  /// - Throws: ``FileError``.
-  package static func copyFiles(of source: String, to target: String) throws(FileError) {
+  /// - Throws: `DiTError`.
+  package static func copyFiles(of source: String, to target: String) throws(DiTError) {
     if try FileStatus(path: source)?.isRegular == true { return try copy(source, to: target) }
     try create(target)
     for name in try listing(source) where name.utf8.first != UInt8(ascii: ".") {
@@ -111,7 +113,7 @@ package enum Directory {
   }
 
   /// Copies the bytes and permissions of a file.
-  private static func copy(_ source: String, to target: String) throws(FileError) {
+  private static func copy(_ source: String, to target: String) throws(DiTError) {
     let file = try RegularFile(path: source)
     let copy = try AtomicFile(path: target)
     fchmod(copy.number, try FileStatus(descriptor: file.descriptor.number, path: source).permissions & 0o777)
@@ -126,16 +128,16 @@ package enum Directory {
   }
 
   /// Waits until the names in `directory` are on the disk; errors name `path`, the file or directory that was put there.
-  static func flush(_ directory: String, for path: String) throws(FileError) {
+  static func flush(_ directory: String, for path: String) throws(DiTError) {
     let operation = "flush the directory of"
     let descriptor = unsafe open(FileName.terminated(directory), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw FileError(path: path, refused: operation) }
+    guard descriptor >= 0 else { throw DiTError(file: path, refused: operation) }
     defer { close(descriptor) }
     // Some file systems cannot flush a directory and need not.
     while fsync(descriptor) != 0 {
       if errno == EINTR { continue }
       if errno == EINVAL || errno == ENOTSUP { return }
-      throw FileError(path: path, refused: operation)
+      throw DiTError(file: path, refused: operation)
     }
   }
 

@@ -1,3 +1,5 @@
+import DiTTensor
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -13,10 +15,10 @@ struct FileDescriptor: ~Copyable {
   /// - Parameters:
   ///   - flags: of `open`; O_CLOEXEC is added.
   ///   - operation: what the error says was refused, as in `"open"`.
-  /// - Throws: ``FileError``.
-  init(_ path: String, _ flags: Int32, mode: mode_t = 0o666, operation: String = "open") throws(FileError) {
+  /// - Throws: `DiTError`.
+  init(_ path: String, _ flags: Int32, mode: mode_t = 0o666, operation: String = "open") throws(DiTError) {
     number = unsafe open(FileName.terminated(path), flags | O_CLOEXEC, mode)
-    guard number >= 0 else { throw FileError(path: path, refused: operation) }
+    guard number >= 0 else { throw DiTError(file: path, refused: operation) }
   }
 
   /// Takes over an open one.

@@ -1,3 +1,5 @@
+import DiTTensor
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -22,27 +24,27 @@ package struct FileStatus {
   }
 
   /// Of an open file.
-  init(descriptor: Int32, path: String) throws(FileError) {
+  init(descriptor: Int32, path: String) throws(DiTError) {
     var status = stat()
-    guard unsafe fstat(descriptor, &status) == 0 else { throw FileError(path: path, refused: "inspect") }
+    guard unsafe fstat(descriptor, &status) == 0 else { throw DiTError(file: path, refused: "inspect") }
     self.init(status)
   }
 
   /// Of what `path` leads to, symbolic links followed; nil where there is nothing.
   ///
-  /// - Throws: ``FileError`` when the system refuses, as for a path through something that is not a directory.
-  package init?(path: String) throws(FileError) {
+  /// - Throws: `DiTError` when the system refuses, as for a path through something that is not a directory.
+  package init?(path: String) throws(DiTError) {
     var status = stat()
     guard unsafe stat(FileName.terminated(path), &status) == 0 else {
       if errno == ENOENT { return nil }
-      throw FileError(path: path, refused: "inspect")
+      throw DiTError(file: path, refused: "inspect")
     }
     self.init(status)
   }
 
   /// Whether there is anything at `path` that can be looked at, symbolic links followed.
   package static func exists(_ path: String) -> Bool {
-    do throws(FileError) { return try FileStatus(path: path) != nil } catch { return false }
+    do throws(DiTError) { return try FileStatus(path: path) != nil } catch { return false }
   }
 
   private init(_ status: stat) {

@@ -24,14 +24,14 @@ package final class FolderLock: Sendable {
   ///   - path: a folder that is there.
   ///   - name: of the file in it.
   ///   - assumingLocks: false to do as where the file system has none.
-  /// - Throws: ``FileError``: with ``FileError/Reason/inUse(by:file:)`` where another process has the lock, or another
-  ///   object of this one; when no file can be made there.
-  package init(_ path: String, name: String, assumingLocks: Bool = true) throws(FileError) {
+  /// - Throws: `DiTError`: `inUse` where another process has the lock, or another object of this one; when no
+  ///   file can be made there.
+  package init(_ path: String, name: String, assumingLocks: Bool = true) throws(DiTError) {
     let file = Paths.join(path, name)
     while true {
       let descriptor = unsafe open(FileName.terminated(file), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o666)
-      guard descriptor >= 0 else { throw FileError(path: file, reason: .refused(operation: "create", code: errno)) }
-      do throws(FileError) {
+      guard descriptor >= 0 else { throw DiTError(file: file, .refused(operation: "create", code: errno)) }
+      do throws(DiTError) {
         if let identity = try Self.take(descriptor, path, file, assumingLocks) {
           (self.path, self.file, self.descriptor, self.identity) = (path, file, descriptor, identity)
           return
@@ -51,10 +51,10 @@ package final class FolderLock: Sendable {
 
   /// Throws unless the folder is still where it was, and this object's: not removed, moved or replaced.
   ///
-  /// - Throws: ``FileError`` with ``FileError/Reason/vanished``.
-  package func check() throws(FileError) {
+  /// - Throws: `DiTError`, `vanished`.
+  package func check() throws(DiTError) {
     guard let there = try? FileStatus(path: file), there.identity == identity else {
-      throw FileError(path: path, reason: .vanished)
+      throw DiTError(file: path, .vanished)
     }
   }
 
@@ -63,14 +63,14 @@ package final class FolderLock: Sendable {
   /// - Returns: the file's identity; nil where it is no longer the one at its path.
   private static func take(
     _ descriptor: Int32, _ path: String, _ file: String, _ assumingLocks: Bool
-  ) throws(FileError) -> FileStatus.Identity? {
+  ) throws(DiTError) -> FileStatus.Identity? {
     let holder = FolderHolder(descriptor)
     switch assumingLocks ? AdvisoryLock(descriptor) : .unsupported {
     case .taken: break
-    case .held: throw FileError(path: path, reason: .inUse(by: holder?.description ?? "another process", file: nil))
+    case .held: throw DiTError(file: path, .inUse(by: holder?.description ?? "another process", file: nil))
     case .unsupported:
       if let holder, !holder.hasEnded {
-        throw FileError(path: path, reason: .inUse(by: holder.description, file: file))
+        throw DiTError(file: path, .inUse(by: holder.description, file: file))
       }
     }
     let identity = try FileStatus(descriptor: descriptor, path: file).identity

@@ -23,13 +23,13 @@ import DiTTensor
 
   /// Maps the file at `path`.
   ///
-  /// - Throws: ``FileError`` when there is no file, it is not a regular one, it is empty, or the system refuses.
-  public init(path: String) throws(FileError) {
+  /// - Throws: `DiTError` when there is no file, it is not a regular one, it is empty, or the system refuses.
+  public init(path: String) throws(DiTError) {
     let file = try RegularFile(path: path)
-    guard file.size > 0 else { throw FileError(path: path, reason: .empty) }
+    guard file.size > 0 else { throw DiTError(file: path, .empty) }
     let mapping = unsafe mmap(nil, file.size, PROT_READ, MAP_PRIVATE, file.descriptor.number, 0)
     guard let mapping = unsafe mapping, unsafe mapping != MAP_FAILED else {
-      throw FileError(path: path, refused: "map")
+      throw DiTError(file: path, refused: "map")
     }
     self.path = path
     count = file.size

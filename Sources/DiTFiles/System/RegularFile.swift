@@ -1,3 +1,5 @@
+import DiTTensor
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -16,11 +18,11 @@ package struct RegularFile: ~Copyable {
   /// The number of the open file, which closes with its owner.
   package var number: Int32 { descriptor.number }
 
-  /// - Throws: ``FileError`` when there is no file, it is not a regular one, or the system refuses.
-  package init(path: String) throws(FileError) {
+  /// - Throws: `DiTError` when there is no file, it is not a regular one, or the system refuses.
+  package init(path: String) throws(DiTError) {
     let descriptor = try FileDescriptor(path, O_RDONLY | O_NONBLOCK | O_NOCTTY)
     let status = try FileStatus(descriptor: descriptor.number, path: path)
-    guard status.isRegular else { throw FileError(path: path, reason: .notRegular(found: status.kind)) }
+    guard status.isRegular else { throw DiTError(file: path, .notRegular(found: status.kind)) }
     try Self.refusePointer(descriptor.number, size: status.size, path: path)
     self.path = path
     size = status.size
@@ -29,7 +31,7 @@ package struct RegularFile: ~Copyable {
 
   /// A Git LFS pointer is a text of at most 1024 bytes that begins with its version. What a repository holds in place of a
   /// large file is never what was meant.
-  private static func refusePointer(_ descriptor: Int32, size: Int, path: String) throws(FileError) {
+  private static func refusePointer(_ descriptor: Int32, size: Int, path: String) throws(DiTError) {
     let version = "version https://git-lfs.github.com/spec/"
     guard size > version.utf8.count, size <= 1024 else { return }
     let bytes = unsafe [UInt8](unsafeUninitializedCapacity: size) { buffer, filled in
@@ -38,21 +40,21 @@ package struct RegularFile: ~Copyable {
     let text = String(decoding: bytes, as: UTF8.self)
     guard text.hasPrefix(version) else { return }
     let line = text.split(separator: "\n").first { $0.hasPrefix("size ") }
-    throw FileError(path: path, reason: .pointer(bytes: line.flatMap { Int($0.dropFirst("size ".count)) }))
+    throw DiTError(file: path, .pointer(bytes: line.flatMap { Int($0.dropFirst("size ".count)) }))
   }
 
   /// The first `limit` bytes, or all of a smaller file; fewer where it has become shorter since it was opened.
   ///
-  /// - Throws: ``FileError``.
-  package func bytes(upTo limit: Int = .max) throws(FileError) -> [UInt8] { try bytes(0..<min(size, limit)) }
+  /// - Throws: `DiTError`.
+  package func bytes(upTo limit: Int = .max) throws(DiTError) -> [UInt8] { try bytes(0..<min(size, limit)) }
 
   /// The bytes of `range`, which lies in the file; fewer where it has become shorter since it was opened.
   ///
-  /// - Throws: ``FileError``.
-  package func bytes(_ range: Range<Int>) throws(FileError) -> [UInt8] {
+  /// - Throws: `DiTError`.
+  package func bytes(_ range: Range<Int>) throws(DiTError) -> [UInt8] {
     var failed = false
     let bytes = Self.bytes(of: descriptor.number, range, failed: &failed)
-    guard !failed else { throw FileError(path: path, refused: "read") }
+    guard !failed else { throw DiTError(file: path, refused: "read") }
     return bytes
   }
 

@@ -1,3 +1,5 @@
+import DiTTensor
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -15,8 +17,8 @@ package enum StandardStream: Int32, Sendable {
 
   /// Hands all of `text` to the system; there is no buffer.
   ///
-  /// - Throws: ``FileError``, as when the disk is full.
-  package func write(_ text: String) throws(FileError) {
+  /// - Throws: `DiTError`, as when the disk is full.
+  package func write(_ text: String) throws(DiTError) {
     try AtomicFile.write(Array(text.utf8).span, to: rawValue, path: name)
   }
 

@@ -1,3 +1,5 @@
+import DiTTensor
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -12,8 +14,8 @@ package struct UnnamedFile: ~Copyable {
   private let descriptor: FileDescriptor
 
   /// - Parameter path: the file that the bytes are to become part of: they lie on the same disk, and errors name it.
-  /// - Throws: ``FileError``.
-  package init(for path: String) throws(FileError) {
+  /// - Throws: `DiTError`.
+  package init(for path: String) throws(DiTError) {
     let (temporary, number) = try AtomicFile.createTemporary(in: Paths.parent(of: path), for: path)
     descriptor = FileDescriptor(number)
     self.path = path
@@ -22,16 +24,16 @@ package struct UnnamedFile: ~Copyable {
 
   /// Appends `bytes`.
   ///
-  /// - Throws: ``FileError``, as when the disk is full.
-  package func append(_ bytes: Span<UInt8>) throws(FileError) {
+  /// - Throws: `DiTError`, as when the disk is full.
+  package func append(_ bytes: Span<UInt8>) throws(DiTError) {
     try AtomicFile.write(bytes, to: descriptor.number, path: path)
   }
 
   /// The `count` bytes from `offset` on.
   ///
-  /// - Throws: ``FileError``.
+  /// - Throws: `DiTError`.
   /// - Precondition: they were appended.
-  package func bytes(at offset: Int, count: Int) throws(FileError) -> [UInt8] {
+  package func bytes(at offset: Int, count: Int) throws(DiTError) -> [UInt8] {
     let number = descriptor.number
     let bytes = unsafe [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
       while filled < count {
@@ -41,7 +43,7 @@ package struct UnnamedFile: ~Copyable {
         filled += step
       }
     }
-    guard bytes.count == count else { throw FileError(path: path, refused: "read what was kept for") }
+    guard bytes.count == count else { throw DiTError(file: path, refused: "read what was kept for") }
     return bytes
   }
 }

@@ -1,3 +1,5 @@
+import DiTTensor
+
 /// Numbers kept on the disk until a file's header can be written: for tensors whose length is known only when the last
 /// element is, and which need not fit in memory.
 ///
@@ -9,13 +11,13 @@ public final class FloatTempFile {
   private let file: UnnamedFile
 
   /// - Parameter output: the file that the numbers are to become part of; errors name it.
-  /// - Throws: ``FileError`` where no file can be made in its directory.
-  public init(for output: String) throws(FileError) { file = try UnnamedFile(for: output) }
+  /// - Throws: `DiTError` where no file can be made in its directory.
+  public init(for output: String) throws(DiTError) { file = try UnnamedFile(for: output) }
 
   /// Appends numbers.
   ///
-  /// - Throws: ``FileError``, as when the disk is full.
-  public func append(_ values: [Float]) throws(FileError) {
+  /// - Throws: `DiTError`, as when the disk is full.
+  public func append(_ values: [Float]) throws(DiTError) {
     let bytes = unsafe values.withUnsafeBytes { unsafe [UInt8]($0) }
     try file.append(bytes.span)
     count += values.count

@@ -17,7 +17,7 @@ public final class ShardedTensors: TensorStore {
   /// - Parameters:
   ///   - path: of the index, beside which the files must be.
   ///   - map: each tensor once, with the name of its file.
-  /// - Throws: ``ShardIndexError`` for a file outside the directory or one that is not there, and for a tensor that its
+  /// - Throws: `DiTError` for a file outside the directory or one that is not there, and for a tensor that its
   ///   file lacks; what opening a file throws.
   public init(index path: String, map: [(tensor: String, file: String)]) throws {
     let directory = path.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(path[...$0]) } ?? ""
@@ -28,11 +28,11 @@ public final class ShardedTensors: TensorStore {
       let store = try stores[ExactName(file)] ?? Self.open(file, in: directory, for: tensor, index: path)
       stores[ExactName(file)] = store
       guard let shape = store.shape(of: tensor) else {
-        throw ShardIndexError(
-          path: path, tensor: tensor, expected: "it in \(file)", found: "no tensor of that name there")
+        throw DiTError(
+          file: path, key: "weight_map.\(tensor)", expected: "it in \(file)", found: "no tensor of that name there")
       }
       guard shards.updateValue(store, forKey: ExactName(tensor)) == nil else {
-        throw ShardIndexError(path: path, tensor: tensor, expected: "it once", found: "it twice")
+        throw DiTError(file: path, key: "weight_map.\(tensor)", expected: "it once", found: "it twice")
       }
       keys.append((name: tensor, shape: shape))
     }
@@ -45,7 +45,7 @@ public final class ShardedTensors: TensorStore {
 
   public func slice(_ name: String) throws -> FloatSlice {
     guard let shard = shards[ExactName(name)] else {
-      throw ShardIndexError(path: path, tensor: name, expected: "it in the index", found: "no tensor of that name")
+      throw DiTError(file: path, key: "weight_map.\(name)", expected: "it in the index", found: "no tensor of that name")
     }
     return try shard.slice(name)
   }
@@ -56,28 +56,12 @@ public final class ShardedTensors: TensorStore {
     // By bytes: a slash with an accent behind it is another Character, and still a slash.
     let forbidden = ["/", "\\", "\0"].map { UInt8(ascii: $0) }
     guard let first = file.utf8.first, first != UInt8(ascii: "."), !file.utf8.contains(where: forbidden.contains) else {
-      throw ShardIndexError(
-        path: path, tensor: tensor, expected: "the plain name of a file beside the index", found: "\"\(file)\"")
+      throw DiTError(
+        file: path, key: "weight_map.\(tensor)", expected: "the plain name of a file beside the index", found: "\"\(file)\"")
     }
     guard try FileStatus(path: directory + file) != nil else {
-      throw ShardIndexError(path: path, tensor: tensor, expected: "the file \(file) beside the index", found: "none")
+      throw DiTError(file: path, key: "weight_map.\(tensor)", expected: "the file \(file) beside the index", found: "none")
     }
     return try StateDictFile(contentsOf: directory + file, tree: .whole).store
-  }
-}
-
-/// Why the files that an index names cannot be used: the index, the tensor, what was expected and what was found.
-public struct ShardIndexError: Error, Equatable, Sendable, CustomStringConvertible {
-  /// The index as the caller named it.
-  public let path: String
-  /// The tensor whose entry is wrong.
-  public let tensor: String
-  public let expected: String
-  public let found: String
-
-  /// One line.
-  public var description: String {
-    "\(Message.oneLine(path, limit: 1024)): weight_map.\(Message.oneLine(tensor)): expected "
-      + "\(Message.oneLine(expected)), found \(Message.oneLine(found))"
   }
 }

@@ -17,8 +17,7 @@ public struct StateDictFile: Sendable {
   /// Opens the file at `path`, a safetensors file or one of `torch.save`: its first bytes decide, not its ending.
   ///
   /// - Parameter choice: which of a training checkpoint's state dicts is read.
-  /// - Throws: ``FileError``, ``SafetensorsError``, ``TorchFileError``; the last also for a file that is neither.
-  ///   ``ModelFileError`` for a safetensors file without such a state dict.
+  /// - Throws: `DiTError`, also for a file that is neither, and for a safetensors file without such a state dict.
   public init(contentsOf path: String, tree choice: TreeChoice = .averagePreferred) throws {
     let file = try MappedFile(path: path)
     let start = file.withBytes(0..<min(file.count, TorchFormat.length)) { $0.array }
@@ -30,8 +29,8 @@ public struct StateDictFile: Sendable {
     }
     // Eight bytes with the header's length, then the header.
     guard start.count > 8, start[8] == UInt8(ascii: "{") else {
-      throw TorchFileError(
-        path: path, item: "state dict",
+      throw DiTError(
+        file: path, .entry("state dict"),
         expected: "a safetensors file (a header that starts with '{') or a torch .pt file (a ZIP archive, or a pickle)",
         found: TorchFormat.description(start, count: file.count))
     }

@@ -171,13 +171,13 @@ package struct ChosenTree {
 
   /// The tree of a store's tensors that is asked for.
   ///
-  /// - Throws: ``ModelFileError`` where there is none.
-  package init(_ choice: TreeChoice, of store: any TensorStore) throws(ModelFileError) {
+  /// - Throws: `DiTError` where there is none.
+  package init(_ choice: TreeChoice, of store: any TensorStore) throws(DiTError) {
     let keys = store.keys
     let trees = StateDictTrees.trees(of: keys.map(\.name))
     guard let tree = StateDictTrees.chosen(choice, of: trees) else {
-      throw ModelFileError(
-        file: store.path, item: "weights", expected: choice.expectation, found: StateDictTrees.found(trees))
+      throw DiTError(
+        file: store.path, .key("weights"), expected: choice.expectation, found: StateDictTrees.found(trees))
     }
     (path, isAverage) = (tree.path, tree.isAverage)
     let isWhole = tree.items.count == keys.count && zip(tree.items, keys).allSatisfy { $0.name == $1.name }

@@ -123,7 +123,7 @@ struct TensorBytes {
 
   /// Makes the next chunk; false where there is none.
   ///
-  /// - Throws: ``SafetensorsError`` when a whole number does not fit its dtype, and what the source throws.
+  /// - Throws: `DiTError` when a whole number does not fit its dtype, and what the source throws.
   mutating func next() throws -> Bool {
     let size = tensor.dtype.bitWidth / 8
     let first = offset
@@ -144,9 +144,9 @@ struct TensorBytes {
       try fill(first, &window)
       let range = tensor.dtype.integers
       if let i = integers.firstIndex(where: { !range.contains($0) }) {
-        let problem = SafetensorsError.Problem.outOfRange(
+        let problem = SafetensorsProblem.outOfRange(
           index: first + i, value: integers[i], dtype: tensor.dtype)
-        throw SafetensorsError(path: path, tensor: tensor.name, problem: problem)
+        throw DiTError(file: path, tensor: tensor.name, problem: problem)
       }
     }
     var encoded = bytes

@@ -12,11 +12,11 @@ struct LegacyTorchFile {
 
   private static let version = 1001
 
-  /// - Throws: ``TorchFileError``.
-  init(_ bytes: FileBytes, path: String) throws(TorchFileError) {
+  /// - Throws: `DiTError`.
+  init(_ bytes: FileBytes, path: String) throws(DiTError) {
     let start = bytes.withBytes(0..<min(bytes.count, Unpickler.maximumLength)) { $0.array }
     var offset = 0
-    func next() throws(TorchFileError) -> (PickleValue, Unpickler) {
+    func next() throws(DiTError) -> (PickleValue, Unpickler) {
       var pickle = Unpickler(start, from: offset, path: path, place: "byte")
       let value = try pickle.load()
       offset = pickle.offset
@@ -26,11 +26,11 @@ struct LegacyTorchFile {
     _ = try next()  // the magic number, which has been seen
     let (version, _) = try next()
     guard case .integer(Self.version) = version else {
-      throw TorchFileError(path: path, item: "version", expected: "\(Self.version)", found: "another")
+      throw DiTError(file: path, .entry("version"), expected: "\(Self.version)", found: "another")
     }
     let (machine, system) = try next()
     guard Self.isLittleEndian(machine, system) else {
-      throw TorchFileError(path: path, item: "byte order", expected: "little", found: "another")
+      throw DiTError(file: path, .entry("byte order"), expected: "little", found: "another")
     }
     (root, pickle) = try next()
     let (keys, list) = try next()
@@ -48,9 +48,9 @@ struct LegacyTorchFile {
   /// Finds each storage's bytes, which begin at `first`.
   private mutating func locate(
     _ keys: PickleValue, _ list: Unpickler, from first: Int, _ bytes: FileBytes
-  ) throws(TorchFileError) {
+  ) throws(DiTError) {
     guard case .list(let index) = keys else {
-      throw TorchFileError(path: path, item: "storages", expected: "a list of their keys", found: keys.kind)
+      throw DiTError(file: path, .entry("storages"), expected: "a list of their keys", found: keys.kind)
     }
     let types = Dictionary(
       pickle.storages.map { storage in (pickle.text(storage.key) ?? "", storage.type) },
@@ -58,14 +58,14 @@ struct LegacyTorchFile {
     var offset = first
     for key in list.lists[index] {
       guard let key = list.text(key, limit: 1024), let type = types[key] else {
-        throw TorchFileError(path: path, item: "storages", expected: "keys of the pickle's storages", found: "another")
+        throw DiTError(file: path, .entry("storages"), expected: "keys of the pickle's storages", found: "another")
       }
       let header = bytes.withBytes(offset..<min(offset + 8, bytes.count)) { $0.array }
       let claimed = header.count == 8 ? LittleEndianBytes(bytes: header).uint64(0) : nil
       let size = claimed.map { $0.multipliedReportingOverflow(by: type.size) }
       guard let size, !size.overflow, size.partialValue <= bytes.count - offset - 8 else {
-        throw TorchFileError(
-          path: path, item: "storage \(key)", expected: "its size and as many elements of \(type.size) bytes",
+        throw DiTError(
+          file: path, .entry("storage \(key)"), expected: "its size and as many elements of \(type.size) bytes",
           found: "\(max(0, bytes.count - offset)) bytes: the file is cut off")
       }
       ranges[key] = offset + 8..<offset + 8 + size.partialValue
@@ -74,15 +74,15 @@ struct LegacyTorchFile {
   }
 
   /// Where the storage `key` lies, which must have exactly `count` elements of `type`.
-  func storage(key: String, type: TorchStorageType, count: Int) throws(TorchFileError) -> Range<Int> {
+  func storage(key: String, type: TorchStorageType, count: Int) throws(DiTError) -> Range<Int> {
     guard let range = ranges[key] else {
-      throw TorchFileError(
-        path: path, item: "storage \(key)", expected: "a storage of the pickle", found: "no storage of that key")
+      throw DiTError(
+        file: path, .entry("storage \(key)"), expected: "a storage of the pickle", found: "no storage of that key")
     }
     let (size, overflow) = count.multipliedReportingOverflow(by: type.size)
     guard count >= 0, !overflow, size == range.count else {
-      throw TorchFileError(
-        path: path, item: "storage \(key)", expected: "\(count) elements of \(type.dtype?.rawValue ?? type.rawValue)",
+      throw DiTError(
+        file: path, .entry("storage \(key)"), expected: "\(count) elements of \(type.dtype?.rawValue ?? type.rawValue)",
         found: "\(range.count) bytes")
     }
     return range

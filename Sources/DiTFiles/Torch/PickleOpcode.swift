@@ -53,7 +53,7 @@ enum PickleOpcode: UInt8 {
 
   /// What Python calls an opcode that is not read.
   static func refusedName(_ byte: UInt8) -> String {
-    refused[byte] ?? SafetensorsError.Problem.character(byte)
+    refused[byte] ?? SafetensorsProblem.character(byte)
   }
 
   private static let refused: [UInt8: String] = [

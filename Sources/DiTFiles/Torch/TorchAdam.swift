@@ -24,7 +24,7 @@ public struct TorchAdam: Sendable {
 
   private static let frozen = "pos_embed"
 
-  /// - Throws: ``FileError`` and ``TorchFileError`` for a file that cannot be read.
+  /// - Throws: `DiTError` for a file that cannot be read.
   public static func read(contentsOf path: String) throws -> Reading {
     let file = try MappedFile(path: path)
     guard TorchFormat.isTorch(file.withBytes(0..<min(file.count, TorchFormat.length)) { $0.array }) else {
@@ -34,11 +34,11 @@ public struct TorchAdam: Sendable {
   }
 
   /// Reads `bytes` as if they were a torch file; errors name it `path`.
-  public static func read(bytes: [UInt8], path: String) throws(TorchFileError) -> Reading {
+  public static func read(bytes: [UInt8], path: String) throws(DiTError) -> Reading {
     try read(.memory(bytes), path: path)
   }
 
-  private static func read(_ bytes: FileBytes, path: String) throws(TorchFileError) -> Reading {
+  private static func read(_ bytes: FileBytes, path: String) throws(DiTError) -> Reading {
     let contents = try TorchContents(bytes, path: path)
     guard case .dictionary(let root) = contents.root, let state = contents.optimizer(root, keys) else { return .none }
     let weights = try TorchStateDict(contents, .trained)
@@ -106,19 +106,19 @@ public struct TorchAdam: Sendable {
 
   /// The first and second moment of the tensor `name`, `exp_avg` and `exp_avg_sq`, in row-major order.
   ///
-  /// - Throws: ``TorchFileError`` where there is none, or they are not finite, or the second is below zero.
-  public func moments(_ name: String) throws(TorchFileError) -> (first: FloatSlice, second: FloatSlice) {
+  /// - Throws: `DiTError` where there is none, or they are not finite, or the second is below zero.
+  public func moments(_ name: String) throws(DiTError) -> (first: FloatSlice, second: FloatSlice) {
     let (first, second) = (try file.slice("m.\(name)"), try file.slice("v.\(name)"))
     for (key, values) in [("exp_avg", first), ("exp_avg_sq", second)] {
       guard let bad = values.span.firstNotFinite else { continue }
-      throw TorchFileError(
-        path: file.path, item: "\(key) of \(name)", expected: "finite numbers",
+      throw DiTError(
+        file: file.path, .entry("\(key) of \(name)"), expected: "finite numbers",
         found: "\(values[bad]) at element \(bad)")
     }
     let squares = second.span
     if let bad = squares.indices.first(where: { squares[$0] < 0 }) {
-      throw TorchFileError(
-        path: file.path, item: "exp_avg_sq of \(name)", expected: "numbers of at least 0",
+      throw DiTError(
+        file: file.path, .entry("exp_avg_sq of \(name)"), expected: "numbers of at least 0",
         found: "\(squares[bad]) at element \(bad)")
     }
     return (first, second)

@@ -11,8 +11,8 @@ struct TorchContents {
     case legacy(LegacyTorchFile)
   }
 
-  /// - Throws: ``TorchFileError``.
-  init(_ bytes: FileBytes, path: String) throws(TorchFileError) {
+  /// - Throws: `DiTError`.
+  init(_ bytes: FileBytes, path: String) throws(DiTError) {
     switch try TorchFormat(bytes, path: path) {
     case .archive:
       let archive = try TorchArchive(bytes, path: path)
@@ -29,9 +29,9 @@ struct TorchContents {
   }
 
   /// Where a storage's bytes lie in the file; its elements fit them.
-  func range(_ storage: TorchStorage) throws(TorchFileError) -> Range<Int> {
+  func range(_ storage: TorchStorage) throws(DiTError) -> Range<Int> {
     guard let key = pickle.text(storage.key) else {
-      throw TorchFileError(path: pickle.path, item: "storage", expected: "a key in UTF-8", found: "one that is not")
+      throw DiTError(file: pickle.path, .entry("storage"), expected: "a key in UTF-8", found: "one that is not")
     }
     switch storages {
     case .archive(let archive): return try archive.storage(key: key, type: storage.type, count: storage.count)

@@ -47,8 +47,7 @@ public final class TorchFile: Sendable {
   /// Opens the file at `path`.
   ///
   /// - Parameter choice: which of a training checkpoint's state dicts is read.
-  /// - Throws: ``FileError`` when the file cannot be mapped, ``TorchFileError`` when it is not such a file, or has no such
-  ///   state dict.
+  /// - Throws: `DiTError` when the file cannot be mapped, is not such a file, or has no such state dict.
   public convenience init(contentsOf path: String, tree choice: TreeChoice = .averagePreferred) throws {
     try self.init(.mapped(MappedFile(path: path)), path: path, tree: choice)
   }
@@ -56,11 +55,11 @@ public final class TorchFile: Sendable {
   /// Reads `bytes` as if they were a file; errors name it `path`.
   public convenience init(
     bytes: [UInt8], path: String, tree choice: TreeChoice = .averagePreferred
-  ) throws(TorchFileError) {
+  ) throws(DiTError) {
     try self.init(.memory(bytes), path: path, tree: choice)
   }
 
-  init(_ bytes: FileBytes, path: String, tree choice: TreeChoice) throws(TorchFileError) {
+  init(_ bytes: FileBytes, path: String, tree choice: TreeChoice) throws(DiTError) {
     self.path = path
     self.bytes = bytes
     let contents = try TorchContents(bytes, path: path)
@@ -70,8 +69,8 @@ public final class TorchFile: Sendable {
       choice == .whole
       ? [StateDictTrees.Tree(path: [], items: names.enumerated().map { ($1, $0) })] : StateDictTrees.trees(of: names)
     guard let chosen = StateDictTrees.chosen(choice, of: trees) else {
-      throw TorchFileError(
-        path: path, item: "weights", expected: choice.expectation, found: StateDictTrees.found(trees))
+      throw DiTError(
+        file: path, .entry("weights"), expected: choice.expectation, found: StateDictTrees.found(trees))
     }
     (tree, isAverage) = (chosen.path, chosen.isAverage)
     self.trees = trees.map(\.path)
@@ -97,22 +96,22 @@ public final class TorchFile: Sendable {
 
   /// The tensor `name`, of dtype F32, F16, BF16 or F64. Widening is exact, F64 rounds to the nearest Float.
   ///
-  /// - Throws: ``TorchFileError`` when there is no such tensor or it has another dtype.
-  public func tensor(_ name: String) throws(TorchFileError) -> Tensor {
+  /// - Throws: `DiTError` when there is no such tensor or it has another dtype.
+  public func tensor(_ name: String) throws(DiTError) -> Tensor {
     try tensor(readable(name, allowingIntegers: false))
   }
 
   /// The tensor `name`, of dtype F32, F16, BF16, F64, I64, I32 or U8, as real numbers.
   ///
-  /// - Throws: ``TorchFileError`` when there is no such tensor or it has another dtype.
-  public func numbers(_ name: String) throws(TorchFileError) -> Tensor {
+  /// - Throws: `DiTError` when there is no such tensor or it has another dtype.
+  public func numbers(_ name: String) throws(DiTError) -> Tensor {
     try tensor(readable(name, allowingIntegers: true))
   }
 
   /// Shape and elements of the tensor `name`, of dtype I64, I32 or U8.
   ///
-  /// - Throws: ``TorchFileError`` when there is no such tensor or it has another dtype.
-  public func integers(_ name: String) throws(TorchFileError) -> (shape: [Int], values: [Int]) {
+  /// - Throws: `DiTError` when there is no such tensor or it has another dtype.
+  public func integers(_ name: String) throws(DiTError) -> (shape: [Int], values: [Int]) {
     let entry = try readable(name, allowingIntegers: true)
     guard entry.dtype.isReadableInteger else { throw unreadable(entry, "I64, I32 or U8") }
     var values = [Int](repeating: 0, count: entry.count)
@@ -126,8 +125,8 @@ public final class TorchFile: Sendable {
   /// The elements of the tensor `name`, of dtype F32, F16, BF16 or F64, in row-major order: in the mapped file where they
   /// lie there so as aligned Floats, which costs neither time nor memory, else read into new memory.
   ///
-  /// - Throws: ``TorchFileError`` when there is no such tensor or it has another dtype.
-  public func slice(_ name: String) throws(TorchFileError) -> FloatSlice {
+  /// - Throws: `DiTError` when there is no such tensor or it has another dtype.
+  public func slice(_ name: String) throws(DiTError) -> FloatSlice {
     let entry = try readable(name, allowingIntegers: false)
     if let mapped = mappedFloats(entry), mapped.count > 0 { return mapped.slice }
     let slice = MutableFloatSlice(zeros: entry.count)
@@ -164,9 +163,9 @@ public final class TorchFile: Sendable {
     }
   }
 
-  private func readable(_ name: String, allowingIntegers: Bool) throws(TorchFileError) -> Entry {
+  private func readable(_ name: String, allowingIntegers: Bool) throws(DiTError) -> Entry {
     guard let entry = entry(named: name) else {
-      throw TorchFileError(path: path, item: "tensor \(name)", expected: "in the file", found: "no tensor of that name")
+      throw DiTError(file: path, .tensor(name), expected: "in the file", found: "no tensor of that name")
     }
     guard entry.dtype.isReadableFloat || allowingIntegers && entry.dtype.isReadableInteger else {
       throw unreadable(entry, "F32, F16, BF16\(allowingIntegers ? ", F64, I64, I32 or U8" : " or F64")")
@@ -174,8 +173,8 @@ public final class TorchFile: Sendable {
     return entry
   }
 
-  private func unreadable(_ entry: Entry, _ expected: String) -> TorchFileError {
-    TorchFileError(path: path, item: "tensor \(entry.name)", expected: expected, found: entry.dtype.rawValue)
+  private func unreadable(_ entry: Entry, _ expected: String) -> DiTError {
+    DiTError(file: path, .tensor(entry.name), expected: expected, found: entry.dtype.rawValue)
   }
 }
 

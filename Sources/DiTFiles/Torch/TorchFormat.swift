@@ -17,8 +17,8 @@ enum TorchFormat {
   /// ninth byte is `{`.
   static func isTorch(_ start: [UInt8]) -> Bool { isArchive(start) || isPickle(start) }
 
-  /// - Throws: ``TorchFileError`` unless the file is of one of the formats.
-  init(_ bytes: FileBytes, path: String) throws(TorchFileError) {
+  /// - Throws: `DiTError` unless the file is of one of the formats.
+  init(_ bytes: FileBytes, path: String) throws(DiTError) {
     let start = bytes.withBytes(0..<min(bytes.count, Self.length)) { $0.array }
     if Self.isArchive(start) {
       self = .archive
@@ -26,12 +26,12 @@ enum TorchFormat {
       // By protocol 4 and later a frame may come first: its opcode and eight bytes.
       let first = start.count > 2 && start[2] == PickleOpcode.frame.rawValue ? 11 : 2
       guard start.dropFirst(first).starts(with: Self.magic) else {
-        throw TorchFileError(
-          path: path, expected: Self.expected, found: "a plain pickle, which torch.save does not write")
+        throw DiTError(
+          file: path, expected: Self.expected, found: "a plain pickle, which torch.save does not write")
       }
       self = .legacy
     } else {
-      throw TorchFileError(path: path, expected: Self.expected, found: Self.description(start, count: bytes.count))
+      throw DiTError(file: path, expected: Self.expected, found: Self.description(start, count: bytes.count))
     }
   }
 

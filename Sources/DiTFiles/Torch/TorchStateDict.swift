@@ -19,13 +19,13 @@ struct TorchStateDict {
 
   /// - Parameter choice: with ``TreeChoice/whole`` the root's own tensors alone, with ``TreeChoice/named(_:)`` also of
   ///   dictionaries under these keys.
-  /// - Throws: ``TorchFileError`` when the root is not a dictionary, or has no tensors.
-  init(_ contents: TorchContents, _ choice: TreeChoice) throws(TorchFileError) {
+  /// - Throws: `DiTError` when the root is not a dictionary, or has no tensors.
+  init(_ contents: TorchContents, _ choice: TreeChoice) throws(DiTError) {
     self.contents = contents
     let pickle = contents.pickle
     guard case .dictionary(let root) = contents.root else {
-      throw TorchFileError(
-        path: pickle.path, expected: "a dictionary of tensors", found: pickle.description(contents.root))
+      throw DiTError(
+        file: pickle.path, expected: "a dictionary of tensors", found: pickle.description(contents.root))
     }
     var words: [String] = []
     if case .named(let names) = choice { words = names }
@@ -34,8 +34,8 @@ struct TorchStateDict {
       let keys = pickle.dictionaries[root].prefix(9).map {
         Message.oneLine(Self.name($0.key, pickle) ?? $0.key.kind, limit: 60)
       }
-      throw TorchFileError(
-        path: pickle.path,
+      throw DiTError(
+        file: pickle.path,
         expected: "a dictionary of tensors, or a training checkpoint with one under ema, model or the like",
         found: keys.isEmpty ? "an empty dictionary" : "one with the keys \(Message.list(keys) { $0 })")
     }
@@ -49,7 +49,7 @@ struct TorchStateDict {
   /// own. What stands beside them is passed over.
   private mutating func collect(
     _ dictionary: Int, prefix: String, depth: Int, also words: [String]
-  ) throws(TorchFileError) {
+  ) throws(DiTError) {
     let pickle = contents.pickle
     try visit(entries: pickle.dictionaries[dictionary].count)
     let before = items.count
@@ -83,8 +83,8 @@ struct TorchStateDict {
       }
       guard case .tensor(let tensor) = item.value else { continue }
       guard let name = Self.name(item.key, pickle) else {
-        throw TorchFileError(
-          path: pickle.path, expected: "tensors' names of at most \(Self.longestName) bytes as keys",
+        throw DiTError(
+          file: pickle.path, expected: "tensors' names of at most \(Self.longestName) bytes as keys",
           found: item.key.kind)
       }
       guard names.insert(ExactName(name)).inserted else { throw failure(name, "each name once", "it again") }
@@ -92,25 +92,25 @@ struct TorchStateDict {
     }
   }
 
-  private mutating func visit(entries: Int) throws(TorchFileError) {
+  private mutating func visit(entries: Int) throws(DiTError) {
     visits += 1
     entriesSeen += entries
     guard visits <= Self.maximumVisits, entriesSeen <= Self.maximumEntries else {
-      throw TorchFileError(
-        path: contents.pickle.path, expected: "at most \(Self.maximumVisits) dictionaries with state dicts",
+      throw DiTError(
+        file: contents.pickle.path, expected: "at most \(Self.maximumVisits) dictionaries with state dicts",
         found: "more")
     }
   }
 
-  private mutating func add(_ name: String, _ tensor: Int) throws(TorchFileError) {
+  private mutating func add(_ name: String, _ tensor: Int) throws(DiTError) {
     guard items.count < Unpickler.maximumInstructions else {
-      throw TorchFileError(
-        path: contents.pickle.path, expected: "at most \(Unpickler.maximumInstructions) tensors", found: "more")
+      throw DiTError(
+        file: contents.pickle.path, expected: "at most \(Unpickler.maximumInstructions) tensors", found: "more")
     }
     nameBytes += name.utf8.count
     guard nameBytes <= Self.maximumNameBytes else {
-      throw TorchFileError(
-        path: contents.pickle.path, expected: "tensors' names of at most \(Self.maximumNameBytes) bytes in all",
+      throw DiTError(
+        file: contents.pickle.path, expected: "tensors' names of at most \(Self.maximumNameBytes) bytes in all",
         found: "more")
     }
     items.append((name, tensor))
@@ -118,9 +118,9 @@ struct TorchStateDict {
 
   /// The tensors of a tree, each checked against its storage.
   ///
-  /// - Throws: ``TorchFileError`` for tensors outside their storage, and more elements in all than the file, of `fileSize`
+  /// - Throws: `DiTError` for tensors outside their storage, and more elements in all than the file, of `fileSize`
   ///   bytes, warrants.
-  func entries(_ tree: StateDictTrees.Tree, fileSize: Int) throws(TorchFileError) -> [TorchFile.Entry] {
+  func entries(_ tree: StateDictTrees.Tree, fileSize: Int) throws(DiTError) -> [TorchFile.Entry] {
     var entries: [TorchFile.Entry] = []
     var room = fileSize
     entries.reserveCapacity(tree.items.count)
@@ -137,7 +137,7 @@ struct TorchStateDict {
   }
 
   /// A tensor, checked against its storage.
-  func entry(_ name: String, _ claim: TorchClaim) throws(TorchFileError) -> TorchFile.Entry {
+  func entry(_ name: String, _ claim: TorchClaim) throws(DiTError) -> TorchFile.Entry {
     let storage = contents.pickle.storages[claim.storage]
     let (shape, strides) = (try integers(claim.shape, name), try integers(claim.strides, name))
     guard let dtype = storage.type.dtype else {
@@ -152,7 +152,7 @@ struct TorchStateDict {
     }
   }
 
-  private func integers(_ tuple: PickleRange, _ name: String) throws(TorchFileError) -> [Int] {
+  private func integers(_ tuple: PickleRange, _ name: String) throws(DiTError) -> [Int] {
     let pickle = contents.pickle
     guard tuple.count <= Self.maximumRank else {
       throw failure(name, "at most \(Self.maximumRank) extents", "\(tuple.count)")
@@ -167,8 +167,8 @@ struct TorchStateDict {
     return values
   }
 
-  private func failure(_ name: String, _ expected: String, _ found: String) -> TorchFileError {
-    TorchFileError(path: contents.pickle.path, item: "tensor \(name)", expected: expected, found: found)
+  private func failure(_ name: String, _ expected: String, _ found: String) -> DiTError {
+    DiTError(file: contents.pickle.path, .tensor(name), expected: expected, found: found)
   }
 }
 

@@ -22,7 +22,7 @@ public enum TorchWriter {
   /// few megabytes of memory.
   ///
   /// - Parameter tensors: stored as F32, BF16 or F16; their own names are not used.
-  /// - Throws: ``FileError``, and what a tensor's source throws. The file at `path` is then as it was before.
+  /// - Throws: `DiTError`, and what a tensor's source throws. The file at `path` is then as it was before.
   /// - Precondition: every place is one of `tensors`.
   public static func write(_ root: Value, tensors: [TensorSource], to path: String) throws {
     let pickle = PickleWriter.pickle(root, tensors)

@@ -6,7 +6,7 @@ extension Unpickler {
   // MARK: Containers
 
   /// Moves the values from `first` on to the list before them; an object drops them.
-  mutating func append(from first: Int) throws(TorchFileError) {
+  mutating func append(from first: Int) throws(DiTError) {
     let target = first > floor ? stack[first - 1] : nil
     switch target {
     case .list(let index)?: lists[index] += stack[first...]
@@ -17,7 +17,7 @@ extension Unpickler {
   }
 
   /// Drops the values above the mark, which belong to the set below it.
-  mutating func addItems() throws(TorchFileError) {
+  mutating func addItems() throws(DiTError) {
     let first = floor
     try dropToMark()
     switch first > floor ? stack[first - 1] : nil {
@@ -27,7 +27,7 @@ extension Unpickler {
   }
 
   /// Moves the keys and values from `first` on to the dictionary before them.
-  mutating func setItems(from first: Int) throws(TorchFileError) {
+  mutating func setItems(from first: Int) throws(DiTError) {
     guard (stack.count - first).isMultiple(of: 2) else { throw failure("a value for each key", "a key without one") }
     let target: Int
     switch first > floor ? stack[first - 1] : nil {
@@ -50,7 +50,7 @@ extension Unpickler {
   }
 
   /// Attributes: of an object they are kept where they have names, of a dictionary they are not.
-  mutating func build() throws(TorchFileError) {
+  mutating func build() throws(DiTError) {
     let first = try require(2)
     switch (stack[first], stack[first + 1]) {
     case (.object(let index), .dictionary(let contents)):
@@ -64,7 +64,7 @@ extension Unpickler {
   // MARK: What names make
 
   /// What a name makes of a tuple of arguments. What is not known here is inert, whatever is done with it.
-  mutating func call(_ opcode: PickleOpcode) throws(TorchFileError) {
+  mutating func call(_ opcode: PickleOpcode) throws(DiTError) {
     if opcode == .newObjectWithNames {
       guard case .dictionary = try pop() else { throw failure("arguments by name", "another value") }
     }
@@ -90,7 +90,7 @@ extension Unpickler {
 
   private mutating func make(
     _ global: TorchGlobal, _ arguments: Range<Int>, _ opcode: PickleOpcode
-  ) throws(TorchFileError) -> PickleValue {
+  ) throws(DiTError) -> PickleValue {
     switch (global, opcode) {
     case (.orderedDict, _) where arguments.count == 0, (.defaultDict, _) where arguments.count <= 1:
       dictionaries.append([])
@@ -106,7 +106,7 @@ extension Unpickler {
   }
 
   /// `_rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks[, metadata])`, or the first four alone.
-  private mutating func tensor(_ arguments: Range<Int>) throws(TorchFileError) -> PickleValue {
+  private mutating func tensor(_ arguments: Range<Int>) throws(DiTError) -> PickleValue {
     if let first = tuples[arguments].first, case .object = first { return first }  // a storage that is not known
     guard [4, 6, 7].contains(arguments.count), case let a = tuples[arguments],
       case let i = arguments.lowerBound, case .storage(let storage) = a[i], case .integer(let offset) = a[i + 1],
@@ -127,7 +127,7 @@ extension Unpickler {
   }
 
   /// `_rebuild_parameter(data, requires_grad, hooks[, state])`: the data.
-  private func parameter(_ arguments: Range<Int>) throws(TorchFileError) -> PickleValue {
+  private func parameter(_ arguments: Range<Int>) throws(DiTError) -> PickleValue {
     if arguments.count == 3 || arguments.count == 4 {
       switch tuples[arguments.lowerBound] {
       case .tensor, .object: return tuples[arguments.lowerBound]
@@ -139,7 +139,7 @@ extension Unpickler {
   }
 
   /// `_rebuild_from_type_v2(function, type, arguments, state)`: what the function makes.
-  private mutating func typed(_ arguments: Range<Int>) throws(TorchFileError) -> PickleValue {
+  private mutating func typed(_ arguments: Range<Int>) throws(DiTError) -> PickleValue {
     guard arguments.count == 4, case .tuple(let inner) = tuples[arguments.lowerBound + 2] else {
       throw failure("a function, a type, arguments and a state for a tensor", "\(arguments.count) arguments")
     }
@@ -153,7 +153,7 @@ extension Unpickler {
 
   /// `('storage', type, key, location, numel)`, in the format before torch 1.6 with a sixth item, None; or
   /// `('module', class, …)`, which stands for the class.
-  mutating func persistentID() throws(TorchFileError) {
+  mutating func persistentID() throws(DiTError) {
     let id = try pop()
     guard case .tuple(let items) = id, items.count >= 2, case let i = Int(items.start) else {
       throw failure("'storage', its type, key, location and size", id.kind)

@@ -46,8 +46,8 @@ struct Unpickler {
 
   /// The pickle's value; the tables then hold what it refers to.
   ///
-  /// - Throws: ``TorchFileError``.
-  mutating func load() throws(TorchFileError) -> PickleValue {
+  /// - Throws: `DiTError`.
+  mutating func load() throws(DiTError) -> PickleValue {
     var instructions = 0
     while true {
       start = offset
@@ -69,13 +69,13 @@ struct Unpickler {
   }
 
   /// Throws unless the pickle ends with the bytes.
-  func requireEnd() throws(TorchFileError) {
+  func requireEnd() throws(DiTError) {
     let rest = bytes.bytes.count - offset
     guard rest == 0 else { throw failure("STOP at the end", "\(rest) bytes more") }
   }
 
-  func failure(_ expected: String, _ found: String) -> TorchFileError {
-    TorchFileError(path: path, item: "\(place) \(start)", expected: expected, found: found)
+  func failure(_ expected: String, _ found: String) -> DiTError {
+    DiTError(file: path, .entry("\(place) \(start)"), expected: expected, found: found)
   }
 
   /// The text of a string.
@@ -113,7 +113,7 @@ struct Unpickler {
 
   // MARK: Instructions
 
-  private mutating func run(_ opcode: PickleOpcode) throws(TorchFileError) {
+  private mutating func run(_ opcode: PickleOpcode) throws(DiTError) {
     switch opcode {
     case .proto: try checkProtocol()
     case .frame: _ = try take(8)
@@ -171,7 +171,7 @@ struct Unpickler {
   }
 
   /// The place of `count` bytes that belong to the instruction.
-  private mutating func take(_ count: Int) throws(TorchFileError) -> Int {
+  private mutating func take(_ count: Int) throws(DiTError) -> Int {
     let available = bytes.bytes.count - offset
     guard count <= available else { throw failure("\(count) bytes in the pickle", "\(available)") }
     defer { offset += count }
@@ -179,12 +179,12 @@ struct Unpickler {
   }
 
   /// A length of eight bytes.
-  private mutating func length() throws(TorchFileError) -> Int {
+  private mutating func length() throws(DiTError) -> Int {
     guard let length = bytes.uint64(try take(8)) else { throw failure("a length below 2⁶³", "a larger one") }
     return length
   }
 
-  private mutating func checkProtocol() throws(TorchFileError) {
+  private mutating func checkProtocol() throws(DiTError) {
     let number = bytes.bytes[try take(1)]
     guard start == origin else { throw failure("the protocol once, at the beginning", "it again") }
     guard (2...5).contains(number) else { throw failure("a pickle of protocol 2 to 5", "protocol \(number)") }
@@ -196,16 +196,16 @@ struct Unpickler {
   var floor: Int { marks.last ?? 0 }
 
   /// Where the uppermost `count` values begin.
-  func require(_ count: Int) throws(TorchFileError) -> Int {
+  func require(_ count: Int) throws(DiTError) -> Int {
     let available = stack.count - floor
     guard count <= available else { throw failure("\(count) values on the stack", "\(available)") }
     return stack.count - count
   }
 
-  mutating func pop() throws(TorchFileError) -> PickleValue { stack.remove(at: try require(1)) }
+  mutating func pop() throws(DiTError) -> PickleValue { stack.remove(at: try require(1)) }
 
   /// POP takes a value, or the mark where there is none above it.
-  private mutating func dropValue() throws(TorchFileError) {
+  private mutating func dropValue() throws(DiTError) {
     if stack.count == floor, !marks.isEmpty {
       marks.removeLast()
     } else {
@@ -213,13 +213,13 @@ struct Unpickler {
     }
   }
 
-  private mutating func popMark() throws(TorchFileError) -> Int {
+  private mutating func popMark() throws(DiTError) -> Int {
     guard let mark = marks.popLast() else { throw failure("a mark on the stack", "none") }
     return mark
   }
 
   /// Drops the mark and what lies above it.
-  mutating func dropToMark() throws(TorchFileError) { stack.removeLast(stack.count - (try popMark())) }
+  mutating func dropToMark() throws(DiTError) { stack.removeLast(stack.count - (try popMark())) }
 
   private mutating func pushTuple(_ count: Int) {
     let first = stack.count - count
@@ -228,7 +228,7 @@ struct Unpickler {
     stack.append(.tuple(PickleRange(tuples.count - count..<tuples.count)))
   }
 
-  private mutating func pushTuple(_ count: Int, of opcode: PickleOpcode) throws(TorchFileError) {
+  private mutating func pushTuple(_ count: Int, of opcode: PickleOpcode) throws(DiTError) {
     _ = try require(count)
     pushTuple(count)
   }
@@ -238,18 +238,18 @@ struct Unpickler {
     dictionaries.append([])
   }
 
-  private mutating func pushString(_ count: Int) throws(TorchFileError) {
+  private mutating func pushString(_ count: Int) throws(DiTError) {
     let first = try take(count)
     stack.append(.string(PickleRange(first..<first + count)))
   }
 
-  private mutating func pushBytes(_ count: Int) throws(TorchFileError) {
+  private mutating func pushBytes(_ count: Int) throws(DiTError) {
     _ = try take(count)
     stack.append(.bytes)
   }
 
   /// A whole number of `count` bytes, the sign in the last one.
-  private mutating func long(_ count: Int) throws(TorchFileError) -> PickleValue {
+  private mutating func long(_ count: Int) throws(DiTError) -> PickleValue {
     let first = try take(count)
     guard count > 0 else { return .integer(0) }
     guard count <= 8 else { return .number }
@@ -260,13 +260,13 @@ struct Unpickler {
 
   // MARK: The memo
 
-  private mutating func get(_ index: Int) throws(TorchFileError) {
+  private mutating func get(_ index: Int) throws(DiTError) {
     guard index < memo.count else { throw failure("one of the \(memo.count) values remembered", "number \(index)") }
     stack.append(memo[index])
   }
 
   /// Writers number what they remember without gaps, so no claimed number needs memory of its own.
-  private mutating func put(_ index: Int) throws(TorchFileError) {
+  private mutating func put(_ index: Int) throws(DiTError) {
     let value = stack[try require(1)]
     guard index <= memo.count else { throw failure("number \(memo.count) to be remembered next", "number \(index)") }
     if index < memo.count { memo[index] = value } else { memo.append(value) }
@@ -275,7 +275,7 @@ struct Unpickler {
   // MARK: Names
 
   /// A line of text that ends with 0x0A, which is passed.
-  private mutating func line() throws(TorchFileError) -> PickleRange {
+  private mutating func line() throws(DiTError) -> PickleRange {
     guard let end = bytes.bytes[offset...].firstIndex(of: 0x0A) else {
       throw failure("a name that ends with its line", "the pickle's end")
     }
@@ -283,11 +283,11 @@ struct Unpickler {
     return PickleRange(offset..<end)
   }
 
-  private mutating func pushGlobal() throws(TorchFileError) {
+  private mutating func pushGlobal() throws(DiTError) {
     try push(PickleName(module: try line(), name: try line()))
   }
 
-  private mutating func pushStackGlobal() throws(TorchFileError) {
+  private mutating func pushStackGlobal() throws(DiTError) {
     let first = try require(2)
     guard case .string(let module) = stack[first], case .string(let name) = stack[first + 1] else {
       throw failure("a module and a name", "\(stack[first].kind) and \(stack[first + 1].kind)")
@@ -296,7 +296,7 @@ struct Unpickler {
     try push(PickleName(module: module, name: name))
   }
 
-  private mutating func push(_ name: PickleName) throws(TorchFileError) {
+  private mutating func push(_ name: PickleName) throws(DiTError) {
     guard name.module.count <= 1024, name.name.count <= 1024 else {
       throw failure("names of at most 1024 bytes", "a longer one")
     }

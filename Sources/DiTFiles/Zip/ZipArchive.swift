@@ -37,26 +37,18 @@ package struct ZipArchive: Sendable {
   private let index: [ExactName: Int]
 
   /// - Parameter comment: whether a comment may follow the end record.
-  /// - Throws: ``ZipError``.
-  package init(_ bytes: FileBytes, allowingComment comment: Bool = false) throws(ZipError) {
+  /// - Throws: `DiTError` without a file, as the reader of the format in the archive knows that.
+  package init(_ bytes: FileBytes, allowingComment comment: Bool = false) throws(DiTError) {
     entries = try ZipReader(bytes: bytes, allowsComment: comment).entries()
     index = Dictionary(entries.indices.lazy.map { [entries] in (ExactName(entries[$0].name), $0) }) { first, _ in first
     }
     guard index.count == entries.count else {
       let twice = entries.indices.first { index[ExactName(entries[$0].name)] != $0 } ?? 0
-      throw ZipError(item: "entry \(entries[twice].name)", expected: "each name once", found: "it again")
+      throw DiTError(file: nil, .entry("entry \(entries[twice].name)"), expected: "each name once", found: "it again")
     }
   }
 
   package func entry(named name: String) -> Entry? { index[ExactName(name)].map { entries[$0] } }
-}
-
-/// Why a ZIP archive cannot be used. The reader of the format in it makes its own error of this, with the file's name.
-package struct ZipError: Error, Equatable {
-  /// `ZIP archive`, or an entry as in `entry a/data.pkl`.
-  package let item: String
-  package let expected: String
-  package let found: String
 }
 
 /// Reads the directory, from the file's end to its beginning.
@@ -67,8 +59,8 @@ private struct ZipReader {
   private static let saturated16 = 0xFFFF
   private static let saturated32 = 0xFFFF_FFFF
 
-  func failure(_ item: String, _ expected: String, _ found: String) -> ZipError {
-    ZipError(item: item, expected: expected, found: found)
+  func failure(_ item: String, _ expected: String, _ found: String) -> DiTError {
+    DiTError(file: nil, .entry(item), expected: expected, found: found)
   }
 
   private func copy(_ range: Range<Int>) -> LittleEndianBytes {
@@ -91,7 +83,7 @@ private struct ZipReader {
   }
 
   /// Where the directory lies.
-  private func directory() throws(ZipError) -> Directory {
+  private func directory() throws(DiTError) -> Directory {
     let archive = "ZIP archive"
     guard bytes.count >= 22 else {
       throw failure(archive, "at least the 22 bytes of its end record", "\(bytes.count)")
@@ -126,7 +118,7 @@ private struct ZipReader {
   /// Takes the 64-bit end record's fields, where its locator stands before the end record at byte `endRecord`.
   ///
   /// - Returns: where that record begins; nil where there is none.
-  private func widen(_ directory: inout Directory, endRecord: Int) throws(ZipError) -> Int? {
+  private func widen(_ directory: inout Directory, endRecord: Int) throws(DiTError) -> Int? {
     let (item, locatorStart) = ("ZIP archive", endRecord - 20)
     let isSaturated =
       directory.count == Self.saturated16 || directory.start == Self.saturated32 || directory.size == Self.saturated32
@@ -169,7 +161,7 @@ private struct ZipReader {
   }
 
   /// Every entry, its place verified.
-  func entries() throws(ZipError) -> [ZipArchive.Entry] {
+  func entries() throws(DiTError) -> [ZipArchive.Entry] {
     let directory = try directory()
     let records = copy(directory.start..<directory.start + directory.size)
     var (offset, claims) = (0, [Claim]())
@@ -192,7 +184,7 @@ private struct ZipReader {
     return entries
   }
 
-  private func claim(_ records: LittleEndianBytes, _ offset: inout Int) throws(ZipError) -> Claim {
+  private func claim(_ records: LittleEndianBytes, _ offset: inout Int) throws(DiTError) -> Claim {
     let (start, available) = (offset, records.bytes.count - offset)
     guard available >= 46, records.uint32(start) == 0x0201_4B50 else {
       throw failure("ZIP archive", "a directory entry at byte \(start) of the directory", "none")
@@ -228,9 +220,9 @@ private struct ZipReader {
   /// The values of a 64-bit extra field, taken one by one by the fields that are full.
   private struct WideFields {
     var values: [Int]
-    let missing: ZipError
+    let missing: DiTError
 
-    mutating func take(_ value: inout Int) throws(ZipError) {
+    mutating func take(_ value: inout Int) throws(DiTError) {
       guard value == ZipReader.saturated32 else { return }
       guard let first = values.first, first >= 0 else { throw missing }
       value = first
@@ -240,7 +232,7 @@ private struct ZipReader {
 
   private func wideFields(
     _ records: LittleEndianBytes, _ extra: Range<Int>, _ name: String
-  ) throws(ZipError) -> WideFields {
+  ) throws(DiTError) -> WideFields {
     let missing = failure("entry \(name)", "its 64-bit sizes and place", "none that fit")
     var (fields, offset) = (WideFields(values: [], missing: missing), extra.lowerBound)
     while offset + 4 <= extra.upperBound {
@@ -260,7 +252,7 @@ private struct ZipReader {
   // MARK: Local headers
 
   /// Where an entry's data lie: behind its local header, which must say the same as the directory, before the directory.
-  private func data(of claim: Claim, before limit: Int) throws(ZipError) -> Range<Int> {
+  private func data(of claim: Claim, before limit: Int) throws(DiTError) -> Range<Int> {
     let item = "entry \(claim.name)"
     guard claim.header <= limit - 30 else {
       throw failure(item, "a local header before byte \(limit)", "it at byte \(claim.header)")
@@ -296,7 +288,7 @@ private struct ZipReader {
     return start..<start + claim.packed
   }
 
-  private func checkOverlap(_ claims: [Claim], _ entries: [ZipArchive.Entry]) throws(ZipError) {
+  private func checkOverlap(_ claims: [Claim], _ entries: [ZipArchive.Entry]) throws(DiTError) {
     let order = claims.indices.sorted { (claims[$0].header, $0) < (claims[$1].header, $1) }
     for (before, after) in zip(order, order.dropFirst())
     where claims[after].header < entries[before].range.upperBound {

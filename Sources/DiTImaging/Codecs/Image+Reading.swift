@@ -1,3 +1,5 @@
+import DiTTensor
+
 // Pictures in: PNG, JPEG and WebP, from memory and files.
 
 extension Image {
@@ -15,8 +17,8 @@ extension Image {
   /// - Parameters:
   ///   - data: the whole file.
   ///   - limits: what is refused before it is decoded.
-  /// - Throws: ``ImagingError``.
-  public init(encoded data: [UInt8], limits: ImageLimits = ImageLimits()) throws(ImagingError) {
+  /// - Throws: `DiTError`.
+  public init(encoded data: [UInt8], limits: ImageLimits = ImageLimits()) throws(DiTError) {
     try limits.check(fileBytes: data.count)
     switch try ImageFormat(of: data) {
     case .png: self = try PNGCodec.decode(data, limits: limits)
@@ -38,11 +40,11 @@ extension Image {
   ///   - reducing: whether a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size (libjpeg's scaled transforms): the
   ///     smallest at least twice as wide and high as the result. Faster for large pictures; sharp edges may differ by
   ///     some 20 of 255 levels.
-  /// - Throws: ``ImagingError``.
+  /// - Throws: `DiTError`.
   public init(
     encoded data: [UInt8], limits: ImageLimits = ImageLimits(), fittedTo size: (width: Int, height: Int),
     reducing: Bool = false
-  ) throws(ImagingError) {
+  ) throws(DiTError) {
     precondition(size.width > 0 && size.height > 0, "an image fitted to \(size.height)×\(size.width)")
     try limits.check(fileBytes: data.count)
     switch try ImageFormat(of: data) {
@@ -55,8 +57,8 @@ extension Image {
   /// An image from a PNG, JPEG or WebP file; see ``init(encoded:limits:)``.
   ///
   /// A regular file is wanted: a folder, pipe or device is refused at once.
-  /// - Throws: ``ImagingError`` that names the file.
-  public init(contentsOf path: String, limits: ImageLimits = ImageLimits()) throws(ImagingError) {
+  /// - Throws: `DiTError` that names the file.
+  public init(contentsOf path: String, limits: ImageLimits = ImageLimits()) throws(DiTError) {
     do {
       self = try Image(encoded: ImageFile.contents(of: path, limits: limits).bytes, limits: limits)
     } catch {
@@ -66,11 +68,11 @@ extension Image {
 
   /// An image from a PNG, JPEG or WebP file, fitted to a size; see ``init(encoded:limits:fittedTo:reducing:)``. A PNG is read
   /// a little at a time; of the others the file is held.
-  /// - Throws: ``ImagingError`` that names the file.
+  /// - Throws: `DiTError` that names the file.
   public init(
     contentsOf path: String, limits: ImageLimits = ImageLimits(), fittedTo size: (width: Int, height: Int),
     reducing: Bool = false
-  ) throws(ImagingError) {
+  ) throws(DiTError) {
     do {
       let file = try ImageFile.open(path, limits: limits)
       if try ImageFormat(of: ImageFile.bytes(of: file, upTo: 64)) == .png {

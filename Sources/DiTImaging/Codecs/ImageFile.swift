@@ -1,4 +1,5 @@
 import DiTFiles
+import DiTTensor
 
 /// Whole files in, whole files out, with the system's words in this target's errors; the caller adds the path.
 enum ImageFile {
@@ -8,29 +9,29 @@ enum ImageFile {
   /// say.
   static func contents(
     of path: String, limits: ImageLimits, prefix: Int = .max
-  ) throws(ImagingError) -> (bytes: [UInt8], size: Int) {
+  ) throws(DiTError) -> (bytes: [UInt8], size: Int) {
     let file = try open(path, limits: limits)
     return (try bytes(of: file, upTo: prefix), file.size)
   }
 
   /// A regular file, open to read; refused as ``contents(of:limits:prefix:)`` says.
-  static func open(_ path: String, limits: ImageLimits) throws(ImagingError) -> RegularFile {
-    guard !path.utf8.contains(0) else { throw ImagingError(.unreadable("the path contains a NUL")) }
+  static func open(_ path: String, limits: ImageLimits) throws(DiTError) -> RegularFile {
+    guard !path.utf8.contains(0) else { throw DiTError(image: nil, .unreadable("the path contains a NUL")) }
     let file: RegularFile
-    do throws(FileError) {
+    do throws(DiTError) {
       file = try RegularFile(path: path)
     } catch {
-      throw ImagingError(.unreadable(words(error)))
+      throw DiTError(image: nil, .unreadable(words(error)))
     }
     try limits.check(fileBytes: file.size)
     return file
   }
 
-  static func bytes(of file: borrowing RegularFile, upTo prefix: Int = .max) throws(ImagingError) -> [UInt8] {
-    do throws(FileError) {
+  static func bytes(of file: borrowing RegularFile, upTo prefix: Int = .max) throws(DiTError) -> [UInt8] {
+    do throws(DiTError) {
       return try file.bytes(upTo: prefix)
     } catch {
-      throw ImagingError(.unreadable(words(error)))
+      throw DiTError(image: nil, .unreadable(words(error)))
     }
   }
 
@@ -38,9 +39,9 @@ enum ImageFile {
   /// the folder cannot be flushed: then the new file is in its place and complete.
   ///
   /// A link is followed. A device or pipe is written to, not replaced; a file that may not be written is not replaced.
-  static func write(_ bytes: [UInt8], to path: String) throws(ImagingError) {
-    guard !path.utf8.contains(0) else { throw ImagingError(.unwritable("the path contains a NUL")) }
-    do throws(FileError) {
+  static func write(_ bytes: [UInt8], to path: String) throws(DiTError) {
+    guard !path.utf8.contains(0) else { throw DiTError(image: nil, .unwritable("the path contains a NUL")) }
+    do throws(DiTError) {
       let status = try FileStatus(path: path)
       if let status, !status.isRegular, !status.isDirectory {
         try AppendedFile(path: path).write(bytes.span)
@@ -51,20 +52,20 @@ enum ImageFile {
         try file.commit()
       }
     } catch {
-      throw ImagingError(.unwritable(words(error)))
+      throw DiTError(image: nil, .unwritable(words(error)))
     }
   }
 
-  private static func words(_ error: FileError) -> String {
-    switch error.reason {
+  private static func words(_ error: DiTError) -> String {
+    switch error.fileProblem {
     case .notRegular("a directory"): "it is a directory"
-    case .notRegular("no file name"), .missing: FileError.missingText
+    case .notRegular("no file name"), .missing: FileProblem.missingText
     case .notRegular: "it is a pipe or a device, not a file"
     case .empty: "it is empty"
     case .pointer(let bytes):
       "it is a Git LFS pointer: `git lfs pull` fetches the file" + (bytes.map { " of \($0) bytes" } ?? "")
-    case .refused(_, let code): FileError.text(code)
-    case .inUse, .vanished: "its directory is in use"
+    case .refused(_, let code): FileProblem.text(code)
+    case .inUse, .vanished, nil: "its directory is in use"
     }
   }
 }

@@ -1,3 +1,5 @@
+import DiTTensor
+
 /// The kinds of file that are read.
 public enum ImageFormat: String, Sendable, CustomStringConvertible {
   case png = "PNG"
@@ -9,12 +11,12 @@ public enum ImageFormat: String, Sendable, CustomStringConvertible {
   /// The format of a file by its first bytes; its name plays no part.
   ///
   /// A shorter beginning of a signature counts: such a file is truncated, not of another kind.
-  /// - Throws: ``ImagingError`` `.unrecognized` with what the bytes look like.
-  public init(of data: [UInt8]) throws(ImagingError) {
+  /// - Throws: `DiTError` `.unrecognized` with what the bytes look like.
+  public init(of data: [UInt8]) throws(DiTError) {
     func begins(_ signature: [UInt8]) -> Bool {
       data.prefix(signature.count).elementsEqual(signature.prefix(data.count))
     }
-    guard !data.isEmpty else { throw ImagingError(.unrecognized("an empty file")) }
+    guard !data.isEmpty else { throw DiTError(image: nil, .unrecognized("an empty file")) }
     if begins([0x89, 0x50, 0x4E, 0x47, 0x0D, 0x0A, 0x1A, 0x0A]) {
       self = .png
     } else if begins([0xFF, 0xD8, 0xFF]) {
@@ -24,7 +26,7 @@ public enum ImageFormat: String, Sendable, CustomStringConvertible {
     {
       self = .webp
     } else {
-      throw ImagingError(.unrecognized(Self.guess(data)))
+      throw DiTError(image: nil, .unrecognized(Self.guess(data)))
     }
   }
 

@@ -1,3 +1,5 @@
+import DiTTensor
+
 /// What a file says of its image before it is decoded.
 public struct ImageHeader: Equatable, Sendable {
   /// PNG, JPEG or WebP.
@@ -14,8 +16,8 @@ public struct ImageHeader: Equatable, Sendable {
   /// a WebP with Exif data, which stand behind the pixels.
   ///
   /// Checks the file's size against `limits`, not the image's.
-  /// - Throws: ``ImagingError`` that names the file.
-  public init(ofFile path: String, limits: ImageLimits = ImageLimits()) throws(ImagingError) {
+  /// - Throws: `DiTError` that names the file.
+  public init(ofFile path: String, limits: ImageLimits = ImageLimits()) throws(DiTError) {
     do {
       let file = try ImageFile.open(path, limits: limits)
       if try ImageFormat(of: ImageFile.bytes(of: file, upTo: 64)) == .png {
@@ -39,18 +41,18 @@ public struct ImageHeader: Equatable, Sendable {
   /// The header, nil when it does not lie within the file's first `prefix` bytes.
   private static func header(
     ofFile path: String, limits: ImageLimits, prefix: Int
-  ) throws(ImagingError) -> ImageHeader? {
+  ) throws(DiTError) -> ImageHeader? {
     let (bytes, size) = try ImageFile.contents(of: path, limits: limits, prefix: prefix)
-    do throws(ImagingError) {
+    do throws(DiTError) {
       return try ImageHeader(of: bytes)
     } catch {
-      guard case .truncated = error.reason, prefix < size else { throw error }
+      guard error.isTruncatedImage, prefix < size else { throw error }
       return nil
     }
   }
 
   /// The header of an image in memory; a beginning of a file that holds it is enough.
-  public init(of data: [UInt8]) throws(ImagingError) {
+  public init(of data: [UInt8]) throws(DiTError) {
     switch try ImageFormat(of: data) {
     case .png: self = try PNGCodec.header(of: PNGSource(data))
     case .jpeg: self = try JPEGCodec.header(of: data)

@@ -1,3 +1,5 @@
+import DiTTensor
+
 /// What is refused before it is decoded: checked against the file's size and the image's header, before memory of the
 /// claimed size is asked for.
 ///
@@ -38,25 +40,25 @@ public struct ImageLimits: Equatable, Sendable {
   }
 
   /// Refuses a file that is too large.
-  func check(fileBytes count: Int) throws(ImagingError) {
-    guard count <= fileBytes else { throw ImagingError(.fileTooLarge(bytes: count, maximum: fileBytes)) }
+  func check(fileBytes count: Int) throws(DiTError) {
+    guard count <= fileBytes else { throw DiTError(image: nil, .fileTooLarge(bytes: count, maximum: fileBytes)) }
   }
 
   /// Refuses a header that claims too much; `decodingBytes` is what the decoder holds beside the pixels, `pixelBytes` what is
   /// kept of these: all of them by default.
-  func check(_ header: ImageHeader, pixelBytes: Int? = nil, decodingBytes: Int) throws(ImagingError) {
+  func check(_ header: ImageHeader, pixelBytes: Int? = nil, decodingBytes: Int) throws(DiTError) {
     let (width, height) = (header.width, header.height)
     guard max(width, height) <= side else {
-      throw ImagingError(.sideTooLong(width: width, height: height, maximum: side))
+      throw DiTError(image: nil, .sideTooLong(width: width, height: height, maximum: side))
     }
     guard width <= pixels / height else {
-      throw ImagingError(.tooManyPixels(width: width, height: height, maximum: pixels))
+      throw DiTError(image: nil, .tooManyPixels(width: width, height: height, maximum: pixels))
     }
     let (whole, overflow) = (width * height).multipliedReportingOverflow(by: header.channels)
     let bytes = pixelBytes ?? whole
     let (total, overflow2) = bytes.addingReportingOverflow(decodingBytes)
     guard !overflow, !overflow2, total <= memoryBytes else {
-      throw ImagingError(.tooMuchMemory(bytes: overflow || overflow2 ? .max : total, maximum: memoryBytes))
+      throw DiTError(image: nil, .tooMuchMemory(bytes: overflow || overflow2 ? .max : total, maximum: memoryBytes))
     }
   }
 }

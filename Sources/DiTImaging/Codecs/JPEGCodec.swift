@@ -1,15 +1,17 @@
+import DiTTensor
+
 internal import CDiTJPEG
 
 /// The door to libjpeg-turbo: bytes → samples. The only file that calls CDiTJPEG.
 enum JPEGCodec {
   /// Size after orientation, and channels after conversion.
-  static func header(of data: [UInt8]) throws(ImagingError) -> ImageHeader {
+  static func header(of data: [UInt8]) throws(DiTError) -> ImageHeader {
     let info = try info(of: data)
     return header(info, orientation: Orientation(ofJPEG: data))
   }
 
   /// Decodes a JPEG, upright, after checking its claims against the limits and against the data's own length.
-  static func decode(_ data: [UInt8], limits: ImageLimits) throws(ImagingError) -> Image {
+  static func decode(_ data: [UInt8], limits: ImageLimits) throws(DiTError) -> Image {
     let info = try info(of: data)
     let orientation = Orientation(ofJPEG: data)
     try limits.check(header(info, orientation: orientation), decodingBytes: info.working_bytes)
@@ -22,7 +24,7 @@ enum JPEGCodec {
   ///   in both directions.
   static func fitted(
     _ data: [UInt8], limits: ImageLimits, to size: (width: Int, height: Int), reducing: Bool
-  ) throws(ImagingError) -> Image {
+  ) throws(DiTError) -> Image {
     let info = try info(of: data)
     let orientation = Orientation(ofJPEG: data)
     let header = header(info, orientation: orientation)
@@ -51,7 +53,7 @@ enum JPEGCodec {
   /// The image as it is stored, at some eighths of its size.
   private static func whole(
     _ data: [UInt8], _ info: dit_jpeg_info, _ limits: ImageLimits, eighths: Int
-  ) throws(ImagingError) -> Image {
+  ) throws(DiTError) -> Image {
     let ((width, height), channels) = (size(info, eighths), Int(info.channels))
     try checkLength(of: data, info)
     var pixels: [UInt8] = []
@@ -65,12 +67,12 @@ enum JPEGCodec {
   /// Calls `body` with each row.
   private static func rows(
     of data: [UInt8], _ info: dit_jpeg_info, _ limits: ImageLimits, eighths: Int, _ body: (Span<UInt8>) -> Void
-  ) throws(ImagingError) {
+  ) throws(DiTError) {
     let (width, height) = size(info, eighths)
     let options = dit_jpeg_options(
       maximum_bytes: limits.memoryBytes, maximum_scans: UInt32(clamping: limits.scans), eighths: UInt32(eighths))
     var row = [UInt8](repeating: 0, count: width * Int(info.channels))
-    try unsafe data.withUnsafeBufferPointer { bytes throws(ImagingError) in
+    try unsafe data.withUnsafeBufferPointer { bytes throws(DiTError) in
       let rows = try unsafe JPEGRows(bytes, options, limits)
       for _ in 0..<height {
         try rows.read(into: &row)
@@ -80,8 +82,8 @@ enum JPEGCodec {
   }
 
   /// A file shorter than its image needs at least does not hold it.
-  private static func checkLength(of data: [UInt8], _ info: dit_jpeg_info) throws(ImagingError) {
-    guard info.minimum_bytes <= data.count else { throw ImagingError(.truncated(.jpeg)) }
+  private static func checkLength(of data: [UInt8], _ info: dit_jpeg_info) throws(DiTError) {
+    guard info.minimum_bytes <= data.count else { throw DiTError(image: nil, .truncated(.jpeg)) }
   }
 
   /// Width and height at some eighths of the size.
@@ -99,7 +101,7 @@ enum JPEGCodec {
     )
   }
 
-  private static func info(of data: [UInt8]) throws(ImagingError) -> dit_jpeg_info {
+  private static func info(of data: [UInt8]) throws(DiTError) -> dit_jpeg_info {
     var info = dit_jpeg_info()
     var message = CMessage()
     let status = unsafe dit_jpeg_read_info(data, data.count, &info, &message.text, message.text.count)
@@ -109,14 +111,14 @@ enum JPEGCodec {
 
   fileprivate static func check(
     _ status: dit_jpeg_status, _ message: CMessage, _ limits: ImageLimits
-  ) throws(ImagingError) {
+  ) throws(DiTError) {
     switch status {
     case DIT_JPEG_OK: return
-    case DIT_JPEG_TRUNCATED: throw ImagingError(.truncated(.jpeg))
-    case DIT_JPEG_MANY_SCANS: throw ImagingError(.tooManyScans(maximum: limits.scans))
+    case DIT_JPEG_TRUNCATED: throw DiTError(image: nil, .truncated(.jpeg))
+    case DIT_JPEG_MANY_SCANS: throw DiTError(image: nil, .tooManyScans(maximum: limits.scans))
     case DIT_JPEG_MUCH_MEMORY:
-      throw ImagingError(.tooMuchMemory(bytes: limits.memoryBytes, maximum: limits.memoryBytes))
-    default: throw ImagingError(.damaged(.jpeg, message.string))
+      throw DiTError(image: nil, .tooMuchMemory(bytes: limits.memoryBytes, maximum: limits.memoryBytes))
+    default: throw DiTError(image: nil, .damaged(.jpeg, message.string))
     }
   }
 }
@@ -128,20 +130,20 @@ enum JPEGCodec {
 
   init(
     _ data: UnsafeBufferPointer<UInt8>, _ options: dit_jpeg_options, _ limits: ImageLimits
-  ) throws(ImagingError) {
+  ) throws(DiTError) {
     var opened: OpaquePointer?
     var message = CMessage()
     let status = unsafe dit_jpeg_open_rows(
       data.baseAddress, data.count, options, &opened, &message.text, message.text.count)
     try JPEGCodec.check(status, message, limits)
-    guard let opened = unsafe opened else { throw ImagingError(.damaged(.jpeg, "no rows")) }
+    guard let opened = unsafe opened else { throw DiTError(image: nil, .damaged(.jpeg, "no rows")) }
     unsafe rows = opened
     self.limits = limits
   }
 
   deinit { unsafe dit_jpeg_close_rows(rows) }
 
-  func read(into row: inout [UInt8]) throws(ImagingError) {
+  func read(into row: inout [UInt8]) throws(DiTError) {
     var message = CMessage()
     let status = unsafe dit_jpeg_read_row(rows, &row, row.count, &message.text, message.text.count)
     try JPEGCodec.check(status, message, limits)

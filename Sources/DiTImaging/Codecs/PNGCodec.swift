@@ -1,14 +1,16 @@
+import DiTTensor
+
 internal import CDiTPNG
 
 /// The door to libpng: bytes ↔ samples. The only file that calls CDiTPNG.
 enum PNGCodec {
   /// Size after orientation, and channels with alpha counted.
-  static func header(of source: PNGSource) throws(ImagingError) -> ImageHeader {
+  static func header(of source: PNGSource) throws(DiTError) -> ImageHeader {
     header(try info(of: source), orientation: Orientation(exif: source.exif() ?? []))
   }
 
   /// Decodes a PNG, upright, after checking its claims against the limits and against the data's own length.
-  static func decode(_ data: [UInt8], limits: ImageLimits) throws(ImagingError) -> Image {
+  static func decode(_ data: [UInt8], limits: ImageLimits) throws(DiTError) -> Image {
     let source = PNGSource(data)
     let info = try info(of: source)
     let orientation = Orientation(exif: source.exif() ?? [])
@@ -20,7 +22,7 @@ enum PNGCodec {
   /// small.
   static func fitted(
     _ source: PNGSource, limits: ImageLimits, to size: (width: Int, height: Int)
-  ) throws(ImagingError) -> Image {
+  ) throws(DiTError) -> Image {
     let info = try info(of: source)
     let orientation = Orientation(exif: source.exif() ?? [])
     let header = header(info, orientation: orientation)
@@ -44,7 +46,7 @@ enum PNGCodec {
   }
 
   /// The image as it is stored, alpha composited on white.
-  private static func whole(_ source: PNGSource, _ info: dit_png_info) throws(ImagingError) -> Image {
+  private static func whole(_ source: PNGSource, _ info: dit_png_info) throws(DiTError) -> Image {
     try checkLength(of: source, info)
     let (width, height, channels) = (Int(info.width), Int(info.height), Int(info.channels))
     var message = CMessage()
@@ -59,11 +61,11 @@ enum PNGCodec {
   /// Calls `body` with each row of an image that is not interlaced, alpha composited on white.
   private static func rows(
     of source: PNGSource, _ info: dit_png_info, _ body: (Span<UInt8>) -> Void
-  ) throws(ImagingError) {
+  ) throws(DiTError) {
     let channels = Int(info.channels)
     var row = [UInt8](repeating: 0, count: Int(info.width) * channels)
     var shown = [UInt8](repeating: 0, count: channels % 2 == 0 ? Int(info.width) * (channels - 1) : 0)
-    try unsafe source.with { source throws(ImagingError) in
+    try unsafe source.with { source throws(DiTError) in
       let rows = try unsafe PNGRows(source)
       for _ in 0..<info.height {
         try rows.read(into: &row)
@@ -79,12 +81,12 @@ enum PNGCodec {
   }
 
   /// Deflate cannot make data more than 1032 times smaller: a file shorter than that does not hold its image.
-  private static func checkLength(of source: PNGSource, _ info: dit_png_info) throws(ImagingError) {
+  private static func checkLength(of source: PNGSource, _ info: dit_png_info) throws(DiTError) {
     let storedBytes = Double(info.stored_row_bytes) * Double(info.height)
-    guard storedBytes <= 1032 * Double(source.count) else { throw ImagingError(.truncated(.png)) }
+    guard storedBytes <= 1032 * Double(source.count) else { throw DiTError(image: nil, .truncated(.png)) }
   }
 
-  private static func info(of source: PNGSource) throws(ImagingError) -> dit_png_info {
+  private static func info(of source: PNGSource) throws(DiTError) -> dit_png_info {
     var info = dit_png_info()
     var message = CMessage()
     let status = unsafe source.with { source in
@@ -100,9 +102,9 @@ enum PNGCodec {
   }
 
   /// Encodes an image, with extra chunks (length, type, data) between the header and the pixels.
-  static func encode(_ image: Image, chunks: [UInt8]) throws(ImagingError) -> [UInt8] {
+  static func encode(_ image: Image, chunks: [UInt8]) throws(DiTError) -> [UInt8] {
     guard let width = UInt32(exactly: image.width), let height = UInt32(exactly: image.height) else {
-      throw ImagingError(.unencodable("\(image.width)×\(image.height) pixels"))
+      throw DiTError(image: nil, .unencodable("\(image.width)×\(image.height) pixels"))
     }
     var message = CMessage()
     var output: UnsafeMutablePointer<UInt8>?
@@ -115,12 +117,12 @@ enum PNGCodec {
     return unsafe Array(UnsafeBufferPointer(start: output, count: count))
   }
 
-  fileprivate static func check(_ status: dit_png_status, _ message: CMessage) throws(ImagingError) {
+  fileprivate static func check(_ status: dit_png_status, _ message: CMessage) throws(DiTError) {
     switch status {
     case DIT_PNG_OK: return
-    case DIT_PNG_TRUNCATED: throw ImagingError(.truncated(.png))
-    case DIT_PNG_FAILED: throw ImagingError(.unencodable(message.string))
-    default: throw ImagingError(.damaged(.png, message.string))
+    case DIT_PNG_TRUNCATED: throw DiTError(image: nil, .truncated(.png))
+    case DIT_PNG_FAILED: throw DiTError(image: nil, .unencodable(message.string))
+    default: throw DiTError(image: nil, .damaged(.png, message.string))
     }
   }
 }
@@ -129,18 +131,18 @@ enum PNGCodec {
 @safe private struct PNGRows: ~Copyable {
   private let rows: OpaquePointer
 
-  init(_ source: dit_png_source) throws(ImagingError) {
+  init(_ source: dit_png_source) throws(DiTError) {
     var opened: OpaquePointer?
     var message = CMessage()
     let status = unsafe dit_png_open_rows(source, &opened, &message.text, message.text.count)
     try PNGCodec.check(status, message)
-    guard let opened = unsafe opened else { throw ImagingError(.damaged(.png, "no rows")) }
+    guard let opened = unsafe opened else { throw DiTError(image: nil, .damaged(.png, "no rows")) }
     unsafe rows = opened
   }
 
   deinit { unsafe dit_png_close_rows(rows) }
 
-  func read(into row: inout [UInt8]) throws(ImagingError) {
+  func read(into row: inout [UInt8]) throws(DiTError) {
     var message = CMessage()
     let status = unsafe dit_png_read_row(rows, &row, row.count, &message.text, message.text.count)
     try PNGCodec.check(status, message)

@@ -1,15 +1,17 @@
+import DiTTensor
+
 internal import CDiTWebP
 
 /// The door to libwebp: bytes → samples. The only file that calls CDiTWebP.
 enum WebPCodec {
   /// Size after orientation, and channels with alpha counted.
-  static func header(of data: [UInt8]) throws(ImagingError) -> ImageHeader {
+  static func header(of data: [UInt8]) throws(DiTError) -> ImageHeader {
     let info = try info(of: data)
     return header(info, orientation: orientation(data, info))
   }
 
   /// The image, or an animation's first frame on its canvas, upright.
-  static func decode(_ data: [UInt8], limits: ImageLimits) throws(ImagingError) -> Image {
+  static func decode(_ data: [UInt8], limits: ImageLimits) throws(DiTError) -> Image {
     let info = try info(of: data)
     let orientation = orientation(data, info)
     try limits.check(header(info, orientation: orientation), pixelBytes: held(info), decodingBytes: info.working_bytes)
@@ -22,7 +24,7 @@ enum WebPCodec {
   /// at least four times the wanted size, where that saves memory: not where it is lossless or has alpha.
   static func fitted(
     _ data: [UInt8], limits: ImageLimits, to size: (width: Int, height: Int)
-  ) throws(ImagingError) -> Image {
+  ) throws(DiTError) -> Image {
     let info = try info(of: data)
     let orientation = orientation(data, info)
     let header = header(info, orientation: orientation)
@@ -58,7 +60,7 @@ enum WebPCodec {
   }
 
   /// The canvas with the frame, alpha composited on white.
-  private static func whole(_ data: [UInt8], _ info: dit_webp_info) throws(ImagingError) -> Image {
+  private static func whole(_ data: [UInt8], _ info: dit_webp_info) throws(DiTError) -> Image {
     let frame = try pixels(data, (Int(info.width), Int(info.height)), channels: Int(info.channels)).image()
     let (width, height) = (Int(info.canvas_width), Int(info.canvas_height))
     guard frame.width < width || frame.height < height else { return frame }
@@ -69,7 +71,7 @@ enum WebPCodec {
 
   private static func pixels(
     _ data: [UInt8], _ size: (width: Int, height: Int), channels: Int
-  ) throws(ImagingError) -> Raster {
+  ) throws(DiTError) -> Raster {
     var message = CMessage()
     var pixels = [UInt8](repeating: 0, count: size.width * size.height * channels)
     let status = unsafe dit_webp_read_pixels(
@@ -79,7 +81,7 @@ enum WebPCodec {
     return Raster(width: size.width, height: size.height, channels: channels, pixels: pixels)
   }
 
-  private static func info(of data: [UInt8]) throws(ImagingError) -> dit_webp_info {
+  private static func info(of data: [UInt8]) throws(DiTError) -> dit_webp_info {
     var info = dit_webp_info()
     var message = CMessage()
     let status = unsafe dit_webp_read_info(data, data.count, &info, &message.text, message.text.count)
@@ -98,12 +100,12 @@ enum WebPCodec {
       channels: isWhole ? Int(info.channels) : 4, orientation: orientation)
   }
 
-  private static func check(_ status: dit_webp_status, _ message: CMessage) throws(ImagingError) {
+  private static func check(_ status: dit_webp_status, _ message: CMessage) throws(DiTError) {
     switch status {
     case DIT_WEBP_OK: return
-    case DIT_WEBP_TRUNCATED: throw ImagingError(.truncated(.webp))
-    case DIT_WEBP_MUCH_MEMORY: throw ImagingError(.damaged(.webp, "the system has no memory for the decoder"))
-    default: throw ImagingError(.damaged(.webp, message.string))
+    case DIT_WEBP_TRUNCATED: throw DiTError(image: nil, .truncated(.webp))
+    case DIT_WEBP_MUCH_MEMORY: throw DiTError(image: nil, .damaged(.webp, "the system has no memory for the decoder"))
+    default: throw DiTError(image: nil, .damaged(.webp, message.string))
     }
   }
 }

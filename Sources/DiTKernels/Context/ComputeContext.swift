@@ -1,5 +1,6 @@
 import CBLAS
 import CDiTKernels
+import DiTTensor
 
 #if canImport(Glibc)
   import Glibc
@@ -31,19 +32,17 @@ public enum InstructionSet: String, CaseIterable, Sendable {
   }
 }
 
-/// Why a compute context could not be made.
-public enum ComputeError: Error, Equatable, CustomStringConvertible {
+extension DiTError {
   /// `threads` is not in 1…1024, or the operating system refuses that many.
-  case threads(Int)
-  /// `DIT_ISA` names no level, or one this CPU does not have.
-  case instructionSet(String, supported: InstructionSet)
+  package static func threads(_ count: Int) -> DiTError {
+    DiTError(option: "threads", expected: "1 to 1024 that the system can start", found: "\(count)")
+  }
 
-  public var description: String {
-    switch self {
-    case .threads(let count): "cannot run \(count) threads: expected 1 to 1024 that the system can start"
-    case .instructionSet(let name, let supported):
-      "DIT_ISA=\(name): expected portable, avx2 or avx512, and no more than this CPU's \(supported.rawValue)"
-    }
+  /// `DIT_ISA` names no level, or one this CPU does not have.
+  package static func instructionSet(_ name: String, supported: InstructionSet) -> DiTError {
+    DiTError(
+      .option, Subject(.environment("DIT_ISA=\(name)")),
+      problem: "expected portable, avx2 or avx512, and no more than this CPU's \(supported.rawValue)")
   }
 }
 
@@ -71,7 +70,7 @@ public enum ComputeError: Error, Equatable, CustomStringConvertible {
   ///     where they are the faster way, which the first context of the process measures.
   public convenience init(
     threads: Int? = nil, instructionSet: InstructionSet? = nil, nativeBF16: Bool? = nil
-  ) throws(ComputeError) {
+  ) throws(DiTError) {
     try self.init(
       threads: threads ?? Self.defaultThreads, workers: Self.availableProcessors, instructionSet: instructionSet,
       nativeBF16: nativeBF16)
@@ -80,7 +79,7 @@ public enum ComputeError: Error, Equatable, CustomStringConvertible {
   /// - Parameter workers: how many of the threads may run at once; tests give more than there are processors.
   package init(
     threads count: Int, workers: Int, instructionSet: InstructionSet? = nil, nativeBF16: Bool? = nil
-  ) throws(ComputeError) {
+  ) throws(DiTError) {
     let level = if let instructionSet { instructionSet } else { try Self.requestedInstructionSet() }
     let supported = dit_isa_supported()
     guard level.level.rawValue <= supported.rawValue else {
@@ -94,7 +93,7 @@ public enum ComputeError: Error, Equatable, CustomStringConvertible {
   }
 
   /// A context that runs a table of the caller's: for tests that watch the calls of kernels.
-  package init(threads: Int, kernels: DiTKernelTable) throws(ComputeError) {
+  package init(threads: Int, kernels: DiTKernelTable) throws(DiTError) {
     unsafe pool = try Self.pool(of: threads, workers: threads)
     unsafe self.kernels = kernels
     self.threads = threads
@@ -102,7 +101,7 @@ public enum ComputeError: Error, Equatable, CustomStringConvertible {
     hasNativeBF16 = false
   }
 
-  @unsafe private static func pool(of threads: Int, workers: Int) throws(ComputeError) -> OpaquePointer {
+  @unsafe private static func pool(of threads: Int, workers: Int) throws(DiTError) -> OpaquePointer {
     guard (1...1024).contains(threads),
       let pool = unsafe dit_pool_create(Int32(threads), Int32(clamping: workers))
     else {
@@ -137,7 +136,7 @@ public enum ComputeError: Error, Equatable, CustomStringConvertible {
     return min(count, 1024)
   }
 
-  private static func requestedInstructionSet() throws(ComputeError) -> InstructionSet {
+  private static func requestedInstructionSet() throws(DiTError) -> InstructionSet {
     guard let value = unsafe getenv("DIT_ISA") else { return .supported }
     let name = unsafe String(cString: value)
     guard let level = InstructionSet(rawValue: name) else { throw .instructionSet(name, supported: .supported) }

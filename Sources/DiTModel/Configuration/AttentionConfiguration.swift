@@ -1,4 +1,5 @@
 import DiTKernels
+import DiTTensor
 
 /// How attention depends on the noise level. The default is the published DiT's, which does not.
 ///
@@ -66,14 +67,14 @@ public struct AttentionConfiguration: Equatable, Sendable {
   public var isStandard: Bool { self == AttentionConfiguration() }
 
   /// Throws when a window or a distance is set that no mask uses.
-  func validate() throws(ConfigurationError) {
+  func validate() throws(DiTError) {
     guard hasGate || window == .full else {
-      throw ConfigurationError(
-        key: "attention.window", problem: "expected full, as there is no mask, found \(window.rawValue)")
+      throw DiTError(
+        key: "attention.window", expected: "full, as there is no mask", found: "\(window.rawValue)")
     }
     guard hasGate || distance == .raster else {
-      throw ConfigurationError(
-        key: "attention.distance", problem: "expected raster, as there is no mask, found \(distance.rawValue)")
+      throw DiTError(
+        key: "attention.distance", expected: "raster, as there is no mask", found: "\(distance.rawValue)")
     }
   }
 }

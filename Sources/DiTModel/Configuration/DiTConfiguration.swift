@@ -1,19 +1,5 @@
 import DiTKernels
-
-/// A problem with a configuration: the key, what was expected and what was found.
-public struct ConfigurationError: Error, Equatable, CustomStringConvertible {
-  /// The key as config.json spells it.
-  public let key: String
-  /// What is wrong with it.
-  public let problem: String
-
-  public init(key: String, problem: String) {
-    self.key = key
-    self.problem = problem
-  }
-
-  public var description: String { "\(key): \(problem)" }
-}
+import DiTTensor
 
 /// The sizes of a Diffusion Transformer (Peebles & Xie, "Scalable Diffusion Models with Transformers", ICCV 2023).
 public struct DiTConfiguration: Equatable, Sendable {
@@ -165,42 +151,42 @@ public struct DiTConfiguration: Equatable, Sendable {
   }
 
   /// Throws unless every size is usable: positive, P | H and W, h | D, 4 | D (4 | d with rope), and no product beyond 2³¹.
-  public func validate() throws(ConfigurationError) {
+  public func validate() throws(DiTError) {
     let most = 1 << 20
     for (key, value, limit) in [
       ("input_size", inputHeight, most), ("input_size", inputWidth, most), ("patch_size", patchSize, most),
       ("in_channels", inChannels, most), ("hidden_size", hiddenSize, most), ("depth", depth, 1024),
       ("num_heads", numHeads, most),
     ] where value < 1 || value > limit {
-      throw ConfigurationError(key: key, problem: "expected 1 to \(limit), found \(value)")
+      throw DiTError(key: key, expected: "1 to \(limit)", found: "\(value)")
     }
     guard inputHeight % patchSize == 0, inputWidth % patchSize == 0 else {
-      throw ConfigurationError(
+      throw DiTError(
         key: "patch_size", problem: "\(patchSize) does not divide the input size \(inputHeight)×\(inputWidth)")
     }
     guard hiddenSize % numHeads == 0 else {
-      throw ConfigurationError(key: "num_heads", problem: "\(numHeads) does not divide hidden_size \(hiddenSize)")
+      throw DiTError(key: "num_heads", problem: "\(numHeads) does not divide hidden_size \(hiddenSize)")
     }
     guard hiddenSize % 4 == 0 else {
-      throw ConfigurationError(key: "hidden_size", problem: "expected a multiple of 4, found \(hiddenSize)")
+      throw DiTError(key: "hidden_size", expected: "a multiple of 4", found: "\(hiddenSize)")
     }
     guard mlpRatio > 0, mlpRatio <= 64, mlpHidden != nil || mlpSize > 0 else {
-      throw ConfigurationError(key: "mlp_ratio", problem: "expected more than 0 and at most 64, found \(mlpRatio)")
+      throw DiTError(key: "mlp_ratio", expected: "more than 0 and at most 64", found: "\(mlpRatio)")
     }
     guard numClasses >= 0, numClasses <= 1 << 24 else {
-      throw ConfigurationError(key: "num_classes", problem: "expected 0 to 16777216, found \(numClasses)")
+      throw DiTError(key: "num_classes", expected: "0 to 16777216", found: "\(numClasses)")
     }
     guard classDropoutProb >= 0, classDropoutProb < 1 else {
-      throw ConfigurationError(
-        key: "class_dropout_prob", problem: "expected at least 0 and less than 1, found \(classDropoutProb)")
+      throw DiTError(
+        key: "class_dropout_prob", expected: "at least 0 and less than 1", found: "\(classDropoutProb)")
     }
     if position.rotation != nil, headSize % 4 != 0 {
-      throw ConfigurationError(
+      throw DiTError(
         key: "position", problem: "\(position.rawValue) needs a head size that is a multiple of 4, not \(headSize)")
     }
     guard norm2Epsilon > 0, norm2Epsilon <= 1 else {
-      throw ConfigurationError(
-        key: "norm2_eps", problem: "expected more than 0 and at most 1, found \(norm2Epsilon)")
+      throw DiTError(
+        key: "norm2_eps", expected: "more than 0 and at most 1", found: "\(norm2Epsilon)")
     }
     try validateParts()
     try validateEmbedders()
@@ -214,13 +200,13 @@ public struct DiTConfiguration: Equatable, Sendable {
       + Double(sequenceLength + conditionTokens + 256) * d
       + Double(patchBottleneck ?? 0) * (d + Double(inputGrid.patchElements))
     guard total < 0x1p36 else {
-      throw ConfigurationError(key: "hidden_size", problem: "about \(total) parameters are more than 2^36")
+      throw DiTError(key: "hidden_size", problem: "about \(total) parameters are more than 2^36")
     }
   }
 
-  private func validateParts() throws(ConfigurationError) {
-    func require(_ holds: Bool, _ key: String, _ problem: @autoclosure () -> String) throws(ConfigurationError) {
-      if !holds { throw ConfigurationError(key: key, problem: problem()) }
+  private func validateParts() throws(DiTError) {
+    func require(_ holds: Bool, _ key: String, _ problem: @autoclosure () -> String) throws(DiTError) {
+      if !holds { throw DiTError(key: key, problem: problem()) }
     }
     let most = 1 << 20
     if let mlpHidden {
@@ -256,52 +242,52 @@ public struct DiTConfiguration: Equatable, Sendable {
       bias.patchBottleneck || patchBottleneck != nil, "bias.patch_bottleneck", "false needs a patch_bottleneck")
   }
 
-  private func validateGroups() throws(ConfigurationError) {
+  private func validateGroups() throws(DiTError) {
     guard let groups = tokenGroups else {
-      throw ConfigurationError(key: "token_groups", problem: "conditioning tokens needs them")
+      throw DiTError(key: "token_groups", problem: "conditioning tokens needs them")
     }
     for (key, count) in groups.members where !(0...1 << 16 ~= count) {
-      throw ConfigurationError(key: "token_groups.\(key)", problem: "expected 0 to \(1 << 16), found \(count)")
+      throw DiTError(key: "token_groups.\(key)", expected: "0 to \(1 << 16)", found: "\(count)")
     }
     guard groups.time > 0 else {
-      throw ConfigurationError(key: "token_groups.time", problem: "expected at least 1, found 0")
+      throw DiTError(key: "token_groups.time", expected: "at least 1", found: "0")
     }
     guard (groups.classes > 0) == (numClasses > 0) else {
-      throw ConfigurationError(
+      throw DiTError(
         key: "token_groups.class",
         problem: numClasses > 0
           ? "expected at least 1, as there are classes, found 0"
           : "expected 0, as there are no classes, found \(groups.classes)")
     }
     guard !attention.hasGate else {
-      throw ConfigurationError(key: "attention.mask", problem: "expected none with conditioning tokens")
+      throw DiTError(key: "attention.mask", problem: "expected none with conditioning tokens")
     }
   }
 
   /// A condition that is not a block's own cannot come from a block's own embedder; nor can a gate's.
-  private func validateEmbedders() throws(ConfigurationError) {
+  private func validateEmbedders() throws(DiTError) {
     guard embedders == .perBlock else { return }
     guard conditioning.isModulated else {
-      throw ConfigurationError(
+      throw DiTError(
         key: "embedders", problem: "per_block needs conditioning adaln_zero or adaln, not \(conditioning.rawValue)")
     }
     guard !attention.hasGate else {
-      throw ConfigurationError(key: "embedders", problem: "per_block needs attention.mask none")
+      throw DiTError(key: "embedders", problem: "per_block needs attention.mask none")
     }
   }
 
-  private func validateSequence() throws(ConfigurationError) {
+  private func validateSequence() throws(DiTError) {
     switch sequence {
     case nil: break
     case .text(let length):
       guard 1...1 << 16 ~= length else {
-        throw ConfigurationError(key: "text.length", problem: "expected 1 to \(1 << 16), found \(length)")
+        throw DiTError(key: "text.length", expected: "1 to \(1 << 16)", found: "\(length)")
       }
     case .image(let height, let width):
       guard 1...1 << 20 ~= height, 1...1 << 20 ~= width, height % patchSize == 0, width % patchSize == 0 else {
-        throw ConfigurationError(
+        throw DiTError(
           key: "context_image.input_size",
-          problem: "expected positive multiples of patch_size \(patchSize), found \(height)×\(width)")
+          expected: "positive multiples of patch_size \(patchSize)", found: "\(height)×\(width)")
       }
     }
   }

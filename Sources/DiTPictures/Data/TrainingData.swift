@@ -1,4 +1,5 @@
 import DiTPipeline
+import DiTTensor
 import DiTTraining
 
 /// Training data from a safetensors file or a folder of pictures. A folder's pictures are not read before the model says
@@ -9,7 +10,7 @@ public enum TrainingData: Sendable {
 
   /// The data at `path`; nil where that is neither a `.safetensors` file nor a folder.
   ///
-  /// - Throws: `DatasetError`, and what opening a file throws.
+  /// - Throws: `DiTError`, and what opening a file throws.
   public init?(contentsOf path: String) throws {
     if path.lowercased().hasSuffix(".safetensors") {
       self = .file(try Dataset(contentsOf: path))
@@ -33,17 +34,17 @@ public enum TrainingData: Sendable {
 
   /// The data at the model's input size, and notes for the user, one per line.
   ///
-  /// - Throws: `DatasetError`, also for a folder and a model whose input is not a picture.
+  /// - Throws: `DiTError`, also for a folder and a model whose input is not a picture.
   public func dataset(
     for model: ModelConfiguration, _ training: TrainingConfiguration
-  ) throws(DatasetError) -> (data: Dataset, notes: [String]) {
+  ) throws(DiTError) -> (data: Dataset, notes: [String]) {
     switch self {
     case .file(let data): return (data, [data.note].compactMap(\.self))
     case .folder(let folder):
       let network = model.network
       guard model.samplesArePixels else {
-        throw DatasetError(
-          folder.path, "pictures",
+        throw DiTError(
+          data: folder.path, .entry("pictures"),
           .unusable("expected a model of 1 or 3 channels, found in_channels \(network.inChannels)"))
       }
       let (data, notes) = try folder.dataset(

@@ -27,8 +27,8 @@ public struct PictureEdit: Sendable {
   /// - Parameters:
   ///   - feather: the width in pixels of the model of a soft edge inside the mask, at least 0.
   ///   - autoencoder: the model's, where samples are latents.
-  /// - Throws: `ImagingError` that names the file; `InputError` (`image`, `mask`, `feather`), also for a mask of another size than
-  ///   the picture's and one that has nothing to paint; what encoding throws.
+  /// - Throws: `DiTError` that names the file, or `image`, `mask`, `feather`, also for a mask of another size
+  ///   than the picture's and one that has nothing to paint; what encoding throws.
   public init(
     _ path: String, mask maskPath: String? = nil, feather: Int = 0, limits: ImageLimits = ImageLimits(), for model: DiT,
     autoencoder: Autoencoder? = nil
@@ -36,11 +36,11 @@ public struct PictureEdit: Sendable {
     let network = model.configuration.network
     let channels = autoencoder?.configuration.imageChannels ?? network.inChannels
     guard channels == 1 || channels == 3 else {
-      throw InputError(
-        "image", expected: "a model of pictures, or an autoencoder for its latents",
+      throw DiTError(
+        argument: "image", expected: "a model of pictures, or an autoencoder for its latents",
         found: "samples of \(network.inChannels) channels")
     }
-    guard 0...1024 ~= feather else { throw InputError("feather", expected: "0…1024 pixels", found: "\(feather)") }
+    guard 0...1024 ~= feather else { throw DiTError(argument: "feather", expected: "0…1024 pixels", found: "\(feather)") }
     let factor = autoencoder?.configuration.factor ?? 1
     let size = (width: network.inputWidth * factor, height: network.inputHeight * factor)
     let picture = try Image(contentsOf: path, limits: limits, fittedTo: size)
@@ -50,14 +50,14 @@ public struct PictureEdit: Sendable {
         try ImageHeader(ofFile: path, limits: limits), try ImageHeader(ofFile: maskPath, limits: limits)
       )
       guard own.width == other.width, own.height == other.height else {
-        throw InputError(
-          "mask", expected: "\(own.width)×\(own.height) pixels, as the image has",
+        throw DiTError(
+          argument: "mask", expected: "\(own.width)×\(own.height) pixels, as the image has",
           found: "\(other.width)×\(other.height) in \(maskPath)")
       }
       let grey = try Image(contentsOf: maskPath, limits: limits, fittedTo: size).converted(toChannels: 1)
       guard grey.pixels.contains(where: { $0 > 0 }) else {
-        throw InputError(
-          "mask", expected: "a part of the fitted picture that is not black, to be painted",
+        throw DiTError(
+          argument: "mask", expected: "a part of the fitted picture that is not black, to be painted",
           found: "none in \(maskPath)")
       }
       mask = Tensor(shape: [1, 1, size.height, size.width], elements: grey.pixels.map { Float($0) / 255 })

@@ -1,3 +1,4 @@
+import DiTTensor
 import DiTTraining
 import Foundation
 import Synchronization
@@ -7,7 +8,7 @@ struct DecodePass {
   /// (N, C, H, W) where they were to be kept; zeros for the broken ones.
   private(set) var pixels: [UInt8]?
   /// In the order of the samples.
-  private(set) var broken: [(index: Int, error: DatasetError)]
+  private(set) var broken: [(index: Int, error: DiTError)]
 
   /// Decodes the pictures of `indices`; when they are kept, these are all.
   static func run(_ source: FolderSource, _ indices: [Int], keeping: Bool) -> DecodePass {
@@ -51,7 +52,7 @@ struct DecodePass {
         let place = next.add(1, ordering: .relaxed).oldValue
         guard place < indices.count else { return }
         let index = indices[place]
-        do throws(DatasetError) {
+        do throws(DiTError) {
           try Self.read(source, index, into: &sample)
         } catch {
           pass.withLock { $0.broken.append((index, error)) }
@@ -64,7 +65,7 @@ struct DecodePass {
 
     private static func read(
       _ source: FolderSource, _ index: Int, into sample: inout [UInt8]
-    ) throws(DatasetError) {
+    ) throws(DiTError) {
       var span = sample.mutableSpan
       try source.read(index, into: &span)
     }

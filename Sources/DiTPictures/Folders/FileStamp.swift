@@ -1,6 +1,7 @@
 // The target's only raw memory and system calls.
 
 import DiTFiles
+import DiTTensor
 import DiTTraining
 
 #if canImport(Glibc)
@@ -30,7 +31,7 @@ struct FileStamp: Equatable, Sendable {
   }
 
   static func isFolder(_ path: String) -> Bool {
-    do throws(FileError) { return try FileStatus(path: path)?.isDirectory == true } catch { return false }
+    do throws(DiTError) { return try FileStatus(path: path)?.isDirectory == true } catch { return false }
   }
 }
 

@@ -1,4 +1,5 @@
 import DiTFiles
+import DiTTensor
 import DiTTraining
 
 /// What one folder holds: names sorted by their bytes, hidden ones left out, relative to the root.
@@ -13,10 +14,10 @@ struct FolderLevel {
   static let maximumDepth = 32
 
   /// The level `inner` below `root`; the root itself when that is empty.
-  init(_ root: String, _ inner: String) throws(DatasetError) {
+  init(_ root: String, _ inner: String) throws(DiTError) {
     let path = inner.isEmpty ? root : "\(root)/\(inner)"
     guard inner.utf8.count(where: { $0 == UInt8(ascii: "/") }) < Self.maximumDepth else {
-      throw DatasetError(path, nil, .unusable("expected at most \(Self.maximumDepth) folders in each other"))
+      throw DiTError(data: path, nil, .unusable("expected at most \(Self.maximumDepth) folders in each other"))
     }
     for name in try Self.names(path) where name.utf8.first != UInt8(ascii: ".") {
       let relative = inner.isEmpty ? name : "\(inner)/\(name)"
@@ -31,7 +32,7 @@ struct FolderLevel {
   }
 
   /// All files below a folder, sorted by the bytes of their paths.
-  static func all(below root: String, _ inner: String) throws(DatasetError) -> (pictures: [String], others: [String]) {
+  static func all(below root: String, _ inner: String) throws(DiTError) -> (pictures: [String], others: [String]) {
     let level = try FolderLevel(root, inner)
     var (pictures, others) = (level.pictures, level.others)
     for folder in level.folders {
@@ -42,15 +43,15 @@ struct FolderLevel {
     return (pictures.sorted(by: FileName.isBefore), others.sorted(by: FileName.isBefore))
   }
 
-  private static func names(_ path: String) throws(DatasetError) -> [String] {
+  private static func names(_ path: String) throws(DiTError) -> [String] {
     guard FileStamp.isFolder(path) else {
       let isThere = FileStatus.exists(path)
-      throw DatasetError(path, nil, .unusable("expected a folder, found \(isThere ? "a file" : "nothing")"))
+      throw DiTError(data: path, nil, .unusable("expected a folder, found \(isThere ? "a file" : "nothing")"))
     }
-    do throws(FileError) {
+    do throws(DiTError) {
       return try Directory.listing(path)
     } catch {
-      throw DatasetError(path, nil, .unusable("the folder cannot be read"))
+      throw DiTError(data: path, nil, .unusable("the folder cannot be read"))
     }
   }
 }

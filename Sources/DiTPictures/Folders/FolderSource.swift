@@ -1,4 +1,5 @@
 import DiTImaging
+import DiTTensor
 import DiTTraining
 
 /// The pictures of a folder at a model's input size, decoded on demand.
@@ -22,11 +23,11 @@ struct FolderSource: ImageSource {
   var sampleBytes: Int { channels * height * width }
 
   /// Decodes, resizes by area and cuts from the middle, converts to grey or RGB.
-  func read(_ index: Int, into pixels: inout MutableSpan<UInt8>) throws(DatasetError) {
+  func read(_ index: Int, into pixels: inout MutableSpan<UInt8>) throws(DiTError) {
     let path = "\(name)/\(files[index].path)"
-    guard let stamp = FileStamp(path) else { throw DatasetError(path, nil, .unusable("is no longer there")) }
+    guard let stamp = FileStamp(path) else { throw DiTError(data: path, nil, .unusable("is no longer there")) }
     guard stamp == files[index].stamp else {
-      throw DatasetError(path, nil, .unusable("has changed since training began"))
+      throw DiTError(data: path, nil, .unusable("has changed since training began"))
     }
     let image = try decoded(path)
     let area = height * width
@@ -36,12 +37,12 @@ struct FolderSource: ImageSource {
   }
 
   /// The picture at `path` as training sees it, (H, W, C).
-  private func decoded(_ path: String) throws(DatasetError) -> Image {
-    do throws(ImagingError) {
+  private func decoded(_ path: String) throws(DiTError) -> Image {
+    do throws(DiTError) {
       return try Image(contentsOf: path, limits: limits, fittedTo: (width: width, height: height))
         .converted(toChannels: channels)
     } catch {
-      throw DatasetError(path, nil, .unusable(error.words))
+      throw error.of(.data)
     }
   }
 }

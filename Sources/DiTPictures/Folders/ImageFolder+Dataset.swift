@@ -1,5 +1,6 @@
 import DiTFiles
 import DiTImaging
+import DiTTensor
 import DiTTraining
 import Foundation
 
@@ -34,10 +35,10 @@ extension ImageFolder {
   ///
   /// - Parameter channels: 1 or 3.
   /// - Returns: the data, and notes for the user on what was skipped.
-  /// - Throws: ``DatasetError``, which names the first broken file and counts the others.
+  /// - Throws: `DiTError`, which names the first broken file and counts the others.
   public func dataset(
     channels: Int, height: Int, width: Int, options: ImageFolderOptions = ImageFolderOptions()
-  ) throws(DatasetError) -> (data: Dataset, notes: [String]) {
+  ) throws(DiTError) -> (data: Dataset, notes: [String]) {
     precondition(channels == 1 || channels == 3, "pictures of \(channels) channels")
     let ends = files.indices.map { index in
       let path = "\(self.path)/\(files[index])"
@@ -59,7 +60,7 @@ extension ImageFolder {
     let kept = files.indices.filter { !broken.contains($0) }
     if isKept { decoded.drop(broken, sampleBytes: all.sampleBytes) }
     let rest = source(kept, channels, height, width, options.limits, ends)
-    let names = decoded.broken.map { "\(files[$0.index]) (\($0.error.reason))" }
+    let names = decoded.broken.map { "\(files[$0.index]) (\($0.error.problem))" }
     let note = Self.note(broken.count, "broken picture", "skipped", names, limit: 20)
     return (
       try data(rest, decoded.pixels, labels.map { labels in kept.map { labels[$0] } }),
@@ -67,7 +68,7 @@ extension ImageFolder {
     )
   }
 
-  private func data(_ source: FolderSource, _ pixels: [UInt8]?, _ labels: [Int]?) throws(DatasetError) -> Dataset {
+  private func data(_ source: FolderSource, _ pixels: [UInt8]?, _ labels: [Int]?) throws(DiTError) -> Dataset {
     guard let pixels else { return try Dataset(source, labels: labels, classNames: classNames) }
     return try Dataset(source, pixels: pixels, labels: labels, classNames: classNames)
   }
@@ -90,27 +91,19 @@ extension ImageFolder {
   /// Whether the head and tail of a file give no reason to doubt it.
   private static func looksWhole(_ ends: FileHeadAndTail?, _ limits: ImageLimits) -> Bool {
     guard let ends, ends.isWhole else { return false }
-    do throws(ImagingError) {
+    do throws(DiTError) {
       let header = try ImageHeader(of: ends.head)
       return max(header.width, header.height) <= limits.side && header.width <= limits.pixels / header.height
     } catch {
-      if case .truncated = error.reason { return true }  // the size stands further inside
-      return false
+      return error.isTruncatedImage  // the size stands further inside
     }
   }
 
-  private static func error(_ broken: [(index: Int, error: DatasetError)]) -> DatasetError {
+  private static func error(_ broken: [(index: Int, error: DiTError)]) -> DiTError {
     let (first, others) = (broken[0].error, broken.dropFirst())
     guard !others.isEmpty else { return first }
     let names = others.prefix(3).map(\.error.name).joined(separator: ", ")
     let more = others.count > 3 ? ", …" : ""
-    return DatasetError(first.name, nil, .unusable("\(first.reason); \(others.count) more broken: \(names)\(more)"))
-  }
-}
-
-extension DatasetError {
-  /// What is wrong, without the file.
-  fileprivate var reason: String {
-    if case .unusable(let words) = problem { words } else { description }
+    return DiTError(data: first.name, nil, .unusable("\(first.problem); \(others.count) more broken: \(names)\(more)"))
   }
 }

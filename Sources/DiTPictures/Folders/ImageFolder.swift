@@ -7,6 +7,7 @@
 // everywhere. Two names that look alike, as "é" and "e" with an accent behind it, are two names.
 
 import DiTFiles
+import DiTTensor
 import DiTTraining
 
 /// The PNG, JPEG and WebP files of a folder, and what class each belongs to. Nothing is decoded yet.
@@ -40,9 +41,9 @@ public struct ImageFolder: Sendable {
 
   /// Lists a folder.
   ///
-  /// - Throws: ``DatasetError`` when there is no such folder, it cannot be read, holds no picture, or has a class folder
+  /// - Throws: `DiTError` when there is no such folder, it cannot be read, holds no picture, or has a class folder
   ///   without one.
-  public init(_ path: String) throws(DatasetError) {
+  public init(_ path: String) throws(DiTError) {
     var other: [String] = []
     let top = try FolderLevel(path, "")
     other += top.others
@@ -56,15 +57,15 @@ public struct ImageFolder: Sendable {
     let empty = classes.filter(\.files.isEmpty).map(\.name)
     if classes.count == empty.count {
       guard !top.pictures.isEmpty else {
-        throw DatasetError(
-          path, nil, .unusable("expected PNG, JPEG or WebP files, or folders of such files; found none"))
+        throw DiTError(
+          data: path, nil, .unusable("expected PNG, JPEG or WebP files, or folders of such files; found none"))
       }
       (classNames, labels, files) = (nil, nil, top.pictures)
       if !empty.isEmpty { notes.append(Self.note(empty.count, "folder", "without pictures passed over", empty)) }
     } else {
       if let name = empty.first {
-        throw DatasetError(
-          "\(path)/\(name)", nil, .unusable("expected PNG, JPEG or WebP files of this class, found none"))
+        throw DiTError(
+          data: "\(path)/\(name)", nil, .unusable("expected PNG, JPEG or WebP files of this class, found none"))
       }
       classNames = classes.map { FileName.text($0.name) }
       labels = classes.indices.flatMap { [Int](repeating: $0, count: classes[$0].files.count) }

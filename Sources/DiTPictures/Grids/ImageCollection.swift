@@ -61,7 +61,7 @@ public struct ImageCollection: Sendable {
   ///
   /// - Parameter progress: called after each image with how many of these latents are decoded; false stops there, with the
   ///   images that are done appended.
-  /// - Throws: `AutoencoderInputError`, `OverflowError`.
+  /// - Throws: `DiTError`.
   public mutating func decode(
     _ latents: Tensor, with autoencoder: Autoencoder, progress: (Int) -> Bool = { _ in true }
   ) throws {
@@ -75,7 +75,7 @@ public struct ImageCollection: Sendable {
           goesOn = progress(done + finished)
           return goesOn
         }
-      } catch let error as OverflowError {
+      } catch let error as DiTError {
         throw error.moved(by: done)
       }
       append(images)

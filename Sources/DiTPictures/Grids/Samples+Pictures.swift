@@ -15,11 +15,11 @@ extension Sample {
 
   /// Writes the picture.
   ///
-  /// - Throws: `ImagingError` that names the file.
-  public func writePNG(to path: String) throws(ImagingError) { try picture.writePNG(to: path) }
+  /// - Throws: `DiTError` that names the file.
+  public func writePNG(to path: String) throws(DiTError) { try picture.writePNG(to: path) }
 
   /// The same, to a file's URL.
-  public func writePNG(to url: URL) throws(ImagingError) { try writePNG(to: url.path(percentEncoded: false)) }
+  public func writePNG(to url: URL) throws(DiTError) { try writePNG(to: url.path(percentEncoded: false)) }
 }
 
 extension Samples {
@@ -32,13 +32,13 @@ extension Samples {
   ///
   /// - Parameter model: whose classes they are.
   /// - Precondition: as ``Sample/picture``; there is an image.
-  /// - Throws: `ImagingError` that names the file.
-  public func writePNG(to path: String, for model: DiT) throws(ImagingError) {
+  /// - Throws: `DiTError` that names the file.
+  public func writePNG(to path: String, for model: DiT) throws(DiTError) {
     try SampleGrid(model.configuration).picture(images, labels: labels).writePNG(to: path)
   }
 
   /// The same, to a file's URL.
-  public func writePNG(to url: URL, for model: DiT) throws(ImagingError) {
+  public func writePNG(to url: URL, for model: DiT) throws(DiTError) {
     try writePNG(to: url.path(percentEncoded: false), for: model)
   }
 }

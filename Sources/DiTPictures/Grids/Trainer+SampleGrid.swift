@@ -11,7 +11,7 @@ extension Trainer {
   /// captions or context images where it takes them.
   ///
   /// - Returns: the picture, and what it was made with; nil for a model whose samples are latents.
-  /// - Throws: as `DiT.sample(classes:sequence:options:start:progress:)`.
+  /// - Throws: as `DiT.sample(_:options:start:inpainting:progress:)`.
   public func sampleGrid(
     count: Int = 10, software: String
   ) throws -> (picture: Image, settings: SampleSettings)? {
@@ -20,8 +20,8 @@ extension Trainer {
     let options = dit.samplingOptions
     let samples =
       model.network.numClasses > 0
-      ? try dit.sample(classes: Array(0..<min(model.network.numClasses, count)), options: options)
-      : try dit.sample(count: count, sequence: firstSequences(count), options: options)
+      ? try dit.sample(.classes(Array(0..<min(model.network.numClasses, count))), options: options)
+      : try dit.sample(Condition(firstSequences(count), classes: nil, count: count), options: options)
     let settings = SampleSettings(
       options, software: software, precision: training.numerics.precision, classes: samples.labels, hasNoise: false)
     return (SampleGrid(model).picture(samples.images, labels: samples.labels), settings)

@@ -8,7 +8,7 @@ import DiTTensor
 /// x after every step of every image of a sampling run.
 ///
 ///     var trajectory = Trajectory(count: 2, of: model.configuration, times: try model.stepTimes(sampler))
-///     _ = try model.sample(classes: [2, 7], options: options) { trajectory.record($0); return true }
+///     _ = try model.sample(.classes([2, 7]), options: options) { trajectory.record($0); return true }
 ///     try trajectory.grid(2, labels: ["2", "7"]).rendered().writePNG(to: "steps.png")
 ///
 /// It holds S·N·C·H·W floats.

@@ -20,14 +20,14 @@ public struct SamplingPreview: Sendable {
   ///   - path: the PNG file; nothing is written yet.
   ///   - software: the program's name, a text entry of the file.
   ///   - interval: the least time between two pictures, but for the first and the last.
-  /// - Throws: `InputError` (`preview`) for a model whose samples cannot be shown.
+  /// - Throws: `DiTError` (`preview`) for a model whose samples cannot be shown.
   public init(
     _ path: String, for model: ModelConfiguration, software: String, interval: Duration = .seconds(1)
-  ) throws(InputError) {
+  ) throws(DiTError) {
     let channels = model.network.inChannels
     guard model.samplesArePixels || channels == LatentColours.channels else {
-      throw InputError(
-        "preview", expected: "a model of 1, 3 or \(LatentColours.channels) channels", found: "one of \(channels)")
+      throw DiTError(
+        argument: "preview", expected: "a model of 1, 3 or \(LatentColours.channels) channels", found: "one of \(channels)")
     }
     (self.path, self.software, self.interval) = (path, software, interval)
   }
@@ -43,7 +43,7 @@ public struct SamplingPreview: Sendable {
       return
     }
     let picture = Self.picture(images)
-    do throws(ImagingError) {
+    do throws(DiTError) {
       try picture.writePNG(
         to: path,
         text: [(key: "Software", value: software), (key: "Step", value: "\(progress.step) of \(progress.steps)")])

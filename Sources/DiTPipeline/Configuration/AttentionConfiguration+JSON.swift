@@ -1,11 +1,12 @@
 import DiTFiles
 import DiTModel
+import DiTTensor
 
 // config.json's `attention` block: four words.
 
 extension AttentionConfiguration {
   /// An `attention` section; keys left out are the published network's. Finishes the reader.
-  init(reading reader: JSONObjectReader) throws(ConfigurationFileError) {
+  init(reading reader: JSONObjectReader) throws(DiTError) {
     var reader = reader
     self.init()
     temperature = try reader.word("temperature") ?? temperature

@@ -1,6 +1,7 @@
 import DiTAutoencoder
 import DiTDiffusers
 import DiTFiles
+import DiTTensor
 
 // diffusers' vae/config.json. Keys of what is not done here are accepted with the one value that is, and refused by name with
 // any other; keys that diffusers' AutoencoderKL does not know are passed over.
@@ -8,7 +9,7 @@ import DiTFiles
 extension AutoencoderConfiguration {
   /// The file at `path`.
   ///
-  /// - Throws: `FileError`, ``ConfigurationFileError``.
+  /// - Throws: `DiTError`.
   public init(contentsOf path: String) throws {
     var notes: [String] = []
     try self.init(contentsOf: path, notes: &notes)
@@ -17,13 +18,13 @@ extension AutoencoderConfiguration {
   /// The file at `path`.
   ///
   /// - Parameter notes: gets what was passed over, one line each.
-  /// - Throws: `FileError`, ``ConfigurationFileError``.
+  /// - Throws: `DiTError`.
   public init(contentsOf path: String, notes: inout [String]) throws {
     try self.init(reading: JSONObjectReader(contentsOf: path), notes: &notes)
   }
 
-  /// - Throws: ``ConfigurationFileError``.
-  package init(reading reader: JSONObjectReader, notes: inout [String]) throws(ConfigurationFileError) {
+  /// - Throws: `DiTError`.
+  package init(reading reader: JSONObjectReader, notes: inout [String]) throws(DiTError) {
     var reader = reader
     self.init()
     try reader.require("_class_name", is: Self.className)
@@ -52,8 +53,8 @@ extension AutoencoderConfiguration {
   }
 
   /// Which resolutions have attention.
-  private mutating func readBlocks(_ reader: inout JSONObjectReader) throws(ConfigurationFileError) {
-    func attention(_ key: String, _ plain: String, _ attending: String) throws(ConfigurationFileError) -> [Bool] {
+  private mutating func readBlocks(_ reader: inout JSONObjectReader) throws(DiTError) {
+    func attention(_ key: String, _ plain: String, _ attending: String) throws(DiTError) -> [Bool] {
       let types = try reader.strings(key) ?? [plain]
       for type in types where ![plain, attending].contains(type) {
         throw reader.failure(key, expected: "\(plain) or \(attending)", found: type)
@@ -79,7 +80,7 @@ extension AutoencoderConfiguration {
   /// diffusers' pipelines use the means and deviations where there are both, and neither where one is missing.
   private mutating func readScaling(
     _ reader: inout JSONObjectReader, notes: inout [String]
-  ) throws(ConfigurationFileError) {
+  ) throws(DiTError) {
     for key in ["shift_factor", "latents_mean", "latents_std"] { reader.remove(key, if: .null) }
     scalingFactor = try reader.number("scaling_factor") ?? scalingFactor
     shiftFactor = try reader.number("shift_factor") ?? 0

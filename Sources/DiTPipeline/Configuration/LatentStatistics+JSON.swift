@@ -7,8 +7,8 @@ extension LatentStatistics {
   /// `{"mean": […], "std": […]}`, or the name of a file with tensors `mean` and `std` of one number per channel, seen from the
   /// file that names it: LightningDiT's `latents_stats.pt`, or a safetensors file. Nil where the key is left out or null.
   ///
-  /// - Throws: ``ConfigurationFileError`` naming the key, also for a file that cannot be read.
-  init?(reading reader: inout JSONObjectReader, _ key: String) throws(ConfigurationFileError) {
+  /// - Throws: `DiTError` naming the key, also for a file that cannot be read.
+  init?(reading reader: inout JSONObjectReader, _ key: String) throws(DiTError) {
     reader.remove(key, if: .null)
     switch reader.peek(key) {
     case nil: return nil
@@ -49,13 +49,13 @@ extension LatentStatistics {
 
   /// The numbers of a tensor of a file, one per channel.
   ///
-  /// - Throws: ``ModelFileError`` for more of them than a network has channels; as reading a tensor does.
+  /// - Throws: `DiTError` for more of them than a network has channels; as reading a tensor does.
   static func numbers(_ name: String, of store: some TensorStore) throws -> [Double] {
     let most = 1 << 16
     let shape = store.shape(of: name) ?? []
     guard shape.allSatisfy({ $0 <= most }), shape.reduce(1, { min(most + 1, $0 * $1) }) <= most else {
-      throw ModelFileError(
-        file: store.path, item: "tensor \(name)", expected: "a number per channel, at most \(most)",
+      throw DiTError(
+        file: store.path, .tensor(name), expected: "a number per channel, at most \(most)",
         found: "shape \(shape)")
     }
     return try Weights.finite(name, of: store).array.map(Double.init)

@@ -3,6 +3,7 @@ import DiTDiffusers
 import DiTDiffusion
 import DiTFiles
 import DiTModel
+import DiTTensor
 
 // config.json. Keys of what this version does not do are accepted with the one value that it does, and refused by name
 // with any other.
@@ -10,21 +11,21 @@ import DiTModel
 extension ModelConfiguration {
   /// The file at `path`.
   ///
-  /// - Throws: `FileError` when it cannot be read, ``ConfigurationFileError`` for an unknown key, a key that stands
-  ///   twice, a value of another type or out of range, and parts that contradict each other.
+  /// - Throws: `DiTError` when it cannot be read, for an unknown key, a key that stands twice, a value of another type
+  ///   or out of range, and parts that contradict each other.
   public init(contentsOf path: String) throws {
     try self.init(reading: JSONObjectReader(contentsOf: path))
   }
 
   /// The same keys as a section of another file. Finishes the reader.
   ///
-  /// - Throws: ``ConfigurationFileError``.
-  public init(reading reader: JSONObjectReader) throws(ConfigurationFileError) {
+  /// - Throws: `DiTError`.
+  public init(reading reader: JSONObjectReader) throws(DiTError) {
     self = try CheckedConfiguration(reading: reader).model
   }
 
   /// The keys, each by itself: whether they agree is not checked. Finishes the reader.
-  fileprivate init(unchecked reader: JSONObjectReader) throws(ConfigurationFileError) {
+  fileprivate init(unchecked reader: JSONObjectReader) throws(DiTError) {
     var reader = reader
     try reader.require("model_type", is: "dit")
     let family = try reader.word("family", ModelFamily.self) ?? .dit
@@ -41,7 +42,7 @@ extension ModelConfiguration {
     try reader.finish()
 
     let scheduler = try schedulerSection.map {
-      (section) throws(ConfigurationFileError) in try DiffusersScheduler(reading: section)
+      (section) throws(DiTError) in try DiffusersScheduler(reading: section)
     }
     self.init(network: network, classNames: classNames, family: family)
     self.autoencoder = autoencoder
@@ -50,11 +51,10 @@ extension ModelConfiguration {
     if let diffusionSection {
       diffusion = try DiffusionConfiguration(reading: diffusionSection, defaults: diffusion)
     } else if let scheduler {
-      do throws(DiffusionError) {
+      do throws(DiTError) {
         diffusion = try scheduler.diffusion(diffusion.variance)
       } catch {
-        throw reader.failure(
-          "\(Self.schedulerKey).\(error.schedulerKey ?? error.name)", expected: error.expected, found: error.found)
+        throw reader.attributing(error, to: "\(Self.schedulerKey).\(error.schedulerKey ?? error.name)")
       }
     }
     sampling = family.sampling(network) ?? .standard(network, diffusion, scheduler)
@@ -94,7 +94,7 @@ extension ModelConfiguration {
 
   /// Writes config.json at `path`, atomically. The file holds no path and no time.
   ///
-  /// - Throws: `FileError`.
+  /// - Throws: `DiTError`.
   public func write(to path: String) throws {
     try AtomicFile.write(json.text, to: path)
   }
@@ -102,16 +102,35 @@ extension ModelConfiguration {
 
 extension CheckedConfiguration {
   /// The keys of a config.json or of a section of another file. Finishes the reader.
-  init(reading reader: JSONObjectReader) throws(ConfigurationFileError) {
+  init(reading reader: JSONObjectReader) throws(DiTError) {
     try self.init(ModelConfiguration(unchecked: reader), file: reader.file, path: reader.path)
   }
 }
 
 extension DiTConfiguration {
+  /// The keys of config.json that are the network's, checked. Finishes the reader.
+  init(reading reader: JSONObjectReader) throws(DiTError) {
+    var reader = reader
+    try self.init(reading: &reader, defaults: ModelFamily.dit.network())
+    if let attention = try reader.object("attention") { self.attention = try AttentionConfiguration(reading: attention) }
+    try reader.finish()
+    do throws(DiTError) {
+      try validate()
+    } catch {
+      throw reader.attributing(error, to: error.name)
+    }
+  }
+
+  /// The keys of config.json that are the network's.
+  var json: JSONValue {
+    guard case .object(let members) = ModelConfiguration(network: self).json else { return .null }
+    return .object(members.filter { !["model_type", "diffusion", "sampling"].contains($0.key) })
+  }
+
   /// The sizes among config.json's keys; where they are left out those of `defaults`, a family's.
   fileprivate init(
     reading reader: inout JSONObjectReader, defaults: DiTConfiguration
-  ) throws(ConfigurationFileError) {
+  ) throws(DiTError) {
     self = defaults
     if let (height, width) = try reader.size("input_size") { (inputHeight, inputWidth) = (height, width) }
     // Ranges are for `validate`, which knows them all; here only what a value is.
@@ -170,7 +189,7 @@ extension DiTConfiguration {
 
 extension TokenGroups {
   /// `"token_groups": {"class": n, "omega": n, …}`; nil where it is left out or null.
-  fileprivate init?(reading reader: inout JSONObjectReader) throws(ConfigurationFileError) {
+  fileprivate init?(reading reader: inout JSONObjectReader) throws(DiTError) {
     guard var counts = try reader.object("token_groups") else { return nil }
     self.init(
       classes: try counts.integer("class") ?? 0, omega: try counts.integer("omega") ?? 0,
@@ -182,7 +201,7 @@ extension TokenGroups {
 
 extension Biases {
   /// `"bias": true`, false, or an object that names layers.
-  fileprivate init(reading reader: inout JSONObjectReader, defaults: Biases) throws(ConfigurationFileError) {
+  fileprivate init(reading reader: inout JSONObjectReader, defaults: Biases) throws(DiTError) {
     self = defaults
     switch reader.peek("bias") {
     case nil: return
@@ -210,7 +229,7 @@ extension Biases {
 
 extension JSONObjectReader {
   /// One number for a square, or [H, W].
-  fileprivate mutating func size(_ key: String) throws(ConfigurationFileError) -> (Int, Int)? {
+  fileprivate mutating func size(_ key: String) throws(DiTError) -> (Int, Int)? {
     switch value(key) {
     case nil: return nil
     case .integer(let side)?: return (side, side)
@@ -229,7 +248,7 @@ extension SequenceSource {
   fileprivate static let image = "context_image"
 
   /// `"text": {"length": n}` or `"context_image": {"input_size": [H, W]}`; nil where neither is there.
-  fileprivate init?(reading reader: inout JSONObjectReader) throws(ConfigurationFileError) {
+  fileprivate init?(reading reader: inout JSONObjectReader) throws(DiTError) {
     let (text, image) = (try reader.object(Self.text), try reader.object(Self.image))
     switch (text, image) {
     case (nil, nil): return nil
@@ -262,10 +281,13 @@ extension SequenceSource {
 }
 
 extension DiffusionConfiguration {
+  /// The keys of a `diffusion` section, beside the published DiT's.
+  var json: JSONValue { json(beside: DiffusionConfiguration()) }
+
   /// A `diffusion` section. Finishes the reader.
-  fileprivate init(
+  init(
     reading reader: JSONObjectReader, defaults: DiffusionConfiguration
-  ) throws(ConfigurationFileError) {
+  ) throws(DiTError) {
     var reader = reader
     self = defaults
     steps = try reader.integer("steps") ?? steps
@@ -322,7 +344,7 @@ extension TimeDistribution {
   private static let logitNormalKey = "logit_normal"
 
   /// `"uniform"` or `{"logit_normal": [m, d]}`; nil where the key is left out.
-  fileprivate init?(reading reader: inout JSONObjectReader, _ key: String) throws(ConfigurationFileError) {
+  fileprivate init?(reading reader: inout JSONObjectReader, _ key: String) throws(DiTError) {
     switch reader.value(key) {
     case nil: return nil
     case .string(Self.uniformWord)?: self = .uniform

@@ -3,6 +3,7 @@ import DiTDiffusers
 import DiTDiffusion
 import DiTFiles
 import DiTModel
+import DiTTensor
 
 /// All that config.json says about a model: its network, its diffusion process, and how it is sampled by default.
 public struct ModelConfiguration: Equatable, Sendable {
@@ -41,10 +42,10 @@ public struct ModelConfiguration: Equatable, Sendable {
   /// A network of a diffusers directory with its saved scheduler, from which the diffusion process and the default
   /// sampling follow.
   ///
-  /// - Throws: `DiffusionError` naming the scheduler's key, for a schedule or prediction that is not here.
+  /// - Throws: `DiTError` naming the scheduler's key, for a schedule or prediction that is not here.
   public init(
     network: DiTConfiguration, scheduler: DiffusersScheduler, classNames: [String]? = nil
-  ) throws(DiffusionError) {
+  ) throws(DiTError) {
     let diffusion = try scheduler.diffusion(.standard(network))
     self.init(
       network: network, diffusion: diffusion, sampling: .standard(network, diffusion, scheduler),
@@ -54,8 +55,8 @@ public struct ModelConfiguration: Equatable, Sendable {
 
   /// β_t and ᾱ_t of all T steps: the diffusion process's, with a saved scheduler its numbers.
   ///
-  /// - Throws: `DiffusionError`.
-  public func noise() throws(DiffusionError) -> NoiseSchedule {
+  /// - Throws: `DiTError`.
+  public func noise() throws(DiTError) -> NoiseSchedule {
     if let diffusersScheduler { return try diffusersScheduler.noise(diffusion.variance) }
     return try NoiseSchedule(diffusion)
   }
@@ -82,8 +83,8 @@ public struct ModelConfiguration: Equatable, Sendable {
   /// - Parameters:
   ///   - file: the file that errors name.
   ///   - path: the dotted name of the section that holds this configuration; empty at the root.
-  /// - Throws: ``ConfigurationFileError``.
-  public func validate(file: String, path: String = "") throws(ConfigurationFileError) {
+  /// - Throws: `DiTError`.
+  public func validate(file: String, path: String = "") throws(DiTError) {
     _ = try CheckedConfiguration(self, file: file, path: path)
   }
 

@@ -15,25 +15,25 @@ public struct ModelKeys: Sendable {
   /// The keys of the file at `path`: its `model` part where it has one, with its `sampling` part in place of the model's,
   /// as in a training configuration; else the whole file. They are read when a state dict is there to go with them.
   ///
-  /// - Throws: `FileError`, ``ConfigurationFileError``.
+  /// - Throws: `DiTError`.
   public init(contentsOf path: String) throws {
     try self.init(JSONValue(contentsOf: path), file: path)
   }
 
-  init(_ root: JSONValue, file: String) throws(ConfigurationFileError) {
+  init(_ root: JSONValue, file: String) throws(DiTError) {
     self.file = file
     guard case .object(let members) = root else {
-      throw ConfigurationFileError(file: file, key: "", expected: "an object", found: root.summary)
+      throw DiTError(file: file, key: "", expected: "an object", found: root.summary)
     }
     guard let model = members.first(where: { $0.key == "model" })?.value else {
       (path, self.members) = ("", members)
       return
     }
     guard case .object(let inner) = model else {
-      throw ConfigurationFileError(file: file, key: "model", expected: "an object", found: model.summary)
+      throw DiTError(file: file, key: "model", expected: "an object", found: model.summary)
     }
     if let other = members.first(where: { !["model", "training", "sampling"].contains($0.key) }) {
-      throw ConfigurationFileError(
+      throw DiTError(
         file: file, key: other.key, expected: "model, training and sampling", found: "an unknown key")
     }
     let sampling = members.first { $0.key == "sampling" }
@@ -52,12 +52,12 @@ public struct ModelKeys: Sendable {
     if case .string(let name)? = value("family") { ModelFamily(rawValue: name) } else { nil }
   }
 
-  func failure(_ key: String, expected: String, found: String) -> ConfigurationFileError {
-    ConfigurationFileError(file: file, key: path.isEmpty ? key : "\(path).\(key)", expected: expected, found: found)
+  func failure(_ key: String, expected: String, found: String) -> DiTError {
+    DiTError(file: file, key: path.isEmpty ? key : "\(path).\(key)", expected: expected, found: found)
   }
 
   /// The configuration of these keys, and of `defaults` where they state nothing, in sections too.
-  func configuration(defaults: [JSONMember]) throws(ConfigurationFileError) -> CheckedConfiguration {
+  func configuration(defaults: [JSONMember]) throws(DiTError) -> CheckedConfiguration {
     let all = Self.members(members, defaults: defaults)
     return try CheckedConfiguration(reading: JSONObjectReader(.object(all), file: file, path: path))
   }

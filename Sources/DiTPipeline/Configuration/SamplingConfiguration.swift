@@ -2,13 +2,14 @@ import DiTDiffusers
 import DiTDiffusion
 import DiTFiles
 import DiTModel
+import DiTTensor
 
 /// config.json's `sampling` block: what a program does that is told nothing else.
 public struct SamplingConfiguration: Equatable, Sendable {
   public var sampler: Sampler
   public var guidance: Guidance
 
-  public init(sampler: Sampler = Sampler(), guidance: Guidance = Guidance(scale: 4)) {
+  public init(sampler: Sampler, guidance: Guidance) {
     self.sampler = sampler
     self.guidance = guidance
   }
@@ -51,10 +52,10 @@ public struct SamplingConfiguration: Equatable, Sendable {
 
   /// A `sampling` section; keys left out are those of `defaults`. Finishes the reader.
   ///
-  /// - Throws: ``ConfigurationFileError``. Whether the values fit a model is for ``ModelConfiguration/validate(file:path:)``.
+  /// - Throws: `DiTError`. Whether the values fit a model is for ``ModelConfiguration/validate(file:path:)``.
   public init(
     reading reader: JSONObjectReader, defaults: SamplingConfiguration
-  ) throws(ConfigurationFileError) {
+  ) throws(DiTError) {
     var reader = reader
     self = defaults
     if let name = try reader.word("sampler", SamplerName.self) {
@@ -62,10 +63,10 @@ public struct SamplingConfiguration: Equatable, Sendable {
     }
     let steps = try reader.integer("steps", in: 1...NoiseSchedule.maximumSteps)
     if let word = try reader.string("schedule") {
-      do throws(DiffusionError) {
+      do throws(DiTError) {
         sampler.schedule = try StepSchedule(parsing: word)
       } catch {
-        throw reader.failure("schedule", expected: error.expected, found: error.found)
+        throw reader.attributing(error, to: "schedule")
       }
     }
     if let steps {
@@ -147,13 +148,13 @@ public struct SamplingConfiguration: Equatable, Sendable {
   /// asked when it is used: another one may.
   func validate(
     _ network: DiTConfiguration, _ noise: NoiseSchedule, saved: DiffusersScheduler?
-  ) throws(DiffusionError) {
+  ) throws(DiTError) {
     try network.check(sampler.name)
     if saved == nil {
       _ = try sampler.method(on: noise, saved: nil)
     } else {
       guard 1...noise.steps ~= sampler.steps else {
-        throw DiffusionError("steps", expected: "1…\(noise.steps)", found: "\(sampler.steps)")
+        throw DiTError(option: "steps", expected: "1…\(noise.steps)", found: "\(sampler.steps)")
       }
       _ = try sampler.schedule?.timesteps(count: sampler.steps, betas: noise.betas)
       try sampler.name.check(noise.configuration.path, eta: sampler.eta)
@@ -165,13 +166,13 @@ public struct SamplingConfiguration: Equatable, Sendable {
 
 extension Guidance {
   /// Throws unless a network can be guided so in a process.
-  func validate(_ network: DiTConfiguration, _ process: DiffusionProcess) throws(DiffusionError) {
+  func validate(_ network: DiTConfiguration, _ process: DiffusionProcess) throws(DiTError) {
     guard !network.isToldGuidance else { return try validate(toldTo: network, process) }
     try validate(channels: network.inChannels)
     try validate(process)
     guard scale == 1 || network.hasUnconditional else {
       let reason = network.sequence == nil ? "no null class" : "no unconditional prediction"
-      throw DiffusionError("guidance", expected: "1, as the model has \(reason)", found: "\(scale)")
+      throw DiTError(option: "guidance", expected: "1, as the model has \(reason)", found: "\(scale)")
     }
   }
 }

@@ -10,7 +10,7 @@ extension ModelConfiguration {
   /// size: it is then the published 32×32, as in a config.json that names none.
   ///
   /// - Parameter heads: shapes do not tell; nil takes those of the published hidden sizes 384, 768, 1024 and 1152.
-  /// - Throws: ``ModelFileError`` when a tensor that tells a size is missing or of another rank, or sizes do not fit.
+  /// - Throws: `DiTError` when a tensor that tells a size is missing or of another rank, or sizes do not fit.
   public init(stateDict file: some TensorStore, heads: Int? = nil) throws {
     let names = try FamilyNames(file, stated: nil)
     self = try StateDictConfiguration(
@@ -31,8 +31,8 @@ struct StateDictConfiguration {
   ///   - arguments: what stands beside a training checkpoint's state dicts.
   ///   - heads: where shapes cannot tell.
   ///   - keys: what the user states.
-  /// - Throws: ``ModelFileError`` when a tensor that tells a size is missing or of another rank, or sizes do not fit;
-  ///   ``ConfigurationFileError`` for keys that contradict the tensors, or each other.
+  /// - Throws: `DiTError` when a tensor that tells a size is missing or of another rank, or sizes do not fit; for keys
+  ///   that contradict the tensors, or each other.
   init(_ names: FamilyNames, arguments: ProgramArguments, heads: Int?, keys: ModelKeys?) throws {
     let (file, family) = (names.store, names.family)
     let shapes = StateDictShapes(file)
@@ -65,18 +65,18 @@ struct StateDictConfiguration {
       try TransportShapes.heads(names.original, network)
       ?? heads ?? keys?.integer("num_heads") ?? shapes.heads(hiddenSize: d)
     if let heads, heads != network.numHeads {
-      throw ModelFileError(
-        file: file.path, item: "heads", expected: "\(network.numHeads), as the tensors say", found: "\(heads)")
+      throw DiTError(
+        file: file.path, .key("heads"), expected: "\(network.numHeads), as the tensors say", found: "\(heads)")
     }
     notes = classes.note.map { [$0] } ?? []
     var model = ModelConfiguration(network: network, family: family)
     model.latentStatistics = names.statistics
     guard let keys else {
       let path = file.path
-      do throws(ConfigurationFileError) {
+      do throws(DiTError) {
         checked = try CheckedConfiguration(model, file: path)
       } catch {
-        throw ModelFileError(file: path, item: error.key, expected: "usable sizes", found: error.problem)
+        throw DiTError(file: path, error.subject.part, expected: "usable sizes", found: error.problem)
       }
       try TransportShapes.checkRotation(names.original, network)
       return
@@ -103,7 +103,7 @@ struct StateDictConfiguration {
   /// Throws where a stated key contradicts a shape.
   private static func compare(
     _ stated: DiTConfiguration, with told: DiTConfiguration, _ shapes: StateDictShapes, _ keys: ModelKeys
-  ) throws(ConfigurationFileError) {
+  ) throws(DiTError) {
     let rows = shapes.file.shape(of: StateDictShapes.labels)?.first ?? 0
     let sizes: [(key: String, stated: Int, told: Int, tensor: String)] = [
       ("hidden_size", stated.hiddenSize, told.hiddenSize, StateDictShapes.patches),
@@ -194,19 +194,19 @@ struct StateDictShapes {
 
   init(_ file: any TensorStore) { self.file = file }
 
-  func failure(_ name: String, _ expected: String) -> ModelFileError {
+  func failure(_ name: String, _ expected: String) -> DiTError {
     let names = file.keys.prefix(9).map(\.name)
     let found =
       file.shape(of: name).map { "\($0)" }
       ?? "no such tensor among \(names.isEmpty ? "none" : Message.list(names) { Message.oneLine($0, limit: 60) })"
-    return ModelFileError(file: file.path, item: "tensor \(name)", expected: expected, found: found)
+    return DiTError(file: file.path, .tensor(name), expected: expected, found: found)
   }
 
   /// No network is wider: what is computed from extents does not overflow.
   private static let largestExtent = 1 << 30
 
   /// The shape of a tensor of that rank without an extent of 0.
-  func shape(_ name: String, _ expected: String, rank: Int) throws(ModelFileError) -> [Int] {
+  func shape(_ name: String, _ expected: String, rank: Int) throws(DiTError) -> [Int] {
     guard let shape = file.shape(of: name), shape.count == rank, shape.allSatisfy({ (1...Self.largestExtent) ~= $0 })
     else {
       throw failure(name, expected)
@@ -247,13 +247,13 @@ struct StateDictShapes {
   }
 
   /// Rows of the label table; nil where there is none.
-  func labelRows() throws(ModelFileError) -> Int? {
+  func labelRows() throws(DiTError) -> Int? {
     guard file.shape(of: Self.labels) != nil else { return nil }
     return try shape(Self.labels, "[classes + 1, D]", rank: 2)[0]
   }
 
   /// Whether the output has twice the input's channels.
-  func learnsSigma(channels: Int, patchSize: Int) throws(ModelFileError) -> Bool {
+  func learnsSigma(channels: Int, patchSize: Int) throws(DiTError) -> Bool {
     let width = Double(patchSize) * Double(patchSize) * Double(channels)
     let expected = "[P²·C', D] with C' = \(channels) or twice that"
     let outputs = Double(try shape(Self.outputs, expected, rank: 2)[0])
@@ -261,10 +261,10 @@ struct StateDictShapes {
     return outputs == 2 * width
   }
 
-  func heads(hiddenSize: Int) throws(ModelFileError) -> Int {
+  func heads(hiddenSize: Int) throws(DiTError) -> Int {
     guard let heads = [384: 6, 768: 12, 1024: 16, 1152: 16][hiddenSize] else {
-      throw ModelFileError(
-        file: file.path, item: "heads", expected: "the number of heads to be given",
+      throw DiTError(
+        file: file.path, .key("heads"), expected: "the number of heads to be given",
         found: "hidden size \(hiddenSize), for which none is published")
     }
     return heads

@@ -23,7 +23,7 @@ struct FamilyNames {
   /// - Parameters:
   ///   - stated: the family that the user states; nil where names and arguments are to tell.
   ///   - arguments: what stands beside a training checkpoint's state dicts.
-  /// - Throws: ``ModelFileError`` where the names are not those of the stated family, or a process is not; as reading a tensor
+  /// - Throws: `DiTError` where the names are not those of the stated family, or a process is not; as reading a tensor
   ///   does.
   init(_ store: any TensorStore, stated: ModelFamily?, arguments: ProgramArguments = ProgramArguments()) throws {
     original = store
@@ -34,8 +34,8 @@ struct FamilyNames {
     family = stated ?? told
     reason = stated == nil ? "as \(byArguments?.sign ?? sign)" : "as is stated"
     guard family == told || family == .dit || Self.shareNames(family, byNames) else {
-      throw ModelFileError(
-        file: store.path, item: "family", expected: "tensors of \(family.rawValue)",
+      throw DiTError(
+        file: store.path, .key("family"), expected: "tensors of \(family.rawValue)",
         found: "those of \(told.rawValue), as \(byArguments?.sign ?? sign)")
     }
     switch family {
@@ -88,8 +88,8 @@ struct FamilyNames {
     let found = LatentStatistics(
       mean: try LatentStatistics.numbers(mean, of: store), std: variances.map { Double($0).squareRoot() })
     guard let problem = found.problem else { return found }
-    throw ModelFileError(
-      file: store.path, item: "tensor \(problem.part == "mean" ? mean : variance)", expected: problem.expected,
+    throw DiTError(
+      file: store.path, .tensor(problem.part == "mean" ? mean : variance), expected: problem.expected,
       found: problem.found)
   }
 

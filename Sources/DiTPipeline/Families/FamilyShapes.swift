@@ -16,7 +16,7 @@ struct FamilyShapes {
   let notes: [String]
 
   /// - Parameter classes: their number, and the share that was dropped.
-  /// - Throws: ``ModelFileError`` when a tensor that tells a size is missing or of another rank, or nothing tells a key.
+  /// - Throws: `DiTError` when a tensor that tells a size is missing or of another rank, or nothing tells a key.
   init(
     _ shapes: StateDictShapes, _ family: ModelFamily, classes: (count: Int, dropout: Double),
     arguments: ProgramArguments, keys: ModelKeys?
@@ -53,8 +53,8 @@ struct FamilyShapes {
     if family == .jit, network.inContextTokens > 0 {
       let named = PublishedSize.all.first { $0.name == arguments.text("model") && $0.depth == network.depth }
       guard let start = size?.start ?? keys?.integer("in_context_start") ?? named?.start else {
-        throw ModelFileError(
-          file: shapes.file.path, item: "in_context_start",
+        throw DiTError(
+          file: shapes.file.path, .key("in_context_start"),
           expected:
             "--config FILE with in_context_start, the block before which the \(network.inContextTokens) tokens join",
           found: "\(network.depth) blocks of width \(d), for which none is published")
@@ -79,14 +79,14 @@ struct FamilyShapes {
 
   /// The whole configuration, with what the user states in its place.
   ///
-  /// - Throws: ``ModelFileError`` where sizes do not fit, or `heads` is another number than the shapes'.
+  /// - Throws: `DiTError` where sizes do not fit, or `heads` is another number than the shapes'.
   func checked(
     _ shapes: StateDictShapes, _ family: ModelFamily, heads: Int?, keys: ModelKeys?
   ) throws -> CheckedConfiguration {
     let path = shapes.file.path
     if let heads, heads != network.numHeads {
-      throw ModelFileError(
-        file: path, item: "heads", expected: "\(network.numHeads), as blocks.0.attn.q_norm.weight says",
+      throw DiTError(
+        file: path, .key("heads"), expected: "\(network.numHeads), as blocks.0.attn.q_norm.weight says",
         found: "\(heads)")
     }
     let model = ModelConfiguration(network: network, diffusion: diffusion, sampling: sampling, family: family)
@@ -94,10 +94,10 @@ struct FamilyShapes {
       // How it is sampled follows from the family, once all sizes are known, where nothing is stored.
       return try keys.configuration(defaults: members.filter { sampling != nil || $0.key != "sampling" })
     }
-    do throws(ConfigurationFileError) {
+    do throws(DiTError) {
       return try CheckedConfiguration(model, file: path)
     } catch {
-      throw ModelFileError(file: path, item: error.key, expected: "usable sizes", found: error.problem)
+      throw DiTError(file: path, error.subject.part, expected: "usable sizes", found: error.problem)
     }
   }
 

@@ -17,21 +17,21 @@ package struct JiTCheckpoint {
   /// - Parameters:
   ///   - name: what errors call the model.
   ///   - sizes: those that the code can build.
-  /// - Throws: ``ModelFileError`` naming the key of config.json that JiT's code cannot express.
+  /// - Throws: `DiTError` naming the key of config.json that JiT's code cannot express.
   package init(
     _ configuration: ModelConfiguration, _ sets: WeightSets, name: String, sizes: [PublishedSize] = PublishedSize.all
-  ) throws(ModelFileError) {
+  ) throws(DiTError) {
     self.configuration = configuration
     self.sets = sets
     let network = configuration.network
     guard let size = sizes.first(where: { $0.family == .jit && $0.has(network) }) else {
       guard configuration.family == .jit else {
-        throw ModelFileError(
-          file: name, item: "family", expected: "jit, as only its networks can be written for its code",
+        throw DiTError(
+          file: name, .key("family"), expected: "jit, as only its networks can be written for its code",
           found: configuration.family.rawValue)
       }
-      throw ModelFileError(
-        file: name, item: "depth, hidden_size, patch_size",
+      throw DiTError(
+        file: name, .entry("depth, hidden_size, patch_size"),
         expected: "those of JiT-B/16 to JiT-H/32, which its code can build",
         found: "\(network.depth), \(network.hiddenSize), \(network.patchSize)")
     }
@@ -42,13 +42,13 @@ package struct JiTCheckpoint {
   /// Throws where the network or its process is not the published one's, but for what the trainer's arguments state.
   private static func check(
     _ configuration: ModelConfiguration, _ size: PublishedSize, _ name: String
-  ) throws(ModelFileError) {
+  ) throws(DiTError) {
     let diffusion = configuration.diffusion
     var stated = try configuration.sized(as: size, code: "JiT's", file: name)
     let sampler = configuration.sampling.sampler.name
     guard [.euler, .heun].contains(sampler) else {
-      throw ModelFileError(
-        file: name, item: "sampling.sampler", expected: "euler or heun, which JiT's code has", found: sampler.rawValue)
+      throw DiTError(
+        file: name, .key("sampling.sampler"), expected: "euler or heun, which JiT's code has", found: sampler.rawValue)
     }
     stated.diffusion.noiseScale = diffusion.noiseScale
     stated.diffusion.timeFloor = diffusion.timeFloor
@@ -60,7 +60,7 @@ package struct JiTCheckpoint {
   /// Writes `checkpoint-last.pth` into a directory that is there.
   ///
   /// - Parameter dtype: F32, BF16 or F16.
-  /// - Throws: `FileError`.
+  /// - Throws: `DiTError`.
   package func write(to directory: String, as dtype: Dtype) throws {
     let (model, first) = (sets.trained ?? sets.average, sets.average ?? sets.trained)
     guard let model, let first else { preconditionFailure("a model without weights") }

@@ -13,21 +13,21 @@ package struct SiTCheckpoint {
   /// - Parameters:
   ///   - name: what errors call the model.
   ///   - sizes: those that the code can build.
-  /// - Throws: ``ModelFileError`` naming the key of config.json that SiT's code cannot express.
+  /// - Throws: `DiTError` naming the key of config.json that SiT's code cannot express.
   package init(
     _ configuration: ModelConfiguration, _ sets: WeightSets, name: String, sizes: [PublishedSize] = PublishedSize.all
-  ) throws(ModelFileError) {
+  ) throws(DiTError) {
     self.configuration = configuration
     self.sets = sets
     let (network, diffusion) = (configuration.network, configuration.diffusion)
     guard [.sit, .dit].contains(configuration.family), diffusion.path == .linear else {
-      throw ModelFileError(
-        file: name, item: "family", expected: "sit, as only its models can be written for its code",
+      throw DiTError(
+        file: name, .key("family"), expected: "sit, as only its models can be written for its code",
         found: "\(configuration.family.rawValue) on path \(diffusion.path.rawValue)")
     }
     guard let size = sizes.first(where: { $0.family == .sit && $0.has(network) }) else {
-      throw ModelFileError(
-        file: name, item: "depth, hidden_size, patch_size",
+      throw DiTError(
+        file: name, .entry("depth, hidden_size, patch_size"),
         expected: "those of SiT-S/2 to SiT-XL/8, which its code can build",
         found: "\(network.depth), \(network.hiddenSize), \(network.patchSize)")
     }
@@ -44,7 +44,7 @@ package struct SiTCheckpoint {
   /// Writes the file at `path`.
   ///
   /// - Parameter dtype: F32, BF16 or F16.
-  /// - Throws: `FileError`.
+  /// - Throws: `DiTError`.
   package func write(to path: String, as dtype: Dtype) throws {
     guard let model = sets.trained ?? sets.average, let ema = sets.average ?? sets.trained else {
       preconditionFailure("a model without weights")

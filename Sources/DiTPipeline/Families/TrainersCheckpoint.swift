@@ -32,15 +32,15 @@ extension ModelConfiguration {
   /// A published size with this model's input and classes, which a trainer is told beside the size's name.
   ///
   /// - Parameter code: whose trainer it is, as in `JiT's`.
-  /// - Throws: ``ModelFileError`` for an input that is no square, and classes without a null class.
-  func sized(as size: PublishedSize, code: String, file: String) throws(ModelFileError) -> ModelConfiguration {
+  /// - Throws: `DiTError` for an input that is no square, and classes without a null class.
+  func sized(as size: PublishedSize, code: String, file: String) throws(DiTError) -> ModelConfiguration {
     guard network.inputHeight == network.inputWidth else {
-      throw ModelFileError(
-        file: file, item: "input_size", expected: "a square", found: "\(network.inputHeight)×\(network.inputWidth)")
+      throw DiTError(
+        file: file, .key("input_size"), expected: "a square", found: "\(network.inputHeight)×\(network.inputWidth)")
     }
     guard network.hasNullClass else {
-      throw ModelFileError(
-        file: file, item: "class_dropout_prob", expected: "more than 0, as \(code) label table ends in a null class",
+      throw DiTError(
+        file: file, .key("class_dropout_prob"), expected: "more than 0, as \(code) label table ends in a null class",
         found: "\(network.classDropoutProb)")
     }
     var sized = size.model
@@ -52,12 +52,12 @@ extension ModelConfiguration {
   /// Throws where a key of network or process is not another configuration's.
   ///
   /// - Parameter code: whose configuration that is, as in `JiT's`.
-  func checkKeys(against other: ModelConfiguration, code: String, file: String) throws(ModelFileError) {
+  func checkKeys(against other: ModelConfiguration, code: String, file: String) throws(DiTError) {
     let (ours, theirs) = (processKeys, other.processKeys)
     // A key at its default is not written.
     for key in Set(ours.keys).union(theirs.keys).sorted() where ours[key] != theirs[key] {
-      throw ModelFileError(
-        file: file, item: key, expected: "\(theirs[key]?.summary ?? "its default"), as \(code) code has it",
+      throw DiTError(
+        file: file, .key(key), expected: "\(theirs[key]?.summary ?? "its default"), as \(code) code has it",
         found: ours[key]?.summary ?? "its default")
     }
   }

@@ -1,4 +1,5 @@
 import DiTFiles
+import DiTTensor
 
 /// What the trainers of SiT, REPA and LightningDiT are started with, as it stands in their checkpoints: a `Namespace` under
 /// `args` (SiT, REPA), the sections of a YAML file under `config` (LightningDiT).
@@ -20,11 +21,11 @@ enum TransportArguments {
   }
 
   /// Throws where the network was trained for another process than the linear path's velocity.
-  static func check(_ arguments: ProgramArguments, file: String) throws(ModelFileError) {
+  static func check(_ arguments: ProgramArguments, file: String) throws(DiTError) {
     for (name, known) in [("path_type", ["linear"]), ("prediction", ["velocity", "v"])] {
       guard let value = arguments.text(name), !known.contains(value.lowercased()) else { continue }
-      throw ModelFileError(
-        file: file, item: name, expected: "\(known[0]), as no other process of its code is here", found: value)
+      throw DiTError(
+        file: file, .key(name), expected: "\(known[0]), as no other process of its code is here", found: value)
     }
   }
 }

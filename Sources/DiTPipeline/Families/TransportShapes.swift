@@ -7,7 +7,7 @@ import DiTTensor
 enum TransportShapes {
   /// The parts of LightningDiT: RMSNorm or LayerNorm, SwiGLU or GELU, with or without rotation.
   ///
-  /// - Throws: ``ModelFileError``.
+  /// - Throws: `DiTError`.
   static func tell(_ shapes: StateDictShapes, _ network: inout DiTConfiguration) throws {
     let d = network.hiddenSize
     network.norm = shapes.has("blocks.0.norm1.weight") ? .rms : .layer
@@ -29,7 +29,7 @@ enum TransportShapes {
 
   /// Norms of q and k; without rotation tables there is no rotation.
   ///
-  /// - Throws: ``ModelFileError`` for layer norms of q and k, which are not here.
+  /// - Throws: `DiTError` for layer norms of q and k, which are not here.
   static func checkNorms(
     _ shapes: StateDictShapes, _ original: any TensorStore, _ network: inout DiTConfiguration
   ) throws {
@@ -37,8 +37,8 @@ enum TransportShapes {
     let (weight, bias) = ("blocks.0.attn.q_norm.weight", "blocks.0.attn.q_norm.bias")
     guard shapes.has(weight) else { return }
     guard !shapes.has(bias) else {
-      throw ModelFileError(
-        file: original.path, item: "tensor \(bias)",
+      throw DiTError(
+        file: original.path, .tensor(bias),
         expected: "none: norms of q and k are RMS norms here, without biases", found: "a layer norm's bias")
     }
     network.qkNorm = true
@@ -58,14 +58,14 @@ enum TransportShapes {
   /// Throws unless q and k turn as this engine turns them: the tables, [L, d], are those of the grid, rows first.
   ///
   /// - Parameter network: usable.
-  /// - Throws: ``ModelFileError``; as reading a tensor does.
+  /// - Throws: `DiTError`; as reading a tensor does.
   static func checkRotation(_ store: any TensorStore, _ network: DiTConfiguration) throws {
     guard let order = network.position.rotation else { return }
     let (grid, d) = (network.inputGrid, network.headSize)
     let names = [table, "feat_rope.freqs_sin"].filter { store.shape(of: $0) != nil }
     for name in names where store.shape(of: name) != [network.tokens, d] {
-      throw ModelFileError(
-        file: store.path, item: "tensor \(name)", expected: "[\(network.tokens), \(d)], a row for each token",
+      throw DiTError(
+        file: store.path, .tensor(name), expected: "[\(network.tokens), \(d)], a row for each token",
         found: "\(store.shape(of: name) ?? [])")
     }
     guard !names.isEmpty else { return }
@@ -78,8 +78,8 @@ enum TransportShapes {
         // A token has d cosines, then −sin, sin of each pair.
         let expected = values[index / d * 2 * d + (name == table ? index % d : d + (index % d | 1))]
         guard abs(stored[index] - expected) > PositionTable.tolerance else { continue }
-        throw ModelFileError(
-          file: store.path, item: "tensor \(name)",
+        throw DiTError(
+          file: store.path, .tensor(name),
           expected: "the rotation of a grid of \(grid.rows)×\(grid.columns), \(expected) at element \(index)",
           found: "\(stored[index])")
       }

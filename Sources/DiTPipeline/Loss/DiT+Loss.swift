@@ -37,7 +37,7 @@ extension DiT {
   ///   - sequence: N sequences for a model that takes them; nil are empty ones.
   ///   - weighting: how much each noise level counts.
   ///   - consistency: the sequence-consistency term; not on a linear path.
-  /// - Throws: ``InputError``; `OverflowError` when a loss is not finite.
+  /// - Throws: `DiTError`, also when a loss is not finite.
   public func loss(
     clean: Tensor, times: [Float], labels: [Int], noise: Tensor, sequence: ConditioningSequence? = nil,
     weighting: LossWeighting = .uniform, consistency: SequenceLossInput? = nil
@@ -71,7 +71,7 @@ extension DiT {
   /// The loss and the gradient of its mean over the samples. Parameters as in
   /// ``loss(clean:times:labels:noise:sequence:weighting:consistency:)``.
   ///
-  /// - Throws: ``InputError``; `OverflowError` when a loss or the gradient is not finite.
+  /// - Throws: `DiTError`, also when a loss or the gradient is not finite.
   public func lossAndGradients(
     clean: Tensor, times: [Float], labels: [Int], noise: Tensor, sequence: ConditioningSequence? = nil,
     weighting: LossWeighting = .uniform, consistency: SequenceLossInput? = nil
@@ -96,7 +96,7 @@ extension DiT {
     try report.checkFinite()
     for parameter in network.weights.table.trainableParameters {
       guard let bad = gradients[parameter.range].span.firstNotFinite else { continue }
-      throw OverflowError("grad.\(parameter.name)", image: 0, found: gradients[parameter.range][bad])
+      throw DiTError(overflow: "grad.\(parameter.name)", image: 0, found: gradients[parameter.range][bad])
     }
     return LossGradients(report: report, table: network.weights.table, flat: gradients.reading)
   }
@@ -114,12 +114,12 @@ private struct LossInputs {
   init(
     _ model: DiT, _ clean: Tensor, _ times: [Float], _ labels: [Int], _ noise: Tensor,
     _ consistency: SequenceLossInput?
-  ) throws(InputError) {
+  ) throws(DiTError) {
     let (c, process) = (model.configuration.network, model.schedule.process)
     try c.checkTimeAlone("for a loss")
     samples = try c.checkImages(clean, "x0")
     guard noise.shape == clean.shape else {
-      throw InputError("noise", expected: "the shape \(clean.shape) of x0", found: "\(noise.shape)")
+      throw DiTError(argument: "noise", expected: "the shape \(clean.shape) of x0", found: "\(noise.shape)")
     }
     try noise.checkFinite("noise")
     try c.checkCount(times.count, samples, "t")
@@ -169,9 +169,9 @@ extension LossReport {
   }
 
   /// Throws unless every loss is finite.
-  fileprivate func checkFinite() throws(OverflowError) {
+  fileprivate func checkFinite() throws(DiTError) {
     guard let image = losses.firstIndex(where: { !$0.loss.isFinite }) else { return }
-    throw OverflowError("loss", image: image, found: Float(losses[image].loss))
+    throw DiTError(overflow: "loss", image: image, found: Float(losses[image].loss))
   }
 
   /// Takes the losses and the maps of the samples in `range` from the step that has evaluated them.

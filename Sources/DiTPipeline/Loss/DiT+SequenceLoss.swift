@@ -24,30 +24,30 @@ public struct SequenceLossInput: Sendable {
 extension SequenceConditionals {
   /// The conditionals of the prior in the directory of a model.
   ///
-  /// - Throws: what `SequencePrior.init(directory:for:)` does, `FileError` when there is no prior, ``ModelFileError`` when
-  ///   its covariance is none.
+  /// - Throws: what `SequencePrior.init(directory:for:)` does, `DiTError` when there is no prior or its covariance
+  ///   is none.
   public init(directory: String, for model: DiT) throws {
     let path = Paths.join(directory, SequencePrior.fileName)
     guard let prior = try SequencePrior(directory: directory, for: model.configuration.network) else {
-      throw FileError(path: path, reason: .missing)
+      throw DiTError(file: path, .missing)
     }
-    do throws(DiffusionError) {
+    do throws(DiTError) {
       try self.init(prior, context: model.context)
     } catch {
-      throw ModelFileError(file: path, item: "tensor \(error.name)", expected: error.expected, found: error.found)
+      throw error.about(file: path, .tensor(error.name), .content)
     }
   }
 }
 
 extension SequenceLossInput {
-  /// Throws unless the term can be part of the loss of `clean`: ``InputError`` when the draws have another shape, or the
+  /// Throws unless the term can be part of the loss of `clean`: `DiTError` when the draws have another shape, or the
   /// model's path has no posterior.
-  func check(_ model: DiT, _ clean: Tensor) throws(InputError) {
+  func check(_ model: DiT, _ clean: Tensor) throws(DiTError) {
     guard model.configuration.diffusion.path.hasPosterior else {
-      throw InputError("lambda_seq", expected: "0 on a linear path, which has no x_{t−1}", found: "\(weight)")
+      throw DiTError(argument: "lambda_seq", expected: "0 on a linear path, which has no x_{t−1}", found: "\(weight)")
     }
     guard posteriorNoise.shape == clean.shape else {
-      throw InputError("posterior_noise", expected: "the shape \(clean.shape) of x0", found: "\(posteriorNoise.shape)")
+      throw DiTError(argument: "posterior_noise", expected: "the shape \(clean.shape) of x0", found: "\(posteriorNoise.shape)")
     }
     try posteriorNoise.checkFinite("posterior_noise")
   }

@@ -26,12 +26,12 @@ public enum ConditioningSequence: Equatable, Sendable {
 extension DiTConfiguration {
   /// The sequences as the network takes them; empty ones where none are given; nil for a model that takes none.
   ///
-  /// - Throws: ``InputError`` for a kind that the model does not take, another number, a text that is too long, and other
+  /// - Throws: `DiTError` for a kind that the model does not take, another number, a text that is too long, and other
   ///   shapes.
-  func input(_ sequence: ConditioningSequence?, samples: Int) throws(InputError) -> SequenceInput? {
+  func input(_ sequence: ConditioningSequence?, samples: Int) throws(DiTError) -> SequenceInput? {
     guard let source = self.sequence else {
       guard sequence == nil else {
-        throw InputError("sequence", expected: "none, as the model has neither text nor context_image", found: "one")
+        throw DiTError(argument: "sequence", expected: "none, as the model has neither text nor context_image", found: "one")
       }
       return nil
     }
@@ -41,24 +41,24 @@ extension DiTConfiguration {
     case (.text(let length), .texts(let texts)): return try textInput(texts, length)
     case (.image(let height, let width), .images(let images)):
       guard images.shape == [samples, inChannels, height, width] else {
-        throw InputError(
-          "context", expected: "shape \([samples, inChannels, height, width])", found: "\(images.shape)")
+        throw DiTError(
+          argument: "context", expected: "shape \([samples, inChannels, height, width])", found: "\(images.shape)")
       }
       try images.checkFinite("context")
       return imageInput(images)
     case (_, .embeddings(let embeddings)): return try embeddingInput(embeddings)
-    case (.text, .images): throw InputError("sequence", expected: "texts", found: "images")
-    case (.image, .texts): throw InputError("sequence", expected: "images", found: "texts")
+    case (.text, .images): throw DiTError(argument: "sequence", expected: "texts", found: "images")
+    case (.image, .texts): throw DiTError(argument: "sequence", expected: "images", found: "texts")
     }
   }
 
-  private func textInput(_ texts: [String], _ length: Int) throws(InputError) -> SequenceInput {
+  private func textInput(_ texts: [String], _ length: Int) throws(DiTError) -> SequenceInput {
     var input = SequenceInput(self, samples: texts.count)
     for (n, text) in texts.enumerated() {
       let bytes = Array(text.utf8)
       guard bytes.count <= length else {
-        throw InputError(
-          "prompt", expected: "at most \(length) bytes, the model's text.length", found: "\(bytes.count) bytes")
+        throw DiTError(
+          argument: "prompt", expected: "at most \(length) bytes, the model's text.length", found: "\(bytes.count) bytes")
       }
       input.set(n, text: bytes.span)
     }
@@ -74,18 +74,18 @@ extension DiTConfiguration {
     return input
   }
 
-  private func embeddingInput(_ embeddings: [Tensor]) throws(InputError) -> SequenceInput {
+  private func embeddingInput(_ embeddings: [Tensor]) throws(DiTError) -> SequenceInput {
     var input = SequenceInput(self, samples: embeddings.count, content: .embeddings)
     for (n, tokens) in embeddings.enumerated() {
       let shape = tokens.shape
       guard shape.count == 2, shape[1] == hiddenSize, shape[0] <= sequenceLength else {
-        throw InputError(
-          "embeddings", expected: "shape [tokens, \(hiddenSize)] of at most \(sequenceLength) tokens", found: "\(shape)"
+        throw DiTError(
+          argument: "embeddings", expected: "shape [tokens, \(hiddenSize)] of at most \(sequenceLength) tokens", found: "\(shape)"
         )
       }
       if let bad = tokens.elements.span.firstNotFinite {
-        throw InputError(
-          "embeddings", expected: "finite numbers", found: "\(tokens.elements[bad]) in those of image \(n)")
+        throw DiTError(
+          argument: "embeddings", expected: "finite numbers", found: "\(tokens.elements[bad]) in those of image \(n)")
       }
       input.set(n, embeddings: tokens.elements.span)
     }

@@ -32,15 +32,14 @@ public struct DiT: Sendable {
   ///   - family: whose names a state dict has; nil lets the names tell.
   ///   - keys: what else they cannot tell; for state dicts only.
   ///   - numerics: the format of the operands and the matrix-multiplication backend; see `DiTNetwork`.
-  /// - Throws: `FileError`, `SafetensorsError`, `TorchFileError`, `StateDictMismatch`, ``ConfigurationFileError``,
-  ///   ``ModelFileError`` (also for a published name, which has no weights), `ComputeError`.
+  /// - Throws: `DiTError`, also for a published name, which has no weights.
   public init(
     contentsOf path: String, context: ComputeContext? = nil, weights: WeightChoice = .emaPreferred, heads: Int? = nil,
     family: ModelFamily? = nil, keys: ModelKeys? = nil, numerics: Numerics = Numerics()
   ) throws {
     let model = try ModelReference(path).open(weights, hints: StateDictHints(heads: heads, family: family, keys: keys))
     guard let loaded = try model.weights() else {
-      throw ModelFileError(file: path, item: "weights", expected: "a model with weights", found: "a published name")
+      throw DiTError(file: path, .key("weights"), expected: "a model with weights", found: "a published name")
     }
     try self.init(model.configuration, weights: loaded, context: context ?? ComputeContext(), numerics: numerics)
     notes = model.notes
@@ -62,10 +61,10 @@ public struct DiT: Sendable {
   ///   - numerics: the format of the operands and the matrix-multiplication backend; see `DiTNetwork`.
   /// - Precondition: `weights` belong to the configuration's network, are finite and do not change; `numerics` are
   ///   supported.
-  /// - Throws: ``ConfigurationFileError`` when the configuration contradicts itself.
+  /// - Throws: `DiTError` when the configuration contradicts itself.
   public init(
     configuration: ModelConfiguration, weights: Weights, context: ComputeContext, numerics: Numerics = Numerics()
-  ) throws(ConfigurationFileError) {
+  ) throws(DiTError) {
     try self.init(
       CheckedConfiguration(configuration, file: ""), weights: weights, context: context, numerics: numerics)
   }
@@ -89,7 +88,7 @@ public struct DiT: Sendable {
   ///   - sequence: N sequences for a model that takes them; nil are empty ones.
   ///   - step: what a network that is told guidance is told; nil for every other one.
   /// - Returns: (N, C', H, W), on a linear path (N, C, H, W).
-  /// - Throws: ``InputError``; `OverflowError` when the output is not finite.
+  /// - Throws: `DiTError`, also when the output is not finite.
   public func predict(
     images: Tensor, times: [Float], labels: [Int], sequence: ConditioningSequence? = nil, step: StepInputs? = nil
   ) throws -> Tensor {
@@ -115,7 +114,7 @@ public struct DiT: Sendable {
         images: images.elements.span.extracting(range.elements(c.imageElements)), modulation: modulation,
         sequence: sequences.map { network.embed($0.samples(range)) }, samples: range.count, workspace: workspace)
       if let (image, found) = output[range.elements(c.outputElements)].span.notFinite(images: range.count) {
-        throw OverflowError("output", image: range.lowerBound + image, found: found)
+        throw DiTError(overflow: "output", image: range.lowerBound + image, found: found)
       }
     }
     guard c.outChannels > c.inChannels, !process.learnsVariance else {
@@ -130,16 +129,16 @@ public struct DiT: Sendable {
 
 extension DiT {
   /// What the network embeds for each image.
-  private func inputs(_ times: [Float], _ step: StepInputs?) throws(InputError) -> [[Float]] {
+  private func inputs(_ times: [Float], _ step: StepInputs?) throws(DiTError) -> [[Float]] {
     let c = configuration.network
     guard c.isToldGuidance else {
       guard step == nil else {
-        throw InputError("h", expected: "none, as token_groups tell the network no guidance", found: "a step")
+        throw DiTError(argument: "h", expected: "none, as token_groups tell the network no guidance", found: "a step")
       }
       return times.map { [$0] }
     }
     guard let step else {
-      throw InputError("h", expected: "a step's length, as token_groups tell the network guidance", found: "none")
+      throw DiTError(argument: "h", expected: "a step's length, as token_groups tell the network guidance", found: "none")
     }
     try step.check(c, schedule.process, samples: times.count)
     return times.indices.map { n in

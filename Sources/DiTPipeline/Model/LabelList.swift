@@ -11,8 +11,8 @@ import Foundation
 public enum LabelList {
   /// The classes that `list` names, each in 0…`num_classes`−1.
   ///
-  /// - Throws: ``InputError`` (`classes`) for a word that is not a class of the model, with the names nearest to it.
-  public static func parse(_ list: String, for model: ModelConfiguration) throws(InputError) -> [Int] {
+  /// - Throws: `DiTError` (`classes`) for a word that is not a class of the model, with the names nearest to it.
+  public static func parse(_ list: String, for model: ModelConfiguration) throws(DiTError) -> [Int] {
     if let index = try index(named: list, of: model) { return [index] }  // a name may hold commas
     var classes: [Int] = []
     for word in list.split(separator: ",", omittingEmptySubsequences: false) {
@@ -21,24 +21,24 @@ public enum LabelList {
     return classes
   }
 
-  private static func item(_ word: String, of model: ModelConfiguration) throws(InputError) -> [Int] {
+  private static func item(_ word: String, of model: ModelConfiguration) throws(DiTError) -> [Int] {
     let last = model.network.numClasses - 1
     if let index = try index(named: word, of: model) { return [index] }
     let ends = trimmed(word).split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
     guard let low = ends[0], ends.count <= 2, let high = ends[ends.count - 1], low <= high else {
-      throw InputError(
-        "classes", expected: "classes such as 3, 0,3,7 or 0-9\(names(near: word, of: model))", found: "'\(word)'")
+      throw DiTError(
+        argument: "classes", expected: "classes such as 3, 0,3,7 or 0-9\(names(near: word, of: model))", found: "'\(word)'")
     }
     guard 0 <= low, high <= last else {
-      throw InputError("classes", expected: "classes in 0…\(last)", found: "'\(word)'")
+      throw DiTError(argument: "classes", expected: "classes in 0…\(last)", found: "'\(word)'")
     }
     return Array(low...high)
   }
 
   /// The class of that name, or one of whose names that is.
   ///
-  /// - Throws: ``InputError`` when several classes have it.
-  private static func index(named name: String, of model: ModelConfiguration) throws(InputError) -> Int? {
+  /// - Throws: `DiTError` when several classes have it.
+  private static func index(named name: String, of model: ModelConfiguration) throws(DiTError) -> Int? {
     guard let names = model.classNames else { return nil }
     let word = trimmed(name)
     let name = FileName.shown(word) == word ? word : FileName.text(word)  // typed as the bytes that name a folder
@@ -56,8 +56,8 @@ public enum LabelList {
       // Names that differ by their normal form look the same in print.
       let areAlike = Set(classes.map { names[$0] }).count < Set(classes.map { ExactName(names[$0]) }).count
       let texts = classes.map { areAlike ? "\($0) \"\(FileName.spelled(names[$0]))\"" : "\($0)" }
-      throw InputError(
-        "classes", expected: "a number, as classes \(texts.joined(separator: ", ")) have that name", found: "'\(name)'")
+      throw DiTError(
+        argument: "classes", expected: "a number, as classes \(texts.joined(separator: ", ")) have that name", found: "'\(name)'")
     }
     return nil
   }

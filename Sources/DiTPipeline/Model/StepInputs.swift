@@ -1,5 +1,6 @@
 import DiTDiffusion
 import DiTModel
+import DiTTensor
 
 /// What a network that is told guidance (``DiTConfiguration/isToldGuidance``) is told about N steps from t to r, beside their
 /// classes. What `token_groups` has no tokens for is empty.
@@ -18,7 +19,7 @@ public struct StepInputs: Equatable, Sendable {
   }
 
   /// Throws unless there are N values of what the network is told, and none of what it is not.
-  func check(_ network: DiTConfiguration, _ process: DiffusionProcess, samples: Int) throws(InputError) {
+  func check(_ network: DiTConfiguration, _ process: DiffusionProcess, samples: Int) throws(DiTError) {
     let groups = network.tokenGroups ?? TokenGroups()
     let times = process.timeRange
     let inTimes = "a time in 0…\(Int(times.upperBound))"
@@ -30,13 +31,13 @@ public struct StepInputs: Equatable, Sendable {
 
   private func check(
     _ name: String, _ values: [Float], _ tokens: Int, _ samples: Int, _ range: ClosedRange<Float>, _ expected: String
-  ) throws(InputError) {
+  ) throws(DiTError) {
     guard values.count == (tokens > 0 ? samples : 0) else {
-      throw InputError(
-        name, expected: tokens > 0 ? "\(samples) values, one per image" : "none, as token_groups has none for it",
+      throw DiTError(
+        argument: name, expected: tokens > 0 ? "\(samples) values, one per image" : "none, as token_groups has none for it",
         found: "\(values.count)")
     }
-    for value in values where !(range ~= value) { throw InputError(name, expected: expected, found: "\(value)") }
+    for value in values where !(range ~= value) { throw DiTError(argument: name, expected: expected, found: "\(value)") }
   }
 
   /// Appends what image n's row of the modulation is made of.
@@ -58,12 +59,12 @@ extension DiTConfiguration {
     if groups.time > 0 { row.append(time) }
   }
 
-  /// Throws `DiffusionError` unless a sampler tells the network what it is told: `meanflow` one that is told guidance and the
+  /// Throws `DiTError` unless a sampler tells the network what it is told: `meanflow` one that is told guidance and the
   /// step's length, every other one a network that is told its time.
-  public func check(_ sampler: SamplerName) throws(DiffusionError) {
+  public func check(_ sampler: SamplerName) throws(DiTError) {
     guard isToldGuidance != (sampler == .meanflow) else { return }
-    throw DiffusionError(
-      "sampler",
+    throw DiTError(
+      option: "sampler",
       expected: isToldGuidance
         ? "meanflow, as token_groups tell the network guidance and a step's length"
         : "another one, as token_groups tell the network no guidance and no step's length", found: sampler.rawValue)
@@ -101,26 +102,26 @@ extension Guidance {
   }
 
   /// Throws unless a network can be told so.
-  func validate(toldTo network: DiTConfiguration, _ process: DiffusionProcess) throws(DiffusionError) {
+  func validate(toldTo network: DiTConfiguration, _ process: DiffusionProcess) throws(DiTError) {
     guard scale.isFinite, scale >= 1, Float(scale).isFinite else {
-      throw DiffusionError(
-        "guidance", expected: "a finite ω of at least 1, as the network is told it", found: "\(scale)")
+      throw DiTError(
+        option: "guidance", expected: "a finite ω of at least 1, as the network is told it", found: "\(scale)")
     }
     guard scale == 1 || network.tokenGroups?.omega ?? 0 > 0 else {
-      throw DiffusionError("guidance", expected: "1, as token_groups has none for omega", found: "\(scale)")
+      throw DiTError(option: "guidance", expected: "1, as token_groups has none for omega", found: "\(scale)")
     }
     if let channels {
-      throw DiffusionError("guidance channels", expected: "none, as the network is told guidance", found: "\(channels)")
+      throw DiTError(option: "guidance_channels", expected: "none, as the network is told guidance", found: "\(channels)")
     }
     guard let interval else { return }
     guard network.isToldInterval else {
-      throw DiffusionError(
-        "guidance interval", expected: "none, as token_groups has none for t_min and t_max", found: Self.text(interval))
+      throw DiTError(
+        option: "guidance_interval", expected: "none, as token_groups has none for t_min and t_max", found: Self.text(interval))
     }
     let times = Double(process.timeRange.lowerBound)...Double(process.timeRange.upperBound)
     guard interval.clamped(to: times) == interval else {
-      throw DiffusionError(
-        "guidance interval", expected: "times in 0…\(Int(times.upperBound)), as the network is told them",
+      throw DiTError(
+        option: "guidance_interval", expected: "times in 0…\(Int(times.upperBound)), as the network is told them",
         found: Self.text(interval))
     }
   }

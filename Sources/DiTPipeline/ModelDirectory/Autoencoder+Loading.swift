@@ -15,8 +15,7 @@ extension Autoencoder {
   ///   - context: where to run; nil makes one with all processors.
   ///   - numerics: the format of the operands and the matrix-multiplication backend.
   ///   - statistics: what a model's latents are standardised by, in place of the autoencoder's own scaling; nil is that.
-  /// - Throws: `FileError`, `SafetensorsError`, `TorchFileError`, `ShardIndexError`, `StateDictMismatch`,
-  ///   ``ConfigurationFileError``, `AutoencoderFileError`, `ComputeError`.
+  /// - Throws: `DiTError`.
   public convenience init(
     contentsOf path: String, context: ComputeContext? = nil, numerics: Numerics = Numerics(),
     statistics: LatentStatistics? = nil
@@ -34,8 +33,8 @@ extension Autoencoder {
     }
     let description = Paths.join(place, ModelDirectory.configurationFile)
     guard own != nil else {
-      throw AutoencoderFileError(
-        path: path, item: "autoencoder",
+      throw DiTError(
+        file: path, .entry("autoencoder"),
         expected: "a config.json of an AutoencoderKL, one in vae/, or a model's config.json with \"vae\"",
         found: "none")
     }
@@ -48,14 +47,14 @@ extension Autoencoder {
 
   /// The configuration with a model's statistics in place of its own scaling.
   ///
-  /// - Throws: `AutoencoderFileError` where there is another number of channels.
+  /// - Throws: `DiTError` where there is another number of channels.
   private static func scaled(
     _ configuration: AutoencoderConfiguration, by statistics: LatentStatistics?, file: String
-  ) throws(AutoencoderFileError) -> AutoencoderConfiguration {
+  ) throws(DiTError) -> AutoencoderConfiguration {
     guard let statistics else { return configuration }
     guard statistics.mean.count == configuration.latentChannels else {
-      throw AutoencoderFileError(
-        path: file, item: "latent_channels", expected: "\(statistics.mean.count), as the model's latent_statistics say",
+      throw DiTError(
+        file: file, .entry("latent_channels"), expected: "\(statistics.mean.count), as the model's latent_statistics say",
         found: "\(configuration.latentChannels)")
     }
     return configuration.scaled(by: statistics)
@@ -64,7 +63,7 @@ extension Autoencoder {
   /// What the latents of the model whose directory this is are standardised by; nil for what is no model's directory, or has no
   /// such numbers.
   ///
-  /// - Throws: ``ConfigurationFileError``, also where its family needs them.
+  /// - Throws: `DiTError`, also where its family needs them.
   private static func statistics(of path: String) throws -> LatentStatistics? {
     let file = Paths.join(path, ModelDirectory.configurationFile)
     guard FileStatus.exists(file) else { return nil }
@@ -72,7 +71,7 @@ extension Autoencoder {
     guard reader.value("_class_name") == nil else { return nil }
     if let statistics = try LatentStatistics(reading: &reader, "latent_statistics") { return statistics }
     guard reader.value("family") == .string(ModelFamily.lightningdit.rawValue) else { return nil }
-    throw ConfigurationFileError(
+    throw DiTError(
       file: file, key: "latent_statistics",
       expected: "means and deviations, as the latents of the family lightningdit are standardised", found: "none")
   }
@@ -108,7 +107,7 @@ extension Autoencoder {
   /// The autoencoder's own directory, or file, that belongs to `path`, as ``init(contentsOf:context:numerics:)`` reads it; nil where
   /// `path` is not a directory, or has none.
   ///
-  /// - Throws: `FileError` and ``ConfigurationFileError`` for a config.json that cannot be read.
+  /// - Throws: `DiTError` for a config.json that cannot be read.
   public static func directory(of path: String) throws -> String? {
     let file = Paths.join(path, ModelDirectory.configurationFile)
     guard FileStatus.exists(file) else { return directory(of: path, named: nil) }

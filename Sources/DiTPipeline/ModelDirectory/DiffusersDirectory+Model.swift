@@ -9,9 +9,9 @@ import DiTTensor
 extension DiffusersDirectory {
   /// What config.json would say of the model: sampled as its saved scheduler says; without one as a published model.
   ///
-  /// - Throws: ``ConfigurationFileError`` naming the scheduler's file and key, where the scheduler cannot be used.
+  /// - Throws: `DiTError` naming the scheduler's file and key, where the scheduler cannot be used.
   public var configuration: ModelConfiguration {
-    get throws(ConfigurationFileError) { try checked().model }
+    get throws(DiTError) { try checked().model }
   }
 
   /// The weights, under the published names.
@@ -19,27 +19,25 @@ extension DiffusersDirectory {
   /// - Throws: as reading a tensor does.
   public func weights() throws -> Weights { try Weights(store, configuration: network) }
 
-  func checked() throws(ConfigurationFileError) -> CheckedConfiguration {
+  func checked() throws(DiTError) -> CheckedConfiguration {
     let file = Paths.join(path, Self.schedulerFile)
     var model = ModelConfiguration(network: network)
     if let scheduler {
-      do throws(DiffusionError) {
+      do throws(DiTError) {
         model = try ModelConfiguration(network: network, scheduler: scheduler)
       } catch {
-        throw ConfigurationFileError(
-          file: file, key: error.schedulerKey ?? error.name, expected: error.expected, found: error.found)
+        throw error.about(file: file, .key(error.schedulerKey ?? error.name), .configuration)
       }
     }
     model.classNames = classNames
     if hasAutoencoder { model.autoencoder = ModelDirectory.autoencoderName }
-    do throws(ConfigurationFileError) {
+    do throws(DiTError) {
       return try CheckedConfiguration(model, file: mainFile)
     } catch {
       // The section's name belongs to config.json.
       let section = "\(ModelConfiguration.schedulerKey)."
-      guard error.key.hasPrefix(section) else { throw error }
-      throw ConfigurationFileError(
-        file: file, key: String(error.key.dropFirst(section.count)), problem: error.problem)
+      guard let key = error.key, key.hasPrefix(section) else { throw error }
+      throw error.about(file: file, .key(String(key.dropFirst(section.count))))
     }
   }
 
@@ -55,10 +53,10 @@ extension DiffusersExport {
   ///   - vae: the autoencoder's directory, if any.
   ///   - name: what errors call the model.
   /// - Precondition: `weights` belong to the configuration's network.
-  /// - Throws: ``ModelFileError`` naming the key of config.json that diffusers cannot express.
+  /// - Throws: `DiTError` naming the key of config.json that diffusers cannot express.
   public init(
     _ configuration: ModelConfiguration, weights: Weights, vae: String?, name: String
-  ) throws(ModelFileError) {
+  ) throws(DiTError) {
     let sampler = configuration.sampling.sampler
     let model = Model(
       network: configuration.network, diffusion: configuration.diffusion, saved: configuration.diffusersScheduler,

@@ -3,6 +3,7 @@ import DiTDiffusers
 import DiTFiles
 import DiTKernels
 import DiTModel
+import DiTTensor
 import Foundation
 
 /// A model read from one kind of place, to be written to another: model directory, diffusers directory, state dict.
@@ -42,7 +43,7 @@ public struct ModelConversion: Sendable {
   ///     `dit`, `jit` and `sit`: the trained ones and their averages.
   ///   - hints: what a state dict's shapes cannot tell.
   ///   - context: where what must be measured is run; nil makes one with all processors.
-  /// - Throws: as ``ModelReference/load(_:hints:)``, and ``ModelFileError`` for a published name, which has no weights, and
+  /// - Throws: as ``ModelReference/load(_:hints:)``, and `DiTError` for a published name, which has no weights, and
   ///   for what diffusers, JiT's or SiT's code cannot express.
   public init(
     _ source: String, to format: Format, weights choice: WeightChoice? = .emaPreferred,
@@ -51,26 +52,26 @@ public struct ModelConversion: Sendable {
   ) throws {
     let reference = try ModelReference(source)
     guard choice != nil || format != .diffusers else {
-      throw ModelFileError(
-        file: source, item: "weights", expected: "one set, as a diffusers directory has one", found: "all")
+      throw DiTError(
+        file: source, .key("weights"), expected: "one set, as a diffusers directory has one", found: "all")
     }
     let model = try choice.map { try reference.load($0, hints: hints) } ?? reference.described(hints: hints)
     let configuration = model.configuration
     let sets = try choice == nil ? WeightSets(reference, hints: hints) : WeightSets(trained: model.weights)
     guard let weights = sets.average ?? sets.trained else {
-      throw ModelFileError(
-        file: source, item: "weights", expected: "a model with weights", found: "a published name")
+      throw DiTError(
+        file: source, .key("weights"), expected: "a model with weights", found: "a published name")
     }
     var converted = configuration
     vae = try configuration.autoencoderDirectory(in: source)
     if let vae, format == .diffusers, try FileStatus(path: vae)?.isRegular == true {
-      throw ModelFileError(
-        file: source, item: "vae", expected: "a directory as diffusers writes it, for a diffusers directory",
+      throw DiTError(
+        file: source, .key("vae"), expected: "a directory as diffusers writes it, for a diffusers directory",
         found: "a file")
     }
     if format == .diffusers || format == .sit, configuration.latentStatistics != nil {
-      throw ModelFileError(
-        file: source, item: "latent_statistics",
+      throw DiTError(
+        file: source, .key("latent_statistics"),
         expected: "none, as \(format == .sit ? "SiT's code" : "diffusers' DiTPipeline") "
           + "decodes by the autoencoder's own scaling", found: "means and deviations")
     }
@@ -102,8 +103,8 @@ public struct ModelConversion: Sendable {
   ///   - dtype: F32, BF16 or F16.
   ///   - replacing: whether a directory with a model that is there may be replaced, with all that is in it.
   /// - Returns: notes for the user, one line each; what they measure was measured on the files that were written.
-  /// - Throws: `FileError`, also when a training run writes there, or something has appeared there that may not be replaced;
-  ///   ``ModelFileError`` when there was something of the kind before.
+  /// - Throws: `DiTError`, also when a training run writes there, or something has appeared there that may not be
+  ///   replaced; when there was something of the kind before.
   @discardableResult
   public func write(to path: String, as dtype: Dtype = .f32, replacing: Bool = false) throws -> [String] {
     if let file {
@@ -137,34 +138,34 @@ public struct ModelConversion: Sendable {
 
   /// Throws unless a format may be written to `path`.
   ///
-  /// - Throws: ``ModelFileError``.
-  public static func checkTarget(_ path: String, as format: Format, replacing: Bool) throws(ModelFileError) {
+  /// - Throws: `DiTError`.
+  public static func checkTarget(_ path: String, as format: Format, replacing: Bool) throws(DiTError) {
     if format == .sit { try checkFile(path, replacing: replacing) } else { try checkTarget(path, replacing: replacing) }
   }
 
   /// Throws unless a file may be written to `path`: there is nothing, or a file that may be replaced.
-  private static func checkFile(_ path: String, replacing: Bool) throws(ModelFileError) {
+  private static func checkFile(_ path: String, replacing: Bool) throws(DiTError) {
     guard FileStatus.exists(path) else { return }
     let isDirectory = FileStatus.exists(Paths.join(path, "."))
     guard isDirectory || !replacing else { return }
-    throw ModelFileError(
-      file: path, item: "output", expected: replacing ? "a file to replace" : "no file of that name",
+    throw DiTError(
+      file: path, .key("output"), expected: replacing ? "a file to replace" : "no file of that name",
       found: isDirectory ? "a directory" : "a file")
   }
 
   /// Throws unless a model may be written to `path`: there is nothing, an empty directory or, if it may be replaced, one
   /// with a model in it.
   ///
-  /// - Throws: ``ModelFileError``.
-  public static func checkTarget(_ path: String, replacing: Bool) throws(ModelFileError) {
+  /// - Throws: `DiTError`.
+  public static func checkTarget(_ path: String, replacing: Bool) throws(DiTError) {
     let names = Directory.names(path)
     guard !names.isEmpty else { return }
     let isModel = !names.filter {
       [ModelDirectory.configurationFile, DiffusersDirectory.indexFile, ModelReference.trainersCheckpoint].contains($0)
     }.isEmpty
     guard replacing, isModel else {
-      throw ModelFileError(
-        file: path, item: "output",
+      throw DiTError(
+        file: path, .key("output"),
         expected: replacing ? "a directory with a model to replace" : "no directory, or an empty one",
         found: "a directory with \(names.count == 1 ? "a file" : "\(names.count) files")")
     }

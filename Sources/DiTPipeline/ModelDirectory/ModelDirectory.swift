@@ -1,6 +1,7 @@
 import DiTDiffusers
 import DiTFiles
 import DiTModel
+import DiTTensor
 import Foundation
 
 /// Which of a model directory's weights to use, or of a torch training checkpoint's.
@@ -50,15 +51,15 @@ public enum WeightChoice: Hashable, Sendable, RawRepresentable {
 
   /// Which of those of the diffusers directory at `path`.
   ///
-  /// - Throws: ``ModelFileError`` for a name, as it has none.
-  func ofDiffusers(_ path: String) throws(ModelFileError) -> DiffusersDirectory.Choice {
+  /// - Throws: `DiTError` for a name, as it has none.
+  func ofDiffusers(_ path: String) throws(DiTError) -> DiffusersDirectory.Choice {
     switch self {
     case .emaPreferred: return .standard
     case .ema: return .average
     case .model: return .trained
     case .named(let name):
-      throw ModelFileError(
-        file: path, item: "weights", expected: "auto, ema or model, as it is a diffusers directory", found: name)
+      throw DiTError(
+        file: path, .key("weights"), expected: "auto, ema or model, as it is a diffusers directory", found: name)
     }
   }
 }
@@ -78,21 +79,21 @@ public struct ModelDirectory: Sendable {
 
   /// Reads config.json; weights are opened when asked for.
   ///
-  /// - Throws: `FileError`, ``ConfigurationFileError``.
+  /// - Throws: `DiTError`.
   public init(contentsOf path: String) throws {
     try self.init(path, configuration: JSONObjectReader(contentsOf: Paths.join(path, Self.configurationFile)))
   }
 
   /// The directory whose config.json has been read.
-  init(_ path: String, configuration reader: JSONObjectReader) throws(ConfigurationFileError) {
+  init(_ path: String, configuration reader: JSONObjectReader) throws(DiTError) {
     self.path = path
     checked = try CheckedConfiguration(reading: reader)
   }
 
   /// The file that holds the chosen weights.
   ///
-  /// - Throws: `FileError` when there is none.
-  public func weightsPath(_ choice: WeightChoice = .emaPreferred) throws(FileError) -> String {
+  /// - Throws: `DiTError` when there is none.
+  public func weightsPath(_ choice: WeightChoice = .emaPreferred) throws(DiTError) -> String {
     let names =
       switch choice {
       case .emaPreferred: [Self.emaFile, Self.modelFile]
@@ -102,12 +103,12 @@ public struct ModelDirectory: Sendable {
       }
     let paths = names.map { Paths.join(path, $0) }
     for path in paths where FileStatus.exists(path) { return path }
-    throw FileError(path: paths.last ?? path, reason: .missing)
+    throw DiTError(file: paths.last ?? path, .missing)
   }
 
   /// The chosen weights, mapped.
   ///
-  /// - Throws: `FileError`, `SafetensorsError`, `StateDictMismatch`.
+  /// - Throws: `DiTError`.
   public func weights(_ choice: WeightChoice = .emaPreferred) throws -> Weights {
     try Weights(contentsOf: weightsPath(choice), configuration: configuration.network)
   }
@@ -120,7 +121,7 @@ public struct ModelDirectory: Sendable {
   /// The weights of a further moving average, mapped: those of ema-DECAY.safetensors, which training with several
   /// `ema_decays` leaves beside ema.safetensors.
   ///
-  /// - Throws: `FileError`, `SafetensorsError`, `StateDictMismatch`.
+  /// - Throws: `DiTError`.
   public func weights(averagedWith decay: Double) throws -> Weights {
     let file = Paths.join(path, Self.averageName(decay) + Self.averageEnding)
     return try Weights(contentsOf: file, configuration: configuration.network)
@@ -134,7 +135,7 @@ public struct ModelDirectory: Sendable {
   ///
   /// - Parameter furtherAverages: moving averages beside `ema`, with their decays.
   /// - Parameter dtype: F32, BF16 or F16.
-  /// - Throws: `FileError`.
+  /// - Throws: `DiTError`.
   /// - Precondition: weights are of this configuration.
   public static func write(
     _ configuration: ModelConfiguration, model: Weights?, ema: Weights?,

@@ -49,14 +49,14 @@ public enum ModelReference: Equatable, Sendable {
 
   /// Reads the word. A published name wins over a path of that spelling, which can be written `./DiT-S/2`.
   ///
-  /// - Throws: `FileError` when it is not a published name and there is nothing at that path.
-  public init(_ argument: String) throws(FileError) {
+  /// - Throws: `DiTError` when it is not a published name and there is nothing at that path.
+  public init(_ argument: String) throws(DiTError) {
     if ModelConfiguration(published: argument) != nil {
       self = .published(argument)
       return
     }
     guard !argument.isEmpty, FileStatus.exists(argument) else {
-      throw FileError(path: argument, reason: .missing)
+      throw DiTError(file: argument, .missing)
     }
     let isDirectory = FileStatus.exists(Paths.join(argument, "."))
     let checkpoint = Paths.join(argument, Self.trainersCheckpoint)
@@ -85,7 +85,7 @@ public enum ModelReference: Equatable, Sendable {
   /// their embedders.
   ///
   /// - Parameter hints: what a state dict's shapes cannot tell.
-  /// - Throws: `FileError`, `SafetensorsError`, `TorchFileError`, `ShardIndexError`, `StateDictMismatch`, ``ConfigurationFileError``, ``ModelFileError``.
+  /// - Throws: `DiTError`.
   public func configuration(hints: StateDictHints = StateDictHints()) throws -> ModelConfiguration {
     try open(hints: hints).configuration.model
   }
@@ -129,15 +129,15 @@ public enum ModelReference: Equatable, Sendable {
     if let keys = hints.keys, !hints.keysMayNotFit {
       if case .stateDict = self {
       } else {
-        throw ModelFileError(
-          file: keys.file, item: "model", expected: "a state dict, of which it says what shapes do not tell",
+        throw DiTError(
+          file: keys.file, .key("model"), expected: "a state dict, of which it says what shapes do not tell",
           found: "a model that has a configuration of its own")
       }
     }
     let opened = try opened(choice, hints, heads)
     if let family = hints.family, family != opened.configuration.model.family {
-      throw ModelFileError(
-        file: word, item: "family", expected: "\(opened.configuration.model.family.rawValue), as the model says",
+      throw DiTError(
+        file: word, .key("family"), expected: "\(opened.configuration.model.family.rawValue), as the model says",
         found: family.rawValue)
     }
     return opened
@@ -164,7 +164,7 @@ public enum ModelReference: Equatable, Sendable {
       let file = try StateDictFile(contentsOf: path, tree: choice.tree)
       return try Self.opened(PublishedOrder.named(file.store), file.arguments, hints)
     case .published(let name):
-      guard let model = ModelConfiguration(published: name) else { throw FileError(path: name, reason: .missing) }
+      guard let model = ModelConfiguration(published: name) else { throw DiTError(file: name, .missing) }
       let configuration = try CheckedConfiguration(model, file: name)
       try Self.check(configuration, heads: heads, name)
       return Opened(configuration: configuration) { nil }
@@ -200,10 +200,10 @@ public enum ModelReference: Equatable, Sendable {
 
   private static func check(
     _ configuration: CheckedConfiguration, heads: Int?, _ file: String
-  ) throws(ModelFileError) {
+  ) throws(DiTError) {
     let own = configuration.model.network.numHeads
     guard heads == nil || heads == own else {
-      throw ModelFileError(file: file, item: "heads", expected: "\(own), as the model has", found: "\(heads ?? 0)")
+      throw DiTError(file: file, .key("heads"), expected: "\(own), as the model has", found: "\(heads ?? 0)")
     }
   }
 }

@@ -24,7 +24,7 @@ struct PositionTable {
 
   /// The table in `file`; nil where there is none of so many columns.
   ///
-  /// - Throws: as reading a tensor does; ``ModelFileError`` when it holds NaN or infinity.
+  /// - Throws: as reading a tensor does; `DiTError` when it holds NaN or infinity.
   init?(_ file: any TensorStore, width: Int) throws {
     guard let shape = file.shape(of: Self.name), shape.count == 3, shape[0] == 1, shape[1] > 0, shape[2] == width,
       width > 0
@@ -106,13 +106,13 @@ extension PositionTable {
   /// A table that is not the fixed one of any grid belongs to the network's where it has as many rows.
   ///
   /// - Parameter file: what errors name.
-  /// - Throws: ``ModelFileError`` where a table must be resampled and nothing tells its grid.
-  func values(for configuration: DiTConfiguration, file: String) throws(ModelFileError) -> FloatSlice {
+  /// - Throws: `DiTError` where a table must be resampled and nothing tells its grid.
+  func values(for configuration: DiTConfiguration, file: String) throws(DiTError) -> FloatSlice {
     let target: Grid = (configuration.inputGrid.rows, configuration.inputGrid.columns)
     guard configuration.positionTokens == configuration.tokens else {
       guard rows == configuration.positionTokens else {
-        throw ModelFileError(
-          file: file, item: "tensor \(Self.name)",
+        throw DiTError(
+          file: file, .tensor(Self.name),
           expected: "\(configuration.positionTokens) rows, of the condition's tokens and the image's",
           found: "\(rows) rows")
       }
@@ -127,8 +127,8 @@ extension PositionTable {
       return made.reading
     }
     guard let source = computed ?? assumedGrid(target) else {
-      throw ModelFileError(
-        file: file, item: "tensor \(Self.name)",
+      throw DiTError(
+        file: file, .tensor(Self.name),
         expected:
           "a table of \(target.rows)×\(target.columns) patches, or of a grid of that aspect ratio or a square one",
         found: "\(rows) rows")

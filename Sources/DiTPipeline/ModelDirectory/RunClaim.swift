@@ -1,4 +1,5 @@
 import DiTFiles
+import DiTTensor
 
 /// A training run's folder, which one process writes to: taken before its newest checkpoint is looked at and its data are
 /// opened, so that nobody else is writing there meanwhile. It is given back with the last copy.
@@ -11,14 +12,14 @@ public struct RunClaim: Sendable {
   private let lock: FolderLock
 
   /// - Returns: nil when there is no such folder.
-  /// - Throws: `FileError` when another process has it, which the message names, or it cannot be written.
-  public init?(_ directory: String) throws(FileError) {
+  /// - Throws: `DiTError` when another process has it, which the message names, or it cannot be written.
+  public init?(_ directory: String) throws(DiTError) {
     guard try FileStatus(path: directory)?.isDirectory == true else { return nil }
     lock = try FolderLock(directory, name: Self.file)
   }
 
   /// Throws unless the folder is still where it was: not removed, moved or replaced.
   ///
-  /// - Throws: `FileError`.
-  package func check() throws(FileError) { try lock.check() }
+  /// - Throws: `DiTError`.
+  package func check() throws(DiTError) { try lock.check() }
 }

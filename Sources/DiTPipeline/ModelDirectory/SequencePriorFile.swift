@@ -27,7 +27,7 @@ extension SequencePrior {
 
   /// Writes the prior to `path`, atomically; equal priors give equal bytes.
   ///
-  /// - Throws: `FileError`.
+  /// - Throws: `DiTError`.
   public func write(to path: String) throws {
     let keys = Self.keys(grid)
     try SafetensorsWriter.write(
@@ -41,9 +41,8 @@ extension SequencePrior {
   /// The prior in `directory` for its network.
   ///
   /// - Returns: nil when the directory has no such file.
-  /// - Throws: `FileError`, `SafetensorsError`, `StateDictMismatch` when the tensors are not those of the network's input
-  ///   and patches, ``ModelFileError`` when their numbers are no prior, `DiffusionError` (`lambda_seq`) when the network
-  ///   can have none.
+  /// - Throws: `DiTError` when the tensors are not those of the network's input and patches, when their numbers are no
+  ///   prior, and of `lambda_seq` when the network can have none.
   public init?(directory: String, for network: DiTConfiguration) throws {
     let path = Paths.join(directory, Self.fileName)
     guard FileStatus.exists(path) else { return nil }
@@ -53,14 +52,14 @@ extension SequencePrior {
     try StateDict.check(file, holds: Self.keys(grid))
     let patchSize = try file.integers("patch_size").values[0]
     guard patchSize == grid.patchSize else {
-      throw ModelFileError(
-        file: path, item: "tensor patch_size", expected: "\(grid.patchSize)", found: "\(patchSize)")
+      throw DiTError(
+        file: path, .tensor("patch_size"), expected: "\(grid.patchSize)", found: "\(patchSize)")
     }
     let (mean, covariance) = (try file.doubles("mean").values, try file.doubles("covariance").values)
-    do throws(DiffusionError) {
+    do throws(DiTError) {
       try self.init(grid: grid, mean: mean, covariance: covariance)
     } catch {
-      throw ModelFileError(file: path, item: "tensor \(error.name)", expected: error.expected, found: error.found)
+      throw error.about(file: path, .tensor(error.name), .content)
     }
   }
 }

@@ -12,14 +12,14 @@ extension Weights {
   /// of another grid is resampled (see ``PositionTable``).
   /// All of them are read once: attention's softmax can make finite numbers of a NaN in q and k, so that a result does not
   /// tell.
-  /// - Throws: `StateDictMismatch` with every tensor that is missing, unexpected or of another shape; `SafetensorsError`
-  ///   or `TorchFileError` when one is not of a float type; ``ModelFileError`` when there are fewer tensors than blocks, when
-  ///   nothing tells the grid of a position table that has to be resampled, and when one holds NaN or infinity.
+  /// - Throws: `DiTError` with every tensor that is missing, unexpected or of another shape; when one is not of a float
+  ///   type; when there are fewer tensors than blocks, when nothing tells the grid of a position table that has to be
+  ///   resampled, and when one holds NaN or infinity.
   public init(_ file: some TensorStore, configuration: DiTConfiguration) throws {
     let found = file.keys.count
     guard configuration.depth <= found else {  // or the table would be larger than the file warrants
-      throw ModelFileError(
-        file: file.path, item: "tensors", expected: "those of \(configuration.depth) blocks", found: "\(found)")
+      throw DiTError(
+        file: file.path, .key("tensors"), expected: "those of \(configuration.depth) blocks", found: "\(found)")
     }
     let table = ParameterTable(configuration)
     let positions =
@@ -51,13 +51,13 @@ extension Weights {
       parts.releasePages()
       return parts
     }
-    throw ModelFileError(
-      file: file.path, item: "tensor \(name)", expected: "finite numbers", found: "\(value) at element \(index)")
+    throw DiTError(
+      file: file.path, .tensor(name), expected: "finite numbers", found: "\(value) at element \(index)")
   }
 
   /// The tensors of the safetensors file at `path`.
   ///
-  /// - Throws: `FileError`, and what ``init(_:configuration:)`` throws.
+  /// - Throws: `DiTError`, and what ``init(_:configuration:)`` throws.
   public init(contentsOf path: String, configuration: DiTConfiguration) throws {
     try self.init(SafetensorsFile(contentsOf: path), configuration: configuration)
   }
@@ -65,7 +65,7 @@ extension Weights {
   /// Writes all tensors to `path`, atomically; equal values give equal bytes.
   ///
   /// - Parameter dtype: F32, BF16 or F16. A fixed position table is F32 in any case, as it is not a weight.
-  /// - Throws: `FileError`.
+  /// - Throws: `DiTError`.
   public func write(to path: String, as dtype: Dtype = .f32) throws {
     let file = try stage(for: path, as: dtype)
     try file.commit()

@@ -47,7 +47,7 @@ final class AdaptiveNetwork {
   ///   - labels: one per image; none for an unconditional model.
   ///   - report: called when all images have passed another of the even parts of the way; false stops.
   /// - Returns: whether all have arrived.
-  /// - Throws: `OverflowError`, `DiffusionError` of the tolerance, what `report` throws.
+  /// - Throws: `DiTError` of the tolerance, what `report` throws.
   func walk(
     _ window: MutableFloatSlice, labels: [Int], sequence: SequenceInput?,
     _ report: (SamplingStep, LastEvaluation) throws -> Bool
@@ -130,7 +130,7 @@ final class AdaptiveNetwork {
   /// dx/dτ of the image in row `place`, whose unconditional prediction is in row `second`, if it is guided.
   private func find(
     _ slope: MutableFloatSlice, of image: DormandPrince, image number: Int, _ place: Int, _ second: Int?
-  ) throws(OverflowError) {
+  ) throws(DiTError) {
     let (c, prediction, outputs) = (network.configuration, prediction, outputs)
     func row(_ n: Int) -> FloatSlice { outputs[n * c.outputElements..<(n + 1) * c.outputElements].reading }
     if let second {
@@ -142,8 +142,8 @@ final class AdaptiveNetwork {
     }
     if let (_, found) = prediction.span.notFinite(images: 1) {
       let cause = second == nil ? "" : " under guidance \(guidance.scale)"
-      throw OverflowError(
-        "prediction", image: number, found: found, place: "at \(Float(image.time)) of the way\(cause)")
+      throw DiTError(
+        overflow: "prediction", image: number, found: found, place: "at \(Float(image.time)) of the way\(cause)")
     }
     let (ofNoised, ofOutput) = sampler.slope(image.time)
     let (x, out) = (image.x, prediction.span)

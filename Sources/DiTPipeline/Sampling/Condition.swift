@@ -19,7 +19,7 @@ public enum Condition: Equatable, Sendable {
   case none(count: Int)
 
   /// What an image is conditioned by, in one of the ways.
-  init(_ sequence: ConditioningSequence?, classes: [Int]?, count: Int) {
+  package init(_ sequence: ConditioningSequence?, classes: [Int]?, count: Int) {
     switch sequence {
     case .texts(let texts): self = .prompts(texts, classes: classes)
     case .embeddings(let tokens): self = .embeddings(tokens, classes: classes)
@@ -49,8 +49,8 @@ public enum Condition: Equatable, Sendable {
 
   /// One class per image; nil where none is given.
   ///
-  /// - Throws: ``InputError`` (`classes`) for a name that is no class of the model.
-  func classes(of model: ModelConfiguration) throws(InputError) -> [Int]? {
+  /// - Throws: `DiTError` (`classes`) for a name that is no class of the model.
+  func classes(of model: ModelConfiguration) throws(DiTError) -> [Int]? {
     switch self {
     case .classes(let classes): return classes
     case .names(let names):
@@ -58,7 +58,7 @@ public enum Condition: Equatable, Sendable {
       for name in names {
         let found = try LabelList.parse(name, for: model)
         guard found.count == 1 else {
-          throw InputError("classes", expected: "the name of one class", found: "'\(name)'")
+          throw DiTError(argument: "classes", expected: "the name of one class", found: "'\(name)'")
         }
         classes += found
       }

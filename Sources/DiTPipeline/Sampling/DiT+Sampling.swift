@@ -11,14 +11,11 @@ extension DiT {
     SamplingOptions(sampler: configuration.sampling.sampler, guidance: configuration.sampling.guidance)
   }
 
-  @available(*, deprecated, renamed: "samplingOptions")
-  public var samplingDefaults: SamplingOptions { samplingOptions }
-
   /// The steps that a sampler takes on this model: those of the saved scheduler, where it comes from a diffusers directory.
   ///
-  /// - Throws: `DiffusionError`, as ``Sampler/process(on:saved:)``; also when the sampler does not tell the network what it is
+  /// - Throws: `DiTError`, as ``Sampler/process(on:saved:)``; also when the sampler does not tell the network what it is
   ///   told.
-  public func process(_ sampler: Sampler) throws(DiffusionError) -> any SamplingProcess {
+  public func process(_ sampler: Sampler) throws(DiTError) -> any SamplingProcess {
     try configuration.network.check(sampler.name)
     return try sampler.process(on: schedule, saved: configuration.diffusersScheduler)
   }
@@ -26,14 +23,14 @@ extension DiT {
   /// The network's time of each step of a sampler that is taken from a start; of `dopri5` of the parts of the way after which it
   /// reports.
   ///
-  /// - Throws: `DiffusionError`, as ``process(_:)``.
-  public func stepTimes(_ sampler: Sampler, start: Start = .noise) throws(DiffusionError) -> [NetworkTime] {
+  /// - Throws: `DiTError`, as ``process(_:)``.
+  public func stepTimes(_ sampler: Sampler, start: Start = .noise) throws(DiTError) -> [NetworkTime] {
     try configuration.network.check(sampler.name)
     let times = try sampler.stepTimes(on: schedule, saved: configuration.diffusersScheduler)
     return times.suffix(start.taken(of: times.count))
   }
 
-  private func method(_ sampler: Sampler) throws(DiffusionError) -> SamplingMethod {
+  private func method(_ sampler: Sampler) throws(DiTError) -> SamplingMethod {
     try configuration.network.check(sampler.name)
     return try sampler.method(on: schedule, saved: configuration.diffusersScheduler)
   }
@@ -46,8 +43,8 @@ extension DiT {
   ///   - options: nil are ``samplingOptions``, with guidance 1 where nothing is given to guide to.
   ///   - inpainting: what of the images is given.
   ///   - progress: called after each step; false stops.
-  /// - Throws: ``InputError`` (`classes`, `noise`, `image`, `strength`, `mask`), `DiffusionError` (steps, schedule, η, shift,
-  ///   tolerance, guidance), `OverflowError` when the samples are no longer finite after a step, what `progress` throws.
+  /// - Throws: `DiTError` of an argument (`classes`, `noise`, `image`, `strength`, `mask`) or option (steps, schedule, η, shift,
+  ///   tolerance, guidance), or when the samples are no longer finite after a step, what `progress` throws.
   public func sample(
     _ condition: Condition, options: SamplingOptions? = nil, start: Start = .noise, inpainting: Inpainting? = nil,
     progress: (SamplingProgress) throws -> Bool = { _ in true }
@@ -92,23 +89,23 @@ extension DiT {
     if classes == nil, sequence == nil, !c.isToldGuidance {
       if areOwn { options.guidance.scale = 1 }
       guard options.guidance.scale == 1 else {
-        throw DiffusionError("guidance", expected: "1 without a class or a prompt", found: "\(options.guidance.scale)")
+        throw DiTError(option: "guidance", expected: "1 without a class or a prompt", found: "\(options.guidance.scale)")
       }
     }
     if let classes {
       guard c.numClasses > 0 else {
-        throw InputError("classes", expected: "none, as the model is unconditional", found: "\(classes.count)")
+        throw DiTError(argument: "classes", expected: "none, as the model is unconditional", found: "\(classes.count)")
       }
       try c.checkCount(classes.count, condition.count, "classes")
       for label in classes where !(0..<c.numClasses ~= label) {
-        throw InputError("classes", expected: "0…\(c.numClasses - 1)", found: "\(label)")
+        throw DiTError(argument: "classes", expected: "0…\(c.numClasses - 1)", found: "\(label)")
       }
     }
     let method = try method(options.sampler)
     if let inpainting {
       guard case .steps = method else {
-        throw DiffusionError(
-          "sampler", expected: "one whose steps are known beforehand, for a mask", found: options.sampler.name.rawValue)
+        throw DiTError(
+          option: "sampler", expected: "one whose steps are known beforehand, for a mask", found: options.sampler.name.rawValue)
       }
       try inpainting.check(c, count: condition.count)
     }
@@ -116,69 +113,6 @@ extension DiT {
       method, count: condition.count, labels: classes ?? nullLabels(condition.count), sequence: sequence,
       options: options,
       start: start)
-  }
-
-  /// Images of the given classes, one each.
-  ///
-  /// Image n depends on (seed, n), its class and the options, not on the other images; with ``RandomStream/torch`` also on
-  /// how many there are.
-  /// - Parameters:
-  ///   - classes: 0…`num_classes`−1.
-  ///   - sequence: a text or another image for each, for a model that takes them; nil are empty ones.
-  ///   - start: noise to start from, (N, C, H, W); nil draws it; later noise is the same either way.
-  ///   - progress: called after each step; false stops.
-  /// - Throws: ``InputError`` (classes, `noise`), `DiffusionError` (steps, schedule, η, shift, tolerance, guidance), `OverflowError` when the
-  ///   samples are no longer finite after a step, what `progress` throws.
-  public func sample(
-    classes: [Int], sequence: ConditioningSequence? = nil, options: SamplingOptions, start: Tensor? = nil,
-    progress: (SamplingProgress) throws -> Bool = { _ in true }
-  ) throws -> Samples {
-    if let sequence { try configuration.network.checkCount(sequence.count, classes.count, "sequence") }
-    return try sample(
-      Condition(sequence, classes: classes, count: classes.count), options: options, start: Start(noise: start),
-      progress: progress)
-  }
-
-  /// `count` images of a model without classes, or of a conditional model's null class.
-  ///
-  /// - Parameters: as in ``sample(classes:sequence:options:start:progress:)``.
-  /// - Throws: as that; also for a conditional model without a null class, and for guidance other than 1 where there is
-  ///   neither class nor sequence.
-  public func sample(
-    count: Int, sequence: ConditioningSequence? = nil, options: SamplingOptions, start: Tensor? = nil,
-    progress: (SamplingProgress) throws -> Bool = { _ in true }
-  ) throws -> Samples {
-    guard options.guidance.scale == 1 || sequence != nil || configuration.network.isToldGuidance else {
-      throw DiffusionError("guidance", expected: "1 without a class or a prompt", found: "\(options.guidance.scale)")
-    }
-    if let sequence { try configuration.network.checkCount(sequence.count, count, "sequence") }
-    return try sample(
-      Condition(sequence, classes: nil, count: count), options: options, start: Start(noise: start), progress: progress)
-  }
-
-  /// Images of the given texts, one each; guidance and sampler are config.json's where nil.
-  ///
-  /// - Throws: as ``sample(count:sequence:options:start:progress:)``; `InputError` for a model without `text` and for a
-  ///   text of more bytes than its length.
-  public func sample(
-    prompts: [String], guidance: Guidance? = nil, sampler: Sampler? = nil, seed: UInt64 = 0,
-    progress: (SamplingProgress) throws -> Bool = { _ in true }
-  ) throws -> Samples {
-    let defaults = configuration.sampling
-    let options = SamplingOptions(
-      sampler: sampler ?? defaults.sampler, guidance: guidance ?? defaults.guidance, seed: seed)
-    return try sample(count: prompts.count, sequence: .texts(prompts), options: options, progress: progress)
-  }
-
-  /// Images of the given classes, one each; guidance and sampler are config.json's where nil.
-  public func sample(
-    classes: [Int], guidance: Guidance? = nil, sampler: Sampler? = nil, seed: UInt64 = 0,
-    progress: (SamplingProgress) throws -> Bool = { _ in true }
-  ) throws -> Samples {
-    let defaults = configuration.sampling
-    let options = SamplingOptions(
-      sampler: sampler ?? defaults.sampler, guidance: guidance ?? defaults.guidance, seed: seed)
-    return try sample(classes: classes, options: options, progress: progress)
   }
 
   /// Sampling run backwards: images → the noise from which DDIM at η = 0 (on a linear path Euler) with the same options would
@@ -189,14 +123,15 @@ extension DiT {
   ///   - classes: one per image, the null class allowed; nil is the null class, or an unconditional model.
   ///   - sequence: one per image, for a model that takes them; nil are empty ones.
   ///   - options: nil is config.json's steps and schedule without guidance. The seed is not used.
-  /// - Throws: as ``sample(classes:options:start:progress:)``; also for another sampler than those, η other than 0, and a
+  /// - Throws: as ``sample(_:options:start:inpainting:progress:)``; also for another sampler than those, η other than 0, and a
   ///   network that is told guidance.
   public func invert(
     _ images: Tensor, classes: [Int]? = nil, sequence: ConditioningSequence? = nil, options: SamplingOptions? = nil,
     progress: (SamplingProgress) throws -> Bool = { _ in true }
   ) throws -> Samples {
     try configuration.network.checkTimeAlone("to run backwards")
-    let options = options ?? SamplingOptions(sampler: configuration.sampling.inversion(configuration.diffusion))
+    let options = options ?? SamplingOptions(
+      sampler: configuration.sampling.inversion(configuration.diffusion), guidance: Guidance(scale: 1))
     let process = try options.sampler.inversion(on: schedule, saved: configuration.diffusersScheduler)
     let count = try configuration.network.checkImages(images, "images")
     let labels = try classes ?? nullLabels(count)
@@ -209,11 +144,11 @@ extension DiT {
     return try run.finish(progress)
   }
 
-  private func nullLabels(_ count: Int) throws(InputError) -> [Int] {
+  private func nullLabels(_ count: Int) throws(DiTError) -> [Int] {
     let c = configuration.network
     if c.numClasses == 0 { return [] }
     guard c.hasNullClass else {
-      throw InputError("classes", expected: "classes, as the model has no null class", found: "none")
+      throw DiTError(argument: "classes", expected: "classes, as the model has no null class", found: "none")
     }
     return [Int](repeating: c.numClasses, count: max(0, count))
   }
@@ -223,9 +158,9 @@ extension DiT {
     start: Start
   ) throws -> Asked {
     let c = configuration.network
-    guard count > 0 else { throw InputError("count", expected: "at least one image", found: "\(count)") }
+    guard count > 0 else { throw DiTError(argument: "count", expected: "at least one image", found: "\(count)") }
     if let batch = options.batch, batch < 1 {
-      throw InputError("batch", expected: "at least 1", found: "\(batch)")
+      throw DiTError(argument: "batch", expected: "at least 1", found: "\(batch)")
     }
     try options.guidance.validate(c, schedule.process)
     try start.check(c, count: count)

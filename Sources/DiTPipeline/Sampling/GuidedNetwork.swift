@@ -77,8 +77,8 @@ final class GuidedNetwork {
   /// - Parameters:
   ///   - output: (N, C', H, W); overwritten.
   ///   - x: (N, C, H, W).
-  /// - Throws: `OverflowError` when it is not finite: samplers that clip would make numbers of it.
-  func predict(_ output: inout MutableSpan<Float>, _ x: Span<Float>, evaluation: Int) throws(OverflowError) {
+  /// - Throws: `DiTError` when it is not finite: samplers that clip would make numbers of it.
+  func predict(_ output: inout MutableSpan<Float>, _ x: Span<Float>, evaluation: Int) throws(DiTError) {
     guard let table else { preconditionFailure("predict before begin") }
     let c = network.configuration
     let isActive = isActive[evaluation]
@@ -105,7 +105,7 @@ final class GuidedNetwork {
     self.last = last
     if let (image, found) = output.span.notFinite(images: samples) {
       let cause = isActive ? "under guidance \(guidance.scale)" : ""
-      throw OverflowError("prediction", image: image, found: found, place: cause)
+      throw DiTError(overflow: "prediction", image: image, found: found, place: cause)
     }
   }
 }

@@ -1,5 +1,6 @@
 import DiTDiffusers
 import DiTDiffusion
+import DiTTensor
 
 /// Which of the T steps are taken, and how: a sampler before it is put on a model's noise schedule.
 public struct Sampler: Equatable, Sendable {
@@ -24,7 +25,7 @@ public struct Sampler: Equatable, Sendable {
 
   /// A sampler of `steps` steps; nil is 50, or the length of a custom schedule's list.
   public init(
-    _ name: SamplerName = .ddim, steps: Int? = nil, schedule: StepSchedule? = nil, eta: Double? = nil
+    _ name: SamplerName, steps: Int? = nil, schedule: StepSchedule? = nil, eta: Double? = nil
   ) {
     self.name = name
     self.schedule = schedule
@@ -54,10 +55,10 @@ public struct Sampler: Equatable, Sendable {
   }
 
   /// Throws where the sampler is that of a class which is not here.
-  private func checkAvailable() throws(DiffusionError) {
+  private func checkAvailable() throws(DiTError) {
     guard let unavailableClass else { return }
-    throw DiffusionError(
-      "sampler",
+    throw DiTError(
+      option: "sampler",
       expected:
         "one of \(DiffusionPath.beta.samplers.map(\.rawValue).joined(separator: ", ")), as the saved scheduler's is not here",
       found: unavailableClass)
@@ -66,11 +67,11 @@ public struct Sampler: Equatable, Sendable {
   /// The sampler on a model's schedule.
   ///
   /// - Parameter saved: the scheduler of a model from a diffusers directory, whose samplers are then diffusers'.
-  /// - Throws: `DiffusionError` when S is not in 1…T, a custom list does not fit, η is not in 0…1 or the sampler has none,
+  /// - Throws: `DiTError` when S is not in 1…T, a custom list does not fit, η is not in 0…1 or the sampler has none,
   ///   the sampler does not walk the model's path, or the saved scheduler asks for what is not here.
   public func process(
     on noise: NoiseSchedule, saved: DiffusersScheduler? = nil
-  ) throws(DiffusionError) -> any SamplingProcess {
+  ) throws(DiTError) -> any SamplingProcess {
     try checkAvailable()
     try checkTolerance()
     if let saved {
@@ -85,7 +86,7 @@ public struct Sampler: Equatable, Sendable {
   /// How the sampler goes from noise to images.
   ///
   /// - Throws: as ``process(on:saved:)``, and for a tolerance out of its range.
-  func method(on noise: NoiseSchedule, saved: DiffusersScheduler?) throws(DiffusionError) -> SamplingMethod {
+  func method(on noise: NoiseSchedule, saved: DiffusersScheduler?) throws(DiTError) -> SamplingMethod {
     guard name == .dopri5, saved == nil, noise.process.path == .linear else {
       return .steps(try process(on: noise, saved: saved))
     }
@@ -103,7 +104,7 @@ public struct Sampler: Equatable, Sendable {
   /// - Throws: as ``process(on:saved:)``.
   public func stepTimes(
     on noise: NoiseSchedule, saved: DiffusersScheduler? = nil
-  ) throws(DiffusionError) -> [NetworkTime] {
+  ) throws(DiTError) -> [NetworkTime] {
     switch try method(on: noise, saved: saved) {
     case .steps(let process): process.stepTimes
     case .inversion(let process): process.stepTimes
@@ -111,17 +112,17 @@ public struct Sampler: Equatable, Sendable {
     }
   }
 
-  private func checkTolerance() throws(DiffusionError) {
+  private func checkTolerance() throws(DiTError) {
     guard let tolerance, name != .dopri5 else { return }
-    throw DiffusionError("tolerance", expected: "none with the sampler \(name.rawValue)", found: tolerance.text)
+    throw DiTError(option: "tolerance", expected: "none with the sampler \(name.rawValue)", found: tolerance.text)
   }
 
   /// The sampler backwards, from images to noise: DDIM at η = 0, or Euler on a linear path.
   ///
-  /// - Throws: `DiffusionError`, as ``process(on:saved:)``, and for other samplers.
+  /// - Throws: `DiTError`, as ``process(on:saved:)``, and for other samplers.
   public func inversion(
     on noise: NoiseSchedule, saved: DiffusersScheduler? = nil
-  ) throws(DiffusionError) -> any ReverseProcess {
+  ) throws(DiTError) -> any ReverseProcess {
     try name.check(shift: shift, on: noise.process.path)
     if let saved { return try saved.inversion(name, on: noise, schedule, count: steps, eta: eta) }
     return try name.inversion(on: noise, rule(), count: steps, eta: eta, shift: shift)

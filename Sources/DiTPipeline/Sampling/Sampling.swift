@@ -1,7 +1,7 @@
 import DiTDiffusion
 import DiTTensor
 
-/// How images are sampled.
+/// How images are sampled. A model's own are `DiT.samplingOptions`; there are no others to start from.
 public struct SamplingOptions: Equatable, Sendable {
   public var sampler: Sampler
   public var guidance: Guidance
@@ -13,7 +13,7 @@ public struct SamplingOptions: Equatable, Sendable {
   public var batch: Int?
 
   public init(
-    sampler: Sampler = Sampler(), guidance: Guidance = Guidance(scale: 1), seed: UInt64 = 0,
+    sampler: Sampler, guidance: Guidance, seed: UInt64 = 0,
     random: RandomStream = .philox, batch: Int? = nil
   ) {
     self.sampler = sampler

@@ -107,16 +107,16 @@ final class SamplingRun {
           return try progress(self.progress(step, images, window, evaluation, network.evaluatedImages))
         }
       }
-    } catch let error as OverflowError {
+    } catch let error as DiTError {
       throw error.moved(by: images.lowerBound)
     }
   }
 
   /// Throws unless the images at hand are finite after a step; the error counts them from 0.
-  private func check(_ window: MutableFloatSlice, _ step: SamplingStep, _ images: Range<Int>) throws(OverflowError) {
+  private func check(_ window: MutableFloatSlice, _ step: SamplingStep, _ images: Range<Int>) throws(DiTError) {
     guard let (image, found) = window.span.notFinite(images: images.count) else { return }
-    throw OverflowError(
-      isInversion ? "noise" : "samples", image: image, found: found,
+    throw DiTError(
+      overflow: isInversion ? "noise" : "samples", image: image, found: found,
       place: "after step \(step.number) of \(step.count)")
   }
 
@@ -140,7 +140,7 @@ final class SamplingRun {
     let isComplete = try process.sample(
       &x, shape: shape,
       predict: { x, step, output in
-        do throws(OverflowError) {
+        do throws(DiTError) {
           try network.predict(&output, x, evaluation: step.evaluation)
         } catch {
           throw error.placed("at step \(step.number) of \(step.count)")

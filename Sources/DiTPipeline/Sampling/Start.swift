@@ -18,7 +18,7 @@ public enum Start: Equatable, Sendable {
   case image(Tensor, strength: Double, noise: Tensor? = nil)
 
   /// Given noise, or noise that is drawn.
-  init(noise: Tensor?) { self = noise.map { .given($0) } ?? .noise }
+  package init(noise: Tensor?) { self = noise.map { .given($0) } ?? .noise }
 
   /// How many of the last of S steps are taken.
   func taken(of steps: Int) -> Int {
@@ -36,17 +36,17 @@ public enum Start: Equatable, Sendable {
     }
   }
 
-  /// - Throws: ``InputError`` (`noise`, `image`, `strength`).
-  func check(_ network: DiTConfiguration, count: Int) throws(InputError) {
+  /// - Throws: `DiTError` (`noise`, `image`, `strength`).
+  func check(_ network: DiTConfiguration, count: Int) throws(DiTError) {
     if let noise = givenNoise {
       guard noise.shape == network.imageShape(count) else {
-        throw InputError("noise", expected: "shape \(network.imageShape(count))", found: "\(noise.shape)")
+        throw DiTError(argument: "noise", expected: "shape \(network.imageShape(count))", found: "\(noise.shape)")
       }
       try noise.checkFinite("noise")
     }
     guard case .image(let images, let strength, _) = self else { return }
     try network.checkEach(images, "image", count: count)
-    guard 0...1 ~= strength else { throw InputError("strength", expected: "0…1", found: "\(strength)") }
+    guard 0...1 ~= strength else { throw DiTError(argument: "strength", expected: "0…1", found: "\(strength)") }
   }
 }
 
@@ -62,16 +62,16 @@ public struct Inpainting: Equatable, Sendable {
 
   public init(image: Tensor, mask: Tensor) { (self.image, self.mask) = (image, mask) }
 
-  /// - Throws: ``InputError`` (`image`, `mask`).
-  func check(_ network: DiTConfiguration, count: Int) throws(InputError) {
+  /// - Throws: `DiTError` (`image`, `mask`).
+  func check(_ network: DiTConfiguration, count: Int) throws(DiTError) {
     try network.checkEach(image, "image", count: count)
     let size = [1, network.inputHeight, network.inputWidth]
     guard mask.shape.count == 4, [1, count].contains(mask.shape[0]), Array(mask.shape.dropFirst()) == size else {
-      throw InputError(
-        "mask", expected: "shape \([count] + size)" + (count > 1 ? " or \([1] + size)" : ""), found: "\(mask.shape)")
+      throw DiTError(
+        argument: "mask", expected: "shape \([count] + size)" + (count > 1 ? " or \([1] + size)" : ""), found: "\(mask.shape)")
     }
     for value in mask.elements where !(0...1 ~= value) {
-      throw InputError("mask", expected: "numbers in 0…1", found: "\(value)")
+      throw DiTError(argument: "mask", expected: "numbers in 0…1", found: "\(value)")
     }
   }
 }
@@ -86,10 +86,10 @@ extension Tensor {
 
 extension DiTConfiguration {
   /// Throws unless there is a finite image for each of `count`, or one for all.
-  fileprivate func checkEach(_ images: Tensor, _ name: String, count: Int) throws(InputError) {
+  fileprivate func checkEach(_ images: Tensor, _ name: String, count: Int) throws(DiTError) {
     guard [imageShape(count), imageShape(1)].contains(images.shape) else {
-      throw InputError(
-        name, expected: "shape \(imageShape(count))" + (count > 1 ? " or \(imageShape(1))" : ""),
+      throw DiTError(
+        argument: name, expected: "shape \(imageShape(count))" + (count > 1 ? " or \(imageShape(1))" : ""),
         found: "\(images.shape)")
     }
     try images.checkFinite(name)

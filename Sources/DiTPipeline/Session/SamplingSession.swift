@@ -70,7 +70,7 @@ public final class SamplingSession: Sendable {
 
   /// Images of a condition, as ``DiT/sample(_:options:start:inpainting:progress:)`` makes them; waits for them.
   ///
-  /// - Throws: as `DiT.sample`; `DiffusionError` also for `dopri5`, whose steps are not known beforehand, and for the
+  /// - Throws: as `DiT.sample`; `DiTError` also for `dopri5`, whose steps are not known beforehand, and for the
   ///   generator ``RandomStream/torch``, whose noise depends on how many images run together.
   public func sample(
     _ condition: Condition, options: SamplingOptions? = nil, start: Start = .noise, inpainting: Inpainting? = nil
@@ -118,14 +118,14 @@ public final class SamplingSession: Sendable {
 
   private func plan(
     _ asked: DiT.Asked, _ start: Start, _ inpainting: Inpainting?
-  ) throws(DiffusionError) -> SessionRequest.Plan {
+  ) throws(DiTError) -> SessionRequest.Plan {
     let (c, options) = (model.configuration.network, asked.options)
     guard case .steps(let whole) = asked.method else {
-      throw DiffusionError(
-        "sampler", expected: "one whose steps are known beforehand, in a session", found: options.sampler.name.rawValue)
+      throw DiTError(
+        option: "sampler", expected: "one whose steps are known beforehand, in a session", found: options.sampler.name.rawValue)
     }
     guard options.random == .philox else {
-      throw DiffusionError("rng", expected: "philox, in a session", found: options.random.rawValue)
+      throw DiTError(option: "rng", expected: "philox, in a session", found: options.random.rawValue)
     }
     let first = whole.stepCount - asked.taken
     let process = whole.starting(at: first)

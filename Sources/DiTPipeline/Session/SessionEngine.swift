@@ -230,8 +230,8 @@ final class SessionEngine {
     let step = process.step(ofEvaluation: evaluation) + 1
     if let (_, found) = prediction.span.notFinite(images: 1) {
       let cause = unconditional == nil ? "" : "under guidance \(plan.guidance.scale) "
-      let error = OverflowError(
-        "prediction", image: slot.image, found: found, place: "\(cause)at step \(step) of \(process.stepCount)")
+      let error = DiTError(
+        overflow: "prediction", image: slot.image, found: found, place: "\(cause)at step \(step) of \(process.stepCount)")
       return leave(request, .failure(error))
     }
     let (image, normal, kept) = (slot.x, slot.noise, slot.memory[0..<process.memoryArrays * shape.count])
@@ -253,8 +253,8 @@ final class SessionEngine {
     let (plan, count) = (request.plan, request.plan.process.stepCount)
     let x = slot.x
     if let (_, found) = x.span.notFinite(images: 1) {
-      let error = OverflowError(
-        "samples", image: slot.image, found: found, place: "after step \(step) of \(count)")
+      let error = DiTError(
+        overflow: "samples", image: slot.image, found: found, place: "after step \(step) of \(count)")
       return leave(request, .failure(error))
     }
     request.completedSteps += 1

@@ -8,10 +8,10 @@ public enum StateDict {
   /// - Parameters:
   ///   - optional: expected names that may be absent.
   ///   - ignored: names in the file that are not expected and do no harm.
-  /// - Throws: ``StateDictMismatch``, which lists everything that differs.
+  /// - Throws: ``DiTError``, whose cause, a ``StateDictMismatch``, lists everything that differs.
   public static func check(
     _ file: some TensorStore, holds expected: [Key], optional: Set<String> = [], ignoring ignored: Set<String> = []
-  ) throws(StateDictMismatch) {
+  ) throws(DiTError) {
     try check(file.keys, holds: expected, path: file.path, optional: optional, ignoring: ignored)
   }
 
@@ -20,11 +20,11 @@ public enum StateDict {
   /// - Parameters:
   ///   - optional: expected names that may be absent.
   ///   - ignored: names among `found` that are not expected and do no harm.
-  /// - Throws: ``StateDictMismatch``, which lists everything that differs, in the order of the two lists.
+  /// - Throws: ``DiTError``, whose cause, a ``StateDictMismatch``, lists everything that differs, in the order of the two lists.
   public static func check(
     _ found: [Key], holds expected: [Key], path: String, optional: Set<String> = [],
     ignoring ignored: Set<String> = []
-  ) throws(StateDictMismatch) {
+  ) throws(DiTError) {
     let shapes = Dictionary(found.map { (ExactName($0.name), $0.shape) }) { first, _ in first }
     let names = Set(expected.map { ExactName($0.name) })
     var mismatch = StateDictMismatch(path: path, missing: [], unexpected: [], misshaped: [])
@@ -36,12 +36,12 @@ public enum StateDict {
       }
     }
     mismatch.unexpected = found.map(\.name).filter { !names.contains(ExactName($0)) && !ignored.contains($0) }
-    if !mismatch.isEmpty { throw mismatch }
+    if !mismatch.isEmpty { throw DiTError(mismatch) }
   }
 }
 
 /// Everything in which the tensors of a file differ from those expected.
-public struct StateDictMismatch: Error, Equatable, Sendable, CustomStringConvertible {
+public struct StateDictMismatch: Equatable, Sendable {
   /// A tensor whose shape differs.
   public struct Shape: Equatable, Sendable {
     /// The tensor.
@@ -71,7 +71,7 @@ public struct StateDictMismatch: Error, Equatable, Sendable, CustomStringConvert
   var isEmpty: Bool { missing.isEmpty && unexpected.isEmpty && misshaped.isEmpty }
 
   /// One line with the count and the first names of each kind; the properties hold them all.
-  public var description: String {
+  var summary: String {
     let parts = [
       Self.part("missing", missing) { Message.oneLine($0) },
       Self.part("unexpected", unexpected) { Message.oneLine($0) },
@@ -79,11 +79,21 @@ public struct StateDictMismatch: Error, Equatable, Sendable, CustomStringConvert
         "\(Message.oneLine($0.name)) (expected \(Message.shape($0.expected)), found \(Message.shape($0.found)))"
       },
     ]
-    return "\(Message.oneLine(path, limit: 1024)): \(parts.compactMap(\.self).joined(separator: "; "))"
+    return parts.compactMap(\.self).joined(separator: "; ")
   }
 
   private static func part<Item>(_ kind: String, _ items: [Item], _ text: (Item) -> String) -> String? {
     guard !items.isEmpty else { return nil }
     return "\(items.count) \(items.count == 1 ? "tensor" : "tensors") \(kind): \(Message.list(items, text))"
   }
+}
+
+extension DiTError {
+  /// The tensors of a file are not those of a network.
+  package init(_ mismatch: StateDictMismatch) {
+    self.init(.content, Subject(file: mismatch.path), problem: mismatch.summary, cause: mismatch)
+  }
+
+  /// Everything in which tensors differ; nil where the error is about something else.
+  package var mismatch: StateDictMismatch? { cause() }
 }

@@ -30,7 +30,7 @@ public struct Checkpoint: Sendable {
 
   /// The newest checkpoint of the run in `directory`; nil when there is none.
   ///
-  /// - Throws: `FileError`, `ConfigurationFileError` or ``TrainingError`` when it cannot be read.
+  /// - Throws: `DiTError` when it cannot be read.
   public static func latest(in directory: String) throws -> Checkpoint? {
     let store = CheckpointStore(directory: directory)
     guard let step = store.steps.last else { return nil }
@@ -65,7 +65,7 @@ public struct Checkpoint: Sendable {
   }
 
   /// Throws unless a run with these settings and data would go on as the checkpoint's would have, perhaps for more steps.
-  func check(_ model: ModelConfiguration, _ training: TrainingConfiguration, _ data: Dataset) throws(TrainingError) {
+  func check(_ model: ModelConfiguration, _ training: TrainingConfiguration, _ data: Dataset) throws(DiTError) {
     var free = TrainingConfiguration.loading
     if training.steps > self.training.steps { free += TrainingConfiguration.length }
     let keys =
@@ -126,7 +126,7 @@ struct DataIdentity: Equatable, Sendable {
     digest = String(data.digest, radix: 16)
   }
 
-  init(reading reader: JSONObjectReader) throws(ConfigurationFileError) {
+  init(reading reader: JSONObjectReader) throws(DiTError) {
     var reader = reader
     guard let samples = try reader.integer("samples") else {
       throw reader.failure("samples", expected: "a number", found: "nothing")
@@ -189,7 +189,7 @@ struct CheckpointStore {
   }
 
   /// Removes what an interrupted save or removal left.
-  func clean() throws(FileError) {
+  func clean() throws(DiTError) {
     for name in Directory.names(path) where name.hasPrefix(Self.unfinished) { try Directory.remove("\(path)/\(name)") }
   }
 
@@ -227,7 +227,7 @@ struct CheckpointStore {
   }
 
   /// Removes all but the newest `count`. A folder loses its name before its first file.
-  func prune(keeping count: Int) throws(FileError) {
+  func prune(keeping count: Int) throws(DiTError) {
     for step in steps.dropLast(count) {
       let doomed = "\(path)/\(Self.unfinished)\(Self.name(step))"
       try Directory.rename(path(step), to: doomed)
@@ -262,7 +262,7 @@ extension Trainer {
 
   /// Takes up the values, moments and counters of a checkpoint with this trainer's settings.
   ///
-  /// - Throws: what reading the files throws, and ``TrainingError/damaged(checkpoint:item:expected:found:)`` also for
+  /// - Throws: what reading the files throws, and `DiTError` also for
   ///   moments that are not finite.
   func restore(_ checkpoint: Checkpoint) throws {
     try checkpoint.copy(.model, to: weights)
@@ -279,8 +279,8 @@ extension Trainer {
         var target = flat[parameter.range].mutableSpan
         try file.copyFloats(prefix + parameter.name, into: &target)
         if let bad = flat[parameter.range].span.firstNotFinite {
-          throw TrainingError.damaged(
-            checkpoint: file.path, item: "tensor \(prefix + parameter.name)", expected: "finite numbers",
+          throw DiTError(
+            file: file.path, .tensor(prefix + parameter.name), expected: "finite numbers",
             found: "\(flat[parameter.range].span[bad]) at element \(bad)")
         }
         file.releasePages(of: prefix + parameter.name)
@@ -295,14 +295,14 @@ extension Trainer {
     for (name, expected, found) in [
       (Self.stepKey, checkpoint.step, step), (Self.samplesKey, checkpoint.step * training.batch, samples),
     ] where expected != found {
-      throw TrainingError.damaged(checkpoint: file.path, item: name, expected: "\(expected)", found: "\(found)")
+      throw DiTError(file: file.path, .tensor(name), expected: "\(expected)", found: "\(found)")
     }
     completedSteps = step
     samplesSeen = samples
     earlierSteps = file.entry(named: Self.earlierKey) == nil ? 0 : try file.integers(Self.earlierKey).values[0]
     guard (0...TorchAdam.maximumSteps).contains(earlierSteps) else {
-      throw TrainingError.damaged(
-        checkpoint: file.path, item: Self.earlierKey, expected: "0 to \(TorchAdam.maximumSteps)",
+      throw DiTError(
+        file: file.path, .tensor(Self.earlierKey), expected: "0 to \(TorchAdam.maximumSteps)",
         found: "\(earlierSteps)")
     }
   }

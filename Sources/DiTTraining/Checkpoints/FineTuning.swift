@@ -27,8 +27,7 @@ public struct StartingWeights: Sendable {
   /// - Parameters:
   ///   - name: what errors call the source, for example its path.
   ///   - seed: of what is made anew.
-  /// - Throws: `StateDictMismatch` with every difference, `ModelFileError` for another number of heads or other time
-  ///   frequencies.
+  /// - Throws: `DiTError` with every difference, for another number of heads or other time frequencies.
   public init(
     from source: Weights, of origin: DiTConfiguration, for target: DiTConfiguration, seed: Int, name: String
   ) throws {
@@ -41,16 +40,16 @@ public struct StartingWeights: Sendable {
       source.table.parameters.filter { !isMade($0) }.map(key),
       holds: transfer.table.parameters.filter { !isMade($0) }.map(key), path: name)
     guard origin.numHeads == target.numHeads else {
-      throw ModelFileError(
-        file: name, item: "heads", expected: "\(target.numHeads)", found: "\(origin.numHeads)")
+      throw DiTError(
+        file: name, .key("heads"), expected: "\(target.numHeads)", found: "\(origin.numHeads)")
     }
     guard origin.norm2Epsilon == target.norm2Epsilon else {
-      throw ModelFileError(
-        file: name, item: "norm2_eps", expected: "\(target.norm2Epsilon)", found: "\(origin.norm2Epsilon)")
+      throw DiTError(
+        file: name, .key("norm2_eps"), expected: "\(target.norm2Epsilon)", found: "\(origin.norm2Epsilon)")
     }
     guard origin.timeFrequencies == target.timeFrequencies else {
-      throw ModelFileError(
-        file: name, item: "time_frequencies", expected: target.timeFrequencies.rawValue,
+      throw DiTError(
+        file: name, .key("time_frequencies"), expected: target.timeFrequencies.rawValue,
         found: origin.timeFrequencies.rawValue)
     }
     notes = transfer.table.parameters.compactMap(transfer.note) + transfer.notesOnDropped
@@ -61,7 +60,7 @@ public struct StartingWeights: Sendable {
   /// where there is none.
   ///
   /// - Parameter areAverages: whether the starting weights are a moving average of those that the moments belong to.
-  /// - Throws: `FileError` and `TorchFileError` for a file that cannot be read.
+  /// - Throws: `DiTError` for a file that cannot be read.
   public mutating func takeUpAdam(of path: String, areAverages: Bool = false) throws {
     let anew = "Adam starts anew, not from the optimizer's state in \(path)"
     switch try TorchAdam.read(contentsOf: path) {

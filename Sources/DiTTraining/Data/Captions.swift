@@ -1,4 +1,5 @@
 import DiTFiles
+import DiTTensor
 
 /// A text for each sample of a data set.
 public struct Captions: Equatable, Sendable {
@@ -28,12 +29,12 @@ public struct Captions: Equatable, Sendable {
 
   /// The tensor `captions`, (N, M) U8: UTF-8, zero-padded.
   ///
-  /// - Throws: ``DatasetError`` for another shape or type, and for what is not a text.
+  /// - Throws: `DiTError` for another shape or type, and for what is not a text.
   public init(_ file: SafetensorsFile, count: Int) throws {
     let entry = try file.requireEntry(named: Self.tensor)
     guard entry.dtype == .u8, entry.shape.count == 2, entry.shape[0] == count else {
       let expected = "(\(count), M) of U8, one text a sample"
-      throw DatasetError(file.path, Self.tensor, .shape(expected: expected, found: entry.shape))
+      throw DiTError(data: file.path, .tensor(Self.tensor), .shape(expected: expected, found: entry.shape))
     }
     let (rows, width) = (try file.withBytes(of: Self.tensor) { $0.array }, entry.shape[1])
     var texts: [String] = []
@@ -41,7 +42,7 @@ public struct Captions: Equatable, Sendable {
       let row = rows[index * width..<(index + 1) * width]
       let text = row.prefix { $0 != 0 }
       guard row[text.endIndex...].allSatisfy({ $0 == 0 }), let string = String(validating: text, as: UTF8.self) else {
-        throw DatasetError(file.path, Self.tensor, .notText(index: index))
+        throw DiTError(data: file.path, .tensor(Self.tensor), .notText(index: index))
       }
       texts.append(string)
     }

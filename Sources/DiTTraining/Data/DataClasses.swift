@@ -44,12 +44,12 @@ public struct DataClasses: Equatable, Sendable {
   /// Throws where the classes of a configuration's `model` contradict the data's. A model without classes takes any data;
   /// names may be other words for the same classes, but not the same words in another order.
   ///
-  /// - Throws: `ConfigurationFileError` naming the key in `file`.
-  public func check(_ model: ModelConfiguration, file: String) throws(ConfigurationFileError) {
+  /// - Throws: `DiTError` naming the key in `file`.
+  public func check(_ model: ModelConfiguration, file: String) throws(DiTError) {
     let classes = model.network.numClasses
     guard let statedCount, classes > 0 else { return }
     guard classes == statedCount else {
-      throw ConfigurationFileError(
+      throw DiTError(
         file: file, key: "model.num_classes",
         expected: statedCount == 0
           ? "0, as \(source) has no class folders" : "\(statedCount), the classes of \(source), or 0",
@@ -58,7 +58,7 @@ public struct DataClasses: Equatable, Sendable {
     if let names, let given = model.classNames, !Self.isSame(names, given),
       Set(names.map { ExactName($0) }) == Set(given.map { ExactName($0) })
     {
-      throw ConfigurationFileError(
+      throw DiTError(
         file: file, key: "model.class_names", expected: "the order of \(source): \(names.joined(separator: ", "))",
         found: given.joined(separator: ", "))
     }

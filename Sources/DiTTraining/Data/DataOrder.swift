@@ -70,12 +70,12 @@ package struct Split {
   package let training: [Int]
   package let validation: [Int]
 
-  package init(_ data: Dataset, modulus: Int) throws(DatasetError) {
+  package init(_ data: Dataset, modulus: Int) throws(DiTError) {
     let isHeldOut = { (i: Int) in modulus > 0 && i % modulus == modulus - 1 }
     training = (0..<data.count).filter { !isHeldOut($0) }
     validation = (0..<data.count).filter(isHeldOut)
     guard !training.isEmpty else {
-      throw DatasetError(data.name, nil, .nothingToTrain(count: data.count, modulus: modulus))
+      throw DiTError(data: data.name, nil, .nothingToTrain(count: data.count, modulus: modulus))
     }
   }
 }

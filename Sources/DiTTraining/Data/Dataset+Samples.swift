@@ -5,8 +5,8 @@ import DiTTensor
 extension Dataset {
   /// The elements of sample `index`, (C, H, W), mirrored left to right when `flipped`.
   ///
-  /// - Throws: ``DatasetError`` where the sample is read from a file and cannot be.
-  public func sample(_ index: Int, flipped: Bool = false) throws(DatasetError) -> [Float] {
+  /// - Throws: `DiTError` where the sample is read from a file and cannot be.
+  public func sample(_ index: Int, flipped: Bool = false) throws(DiTError) -> [Float] {
     precondition(0..<count ~= index, "sample \(index) of \(count)")
     var sample = [Float](repeating: 0, count: sampleCount)
     var span = sample.mutableSpan

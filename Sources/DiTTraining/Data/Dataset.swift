@@ -66,12 +66,12 @@ public struct Dataset: Sendable {
   /// The metadata may hold `class_names`, a JSON array of strings.
   ///
   /// All elements are read once to check them.
-  /// - Throws: ``DatasetError``, which names the file and the tensor, and what opening the file throws.
+  /// - Throws: `DiTError`, which names the file and the tensor, and what opening the file throws.
   public init(contentsOf path: String) throws {
     let file = try SafetensorsFile(contentsOf: path)
     let found = [Kind.images, .latents].filter { file.entry(named: $0.rawValue) != nil }
     guard found.count == 1, let kind = found.first else {
-      throw DatasetError(path, nil, .noData(both: found.count == 2))
+      throw DiTError(data: path, nil, .noData(both: found.count == 2))
     }
     let entry = try file.requireEntry(named: kind.rawValue)
     let elements: Elements =
@@ -98,11 +98,11 @@ public struct Dataset: Sendable {
   ///   - captions: one per sample.
   ///   - context: another image for each sample, (N, C, h, w).
   ///   - name: what errors call the data.
-  /// - Throws: ``DatasetError``.
+  /// - Throws: `DiTError`.
   public init(
     _ images: Tensor, labels: [Int]? = nil, classNames: [String]? = nil, captions: [String]? = nil,
     context: Tensor? = nil, kind: Kind = .images, name: String
-  ) throws(DatasetError) {
+  ) throws(DiTError) {
     try self.init(
       name: name, kind: kind, shape: images.shape, elements: .floats(FloatSlice(images.elements)),
       labels: labels.map { ([$0.count], $0) }, classNames: classNames, captions: captions.map { Captions($0) },
@@ -114,8 +114,8 @@ public struct Dataset: Sendable {
   /// - Parameters:
   ///   - labels: one per sample, from 0.
   ///   - classNames: one per class.
-  /// - Throws: ``DatasetError``.
-  public init(_ source: any ImageSource, labels: [Int]? = nil, classNames: [String]? = nil) throws(DatasetError) {
+  /// - Throws: `DiTError`.
+  public init(_ source: any ImageSource, labels: [Int]? = nil, classNames: [String]? = nil) throws(DiTError) {
     try self.init(
       name: source.name, kind: .images, shape: [source.count, source.channels, source.height, source.width],
       elements: .source(source), labels: labels.map { ([$0.count], $0) }, classNames: classNames,
@@ -124,10 +124,10 @@ public struct Dataset: Sendable {
 
   /// Images that were read from `source`: `pixels` (N, C, H, W), read as x/127.5 − 1. The digest is the source's.
   ///
-  /// - Throws: ``DatasetError``.
+  /// - Throws: `DiTError`.
   public init(
     _ source: any ImageSource, pixels: [UInt8], labels: [Int]? = nil, classNames: [String]? = nil
-  ) throws(DatasetError) {
+  ) throws(DiTError) {
     let shape = [source.count, source.channels, source.height, source.width]
     precondition(pixels.count == shape.reduce(1, *), "\(pixels.count) bytes for images of shape \(shape)")
     try self.init(
@@ -138,9 +138,9 @@ public struct Dataset: Sendable {
   private init(
     name: String, kind: Kind, shape: [Int], elements: Elements, labels: (shape: [Int], values: [Int])?,
     classNames: [String]?, captions: Captions? = nil, context: Tensor? = nil, digest known: UInt64? = nil
-  ) throws(DatasetError) {
+  ) throws(DiTError) {
     guard shape.count == 4, shape.allSatisfy({ $0 > 0 }) else {
-      throw DatasetError(name, kind.rawValue, .shape(expected: "(N, C, H, W), none of them 0", found: shape))
+      throw DiTError(data: name, .tensor(kind.rawValue), .shape(expected: "(N, C, H, W), none of them 0", found: shape))
     }
     self.name = name
     self.kind = kind
@@ -167,11 +167,11 @@ public struct Dataset: Sendable {
     guard let text = file.metadata[classNamesKey] else { return nil }
     let expected = "a JSON array of strings in the metadata"
     guard let value = try? JSONValue(parsing: Array(text.utf8), file: file.path), case .array(let values) = value else {
-      throw DatasetError(file.path, classNamesKey, .classNames(expected: expected, found: "something else"))
+      throw DiTError(data: file.path, .key(classNamesKey), .classNames(expected: expected, found: "something else"))
     }
     return try values.map { value in
       guard case .string(let name) = value else {
-        throw DatasetError(file.path, classNamesKey, .classNames(expected: expected, found: "something else in it"))
+        throw DiTError(data: file.path, .key(classNamesKey), .classNames(expected: expected, found: "something else in it"))
       }
       return name
     }

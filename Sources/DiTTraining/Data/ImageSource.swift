@@ -1,3 +1,5 @@
+import DiTTensor
+
 /// Images that are read when they are wanted: files in a folder, records of a database.
 ///
 /// A ``Dataset`` made of one is trained on without being held in memory: threads of its own read ahead of the training
@@ -19,8 +21,8 @@ public protocol ImageSource: Sendable {
   /// Writes image `index`, (C, H, W), read as x/127.5 − 1, to the C·H·W elements of `pixels`. The same index gives the
   /// same bytes. Called from several threads at once.
   ///
-  /// - Throws: ``DatasetError``, which ends the run.
-  func read(_ index: Int, into pixels: inout MutableSpan<UInt8>) throws(DatasetError)
+  /// - Throws: `DiTError`, which ends the run.
+  func read(_ index: Int, into pixels: inout MutableSpan<UInt8>) throws(DiTError)
 }
 
 /// What becomes of images that cannot be decoded.

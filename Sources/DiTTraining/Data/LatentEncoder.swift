@@ -32,8 +32,8 @@ public struct LatentEncoder: Sendable {
   ///   - data: `images`, of a size that the autoencoder takes.
   ///   - output: the file that the latents are to be written to; nothing but a nameless file beside it is written yet.
   ///   - progress: called with the number of images finished, before the first and after each; false stops there.
-  /// - Throws: `AutoencoderInputError` for images that the autoencoder does not take, ``DatasetError`` for one that cannot
-  ///   be read, `FileError` naming `output` where the disk is full.
+  /// - Throws: `DiTError` for images that the autoencoder does not take, for one that cannot be read, naming `output`
+  ///   where the disk is full.
   public func encode(
     _ data: Dataset, for output: String, progress: (Int) -> Bool = { _ in true }
   ) throws -> EncodedLatents {
@@ -67,7 +67,7 @@ public struct LatentEncoder: Sendable {
   }
 
   /// Images of the whole order, in which the mirrored ones follow the others: (range.count, C, H, W).
-  private func images(_ range: Range<Int>, of data: Dataset) throws(DatasetError) -> Tensor {
+  private func images(_ range: Range<Int>, of data: Dataset) throws(DiTError) -> Tensor {
     var pixels: [Float] = []
     pixels.reserveCapacity(range.count * data.sampleCount)
     for n in range { pixels += try data.sample(n % data.count, flipped: n >= data.count) }

@@ -1,3 +1,5 @@
+import DiTTensor
+
 // Samples in an order that is known ahead, from memory or read in the background.
 
 /// The same samples again and again.
@@ -32,13 +34,13 @@ final class SampleReader {
 
   /// Writes the `number`-th sample to the start of `target`, mirrored left to right when `flipped`.
   ///
-  /// - Throws: ``DatasetError`` where it cannot be read.
-  func copy(_ number: Int, flipped: Bool, into target: inout MutableSpan<Float>) throws(DatasetError) {
+  /// - Throws: `DiTError` where it cannot be read.
+  func copy(_ number: Int, flipped: Bool, into target: inout MutableSpan<Float>) throws(DiTError) {
     guard case .source(let source) = data.elements else {
       return data.copy(index(number), flipped: flipped, into: &target)
     }
     let stream = stream(at: number, source)
-    do throws(DatasetError) {
+    do throws(DiTError) {
       try stream.take(number, flipped: flipped, into: &target)
     } catch {
       self.stream = nil

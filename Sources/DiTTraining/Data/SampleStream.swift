@@ -1,5 +1,6 @@
 // Reading ahead: a few threads read the samples that come next into a ring of buffers, which are made once.
 
+import DiTTensor
 import Foundation
 
 /// The samples of a source in a given order, read in the background from number `first` on. One caller at a time.
@@ -30,7 +31,7 @@ final class SampleStream {
   /// mirrored left to right when `flipped`.
   ///
   /// - Throws: what reading it threw; the stream does not go on from there.
-  func take(_ number: Int, flipped: Bool, into target: inout MutableSpan<Float>) throws(DatasetError) {
+  func take(_ number: Int, flipped: Bool, into target: inout MutableSpan<Float>) throws(DiTError) {
     let place = ring.wait(for: number)
     if let error = place.error { throw error }
     place.pixels.span.copyImage(flipped: flipped, width: ring.source.width, into: &target)
@@ -45,12 +46,12 @@ private final class Place {
   /// The sample's index in the data.
   var index = 0
   var isRead = false
-  var error: DatasetError?
+  var error: DiTError?
   var pixels: [UInt8]
 
   init(bytes: Int) { pixels = [UInt8](repeating: 0, count: bytes) }
 
-  func fill(from source: any ImageSource) throws(DatasetError) {
+  func fill(from source: any ImageSource) throws(DiTError) {
     var own: [UInt8] = []
     swap(&own, &pixels)
     defer { swap(&own, &pixels) }
@@ -89,7 +90,7 @@ private final class Ring: @unchecked Sendable {
   /// Reads until nothing is left to read.
   func read() {
     while let place = begin() {
-      do throws(DatasetError) {
+      do throws(DiTError) {
         try place.fill(from: source)
       } catch {
         place.error = error

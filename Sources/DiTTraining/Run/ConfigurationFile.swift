@@ -1,5 +1,6 @@
 import DiTFiles
 import DiTPipeline
+import DiTTensor
 
 /// A training configuration file: `{ "model": {…}, "training": {…}, "sampling": {…} }`, each part optional.
 public struct ConfigurationFile {
@@ -15,7 +16,7 @@ public struct ConfigurationFile {
   /// - Parameters:
   ///   - classes: the data's, with which the model's must agree, and from which they are taken where it names none.
   ///   - defaults: of keys that `training` leaves out.
-  /// - Throws: `ConfigurationFileError`, and `FileError` where the file cannot be read.
+  /// - Throws: `DiTError` where the file cannot be read.
   public init(
     contentsOf path: String, classes: DataClasses? = nil, defaults: TrainingConfiguration? = nil
   ) throws {
@@ -45,7 +46,7 @@ public struct ConfigurationFile {
 
   /// Gives a model the file's `sampling` part, where there is one.
   ///
-  /// - Throws: `ConfigurationFileError`.
+  /// - Throws: `DiTError`.
   public func applySampling(to model: inout ModelConfiguration) throws {
     if let sampling { model.sampling = try SamplingConfiguration(reading: sampling, defaults: model.sampling) }
   }

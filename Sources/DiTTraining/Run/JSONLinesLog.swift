@@ -1,5 +1,6 @@
 import DiTFiles
 import DiTPipeline
+import DiTTensor
 
 /// A log of one JSON object per line, appended and handed to the system line by line.
 ///
@@ -17,14 +18,14 @@ public struct JSONLinesLog {
 
   /// An empty log, in place of one that may be there.
   ///
-  /// - Throws: `FileError`.
+  /// - Throws: `DiTError`.
   public init(creating path: String) throws {
     file = try JSONLinesFile(path)
   }
 
   /// The log of a run that goes on after `step`: later lines, and one cut off in the middle, are dropped.
   ///
-  /// - Throws: `FileError`.
+  /// - Throws: `DiTError`.
   public init(resuming path: String, after step: Int) throws {
     file = try JSONLinesFile(path) { line in
       guard case .object(let members) = line,
@@ -35,7 +36,7 @@ public struct JSONLinesLog {
   }
 
   /// Appends the line of a run that was resumed with more steps.
-  func write(_ extended: TrainingExtension) throws(FileError) {
+  func write(_ extended: TrainingExtension) throws(DiTError) {
     try file.append(
       .object([
         JSONMember("step", .integer(extended.step)), JSONMember("steps", .integer(extended.steps)),
@@ -46,7 +47,7 @@ public struct JSONLinesLog {
   }
 
   /// Appends a step's line.
-  public func write(_ report: StepReport, seconds: Double) throws(FileError) {
+  public func write(_ report: StepReport, seconds: Double) throws(DiTError) {
     try write(
       report.step,
       [
@@ -57,7 +58,7 @@ public struct JSONLinesLog {
   }
 
   /// Appends a validation's line.
-  public func write(_ report: ValidationReport) throws(FileError) {
+  public func write(_ report: ValidationReport) throws(DiTError) {
     try write(
       report.step,
       [
@@ -70,7 +71,7 @@ public struct JSONLinesLog {
   private func write(
     _ step: Int, _ values: [(name: String, value: Double?)], counter: (name: String, value: Int),
     seconds: Double? = nil
-  ) throws(FileError) {
+  ) throws(DiTError) {
     var line = [JSONMember("step", .integer(step))]
     line += values.compactMap { name, value in value.map { JSONMember(name, .number($0)) } }
     line.append(JSONMember(counter.name, .integer(counter.value)))

@@ -1,6 +1,7 @@
 import DiTFiles
 import DiTKernels
 import DiTPipeline
+import DiTTensor
 
 /// A key of the `training` section: what it is called, what it means, what it is when left out.
 public struct TrainingKey: Sendable {
@@ -48,7 +49,7 @@ public struct TrainingKey: Sendable {
 
   fileprivate func read(
     _ reader: inout JSONObjectReader, into configuration: inout TrainingConfiguration
-  ) throws(ConfigurationFileError) {
+  ) throws(DiTError) {
     switch access {
     case .integer(let path, _):
       if let value = try reader.integer(name) { configuration[keyPath: path] = value }
@@ -178,10 +179,10 @@ extension TrainingConfiguration {
 
   /// A `training` section; keys left out keep their value in `defaults`. Takes every key and finishes the reader.
   ///
-  /// - Throws: `ConfigurationFileError` for an unknown key, another type, a value out of range, or a contradiction.
+  /// - Throws: `DiTError` for an unknown key, another type, a value out of range, or a contradiction.
   public init(
     reading reader: JSONObjectReader, defaults: TrainingConfiguration = TrainingConfiguration()
-  ) throws(ConfigurationFileError) {
+  ) throws(DiTError) {
     var reader = reader
     var configuration = defaults
     for key in Self.keys { try key.read(&reader, into: &configuration) }
@@ -202,29 +203,29 @@ extension TrainingConfiguration {
   ///   - path: the section that holds the keys.
   public func validate(
     file: String = "training configuration", path: String = ""
-  ) throws(ConfigurationFileError) {
+  ) throws(DiTError) {
     let prefix = path.isEmpty ? "" : path + "."
     for key in Self.keys {
       if let (expected, found) = key.problem(in: self) {
-        throw ConfigurationFileError(file: file, key: prefix + key.name, expected: expected, found: found)
+        throw DiTError(file: file, key: prefix + key.name, expected: expected, found: found)
       }
     }
     if microBatch > 0, batch % microBatch != 0 {
-      throw ConfigurationFileError(
+      throw DiTError(
         file: file, key: prefix + "micro_batch", expected: "a divisor of batch \(batch)", found: "\(microBatch)")
     }
     if Set(emaDecays).count < emaDecays.count {
-      throw ConfigurationFileError(
+      throw DiTError(
         file: file, key: prefix + "ema_decays", expected: "each decay once, as files are named after them",
         found: "[\(emaDecays.map { "\($0)" }.joined(separator: ", "))]")
     }
     if !numerics.isSupported {
-      throw ConfigurationFileError(
+      throw DiTError(
         file: file, key: prefix + "gemm", expected: "packed or auto with bf16, of which OpenBLAS has no products",
         found: gemm.rawValue)
     }
     if validationModulus == 1 {
-      throw ConfigurationFileError(
+      throw DiTError(
         file: file, key: prefix + "validation_modulus", expected: "0, or 2 or more so that some samples are trained on",
         found: "1")
     }

@@ -59,16 +59,15 @@ public final class TrainingRun {
   ///   - autoencoder: the directory of the autoencoder whose latents the model makes, to be copied to DIR/vae; nil for none,
   ///     or where the model's configuration names one that stays where it is.
   /// - Precondition: a model whose autoencoder is copied names it `vae`.
-  /// - Throws: ``TrainingError`` when DIR holds checkpoints, `FileError` when it cannot be written, or another process has
-  ///   a run there.
+  /// - Throws: `DiTError` when DIR holds checkpoints, cannot be written, or another process has a run there.
   public init(starting trainer: Trainer, in directory: String, autoencoder: String? = nil) throws {
     precondition(autoencoder == nil || trainer.model.autoencoder == ModelDirectory.autoencoderName, "another name")
     precondition(trainer.completedSteps == 0, "a new run from step \(trainer.completedSteps)")
     store = CheckpointStore(directory: directory)
-    guard store.steps.isEmpty else { throw TrainingError.holdsCheckpoints(directory: directory) }
+    guard store.steps.isEmpty else { throw DiTError.holdsCheckpoints(directory: directory) }
     try Directory.create(directory)
     claim = try RunClaim(directory)
-    guard store.steps.isEmpty else { throw TrainingError.holdsCheckpoints(directory: directory) }
+    guard store.steps.isEmpty else { throw DiTError.holdsCheckpoints(directory: directory) }
     extended = nil
     if let autoencoder { try ModelDirectory.copyAutoencoder(autoencoder, to: directory) }
     try Self.keep(trainer.sequencePrior, in: directory)
@@ -90,14 +89,14 @@ public final class TrainingRun {
   ///   - trainer: with the settings and the data of the run, perhaps with more `steps` and other `schedule_steps`; its
   ///     values are replaced.
   ///   - claim: of the same folder; nil takes it here.
-  /// - Throws: ``TrainingError`` when there is no checkpoint or its settings differ, naming the keys, or a file of the run
-  ///   cannot be written; `FileError` when another process has a run there, and what reading the files throws.
+  /// - Throws: `DiTError` when there is no checkpoint or its settings differ, naming the keys, or a file of the run
+  ///   cannot be written; when another process has a run there, and what reading the files throws.
   public init(resuming trainer: Trainer, in directory: String, claim: RunClaim? = nil) throws {
     store = CheckpointStore(directory: directory)
     precondition(claim == nil || claim?.directory == directory, "a claim of another folder")
     self.claim = try claim ?? RunClaim(directory)
     guard let checkpoint = try Checkpoint.latest(in: directory) else {
-      throw TrainingError.noCheckpoint(directory: directory)
+      throw DiTError.noCheckpoint(directory: directory)
     }
     try checkpoint.check(trainer.model, trainer.training, trainer.data)
     try trainer.restore(checkpoint)
@@ -106,8 +105,8 @@ public final class TrainingRun {
       try Self.keep(trainer.sequencePrior, in: directory)
       log = try JSONLinesLog(resuming: "\(directory)/\(Self.logFile)", after: checkpoint.step)
       if let extended { try log.write(extended) }
-    } catch let error as FileError {
-      throw TrainingError.cannotWrite(error)
+    } catch let error as DiTError where error.kind == .file {
+      throw error.of(.output)
     }
     self.directory = directory
     self.trainer = trainer
@@ -129,9 +128,9 @@ public final class TrainingRun {
   ///
   /// - Parameter report: hears of every event; what it throws ends the run as it is, without a checkpoint.
   /// - Returns: how it ended; divergence is a value, not an error.
-  /// - Throws: ``DatasetError`` when a sample can no longer be read, after saving as for a request to stop; `FileError`
-  ///   when something cannot be written, or DIR is no longer there; what `report` throws. The files that were there are
-  ///   whole: a checkpoint or model that could not be finished has left the one before.
+  /// - Throws: `DiTError` when a sample can no longer be read, after saving as for a request to stop; when something
+  ///   cannot be written, or DIR is no longer there; what `report` throws. The files that were there are whole: a
+  ///   checkpoint or model that could not be finished has left the one before.
   public func run(
     shouldStop: () -> Bool = { false }, report: (TrainingEvent) throws -> Void
   ) throws -> TrainingOutcome {
@@ -147,9 +146,10 @@ public final class TrainingRun {
       }
       try leave(report)
       return .finished(step: trainer.completedSteps)
-    } catch let divergence as Divergence {
-      return .diverged(divergence, lastCheckpoint: lastCheckpoint.path)
     } catch {
+      if let divergence = (error as? DiTError)?.divergence {
+        return .diverged(divergence, lastCheckpoint: lastCheckpoint.path)
+      }
       try claim?.check()  // of a folder that has gone that is the news, not which file was met first
       throw error
     }
@@ -161,8 +161,8 @@ public final class TrainingRun {
     claim = try RunClaim(directory)
     let newest = store.steps.last.map(store.path) ?? "none"
     guard newest == lastCheckpoint.path else {
-      throw TrainingError.damaged(
-        checkpoint: directory, item: "newest checkpoint", expected: lastCheckpoint.path, found: newest)
+      throw DiTError(
+        file: directory, .entry("newest checkpoint"), expected: lastCheckpoint.path, found: newest)
     }
   }
 
@@ -188,7 +188,7 @@ public final class TrainingRun {
   ) throws -> Report {
     do {
       return try body()
-    } catch let error as DatasetError {
+    } catch let error as DiTError where error.kind == .data {
       try leave(report)
       throw error
     }

@@ -22,11 +22,11 @@ struct Batch {
 
   /// Puts the `number`-th sample of `reader` at place n, with its noise level, label and noise.
   ///
-  /// - Throws: ``DatasetError`` where it cannot be read.
+  /// - Throws: `DiTError` where it cannot be read.
   mutating func put(
     _ n: Int, from reader: SampleReader, number: Int, flipped: Bool, level: NoiseLevel, label: Int,
     noise random: inout Philox
-  ) throws(DatasetError) {
+  ) throws(DiTError) {
     var image = step.clean[range(n)].mutableSpan
     try reader.copy(number, flipped: flipped, into: &image)
     var noise = step.noise[range(n)].mutableSpan

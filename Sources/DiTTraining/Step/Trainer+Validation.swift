@@ -10,8 +10,8 @@ extension Trainer {
   /// index alone; labels as they are, no flips. The further averages of `ema_decays` are measured on the same draws. Nil when
   /// nothing is held out.
   ///
-  /// - Throws: ``DatasetError`` when a sample cannot be read.
-  public func validate() throws(DatasetError) -> ValidationReport? {
+  /// - Throws: `DiTError` when a sample cannot be read.
+  public func validate() throws(DiTError) -> ValidationReport? {
     guard !validationSamples.isEmpty else { return nil }
     let reader = SampleReader(
       data, order: ListOrder(samples: validationSamples), end: validationSamples.count,
@@ -54,7 +54,7 @@ extension Trainer {
 
   private func fill(
     _ batch: inout Batch, _ n: Int, with number: Int, of reader: SampleReader
-  ) throws(DatasetError) {
+  ) throws(DiTError) {
     let index = reader.index(number)
     var choices = StreamPurpose.choices.stream(index, seed: Self.validationSeed)
     var noise = StreamPurpose.noise.stream(index, seed: Self.validationSeed)

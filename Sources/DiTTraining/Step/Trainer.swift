@@ -120,7 +120,7 @@ public final class Trainer {
   ///   - start: the first weights, flat with the parameter table's offsets, which are copied; a new network's, drawn from
   ///     the seed, when left out.
   ///   - prior: what L_seq compares with; fitted to the samples that are trained on when left out. Ignored without λ_seq.
-  /// - Throws: ``DatasetError``, `ConfigurationFileError` or `DiffusionError` when the parts are unusable or do not fit.
+  /// - Throws: `DiTError` when the parts are unusable or do not fit.
   public convenience init(
     model: ModelConfiguration, training: TrainingConfiguration, data: Dataset, start: FloatSlice? = nil,
     prior: SequencePrior? = nil, context: ComputeContext
@@ -219,8 +219,8 @@ public final class Trainer {
 
   /// Draws a batch and updates the weights and their average.
   ///
-  /// - Throws: ``Divergence`` when the loss or the gradient's norm is not finite, ``DatasetError`` when a sample cannot be
-  ///   read. Nothing but `gradients` has then changed.
+  /// - Throws: `DiTError` with a ``Divergence`` when the loss or the gradient's norm is not finite, when a sample
+  ///   cannot be read. Nothing but `gradients` has then changed.
   public func step() throws -> StepReport {
     context.clear(gradients)
     var sum = SampleLoss.zero
@@ -239,10 +239,10 @@ public final class Trainer {
   ///   - clean, noise: x_* and ε, (N, C, H, W).
   ///   - times: t of each sample as the network takes it: a training index, or a real time of a linear path.
   ///   - labels: y of each sample, `numClasses` for the null class; ignored by an unconditional network.
-  /// - Throws: ``Divergence``.
+  /// - Throws: `DiTError` with a ``Divergence``.
   public func step(
     clean: Span<Float>, noise: Span<Float>, times: Span<Float>, labels: Span<Int>
-  ) throws(Divergence) -> StepReport {
+  ) throws(DiTError) -> StepReport {
     context.clear(gradients)
     batch.put(clean: clean, noise: noise, times: times, labels: labels, on: trainingLoss.process)
     for n in 0..<microBatch {
@@ -255,7 +255,7 @@ public final class Trainer {
   }
 
   /// Fills the micro-batch with the samples drawn as number `first`, `first` + 1, …
-  private func draw(from first: Int) throws(DatasetError) {
+  private func draw(from first: Int) throws(DiTError) {
     for n in 0..<microBatch {
       let number = first + n
       let index = reader.index(number)
@@ -280,11 +280,11 @@ public final class Trainer {
     return sum
   }
 
-  private func update(_ loss: SampleLoss, samples: Int) throws(Divergence) -> StepReport {
+  private func update(_ loss: SampleLoss, samples: Int) throws(DiTError) -> StepReport {
     let next = completedSteps + 1
     let norm = norm.value(gradients, context)
     guard loss.loss.isFinite, norm.isFinite else {
-      throw Divergence(step: next, loss: loss.loss, gradientNorm: norm)
+      throw DiTError(Divergence(step: next, loss: loss.loss, gradientNorm: norm))
     }
     let rate = training.learningRate(step: next)
     optimise(step: next, rate: Float(rate), scale: Float(clippingScale(norm)))
@@ -316,17 +316,17 @@ public final class Trainer {
   // MARK: The whole
 
   /// Throws unless the weights and their averages hold finite numbers only, as a checkpoint should.
-  func requireFinite() throws(Divergence) {
+  func requireFinite() throws(DiTError) {
     for buffer in [weights, average] + furtherAverages.map(\.values) {
       guard norm.value(buffer, context).isFinite else {
-        throw Divergence(step: completedSteps, loss: nil, gradientNorm: nil)
+        throw DiTError(Divergence(step: completedSteps, loss: nil, gradientNorm: nil))
       }
     }
   }
 
   /// The averaged (EMA) network, to sample from. It shares the trainer's memory: use it before the next step.
   ///
-  /// - Throws: ``Divergence`` when the weights or their average are not finite: no pictures are made of them.
+  /// - Throws: `DiTError` with a ``Divergence`` when the weights or their average are not finite: no pictures are made of them.
   public func averagedModel() throws -> DiT {
     try requireFinite()
     return DiT(checked, weights: Weights(table, flat: average.reading), context: context, numerics: training.numerics)
@@ -365,21 +365,5 @@ private struct FlatNorm {
     var sum = 0.0
     for range in ranges { sum += context.sumOfSquares(flat[range].reading, scratch: scratch.mutableSpan) }
     return sum.squareRoot()
-  }
-}
-
-/// A run that cannot go on: the loss, the gradient's norm or a weight is not finite.
-public struct Divergence: Error, Equatable, Sendable, CustomStringConvertible {
-  /// The step that failed, 1 for the first.
-  public let step: Int
-  /// Nil, like the norm, when it is the weights after the step that are not finite.
-  public let loss: Double?
-  public let gradientNorm: Double?
-
-  public var description: String {
-    guard let loss, let gradientNorm else {
-      return "training diverged: after step \(step) a weight is not finite"
-    }
-    return "training diverged at step \(step): loss \(loss), gradient norm \(gradientNorm)"
   }
 }

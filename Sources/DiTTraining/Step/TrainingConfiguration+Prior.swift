@@ -10,23 +10,22 @@ extension TrainingConfiguration {
   /// The prior of a run: the given one, else one fitted to the samples that are trained on, as they stand (not mirrored);
   /// nil without λ_seq.
   ///
-  /// - Throws: `ConfigurationFileError` on a linear path, and when the network's grid can have none; `DiffusionError`;
-  ///   ``DatasetError`` when a sample cannot be read.
+  /// - Throws: `DiTError` on a linear path, and when the network's grid can have none, and when a sample cannot
+  ///   be read.
   func sequencePrior(
     _ given: SequencePrior?, _ model: ModelConfiguration, _ data: Dataset, _ samples: [Int], _ context: ComputeContext
   ) throws -> SequencePrior? {
     guard lambdaSeq > 0 else { return nil }
     guard model.diffusion.path.hasPosterior else {
-      throw ConfigurationFileError(
+      throw DiTError(
         file: "training configuration", key: "lambda_seq", expected: "0 on a linear path, which has no x_{t−1}",
         found: "\(lambdaSeq)")
     }
     let grid = model.network.inputGrid
-    do throws(DiffusionError) {
+    do throws(DiTError) {
       try grid.checkSequence()
     } catch {
-      throw ConfigurationFileError(
-        file: "training configuration", key: error.name, expected: error.expected, found: error.found)
+      throw error.about(file: "training configuration", .key(error.name), .configuration)
     }
     if let given {
       precondition(given.grid == grid, "a prior of \(given.grid) for \(grid)")

@@ -72,7 +72,7 @@ struct ConvertCommand: ParsableCommand {
   }
 
   func run() throws {
-    do throws(ModelFileError) {
+    do throws(DiTError) {
       try ModelConversion.checkTarget(output, as: to, replacing: force)
     } catch {
       throw Failure(.usage, "\(error)")

@@ -67,7 +67,8 @@ struct InvertCommand: ParsableCommand {
 
   /// What the model says, steps and guidance overridden; without labels nothing is guided unless asked for.
   private func options(for model: ModelConfiguration, hasLabels: Bool) -> SamplingOptions {
-    var options = SamplingOptions(sampler: model.sampling.inversion(model.diffusion))
+    var options = SamplingOptions(
+      sampler: model.sampling.inversion(model.diffusion), guidance: Guidance(scale: 1))
     if hasLabels { options.guidance = model.sampling.guidance }
     steps.apply(to: &options.sampler)
     guidance.apply(to: &options.guidance)

@@ -141,18 +141,6 @@ struct TrainCommand: ParsableCommand {
   @OptionGroup var threads: ThreadsOption
 
   func run() throws {
-    do {
-      try train()
-    } catch let error as TrainingError {
-      switch error {
-      case .holdsCheckpoints, .differs: throw Failure(.usage, "\(error)")
-      case .noCheckpoint, .damaged: throw Failure(.input, "\(error)")
-      case .cannotWrite: throw Failure(.failure, "\(error)")
-      }
-    }
-  }
-
-  private func train() throws {
     let context = try threads.context()
     let content = try TrainingData(option: data)
     // Before the checkpoint is looked at, which a run that still writes would replace meanwhile.
@@ -187,7 +175,7 @@ struct TrainCommand: ParsableCommand {
       throw Failure.usage("--weights", expected: "none with --resume", found: word)
     }
     if from != nil { throw Failure.usage("--from", expected: "none with --resume", found: "one") }
-    guard let checkpoint = try Checkpoint.latest(in: out) else { throw TrainingError.noCheckpoint(directory: out) }
+    guard let checkpoint = try Checkpoint.latest(in: out) else { throw DiTError.noCheckpoint(directory: out) }
     return try TrainingRequest(resuming: checkpoint, config: config, content: content, overrides: overrides)
   }
 
@@ -207,7 +195,7 @@ struct TrainCommand: ParsableCommand {
   private func reading<Result>(_ trainer: Trainer, _ body: () throws -> Result) throws -> Result {
     do {
       return try body()
-    } catch let error as DatasetError {
+    } catch let error as DiTError where error.kind == .data {
       let step = trainer.completedSteps
       throw Failure(.input, "\(error); training stopped after step \(step), which is saved; --resume goes on from it")
     }
@@ -216,7 +204,7 @@ struct TrainCommand: ParsableCommand {
   private func writing<Result>(_ body: () throws -> Result) throws -> Result {
     do {
       return try body()
-    } catch let error as FileError {
+    } catch let error as DiTError where error.kind == .file {
       throw Failure(.failure, "\(error)")
     }
   }

@@ -5,7 +5,7 @@ extension EvaluationInput {
   /// Reads an .npz archive as evaluators exchange them: images under `arr_0`, |u1 (N, H, W, C), with labels (N) under
   /// `arr_1`; or statistics, `mu` (d) and `sigma` (d, d). Of an archive with both the images count, as a note says.
   ///
-  /// - Throws: `FileError`, `NumpyFileError`, ``Failure`` (65) or `EvaluationError`.
+  /// - Throws: `DiTError` or ``Failure`` (65).
   init(npz path: String) throws {
     let file = try NPZFile(contentsOf: path)
     if let images = try file.array("arr_0") {

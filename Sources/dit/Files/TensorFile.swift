@@ -57,9 +57,8 @@ struct TensorFile {
   ) throws -> Result {
     do {
       return try body()
-    } catch let error as InputError {
-      let name = names[error.name] ?? error.name
-      throw Failure.input(file.path, "tensor \(name)", expected: error.expected, found: error.found)
+    } catch let error as DiTError {
+      throw error.attributed(to: file.path, names)
     }
   }
 
@@ -74,5 +73,14 @@ struct TensorFile {
     guard shape.count == 1 else {
       throw .input(file.path, "tensor \(name)", expected: "(N)", found: "shape \(shape)")
     }
+  }
+}
+
+extension DiTError {
+  /// A tensor that the library refused as one of the file at `path`, where `names` says what the library calls otherwise than
+  /// the file; every other error as it is.
+  func attributed(to path: String, _ names: [String: String] = [:]) -> DiTError {
+    guard kind == .argument, let argument else { return self }
+    return about(file: path, .tensor(names[argument] ?? argument), .content)
   }
 }

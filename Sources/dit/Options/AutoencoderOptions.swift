@@ -31,7 +31,7 @@ struct AutoencoderOptions: ParsableArguments {
 func attributingErrors<Result>(to path: String, for body: () throws -> Result) throws -> Result {
   do {
     return try body()
-  } catch let error as AutoencoderInputError {
-    throw Failure.input(path, "tensor \(error.name)", expected: error.expected, found: error.found)
+  } catch let error as DiTError {
+    throw error.attributed(to: path)
   }
 }

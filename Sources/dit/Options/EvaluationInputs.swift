@@ -17,7 +17,7 @@ struct EvaluationInputs {
   }
 
   /// - Parameter size: `--size`.
-  /// - Throws: ``Failure``, `EvaluationError`, and what opening a file throws.
+  /// - Throws: ``Failure``, `DiTError`, and what opening a file throws.
   init(samples: String?, reference: String, training: String?, size: PictureSize?) throws {
     let (given, wanted) = (samples.map { EvaluationSource($0) }, EvaluationSource(reference))
     // A folder is read at the size of the other set.

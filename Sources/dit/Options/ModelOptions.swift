@@ -88,7 +88,9 @@ struct HeadsOption: ParsableArguments {
   func attributingErrors<Result>(_ body: () throws -> Result) throws -> Result {
     do {
       return try body()
-    } catch let error as ModelFileError where heads != nil && ["heads", "num_heads"].contains(error.item) {
+    } catch let error as DiTError 
+      where heads != nil && error.kind == .content && ["heads", "num_heads"].contains(error.key)
+    {
       throw Failure.usage("--heads", expected: "a number of heads that fits the model", found: "\(error)")
     }
   }
@@ -134,7 +136,7 @@ struct HintOptions: ParsableArguments {
   func attributingErrors<Result>(_ body: () throws -> Result) throws -> Result {
     do {
       return try heads.attributingErrors(body)
-    } catch let error as ModelFileError where config != nil && error.file == config {
+    } catch let error as DiTError where config != nil && error.kind == .content && error.file == config {
       throw Failure.usage("--config", expected: "none, or a state dict as the model", found: "\(error)")
     }
   }

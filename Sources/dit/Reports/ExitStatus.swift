@@ -39,34 +39,17 @@ struct Failure: Error, Equatable, CustomStringConvertible {
 }
 
 extension Failure {
-  /// The status of an error that a library threw; nil for errors of other origin.
+  /// The status of an error that the library threw; nil for errors of other origin.
   ///
   /// Values are reported as the command line's unless ``TensorFile`` attributed them to a file, and files as inputs unless
   /// ``OutputFile`` attributed them to an output.
   init?(_ error: any Error) {
     switch error {
     case let failure as Failure: self = failure
-    case is FileError, is SafetensorsError, is TorchFileError, is ShardIndexError, is StateDictMismatch,
-      is ConfigurationFileError, is ModelFileError, is DatasetError, is EvaluationError, is AutoencoderFileError,
-      is NumpyFileError, is ImagingError:
-      self.init(.input, "\(error)")
-    case let error as DiffusionError where error.schedulerKey != nil: self.init(.input, "\(error)")
-    case let error as DiffusionError:
-      self = .usage(Self.option(error.name), expected: error.expected, found: error.found)
-    case let error as InputError:
-      self = .usage(Self.option(error.name), expected: error.expected, found: error.found)
-    case is OverflowError: self.init(.failure, "\(error)")
-    case let error as ComputeError: self.init(.usage, "\(error)")
+    case let error as DiTError:
+      let status = ExitStatus(rawValue: error.exitStatus) ?? .failure
+      self.init(status, "\(error.namedAsOnTheCommandLine)")
     default: return nil
-    }
-  }
-
-  /// The option that sets what a library calls `name`.
-  private static func option(_ name: String) -> String {
-    switch name {
-    case "custom schedule": "--schedule"
-    case "lambda_seq": "--lambda-seq"
-    default: "--" + name.replacing(" ", with: "-")
     }
   }
 
@@ -79,5 +62,14 @@ extension Failure {
     let line = description.split(whereSeparator: \.isNewline).joined(separator: " ")  // a path can hold anything
     StandardError.write("Error: \(line)\n")
     Foundation.exit(status.rawValue)
+  }
+}
+
+extension DiTError {
+  /// The same error, with a setting or argument under its name on the command line.
+  fileprivate var namedAsOnTheCommandLine: DiTError {
+    guard let name = option ?? argument, kind == .option || kind == .argument else { return self }
+    let option = "--" + name.map { $0 == "_" || $0 == " " ? "-" : $0 }
+    return about(Subject(file: file, .option(option)))
   }
 }

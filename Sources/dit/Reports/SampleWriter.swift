@@ -65,7 +65,7 @@ extension ImageCollection {
   /// Decodes latents (N, C, h, w) with a progress bar, until Ctrl-C: images that are done then are kept. A request to stop
   /// from before this began is ignored.
   ///
-  /// - Throws: `AutoencoderInputError`, `OverflowError`.
+  /// - Throws: `DiTError`.
   mutating func decodeWithBar(_ latents: Tensor, with autoencoder: Autoencoder) throws {
     var bar = ProgressBar("decoding", unit: "images", total: latents.shape.first ?? 0)
     defer { bar.clear() }

@@ -8,14 +8,14 @@ struct TensorBoardLog {
   private let events: EventFile
   private let batch: Int
 
-  /// - Throws: `FileError`.
+  /// - Throws: `DiTError`.
   init(_ run: TrainingRun) throws {
     events = try EventFile(in: "\(run.directory)/tensorboard", after: run.trainer.completedSteps)
     batch = run.trainer.training.batch
   }
 
   /// A step of which the log has a line too.
-  func write(_ report: StepReport, secondsPerStep: Double) throws(FileError) {
+  func write(_ report: StepReport, secondsPerStep: Double) throws(DiTError) {
     try events.write(
       step: report.step,
       [
@@ -26,7 +26,7 @@ struct TensorBoardLog {
       ])
   }
 
-  func write(_ report: ValidationReport) throws(FileError) {
+  func write(_ report: ValidationReport) throws(DiTError) {
     try events.write(
       step: report.step,
       [

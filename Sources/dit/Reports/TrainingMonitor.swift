@@ -15,7 +15,7 @@ struct TrainingMonitor {
   /// Why the last sample grid is missing, one line: a run does not end for that.
   private(set) var problem: String?
 
-  /// - Throws: `FileError` when TensorBoard's file cannot be made.
+  /// - Throws: `DiTError` when TensorBoard's file cannot be made.
   init(_ run: TrainingRun, tensorBoard: Bool) throws {
     self.run = run
     curves = TrainingCurves(log: "\(run.directory)/\(TrainingRun.logFile)")
@@ -61,7 +61,7 @@ struct TrainingMonitor {
     let grid: (picture: Image, settings: SampleSettings)?
     do {
       grid = try run.trainer.sampleGrid(software: "dit")
-    } catch let error as OverflowError {
+    } catch let error as DiTError where error.overflow != nil {
       problem = "no sample grid of step \(step): \(error)"
       return
     }

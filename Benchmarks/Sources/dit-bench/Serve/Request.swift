@@ -56,7 +56,7 @@ struct WorkRequest: Decodable {
 extension WorkRequest {
   /// The network with the weights of the file.
   ///
-  /// - Throws: ``BenchError``, `ConfigurationError`, and what reading the file throws.
+  /// - Throws: ``BenchError``, `DiTError`, and what reading the file throws.
   func network() throws -> (DiTConfiguration, Weights) {
     guard batch > 0 else { throw BenchError("batch: expected at least 1, found \(batch)") }
     switch config {

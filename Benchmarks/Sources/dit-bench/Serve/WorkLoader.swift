@@ -42,7 +42,7 @@ extension WorkRequest {
 
   /// Writes `output`, where the request asks for it: (N, C', H, W) of a forward, (N, C, H, W) of sampling.
   ///
-  /// - Throws: `FileError`.
+  /// - Throws: `DiTError`.
   func write(_ work: any Work) throws {
     guard let output else { return }
     let tensor: TensorSource? =
