@@ -106,7 +106,7 @@ static void read_header(reader *r, const uint8_t *data, size_t count, dit_jpeg_i
   if (jpeg->jpeg_color_space == JCS_GRAYSCALE) channels = 1;
   if (jpeg->jpeg_color_space == JCS_UNKNOWN || jpeg->num_components > 4) {
     char text[80];
-    snprintf(text, sizeof text, "%d components are neither grey, RGB nor CMYK", jpeg->num_components);
+    snprintf(text, sizeof text, "%d components are neither gray, RGB nor CMYK", jpeg->num_components);
     fail(r, DIT_JPEG_DAMAGED, text);
   }
   *info = (dit_jpeg_info){jpeg->image_width, jpeg->image_height, (uint32_t)channels, 0, 0};

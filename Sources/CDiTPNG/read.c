@@ -66,10 +66,10 @@ static void set_policy(png_structp png) {
 
 // Channels after expansion: a palette becomes RGB, and a tRNS chunk an alpha channel.
 static uint32_t expanded_channels(const reader *r) {
-  const int colour = png_get_color_type(r->png, r->header);
-  const uint32_t colours = (colour & PNG_COLOR_MASK_COLOR) != 0 ? 3 : 1;
-  const int alpha = (colour & PNG_COLOR_MASK_ALPHA) != 0 || png_get_valid(r->png, r->header, PNG_INFO_tRNS) != 0;
-  return colours + (alpha ? 1 : 0);
+  const int color = png_get_color_type(r->png, r->header);
+  const uint32_t colors = (color & PNG_COLOR_MASK_COLOR) != 0 ? 3 : 1;
+  const int alpha = (color & PNG_COLOR_MASK_ALPHA) != 0 || png_get_valid(r->png, r->header, PNG_INFO_tRNS) != 0;
+  return colors + (alpha ? 1 : 0);
 }
 
 static void read_header(reader *r, dit_png_info *info) {
@@ -91,19 +91,19 @@ static void read_rows(reader *r, uint32_t height, size_t row_bytes, uint8_t *pix
   png_read_end(r->png, NULL);
 }
 
-// Indices, a byte each at the front of `pixels`, become colours, from the last to the first so that none is overwritten
+// Indices, a byte each at the front of `pixels`, become colors, from the last to the first so that none is overwritten
 // before it is read. libpng would read an index past the palette as black.
 static void look_up(reader *r, size_t count, uint32_t channels, uint8_t *pixels) {
   png_colorp palette = NULL;
   png_bytep alpha = NULL;
-  int colours = 0, alphas = 0;
-  png_get_PLTE(r->png, r->header, &palette, &colours);
+  int colors = 0, alphas = 0;
+  png_get_PLTE(r->png, r->header, &palette, &colors);
   if (channels == 4) png_get_tRNS(r->png, r->header, &alpha, &alphas, NULL);
   for (size_t i = count; i-- > 0;) {
     const int index = pixels[i];
-    if (index >= colours) {
+    if (index >= colors) {
       char text[64];
-      snprintf(text, sizeof text, "a pixel of colour %d of a palette of %d", index, colours);
+      snprintf(text, sizeof text, "a pixel of color %d of a palette of %d", index, colors);
       png_error(r->png, text);
     }
     const uint8_t values[4] = {palette[index].red, palette[index].green, palette[index].blue,

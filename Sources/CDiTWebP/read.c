@@ -80,7 +80,7 @@ static dit_webp_status read_info(reader *r, const uint8_t *data, size_t count, d
     return fail(r, DIT_WEBP_DAMAGED, "a frame beyond the canvas");
   }
   // A lossless image is held whole, 4 bytes a pixel; so is the alpha of a lossy one, which is a lossless image by itself.
-  // Beside it some rows: of colours and their neighbours' predictions.
+  // Beside it some rows: of colors and their neighbors' predictions.
   const size_t area = (size_t)info->width * info->height;
   info->working_bytes = 128 * (size_t)info->width + area * (info->lossless ? 4 : info->channels == 4 ? 5 : 0);
   find_exif(r, data, info);

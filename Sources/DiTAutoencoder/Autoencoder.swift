@@ -8,7 +8,7 @@ import Synchronization
 /// Latents are those of the diffusion model everywhere: shifted and scaled as ``LatentScaling`` says. Pixels are in [−1, 1]
 /// on the way in; on the way out they are what the decoder computes, not clipped.
 ///
-/// Group normalisation and attention see a whole image, so an image is never cut into tiles: its layers are computed row
+/// Group normalization and attention see a whole image, so an image is never cut into tiles: its layers are computed row
 /// by row of tiles of a few pixels, over statistics of the whole. Images are computed one after another; results do not
 /// depend on their number or on the threads. Weights are packed when they are first used, the encoder's and the decoder's
 /// apart, and kept, unless the image is so large (over ``largeImage`` pixels) that the memory is worth more.

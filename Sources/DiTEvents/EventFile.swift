@@ -68,7 +68,7 @@ public final class EventFile {
   ///
   /// - Parameters:
   ///   - png: the file's bytes.
-  ///   - channels: 1 grey, 3 RGB.
+  ///   - channels: 1 gray, 3 RGB.
   /// - Throws: `DiTError`.
   public func write(
     step: Int, _ tag: String, png: [UInt8], width: Int, height: Int, channels: Int

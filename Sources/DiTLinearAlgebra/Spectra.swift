@@ -5,11 +5,11 @@ import DiTKernels
 //
 //   (a C + (1−a) I)⁻¹ = Eᵀ diag( 1/(a λ + 1−a) ) E
 
-/// A symmetric matrix; after ``ComputeContext/diagonalise(_:)`` its eigenvectors and eigenvalues.
+/// A symmetric matrix; after ``ComputeContext/diagonalize(_:)`` its eigenvectors and eigenvalues.
 public struct SymmetricMatrix: Sendable {
   /// The extent m.
   public let order: Int
-  /// (m, m): the matrix; after ``ComputeContext/diagonalise(_:)`` E, one eigenvector per row.
+  /// (m, m): the matrix; after ``ComputeContext/diagonalize(_:)`` E, one eigenvector per row.
   public var elements: [Double]
   /// λ, (m), ascending; empty before.
   public private(set) var eigenvalues: [Double] = []
@@ -22,7 +22,7 @@ public struct SymmetricMatrix: Sendable {
   }
 
   /// Divide and conquer; false where it does not converge.
-  fileprivate mutating func diagonalise() -> Bool {
+  fileprivate mutating func diagonalize() -> Bool {
     guard order > 0 else { return true }
     eigenvalues = [Double](repeating: 0, count: order)
     return dsyevd(&elements, eigenvalues: &eigenvalues, order: order)
@@ -34,12 +34,12 @@ extension ComputeContext {
   ///
   /// Beside the matrices it takes twice their memory.
   /// - Returns: whether all converged, as matrices of finite numbers do.
-  public func diagonalise(_ matrices: inout [SymmetricMatrix]) -> Bool {
+  public func diagonalize(_ matrices: inout [SymmetricMatrix]) -> Bool {
     var converged = [Bool](repeating: false, count: matrices.count)
     unsafe matrices.withUnsafeMutableBufferPointer { matrices in
       unsafe converged.withUnsafeMutableBufferPointer { converged in
         guard let first = matrices.baseAddress, let flags = converged.baseAddress else { return }
-        let task = unsafe Diagonalisation(matrices: first, converged: flags)
+        let task = unsafe Diagonalization(matrices: first, converged: flags)
         unsafe parallel(matrices.count, task)
       }
     }
@@ -102,11 +102,11 @@ extension ComputeContext {
   }
 }
 
-@unsafe private struct Diagonalisation: ParallelTask {
+@unsafe private struct Diagonalization: ParallelTask {
   let matrices: UnsafeMutablePointer<SymmetricMatrix>
   let converged: UnsafeMutablePointer<Bool>
 
-  func run(_ index: Int, worker: Int) { unsafe converged[index] = matrices[index].diagonalise() }
+  func run(_ index: Int, worker: Int) { unsafe converged[index] = matrices[index].diagonalize() }
 }
 
 /// One row.

@@ -1,4 +1,3 @@
-
 // swift-format-ignore-file: OrderedImports
 // What a program needs to load, sample, edit, train and evaluate, under names that shadow nothing; every other type is in a module
 // of its own, all of them together in `DiTEngine`. A program that links either needs no system library but OpenBLAS and LAPACKE.

@@ -29,7 +29,7 @@ import Testing
     init(gemm: GEMM, threads: Int) throws {
       c = AddAPartTests.configuration()
       var draw = Draw(seed: 5)
-      let (weights, flat) = Weights.initialised(c, seed: 1)
+      let (weights, flat) = Weights.initialized(c, seed: 1)
       for parameter in weights.table.trainableParameters {
         let fanIn = parameter.shape.count == 1 ? 16 : parameter.count / parameter.shape[0]
         flat[parameter.range].copy(from: draw.normal(parameter.count, deviation: 1 / Float(fanIn).squareRoot()).span)

@@ -206,9 +206,9 @@ import Testing
         [TensorSource("noise", Tensor(zeros: shape))] + (labels.map { [TensorSource("labels", labels: $0)] } ?? []),
         to: "noise.safetensors")
     }
-    let labelled = try noise([2, 1, 8, 8], [3, 4])
-    try await expectNothing(sample("--noise", labelled, "--classes", "3,4"), 64, ["--classes", "has labels"])
-    try await expectNothing(sample("--noise", labelled, "--count", "1"), 64, ["--count", "has labels"])
+    let labeled = try noise([2, 1, 8, 8], [3, 4])
+    try await expectNothing(sample("--noise", labeled, "--classes", "3,4"), 64, ["--classes", "has labels"])
+    try await expectNothing(sample("--noise", labeled, "--count", "1"), 64, ["--count", "has labels"])
     try await expectNothing(
       sample("--noise", try noise([3, 1, 8, 8], [3, 4])), 65, ["noise.safetensors", "tensor noise", "[3, 1, 8, 8]"])
     try await expectNothing(

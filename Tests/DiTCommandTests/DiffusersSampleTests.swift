@@ -166,10 +166,10 @@ import Testing
       let factors: [[Float]] = [
         [0.3512, 0.3250, -0.2829, -0.2120], [0.2297, 0.4974, 0.1762, -0.2616], [0.3227, 0.2350, 0.2721, -0.7177],
       ]
-      let colours = factors.flatMap { factors in
+      let colors = factors.flatMap { factors in
         (0..<area).map { at in (0..<4).reduce(Float(0)) { $0 + factors[$1] * planes[$1 * area + at] } }
       }
-      return Image(planes: colours, channels: 3, height: height, width: width)
+      return Image(planes: colors, channels: 3, height: height, width: width)
     }
     return ImageGrid(images, columns: ImageGrid.compactColumns(for: images.count)).rendered()
   }

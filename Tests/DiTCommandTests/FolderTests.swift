@@ -11,7 +11,7 @@ import Testing
 
   init() throws { scratch = try Scratch() }
 
-  /// Class folders of six grey pictures each, of 8×8 and larger.
+  /// Class folders of six gray pictures each, of 8×8 and larger.
   private func pictures(_ classes: [String] = ["apple tree", "Birch", "cedar"], in folder: String = "data") throws {
     for (k, name) in classes.enumerated() {
       let path = scratch.path("\(folder)/\(name)")

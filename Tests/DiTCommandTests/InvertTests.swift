@@ -105,8 +105,8 @@ import Testing
   func withoutLabels() async throws {
     let input = try image("images", nil)
     let null = try await invert(input, "--steps", "3")
-    let labelled = try await invert(try image("images", [10, 10]), "--steps", "3", "--guidance", "1")
-    #expect(bitDifference(null, labelled) == nil)
+    let labeled = try await invert(try image("images", [10, 10]), "--steps", "3", "--guidance", "1")
+    #expect(bitDifference(null, labeled) == nil)
     let without = try image("images", nil)
     let out = scratch.path("x.safetensors")
     try await expectFailure(

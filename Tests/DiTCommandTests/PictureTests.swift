@@ -5,10 +5,10 @@ import TestSupport
 import Testing
 
 extension Image {
-  /// Pixels of exactly this colour.
-  fileprivate func count(_ colour: PlotColour) -> Int {
+  /// Pixels of exactly this color.
+  fileprivate func count(_ color: PlotColor) -> Int {
     stride(from: 0, to: pixels.count, by: 3).count {
-      pixels[$0] == colour.red && pixels[$0 + 1] == colour.green && pixels[$0 + 2] == colour.blue
+      pixels[$0] == color.red && pixels[$0 + 1] == color.green && pixels[$0 + 2] == color.blue
     }
   }
 }
@@ -57,7 +57,7 @@ extension Image {
     let mean = zip(means, counts).reduce(0) { $0 + $1.0 * Double($1.1) } / Double(counts.reduce(0, +))
     let logged = lines().compactMap { $0["validation_mse"] as? Double }
     #expect(logged.count == 3 && abs(mean / (logged.last ?? 0) - 1) < 1e-5, "\(mean), \(logged)")
-    // Its cells are the numbers' colours.
+    // Its cells are the numbers' colors.
     let panels = (0..<10).map { bin in
       HeatMapPlot.Panel(
         caption: "t \(bin * 100)-\(bin * 100 + 99)", values: errors.elements[bin * 4..<bin * 4 + 4].map(Double.init))
@@ -80,8 +80,8 @@ extension Image {
     }
     let (plain, aware) = (try picture("plain.png"), try picture("aware.png"))
     #expect(aware.height == 2 * plain.height && aware.width == plain.width)
-    for (colour, isShared) in [(PlotColour.blue, true), (.orange, true), (.green, false), (.purple, false)] {
-      #expect((plain.count(colour) > 300) == isShared && aware.count(colour) > 300, "\(colour)")
+    for (color, isShared) in [(PlotColor.blue, true), (.orange, true), (.green, false), (.purple, false)] {
+      #expect((plain.count(color) > 300) == isShared && aware.count(color) > 300, "\(color)")
     }
     // ᾱ and β look as before.
     #expect(Array(aware.pixels.prefix(plain.pixels.count)) == plain.pixels)

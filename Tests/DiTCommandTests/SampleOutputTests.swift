@@ -41,7 +41,7 @@ import Testing
     #expect(try Set(scratch.tensors("l.safetensors").names) == ["samples", "labels"])
   }
 
-  @Test("A PNG output is the labelled grid of the images")
+  @Test("A PNG output is the labeled grid of the images")
   func grid() async throws {
     try await sample("s.safetensors")
     try await sample("s.png")
@@ -50,8 +50,8 @@ import Testing
     #expect(try Image(contentsOf: scratch.path("s.png")) == expected.rendered())
   }
 
-  @Test("Several images per class in colour are laid out one row per class")
-  func gridOfSeveralPerClassInColour() async throws {
+  @Test("Several images per class in color are laid out one row per class")
+  func gridOfSeveralPerClassInColor() async throws {
     let arguments = ["--classes", "4,1", "--count", "3", "--guidance", "1"]
     for name in ["s.safetensors", "s.png"] {
       try await sample(

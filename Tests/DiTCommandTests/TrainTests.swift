@@ -139,7 +139,7 @@ extension Scratch {
     #expect(scratch.exists("run/ema.safetensors"))
   }
 
-  /// The colour pictures that ship with the tool bring their own sizes and class names.
+  /// The color pictures that ship with the tool bring their own sizes and class names.
   @Test("The shipped emoji bring their own sizes and class names")
   func shippedEmoji() async throws {
     let scratch = try Scratch()
@@ -295,7 +295,7 @@ extension Scratch {
     let scratch = try Scratch()
     let out = ["--out", scratch.path("run")]
     let images = TensorSource("images", Tensor(zeros: [20, 1, 8, 8]))
-    let labelled = try scratch.write(
+    let labeled = try scratch.write(
       [images, TensorSource("labels", labels: (0..<20).map { $0 })], to: "labels.safetensors")
     let config = try scratch.write(configuration(), to: "config.json")
     let unknown = try scratch.write(configuration(["stepz": "1"]), to: "unknown.json")
@@ -311,7 +311,7 @@ extension Scratch {
     try await expectFailure(digits + ["--config", scratch.path("no.json")] + out, 65, ["no.json"])
     try await expectFailure(digits + ["--from", Model.latent] + out, 65, ["images"])
     try await expectFailure(
-      ["train", "--data", labelled, "--config", config] + out, 65, ["labels.safetensors", "labels"])
+      ["train", "--data", labeled, "--config", config] + out, 65, ["labels.safetensors", "labels"])
     try await expectFailure(
       ["train", "--data", scratch.path("no.safetensors"), "--config", config] + out, 65, ["no.safetensors"])
     #expect(!scratch.exists("run"))

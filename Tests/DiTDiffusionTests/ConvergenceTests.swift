@@ -35,7 +35,7 @@ import Testing
     for prediction in predictions {
       let errors = try [count, 2 * count, 4 * count].map { try error(name, prediction, $0) }
       #expect(errors[0] < 0.1 && errors[2] < errors[0] / (order == 1 ? 3 : 8), "\(name) \(prediction): \(errors)")
-      #expect(errors[2] > 1e-6, "no discretised flow is that exact: \(errors)")
+      #expect(errors[2] > 1e-6, "no discretized flow is that exact: \(errors)")
     }
   }
 
@@ -101,7 +101,7 @@ import Testing
     let errors = try [25, 100, 400].map { count in
       var x = clean
       _ = network.run(try name.inversion(on: schedule, .linspace, count: count), &x, shape: Self.shape)
-      // Data's deviation ½ has become 1, up to the discretisation.
+      // Data's deviation ½ has become 1, up to the discretization.
       let growth = relativeError(x.map { Double($0) }, clean.map { 2 * (Double($0) - 0.3) })
       #expect(growth < 0.6, "S = \(count): \(growth)")
       _ = network.run(try name.process(on: schedule, .linspace, count: count), &x, shape: Self.shape)

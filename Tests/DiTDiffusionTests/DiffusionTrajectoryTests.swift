@@ -116,7 +116,7 @@ private struct Case {
     let expected = start.map { 0.3 + 0.5 * (Double($0) - bar.squareRoot() * 0.3) / (1 - 0.75 * bar).squareRoot() }
     let error = relativeError(x.doubles, expected)
     #expect(error < 0.01, "relative error \(error)")
-    #expect(error > 1e-5, "a discretised flow cannot be that exact: \(error)")
+    #expect(error > 1e-5, "a discretized flow cannot be that exact: \(error)")
   }
 
   /// Stochastic samplers reproduce the data's mean and deviation. 6,400 values: standard errors 0.006 and 0.0045; with β̃

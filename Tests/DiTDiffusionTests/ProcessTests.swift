@@ -409,9 +409,9 @@ struct ProcessCase: CustomTestStringConvertible, Sendable {
       logits.append(log(t / (1 - t)))
     }
     let average = logits.reduce(0, +) / Double(count)
-    let centred = logits.map { $0 - average }
+    let centered = logits.map { $0 - average }
     func moment(_ power: Int) -> Double {
-      centred.reduce(0) { $0 + pow($1 / deviation, Double(power)) } / Double(count)
+      centered.reduce(0) { $0 + pow($1 / deviation, Double(power)) } / Double(count)
     }
     // Standard errors: 0.004, 0.007, 0.019 and 0.05.
     #expect(abs(average - mean) < 0.016 && abs(moment(2) - 1) < 0.03, "\(average), \(moment(2))")

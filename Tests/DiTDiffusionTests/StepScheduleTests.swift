@@ -37,7 +37,7 @@ import Testing
     }
   }
 
-  /// Halves, written out: both roundings go to the even neighbour.
+  /// Halves, written out: both roundings go to the even neighbor.
   @Test("Halves round to the even step")
   func halvesGoToEven() throws {
     // T − i·T/S = 10, 7.5, 5, 2.5

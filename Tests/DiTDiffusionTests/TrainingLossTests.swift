@@ -121,7 +121,7 @@ private struct Batch {
   }
 
   /// The term at t = 0 where μ is x_* itself: an inner bin reaches as far to both sides, an edge bin to infinity.
-  @Test("The discretised likelihood at t = 0 has its closed form, edge bins included")
+  @Test("The discretized likelihood at t = 0 has its closed form, edge bins included")
   func likelihoodOfAKnownBin() throws {
     var batch = try Batch(variance: .learnedRange, timesteps: [0], seed: 3)
     batch.clean.replaceSubrange(0..<2, with: [-1, 1])

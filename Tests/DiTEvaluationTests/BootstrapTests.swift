@@ -7,7 +7,7 @@ import Testing
     -> Evaluation
   {
     try evaluate(samples, reference) {
-      ($0.precisionNeighbours, $0.densityNeighbours, $0.copies, $0.perClass) = (nil, nil, false, false)
+      ($0.precisionNeighbors, $0.densityNeighbors, $0.copies, $0.perClass) = (nil, nil, false, false)
       ($0.resamples, $0.seed) = (resamples, seed)
     }
   }

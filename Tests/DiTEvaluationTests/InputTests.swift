@@ -78,10 +78,10 @@ import Testing
     }
     expect("a", "[2]", "b", "found [3]") { _ = try evaluate(set("a", 9, 3), set("b", 9, 2)) }
     expect("t", "[2]", "found [3]") { _ = try evaluate(set("a", 9, 2), set("b", 9, 2), training: set("t", 9, 3)) }
-    expect("a", "at least 6 samples for 5 neighbours", "found 5") { _ = try evaluate(set("a", 5, 2), set("b", 9, 2)) }
+    expect("a", "at least 6 samples for 5 neighbors", "found 5") { _ = try evaluate(set("a", 5, 2), set("b", 9, 2)) }
     expect("b", "at least 6") { _ = try evaluate(set("a", 9, 2), set("b", 5, 2)) }
     expect("a", "at least 2 samples", "found 1") {
-      _ = try evaluate(set("a", 1, 2), set("b", 9, 2)) { ($0.precisionNeighbours, $0.densityNeighbours) = (nil, nil) }
+      _ = try evaluate(set("a", 1, 2), set("b", 9, 2)) { ($0.precisionNeighbors, $0.densityNeighbors) = (nil, nil) }
     }
     expect("b", "at least 4 numbers", "found 2") {
       _ = try evaluate(set("a", 9, 2), set("b", 9, 2)) { $0.features = .principal(4) }

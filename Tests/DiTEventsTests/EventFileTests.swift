@@ -4,7 +4,7 @@ import Testing
 
 /// Against TensorBoard: its bytes, and what it reads back.
 @Suite("TensorBoard event files") struct EventFileTests {
-  /// Polynomial and check value of CRC-32C (RFC 3720, B.4, and the catalogue's "123456789").
+  /// Polynomial and check value of CRC-32C (RFC 3720, B.4, and the catalog's "123456789").
   @Test("CRC-32C gives the check values of RFC 3720")
   func checksums() {
     #expect(CRC32C.value("123456789".utf8) == 0xE306_9283)

@@ -35,7 +35,7 @@ import Testing
       #expect(difference == nil, "\(difference ?? "")")
     }
 
-    /// Every half, every midpoint of two neighbours and the Floats beside it.
+    /// Every half, every midpoint of two neighbors and the Floats beside it.
     @Test("Floats round to the nearest half, ties to even, at every midpoint")
     func halfRoundsToNearestEven() throws {
       let finite = Self.all.filter { $0 & 0x7FFF < 0x7C00 }

@@ -43,7 +43,9 @@ import Testing
     let error = #expect(throws: DiTError.self) {
       try StateDict.check(found, holds: expected, path: "m", optional: ["a"], ignoring: ["c"])
     }
-    #expect(error?.mismatch?.missing == ["pos_embed"] && error?.mismatch?.unexpected == ["b"] && error?.mismatch?.misshaped == [])
+    #expect(
+      error?.mismatch?.missing == ["pos_embed"] && error?.mismatch?.unexpected == ["b"]
+        && error?.mismatch?.misshaped == [])
     // A tensor that may be absent must have its shape all the same.
     #expect(throws: DiTError.self) {
       try StateDict.check([("a", [2])], holds: [("a", [3])], path: "m", optional: ["a"], ignoring: ["a"])

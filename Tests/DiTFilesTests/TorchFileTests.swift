@@ -131,7 +131,7 @@ import Testing
     let end = bytes.count - 22
     bytes.replaceSubrange(end + 12..<end + 16, with: little(end - entry.directory, 4))
     #expect(try TorchFile(bytes: bytes, path: "m").tensor("x").elements == [1, 2, 3, 4])
-    // A list and a number in the optimiser's part, a dictionary that holds itself, a set.
+    // A list and a number in the optimizer's part, a dictionary that holds itself, a set.
     let rest: [UInt8] = [0x5D, 0x28, 0x4B, 1, 0x47, 0, 0, 0, 0, 0, 0, 0, 0, 0x65]
     let itself: [UInt8] = [0x7D, 0x71, 0] + Pickle.string("me") + [0x68, 0, 0x73]
     let checkpoint = Pickle.dictionary([

@@ -46,12 +46,12 @@ import Testing
     #expect(row.fitted(width: 1, height: 1).pixels == [62])
   }
 
-  @Test("Colour becomes grey by Rec. 601 luma, and grey becomes three equal channels")
-  func greyIsRec601Luma() throws {
-    let (colour, grey) = try (Fixtures.pictures.pnm("luma_rgb"), Fixtures.pictures.pnm("luma_grey"))
-    expect(colour.converted(toChannels: 1), equals: grey, "luma")
-    #expect(grey.converted(toChannels: 3).pixels == grey.pixels.flatMap { [$0, $0, $0] })
-    #expect(grey.converted(toChannels: 3).converted(toChannels: 1) == grey)
-    #expect(colour.converted(toChannels: 3) == colour)
+  @Test("Color becomes gray by Rec. 601 luma, and gray becomes three equal channels")
+  func grayIsRec601Luma() throws {
+    let (color, gray) = try (Fixtures.pictures.pnm("luma_rgb"), Fixtures.pictures.pnm("luma_grey"))
+    expect(color.converted(toChannels: 1), equals: gray, "luma")
+    #expect(gray.converted(toChannels: 3).pixels == gray.pixels.flatMap { [$0, $0, $0] })
+    #expect(gray.converted(toChannels: 3).converted(toChannels: 1) == gray)
+    #expect(color.converted(toChannels: 3) == color)
   }
 }

@@ -9,7 +9,7 @@ import Testing
 
 /// Files that lie, lack something or are none at all: each an error of its own, one line, and no memory for claims.
 @Suite("Image files that lie about their content or are none") struct HostileImageTests {
-  private let grey = try? Image.random(width: 7, height: 5, channels: 1, seed: 1).pngData()
+  private let gray = try? Image.random(width: 7, height: 5, channels: 1, seed: 1).pngData()
 
   @Test("The hand-written JPEGs of these tests are valid")
   func tinyJPEGsAreJPEGs() throws {
@@ -41,7 +41,7 @@ import Testing
 
   @Test("Limits of pixels, side and file size admit the limit and refuse one more")
   func limitsAreExact() throws {
-    let png = try #require(grey)
+    let png = try #require(gray)
     let jpeg = TinyJPEG(width: 7, height: 5).bytes
     let tall = TinyJPEG(width: 2, height: 9).bytes
     for data in [png, jpeg] {
@@ -109,11 +109,11 @@ import Testing
     let restart = try #require(data.indices.dropLast().first { data[$0] == 0xFF && data[$0 + 1] == 0xD0 })
     data[restart + 1] = 0xD3  // libjpeg would warn and go on
     expect(data, words: "damaged")
-    let grey = try Fixtures.pictures.bytes("grey.jpg")
-    expect(grey.dropLast(40) + [0xFF, 0xD9], words: "premature end")
-    expect(grey.dropLast(2) + [0, 0, 0, 0xFF, 0xD9], words: "extraneous")
-    let odd = grey[..<20] + TinyJPEG.segment(0xFE, [1, 2, 3]) + grey[20...]  // a comment is no damage
-    #expect(try Image(encoded: Array(odd)) == Image(encoded: grey))
+    let gray = try Fixtures.pictures.bytes("grey.jpg")
+    expect(gray.dropLast(40) + [0xFF, 0xD9], words: "premature end")
+    expect(gray.dropLast(2) + [0, 0, 0, 0xFF, 0xD9], words: "extraneous")
+    let odd = gray[..<20] + TinyJPEG.segment(0xFE, [1, 2, 3]) + gray[20...]  // a comment is no damage
+    #expect(try Image(encoded: Array(odd)) == Image(encoded: gray))
   }
 
   @Test(

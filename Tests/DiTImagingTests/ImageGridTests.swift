@@ -101,7 +101,7 @@ import Testing
       "a row label stands to the left of its row")
   }
 
-  @Test("Image and column labels are centred above their image")
+  @Test("Image and column labels are centered above their image")
   func imageAndColumnLabelsStandAboveTheirImage() {
     let images = Self.noise(3, (96, 96, 1))
     let blank = ["", "", ""]
@@ -115,7 +115,7 @@ import Testing
       let left = drawn.map(\.column).min() ?? -1
       let right = drawn.map(\.column).max() ?? -1
       #expect(left >= place.x && right < place.x + 96, "the \(kind) label spans \(left)…\(right)")
-      #expect(abs((left - place.x) - (place.x + 95 - right)) <= 1, "the \(kind) label is centred")
+      #expect(abs((left - place.x) - (place.x + 95 - right)) <= 1, "the \(kind) label is centered")
       #expect(drawn.allSatisfy { $0.row < place.y - 1 }, "the \(kind) label ends above the frame")
     }
   }

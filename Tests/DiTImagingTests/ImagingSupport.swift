@@ -32,8 +32,8 @@ struct Fixtures {
 
   /// What `name`.pgm or `name`.ppm holds.
   func pnm(_ name: String) throws -> Image {
-    let isGrey = FileManager.default.fileExists(atPath: path(name + ".pgm"))
-    let bytes = try bytes(name + (isGrey ? ".pgm" : ".ppm"))
+    let isGray = FileManager.default.fileExists(atPath: path(name + ".pgm"))
+    let bytes = try bytes(name + (isGray ? ".pgm" : ".ppm"))
     let fields = bytes.split(whereSeparator: { $0 == 10 || $0 == 32 }).prefix(4).map {
       String(decoding: $0, as: UTF8.self)
     }

@@ -3,7 +3,7 @@ import Foundation
 import Testing
 
 @Suite("Reading JPEG") struct JPEGTests {
-  /// Byte for byte what Pillow's libjpeg-turbo decodes: grey, YCbCr with every subsampling, RGB, CMYK, YCCK, progressive,
+  /// Byte for byte what Pillow's libjpeg-turbo decodes: gray, YCbCr with every subsampling, RGB, CMYK, YCCK, progressive,
   /// restarts, Exif orientations.
   @Test(
     "JPEGs of every kind decode to the bytes of Pillow's libjpeg-turbo",

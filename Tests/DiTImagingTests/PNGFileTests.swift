@@ -88,6 +88,8 @@ import Testing
     let error = #expect(throws: DiTError.self, sourceLocation: location) { try image.writePNG(to: path) }
     let text = error.map(String.init(describing:)) ?? ""
     let shown = path.replacing("\0", with: #"\u{0}"#)
-    #expect(text.hasPrefix(path.isEmpty ? "cannot be written" : shown + ": cannot be written") && text.contains(words), "\(text)", sourceLocation: location)
+    #expect(
+      text.hasPrefix(path.isEmpty ? "cannot be written" : shown + ": cannot be written") && text.contains(words),
+      "\(text)", sourceLocation: location)
   }
 }

@@ -11,7 +11,7 @@ import Testing
   }
 
   @Test(
-    "PNGs of every colour type, depth and interlacing decode to the fixture's pixels",
+    "PNGs of every color type, depth and interlacing decode to the fixture's pixels",
     arguments: Fixtures.imaging.names(ending: ".pgm") + Fixtures.imaging.names(ending: ".ppm"))
   func readsEveryKind(name: String) throws {
     let image = try Image(contentsOf: Fixtures.imaging.path(name + ".png"))
@@ -33,7 +33,7 @@ import Testing
     ("truncated_pixels", "truncated"), ("truncated_end", "truncated"), ("crc_header", "IHDR: CRC error"),
     ("crc_text", "tEXt: CRC error"),
     ("crc_pixels", "IDAT: CRC error"), ("stream_short", "damaged"), ("stream_damaged", "damaged"),
-    ("palette_missing", "damaged"), ("palette_exceeded", "a pixel of colour 200 of a palette of 200"),
+    ("palette_missing", "damaged"), ("palette_exceeded", "a pixel of color 200 of a palette of 200"),
     ("zero_width", "damaged"), ("depth_3", "damaged"), ("pixels_missing", "damaged"), ("huge", "60000×50000"),
     ("huge_2e31", "2147483647×2147483647"), ("claims_more", "truncated"),
   ]

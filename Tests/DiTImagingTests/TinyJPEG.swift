@@ -1,4 +1,4 @@
-/// A JPEG of mid-grey blocks, written from the standard (ITU T.81) with any header that a test wants.
+/// A JPEG of mid-gray blocks, written from the standard (ITU T.81) with any header that a test wants.
 struct TinyJPEG {
   var width = 8
   var height = 8

@@ -95,7 +95,7 @@ import Testing
     }
   }
 
-  /// Reducing by libwebp, in its own colour space, and then to the size differs little from reducing at once.
+  /// Reducing by libwebp, in its own color space, and then to the size differs little from reducing at once.
   @Test(
     "A large lossy WebP is reduced while it is decoded, in less memory and to nearly the same",
     arguments: [(6, 5, 8), (6, 3, 8), (7, 5, 4), (13, 10, 4), (14, 10, 2), (26, 20, 2), (27, 20, 1)])
@@ -104,7 +104,7 @@ import Testing
     let exact = try Image(contentsOf: path, fittedTo: (width, height))
     var limits = ImageLimits(wholePixels: 208 * 160 - 1)
     let reduced = try Image(contentsOf: path, limits: limits, fittedTo: (width, height))
-    expect(reduced, equals: exact, within: 6, "\(width)×\(height)")  // at edges of strong colours
+    expect(reduced, equals: exact, within: 6, "\(width)×\(height)")  // at edges of strong colors
     let differences = zip(reduced.pixels, exact.pixels).map { abs(Int($0) - Int($1)) }
     #expect(differences.reduce(0, +) <= 3 * differences.count / 2, "more than 1.5 levels on average")
     #expect((reduced == exact) == (divisor == 1))

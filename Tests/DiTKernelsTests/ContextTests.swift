@@ -312,7 +312,7 @@ import Testing
   }
 
   /// LAPACKE is linked: A = L Lᵀ for an A whose factor has whole numbers, lower triangle, row-major.
-  @Test("LAPACK is linked and factorises a known matrix")
+  @Test("LAPACK is linked and factorizes a known matrix")
   func cholesky() {
     let n = 3
     let a: [Double] = [4, 12, -16, 12, 37, -43, -16, -43, 98]

@@ -81,7 +81,7 @@ import Testing
       return Self.sums(order, order, order) { x[$0 * order + $2] * x[$1 * order + $2] }
     }
     var matrices = zip(orders, originals).map { SymmetricMatrix(order: $0, elements: $1) }
-    #expect(try ComputeContext(threads: 2).diagonalise(&matrices))
+    #expect(try ComputeContext(threads: 2).diagonalize(&matrices))
     for (matrix, original) in zip(matrices, originals) where matrix.order > 0 {
       let (m, e, values) = (matrix.order, matrix.elements, matrix.eigenvalues)
       #expect(values == values.sorted(), "order \(m)")

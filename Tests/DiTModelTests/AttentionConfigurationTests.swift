@@ -105,6 +105,6 @@ private struct DiTNetworkProbe {
 
   init(_ configuration: DiTConfiguration) {
     self.configuration = configuration
-    weights = Weights.initialised(configuration, seed: 1).weights
+    weights = Weights.initialized(configuration, seed: 1).weights
   }
 }

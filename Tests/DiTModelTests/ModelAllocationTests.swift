@@ -7,10 +7,10 @@ import TestSupport
 import Testing
 
 /// A step allocates nothing once it has run: neither on the calling thread nor on the context's workers. That is said of
-/// release builds; without optimisation the compiler itself puts closures and temporaries on the heap.
+/// release builds; without optimization the compiler itself puts closures and temporaries on the heap.
 @Suite(
   "Steps allocate no memory once they have run (release builds)",
-  .enabled(if: isOptimised && dit_allocations_supported() != 0))
+  .enabled(if: isOptimized && dit_allocations_supported() != 0))
 struct AllocationTests {
   /// Watches the thread that makes it, and the threads started meanwhile: a context made after it has watched workers.
   private struct Watch: ~Copyable {
@@ -116,7 +116,7 @@ struct AllocationTests {
   }
 }
 
-private var isOptimised: Bool {
+private var isOptimized: Bool {
   #if DEBUG
     false
   #else
@@ -124,5 +124,5 @@ private var isOptimised: Bool {
   #endif
 }
 
-/// Keeps the optimiser from leaving out what makes `value`.
+/// Keeps the optimizer from leaving out what makes `value`.
 @inline(never) private func keep<Value>(_ value: Value) {}

@@ -89,7 +89,7 @@ extension Case {
   /// Random weights, nowhere zero, so that every gradient is felt; outputs are of order 1.
   init(random configuration: DiTConfiguration, times: [Float], seed: UInt64) {
     var draw = Draw(seed: seed)
-    let (weights, flat) = Weights.initialised(configuration, seed: seed)
+    let (weights, flat) = Weights.initialized(configuration, seed: seed)
     for parameter in weights.table.trainableParameters {
       let fanIn = parameter.shape.count == 1 ? 16 : parameter.count / parameter.shape[0]
       flat[parameter.range].copy(

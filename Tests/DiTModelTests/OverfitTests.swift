@@ -12,7 +12,7 @@ import Testing
     let configuration = DiTConfiguration(
       inputHeight: 8, inputWidth: 8, patchSize: 2, inChannels: 1, hiddenSize: 32, depth: 2, numHeads: 4, numClasses: 3,
       learnSigma: false)
-    let (weights, flat) = Weights.initialised(configuration, seed: 5)
+    let (weights, flat) = Weights.initialized(configuration, seed: 5)
     var draw = Draw(seed: 96)
     let size = 5 * configuration.imageElements
     let (images, noise) = (draw.normal(size), draw.normal(size))

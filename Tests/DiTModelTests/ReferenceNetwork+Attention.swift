@@ -5,19 +5,19 @@ import TestSupport
 /// What happens to q and k of the reference, and how its attention depends on the noise level.
 extension ReferenceNetwork {
   /// RMSNorm of each head's q and k.
-  func normalised(_ qkv: [Double], _ block: String) -> [Double] {
+  func normalized(_ qkv: [Double], _ block: String) -> [Double] {
     guard c.qkNorm else { return qkv }
     let (d, size) = (c.hiddenSize, c.headSize)
     let weights = ["q_norm", "k_norm"].map { tensor("\(block).attn.\($0).weight") }
-    var normalised = qkv
+    var normalized = qkv
     for row in stride(from: 0, to: qkv.count, by: 3 * d) {
       for head in 0..<2 * c.numHeads {
         let at = row + head * size
         let n = Self.rms(qkv[at..<at + size], DiTConfiguration.publishedEpsilon)
-        for i in 0..<size { normalised[at + i] = n[i] * weights[head / c.numHeads][i] }
+        for i in 0..<size { normalized[at + i] = n[i] * weights[head / c.numHeads][i] }
       }
     }
-    return normalised
+    return normalized
   }
 
   /// Rotary positions on q and k of the image's tokens: plain `rope` by the column first, beside a table by the row first.

@@ -87,7 +87,7 @@ struct ReferenceNetwork {
       let all = first + c.tokens
       var h = norm("\(name).norm1", x, halves[0].modulation, epsilon: DiTConfiguration.publishedEpsilon)
       h = linear("\(name).attn.qkv", h, outputs: 3 * d, hasBias: c.bias.qkv)
-      h = turned(normalised(h, name), prefix: first)
+      h = turned(normalized(h, name), prefix: first)
       let windows = self.windows(name, times, conditions[0].time, prefixes, prefix: first)
       let heads = Reference.Heads(samples: samples, tokens: all, heads: c.numHeads, size: c.headSize)
       h = linear("\(name).attn.proj", Reference.attention(h, heads, windows).out, outputs: d, hasBias: c.bias.proj)
@@ -193,7 +193,7 @@ struct ReferenceNetwork {
     let bias = c.norm == .layer && modulation == nil ? tensor("\(name).bias") : [Double](repeating: 0, count: d)
     let rows = stride(from: 0, to: x.count, by: d).flatMap { row in
       let values = x[row..<row + d]
-      let n = c.norm == .rms ? Self.rms(values, epsilon) : Reference.normalise(values, epsilon).0
+      let n = c.norm == .rms ? Self.rms(values, epsilon) : Reference.normalize(values, epsilon).0
       return n.indices.map { n[$0] * weight[$0] + bias[$0] }
     }
     guard let modulation else { return rows }

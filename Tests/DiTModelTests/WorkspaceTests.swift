@@ -25,7 +25,7 @@ import Testing
 
   private static func network(_ configuration: DiTConfiguration, gemm: GEMM) throws -> DiTNetwork {
     DiTNetwork(
-      configuration, weights: Weights.initialised(configuration, seed: 1).weights,
+      configuration, weights: Weights.initialized(configuration, seed: 1).weights,
       context: try ComputeContext(threads: 1, instructionSet: .portable), numerics: Numerics(gemm: gemm))
   }
 

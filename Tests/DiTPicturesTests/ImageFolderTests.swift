@@ -102,7 +102,7 @@ import Testing
     #expect(description(error).hasSuffix("expected at most 32 folders in each other"))
   }
 
-  /// Grey becomes RGB and the other way round; larger pictures are resized and cut as `Image` does it.
+  /// Gray becomes RGB and the other way round; larger pictures are resized and cut as `Image` does it.
   @Test(
     "Pictures are converted to the wanted channels and fitted to the wanted size",
     arguments: [(1, 0), (3, 0), (1, 1 << 20), (3, 1 << 20)])

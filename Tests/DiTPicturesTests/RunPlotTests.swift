@@ -9,10 +9,10 @@ import DiTTraining
 import Testing
 
 extension Image {
-  /// Pixels of exactly this colour.
-  fileprivate func count(_ colour: PlotColour) -> Int {
+  /// Pixels of exactly this color.
+  fileprivate func count(_ color: PlotColor) -> Int {
     stride(from: 0, to: pixels.count, by: 3).count {
-      pixels[$0] == colour.red && pixels[$0 + 1] == colour.green && pixels[$0 + 2] == colour.blue
+      pixels[$0] == color.red && pixels[$0 + 1] == color.green && pixels[$0 + 2] == color.blue
     }
   }
 }

@@ -19,7 +19,7 @@ import Testing
     return Tensor(shape: [count, channels, 4, 6], elements: random.normal(count: count * channels * 24))
   }
 
-  @Test("Images are labelled by class name, by number without names, and null is the null class")
+  @Test("Images are labeled by class name, by number without names, and null is the null class")
   func names() {
     var model = digits.configuration
     model.classNames = nil
@@ -86,7 +86,8 @@ import Testing
   private func sample(
     _ dit: DiT, _ classes: [Int], batch: Int? = nil, _ progress: (SamplingProgress) -> Void
   ) throws -> Samples {
-    let options = SamplingOptions(sampler: Sampler(.ddim, steps: Self.steps), guidance: Guidance(scale: 1), seed: 3, batch: batch)
+    let options = SamplingOptions(
+      sampler: Sampler(.ddim, steps: Self.steps), guidance: Guidance(scale: 1), seed: 3, batch: batch)
     return try dit.sample(.classes(classes), options: options) {
       progress($0)
       return true
@@ -146,10 +147,10 @@ import Testing
     }
   }
 
-  @Test("A latent's colours are a linear map of its four channels")
-  func latentColours() {
+  @Test("A latent's colors are a linear map of its four channels")
+  func latentColors() {
     let latent: [Float] = [1, 0, 0, 0.5, 0, 1, -1, 0]  // (4, 1, 2): the channels (1, 0, 0, −1) beside (0, ½, 1, 0)
-    let planes = LatentColours.planes(latent.span, area: 2)
+    let planes = LatentColors.planes(latent.span, area: 2)
     let expected: [Float] = [0.5632, -0.1204, 0.4913, 0.4249, 1.0404, 0.3896]  // red, green, blue
     #expect(zip(planes, expected).allSatisfy { abs($0 - $1) < 1e-6 } && planes.count == 6, "\(planes)")
   }

@@ -97,7 +97,8 @@ struct CodableTests {
     var options = own
     try options.update(json: #"{"steps": 20, "guidance": 2.5, "rng": "torch"}"#.utf8)
     #expect(options.sampler.steps == 20 && options.guidance.scale == 2.5 && options.random == .torch)
-    #expect(options.seed == 3 && options.sampler.name == own.sampler.name && options.sampler.schedule == own.sampler.schedule)
+    #expect(
+      options.seed == 3 && options.sampler.name == own.sampler.name && options.sampler.schedule == own.sampler.schedule)
     let before = options
     for (json, key) in [
       (#"{"seed": 9, "step": 20}"#, "step"), (#"{"seed": 9, "steps": 0}"#, "steps"), (#"{"batch": 0}"#, "batch"),
@@ -120,9 +121,13 @@ struct CodableTests {
     let sorted = members.sorted { $0.key < $1.key }
     #expect(
       sorted == [
-        JSONMember("a", .array([.integer(1), .number(2.5), .bool(true), .null, .string("x"), .object([JSONMember("b", .array([]))])])),
+        JSONMember(
+          "a",
+          .array([.integer(1), .number(2.5), .bool(true), .null, .string("x"), .object([JSONMember("b", .array([]))])])),
         JSONMember("c", .integer(-9_007_199_254_740_993)),
       ])
-    #expect(try coded(JSONValue.array([.null, .integer(.max), .number(0.1)])) == .array([.null, .integer(.max), .number(0.1)]))
+    #expect(
+      try coded(JSONValue.array([.null, .integer(.max), .number(0.1)]))
+        == .array([.null, .integer(.max), .number(0.1)]))
   }
 }

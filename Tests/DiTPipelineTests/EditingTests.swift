@@ -141,7 +141,8 @@ import Testing
   func conditions() throws {
     let model = try digits()
     let options = options(.ddim, steps: 3)
-    #expect(try model.sample(.names(["2", "5"]), options: options) == model.sample(.classes([2, 5]), options: options))
+    #expect(
+      try model.sample(.names(["2", "5"]), options: options) == model.sample(.classes([2, 5]), options: options))
     #expect(try model.sample(.classes([2])) == model.sample(.classes([2]), options: model.samplingOptions))
     #expect(try model.sample(.none(count: 1)).labels == [10], "nothing to guide to by the model's own options")
     #expect(throws: DiTError.self) { try model.sample(.none(count: 1), options: options) }

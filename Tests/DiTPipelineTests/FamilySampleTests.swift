@@ -53,7 +53,7 @@ import Testing
         return FloatSlice(drawnWeights(parameter.name, parameter.shape, seed: 20_261_130))
       }
       let slice = MutableFloatSlice(zeros: parameter.count)
-      parameter.initialise(slice, network, seed: 0, stream: 0)
+      parameter.initialize(slice, network, seed: 0, stream: 0)
       return slice.reading
     }
     let diffusion = DiffusionConfiguration(
@@ -78,7 +78,8 @@ import Testing
       sampler: Sampler(sampler ?? named, steps: Int(words[2])),
       guidance: conventions?.guidance ?? (words[0] == "jit" ? jit : pmf).guidance)
     let start = Tensor(shape: try fixture.shape("noise"), elements: try fixture.floats("noise"))
-    let samples = try model.sample(.classes(try fixture.integers("labels")), options: options, start: Start(noise: start))
+    let samples = try model.sample(
+      .classes(try fixture.integers("labels")), options: options, start: Start(noise: start))
     return zip(samples.images.elements, try fixture.floats(name ?? run)).map { abs(Double($0) - Double($1)) }.max()
       ?? .infinity
   }

@@ -33,7 +33,8 @@ import Testing
     let options = SamplingOptions(sampler: Sampler(.ddim, steps: 2), guidance: Guidance(scale: 1))
     let expected = "expected finite numbers, found \(bad) in image 2"
     #expect(
-      message { _ = try model.sample(.classes([0, 1, 2]), options: options, start: Start(noise: broken)) } == "noise: \(expected)")
+      message { _ = try model.sample(.classes([0, 1, 2]), options: options, start: Start(noise: broken)) }
+        == "noise: \(expected)")
     #expect(message { _ = try model.invert(broken, options: options) } == "images: \(expected)")
     #expect(
       message { _ = try model.predict(images: broken, times: [1, 2, 3], labels: [0, 1, 2]) } == "x: \(expected)")
@@ -141,7 +142,8 @@ import Testing
       try model.lossAndGradients(clean: ordinary, times: [3], labels: [1], noise: large)
     }
     #expect(throws: DiTError.self) {
-      try model.invert(large, classes: [1], options: SamplingOptions(sampler: Sampler(.ddim, steps: 3), guidance: Guidance(scale: 1)))
+      try model.invert(
+        large, classes: [1], options: SamplingOptions(sampler: Sampler(.ddim, steps: 3), guidance: Guidance(scale: 1)))
     }
   }
 }

@@ -70,7 +70,9 @@ import Testing
   @Test("An unknown word is answered with the three names nearest to it by Levenshtein distance")
   func suggestions() throws {
     let error = try #require(problem("goldfsh", model(["goldfinch", "zebra and all the others", "goldfish", "hen"])))
-    #expect(try #require(error.expected).hasSuffix(", or names, of which the nearest are goldfish, goldfinch, hen"), "\(error)")
+    #expect(
+      try #require(error.expected).hasSuffix(", or names, of which the nearest are goldfish, goldfinch, hen"),
+      "\(error)")
     let beginning = try #require(problem("gold", model(["hold", "cold", "goldfinches of the north"])))
     #expect(try #require(beginning.expected).contains("nearest are goldfinches of the north, "), "\(beginning)")
     #expect(try #require(problem("x", model(["only"]))?.expected).hasSuffix("the nearest is only"))

@@ -79,9 +79,11 @@ import Testing
     sources.append(TensorSource("blocks.2.attn.qkv.weight", Tensor(zeros: [2])))
     try SafetensorsWriter.write(sources, to: path)
     let error = #expect(throws: DiTError.self) { try Weights(contentsOf: path, configuration: smallNetwork) }
-    #expect(error?.mismatch?.missing == ["t_embedder.mlp.0.weight", "blocks.1.attn.proj.bias"], "pos_embed may be absent")
+    #expect(
+      error?.mismatch?.missing == ["t_embedder.mlp.0.weight", "blocks.1.attn.proj.bias"], "pos_embed may be absent")
     #expect(error?.mismatch?.unexpected == ["blocks.2.attn.qkv.weight"])
-    #expect(error?.mismatch?.misshaped == [.init(name: "blocks.0.mlp.fc1.weight", expected: [96, 24], found: [24, 96])])
+    #expect(
+      error?.mismatch?.misshaped == [.init(name: "blocks.0.mlp.fc1.weight", expected: [96, 24], found: [24, 96])])
 
     var deep = smallNetwork
     deep.depth = 1_000_000

@@ -1,4 +1,4 @@
-// Directories of diffusers as people have them: customised, fine-tuned, saved in the middle of training.
+// Directories of diffusers as people have them: customized, fine-tuned, saved in the middle of training.
 
 import DiTDiffusers
 import DiTFiles
@@ -65,7 +65,7 @@ import Testing
   @Test(
     "A pipeline of one's own class with a DiT is read, with a note",
     arguments: ["\"MyDiTPipeline\"", "[\"pipeline\", \"MyDiTPipeline\"]"])
-  func customisedPipelines(name: String) throws {
+  func customizedPipelines(name: String) throws {
     let directory = try TemporaryDirectory()
     let path = try pipeline(
       directory, ("model_index.json", "\"DiTPipeline\"", name),

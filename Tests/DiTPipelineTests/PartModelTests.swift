@@ -96,7 +96,7 @@ import Testing
   ]
 
   private func weights(_ network: DiTConfiguration, seed: UInt64 = 11) -> Weights {
-    let (weights, flat) = Weights.initialised(network, seed: seed)
+    let (weights, flat) = Weights.initialized(network, seed: seed)
     for (index, parameter) in weights.table.trainableParameters.enumerated() {
       var random = Philox(seed: seed, stream: UInt64(index))
       let values = flat[parameter.range]

@@ -34,8 +34,11 @@ import Testing
     let model = try model(attention)
     let c = model.configuration.network
     let noise = normal([1, c.inChannels, c.inputHeight, c.inputWidth], seed: 8)
-    let step = try model.sample(.classes([1]), options: SamplingOptions(
-        sampler: Sampler(.ddim, steps: 1, schedule: .custom([400])), guidance: Guidance(scale: 1)), start: Start(noise: noise))
+    let step = try model.sample(
+      .classes([1]),
+      options: SamplingOptions(
+        sampler: Sampler(.ddim, steps: 1, schedule: .custom([400])), guidance: Guidance(scale: 1)),
+      start: Start(noise: noise))
     let output = try model.predict(images: noise, times: [400], labels: [1])
     let alpha = model.schedule.alphasCumprod[400]
     let clean = zip(noise.elements, output.elements).map {

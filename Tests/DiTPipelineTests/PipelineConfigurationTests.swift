@@ -382,7 +382,8 @@ import Testing
     let error = #expect(throws: DiTError.self) { try ModelConfiguration(reading: section) }
     #expect(error?.description == "t.json: model.diffusion.steps: expected 1…1000000, found 0")
     let sampling = try SamplingConfiguration(
-      reading: try #require(try root.object("sampling")), defaults: SamplingConfiguration(sampler: Sampler(.ddim), guidance: Guidance(scale: 1)))
+      reading: try #require(try root.object("sampling")),
+      defaults: SamplingConfiguration(sampler: Sampler(.ddim), guidance: Guidance(scale: 1)))
     #expect(sampling.sampler.steps == 7)
     try root.finish()
   }

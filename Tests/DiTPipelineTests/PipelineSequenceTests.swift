@@ -47,7 +47,9 @@ import Testing
     let sampler = Sampler(.ddim, steps: 1, schedule: .trailing)
     func sample(_ prompts: [String]?, guidance: Double) throws -> [Float] {
       let options = SamplingOptions(sampler: sampler, guidance: Guidance(scale: guidance))
-      return try model.sample(Condition(prompts.map { .texts($0) }, classes: nil, count: 2), options: options, start: Start(noise: noise)).images.elements
+      return try model.sample(
+        Condition(prompts.map { .texts($0) }, classes: nil, count: 2), options: options, start: Start(noise: noise)
+      ).images.elements
     }
     let (prompted, empty) = try (sample(["one", "two"], guidance: 1), sample(nil, guidance: 1))
     let guided = try sample(["one", "two"], guidance: 2.5)
@@ -86,8 +88,10 @@ import Testing
     let with = try model.sample(.context(context, classes: [0, 1, 2]), options: Self.options)
     let without = try model.sample(.classes([0, 1, 2]), options: Self.options)
     #expect(with.labels == [0, 1, 2] && Difference(with.images, without.images).relative > 1e-3)
-    let one = try model.sample(.context(Tensor(shape: [1, 3, 4, 2], elements: Array(context.elements[0..<24])), classes: [0]), options: Self.options)
+    let one = try model.sample(.context(context.prefix(1), classes: [0]), options: Self.options)
     #expect(Difference(image(one, 0), image(with, 0)).relative < 1e-4)
+    let error = #expect(throws: DiTError.self) { try model.sample(.context(context, classes: [0, 1])) }
+    #expect(error?.description == "classes: expected 3 values, one per image, found 2")
   }
 
   /// Sub-batches with their own sequences: the gradient of seventy images is that of each alone, averaged.
@@ -114,7 +118,6 @@ import Testing
     let image = try randomModel(Self.network(.image(height: 4, width: 2)))
     let cases: [(DiT, [Int]?, ConditioningSequence, String)] = [
       (text, nil, .texts(["sevens!"]), "prompt: expected at most 6 bytes, the model's text.length, found 7 bytes"),
-      (text, nil, .texts(["a", "b"]), "sequence: expected 1 values, one per image, found 2"),
       (text, nil, .images(Tensor(zeros: [1, 3, 4, 2])), "sequence: expected texts, found images"),
       (
         text, nil, .embeddings([Tensor(zeros: [7, 24])]), "embeddings: expected shape [tokens, 24] of at most 6 tokens"
@@ -126,8 +129,7 @@ import Testing
     ]
     for (model, classes, sequence, message) in cases {
       let error = #expect(throws: DiTError.self) {
-        if let classes { return try model.sample(Condition(sequence, classes: classes, count: classes.count), options: Self.options) }
-        return try model.sample(Condition(sequence, classes: nil, count: 1), options: Self.options)
+        try model.sample(Condition(sequence, classes: classes, count: 1), options: Self.options)
       }
       #expect(error?.description.hasPrefix(message) == true, "\(error?.description ?? "")")
     }

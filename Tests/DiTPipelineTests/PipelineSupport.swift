@@ -54,7 +54,7 @@ struct Difference: CustomStringConvertible {
   var description: String { text }
 }
 
-/// A small network with weights that are nowhere zero: the initialisation's zeros would hide mistakes.
+/// A small network with weights that are nowhere zero: the initialization's zeros would hide mistakes.
 func randomModel(
   _ network: DiTConfiguration, threads: Int = 1, seed: UInt64 = 7, sampling: SamplingConfiguration? = nil
 ) throws -> DiT {
@@ -70,7 +70,7 @@ func randomWeights(_ network: DiTConfiguration, seed: UInt64 = 7) -> Weights {
   let flat = MutableFloatSlice(zeros: table.elementCount)
   for (index, parameter) in table.parameters.enumerated() {
     if parameter.name == "pos_embed" {
-      parameter.initialise(flat[parameter.range], network, seed: seed, stream: 0)
+      parameter.initialize(flat[parameter.range], network, seed: seed, stream: 0)
     } else {
       var random = Philox(seed: seed, stream: UInt64(index))
       let values = flat[parameter.range]

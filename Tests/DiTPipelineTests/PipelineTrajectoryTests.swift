@@ -13,7 +13,9 @@ import Testing
     let options = SamplingOptions(
       sampler: Sampler(.ddim, steps: 10), guidance: Guidance(scale: Double(guidance)), batch: 2)
     var times: [Int] = []
-    let samples = try model.sample(.classes(file.integers("classes").values), options: options, start: Start(noise: file.tensor("start"))) { progress in
+    let samples = try model.sample(
+      .classes(file.integers("classes").values), options: options, start: Start(noise: file.tensor("start"))
+    ) { progress in
       if progress.images.contains(0) { times.append(progress.time.index) }
       return true
     }
@@ -29,7 +31,9 @@ import Testing
     let model = try DiT(contentsOf: networkFixture("digits"))
     let options = SamplingOptions(sampler: Sampler(.ddim, steps: 10), guidance: Guidance(scale: Double(guidance)))
     var states: [Float] = []
-    _ = try model.sample(.classes(file.integers("classes").values), options: options, start: Start(noise: file.tensor("start"))) {
+    _ = try model.sample(
+      .classes(file.integers("classes").values), options: options, start: Start(noise: file.tensor("start"))
+    ) {
       states += $0.x.elements
       return true
     }

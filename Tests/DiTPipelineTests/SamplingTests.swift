@@ -62,7 +62,9 @@ import Testing
     let start = Tensor(shape: [3, 1, 8, 8], elements: noise)
     #expect(try model.sample(.classes([0, 1, 2]), options: options, start: Start(noise: start)) == drawn)
     options.seed = 12
-    #expect(try model.sample(.classes([0, 1, 2]), options: options, start: Start(noise: start)) != drawn, "later noise has the seed")
+    #expect(
+      try model.sample(.classes([0, 1, 2]), options: options, start: Start(noise: start)) != drawn,
+      "later noise has the seed")
   }
 
   @Test("Samples and gradients are the same bytes at any number of threads")
@@ -122,8 +124,10 @@ import Testing
   func guidanceZeroIsTheNullClass() throws {
     let model = try digits()
     let sampler = Sampler(.ddim, steps: 4)
-    let zero = try model.sample(.classes([3, 7]), options: SamplingOptions(sampler: sampler, guidance: Guidance(scale: 0), seed: 1))
-    let null = try model.sample(.none(count: 2), options: SamplingOptions(sampler: sampler, guidance: Guidance(scale: 1), seed: 1))
+    let zero = try model.sample(
+      .classes([3, 7]), options: SamplingOptions(sampler: sampler, guidance: Guidance(scale: 0), seed: 1))
+    let null = try model.sample(
+      .none(count: 2), options: SamplingOptions(sampler: sampler, guidance: Guidance(scale: 1), seed: 1))
     #expect(null.labels == [10, 10])
     #expect(Difference(zero.images, null.images).relative <= 1e-4, "\(Difference(zero.images, null.images))")
   }
@@ -283,7 +287,8 @@ import Testing
     #expect(throws: DiTError.self) { try model.sample(.none(count: 1), options: options(4, .init(scale: 2))) }
     let images = Tensor(zeros: [1, 1, 8, 8])
     #expect(throws: DiTError.self) {
-      try model.invert(images, classes: [1], options: SamplingOptions(sampler: Sampler(.ddpm, steps: 4), guidance: Guidance(scale: 1)))
+      try model.invert(
+        images, classes: [1], options: SamplingOptions(sampler: Sampler(.ddpm, steps: 4), guidance: Guidance(scale: 1)))
     }
     #expect(throws: DiTError.self) { try model.invert(images, classes: [1], options: options(eta: 0.5)) }
     #expect(throws: DiTError.self) { try model.invert(images, classes: [11], options: options()) }

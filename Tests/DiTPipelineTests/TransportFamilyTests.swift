@@ -94,7 +94,7 @@ import Testing
     }
   }
 
-  @Test("REPA-E's batch normalisation becomes the latents' statistics, as its sampling undoes it")
+  @Test("REPA-E's batch normalization becomes the latents' statistics, as its sampling undoes it")
   func latentStatistics() throws {
     let described = try ModelReference(path("repa-e.pt")).described(hints: StateDictHints(heads: 2))
     #expect(

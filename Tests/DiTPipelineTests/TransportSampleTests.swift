@@ -62,7 +62,7 @@ import Testing
     let slices = table.parameters.map { parameter in
       guard parameter.name != "pos_embed" else {
         let slice = MutableFloatSlice(zeros: parameter.count)
-        parameter.initialise(slice, network, seed: 0, stream: 0)
+        parameter.initialize(slice, network, seed: 0, stream: 0)
         return slice.reading
       }
       let factor: Float = isSmooth && parameter.name.hasPrefix("final_layer.linear.") ? 0.125 : 1
@@ -154,7 +154,8 @@ import Testing
       let part = Tensor(
         shape: [images.count, 4, 8, 8],
         elements: Array(start.elements[images.lowerBound * 256..<images.upperBound * 256]))
-      return try model.sample(.classes(Array(labels[images])), options: options, start: Start(noise: part)) { progress in
+      return try model.sample(.classes(Array(labels[images])), options: options, start: Start(noise: part)) {
+        progress in
         last.steps.append(progress.step)
         last.evaluated = progress.evaluatedImages
         last.estimates.append(progress.estimate)

@@ -71,7 +71,7 @@ import Testing
   }
 
   /// Streams and seeds that are near one another share nothing, and are not correlated.
-  @Test("Neighbouring seeds, streams and positions give uncorrelated numbers")
+  @Test("Neighboring seeds, streams and positions give uncorrelated numbers")
   func streamsAreIndependent() {
     let n = 50_000
     let generators = [

@@ -4,7 +4,7 @@ import Testing
 
 /// torch's CPU generator against what torch drew: Tests/Fixtures/random/torch.safetensors.
 @Suite("PyTorch's CPU generator against what torch drew") struct TorchGeneratorTests {
-  /// How far normals may be from torch's: its vectorised log, cos and sin differ in the last place of a Float.
+  /// How far normals may be from torch's: its vectorized log, cos and sin differ in the last place of a Float.
   private static let tolerance: Float = 2.5e-7
 
   private func parts(_ name: String) throws -> (kind: String, seed: UInt64, rest: String) {

@@ -7,7 +7,7 @@ import Testing
 
 @Suite("Classes of the data and of the model") struct DataClassesTests {
   private let named = DataClasses(source: "data", names: ["a", "b", "c"], statedCount: 3, count: 3)
-  private let labelled = DataClasses(source: "data", names: nil, statedCount: nil, count: 5)
+  private let labeled = DataClasses(source: "data", names: nil, statedCount: nil, count: 5)
   private let classless = DataClasses(source: "data", names: nil, statedCount: 0, count: nil)
 
   private func json(_ text: String) throws -> JSONValue { try JSONValue(parsing: Array(text.utf8), file: "x") }
@@ -40,7 +40,7 @@ import Testing
       (
         named, #"{"class_names": ["x", "y", "z"]}"#, #"{"class_names": ["x", "y", "z"], "num_classes": 3}"#
       ),
-      (labelled, "{}", "{}"), (classless, "{}", #"{"num_classes": 0}"#),
+      (labeled, "{}", "{}"), (classless, "{}", #"{"num_classes": 0}"#),
     ]
     for (classes, given, expected) in cases {
       #expect(classes.completed(try json(given)) == (try json(expected)), "\(given)")
@@ -61,7 +61,7 @@ import Testing
     #expect(key(named, model(4)) == "model.num_classes" && key(classless, model(3)) == "model.num_classes")
     #expect(key(named, model(3, ["b", "a", "c"])) == "model.class_names")
     #expect(key(named, model(3, ["x", "y", "z"])) == nil && key(named, model(3, ["a", "b", "c"])) == nil)
-    #expect(key(named, model(0)) == nil && key(labelled, model(3)) == nil)
+    #expect(key(named, model(0)) == nil && key(labeled, model(3)) == nil)
   }
 
   @Test("A model to start from takes the classes of the data, with a note where only names change")
@@ -78,6 +78,6 @@ import Testing
     #expect(unconditional.network.numClasses == 0 && unconditional.classNames == nil)
     #expect(unconditional.sampling.guidance.scale == 1)
     var same = model(5, nil)
-    #expect(labelled.apply(to: &same).isEmpty && same == model(5, nil))
+    #expect(labeled.apply(to: &same).isEmpty && same == model(5, nil))
   }
 }

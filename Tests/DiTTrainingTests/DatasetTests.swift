@@ -91,13 +91,13 @@ import Testing
 
   @Test("Data that do not fit the network are refused")
   func dataMustFitTheNetwork() throws {
-    let labelled = try Dataset(Tensor(zeros: [2, 1, 1, 2]), labels: [0, 4], name: "two")
-    try labelled.check(for: network(classes: 5))
-    try labelled.check(for: network())
+    let labeled = try Dataset(Tensor(zeros: [2, 1, 1, 2]), labels: [0, 4], name: "two")
+    try labeled.check(for: network(classes: 5))
+    try labeled.check(for: network())
     let cases: [(data: Dataset, network: DiTConfiguration, message: String)] = [
-      (labelled, network(classes: 4), "two: tensor labels: expected 0 to 3, found 4 at sample 1"),
+      (labeled, network(classes: 4), "two: tensor labels: expected 0 to 3, found 4 at sample 1"),
       (try Dataset(Tensor(zeros: [2, 1, 1, 2]), name: "two"), network(classes: 4), "two: tensor labels: missing"),
-      (labelled, tinyNetwork(), "two: tensor images: expected the shape (N, 1, 4, 6)"),
+      (labeled, tinyNetwork(), "two: tensor images: expected the shape (N, 1, 4, 6)"),
     ]
     for (data, network, message) in cases {
       let error = #expect(throws: DiTError.self) { try data.check(for: network) }

@@ -12,7 +12,7 @@ import Testing
   private func start(
     from origin: DiTConfiguration, for target: DiTConfiguration, seed: Int = 1
   ) throws -> (source: Weights, found: Weights, notes: [String]) {
-    let source = Weights.initialised(origin, seed: 77).weights
+    let source = Weights.initialized(origin, seed: 77).weights
     let start = try StartingWeights(from: source, of: origin, for: target, seed: seed, name: "base")
     return (source, Weights(ParameterTable(target), flat: start.flat), start.notes)
   }
@@ -72,7 +72,7 @@ import Testing
     (larger.inputHeight, larger.inputWidth) = (8, 8)
     let (source, found, notes) = try start(from: tinyNetwork(), for: larger)
     #expect(changed(source, found) == ["pos_embed"] && notes == ["pos_embed: computed for the input size 8×8"])
-    #expect(found["pos_embed"]?.array == Weights.initialised(larger, seed: 0).weights["pos_embed"]?.array)
+    #expect(found["pos_embed"]?.array == Weights.initialized(larger, seed: 0).weights["pos_embed"]?.array)
   }
 
   /// They would be lost.
@@ -81,7 +81,7 @@ import Testing
     var larger = tinyNetwork()
     (larger.inputHeight, larger.inputWidth) = (8, 12)
     let origin = tinyNetwork()
-    let (source, flat) = Weights.initialised(origin, seed: 3)
+    let (source, flat) = Weights.initialized(origin, seed: 3)
     let positions = try #require(source.table.parameter(named: "pos_embed"))
     var random = Philox(seed: 4)
     flat[positions.range].copy(from: random.normal(count: positions.count).span)
@@ -168,7 +168,7 @@ import Testing
 
   @Test("A trainer that takes the weights from their source starts and steps as one that is given a copy")
   func weightsFromTheirSource() throws {
-    let source = Weights.initialised(tinyNetwork(), seed: 77).weights
+    let source = Weights.initialized(tinyNetwork(), seed: 77).weights
     let start = try StartingWeights(
       from: source, of: tinyNetwork(), for: tinyNetwork(classes: 7), seed: 0, name: "base")
     let before = source.slices.map(\.array)

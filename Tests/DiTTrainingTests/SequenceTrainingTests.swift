@@ -76,7 +76,7 @@ import Testing
   /// x_{t−1} is drawn for every sample from a stream of its own, in training and in validation.
   @Test("The term's draws come from a stream of their own per sample")
   func theDrawsAreTheStreams() throws {
-    let prior = try SequencePrior(  // pixels that are all the same, so that neighbours tell everything
+    let prior = try SequencePrior(  // pixels that are all the same, so that neighbors tell everything
       grid: tinyNetwork().inputGrid, mean: [Double](repeating: 0, count: 24),
       covariance: [Double](repeating: 1, count: 400))
     var all = try tinyData()

@@ -241,7 +241,7 @@ import Testing
 
   @Test("Validation does not depend on seed or micro-batch")
   func validationDoesNotDependOnSeedOrBatch() throws {
-    let start = Weights.initialised(tinyNetwork(), seed: 3).flat
+    let start = Weights.initialized(tinyNetwork(), seed: 3).flat
     let reports = try [(0, 3), (9, 3), (0, 1), (0, 6)].map { seed, size in
       try tinyTrainer(start: start.reading) { ($0.seed, $0.microBatch) = (seed, size) }.validate()
     }

@@ -64,7 +64,7 @@ struct AllocationTests {
         .tokens, TokenGroups(classes: 1, omega: 1, tMin: 1, tMax: 1, time: 1)
       )
       let told = DiffusionConfiguration(path: .linear, prediction: .x0, variance: .fixedSmall, networkTime: .s)
-      let weights = Weights.initialised(network, seed: 3).weights
+      let weights = Weights.initialized(network, seed: 3).weights
       model = try DiT(
         configuration: ModelConfiguration(network: network, diffusion: told), weights: weights,
         context: ComputeContext(threads: 2, workers: 2))

@@ -2,6 +2,7 @@ import DiTFiles
 import DiTPipeline
 import DiTTensor
 import DiTTraining
+import Foundation
 import Testing
 
 @Suite("Training settings") struct ConfigurationTests {
@@ -72,6 +73,22 @@ import Testing
   func badValuesAreNamed(_ json: String, _ message: String) {
     let error = #expect(throws: DiTError.self) { try read(json) }
     #expect(description(error).contains(message) && !description(error).contains("\n"), "\(description(error))")
+  }
+
+  @Test("Codable is as strict as files, and names the whole path in a program's own type")
+  func codable() throws {
+    struct Experiment: Codable, Equatable { var training: TrainingConfiguration }
+    for (key, value) in Self.others {
+      let experiment = Experiment(training: try read("{\"\(key)\": \(value)}"))
+      let json = try JSONEncoder().encode(experiment)
+      #expect(try JSONDecoder().decode(Experiment.self, from: json) == experiment, "\(key)")
+    }
+    for (json, key) in [(#"{"step": 3}"#, "training.step"), (#"{"batch": 0}"#, "training.batch")] {
+      let error = #expect(throws: DiTError.self) {
+        try JSONDecoder().decode(Experiment.self, from: Data("{\"training\": \(json)}".utf8))
+      }
+      #expect(error?.key == key && error?.file == nil)
+    }
   }
 
   @Test("A learning rate that is not a number is refused from code too")

@@ -1,15 +1,15 @@
-/// `drawn` of Scripts/fixtures/parts.py: centre + half · uniform, each operation rounded to Float; no weight is 0.
+/// `drawn` of Scripts/fixtures/parts.py: center + half · uniform, each operation rounded to Float; no weight is 0.
 public func drawnWeights(_ name: String, _ shape: [Int], seed: Int) -> [Float] {
   let fanIn = shape.dropFirst().reduce(1, *)
-  var (centre, half) = (Float(0), Float((3 / Double(fanIn)).squareRoot() * (name.contains("adaLN") ? 0.5 : 1)))
+  var (center, half) = (Float(0), Float((3 / Double(fanIn)).squareRoot() * (name.contains("adaLN") ? 0.5 : 1)))
   if name.hasSuffix(".bias") {
     half = 0.2
   } else if shape.count == 1 {
-    (centre, half) = (1, 0.75)
+    (center, half) = (1, 0.75)
   } else if ["_tokens", "pos_embed", "posemb", "embedding_table.weight"].contains(where: name.hasSuffix) {
     half = 1.25
   }
-  return uniform("\(seed):\(name)", shape.reduce(1, *)).map { centre + half * $0 }
+  return uniform("\(seed):\(name)", shape.reduce(1, *)).map { center + half * $0 }
 }
 
 /// In [−1, 1): the upper 24 bits of SplitMix64, started at the name's FNV-1a.

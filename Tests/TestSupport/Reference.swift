@@ -73,7 +73,7 @@ public enum Reference {
   ) -> [Double] {
     var out = [Double](repeating: 0, count: samples * tokens * width)
     for row in 0..<samples * tokens {
-      let (n, _, _) = normalise(x[row * width..<(row + 1) * width], epsilon)
+      let (n, _, _) = normalize(x[row * width..<(row + 1) * width], epsilon)
       let sample = row / tokens * width
       for i in 0..<width { out[row * width + i] = n[i] * (1 + scale[sample + i]) + shift[sample + i] }
     }
@@ -81,7 +81,7 @@ public enum Reference {
   }
 
   /// n, mean and 1 / √(var + ε) of one row.
-  public static func normalise(_ row: ArraySlice<Double>, _ epsilon: Double) -> ([Double], Double, Double) {
+  public static func normalize(_ row: ArraySlice<Double>, _ epsilon: Double) -> ([Double], Double, Double) {
     let mean = row.reduce(0, +) / Double(row.count)
     let variance = row.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(row.count)
     let rstd = 1 / (variance + epsilon).squareRoot()
@@ -96,7 +96,7 @@ public enum Reference {
     var dshift = [Double](repeating: 0, count: samples * width)
     var dscale = dshift
     for row in 0..<samples * tokens {
-      let (n, mean, rstd) = normalise(x[row * width..<(row + 1) * width], epsilon)
+      let (n, mean, rstd) = normalize(x[row * width..<(row + 1) * width], epsilon)
       let (at, sample) = (row * width, row / tokens * width)
       var (dmean, dvariance) = (0.0, 0.0)
       for i in 0..<width {

@@ -35,7 +35,7 @@ public struct Tolerance: Sendable, CustomStringConvertible {
 
   /// LayerNorm of rows whose mean is `offset` standard deviations: the mean, and x − mean, are rounded at that size.
   /// E[x²] − E[x]² instead would lose offset² ulps.
-  public static func normalised(offset: Double, terms: Int) -> Tolerance {
+  public static func normalized(offset: Double, terms: Int) -> Tolerance {
     Tolerance("a row with its mean at \(offset) deviations", (8 + Double(terms).squareRoot() + 2 * offset) * ulp)
   }
 

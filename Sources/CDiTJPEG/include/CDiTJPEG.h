@@ -17,7 +17,7 @@ typedef enum {
   DIT_JPEG_MUCH_MEMORY,  // the decoder wants more than `maximum_bytes`
 } dit_jpeg_status;
 
-// What the header promises: the size as stored (before any Exif orientation), the channels that come out (1 grey,
+// What the header promises: the size as stored (before any Exif orientation), the channels that come out (1 gray,
 // 3 RGB), and the bytes the decoder holds beside the pixels.
 typedef struct {
   uint32_t width;
@@ -41,7 +41,7 @@ dit_jpeg_status dit_jpeg_read_info(const uint8_t *data, size_t count, dit_jpeg_i
 // scans. `data` must stay where it is until the rows are closed.
 typedef struct dit_jpeg_rows dit_jpeg_rows;
 
-// Decodes to interleaved 8-bit grey or RGB. CMYK and YCCK become RGB by (1−c)(1−k), inks inverted where an Adobe marker
+// Decodes to interleaved 8-bit gray or RGB. CMYK and YCCK become RGB by (1−c)(1−k), inks inverted where an Adobe marker
 // says that Adobe's convention holds. `*rows` is to be closed; it is NULL unless the status is DIT_JPEG_OK.
 dit_jpeg_status dit_jpeg_open_rows(const uint8_t *data, size_t count, dit_jpeg_options options, dit_jpeg_rows **rows,
                                    char *message, size_t message_size);

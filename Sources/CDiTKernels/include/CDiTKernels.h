@@ -112,7 +112,7 @@ typedef struct DiTAttention {
 typedef struct DiTConvolution {
   const float *_Nullable x;
   long x_row;
-  long height, width;  // of the input as the filters see it: twice x's with `upsample` (nearest neighbour)
+  long height, width;  // of the input as the filters see it: twice x's with `upsample` (nearest neighbor)
   int upsample;
   long channels, outputs;
   const float *_Nullable scale, *_Nullable shift;  // where given, silu(x * scale + shift) by channel is convolved

@@ -23,7 +23,7 @@ typedef struct {
   int file;
 } dit_png_source;
 
-// What the header promises: the size, the channels after expansion to 8 bits (1 grey, 2 grey+alpha, 3 RGB, 4 RGBA), and
+// What the header promises: the size, the channels after expansion to 8 bits (1 gray, 2 gray+alpha, 3 RGB, 4 RGBA), and
 // the bytes of one row before compression.
 typedef struct {
   uint32_t width;
@@ -54,7 +54,7 @@ dit_png_status dit_png_read_row(dit_png_rows *rows, uint8_t *row, size_t row_byt
 
 void dit_png_close_rows(dit_png_rows *rows);
 
-// Encodes 8-bit grey (channels 1) or RGB (channels 3) rows. `chunks` are extra chunks to put before the pixels, each
+// Encodes 8-bit gray (channels 1) or RGB (channels 3) rows. `chunks` are extra chunks to put before the pixels, each
 // as in the file but without its checksum: length (4 bytes, big-endian), type (4 letters), data.
 // `*output` is to be released with dit_png_free; it is NULL unless the status is DIT_PNG_OK.
 dit_png_status dit_png_write(const uint8_t *pixels, uint32_t width, uint32_t height, uint32_t channels,

@@ -10,7 +10,7 @@ public struct AutoencoderConfiguration: Equatable, Sendable {
   public var blockChannels = [128, 256, 512, 512]
   /// Resnets of a block down; a block up has one more.
   public var layersPerBlock = 2
-  /// Groups of the group normalisations.
+  /// Groups of the group normalizations.
   public var groups = 32
   /// Between the encoder's output and the moments; false as in SD3's and FLUX.1's.
   public var hasQuantConvolution = true
@@ -31,7 +31,7 @@ public struct AutoencoderConfiguration: Equatable, Sendable {
 
   public init() {}
 
-  /// The same autoencoder with latents that are standardised by these numbers alone.
+  /// The same autoencoder with latents that are standardized by these numbers alone.
   public func scaled(by statistics: LatentStatistics) -> AutoencoderConfiguration {
     var scaled = self
     (scaled.scalingFactor, scaled.shiftFactor, scaled.statistics) = (1, 0, statistics)
@@ -46,7 +46,7 @@ public struct AutoencoderConfiguration: Equatable, Sendable {
         ?? Array(repeating: scalingFactor, count: latentChannels))
   }
 
-  /// Group normalisation's ε.
+  /// Group normalization's ε.
   static let epsilon: Float = 1e-6
 
   /// Rows and columns of pixels to one of a latent.
@@ -107,7 +107,7 @@ public struct AutoencoderConfiguration: Equatable, Sendable {
   }
 }
 
-/// What the latents of each channel are like, by which some autoencoders' are standardised.
+/// What the latents of each channel are like, by which some autoencoders' are standardized.
 public struct LatentStatistics: Equatable, Sendable {
   /// One number per latent channel.
   public var mean, std: [Double]

@@ -5,7 +5,7 @@ extension AutoencoderConfiguration {
   /// tell is sd-vae's: 32 groups, and for 4 latent channels the scaling factor 0.18215. Those of other
   /// shapes have other factors, for which there is no convention.
   ///
-  /// - Parameter statistics: what the latents are standardised by, where that is known.
+  /// - Parameter statistics: what the latents are standardized by, where that is known.
   /// - Throws: `DiTError`, of `scaling_factor` for such shapes where it is not.
   public init(
     stateDict store: some TensorStore, statistics: LatentStatistics? = nil
@@ -68,7 +68,7 @@ extension AutoencoderConfiguration {
       throw DiTError(
         file: store.path, .entry("scaling_factor"),
         expected: "diffusers' config.json beside it, as shapes do not tell it (those of 16 latent channels are SD3's, "
-          + "1.5305 with shift_factor 0.0609, and FLUX.1's, 0.3611 with 0.1159; VA-VAE's latents of 32 are standardised by "
+          + "1.5305 with shift_factor 0.0609, and FLUX.1's, 0.3611 with 0.1159; VA-VAE's latents of 32 are standardized by "
           + "a model's latent_statistics)",
         found: "none, and \(latentChannels) latent channels")
     }

@@ -7,7 +7,7 @@ import Synchronization
 /// Hands out a tensor by its diffusers name and shape.
 typealias WeightReader = (_ name: String, _ shape: [Int]) throws -> FloatSlice
 
-/// γ and β of a group normalisation.
+/// γ and β of a group normalization.
 struct NormLayer: Sendable {
   let weight, bias: FloatSlice
 

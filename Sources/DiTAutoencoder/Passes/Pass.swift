@@ -23,9 +23,9 @@ struct Pass {
 
   private func slice(_ plane: FeatureMap) -> MutableFloatSlice { memory.slice(plane.memory) }
 
-  // MARK: Group normalisation
+  // MARK: Group normalization
 
-  /// Scale and shift of a group normalisation, (2, channels).
+  /// Scale and shift of a group normalization, (2, channels).
   struct NormScaleShift {
     let memory: Range<Int>
     let channels: Int
@@ -55,7 +55,7 @@ struct Pass {
     let result = NormScaleShift(memory: memory.allocate(2 * x.channels), channels: x.channels)
     if !memory.isPlan {
       let (out, all, half) = (memory.slice(result.memory), memory.slice(moments).reading, x.height * x.channels)
-      context.groupNormalisation(
+      context.groupNormalization(
         scale: out[0..<x.channels], shift: out[x.channels..<2 * x.channels], mean: all[0..<half],
         spread: all[half..<2 * half], weight: norm.weight, bias: norm.bias, epsilon: AutoencoderConfiguration.epsilon,
         rows: x.height, width: x.width, channels: x.channels, groups: groups)
@@ -200,7 +200,7 @@ struct Pass {
 
   // MARK: Upsampling
 
-  /// Twice the size, nearest neighbour, and a convolution. Gives x back.
+  /// Twice the size, nearest neighbor, and a convolution. Gives x back.
   mutating func upsample(_ x: FeatureMap, _ layer: ConvolutionLayer) -> FeatureMap {
     let out = featureMap(2 * x.height, 2 * x.width, layer.outputs)
     convolve(out, x, layer, isUpsampling: true)

@@ -78,7 +78,7 @@ public struct DiffusersExport: Sendable {
   ) throws(DiTError) {
     guard let table = weights.table.parameter(named: "pos_embed"), let stored = weights[table.name] else { return }
     let computed = MutableFloatSlice(zeros: table.count)
-    table.initialise(computed, network, seed: 0, stream: 0)
+    table.initialize(computed, network, seed: 0, stream: 0)
     let (found, expected) = (stored.span, computed.span)
     var largest: Float = 0
     for i in 0..<table.count {

@@ -151,7 +151,8 @@ extension DiffusersScheduler {
   /// That a grid has a step of length 0, or one step too many.
   func repeated(_ spacing: DiffusersSpacing, _ name: SamplerName, _ count: Int) -> DiTError {
     DiTError(
-      option: "steps", expected: "a number for which diffusers' \(spacing.rawValue) steps of \(name.rawValue) are distinct",
+      option: "steps",
+      expected: "a number for which diffusers' \(spacing.rawValue) steps of \(name.rawValue) are distinct",
       found: "\(count)")
   }
 

@@ -2,7 +2,7 @@
 //
 //   loss = w · mse + vb + cosine        (and λ_seq w_t L_seq: see SequenceLoss.swift)
 //   mse  = κ mean (out − target)²
-//   vb   = mean KL( q(x_{t−1} | x_t, x_*) ‖ p_θ(x_{t−1} | x_t) ) in bits, and at t = 0 −log₂ p_θ(x_*) discretised
+//   vb   = mean KL( q(x_{t−1} | x_t, x_*) ‖ p_θ(x_{t−1} | x_t) ) in bits, and at t = 0 −log₂ p_θ(x_*) discretized
 //   cosine = mean over H·W of 1 − cos ∠(out, target) of the C channels there
 //
 // Means are over C·H·W of each sample. w is the weighting of the noise level. target and κ are the process's

@@ -73,7 +73,8 @@ public struct NoiseSchedule: Equatable, Sendable {
     let scaled = beta * scale
     guard 1 - scaled > 0 && 1 - scaled < 1 else {
       throw DiTError(
-        option: name, expected: "a value whose product with 1000/\(steps) lies inside (0, 1)", found: "\(beta) (\(scaled))")
+        option: name, expected: "a value whose product with 1000/\(steps) lies inside (0, 1)",
+        found: "\(beta) (\(scaled))")
     }
     return scaled
   }

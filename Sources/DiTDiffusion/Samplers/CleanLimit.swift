@@ -37,7 +37,7 @@ package enum CleanLimit: Equatable, Sendable {
       // torch.quantile computes the rank in float32.
       let rank = Double(Float(ratio) * Float(elements.count - 1))
       let below = Int(rank.rounded(.down))
-      let (low, high) = Self.neighbours(&scratch, elements, rank: below)
+      let (low, high) = Self.neighbors(&scratch, elements, rank: below)
       let quantile = Double(low) + (rank - Double(below)) * (Double(high) - Double(low))
       let bound = min(max(quantile, 1), maximum)
       return Bound(bound: bound, divisor: bound)
@@ -47,7 +47,7 @@ package enum CleanLimit: Equatable, Sendable {
   /// The values of rank k and k + 1 (k where it is the last) among non-negative numbers, which are put in another order.
   ///
   /// Their bit patterns order them, and put what is no number last.
-  private static func neighbours(
+  private static func neighbors(
     _ values: inout MutableSpan<Float>, _ elements: Range<Int>, rank: Int
   ) -> (Float, Float) {
     let target = elements.lowerBound + rank

@@ -54,7 +54,8 @@ public enum SamplerName: String, CaseIterable, Sendable {
       case .sde: return SDESampler(process, steps: steps)
       case .dopri5:
         throw DiTError(
-          option: "sampler", expected: "one whose steps are known beforehand: \(Self.words(path: .linear) { $0 != .dopri5 })",
+          option: "sampler",
+          expected: "one whose steps are known beforehand: \(Self.words(path: .linear) { $0 != .dopri5 })",
           found: rawValue)
       default: return FlowHeunSampler(process, steps: steps, options)
       }
@@ -129,7 +130,8 @@ public enum SamplerName: String, CaseIterable, Sendable {
   package func check(_ path: DiffusionPath, eta: Double?) throws(DiTError) {
     guard path.samplers.contains(self) else {
       throw DiTError(
-        option: "sampler", expected: "\(Self.words(path: path)), as the model's path is \(path.rawValue)", found: rawValue)
+        option: "sampler", expected: "\(Self.words(path: path)), as the model's path is \(path.rawValue)",
+        found: rawValue)
     }
     if self != .ddim, let eta {
       throw DiTError(option: "eta", expected: "none with the sampler \(rawValue)", found: "\(eta)")

@@ -1,4 +1,4 @@
-// A row-major sequence of patches z_1 … z_L and what each is conditioned on: the neighbours that come before it.
+// A row-major sequence of patches z_1 … z_L and what each is conditioned on: the neighbors that come before it.
 //
 //   upper-left   upper   upper-right
 //   left         target
@@ -6,8 +6,8 @@
 import DiTKernels
 import DiTTensor
 
-/// A neighbour that comes before a patch; the order is that of the prior's covariance, the target after them.
-enum SequenceNeighbour: Int, CaseIterable, Sendable {
+/// A neighbor that comes before a patch; the order is that of the prior's covariance, the target after them.
+enum SequenceNeighbor: Int, CaseIterable, Sendable {
   case left, upperLeft, upper, upperRight
 
   /// Rows and columns from the target.
@@ -21,7 +21,7 @@ enum SequenceNeighbour: Int, CaseIterable, Sendable {
   }
 }
 
-/// Which neighbours exist. On a grid of at least 2 rows and 3 columns these are all the cases, and each occurs.
+/// Which neighbors exist. On a grid of at least 2 rows and 3 columns these are all the cases, and each occurs.
 enum SequenceContext: Int, CaseIterable, Sendable {
   /// The first patch: none.
   case first
@@ -34,12 +34,12 @@ enum SequenceContext: Int, CaseIterable, Sendable {
   /// All four.
   case interior
 
-  private static let all: [[SequenceNeighbour]] = [
-    [], [.left], [.upper, .upperRight], [.left, .upperLeft, .upper], SequenceNeighbour.allCases,
+  private static let all: [[SequenceNeighbor]] = [
+    [], [.left], [.upper, .upperRight], [.left, .upperLeft, .upper], SequenceNeighbor.allCases,
   ]
 
-  /// The neighbours, ascending.
-  var neighbours: [SequenceNeighbour] { Self.all[rawValue] }
+  /// The neighbors, ascending.
+  var neighbors: [SequenceNeighbor] { Self.all[rawValue] }
 
   init(row: Int, column: Int, columns: Int) {
     self =
@@ -57,7 +57,7 @@ extension PatchGrid {
   /// The largest n = P²C that ``SequenceLoss`` takes: its tables of 55 n² Doubles stay within 512 MB.
   static let largestSequencePatch = 1104
 
-  /// Throws unless a sequence prior can be fitted: at least 2 rows and 3 columns, so that a patch has all four neighbours,
+  /// Throws unless a sequence prior can be fitted: at least 2 rows and 3 columns, so that a patch has all four neighbors,
   /// and patches whose tables fit 512 MB.
   public func checkSequence() throws(DiTError) {
     guard rows >= 2, columns >= 3 else {
@@ -76,9 +76,9 @@ extension PatchGrid {
     SequenceContext(row: token / columns, column: token % columns, columns: columns)
   }
 
-  /// How far before a patch its neighbour stands in the sequence.
-  func distance(to neighbour: SequenceNeighbour) -> Int {
-    -(neighbour.offset.row * columns + neighbour.offset.column)
+  /// How far before a patch its neighbor stands in the sequence.
+  func distance(to neighbor: SequenceNeighbor) -> Int {
+    -(neighbor.offset.row * columns + neighbor.offset.column)
   }
 
   /// Where the first element of a patch lies in an image (C, H, W).

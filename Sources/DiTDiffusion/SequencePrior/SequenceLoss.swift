@@ -4,7 +4,7 @@
 //   KL    = ½( tr(S⁻¹ Σ_θ) + (μ_θ − m)ᵀ S⁻¹ (μ_θ − m) − n + log det S − log det Σ_θ )
 //
 // z = x_{t−1} is drawn from the true posterior q(x_{t−1} | x_t, x_*) and enters the conditions (teacher forcing);
-// p_θ(z_i | z_<i) = N(μ_θ,i , Σ_θ), Σ_θ diagonal with the configured variance, because the reverse Gaussian factorises
+// p_θ(z_i | z_<i) = N(μ_θ,i , Σ_θ), Σ_θ diagonal with the configured variance, because the reverse Gaussian factorizes
 // given x_t; q(z_i | z_<i) = N(m, S) is `SequencePrior` at noise level t−1. Σ_θ is a constant: the gradient goes to the
 // mean alone and is S⁻¹(μ_θ − m)/(L n), also with `learned_range`, whose v it leaves to the variational bound.
 //
@@ -151,7 +151,7 @@ public struct SequenceLoss {
       let range = start..<min(start + scratch.rows, rows)
       gather(kind, range, levels)
       table.condition(
-        range.count, residuals: &scratch.residuals, energies: &scratch.energies, neighbours: scratch.neighbours,
+        range.count, residuals: &scratch.residuals, energies: &scratch.energies, neighbors: scratch.neighbors,
         signals: scratch.signals, projected: &scratch.projected, spectral: &scratch.spectral, context: context)
       collect(kind, range, output, levels, shape, &gradient, scale)
     }
@@ -163,7 +163,7 @@ public struct SequenceLoss {
     return (row / tokens.count, tokens[row % tokens.count])
   }
 
-  /// The rows' signal levels a, the neighbours' deviations times a, and μ_θ.
+  /// The rows' signal levels a, the neighbors' deviations times a, and μ_θ.
   private mutating func gather(_ kind: Int, _ range: Range<Int>, _ levels: [NoiseLevel]) {
     let n = layout.patchElements
     let distances = layout.distances[kind]
@@ -178,7 +178,7 @@ public struct SequenceLoss {
       for (block, distance) in distances.enumerated() {
         let target = (to * distances.count + block) * n
         let source = from - distance * n
-        for e in 0..<n { scratch.neighbours[target + e] = signal * scratch.sequence[source + e] }
+        for e in 0..<n { scratch.neighbors[target + e] = signal * scratch.sequence[source + e] }
       }
     }
   }

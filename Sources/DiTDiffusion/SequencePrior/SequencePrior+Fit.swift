@@ -3,11 +3,11 @@ import DiTLinearAlgebra
 import DiTTensor
 
 extension SequencePrior {
-  /// Rows of patches with their neighbours that are added up at a time: 31 MB for n = 768.
+  /// Rows of patches with their neighbors that are added up at a time: 31 MB for n = 768.
   private static let rowsAtATime = 1024
 
-  /// Fits the prior to images: the mean of each element, and the covariance of (neighbours, target) over all images and
-  /// all positions that have all four neighbours, deviations being from that mean.
+  /// Fits the prior to images: the mean of each element, and the covariance of (neighbors, target) over all images and
+  /// all positions that have all four neighbors, deviations being from that mean.
   ///
   /// Reads every image twice. The covariance costs about images · positions · (5n)² multiplications in Double. The result
   /// does not depend on the number of threads.
@@ -77,14 +77,14 @@ extension SequencePrior {
     context.addGram(&target, rows.span, rows: count, columns: order)
   }
 
-  /// A patch's neighbours and itself, less their means.
+  /// A patch's neighbors and itself, less their means.
   private static func gather(
     _ token: Int, _ image: Span<Float>, _ mean: [Double], _ grid: PatchGrid, _ offsets: [Int],
     into row: inout MutableSpan<Double>, at start: Int
   ) {
     var next = start
     for block in 0..<blocks {
-      let patch = SequenceNeighbour(rawValue: block).map { token - grid.distance(to: $0) } ?? token
+      let patch = SequenceNeighbor(rawValue: block).map { token - grid.distance(to: $0) } ?? token
       let origin = grid.origin(of: patch)
       for offset in offsets {
         row[next] = Double(image[origin + offset]) - mean[origin + offset]

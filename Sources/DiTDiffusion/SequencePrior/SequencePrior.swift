@@ -1,6 +1,6 @@
-// A linear-Gaussian model of clean images as a row-major sequence of patches, q(z_i | z_<i) = q(z_i | neighbours of i):
+// A linear-Gaussian model of clean images as a row-major sequence of patches, q(z_i | z_<i) = q(z_i | neighbors of i):
 // a mean for each position, and one covariance of (left, upper-left, upper, upper-right, target) for all positions. Where a
-// neighbour lies outside the image, its part of the covariance is left out.
+// neighbor lies outside the image, its part of the covariance is left out.
 //
 // Letters: n = P²C elements of a patch in the order c, row, column; Σ (5n, 5n).
 
@@ -15,8 +15,8 @@ public struct SequencePrior: Equatable, Sendable {
   /// Σ, (5n, 5n), symmetric: left, upper-left, upper, upper-right, target.
   public let covariance: [Double]
 
-  /// Patches a row of the covariance spans: four neighbours and the target.
-  public static let blocks = SequenceNeighbour.allCases.count + 1
+  /// Patches a row of the covariance spans: four neighbors and the target.
+  public static let blocks = SequenceNeighbor.allCases.count + 1
 
   /// A prior of given numbers, for example from a file.
   ///

@@ -12,7 +12,7 @@ struct SequenceLayout: Sendable {
   let offsets: [Int]
   /// The patches of each kind, ascending.
   let tokens: [[Int]]
-  /// How far before a patch of each kind its neighbours stand.
+  /// How far before a patch of each kind its neighbors stand.
   let distances: [[Int]]
 
   init(_ grid: PatchGrid) {
@@ -20,7 +20,7 @@ struct SequenceLayout: Sendable {
     origins = (0..<grid.tokens).map(grid.origin(of:))
     offsets = grid.patchOffsets
     tokens = SequenceContext.allCases.map { kind in (0..<grid.tokens).filter { grid.context(of: $0) == kind } }
-    distances = SequenceContext.allCases.map { kind in kind.neighbours.map(grid.distance(to:)) }
+    distances = SequenceContext.allCases.map { kind in kind.neighbors.map(grid.distance(to:)) }
   }
 }
 
@@ -44,7 +44,7 @@ struct SequenceScratch {
   /// (rows).
   var signals, energies: [Double]
   /// (rows, 4n).
-  var neighbours, projected: [Double]
+  var neighbors, projected: [Double]
   /// (rows, 5n).
   var spectral: [Double]
   /// (rows, n).
@@ -61,7 +61,7 @@ struct SequenceScratch {
     (diagonals, logDeterminants) = (zeros(samples * n), zeros(samples))
     (patches, losses) = (zeros(samples * tokens), zeros(samples))
     (signals, energies) = (zeros(rows), zeros(rows))
-    (neighbours, projected) = (zeros(rows * 4 * n), zeros(rows * 4 * n))
+    (neighbors, projected) = (zeros(rows * 4 * n), zeros(rows * 4 * n))
     (spectral, residuals) = (zeros(rows * 5 * n), zeros(rows * n))
   }
 

@@ -1,15 +1,15 @@
-// What the prior's conditionals need, for all noise levels at once. With K the neighbours that exist, i the target,
+// What the prior's conditionals need, for all noise levels at once. With K the neighbors that exist, i the target,
 //
 //   C = Σ_KK = Eᵀ diag(λ) E                        the context
 //   J = Σ_(K,i)(K,i) = Fᵀ diag(ω) F                the context with the target;  W = F's columns of the target
 //
-// at signal level a (= ᾱ_{t−1}) the conditional N(m, S) of the target given its neighbours' deviation c from their mean is
+// at signal level a (= ᾱ_{t−1}) the conditional N(m, S) of the target given its neighbors' deviation c from their mean is
 //
 //   m = √a μ_i + a G diag( 1/(aλ + 1−a) ) E c       G = Σ_iK Eᵀ
 //   S⁻¹ = Wᵀ diag( 1/(aω + 1−a) ) W                 the target's block of the inverse of aJ + (1−a)I
 //   log det S = Σ log(aω + 1−a) − Σ log(aλ + 1−a)
 //
-// so that no level needs a factorisation or a table of its own, and S ⪰ (1−a) I however singular Σ is.
+// so that no level needs a factorization or a table of its own, and S ⪰ (1−a) I however singular Σ is.
 
 import DiTKernels
 import DiTLinearAlgebra
@@ -18,8 +18,8 @@ import Foundation
 
 /// The tables of one kind of patch.
 struct SequenceTable: Sendable {
-  let neighbours: [SequenceNeighbour]
-  /// λ, (k n), for k neighbours; 0 or more.
+  let neighbors: [SequenceNeighbor]
+  /// λ, (k n), for k neighbors; 0 or more.
   let contextValues: [Double]
   /// E, (k n, k n), an eigenvector a row.
   let contextVectors: [Double]
@@ -36,14 +36,14 @@ struct SequenceTable: Sendable {
   /// - Throws: `DiTError` when Σ is not positive semi-definite.
   init(_ prior: SequencePrior, _ kind: SequenceContext, _ context: ComputeContext) throws(DiTError) {
     let n = prior.grid.patchElements
-    neighbours = kind.neighbours
-    let depth = neighbours.count * n
+    neighbors = kind.neighbors
+    let depth = neighbors.count * n
     let target = SequencePrior.blocks - 1
-    let patches = neighbours.map(\.rawValue)
+    let patches = neighbors.map(\.rawValue)
     var matrices = [patches + [target], patches].map { patches in
       SymmetricMatrix(order: patches.count * n, elements: prior.block(patches, patches))
     }
-    guard context.diagonalise(&matrices) else {
+    guard context.diagonalize(&matrices) else {
       throw DiTError(option: "covariance", expected: "a matrix with eigenvalues", found: "one without")
     }
     jointValues = try Self.checked(matrices[0].eigenvalues)
@@ -77,11 +77,11 @@ struct SequenceTable: Sendable {
   /// - Parameters:
   ///   - residuals: the value less √a μ_i, (rows, n); becomes S⁻¹(value − m).
   ///   - energies: becomes (value − m)ᵀ S⁻¹ (value − m), (rows).
-  ///   - neighbours: a c, the neighbours' deviations from √a times their means, times a; (rows, k n).
+  ///   - neighbors: a c, the neighbors' deviations from √a times their means, times a; (rows, k n).
   ///   - signals: a, (rows).
   ///   - projected, spectral: memory of (rows, k n) and (rows, (k+1) n).
   func condition(
-    _ rows: Int, residuals: inout [Double], energies: inout [Double], neighbours: [Double], signals: [Double],
+    _ rows: Int, residuals: inout [Double], energies: inout [Double], neighbors: [Double], signals: [Double],
     projected: inout [Double], spectral: inout [Double], context: ComputeContext
   ) {
     let (depth, joint) = (contextValues.count, jointValues.count)
@@ -91,7 +91,7 @@ struct SequenceTable: Sendable {
     if depth > 0 {
       var projected = projected.mutableSpan
       context.product(
-        &projected, neighbours.span, transposed: contextVectors.span, rows: rows, columns: depth, depth: depth)
+        &projected, neighbors.span, transposed: contextVectors.span, rows: rows, columns: depth, depth: depth)
       context.divide(&projected, energies: &energies, spectrum: contextValues.span, signals: signals.span, rows: rows)
       context.product(
         &residuals, projected.span, transposed: regression.span, rows: rows, columns: n, depth: depth,
@@ -129,7 +129,7 @@ public struct SequenceConditionals: Sendable {
   /// By ``SequenceContext``.
   let tables: [SequenceTable]
 
-  /// Diagonalises the blocks of the prior's covariance. For n = 768 that takes about a minute and 0.7 GB beside the prior.
+  /// Diagonalizes the blocks of the prior's covariance. For n = 768 that takes about a minute and 0.7 GB beside the prior.
   ///
   /// - Throws: `DiTError` (`covariance`) when it is not positive semi-definite.
   public init(_ prior: SequencePrior, context: ComputeContext) throws(DiTError) {

@@ -59,9 +59,9 @@ public struct Statistics: Equatable, Sendable {
     let scale = 1 / Double(set.count - 1).squareRoot()
     try set.forEachBlock { start, elements throws(DiTError) in
       let rows = elements.count / d
-      let centred = centredRows(elements, start, mean: mean, weights: weights, scale: scale)
+      let centered = centeredRows(elements, start, mean: mean, weights: weights, scale: scale)
       var span = gram.mutableSpan
-      context.addGram(&span, centred.span, rows: rows, columns: d)
+      context.addGram(&span, centered.span, rows: rows, columns: d)
     }
     for i in 0..<d { for j in 0..<i { gram[i * d + j] = gram[j * d + i] } }
     (name, self.mean, covariance) = (set.name, mean, gram)
@@ -90,14 +90,15 @@ struct Gaussian: Sendable {
     try set.requireTwo()
     guard set.count <= Statistics.largestMatrix / d else {
       throw DiTError(
-        data: set.name, expected: "at most \(Statistics.largestMatrix / d) samples of \(d) numbers", found: "\(set.count)")
+        data: set.name, expected: "at most \(Statistics.largestMatrix / d) samples of \(d) numbers",
+        found: "\(set.count)")
     }
     let mean = try set.mean(weights: weights)
     let scale = 1 / Double(set.count - 1).squareRoot()
     var factor: [Double] = []
     factor.reserveCapacity(set.count * d)
     try set.forEachBlock { start, elements throws(DiTError) in
-      factor += centredRows(elements, start, mean: mean, weights: weights, scale: scale)
+      factor += centeredRows(elements, start, mean: mean, weights: weights, scale: scale)
     }
     self.init(mean: mean, trace: factor.reduce(0) { $0 + $1 * $1 }, rank: set.count, factor: factor)
   }
@@ -105,7 +106,7 @@ struct Gaussian: Sendable {
   init(_ statistics: Statistics, on context: ComputeContext) throws(DiTError) {
     let d = statistics.mean.count
     let trace = (0..<d).reduce(0) { $0 + statistics.covariance[$1 * d + $1] }
-    let matrix = try statistics.diagonalised(on: context)
+    let matrix = try statistics.diagonalized(on: context)
     let largest = matrix.eigenvalues.last ?? 0
     guard let smallest = matrix.eigenvalues.first, smallest >= -1e-6 * abs(largest) else {
       throw DiTError(
@@ -128,10 +129,11 @@ struct Gaussian: Sendable {
 
 extension Statistics {
   /// The spectrum of Σ.
-  func diagonalised(on context: ComputeContext) throws(DiTError) -> SymmetricMatrix {
+  func diagonalized(on context: ComputeContext) throws(DiTError) -> SymmetricMatrix {
     var matrices = [SymmetricMatrix(order: mean.count, elements: covariance)]
-    guard context.diagonalise(&matrices) else {
-      throw DiTError(data: name, .entry("sigma"), expected: "a matrix whose eigenvalues converge", found: "one that does not")
+    guard context.diagonalize(&matrices) else {
+      throw DiTError(
+        data: name, .entry("sigma"), expected: "a matrix whose eigenvalues converge", found: "one that does not")
     }
     return matrices[0]
   }
@@ -161,7 +163,7 @@ extension SampleSet {
 }
 
 /// √w (x − μ) · scale for the rows of a block, (rows, d).
-private func centredRows(
+private func centeredRows(
   _ elements: [Float], _ start: Int, mean: [Double], weights: [Double]?, scale: Double
 ) -> [Double] {
   let d = mean.count

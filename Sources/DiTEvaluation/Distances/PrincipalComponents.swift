@@ -25,7 +25,7 @@ struct PrincipalComponents: Sendable {
   /// From a covariance.
   init(_ statistics: Statistics, count: Int, on context: ComputeContext) throws(DiTError) {
     let d = statistics.mean.count
-    let matrix = try statistics.diagonalised(on: context)
+    let matrix = try statistics.diagonalized(on: context)
     let kept = (0..<count).map { d - 1 - $0 }
     self.init(
       mean: statistics.mean, directions: kept.flatMap { matrix.elements[$0 * d..<($0 + 1) * d] },
@@ -48,7 +48,7 @@ struct PrincipalComponents: Sendable {
     var span = gram.mutableSpan
     context.product(&span, gaussian.factor.span, transposed: gaussian.factor.span, rows: n, columns: n, depth: d)
     var matrices = [SymmetricMatrix(order: n, elements: gram)]
-    guard context.diagonalise(&matrices) else {
+    guard context.diagonalize(&matrices) else {
       throw DiTError(data: set.name, expected: "samples whose eigenvalues converge", found: "others")
     }
     let values = matrices[0].eigenvalues
@@ -72,11 +72,11 @@ struct PrincipalComponents: Sendable {
     projected.reserveCapacity(set.count * count)
     try set.forEachBlock { _, elements throws(DiTError) in
       let rows = elements.count / d
-      var centred = [Double](repeating: 0, count: elements.count)
-      for row in 0..<rows { for i in 0..<d { centred[row * d + i] = Double(elements[row * d + i]) - mean[i] } }
+      var centered = [Double](repeating: 0, count: elements.count)
+      for row in 0..<rows { for i in 0..<d { centered[row * d + i] = Double(elements[row * d + i]) - mean[i] } }
       var block = [Double](repeating: 0, count: rows * count)
       var span = block.mutableSpan
-      context.product(&span, centred.span, transposed: directions.span, rows: rows, columns: count, depth: d)
+      context.product(&span, centered.span, transposed: directions.span, rows: rows, columns: count, depth: d)
       projected += block.map { Float($0) }
     }
     return SampleSet(

@@ -53,7 +53,7 @@ public struct Bootstrap: Equatable, Sendable {
   }
 }
 
-/// The quantile of level `p`, between neighbours on a line, as numpy's default.
+/// The quantile of level `p`, between neighbors on a line, as numpy's default.
 func quantile(_ values: [Double], _ p: Double) -> Double {
   let sorted = values.sorted()
   guard let last = sorted.indices.last else { return .nan }

@@ -14,9 +14,9 @@ public struct EvaluationOptions: Equatable, Sendable {
   public var features = Features.pixels
   public var frechet = true
   /// k of precision and recall; nil for neither.
-  public var precisionNeighbours: Int? = 3
+  public var precisionNeighbors: Int? = 3
   /// k of density and coverage; nil for neither.
-  public var densityNeighbours: Int? = 5
+  public var densityNeighbors: Int? = 5
   public var copies = true
   /// Whether each class is measured separately too, where both sets have labels.
   public var perClass = true

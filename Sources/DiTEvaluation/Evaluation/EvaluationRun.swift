@@ -19,12 +19,12 @@ final class EvaluationRun {
     (self.options, self.context, report) = (options, context, progress)
   }
 
-  private var neighbourhoods: Neighbourhoods {
-    Neighbourhoods(precision: options.precisionNeighbours, density: options.densityNeighbours)
+  private var neighborhoods: Neighborhoods {
+    Neighborhoods(precision: options.precisionNeighbors, density: options.densityNeighbors)
   }
 
-  private var search: NeighbourSearch {
-    NeighbourSearch(context: context) { [unowned self] pairs in try advance(pairs) }
+  private var search: NeighborSearch {
+    NeighborSearch(context: context) { [unowned self] pairs in try advance(pairs) }
   }
 
   private func advance(_ amount: Int) throws {
@@ -42,8 +42,8 @@ final class EvaluationRun {
     warn(reference, &evaluation)
     if options.frechet { try measureFrechet(samples, reference, &evaluation) }
     if let samples = samples.set, let reference = reference.set {
-      if !neighbourhoods.isEmpty {
-        (evaluation.precisionRecall, evaluation.densityCoverage) = try neighbourhoods.judge(samples, reference, search)
+      if !neighborhoods.isEmpty {
+        (evaluation.precisionRecall, evaluation.densityCoverage) = try neighborhoods.judge(samples, reference, search)
       }
       if options.perClass, samples.labels != nil, reference.labels != nil {
         evaluation.classes = try classes(samples, reference)
@@ -80,16 +80,17 @@ final class EvaluationRun {
   private func checkInputs() throws(DiTError) {
     guard samples.depth == reference.depth else {
       throw DiTError(
-        data: samples.name, expected: "samples of \(extents(reference)), as \(reference.name) has", found: extents(samples))
+        data: samples.name, expected: "samples of \(extents(reference)), as \(reference.name) has",
+        found: extents(samples))
     }
     if let a = samples.set, let b = reference.set { try checkShapes(a, b) }
     if let training, let samples = samples.set { try checkShapes(training, samples) }
     for set in [samples.set, reference.set].compactMap(\.self) {
       try set.requireTwo()
-      let needed = neighbourhoods.needed
-      guard neighbourhoods.isEmpty || set.count >= needed else {
+      let needed = neighborhoods.needed
+      guard neighborhoods.isEmpty || set.count >= needed else {
         throw DiTError(
-          data: set.name, expected: "at least \(needed) samples for \(needed - 1) neighbours", found: "\(set.count)")
+          data: set.name, expected: "at least \(needed) samples for \(needed - 1) neighbors", found: "\(set.count)")
       }
     }
     if options.copies { try training?.requireTwo() }
@@ -141,10 +142,10 @@ final class EvaluationRun {
     guard let samples = samples.set else { return 0 }
     var total = options.frechet ? options.resamples * samples.count : 0
     if let reference = reference.set {
-      total += neighbourhoods.pairs(samples.count, reference.count)
+      total += neighborhoods.pairs(samples.count, reference.count)
       if options.perClass, let a = samples.labels, let b = reference.labels {
-        for label in Set(a).union(b) where !neighbourhoods.isEmpty {
-          total += neighbourhoods.pairs(a.count { $0 == label }, b.count { $0 == label })
+        for label in Set(a).union(b) where !neighborhoods.isEmpty {
+          total += neighborhoods.pairs(a.count { $0 == label }, b.count { $0 == label })
         }
       }
     }
@@ -169,8 +170,8 @@ final class EvaluationRun {
       if options.frechet, a.count >= 2, b.count >= 2 {
         entry.frechet = try FrechetDistance(Gaussian(of: a, on: context), Gaussian(of: b, on: context), on: context)
       }
-      if !neighbourhoods.isEmpty, min(a.count, b.count) >= neighbourhoods.needed {
-        (entry.precisionRecall, entry.densityCoverage) = try neighbourhoods.judge(a, b, search)
+      if !neighborhoods.isEmpty, min(a.count, b.count) >= neighborhoods.needed {
+        (entry.precisionRecall, entry.densityCoverage) = try neighborhoods.judge(a, b, search)
       }
       return entry
     }

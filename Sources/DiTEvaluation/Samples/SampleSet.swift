@@ -88,8 +88,7 @@ public struct SampleSet: Sendable {
   func releasePages() { store.releasePages() }
 
   /// Calls `body` with blocks of samples, a few megabytes each: the first index, and the elements (count, d).
-  func forEachBlock(_ body: (_ start: Int, _ elements: [Float]) throws(DiTError) -> Void) throws(DiTError)
-  {
+  func forEachBlock(_ body: (_ start: Int, _ elements: [Float]) throws(DiTError) -> Void) throws(DiTError) {
     let step = max(1, min(1024, (1 << 22) / depth))
     for start in stride(from: 0, to: count, by: step) {
       try body(start, elements(start..<min(count, start + step)))

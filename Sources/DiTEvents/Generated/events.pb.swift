@@ -148,7 +148,7 @@ nonisolated struct Dit_Events_Summary: Sendable {
 
     var width: Int32 = 0
 
-    /// 1 grey, 3 RGB.
+    /// 1 gray, 3 RGB.
     var colorspace: Int32 = 0
 
     /// A PNG.

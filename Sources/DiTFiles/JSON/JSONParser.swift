@@ -162,6 +162,6 @@ struct JSONParser {
     let before = json.bytes[..<min(json.offset, json.bytes.count)]
     let line = before.count { $0 == UInt8(ascii: "\n") } + 1
     let column = before.count - (before.lastIndex(of: UInt8(ascii: "\n")).map { $0 + 1 } ?? 0) + 1
-    return DiTError.Subject(file: file, .entry("line \(line), column \(column)"))
+    return DiTError.Subject(named: file, .entry("line \(line), column \(column)"))
   }
 }

@@ -4,7 +4,8 @@ extension JSONValue: Codable {
   /// Decodes whatever value there is. A number without a fraction is a whole one, however it was written.
   public init(from decoder: any Decoder) throws {
     if let object = try? decoder.container(keyedBy: AnyKey.self) {
-      self = .object(try object.allKeys.map { JSONMember($0.stringValue, try object.decode(JSONValue.self, forKey: $0)) })
+      self = .object(
+        try object.allKeys.map { JSONMember($0.stringValue, try object.decode(JSONValue.self, forKey: $0)) })
       return
     }
     if var array = try? decoder.unkeyedContainer() {

@@ -1,7 +1,7 @@
 /// Elements as files hold them (little-endian, any alignment) against the engine's numbers. The only place that reads
 /// and writes them; together with ``MappedFile`` and ``AtomicFile`` the target's door to raw memory.
 ///
-/// Widening to Float is exact: subnormals, infinities and the payload of a NaN survive, and a signalling NaN becomes
+/// Widening to Float is exact: subnormals, infinities and the payload of a NaN survive, and a signaling NaN becomes
 /// quiet, except from F32 and BF16, whose bits are copied. F64 and whole numbers round to the nearest Float, ties to
 /// even.
 enum Elements {
@@ -89,7 +89,7 @@ enum Elements {
 
   // MARK: Half precision
 
-  /// binary16 → binary32. Without branches, so that the loop vectorises: the exponent is rebased by adding; for a
+  /// binary16 → binary32. Without branches, so that the loop vectorizes: the exponent is rebased by adding; for a
   /// subnormal the hidden bit that this supplied is subtracted again, which is exact.
   @inline(__always) static func float(half: UInt16) -> Float {
     let magnitude = UInt32(half & 0x7FFF) << 13

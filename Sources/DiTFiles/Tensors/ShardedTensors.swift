@@ -45,7 +45,8 @@ public final class ShardedTensors: TensorStore {
 
   public func slice(_ name: String) throws -> FloatSlice {
     guard let shard = shards[ExactName(name)] else {
-      throw DiTError(file: path, key: "weight_map.\(name)", expected: "it in the index", found: "no tensor of that name")
+      throw DiTError(
+        file: path, key: "weight_map.\(name)", expected: "it in the index", found: "no tensor of that name")
     }
     return try shard.slice(name)
   }
@@ -57,10 +58,12 @@ public final class ShardedTensors: TensorStore {
     let forbidden = ["/", "\\", "\0"].map { UInt8(ascii: $0) }
     guard let first = file.utf8.first, first != UInt8(ascii: "."), !file.utf8.contains(where: forbidden.contains) else {
       throw DiTError(
-        file: path, key: "weight_map.\(tensor)", expected: "the plain name of a file beside the index", found: "\"\(file)\"")
+        file: path, key: "weight_map.\(tensor)", expected: "the plain name of a file beside the index",
+        found: "\"\(file)\"")
     }
     guard try FileStatus(path: directory + file) != nil else {
-      throw DiTError(file: path, key: "weight_map.\(tensor)", expected: "the file \(file) beside the index", found: "none")
+      throw DiTError(
+        file: path, key: "weight_map.\(tensor)", expected: "the file \(file) beside the index", found: "none")
     }
     return try StateDictFile(contentsOf: directory + file, tree: .whole).store
   }

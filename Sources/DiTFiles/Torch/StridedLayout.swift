@@ -8,7 +8,7 @@ struct StridedLayout: Sendable {
   let offset: Int
   /// The number of elements.
   let count: Int
-  /// Extents and strides without extents of 1, neighbours joined where they lie like one.
+  /// Extents and strides without extents of 1, neighbors joined where they lie like one.
   private let extents: [(count: Int, stride: Int)]
 
   /// Why a claim is refused: what was expected and what was found.

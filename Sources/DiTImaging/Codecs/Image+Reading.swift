@@ -3,11 +3,11 @@ import DiTTensor
 // Pictures in: PNG, JPEG and WebP, from memory and files.
 
 extension Image {
-  /// An image from a PNG, a JPEG or a WebP of any kind, 8 bits a sample: 1 channel for grey files, 3 for others.
+  /// An image from a PNG, a JPEG or a WebP of any kind, 8 bits a sample: 1 channel for gray files, 3 for others.
   ///
   /// The first bytes say which it is. Exif's orientation is applied. What is converted:
-  /// - PNG: palettes become RGB; 16-bit samples are rounded to 8 (x·255/65535); alpha and transparent colours are
-  ///   composited on white, in the stored values; gamma and colour profiles are ignored; of an animation the default image
+  /// - PNG: palettes become RGB; 16-bit samples are rounded to 8 (x·255/65535); alpha and transparent colors are
+  ///   composited on white, in the stored values; gamma and color profiles are ignored; of an animation the default image
   ///   is read.
   /// - JPEG: YCbCr becomes RGB; so do CMYK and YCCK, as (1−c)(1−k) without a profile, inks inverted where there is an
   ///   Adobe marker.
@@ -31,7 +31,7 @@ extension Image {
   ///
   /// A PNG that is not interlaced and a JPEG are fitted while they are decoded, row by row, so that the image is never held
   /// whole; the result is that of the whole image, to the bit. A lossy WebP without alpha of more than 64 Mi pixels is
-  /// averaged by libwebp at first, to at least four times the size, in its own colour space: of a photograph of 108 megapixels
+  /// averaged by libwebp at first, to at least four times the size, in its own color space: of a photograph of 108 megapixels
   /// no sample is more than 3 levels away. Turned pictures are turned after they were fitted.
   /// - Parameters:
   ///   - data: the whole file.

@@ -8,7 +8,7 @@ public struct ImageHeader: Equatable, Sendable {
   public let width: Int
   /// Rows, after Exif's orientation.
   public let height: Int
-  /// Samples a pixel: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha. Decoding composites alpha on white, so an
+  /// Samples a pixel: 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha. Decoding composites alpha on white, so an
   /// ``Image`` has 1 or 3.
   public let channels: Int
 

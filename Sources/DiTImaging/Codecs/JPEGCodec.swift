@@ -1,6 +1,5 @@
-import DiTTensor
-
 internal import CDiTJPEG
+import DiTTensor
 
 /// The door to libjpeg-turbo: bytes → samples. The only file that calls CDiTJPEG.
 enum JPEGCodec {

@@ -1,6 +1,5 @@
-import DiTTensor
-
 internal import CDiTPNG
+import DiTTensor
 
 /// The door to libpng: bytes ↔ samples. The only file that calls CDiTPNG.
 enum PNGCodec {

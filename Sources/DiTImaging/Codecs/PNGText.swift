@@ -41,7 +41,9 @@ public struct PNGText: Equatable, Sendable {
     let text = latin ? value.unicodeScalars.map { UInt8(truncatingIfNeeded: $0.value) } : Array(value.utf8)
     // Between key and text: a NUL; in iTXt also "not compressed" (two bytes), no language and no translated key.
     let body = Array(key.utf8) + (latin ? [0] : [0, 0, 0, 0, 0]) + text
-    guard body.count <= Int(Int32.max) else { throw DiTError(image: nil, .invalidText(key: key, "the text is too long")) }
+    guard body.count <= Int(Int32.max) else {
+      throw DiTError(image: nil, .invalidText(key: key, "the text is too long"))
+    }
     let length = (0..<4).map { UInt8(truncatingIfNeeded: body.count >> (24 - 8 * $0)) }
     return length + Array((latin ? "tEXt" : "iTXt").utf8) + body
   }
@@ -66,7 +68,8 @@ public struct PNGText: Equatable, Sendable {
     let printable = bytes.allSatisfy { (0x20...0x7E).contains($0) }
     let spaced = bytes.first == 0x20 || bytes.last == 0x20 || key.contains("  ")
     guard (1...79).contains(bytes.count), printable, !spaced else {
-      throw DiTError(image: nil, .invalidText(key: key, "a key is 1 to 79 printable ASCII characters without stray spaces"))
+      throw DiTError(
+        image: nil, .invalidText(key: key, "a key is 1 to 79 printable ASCII characters without stray spaces"))
     }
   }
 

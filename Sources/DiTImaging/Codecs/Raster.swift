@@ -1,4 +1,4 @@
-/// Samples as a file has them, in 8 bits: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
+/// Samples as a file has them, in 8 bits: 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha.
 struct Raster {
   var width, height, channels: Int
   var pixels: [UInt8]

@@ -1,6 +1,5 @@
-import DiTTensor
-
 internal import CDiTWebP
+import DiTTensor
 
 /// The door to libwebp: bytes → samples. The only file that calls CDiTWebP.
 enum WebPCodec {

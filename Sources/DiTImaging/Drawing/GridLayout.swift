@@ -1,4 +1,4 @@
-/// Where the parts of a labelled grid lie, in pixels of the rendered picture.
+/// Where the parts of a labeled grid lie, in pixels of the rendered picture.
 ///
 ///     margin │ row label │ label gap │ cell │ gap │ cell … │ margin      across
 ///     margin │ column labels │ (image label │ cell) │ gap │ … │ margin   down
@@ -59,7 +59,7 @@ struct GridLayout: Sendable {
     return (left(ofColumn: column) + inset, margin)
   }
 
-  /// The upper left corner of the text to the left of a group's first row: right-aligned, capitals centred on the cell.
+  /// The upper left corner of the text to the left of a group's first row: right-aligned, capitals centered on the cell.
   func rowLabelOrigin(of group: Int) -> (x: Int, y: Int) {
     let inset = rowLabelWidth - PixelFont.width(of: rowLabels[group]) * rowTextScale
     let y = cellTop(ofRow: group * rowsPerGroup) + (cellHeight - PixelFont.ascent * rowTextScale) / 2

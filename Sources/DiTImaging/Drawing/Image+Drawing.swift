@@ -1,4 +1,4 @@
-// Drawing on an image, in grey shades. Everything is clipped at its edges.
+// Drawing on an image, in gray shades. Everything is clipped at its edges.
 
 extension Image {
   /// Fills a rectangle.

@@ -1,6 +1,6 @@
 /// A picture of many images of one size in rows and columns, with labels.
 ///
-///     ImageGrid(samples, classNames: ["cat", "dog"]).rendered()   // one row per class, or one labelled cell per class
+///     ImageGrid(samples, classNames: ["cat", "dog"]).rendered()   // one row per class, or one labeled cell per class
 ///
 /// Small images are enlarged by a whole factor. Labels never touch an image: one that does not fit its place is shortened and ends in
 /// dots. Rendering depends on nothing but the arguments.

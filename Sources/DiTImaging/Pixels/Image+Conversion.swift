@@ -1,9 +1,9 @@
 extension Image {
-  /// The image as grey (1) or RGB (3).
+  /// The image as gray (1) or RGB (3).
   ///
-  ///     grey = (19595·r + 38470·g + 7471·b + 32768) / 65536
+  ///     gray = (19595·r + 38470·g + 7471·b + 32768) / 65536
   ///
-  /// the luma of Rec. 601 (0.299, 0.587, 0.114) on the stored values, to the bit as Pillow computes it. Grey becomes
+  /// the luma of Rec. 601 (0.299, 0.587, 0.114) on the stored values, to the bit as Pillow computes it. Gray becomes
   /// three equal channels.
   public func converted(toChannels count: Int) -> Image {
     precondition(count == 1 || count == 3, "an image has 1 or 3 channels, not \(count)")

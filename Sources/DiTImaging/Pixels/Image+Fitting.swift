@@ -3,10 +3,10 @@
 extension Image {
   /// The image resized until it just covers width×height, and cut to that from its middle.
   ///
-  /// The part that is kept is the largest centred rectangle of the wanted shape; its edges may lie inside pixels.
+  /// The part that is kept is the largest centered rectangle of the wanted shape; its edges may lie inside pixels.
   /// - When it shrinks, a result is the mean over the area it covers, every pixel weighted by the exact part of it inside:
   ///   a box filter; where the ratio is whole, Pillow's `reduce`.
-  /// - When it grows, results are bilinear between pixel centres at half-integers, the border repeated: Pillow's and
+  /// - When it grows, results are bilinear between pixel centers at half-integers, the border repeated: Pillow's and
   ///   PyTorch's bilinear.
   /// - Where nothing is resized the cut falls between pixels, the odd one off at the right or bottom.
   ///

@@ -1,4 +1,4 @@
-/// A picture of 8-bit samples, grey or RGB.
+/// A picture of 8-bit samples, gray or RGB.
 ///
 /// `pixels` is (height, width, channels), row-major and interleaved; 0 is black, 255 white.
 public struct Image: Equatable, Sendable {
@@ -6,7 +6,7 @@ public struct Image: Equatable, Sendable {
   public let width: Int
   /// Rows.
   public let height: Int
-  /// 1 for grey, 3 for RGB.
+  /// 1 for gray, 3 for RGB.
   public let channels: Int
   /// The samples, (height, width, channels).
   public internal(set) var pixels: [UInt8]

@@ -15,7 +15,7 @@ struct Resampling {
 
   /// The middle `ratio`·`count` of `length` source pixels, `ratio` of them per result; `length` may end inside a pixel.
   ///
-  /// From 1 up results are means over the interval they cover; below they are bilinear between pixel centres. Where nothing
+  /// From 1 up results are means over the interval they cover; below they are bilinear between pixel centers. Where nothing
   /// is resized the odd pixel is cut off at the end; at the beginning where the axis `isReversed`, which is turned later.
   init(from length: Double, to count: Int, ratio: Double, isReversed: Bool = false) {
     let slack = (length - ratio * Double(count)) / 2
@@ -58,7 +58,7 @@ struct Resampling {
     return kept.map { Tap(source: $0.pixel, weight: Float($0.part / total)) }
   }
 
-  /// The two pixels around a position, pixel i's centre being at i; beyond the border it is repeated.
+  /// The two pixels around a position, pixel i's center being at i; beyond the border it is repeated.
   private static func bilinear(_ position: Double, _ length: Int) -> [Tap] {
     let inside = min(max(position, 0), Double(length - 1))
     let first = Int(inside)

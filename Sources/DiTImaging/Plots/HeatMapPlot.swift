@@ -1,10 +1,10 @@
-/// Heat maps of one size side by side, in the colours of one scale, which a bar to their right shows.
+/// Heat maps of one size side by side, in the colors of one scale, which a bar to their right shows.
 public struct HeatMapPlot: Sendable {
   /// One map.
   public struct Panel: Sendable {
     /// Above the map.
     public var caption: String
-    /// (rows, columns), row-major. One that has no place on the scale, such as NaN, is grey.
+    /// (rows, columns), row-major. One that has no place on the scale, such as NaN, is gray.
     public var values: [Double]
 
     public init(caption: String, values: [Double]) {
@@ -20,7 +20,7 @@ public struct HeatMapPlot: Sendable {
   /// Maps in a row.
   public var panelsPerRow: Int
   public var scale: PlotScale
-  public var colours = ColourMap.viridis
+  public var colors = ColorMap.viridis
 
   /// A map is at least so many pixels on its longer side, where its cells can be enlarged to that.
   private static let side = 120
@@ -85,9 +85,9 @@ public struct HeatMapPlot: Sendable {
     canvas.text(panels[index].caption, x: left, y: top - PlotCanvas.lineHeight)
     canvas.frame(x: left, y: top, width: columns * cell, height: rows * cell, .frame)
     for (place, value) in panels[index].values.enumerated() {
-      let colour = axis.share(value).map { colours.colour($0) } ?? .none
+      let color = axis.share(value).map { colors.color($0) } ?? .none
       canvas.fill(
-        x: left + place % columns * cell, y: top + place / columns * cell, width: cell, height: cell, colour)
+        x: left + place % columns * cell, y: top + place / columns * cell, width: cell, height: cell, color)
     }
   }
 
@@ -97,7 +97,7 @@ public struct HeatMapPlot: Sendable {
     canvas.frame(x: barLeft, y: start, width: Self.barWidth, height: height, .frame)
     for row in 0..<height {
       let share = 1 - (Double(row) + 0.5) / Double(height)
-      canvas.fill(x: barLeft, y: start + row, width: Self.barWidth, height: 1, colours.colour(share))
+      canvas.fill(x: barLeft, y: start + row, width: Self.barWidth, height: 1, colors.color(share))
     }
     for (tick, label) in zip(axis.ticks, axis.labels) {
       guard let share = axis.share(tick) else { continue }

@@ -4,7 +4,7 @@
 ///
 /// Rendering depends on nothing but the values.
 public struct LinePlot: Sendable {
-  /// Points of one colour.
+  /// Points of one color.
   public struct Series: Sendable {
     public enum Mark: Sendable {
       /// A line through the points, in their order.
@@ -21,18 +21,18 @@ public struct LinePlot: Sendable {
     public var mark: Mark
     /// A line's thickness, a dot's diameter.
     public var thickness: Double
-    /// The next of ``PlotColour/series`` if nil.
-    public var colour: PlotColour?
+    /// The next of ``PlotColor/series`` if nil.
+    public var color: PlotColor?
 
     public init(
       _ name: String?, _ points: [(x: Double, y: Double)], _ mark: Mark = .line, thickness: Double = 2,
-      colour: PlotColour? = nil
+      color: PlotColor? = nil
     ) {
       self.name = name
       self.points = points
       self.mark = mark
       self.thickness = thickness
-      self.colour = colour
+      self.color = color
     }
   }
 
@@ -68,10 +68,10 @@ public struct LinePlot: Sendable {
     let layout = LinePlotLayout(self)
     var canvas = PlotCanvas(width: width, height: height)
     layout.drawGrid(on: &canvas)
-    for (index, series) in series.enumerated() { layout.draw(series, colour(index), on: &canvas) }
+    for (index, series) in series.enumerated() { layout.draw(series, color(index), on: &canvas) }
     layout.drawLegend(
       series.enumerated().compactMap { index, series in
-        series.name.map { LinePlotLayout.Entry(name: $0, colour: colour(index), mark: series.mark) }
+        series.name.map { LinePlotLayout.Entry(name: $0, color: color(index), mark: series.mark) }
       }, on: &canvas)
     return canvas.image
   }
@@ -79,9 +79,9 @@ public struct LinePlot: Sendable {
   /// Where a point lies in the rendered picture, in pixels from its upper left corner; nil where it has no place.
   public func position(x: Double, y: Double) -> (x: Double, y: Double)? { LinePlotLayout(self).place((x, y)) }
 
-  /// Series with a name of their own or a mark take the palette's colours in turn.
-  private func colour(_ index: Int) -> PlotColour {
-    series[index].colour
-      ?? PlotColour.series[series[..<index].count { $0.colour == nil } % PlotColour.series.count]
+  /// Series with a name of their own or a mark take the palette's colors in turn.
+  private func color(_ index: Int) -> PlotColor {
+    series[index].color
+      ?? PlotColor.series[series[..<index].count { $0.color == nil } % PlotColor.series.count]
   }
 }

@@ -6,7 +6,7 @@
 struct LinePlotLayout {
   struct Entry {
     let name: String
-    let colour: PlotColour
+    let color: PlotColor
     let mark: LinePlot.Series.Mark
   }
 
@@ -28,7 +28,7 @@ struct LinePlotLayout {
     y = PlotAxis(
       points.map(\.y) + plot.yCovers, scale: plot.yScale, rounds: true, count: min(8, max(2, rows / 45)))
     let labels = y.labels.reduce(Self.labelWidth) { max($0, PlotCanvas.width(of: $1)) }
-    // The last label of the axis below is centred on the right end.
+    // The last label of the axis below is centered on the right end.
     let overhang = (x.labels.last.map { PlotCanvas.width(of: $0) } ?? 0) / 2
     left = Double(Self.margin + labels + Self.gap)
     right = Double(plot.width - Self.margin - overhang)
@@ -67,25 +67,25 @@ struct LinePlotLayout {
   }
 
   /// A line one pixel thick from the left end of the plot area to the right.
-  private func across(_ row: Double, _ colour: PlotColour, on canvas: inout PlotCanvas) {
-    canvas.fill(x: Int(left), y: Int(row), width: Int(right) - Int(left) + 1, height: 1, colour)
+  private func across(_ row: Double, _ color: PlotColor, on canvas: inout PlotCanvas) {
+    canvas.fill(x: Int(left), y: Int(row), width: Int(right) - Int(left) + 1, height: 1, color)
   }
 
   /// A line one pixel thick down to the horizontal axis.
-  private func down(_ column: Double, from row: Double, _ colour: PlotColour, on canvas: inout PlotCanvas) {
-    canvas.fill(x: Int(column), y: Int(row), width: 1, height: Int(bottom) - Int(row) + 1, colour)
+  private func down(_ column: Double, from row: Double, _ color: PlotColor, on canvas: inout PlotCanvas) {
+    canvas.fill(x: Int(column), y: Int(row), width: 1, height: Int(bottom) - Int(row) + 1, color)
   }
 
-  func draw(_ series: LinePlot.Series, _ colour: PlotColour, on canvas: inout PlotCanvas) {
+  func draw(_ series: LinePlot.Series, _ color: PlotColor, on canvas: inout PlotCanvas) {
     let places = series.points.map(place)
     switch series.mark {
     case .line:
       for part in places.split(whereSeparator: { $0 == nil }) {
         let line = thinned(part.compactMap(\.self))
         for (from, to) in zip(line, line.dropFirst()) {
-          canvas.line(from: from, to: to, thickness: series.thickness, colour)
+          canvas.line(from: from, to: to, thickness: series.thickness, color)
         }
-        if line.count == 1 { canvas.disc(at: line[0], radius: series.thickness / 2, colour) }
+        if line.count == 1 { canvas.disc(at: line[0], radius: series.thickness / 2, color) }
       }
     case .stems, .dots:
       if series.mark == .stems {
@@ -93,7 +93,7 @@ struct LinePlotLayout {
           down(place.x, from: place.y, .stem, on: &canvas)
         }
       }
-      for place in places.compactMap(\.self) { canvas.disc(at: place, radius: series.thickness / 2, colour) }
+      for place in places.compactMap(\.self) { canvas.disc(at: place, radius: series.thickness / 2, color) }
     }
   }
 
@@ -126,9 +126,9 @@ struct LinePlotLayout {
       let middle = Double(Self.margin) + Double(PlotCanvas.textHeight) / 2
       if entry.mark == .line {
         let ends = (from: (x: Double(start - swatch), y: middle), to: (x: Double(start), y: middle))
-        canvas.line(from: ends.from, to: ends.to, thickness: 3, entry.colour)
+        canvas.line(from: ends.from, to: ends.to, thickness: 3, entry.color)
       } else {
-        canvas.disc(at: (Double(start - swatch / 3), middle), radius: 4, entry.colour)
+        canvas.disc(at: (Double(start - swatch / 3), middle), radius: 4, entry.color)
       }
       end = start - swatch - 2 * Self.gap
     }

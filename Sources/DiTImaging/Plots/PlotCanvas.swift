@@ -32,46 +32,46 @@ struct PlotCanvas {
 
   /// A line with round ends.
   mutating func line(
-    from: (x: Double, y: Double), to: (x: Double, y: Double), thickness: Double, _ colour: PlotColour
+    from: (x: Double, y: Double), to: (x: Double, y: Double), thickness: Double, _ color: PlotColor
   ) {
     let (dx, dy) = (to.x - from.x, to.y - from.y)
     let length = (dx * dx + dy * dy).squareRoot()
     let count = max(1, Int((length * Double(Self.factor)).rounded(.up)))
     for index in 0...count {
       let share = Double(index) / Double(count)
-      disc(at: (from.x + share * dx, from.y + share * dy), radius: thickness / 2, colour)
+      disc(at: (from.x + share * dx, from.y + share * dy), radius: thickness / 2, color)
     }
   }
 
-  mutating func disc(at centre: (x: Double, y: Double), radius: Double, _ colour: PlotColour) {
+  mutating func disc(at center: (x: Double, y: Double), radius: Double, _ color: PlotColor) {
     let scale = Double(Self.factor)
-    let (x, y, r) = (centre.x * scale, centre.y * scale, radius * scale)
+    let (x, y, r) = (center.x * scale, center.y * scale, radius * scale)
     let rows = max(0, Int(y - r))..<max(0, Int(y - r), min(large.height, Int(y + r) + 1))
     let columns = max(0, Int(x - r))..<max(0, Int(x - r), min(large.width, Int(x + r) + 1))
     for row in rows {
       for column in columns {
         let (dx, dy) = (Double(column) + 0.5 - x, Double(row) + 0.5 - y)
-        if dx * dx + dy * dy <= r * r { set(row, column, colour) }
+        if dx * dx + dy * dy <= r * r { set(row, column, color) }
       }
     }
   }
 
   /// Fills a rectangle.
-  mutating func fill(x: Int, y: Int, width: Int, height: Int, _ colour: PlotColour) {
+  mutating func fill(x: Int, y: Int, width: Int, height: Int, _ color: PlotColor) {
     let factor = Self.factor
     let rows = max(0, y * factor)..<max(0, y * factor, min(large.height, (y + height) * factor))
     let columns = max(0, x * factor)..<max(0, x * factor, min(large.width, (x + width) * factor))
     for row in rows {
-      for column in columns { set(row, column, colour) }
+      for column in columns { set(row, column, color) }
     }
   }
 
   /// A frame one pixel wide around a rectangle.
-  mutating func frame(x: Int, y: Int, width: Int, height: Int, _ colour: PlotColour) {
-    fill(x: x - 1, y: y - 1, width: width + 2, height: 1, colour)
-    fill(x: x - 1, y: y + height, width: width + 2, height: 1, colour)
-    fill(x: x - 1, y: y, width: 1, height: height, colour)
-    fill(x: x + width, y: y, width: 1, height: height, colour)
+  mutating func frame(x: Int, y: Int, width: Int, height: Int, _ color: PlotColor) {
+    fill(x: x - 1, y: y - 1, width: width + 2, height: 1, color)
+    fill(x: x - 1, y: y + height, width: width + 2, height: 1, color)
+    fill(x: x - 1, y: y, width: 1, height: height, color)
+    fill(x: x + width, y: y, width: 1, height: height, color)
   }
 
   /// Writes a line of text whose letters, without their tails, reach down `textHeight` from y.
@@ -81,11 +81,11 @@ struct PlotCanvas {
     texts.append(Text(text: text, x: left, y: y, scale: scale))
   }
 
-  private mutating func set(_ row: Int, _ column: Int, _ colour: PlotColour) {
+  private mutating func set(_ row: Int, _ column: Int, _ color: PlotColor) {
     let at = (row * large.width + column) * 3
-    large.pixels[at] = colour.red
-    large.pixels[at + 1] = colour.green
-    large.pixels[at + 2] = colour.blue
+    large.pixels[at] = color.red
+    large.pixels[at + 1] = color.green
+    large.pixels[at + 2] = color.blue
   }
 
   /// The sheet at its own size.

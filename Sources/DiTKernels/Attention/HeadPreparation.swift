@@ -12,15 +12,15 @@ import DiTTensor
 private let rowsPerTask = 64
 
 extension ComputeContext {
-  /// q and k as attention takes them: each head normalised and turned.
+  /// q and k as attention takes them: each head normalized and turned.
   ///
   /// - Parameters:
   ///   - output: (samples · tokens, 3 · heads · headSize), thirds q, k, v; overwritten. May be the input's own memory.
   ///   - input: qkv, of the same extents and format.
-  ///   - queryWeight, keyWeight: (headSize) each; nil: not normalised.
+  ///   - queryWeight, keyWeight: (headSize) each; nil: not normalized.
   ///   - epsilon: added to a head's mean square.
   ///   - table: ``rotaryTable(output:rows:columns:headSize:order:)`` of `tokens` − `prefix` tokens; nil: not turned.
-  ///   - prefix: tokens of a sample before the image's, which are normalised and not turned.
+  ///   - prefix: tokens of a sample before the image's, which are normalized and not turned.
   public func prepareHeads(
     output: MutableMatrix, input: Matrix, queryWeight: FloatSlice?, keyWeight: FloatSlice?, epsilon: Float,
     table: FloatSlice?, _ extents: AttentionExtents, prefix: Int
@@ -48,7 +48,7 @@ extension ComputeContext {
   ///
   /// - Parameters:
   ///   - gradient: with respect to the output; becomes that with respect to the input. Of its extents and format.
-  ///   - input: qkv before it was normalised; where nothing is, not read.
+  ///   - input: qkv before it was normalized; where nothing is, not read.
   ///   - queryWeightGradient, keyWeightGradient: (headSize) each, added to, in an order that depends on the extents alone;
   ///     nil: not wanted.
   ///   - scratch: ``prepareHeadsScratch(_:)`` floats where a weight's gradient is wanted, else none.

@@ -8,7 +8,7 @@ import CBLAS
   case transposed(UnsafePointer<Element>, Int)
 }
 
-/// c (m, n) = a (m, k) · b (k, n) + beta · c, row-major, on the calling thread. With beta 0, c may be uninitialised.
+/// c (m, n) = a (m, k) · b (k, n) + beta · c, row-major, on the calling thread. With beta 0, c may be uninitialized.
 @unsafe @inline(__always) package func sgemm(
   _ a: Operand<Float>, _ b: Operand<Float>, into c: UnsafeMutablePointer<Float>, _ ldc: Int, m: Int, n: Int, k: Int,
   beta: Float = 0
@@ -32,7 +32,7 @@ import CBLAS
 }
 
 /// c (m, n) = alpha · a (m, k) · b (k, n) + beta · c in Double, row-major, on the calling thread. With beta 0, c may be
-/// uninitialised.
+/// uninitialized.
 @unsafe package func dgemm(
   _ a: Operand<Double>, _ b: Operand<Double>, into c: UnsafeMutablePointer<Double>, _ ldc: Int, m: Int, n: Int, k: Int,
   alpha: Double = 1, beta: Double = 0

@@ -66,7 +66,7 @@ public func sinCosPositions(output: consuming MutableSpan<Float>, rows: Int, col
   }
 }
 
-/// A position table for another grid: bilinear interpolation at half-pixel centres, clamped at the border, without
+/// A position table for another grid: bilinear interpolation at half-pixel centers, clamped at the border, without
 /// antialiasing (torch's `interpolate(mode: bilinear, align_corners: false, antialias: false)`).
 ///
 /// - Parameters:
@@ -79,9 +79,9 @@ public func resamplePositions(
   check(output.count, atLeast: target.rows * target.columns * width, "position table")
   check(table.count, atLeast: source.rows * source.columns * width, "position table to resample")
   for row in 0..<target.rows {
-    let (top, bottom, below) = neighbours(row, of: target.rows, in: source.rows)
+    let (top, bottom, below) = neighbors(row, of: target.rows, in: source.rows)
     for column in 0..<target.columns {
-      let (left, right, beside) = neighbours(column, of: target.columns, in: source.columns)
+      let (left, right, beside) = neighbors(column, of: target.columns, in: source.columns)
       let (topRow, bottomRow) = (top * source.columns, bottom * source.columns)
       for i in 0..<width {
         let upper =
@@ -94,8 +94,8 @@ public func resamplePositions(
   }
 }
 
-/// The two source indices between which the centre of target cell `index` lies, and the second's share.
-private func neighbours(_ index: Int, of count: Int, in source: Int) -> (Int, Int, Float) {
+/// The two source indices between which the center of target cell `index` lies, and the second's share.
+private func neighbors(_ index: Int, of count: Int, in source: Int) -> (Int, Int, Float) {
   let position = max(0, (Double(index) + 0.5) * Double(source) / Double(count) - 0.5)
   let first = min(Int(position), source - 1)
   return (first, min(first + 1, source - 1), Float(position - Double(first)))

@@ -1,7 +1,7 @@
 import CDiTKernels
 import DiTTensor
 
-// Group normalisation over an image's pixels, as a scale and a shift for each channel: what reads the image next applies
+// Group normalization over an image's pixels, as a scale and a shift for each channel: what reads the image next applies
 // them.
 //
 //   x  (rows, width, channels)      groups of channels / groups successive channels
@@ -24,7 +24,7 @@ extension ComputeContext {
     unsafe parallel(rows, task)
   }
 
-  /// scale = γ / √(var + ε) and shift = β − mean · scale: group normalisation is x · scale + shift. The sums are Double, in
+  /// scale = γ / √(var + ε) and shift = β − mean · scale: group normalization is x · scale + shift. The sums are Double, in
   /// a fixed order.
   ///
   /// - Parameters:
@@ -32,7 +32,7 @@ extension ComputeContext {
   ///   - mean, m2: as ``rowMoments(mean:spread:input:rows:width:channels:)`` leaves them for all rows.
   ///   - weight, bias: γ and β, (channels).
   ///   - groups: a divisor of `channels`.
-  public func groupNormalisation(
+  public func groupNormalization(
     scale factors: MutableFloatSlice, shift offsets: MutableFloatSlice, mean means: FloatSlice,
     spread squares: FloatSlice, weight weights: FloatSlice, bias biases: FloatSlice, epsilon: Float, rows: Int,
     width: Int, channels: Int, groups: Int
@@ -44,18 +44,18 @@ extension ComputeContext {
     let weight = weights.span
     let bias = biases.span
     precondition(channels % groups == 0, "\(channels) channels in \(groups) groups")
-    check(min(scale.count, shift.count, weight.count, bias.count), atLeast: channels, "group normalisation")
+    check(min(scale.count, shift.count, weight.count, bias.count), atLeast: channels, "group normalization")
     check(min(mean.count, m2.count), atLeast: rows * channels, "moments")
     let size = channels / groups
     for g in 0..<groups {
       let group = g * size..<(g + 1) * size
       var sum = 0.0
       for r in 0..<rows { for c in group { sum += Double(mean[r * channels + c]) } }
-      let centre = sum / Double(rows * size)
+      let center = sum / Double(rows * size)
       var squares = 0.0
       for r in 0..<rows {
         for c in group {
-          let distance = Double(mean[r * channels + c]) - centre
+          let distance = Double(mean[r * channels + c]) - center
           squares += Double(m2[r * channels + c]) + Double(width) * distance * distance
         }
       }
@@ -63,7 +63,7 @@ extension ComputeContext {
       for c in group {
         let factor = Double(weight[c]) / deviation
         scale[c] = Float(factor)
-        shift[c] = Float(Double(bias[c]) - centre * factor)
+        shift[c] = Float(Double(bias[c]) - center * factor)
       }
     }
   }

@@ -7,7 +7,7 @@ import DiTTensor
 //
 // OpenBLAS sums a row's products in an order that depends on how many rows it is given and on where among them the row
 // lies: its AVX2 kernels treat rows 6 … 11 of every 12 and the last rows apart, its AVX-512 kernels take another path for
-// small results. `parts` cuts the rows where samples begin, so that a row has the same neighbours, and the same bits,
+// small results. `parts` cuts the rows where samples begin, so that a row has the same neighbors, and the same bits,
 // however many samples there are.
 
 extension ComputeContext {

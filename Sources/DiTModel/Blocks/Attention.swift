@@ -1,7 +1,7 @@
 import DiTKernels
 import DiTTensor
 
-/// The attention half of a block: proj(attention(q, k, v)), [q ‖ k ‖ v] = qkv(h), with q and k normalised per head and
+/// The attention half of a block: proj(attention(q, k, v)), [q ‖ k ‖ v] = qkv(h), with q and k normalized per head and
 /// turned by their positions where the network does so, and the mask's gate.
 struct Attention: Sendable {
   let qkv, proj: LinearLayer

@@ -1,7 +1,7 @@
 import DiTKernels
 import DiTTensor
 
-/// The normalisation of the residual stream before a half of a block, with what modulates it:
+/// The normalization of the residual stream before a half of a block, with what modulates it:
 ///
 ///   layer: n = (x − mean) / √(var + ε)        rms: n = x / √(mean(x²) + ε) ⊙ weight        h = n (1 + scale) + shift
 ///

@@ -15,7 +15,7 @@ struct Embedder: Sendable {
 
   /// - Parameter labels: the label table's name; nil: none here.
   init(_ time: String, labels: String?, input: Int, _ c: DiTConfiguration, _ b: inout ParameterBuilder) {
-    let (d, drawn) = (c.hiddenSize, Parameter.Initialisation.normal(deviation: 0.02))
+    let (d, drawn) = (c.hiddenSize, Parameter.Initialization.normal(deviation: 0.02))
     self.input = input
     time0 = b.linear("\(time).mlp.0", timeFrequencyCount, d, drawn)
     time2 = b.linear("\(time).mlp.2", d, d, drawn)

@@ -29,7 +29,7 @@ public enum PositionEncoding: String, CaseIterable, Sendable {
   }
 }
 
-/// What a row of the residual stream is normalised by.
+/// What a row of the residual stream is normalized by.
 public enum Normalization: String, CaseIterable, Sendable {
   /// LayerNorm (Ba et al. 2016); no weight where shift and scale come from the condition.
   case layer

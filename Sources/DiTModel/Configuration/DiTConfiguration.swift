@@ -39,13 +39,13 @@ public struct DiTConfiguration: Equatable, Sendable {
   public var sequence: SequenceSource?
   /// How attention depends on the noise level.
   public var attention = AttentionConfiguration()
-  /// What the residual stream is normalised by.
+  /// What the residual stream is normalized by.
   public var norm = Normalization.layer
   /// The feed-forward part.
   public var mlp = FeedForwardKind.gelu
   /// Its hidden size; nil: ``mlpRatio`` · D, and of that two thirds for `swiglu`.
   public var mlpHidden: Int?
-  /// Whether q and k are normalised per head, by RMSNorm with a weight, before they turn.
+  /// Whether q and k are normalized per head, by RMSNorm with a weight, before they turn.
   public var qkNorm = false
   /// The width between the two linear maps of a bottleneck patch embedding; nil: one map.
   public var patchBottleneck: Int?

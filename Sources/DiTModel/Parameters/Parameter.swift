@@ -1,7 +1,7 @@
 /// One tensor of the network: its published state-dict name, shape, and place in every flat buffer.
 public struct Parameter: Equatable, Sendable {
   /// How a new network's values are drawn.
-  public enum Initialisation: Equatable, Sendable {
+  public enum Initialization: Equatable, Sendable {
     case zero
     case constant(Float)
     /// U(−a, a), a = √(6 / (fanIn + fanOut)).
@@ -16,7 +16,7 @@ public struct Parameter: Equatable, Sendable {
   public let shape: [Int]
   /// The first element's index in a flat buffer; a multiple of 16.
   public let offset: Int
-  public let initialisation: Initialisation
+  public let initialization: Initialization
   /// Whether training changes it: a fixed position table is a tensor, but no weight.
   public let isTrained: Bool
 
@@ -35,7 +35,7 @@ package struct ParameterBuilder {
 
   package init() {}
 
-  /// The trained parts of a flat buffer, in order, padding included; neighbours are joined.
+  /// The trained parts of a flat buffer, in order, padding included; neighbors are joined.
   package var trainable: [Range<Int>] {
     parameters.filter(\.isTrained).reduce(into: []) { ranges, parameter in
       let range = parameter.paddedRange
@@ -48,10 +48,10 @@ package struct ParameterBuilder {
   }
 
   package mutating func add(
-    _ name: String, _ shape: [Int], _ initialisation: Parameter.Initialisation, isTrained: Bool = true
+    _ name: String, _ shape: [Int], _ initialization: Parameter.Initialization, isTrained: Bool = true
   ) -> Int {
     let parameter = Parameter(
-      name: name, shape: shape, offset: next, initialisation: initialisation, isTrained: isTrained)
+      name: name, shape: shape, offset: next, initialization: initialization, isTrained: isTrained)
     next = parameter.paddedRange.upperBound
     parameters.append(parameter)
     return parameters.count - 1
@@ -59,18 +59,18 @@ package struct ParameterBuilder {
 
   /// W (outputs, inputs) and, unless it has none, a bias of zeros.
   package mutating func linear(
-    _ name: String, _ inputs: Int, _ outputs: Int, _ initialisation: Parameter.Initialisation? = nil,
+    _ name: String, _ inputs: Int, _ outputs: Int, _ initialization: Parameter.Initialization? = nil,
     hasBias: Bool = true
   ) -> LinearLayer {
-    linear(name, shape: [outputs, inputs], initialisation, hasBias: hasBias)
+    linear(name, shape: [outputs, inputs], initialization, hasBias: hasBias)
   }
 
   /// The same stored as a convolution's weight, (outputs, …).
   package mutating func linear(
-    _ name: String, shape: [Int], _ initialisation: Parameter.Initialisation? = nil, hasBias: Bool = true
+    _ name: String, shape: [Int], _ initialization: Parameter.Initialization? = nil, hasBias: Bool = true
   ) -> LinearLayer {
     let (outputs, inputs) = (shape[0], shape.dropFirst().reduce(1, *))
-    let weight = add(name + ".weight", shape, initialisation ?? .xavierUniform(fanIn: inputs, fanOut: outputs))
+    let weight = add(name + ".weight", shape, initialization ?? .xavierUniform(fanIn: inputs, fanOut: outputs))
     let bias = hasBias ? add(name + ".bias", [outputs], .zero) : nil
     return LinearLayer(weight: weight, bias: bias, inputs: inputs, outputs: outputs)
   }

@@ -4,7 +4,7 @@ public struct ParameterTable: Equatable, Sendable {
   public let parameters: [Parameter]
   /// Elements of a flat buffer, padding between tensors included.
   public let elementCount: Int
-  /// The parts of a flat buffer that training changes, in order, neighbours joined; their padding stays zero.
+  /// The parts of a flat buffer that training changes, in order, neighbors joined; their padding stays zero.
   public let trainable: [Range<Int>]
 
   // The parts of the network, in the order of their tensors.

@@ -5,7 +5,7 @@ import DiTTensor
 public struct Weights: Sendable {
   public let table: ParameterTable
   /// One per tensor, in the table's order.
-  let parts: [TensorParts]
+  package let parts: [TensorParts]
 
   /// One slice per tensor, in the table's order. What a file keeps apart is put together at each access, unless it is still held.
   public var slices: Slices { Slices(parts: parts) }
@@ -52,15 +52,15 @@ public struct Weights: Sendable {
     parts.indices.filter { parts[$0].isJoined && !others.contains($0) }.map { parts[$0].slice }
   }
 
-  /// A new network's values (see ``Parameter/Initialisation``): xavier-uniform linears, zero adaLN and final layer, so
+  /// A new network's values (see ``Parameter/Initialization``): xavier-uniform linears, zero adaLN and final layer, so
   /// that its first output is exactly zero. Tensor i is drawn from stream i of `seed`.
-  public static func initialised(_ configuration: DiTConfiguration, seed: UInt64) -> (
+  public static func initialized(_ configuration: DiTConfiguration, seed: UInt64) -> (
     weights: Weights, flat: MutableFloatSlice
   ) {
     let table = ParameterTable(configuration)
     let flat = MutableFloatSlice(zeros: table.elementCount)
     for (index, parameter) in table.parameters.enumerated() {
-      parameter.initialise(flat[parameter.range], configuration, seed: seed, stream: UInt64(index))
+      parameter.initialize(flat[parameter.range], configuration, seed: seed, stream: UInt64(index))
     }
     return (Weights(table, flat: flat.reading), flat)
   }
@@ -73,9 +73,9 @@ public struct Weights: Sendable {
 
 extension Parameter {
   /// Draws this tensor's values anew.
-  public func initialise(_ values: MutableFloatSlice, _ configuration: DiTConfiguration, seed: UInt64, stream: UInt64) {
+  public func initialize(_ values: MutableFloatSlice, _ configuration: DiTConfiguration, seed: UInt64, stream: UInt64) {
     var random = Philox(seed: seed, stream: stream)
-    switch initialisation {
+    switch initialization {
     case .zero: values.fill(0)
     case .constant(let value): values.fill(value)
     case .xavierUniform(let fanIn, let fanOut):

@@ -21,7 +21,7 @@ public struct DiTNetwork: Sendable {
   let rotary: FloatSlice?
 
   /// - Parameters:
-  ///   - numerics: the format of the operands and the matrix-multiplication backend. Sums, the residual stream, normalisation, softmax, the
+  ///   - numerics: the format of the operands and the matrix-multiplication backend. Sums, the residual stream, normalization, softmax, the
   ///     conditioning and the first and last layer are float32 in every format.
   ///   - weightsAreFixed: whether ``forward`` may pack the weights once, at its first call, and read only the packed ones
   ///     from then on. Otherwise every pass packs each layer just before its product, as it must while weights change.

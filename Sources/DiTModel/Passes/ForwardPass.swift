@@ -37,7 +37,7 @@ package struct PassMemory {
   let h, finalH: MutableMatrix
   /// The feed-forward part's hidden layer, of the products' format.
   package let hidden: MutableMatrix
-  /// q, k and v with q and k normalised, while what they were made of is kept.
+  /// q, k and v with q and k normalized, while what they were made of is kept.
   let preparedHeads: MutableMatrix
   /// Between the two maps of the patch embedding, float32.
   let bottleneck: MutableMatrix

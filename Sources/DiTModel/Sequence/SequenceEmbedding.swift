@@ -16,7 +16,7 @@ struct SequenceEmbedding: Sendable {
 
   /// Nil without a sequence.
   init?(_ c: DiTConfiguration, _ b: inout ParameterBuilder) {
-    let drawn = Parameter.Initialisation.normal(deviation: 0.02)
+    let drawn = Parameter.Initialization.normal(deviation: 0.02)
     switch c.sequence {
     case nil: return nil
     case .text(let length):

@@ -22,7 +22,7 @@ public struct PictureEdit: Sendable {
   private let samplerMask: Tensor?
   private let autoencoder: Autoencoder?
 
-  /// Reads a picture, and a mask in which white is painted, black is kept and grey is mixed.
+  /// Reads a picture, and a mask in which white is painted, black is kept and gray is mixed.
   ///
   /// - Parameters:
   ///   - feather: the width in pixels of the model of a soft edge inside the mask, at least 0.
@@ -40,7 +40,9 @@ public struct PictureEdit: Sendable {
         argument: "image", expected: "a model of pictures, or an autoencoder for its latents",
         found: "samples of \(network.inChannels) channels")
     }
-    guard 0...1024 ~= feather else { throw DiTError(argument: "feather", expected: "0…1024 pixels", found: "\(feather)") }
+    guard 0...1024 ~= feather else {
+      throw DiTError(argument: "feather", expected: "0…1024 pixels", found: "\(feather)")
+    }
     let factor = autoencoder?.configuration.factor ?? 1
     let size = (width: network.inputWidth * factor, height: network.inputHeight * factor)
     let picture = try Image(contentsOf: path, limits: limits, fittedTo: size)
@@ -54,13 +56,13 @@ public struct PictureEdit: Sendable {
           argument: "mask", expected: "\(own.width)×\(own.height) pixels, as the image has",
           found: "\(other.width)×\(other.height) in \(maskPath)")
       }
-      let grey = try Image(contentsOf: maskPath, limits: limits, fittedTo: size).converted(toChannels: 1)
-      guard grey.pixels.contains(where: { $0 > 0 }) else {
+      let gray = try Image(contentsOf: maskPath, limits: limits, fittedTo: size).converted(toChannels: 1)
+      guard gray.pixels.contains(where: { $0 > 0 }) else {
         throw DiTError(
           argument: "mask", expected: "a part of the fitted picture that is not black, to be painted",
           found: "none in \(maskPath)")
       }
-      mask = Tensor(shape: [1, 1, size.height, size.width], elements: grey.pixels.map { Float($0) / 255 })
+      mask = Tensor(shape: [1, 1, size.height, size.width], elements: gray.pixels.map { Float($0) / 255 })
     }
     let converted = picture.converted(toChannels: channels)
     let area = size.width * size.height

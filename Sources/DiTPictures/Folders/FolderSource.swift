@@ -22,7 +22,7 @@ struct FolderSource: ImageSource {
   /// C·H·W.
   var sampleBytes: Int { channels * height * width }
 
-  /// Decodes, resizes by area and cuts from the middle, converts to grey or RGB.
+  /// Decodes, resizes by area and cuts from the middle, converts to gray or RGB.
   func read(_ index: Int, into pixels: inout MutableSpan<UInt8>) throws(DiTError) {
     let path = "\(name)/\(files[index].path)"
     guard let stamp = FileStamp(path) else { throw DiTError(data: path, nil, .unusable("is no longer there")) }

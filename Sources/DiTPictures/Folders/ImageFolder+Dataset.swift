@@ -23,7 +23,7 @@ public struct ImageFolderOptions: Sendable {
 }
 
 extension ImageFolder {
-  /// The folder's pictures as training data: grey or RGB, resized by area until they just cover height × width, and cut to
+  /// The folder's pictures as training data: gray or RGB, resized by area until they just cover height × width, and cut to
   /// that from their middle.
   ///
   /// Where they fit `cacheBytes`, all are decoded now, on all cores, and kept as bytes. Otherwise they are decoded while the

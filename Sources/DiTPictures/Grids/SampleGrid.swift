@@ -2,7 +2,7 @@ import DiTImaging
 import DiTPipeline
 import DiTTensor
 
-/// The labelled grid of a model's samples: beside each class its name or number.
+/// The labeled grid of a model's samples: beside each class its name or number.
 ///
 ///     let samples = try model.sample(.classes([2, 2, 7, 7]))
 ///     try SampleGrid(model.configuration, countPerClass: 2).picture(samples.images, labels: samples.labels)

@@ -4,7 +4,7 @@ import DiTTensor
 import DiTTraining
 
 extension Trainer {
-  /// A labelled grid of samples from the averaged weights, by the model's own sampling settings with seed 0: what a run
+  /// A labeled grid of samples from the averaged weights, by the model's own sampling settings with seed 0: what a run
   /// shows of its progress when `sample_every` is due.
   ///
   /// A model with classes makes one image per class, at most `count`; any other makes `count` images, of the data's first

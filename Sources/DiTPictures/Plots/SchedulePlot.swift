@@ -25,7 +25,7 @@ public enum SchedulePlot {
   }
 
   /// One curve from 0 up, over t.
-  private static func plot(_ title: String, _ values: [Double], _ kept: SamplingTimesteps, _ colour: PlotColour)
+  private static func plot(_ title: String, _ values: [Double], _ kept: SamplingTimesteps, _ color: PlotColor)
     -> LinePlot
   {
     let steps = kept.rows.map { (x: Double($0.t), y: values[$0.t]) }
@@ -33,10 +33,10 @@ public enum SchedulePlot {
     return LinePlot(
       title: title, xTitle: "t", yCovers: [0],
       series: [
-        LinePlot.Series(nil, steps, .stems, thickness: diameter, colour: .ink),
+        LinePlot.Series(nil, steps, .stems, thickness: diameter, color: .ink),
         LinePlot.Series(
-          nil, values.enumerated().map { (x: Double($0.offset), y: $0.element) }, thickness: 2.5, colour: colour),
-        LinePlot.Series(nil, steps, .dots, thickness: diameter, colour: .ink),
+          nil, values.enumerated().map { (x: Double($0.offset), y: $0.element) }, thickness: 2.5, color: color),
+        LinePlot.Series(nil, steps, .dots, thickness: diameter, color: .ink),
       ], height: height)
   }
 }

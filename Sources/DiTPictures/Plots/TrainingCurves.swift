@@ -37,15 +37,15 @@ public struct TrainingCurves: Sendable {
     let losses = LinePlot(
       title: "loss", xTitle: "step", yScale: Self.scale(training + validation),
       series: [
-        LinePlot.Series(nil, training, thickness: 1, colour: PlotColour.blue.faded(to: 0.3)),
-        LinePlot.Series("training", Self.smoothed(training, window), colour: .blue),
-        LinePlot.Series(nil, validation, thickness: 1.5, colour: .orange),
+        LinePlot.Series(nil, training, thickness: 1, color: PlotColor.blue.faded(to: 0.3)),
+        LinePlot.Series("training", Self.smoothed(training, window), color: .blue),
+        LinePlot.Series(nil, validation, thickness: 1.5, color: .orange),
         LinePlot.Series(
-          validation.isEmpty ? nil : "validation (EMA)", validation, .dots, thickness: 7, colour: .orange),
+          validation.isEmpty ? nil : "validation (EMA)", validation, .dots, thickness: 7, color: .orange),
       ], height: 480)
     let rates = LinePlot(
       title: "learning rate", xTitle: "step", yCovers: [0],
-      series: [LinePlot.Series(nil, rate, colour: .green)], height: 180)
+      series: [LinePlot.Series(nil, rate, color: .green)], height: 180)
     return .stacked([losses.rendered(), rates.rendered()])
   }
 

@@ -5,7 +5,7 @@ import DiTTensor
 /// The images of a sampling run as they come, in a PNG that is replaced about once a second.
 ///
 /// It shows x̂_*, the clean images that the network predicts, and after the last step the samples. Pixels are shown as they
-/// are. Latents of four channels go through ``LatentColours``, which cost next to nothing: a few colours and the
+/// are. Latents of four channels go through ``LatentColors``, which cost next to nothing: a few colors and the
 /// composition are right, nothing is sharp, and an image is as small as its latent.
 public struct SamplingPreview: Sendable {
   /// The PNG file.
@@ -25,9 +25,10 @@ public struct SamplingPreview: Sendable {
     _ path: String, for model: ModelConfiguration, software: String, interval: Duration = .seconds(1)
   ) throws(DiTError) {
     let channels = model.network.inChannels
-    guard model.samplesArePixels || channels == LatentColours.channels else {
+    guard model.samplesArePixels || channels == LatentColors.channels else {
       throw DiTError(
-        argument: "preview", expected: "a model of 1, 3 or \(LatentColours.channels) channels", found: "one of \(channels)")
+        argument: "preview", expected: "a model of 1, 3 or \(LatentColors.channels) channels",
+        found: "one of \(channels)")
     }
     (self.path, self.software, self.interval) = (path, software, interval)
   }
@@ -56,18 +57,18 @@ public struct SamplingPreview: Sendable {
   ///
   /// - Precondition: C is 1, 3 or 4, and N ≥ 1.
   public static func picture(_ images: Tensor) -> Image {
-    let pictures = images.shape[1] == LatentColours.channels ? latentPictures(images) : Image.pictures(of: images)
+    let pictures = images.shape[1] == LatentColors.channels ? latentPictures(images) : Image.pictures(of: images)
     return ImageGrid(pictures, columns: ImageGrid.compactColumns(for: pictures.count)).rendered()
   }
 
   private static func latentPictures(_ latents: Tensor) -> [Image] {
     let (height, width) = (latents.shape[2], latents.shape[3])
-    let size = LatentColours.channels * height * width
+    let size = LatentColors.channels * height * width
     var pictures: [Image] = []
     for n in 0..<latents.shape[0] {
       let planes = latents.elements.span.extracting(n * size..<(n + 1) * size)
       pictures.append(
-        Image(planes: LatentColours.planes(planes, area: height * width), channels: 3, height: height, width: width))
+        Image(planes: LatentColors.planes(planes, area: height * width), channels: 3, height: height, width: width))
     }
     return pictures
   }

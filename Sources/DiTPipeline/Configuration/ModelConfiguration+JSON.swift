@@ -112,7 +112,9 @@ extension DiTConfiguration {
   init(reading reader: JSONObjectReader) throws(DiTError) {
     var reader = reader
     try self.init(reading: &reader, defaults: ModelFamily.dit.network())
-    if let attention = try reader.object("attention") { self.attention = try AttentionConfiguration(reading: attention) }
+    if let attention = try reader.object("attention") {
+      self.attention = try AttentionConfiguration(reading: attention)
+    }
     try reader.finish()
     do throws(DiTError) {
       try validate()

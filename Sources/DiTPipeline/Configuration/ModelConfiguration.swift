@@ -16,7 +16,7 @@ public struct ModelConfiguration: Equatable, Sendable {
   public var classNames: [String]?
   /// The directory of the autoencoder whose latents the model makes, as seen from the model's own; nil where there is none.
   public var autoencoder: String?
-  /// What the model's latents are standardised by, in place of the autoencoder's own scaling: z = (m − mean)/std in each
+  /// What the model's latents are standardized by, in place of the autoencoder's own scaling: z = (m − mean)/std in each
   /// channel. Nil is the autoencoder's.
   public var latentStatistics: LatentStatistics?
   /// The saved scheduler of the diffusers directory that the model comes from: samplers are then built as diffusers builds

@@ -17,7 +17,7 @@ struct FamilyNames {
   let original: any TensorStore
   /// What was passed over, one line each.
   let notes: [String]
-  /// What REPA-E's latents are standardised by.
+  /// What REPA-E's latents are standardized by.
   private(set) var statistics: LatentStatistics?
 
   /// - Parameters:
@@ -80,7 +80,7 @@ struct FamilyNames {
     ["projectors.", "feat_rope.", "bn."].contains { name.hasPrefix($0) }
   }
 
-  /// Means and deviations of REPA-E's batch normalisation, as its sampling undoes it: without the ε of training.
+  /// Means and deviations of REPA-E's batch normalization, as its sampling undoes it: without the ε of training.
   private static func statistics(_ store: any TensorStore) throws -> LatentStatistics? {
     let (mean, variance) = ("bn.running_mean", "bn.running_var")
     guard store.shape(of: mean) != nil, store.shape(of: variance) != nil else { return nil }

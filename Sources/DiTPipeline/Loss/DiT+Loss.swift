@@ -144,10 +144,10 @@ private struct LossInputs {
       step = LossStep(c, samples: range.count, consistency: objective)
     }
     let elements = range.elements(c.imageElements)
-    let labelled = labels.isEmpty ? 0..<0 : range
+    let labeled = labels.isEmpty ? 0..<0 : range
     step.set(
       clean: clean.elements.span.extracting(elements), noise: noise.elements.span.extracting(elements),
-      times: times.span.extracting(range), labels: labels.span.extracting(labelled),
+      times: times.span.extracting(range), labels: labels.span.extracting(labeled),
       on: model.schedule.process)
     if let consistency, let target = step.posteriorNoise {
       target.copy(from: consistency.posteriorNoise.elements.span.extracting(elements))

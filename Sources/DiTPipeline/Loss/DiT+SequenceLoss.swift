@@ -47,7 +47,8 @@ extension SequenceLossInput {
       throw DiTError(argument: "lambda_seq", expected: "0 on a linear path, which has no x_{t−1}", found: "\(weight)")
     }
     guard posteriorNoise.shape == clean.shape else {
-      throw DiTError(argument: "posterior_noise", expected: "the shape \(clean.shape) of x0", found: "\(posteriorNoise.shape)")
+      throw DiTError(
+        argument: "posterior_noise", expected: "the shape \(clean.shape) of x0", found: "\(posteriorNoise.shape)")
     }
     try posteriorNoise.checkFinite("posterior_noise")
   }

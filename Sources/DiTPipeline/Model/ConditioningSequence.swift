@@ -31,7 +31,8 @@ extension DiTConfiguration {
   func input(_ sequence: ConditioningSequence?, samples: Int) throws(DiTError) -> SequenceInput? {
     guard let source = self.sequence else {
       guard sequence == nil else {
-        throw DiTError(argument: "sequence", expected: "none, as the model has neither text nor context_image", found: "one")
+        throw DiTError(
+          argument: "sequence", expected: "none, as the model has neither text nor context_image", found: "one")
       }
       return nil
     }
@@ -58,7 +59,8 @@ extension DiTConfiguration {
       let bytes = Array(text.utf8)
       guard bytes.count <= length else {
         throw DiTError(
-          argument: "prompt", expected: "at most \(length) bytes, the model's text.length", found: "\(bytes.count) bytes")
+          argument: "prompt", expected: "at most \(length) bytes, the model's text.length",
+          found: "\(bytes.count) bytes")
       }
       input.set(n, text: bytes.span)
     }
@@ -80,7 +82,8 @@ extension DiTConfiguration {
       let shape = tokens.shape
       guard shape.count == 2, shape[1] == hiddenSize, shape[0] <= sequenceLength else {
         throw DiTError(
-          argument: "embeddings", expected: "shape [tokens, \(hiddenSize)] of at most \(sequenceLength) tokens", found: "\(shape)"
+          argument: "embeddings", expected: "shape [tokens, \(hiddenSize)] of at most \(sequenceLength) tokens",
+          found: "\(shape)"
         )
       }
       if let bad = tokens.elements.span.firstNotFinite {

@@ -138,7 +138,8 @@ extension DiT {
       return times.map { [$0] }
     }
     guard let step else {
-      throw DiTError(argument: "h", expected: "a step's length, as token_groups tell the network guidance", found: "none")
+      throw DiTError(
+        argument: "h", expected: "a step's length, as token_groups tell the network guidance", found: "none")
     }
     try step.check(c, schedule.process, samples: times.count)
     return times.indices.map { n in

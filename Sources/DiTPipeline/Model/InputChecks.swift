@@ -31,7 +31,8 @@ extension DiTConfiguration {
   func checkImages(_ images: Tensor, _ name: String) throws(DiTError) -> Int {
     guard images.shape.count == 4, images.shape[0] > 0, images.shape == imageShape(images.shape[0]) else {
       throw DiTError(
-        argument: name, expected: "shape [N, \(inChannels), \(inputHeight), \(inputWidth)] with N ≥ 1", found: "\(images.shape)")
+        argument: name, expected: "shape [N, \(inChannels), \(inputHeight), \(inputWidth)] with N ≥ 1",
+        found: "\(images.shape)")
     }
     try images.checkFinite(name)
     return images.shape[0]

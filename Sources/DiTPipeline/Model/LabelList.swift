@@ -27,7 +27,8 @@ public enum LabelList {
     let ends = trimmed(word).split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
     guard let low = ends[0], ends.count <= 2, let high = ends[ends.count - 1], low <= high else {
       throw DiTError(
-        argument: "classes", expected: "classes such as 3, 0,3,7 or 0-9\(names(near: word, of: model))", found: "'\(word)'")
+        argument: "classes", expected: "classes such as 3, 0,3,7 or 0-9\(names(near: word, of: model))",
+        found: "'\(word)'")
     }
     guard 0 <= low, high <= last else {
       throw DiTError(argument: "classes", expected: "classes in 0…\(last)", found: "'\(word)'")
@@ -57,7 +58,8 @@ public enum LabelList {
       let areAlike = Set(classes.map { names[$0] }).count < Set(classes.map { ExactName(names[$0]) }).count
       let texts = classes.map { areAlike ? "\($0) \"\(FileName.spelled(names[$0]))\"" : "\($0)" }
       throw DiTError(
-        argument: "classes", expected: "a number, as classes \(texts.joined(separator: ", ")) have that name", found: "'\(name)'")
+        argument: "classes", expected: "a number, as classes \(texts.joined(separator: ", ")) have that name",
+        found: "'\(name)'")
     }
     return nil
   }

@@ -34,10 +34,13 @@ public struct StepInputs: Equatable, Sendable {
   ) throws(DiTError) {
     guard values.count == (tokens > 0 ? samples : 0) else {
       throw DiTError(
-        argument: name, expected: tokens > 0 ? "\(samples) values, one per image" : "none, as token_groups has none for it",
+        argument: name,
+        expected: tokens > 0 ? "\(samples) values, one per image" : "none, as token_groups has none for it",
         found: "\(values.count)")
     }
-    for value in values where !(range ~= value) { throw DiTError(argument: name, expected: expected, found: "\(value)") }
+    for value in values where !(range ~= value) {
+      throw DiTError(argument: name, expected: expected, found: "\(value)")
+    }
   }
 
   /// Appends what image n's row of the modulation is made of.
@@ -111,12 +114,14 @@ extension Guidance {
       throw DiTError(option: "guidance", expected: "1, as token_groups has none for omega", found: "\(scale)")
     }
     if let channels {
-      throw DiTError(option: "guidance_channels", expected: "none, as the network is told guidance", found: "\(channels)")
+      throw DiTError(
+        option: "guidance_channels", expected: "none, as the network is told guidance", found: "\(channels)")
     }
     guard let interval else { return }
     guard network.isToldInterval else {
       throw DiTError(
-        option: "guidance_interval", expected: "none, as token_groups has none for t_min and t_max", found: Self.text(interval))
+        option: "guidance_interval", expected: "none, as token_groups has none for t_min and t_max",
+        found: Self.text(interval))
     }
     let times = Double(process.timeRange.lowerBound)...Double(process.timeRange.upperBound)
     guard interval.clamped(to: times) == interval else {

@@ -14,7 +14,7 @@ extension Autoencoder {
   /// - Parameters:
   ///   - context: where to run; nil makes one with all processors.
   ///   - numerics: the format of the operands and the matrix-multiplication backend.
-  ///   - statistics: what a model's latents are standardised by, in place of the autoencoder's own scaling; nil is that.
+  ///   - statistics: what a model's latents are standardized by, in place of the autoencoder's own scaling; nil is that.
   /// - Throws: `DiTError`.
   public convenience init(
     contentsOf path: String, context: ComputeContext? = nil, numerics: Numerics = Numerics(),
@@ -54,13 +54,14 @@ extension Autoencoder {
     guard let statistics else { return configuration }
     guard statistics.mean.count == configuration.latentChannels else {
       throw DiTError(
-        file: file, .entry("latent_channels"), expected: "\(statistics.mean.count), as the model's latent_statistics say",
+        file: file, .entry("latent_channels"),
+        expected: "\(statistics.mean.count), as the model's latent_statistics say",
         found: "\(configuration.latentChannels)")
     }
     return configuration.scaled(by: statistics)
   }
 
-  /// What the latents of the model whose directory this is are standardised by; nil for what is no model's directory, or has no
+  /// What the latents of the model whose directory this is are standardized by; nil for what is no model's directory, or has no
   /// such numbers.
   ///
   /// - Throws: `DiTError`, also where its family needs them.
@@ -73,7 +74,7 @@ extension Autoencoder {
     guard reader.value("family") == .string(ModelFamily.lightningdit.rawValue) else { return nil }
     throw DiTError(
       file: file, key: "latent_statistics",
-      expected: "means and deviations, as the latents of the family lightningdit are standardised", found: "none")
+      expected: "means and deviations, as the latents of the family lightningdit are standardized", found: "none")
   }
 
   /// What the config.json beside a state dict says, if it is an autoencoder's; else what its shapes tell.

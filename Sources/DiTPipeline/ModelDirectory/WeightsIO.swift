@@ -33,7 +33,7 @@ extension Weights {
       guard parameter.name == PositionTable.name else { return try Self.finiteParts(parameter.name, of: file) }
       if let positions { return TensorParts(try positions.values(for: configuration, file: file.path)) }
       let made = MutableFloatSlice(zeros: parameter.count)
-      parameter.initialise(made, configuration, seed: 0, stream: 0)
+      parameter.initialize(made, configuration, seed: 0, stream: 0)
       return TensorParts(made.reading)
     }
     self.init(table, parts: parts)

@@ -89,7 +89,8 @@ extension DiT {
     if classes == nil, sequence == nil, !c.isToldGuidance {
       if areOwn { options.guidance.scale = 1 }
       guard options.guidance.scale == 1 else {
-        throw DiTError(option: "guidance", expected: "1 without a class or a prompt", found: "\(options.guidance.scale)")
+        throw DiTError(
+          option: "guidance", expected: "1 without a class or a prompt", found: "\(options.guidance.scale)")
       }
     }
     if let classes {
@@ -105,7 +106,8 @@ extension DiT {
     if let inpainting {
       guard case .steps = method else {
         throw DiTError(
-          option: "sampler", expected: "one whose steps are known beforehand, for a mask", found: options.sampler.name.rawValue)
+          option: "sampler", expected: "one whose steps are known beforehand, for a mask",
+          found: options.sampler.name.rawValue)
       }
       try inpainting.check(c, count: condition.count)
     }
@@ -130,8 +132,10 @@ extension DiT {
     progress: (SamplingProgress) throws -> Bool = { _ in true }
   ) throws -> Samples {
     try configuration.network.checkTimeAlone("to run backwards")
-    let options = options ?? SamplingOptions(
-      sampler: configuration.sampling.inversion(configuration.diffusion), guidance: Guidance(scale: 1))
+    let options =
+      options
+      ?? SamplingOptions(
+        sampler: configuration.sampling.inversion(configuration.diffusion), guidance: Guidance(scale: 1))
     let process = try options.sampler.inversion(on: schedule, saved: configuration.diffusersScheduler)
     let count = try configuration.network.checkImages(images, "images")
     let labels = try classes ?? nullLabels(count)

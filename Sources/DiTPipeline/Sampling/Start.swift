@@ -68,7 +68,8 @@ public struct Inpainting: Equatable, Sendable {
     let size = [1, network.inputHeight, network.inputWidth]
     guard mask.shape.count == 4, [1, count].contains(mask.shape[0]), Array(mask.shape.dropFirst()) == size else {
       throw DiTError(
-        argument: "mask", expected: "shape \([count] + size)" + (count > 1 ? " or \([1] + size)" : ""), found: "\(mask.shape)")
+        argument: "mask", expected: "shape \([count] + size)" + (count > 1 ? " or \([1] + size)" : ""),
+        found: "\(mask.shape)")
     }
     for value in mask.elements where !(0...1 ~= value) {
       throw DiTError(argument: "mask", expected: "numbers in 0…1", found: "\(value)")

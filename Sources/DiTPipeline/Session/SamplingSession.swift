@@ -122,7 +122,8 @@ public final class SamplingSession: Sendable {
     let (c, options) = (model.configuration.network, asked.options)
     guard case .steps(let whole) = asked.method else {
       throw DiTError(
-        option: "sampler", expected: "one whose steps are known beforehand, in a session", found: options.sampler.name.rawValue)
+        option: "sampler", expected: "one whose steps are known beforehand, in a session",
+        found: options.sampler.name.rawValue)
     }
     guard options.random == .philox else {
       throw DiTError(option: "rng", expected: "philox, in a session", found: options.random.rawValue)

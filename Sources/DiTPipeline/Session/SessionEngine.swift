@@ -231,7 +231,8 @@ final class SessionEngine {
     if let (_, found) = prediction.span.notFinite(images: 1) {
       let cause = unconditional == nil ? "" : "under guidance \(plan.guidance.scale) "
       let error = DiTError(
-        overflow: "prediction", image: slot.image, found: found, place: "\(cause)at step \(step) of \(process.stepCount)")
+        overflow: "prediction", image: slot.image, found: found,
+        place: "\(cause)at step \(step) of \(process.stepCount)")
       return leave(request, .failure(error))
     }
     let (image, normal, kept) = (slot.x, slot.noise, slot.memory[0..<process.memoryArrays * shape.count])

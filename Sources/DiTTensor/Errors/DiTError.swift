@@ -33,14 +33,18 @@ public struct DiTError: Error, Sendable {
 
   /// What an error is about.
   public struct Subject: Equatable, Sendable {
-    /// The file as the caller named it, or the name that data have; nil where there is none, or its name is empty.
+    /// The file as the caller named it, or the name that data have; nil where there is none.
     public var file: String?
     /// What of the file or the call; nil where all of it is meant.
     public var part: Part?
 
+    /// - Parameter name: of the file; empty where there is none, as for JSON in memory.
+    package init(named name: String?, _ part: Part?) {
+      self.init(file: name?.isEmpty == true ? nil : name, part)
+    }
+
     public init(file: String? = nil, _ part: Part? = nil) {
-      self.file = file?.isEmpty == true ? nil : file
-      self.part = part
+      (self.file, self.part) = (file, part)
     }
   }
 
@@ -143,7 +147,7 @@ extension DiTError {
 
   /// The same error, said of a part of the file at `path`.
   package func about(file path: String, _ part: Part?, _ kind: Kind? = nil) -> DiTError {
-    about(Subject(file: path, part), kind)
+    about(Subject(named: path, part), kind)
   }
 
   /// The same error as one of another kind.
@@ -153,7 +157,8 @@ extension DiTError {
 extension DiTError: Equatable {
   /// Causes are not compared: what they say is in ``problem``.
   public static func == (a: DiTError, b: DiTError) -> Bool {
-    a.kind == b.kind && a.subject == b.subject && a.expected == b.expected && a.found == b.found && a.problem == b.problem
+    a.kind == b.kind && a.subject == b.subject && a.expected == b.expected && a.found == b.found
+      && a.problem == b.problem
   }
 }
 
@@ -183,12 +188,12 @@ extension DiTError {
 
   /// A key of a configuration, which is read from a file where `file` is given, is not what it should be.
   package init(file: String? = nil, key: String, expected: String, found: String) {
-    self.init(.configuration, Subject(file: file, .key(key)), expected: expected, found: found)
+    self.init(.configuration, Subject(named: file, .key(key)), expected: expected, found: found)
   }
 
   /// A key of a configuration, which is read from a file where `file` is given, has a problem.
   package init(file: String? = nil, key: String, problem: String) {
-    self.init(.configuration, Subject(file: file, .key(key)), problem: problem)
+    self.init(.configuration, Subject(named: file, .key(key)), problem: problem)
   }
 
   /// A setting has a value that cannot be used.

@@ -5,7 +5,7 @@
 // - `rand` float32: the low 24 bits of a word · 2⁻²⁴, bit for bit
 // - `randn` float32 of 16 values or more: all uniforms first, a word each; then Box–Muller in blocks of 16 whose first
 //   half holds radius·cos and whose second half radius·sin; where the count is no multiple of 16, the last 16 values are
-//   drawn anew from 16 more words. Float arithmetic in torch's order; its vectorised log, cos and sin differ from the
+//   drawn anew from 16 more words. Float arithmetic in torch's order; its vectorized log, cos and sin differ from the
 //   system's in the last place, so that values agree to about 2.5e-7
 // - `randn` of fewer: a value after the other by Box–Muller in Double on 53-bit uniforms of two words; the second value of
 //   a pair is kept for the next scalar draw, over any draws between

@@ -236,7 +236,7 @@ struct CheckpointStore {
   }
 }
 
-// MARK: - The optimiser's state
+// MARK: - The optimizer's state
 
 extension Trainer {
   private static let stepKey = "step"

@@ -177,13 +177,13 @@ private struct Transfer {
     case _ where parameter.name.hasSuffix(Self.labels): fillLabels(parameter, values)
     default:
       let random = StreamPurpose.sequence.stream(parameter.offset, seed: seed)
-      parameter.initialise(values, target, seed: random.seed, stream: random.stream)
+      parameter.initialize(values, target, seed: random.seed, stream: random.stream)
     }
   }
 
   private func fillPositions(_ parameter: Parameter, _ values: MutableFloatSlice) {
     guard resamplesPositions, let known = source[parameter.name] else {
-      return parameter.initialise(values, target, seed: 0, stream: 0)
+      return parameter.initialize(values, target, seed: 0, stream: 0)
     }
     let (old, new) = (origin.inputGrid, target.inputGrid)
     resamplePositions(
@@ -193,7 +193,7 @@ private struct Transfer {
 
   private func fillLabels(_ parameter: Parameter, _ values: MutableFloatSlice) {
     let random = StreamPurpose.labels.stream(0, seed: seed)
-    parameter.initialise(values, target, seed: random.seed, stream: random.stream)
+    parameter.initialize(values, target, seed: random.seed, stream: random.stream)
     guard keepsLabels(parameter), let known = source[parameter.name] else { return }
     let classes = target.numClasses * target.hiddenSize
     values[0..<classes].copy(from: known[0..<classes].span)

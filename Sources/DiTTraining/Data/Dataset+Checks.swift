@@ -42,10 +42,13 @@ extension Dataset {
     _ labels: (shape: [Int], values: [Int]), count: Int, _ name: String, _ digest: inout Digest
   ) throws(DiTError) {
     guard labels.shape == [count] else {
-      throw DiTError(data: name, .tensor("labels"), .shape(expected: "(\(count)), one label a sample", found: labels.shape))
+      throw DiTError(
+        data: name, .tensor("labels"), .shape(expected: "(\(count)), one label a sample", found: labels.shape))
     }
     for (i, label) in labels.values.enumerated() {
-      guard label >= 0 else { throw DiTError(data: name, .tensor("labels"), .label(index: i, found: label, classes: nil)) }
+      guard label >= 0 else {
+        throw DiTError(data: name, .tensor("labels"), .label(index: i, found: label, classes: nil))
+      }
       digest.add(UInt64(label))
     }
   }
@@ -80,7 +83,8 @@ extension Dataset {
     for className in classNames where !seen.insert(ExactName(className)).inserted { twice = twice ?? className }
     let found = "\(classNames.count)" + (twice.map { ", of which \"\(Message.oneLine($0))\" twice" } ?? "")
     guard twice == nil, !classNames.isEmpty, !classNames.contains("") else {
-      throw DiTError(data: name, .key(classNamesKey), .classNames(expected: "different names, none empty", found: found))
+      throw DiTError(
+        data: name, .key(classNamesKey), .classNames(expected: "different names, none empty", found: found))
     }
     if let largest = labels?.max(), largest >= classNames.count {
       throw DiTError(
@@ -95,7 +99,8 @@ extension Dataset {
     let c = configuration
     guard (channels, height, width) == (c.inChannels, c.inputHeight, c.inputWidth) else {
       let expected = "(N, \(c.inChannels), \(c.inputHeight), \(c.inputWidth)) as the model's configuration says"
-      throw DiTError(data: name, .tensor(kind.rawValue), .shape(expected: expected, found: [count, channels, height, width]))
+      throw DiTError(
+        data: name, .tensor(kind.rawValue), .shape(expected: expected, found: [count, channels, height, width]))
     }
     try checkSequences(for: c)
     guard c.numClasses > 0 else { return }
@@ -124,7 +129,7 @@ extension Dataset {
   }
 }
 
-/// FNV-1a over 64-bit words, by which a resumed run recognises its data.
+/// FNV-1a over 64-bit words, by which a resumed run recognizes its data.
 package struct Digest {
   package private(set) var value: UInt64 = 0xCBF2_9CE4_8422_2325
 

@@ -171,7 +171,8 @@ public struct Dataset: Sendable {
     }
     return try values.map { value in
       guard case .string(let name) = value else {
-        throw DiTError(data: file.path, .key(classNamesKey), .classNames(expected: expected, found: "something else in it"))
+        throw DiTError(
+          data: file.path, .key(classNamesKey), .classNames(expected: expected, found: "something else in it"))
       }
       return name
     }

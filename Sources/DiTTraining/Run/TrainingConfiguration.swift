@@ -81,7 +81,7 @@ public struct TrainingConfiguration: Equatable, Sendable {
 
   public var numerics: Numerics { Numerics(precision: precision, gemm: gemm) }
 
-  /// The optimiser's constants.
+  /// The optimizer's constants.
   public var adamW: AdamW {
     AdamW(
       beta1: Float(beta1), beta2: Float(beta2), epsilon: Float(epsilon), weightDecay: Float(weightDecay))

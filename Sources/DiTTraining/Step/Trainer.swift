@@ -65,7 +65,7 @@ public struct ValidationReport: Equatable, Sendable {
   }
 }
 
-/// A network in training: its values, its optimiser's state and its place in the data. Touches no file.
+/// A network in training: its values, its optimizer's state and its place in the data. Touches no file.
 ///
 /// The same configuration, data and seed give the same bytes at any number of threads and at any time, whether the data are
 /// in memory or read in the background. After the first step, ``step()`` allocates nothing. One caller at a time.
@@ -161,7 +161,7 @@ public final class Trainer {
     let split = try Split(data, modulus: training.validationModulus)
     let table = ParameterTable(model.network)
     let first = start.map { Self.flat(table, filledBy: $0) }
-    let weights = first ?? Weights.initialised(model.network, seed: UInt64(training.seed)).flat
+    let weights = first ?? Weights.initialized(model.network, seed: UInt64(training.seed)).flat
     self.checked = checked
     self.training = training
     self.data = data
@@ -287,7 +287,7 @@ public final class Trainer {
       throw DiTError(Divergence(step: next, loss: loss.loss, gradientNorm: norm))
     }
     let rate = training.learningRate(step: next)
-    optimise(step: next, rate: Float(rate), scale: Float(clippingScale(norm)))
+    optimize(step: next, rate: Float(rate), scale: Float(clippingScale(norm)))
     completedSteps = next
     samplesSeen += samples
     return StepReport(
@@ -300,7 +300,7 @@ public final class Trainer {
     training.gradientClip > 0 ? min(1, training.gradientClip / (norm + 1e-6)) : 1
   }
 
-  private func optimise(step: Int, rate: Float, scale: Float) {
+  private func optimize(step: Int, rate: Float, scale: Float) {
     for part in trained.indices {
       for index in decays.indices {
         trained[part].averages[index].decay = Float(training.emaDecay(decays[index], step: step))

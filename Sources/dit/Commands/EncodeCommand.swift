@@ -10,7 +10,7 @@ struct EncodeCommand: ParsableCommand {
     discussion: """
       IN is a safetensors file with images (N, C, H, W), in [−1, 1] or U8 read as
       x/127.5 − 1, and optional labels (N); or a folder of pictures, or of class folders
-      of pictures, resized and centre-cropped to --size. OUT is a safetensors file with
+      of pictures, resized and center-cropped to --size. OUT is a safetensors file with
 
         latents  (N, C, h, w)  the posterior mean (with --draw a sample of the
                                posterior), times the scaling factor

@@ -31,7 +31,7 @@ struct EvaluateCommand: ParsableCommand {
                    samples: compare sets of equal size only. Not FID, which uses
                    Inception features: the scales differ.
         precision  precision, the share of samples within the distance of some real
-                   image to its k-th nearest neighbour, and recall, the share of
+                   image to its k-th nearest neighbor, and recall, the share of
                    real images within such a distance of some sample
         density    density, for how many real images a sample is within that
                    distance, over k (ideally 1), and coverage, the share of real
@@ -68,10 +68,10 @@ struct EvaluateCommand: ParsableCommand {
       valueName: "list"))
   var measures: String?
 
-  @Option(help: ArgumentHelp("Number of neighbours for precision and recall. (default: 3)", valueName: "n"))
+  @Option(help: ArgumentHelp("Number of neighbors for precision and recall. (default: 3)", valueName: "n"))
   var k: Int?
 
-  @Option(help: ArgumentHelp("Number of neighbours for density and coverage. (default: 5)", valueName: "n"))
+  @Option(help: ArgumentHelp("Number of neighbors for density and coverage. (default: 5)", valueName: "n"))
   var densityK: Int?
 
   @Option(
@@ -89,7 +89,7 @@ struct EvaluateCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       """
-      Size in pixels at which folders of pictures are read: resized by area, centre-cropped. (default: the other \
+      Size in pixels at which folders of pictures are read: resized by area, center-cropped. (default: the other \
       set's)
       """, valueName: "n|hxw"))
   var size: String?

@@ -10,7 +10,7 @@ struct SampleCommand: ParsableCommand {
     abstract: "Sample images.",
     discussion: """
       The ending of --out decides what is written:
-        .png          a labelled grid, small images enlarged; the file's text
+        .png          a labeled grid, small images enlarged; the file's text
                       entries have seed and settings
         .safetensors  samples (N, C, H, W), not clipped, labels (N), and, where
                       samples are pixels or are decoded, images clipped to

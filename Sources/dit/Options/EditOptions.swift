@@ -23,7 +23,7 @@ struct EditOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
-      Inpainting: a picture of the image's size, white where it is painted and black where it is kept, to the pixel; grey mixes \
+      Inpainting: a picture of the image's size, white where it is painted and black where it is kept, to the pixel; gray mixes \
       both. (default: all is painted)
       """, valueName: "file"))
   var mask: String?

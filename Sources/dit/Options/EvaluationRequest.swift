@@ -73,8 +73,8 @@ struct EvaluationRequest {
     var options = EvaluationOptions()
     options.features = features
     options.frechet = chosen.contains(.frechet)
-    options.precisionNeighbours = chosen.contains(.precision) ? command.k ?? 3 : nil
-    options.densityNeighbours = chosen.contains(.density) ? command.densityK ?? 5 : nil
+    options.precisionNeighbors = chosen.contains(.precision) ? command.k ?? 3 : nil
+    options.densityNeighbors = chosen.contains(.density) ? command.densityK ?? 5 : nil
     options.copies = chosen.contains(.copies)
     options.perClass = !command.noPerClass
     options.resamples = command.bootstrap

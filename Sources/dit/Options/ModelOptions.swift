@@ -42,7 +42,7 @@ struct ModelOptions: ParsableArguments {
       throw Failure.input(
         model, "latent_statistics",
         expected: "means and deviations of the latents (--config FILE, or its config.json), as LightningDiT's are "
-          + "standardised; without them there are no pictures, only .safetensors", found: "none")
+          + "standardized; without them there are no pictures, only .safetensors", found: "none")
     }
     let autoencoder = try Autoencoder(
       contentsOf: directory, context: dit.context, numerics: numerics.numerics(), statistics: statistics)
@@ -88,7 +88,7 @@ struct HeadsOption: ParsableArguments {
   func attributingErrors<Result>(_ body: () throws -> Result) throws -> Result {
     do {
       return try body()
-    } catch let error as DiTError 
+    } catch let error as DiTError
       where heads != nil && error.kind == .content && ["heads", "num_heads"].contains(error.key)
     {
       throw Failure.usage("--heads", expected: "a number of heads that fits the model", found: "\(error)")

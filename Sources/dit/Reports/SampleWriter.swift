@@ -20,7 +20,7 @@ struct SampleWriter {
   /// - `.safetensors`: `samples` as they are, `images` clipped to [−1, 1] where samples are pixels or can be decoded,
   ///   `labels`.
   /// - `.npz`: `arr_0`, (N, H, W, C) uint8.
-  /// - `.png`: a labelled grid.
+  /// - `.png`: a labeled grid.
   ///
   /// - Returns: how many images the file has.
   func write(_ samples: Tensor, labels: [Int], to file: OutputFile) throws(Failure) -> Int {

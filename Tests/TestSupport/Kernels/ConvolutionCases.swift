@@ -5,7 +5,7 @@ import DiTTensor
 public struct ConvolutionCase: KernelCase {
   let extents: Convolution
   var format = Format.fp32
-  var isNormalised = true
+  var isNormalized = true
   var hasResidual = true
   var usesBLAS = false
   /// Rows that are computed at a time, after the whole; nil: the whole alone.
@@ -16,7 +16,7 @@ public struct ConvolutionCase: KernelCase {
   public var description: String {
     let e = extents
     return "\(e.height)×\(e.width)×\(e.channels)→\(e.outputs)\(e.isUpsampling ? " upsampled" : ""), "
-      + (usesBLAS ? "OpenBLAS" : "\(format)") + (isNormalised ? ", normalised" : "")
+      + (usesBLAS ? "OpenBLAS" : "\(format)") + (isNormalized ? ", normalized" : "")
       + (hasResidual ? isInPlace ? ", residual in place" : ", residual" : "") + (part.map { ", \($0) rows each" } ?? "")
   }
   public var kernels: Set<String> {
@@ -38,8 +38,8 @@ public struct ConvolutionCase: KernelCase {
       ComputeContext.packedFilterElements(channels: e.channels, outputs: e.outputs, format: format))
     context.packFilters(packed, weight: o.vector("w"), channels: e.channels, outputs: e.outputs, format: format)
     let (x, bias, scratch) = (o.vector("x"), o.vector("b"), o.scratch(context.convolutionScratch(e, format: format)))
-    let scale = isNormalised ? o.vector("scale") : .empty
-    let shift = isNormalised ? o.vector("shift") : .empty
+    let scale = isNormalized ? o.vector("scale") : .empty
+    let shift = isNormalized ? o.vector("shift") : .empty
     func call(_ name: String, each rows: Int) -> () -> Void {
       let y: MutableFloatSlice
       let residual: FloatSlice
@@ -69,7 +69,7 @@ public struct ConvolutionCase: KernelCase {
     let (e, step) = (extents, extents.isUpsampling ? 2 : 1)
     let (scale, shift, w, bias) = (x["scale"], x["shift"], x["w"], x["b"])
     let image = x["x"].enumerated().map { i, value in
-      isNormalised ? Reference.silu(value * scale[i % e.channels] + shift[i % e.channels]) : value
+      isNormalized ? Reference.silu(value * scale[i % e.channels] + shift[i % e.channels]) : value
     }
     let y = convolved(height: e.height, width: e.width, channels: e.channels, outputs: e.outputs, w, bias) {
       row, column in
@@ -97,7 +97,7 @@ public struct ConvolutionCase: KernelCase {
     sizes.flatMap { e in
       [false, true].flatMap { isFull in
         [false, true].map {
-          ConvolutionCase(extents: e, isNormalised: isFull, hasResidual: isFull, usesBLAS: $0)
+          ConvolutionCase(extents: e, isNormalized: isFull, hasResidual: isFull, usesBLAS: $0)
         }
       } + [ConvolutionCase(extents: e, format: .bf16)]
         + Format.all.flatMap { format in
@@ -105,7 +105,7 @@ public struct ConvolutionCase: KernelCase {
             ConvolutionCase(extents: e, format: format, part: $0 * ComputeContext.convolutionTile(format))
           }
         }
-    } + [ConvolutionCase(extents: sizes[0], isNormalised: false, isInPlace: true)]
+    } + [ConvolutionCase(extents: sizes[0], isNormalized: false, isInPlace: true)]
 }
 
 /// A 3 × 3 convolution through gathered patches, strided or not.

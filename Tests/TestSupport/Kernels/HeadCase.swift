@@ -2,7 +2,7 @@ import DiTKernels
 import DiTTensor
 import Foundation
 
-/// q and k before attention: heads normalised, image tokens turned, and back. Out of place, and then in place with the same
+/// q and k before attention: heads normalized, image tokens turned, and back. Out of place, and then in place with the same
 /// bits.
 public struct HeadCase: KernelCase {
   let samples, rows, columns, prefix, heads, size: Int
@@ -116,7 +116,7 @@ public struct HeadCase: KernelCase {
 
   public func expected(_ x: Inputs) -> [Expectation] {
     let out = forward(x)
-    let tolerance = Tolerance.normalised(offset: 1, terms: size)
+    let tolerance = Tolerance.normalized(offset: 1, terms: size)
     let all: [Expectation] = [
       .near("out", out, tolerance), .same("in place", as: "out"),
     ]
@@ -151,7 +151,7 @@ public struct HeadCase: KernelCase {
       + [("q weight", isQueryNormed), ("k weight", isKeyNormed)].filter(\.1).map { name, _ in
         // A sum of n products of normals is about √n.
         .near(
-          "d\(name)", sum(x["d\(name)"], sums[name]!), .normalised(offset: 1, terms: terms),
+          "d\(name)", sum(x["d\(name)"], sums[name]!), .normalized(offset: 1, terms: terms),
           scale: 3 * Double(terms).squareRoot())
       }
   }
@@ -184,7 +184,7 @@ public struct HeadCase: KernelCase {
   }
 
   public static let fixtures = ["square", "oblong"].map { name in
-    KernelFixture("heads normalised and turned, \(name)") {
+    KernelFixture("heads normalized and turned, \(name)") {
       let (fixture, name) = (try Fixture("kernel_parts"), "heads.\(name)")
       // samples, rows, columns, prefix, heads, size
       let e = try fixture.doubles("\(name).extents").map(Int.init)

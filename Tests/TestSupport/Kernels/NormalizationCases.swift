@@ -72,11 +72,11 @@ public struct LayerNormCase: KernelCase {
 
   public func expected(_ x: Inputs) -> [Expectation] {
     let out = forward(x)
-    let rows = (0..<rows).map { Reference.normalise(x["x"][$0 * width..<($0 + 1) * width], Self.epsilon) }
+    let rows = (0..<rows).map { Reference.normalize(x["x"][$0 * width..<($0 + 1) * width], Self.epsilon) }
     let (dx, dshift, dscale) = Reference.modulateGradient(
       x["dy"], x["x"], scale: x["scale"], epsilon: Self.epsilon, samples: samples, tokens: tokens, width: width)
-    let tolerance = Tolerance.normalised(offset: offset, terms: width)
-    let sums = Tolerance.normalised(offset: offset, terms: tokens)
+    let tolerance = Tolerance.normalized(offset: offset, terms: width)
+    let sums = Tolerance.normalized(offset: offset, terms: tokens)
     return [
       .near("out", out, tolerance),
       format == .bf16 ? .same("again", as: "out") : .near("again", out, tolerance),
@@ -200,7 +200,7 @@ public struct GateBackwardCase: KernelCase {
   ]
 }
 
-/// Group normalisation: moments of rows, a scale and a shift for each channel, and what they make of an image. The mean is
+/// Group normalization: moments of rows, a scale and a shift for each channel, and what they make of an image. The mean is
 /// 50 deviations: E[x²] − E[x]² would lose it.
 public struct GroupNormalizationCase: KernelCase {
   let rows, width, channels, groups: Int
@@ -221,7 +221,7 @@ public struct GroupNormalizationCase: KernelCase {
     let y = o.output("y", rows: pixels, columns: channels, format: format)
     return {
       context.rowMoments(mean: mean, spread: m2, input: x, rows: rows, width: width, channels: channels)
-      context.groupNormalisation(
+      context.groupNormalization(
         scale: scale, shift: shift, mean: mean.reading, spread: m2.reading, weight: gamma, bias: beta, epsilon: 1e-6,
         rows: rows, width: width, channels: channels, groups: groups)
       context.channelAffine(output: y, input: x, scale: scale.reading, shift: shift.reading)
@@ -234,23 +234,23 @@ public struct GroupNormalizationCase: KernelCase {
     for row in 0..<rows {
       for c in 0..<channels {
         let line = (0..<width).map { values[(row * width + $0) * channels + c] }
-        let centre = line.reduce(0, +) / Double(width)
-        mean.append(centre)
-        m2.append(line.reduce(0) { $0 + ($1 - centre) * ($1 - centre) })
+        let center = line.reduce(0, +) / Double(width)
+        mean.append(center)
+        m2.append(line.reduce(0) { $0 + ($1 - center) * ($1 - center) })
       }
     }
     let statistics = (0..<groups).map { g in
       let group = (0..<pixels).flatMap { p in (0..<size).map { values[p * channels + g * size + $0] } }
-      let (_, centre, rstd) = Reference.normalise(group[...], 1e-6)
-      return (centre, rstd)
+      let (_, center, rstd) = Reference.normalize(group[...], 1e-6)
+      return (center, rstd)
     }
     let scale = gamma.indices.map { gamma[$0] * statistics[$0 / size].1 }
     let shift = beta.indices.map { beta[$0] - statistics[$0 / size].0 * scale[$0] }
     let y = values.indices.map { values[$0] * scale[$0 % channels] + shift[$0 % channels] }
     // x · scale and shift are each 50 times the result.
-    let tolerance = Tolerance.normalised(offset: 50, terms: pixels * size)
+    let tolerance = Tolerance.normalized(offset: 50, terms: pixels * size)
     return [
-      .near("mean", mean, .sum(of: width)), .near("m2", m2, .normalised(offset: 50, terms: width)),
+      .near("mean", mean, .sum(of: width)), .near("m2", m2, .normalized(offset: 50, terms: width)),
       .near("scale", scale, tolerance), .near("shift", shift, tolerance), .near("y", y, tolerance),
     ]
   }

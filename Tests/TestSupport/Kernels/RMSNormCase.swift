@@ -124,7 +124,7 @@ public struct RMSNormCase: KernelCase {
       }
     }
     let (tolerance, sums) = (
-      Tolerance.normalised(offset: 1, terms: width), Tolerance.normalised(offset: 1, terms: tokens)
+      Tolerance.normalized(offset: 1, terms: width), Tolerance.normalized(offset: 1, terms: tokens)
     )
     // One value wide, n is ±1 and what should cancel is left with a rounding of rstd · dy.
     let largest = 10 * rstd.largest
@@ -137,7 +137,7 @@ public struct RMSNormCase: KernelCase {
     if isWeighted && isTrained {
       all.append(
         .near(
-          "dweight", sum(x["dweight"], dweight), .normalised(offset: 1, terms: rows), scale: max(10, dweight.largest)))
+          "dweight", sum(x["dweight"], dweight), .normalized(offset: 1, terms: rows), scale: max(10, dweight.largest)))
     }
     return all
   }

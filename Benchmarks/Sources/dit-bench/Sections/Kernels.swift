@@ -5,7 +5,7 @@ import DiTEngine
 enum Kernels: Section {
   static let name = "kernels"
   static let note = """
-    Sizes of DiT-B/2 at batch 8: 2048 rows of 768, 3072 in the MLP; optimiser kernels on 16 Mi weights. Bytes are of the \
+    Sizes of DiT-B/2 at batch 8: 2048 rows of 768, 3072 in the MLP; optimizer kernels on 16 Mi weights. Bytes are of the \
     arrays named: r read, w written. Attention counts 4·N·L²·D operations, its backward pass 10·N·L²·D.
     """
 

@@ -3,7 +3,7 @@ import DiTEngine
 extension Weights {
   /// A new network's weights, disturbed so that no product is with zeros alone.
   static func drawn(_ configuration: DiTConfiguration) -> Weights {
-    let (weights, flat) = initialised(configuration, seed: 1)
+    let (weights, flat) = initialized(configuration, seed: 1)
     var random = Philox(seed: 3)
     for parameter in weights.table.trainableParameters {
       let slice = flat[parameter.range]
@@ -21,7 +21,7 @@ extension Weights {
     let slices = table.parameters.map { parameter in
       if let slice = known[parameter.name], slice.count == parameter.count { return slice }
       let computed = MutableFloatSlice(zeros: parameter.count)
-      parameter.initialise(computed, configuration, seed: 0, stream: 0)
+      parameter.initialize(computed, configuration, seed: 0, stream: 0)
       return computed.reading
     }
     return Weights(table, slices: slices)

@@ -1,6 +1,6 @@
 import DiTKernels
 
-// Which points lie nearest to which, exactly: ``NeighbourScan`` says how.
+// Which points lie nearest to which, exactly: ``NeighborScan`` says how.
 
 /// Points in a row-major block, with their squared norms.
 public struct PointBlock: Sendable {
@@ -41,7 +41,7 @@ public struct PointBlock: Sendable {
 
 /// For each point of one set (a query): its nearest points of another set (candidates), and how many candidates have it
 /// within their radii.
-public struct NeighbourTable: Sendable {
+public struct NeighborTable: Sendable {
   /// The number of queries.
   public let count: Int
   /// How many nearest points are kept; 0 or more.
@@ -87,13 +87,13 @@ extension ComputeContext {
   ///
   /// - Parameters:
   ///   - queries: the points whose rows are changed.
-  ///   - candidates: the points among which neighbours are sought. Each pair must be added once.
+  ///   - candidates: the points among which neighbors are sought. Each pair must be added once.
   ///   - products: inner products of the blocks: (queries, candidates), or with `transposed` (candidates, queries).
-  ///   - isSame: whether both are of one set, in which a point is not its own neighbour.
+  ///   - isSame: whether both are of one set, in which a point is not its own neighbor.
   ///   - radii: the candidates' squared radii, (radiiPerCandidate, points of the whole candidate set). A point at exactly
   ///     that distance is within the radius.
   public func accumulate(
-    _ table: inout NeighbourTable, queries: PointBlock, candidates: PointBlock, products: [Float], transposed: Bool,
+    _ table: inout NeighborTable, queries: PointBlock, candidates: PointBlock, products: [Float], transposed: Bool,
     isSame: Bool, radii: [Double] = []
   ) {
     check(products.count, atLeast: queries.count * candidates.count, "inner products")
@@ -113,7 +113,7 @@ extension ComputeContext {
         unsafe withPointers(queries.norms, candidates.norms, bounds.near, bounds.within) {
           queryNorms, norms, near, within in
           unsafe scratch.withUnsafeMutableBufferPointer { scratch in
-            let scan = unsafe NeighbourScan(
+            let scan = unsafe NeighborScan(
               queries: query, candidates: candidate, queryNorms: queryNorms, norms: norms, near: near, within: within,
               products: products, scratch: scratch.baseAddress!, radii: radii, radiiStride: radiiStride,
               distances: distances, indices: indices, hits: hits, nearest: nearest,
@@ -144,7 +144,7 @@ extension ComputeContext {
   }
 }
 
-extension NeighbourTable {
+extension NeighborTable {
   fileprivate mutating func withPointers(
     _ body: (UnsafeMutablePointer<Double>, UnsafeMutablePointer<Int32>, UnsafeMutablePointer<Int32>) -> Void
   ) {

@@ -1,9 +1,9 @@
 import DiTKernels
 import DiTLinearAlgebra
 
-/// Neighbours within one set and between two, block by block: memory is that of two blocks and their products, independent
+/// Neighbors within one set and between two, block by block: memory is that of two blocks and their products, independent
 /// of the sets' sizes.
-struct NeighbourSearch {
+struct NeighborSearch {
   let context: ComputeContext
   /// Called with the pairs compared since the last call.
   let progress: (Int) throws -> Void
@@ -12,8 +12,8 @@ struct NeighbourSearch {
   private static func blockCount(_ depth: Int) -> Int { max(16, min(2048, (1 << 23) / depth / 16 * 16)) }
 
   /// The `count` nearest other samples of each sample.
-  func within(_ set: SampleSet, nearest count: Int) throws -> NeighbourTable {
-    var table = NeighbourTable(count: set.count, nearest: count)
+  func within(_ set: SampleSet, nearest count: Int) throws -> NeighborTable {
+    var table = NeighborTable(count: set.count, nearest: count)
     var products: [Float] = []
     let starts = starts(set)
     for (i, first) in starts.enumerated() {
@@ -42,9 +42,9 @@ struct NeighbourSearch {
   ///   - radiiOfB: lists of b's squared radii, each (b.count), for the counts in a's table.
   func between(
     _ a: SampleSet, _ b: SampleSet, radiiOfA: [[Double]] = [], radiiOfB: [[Double]] = []
-  ) throws -> (a: NeighbourTable, b: NeighbourTable) {
-    var tableOfA = NeighbourTable(count: a.count, nearest: 1, radiiPerCandidate: radiiOfB.count)
-    var tableOfB = NeighbourTable(count: b.count, nearest: 1, radiiPerCandidate: radiiOfA.count)
+  ) throws -> (a: NeighborTable, b: NeighborTable) {
+    var tableOfA = NeighborTable(count: a.count, nearest: 1, radiiPerCandidate: radiiOfB.count)
+    var tableOfB = NeighborTable(count: b.count, nearest: 1, radiiPerCandidate: radiiOfA.count)
     let (flatRadiiOfA, flatRadiiOfB) = (radiiOfA.flatMap(\.self), radiiOfB.flatMap(\.self))
     var products: [Float] = []
     let columnStarts = starts(b)
@@ -83,7 +83,7 @@ struct NeighbourSearch {
   }
 }
 
-extension NeighbourTable {
+extension NeighborTable {
   /// The squared distance of each query to its `k`-th nearest point, (count).
   func squaredRadii(_ k: Int) -> [Double] { (0..<count).map { distances[$0 * nearest + k - 1] } }
 }

@@ -1,5 +1,5 @@
 // How well a set covers another and is covered by it, by balls around each point that reach to its k-th nearest
-// neighbour in its own set. Balls hold their border, so a set against itself scores 1.
+// neighbor in its own set. Balls hold their border, so a set against itself scores 1.
 //
 //   precision  the share of samples inside any reference ball          (Kynkäänniemi et al. 2019, eq. 1 and 2)
 //   recall     the share of references inside any sample's ball
@@ -22,8 +22,8 @@ public struct DensityCoverage: Equatable, Sendable {
   public let coverage: Double
 }
 
-/// Which of the two are wanted, with how many neighbours.
-struct Neighbourhoods {
+/// Which of the two are wanted, with how many neighbors.
+struct Neighborhoods {
   let precision: Int?
   let density: Int?
 
@@ -38,7 +38,7 @@ struct Neighbourhoods {
   }
 
   func judge(
-    _ samples: SampleSet, _ reference: SampleSet, _ search: NeighbourSearch
+    _ samples: SampleSet, _ reference: SampleSet, _ search: NeighborSearch
   ) throws -> (PrecisionRecall?, DensityCoverage?) {
     let own = try search.within(reference, nearest: max(precision ?? 0, density ?? 0))
     let radii = [precision, density].compactMap { $0 }.map { own.squaredRadii($0) }

@@ -3,8 +3,8 @@ import DiTKernels
 import TestSupport
 import Testing
 
-/// Nearest neighbours over several blocks, against all distances in Double.
-@Suite("Nearest neighbours against all distances in Double") struct NeighbourTests {
+/// Nearest neighbors over several blocks, against all distances in Double.
+@Suite("Nearest neighbors against all distances in Double") struct NeighborTests {
   private static func squaredDistances(_ a: [Float], _ b: [Float], _ depth: Int) -> [[Double]] {
     (0..<a.count / depth).map { i in
       (0..<b.count / depth).map { j in
@@ -23,7 +23,7 @@ import Testing
 
   /// Beyond a block of 2,048; far from 0, where ‖a‖² + ‖b‖² − 2ab keeps no digit of the distances; and with many ties.
   @Test(
-    "Neighbour measures over several blocks equal those of all distances, far from 0 and with ties too",
+    "Neighbor measures over several blocks equal those of all distances, far from 0 and with ties too",
     arguments: [(0, 1, false), (1000, 0.01, false), (0, 1, true)] as [(Float, Float, Bool)])
   func severalBlocks(offset: Float, scale: Float, isGrid: Bool) throws {
     var draw = Draw(seed: 5)
@@ -55,7 +55,7 @@ import Testing
   }
 
   @Test(
-    "Thread count changes no bit, and every instruction set finds the same neighbours",
+    "Thread count changes no bit, and every instruction set finds the same neighbors",
     arguments: InstructionSet.runnable)
   func anyThreadsAnyLevel(_ level: InstructionSet) throws {
     let (samples, reference) = try Oracle.pair("regular")
@@ -82,16 +82,16 @@ import Testing
     #expect(found.copies?.exact == reference.count && found.copies?.ratio == 0)
   }
 
-  @Test("Each measure uses its own number of neighbours")
-  func neighboursAreCounted() throws {
+  @Test("Each measure uses its own number of neighbors")
+  func neighborsAreCounted() throws {
     let (samples, reference) = try Oracle.pair("regular")
     let few = try evaluate(samples, reference)
-    let many = try evaluate(samples, reference) { ($0.precisionNeighbours, $0.densityNeighbours) = (9, 3) }
+    let many = try evaluate(samples, reference) { ($0.precisionNeighbors, $0.densityNeighbors) = (9, 3) }
     #expect(many.precisionRecall?.k == 9 && many.densityCoverage?.k == 3)
     #expect((many.precisionRecall?.recall ?? 0) > (few.precisionRecall?.recall ?? 1))
     #expect((many.densityCoverage?.coverage ?? 1) < (few.densityCoverage?.coverage ?? 0))
     // What they share is the same with equal k.
-    let same = try evaluate(samples, reference) { ($0.precisionNeighbours, $0.densityNeighbours) = (3, nil) }
+    let same = try evaluate(samples, reference) { ($0.precisionNeighbors, $0.densityNeighbors) = (3, nil) }
     #expect(same.precisionRecall == few.precisionRecall && same.densityCoverage == nil)
   }
 }

@@ -31,7 +31,7 @@ struct CandidateBounds {
 let queryGroup = 16
 
 /// A group of queries against all candidates of a block.
-@unsafe struct NeighbourScan: ParallelTask {
+@unsafe struct NeighborScan: ParallelTask {
   let queries, candidates: UnsafePointer<Float>
   let queryNorms, norms: UnsafePointer<Double>
   let near, within, products: UnsafePointer<Float>

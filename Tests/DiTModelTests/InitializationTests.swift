@@ -5,12 +5,12 @@ import TestSupport
 import Testing
 
 /// A new network: xavier-uniform products, small tables, and zeros where the published network has them.
-@Suite("Weights of a new network") struct InitialisationTests {
+@Suite("Weights of a new network") struct InitializationTests {
   private static let configuration = DiTConfiguration(
     inputHeight: 12, inputWidth: 20, patchSize: 4, inChannels: 3, hiddenSize: 40, depth: 2, numHeads: 5, numClasses: 5)
 
   private static func values(_ name: String, seed: UInt64 = 1) throws -> [Double] {
-    let slice = Weights.initialised(configuration, seed: seed).weights[name]
+    let slice = Weights.initialized(configuration, seed: seed).weights[name]
     return try #require(slice).array.doubles
   }
 
@@ -46,7 +46,7 @@ import Testing
 
   @Test("Biases, modulation and the last layer start at zero, and nothing else does")
   func zeros() throws {
-    let (weights, flat) = Weights.initialised(Self.configuration, seed: 1)
+    let (weights, flat) = Weights.initialized(Self.configuration, seed: 1)
     for (parameter, slice) in zip(weights.table.parameters, weights.slices) {
       let isZero =
         parameter.name.hasSuffix("bias") || parameter.name.contains("adaLN") || parameter.name.contains("final")
@@ -66,7 +66,7 @@ import Testing
   func options() throws {
     var c = Self.configuration
     (c.conditioning, c.position, c.sequence) = (.additive, .learned, .text(length: 6))
-    let weights = Weights.initialised(c, seed: 1).weights
+    let weights = Weights.initialized(c, seed: 1).weights
     for (parameter, slice) in zip(weights.table.parameters, weights.slices) where parameter.name.contains("norm") {
       let value: Float = parameter.name.hasSuffix("weight") ? 1 : 0
       #expect(slice.array.allSatisfy { $0 == value }, "\(parameter.name)")
@@ -76,14 +76,14 @@ import Testing
       let n = Double(values.count)
       #expect(abs(dot(values, values) / n / 4e-4 - 1) < 4.5 * (2 / n).squareRoot(), "\(name)")
     }
-    let fixed = Weights.initialised(Self.configuration, seed: 1).weights["pos_embed"]?.array
+    let fixed = Weights.initialized(Self.configuration, seed: 1).weights["pos_embed"]?.array
     #expect(weights["pos_embed"]?.array == fixed)
   }
 
   @Test("New gates and norms of any kind are one, tokens of their own small, and a first output is zero")
   func parts() throws {
     for part in Part.all {
-      let weights = Weights.initialised(part.configuration, seed: 3).weights
+      let weights = Weights.initialized(part.configuration, seed: 3).weights
       for (parameter, slice) in zip(weights.table.parameters, weights.slices) {
         let (name, values) = (parameter.name, slice.array)
         if name.hasSuffix("_scale") || name.contains("norm") && name.hasSuffix("weight") {
@@ -104,16 +104,16 @@ import Testing
   @Test("Position tables are the fixtures' torch tables", arguments: Case.fixtures)
   func positions(_ name: String) throws {
     let configuration = try Case(fixture: name).configuration
-    let found = try #require(Weights.initialised(configuration, seed: 1).weights["pos_embed"])
+    let found = try #require(Weights.initialized(configuration, seed: 1).weights["pos_embed"])
     try #expect(mismatch(found.array, Fixture("\(name)/model").doubles("pos_embed"), within: .roundings(2)) == nil)
   }
 
   /// A seed is a network; each tensor has a stream of its own.
   @Test("A seed decides every weight, and each tensor has a stream of its own")
   func seeds() throws {
-    let again = Weights.initialised(Self.configuration, seed: 1).flat.array
-    #expect(bitDifference(Weights.initialised(Self.configuration, seed: 1).flat.array, again) == nil)
-    #expect(bitDifference(Weights.initialised(Self.configuration, seed: 2).flat.array, again) != nil)
+    let again = Weights.initialized(Self.configuration, seed: 1).flat.array
+    #expect(bitDifference(Weights.initialized(Self.configuration, seed: 1).flat.array, again) == nil)
+    #expect(bitDifference(Weights.initialized(Self.configuration, seed: 2).flat.array, again) != nil)
     let (a, b) = (try Self.values("blocks.0.attn.qkv.weight"), try Self.values("blocks.1.attn.qkv.weight"))
     #expect(abs(dot(a, b) / (dot(a, a) * dot(b, b)).squareRoot()) < 4.5 / Double(a.count).squareRoot())
   }
@@ -121,7 +121,7 @@ import Testing
   /// With its last layer at zero the first output is exactly zero, so the first error of ε is its variance, 1.
   @Test("A new network's output is zero, and only its last layer has a gradient", arguments: Engine.all)
   func firstOutputIsZero(_ engine: Engine) throws {
-    let (weights, _) = Weights.initialised(Self.configuration, seed: 3)
+    let (weights, _) = Weights.initialized(Self.configuration, seed: 3)
     var draw = Draw(seed: 94)
     let images = draw.normal(2 * Self.configuration.imageElements)
     let batch = Case(

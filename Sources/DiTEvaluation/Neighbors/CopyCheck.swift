@@ -36,7 +36,7 @@ public struct CopyCheck: Equatable, Sendable {
   public var referenceRatio: Double? { referenceMeanDistance.flatMap { $0 > 0 ? meanDistance / $0 : nil } }
 
   /// - Parameter heldOut: images that were not trained on; nil for none.
-  init(_ samples: SampleSet, training: SampleSet, heldOut: SampleSet?, _ search: NeighbourSearch) throws {
+  init(_ samples: SampleSet, training: SampleSet, heldOut: SampleSet?, _ search: NeighborSearch) throws {
     let ownDistances = try search.within(training, nearest: 1).distances.map { $0.squareRoot() }
     let found = try search.between(samples, training).a
     let distances = found.distances.map { $0.squareRoot() }

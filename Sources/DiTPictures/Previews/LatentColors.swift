@@ -1,9 +1,9 @@
-/// Colours of a latent of the AutoencoderKL that DiT and Stable Diffusion 1 share, scaled by its 0.18215, without decoding
+/// Colors of a latent of the AutoencoderKL that DiT and Stable Diffusion 1 share, scaled by its 0.18215, without decoding
 /// it: RGB in [−1, 1] as a linear map of the four channels at each place.
 ///
 /// The coefficients are those in wide use for that autoencoder's previews (ComfyUI's `latent_formats.SD15`), a fit of
 /// downscaled pictures to their latents.
-public enum LatentColours {
+public enum LatentColors {
   /// C.
   public static let channels = 4
   /// For each channel the factors of red, green and blue.
@@ -20,9 +20,9 @@ public enum LatentColours {
   public static func planes(_ latent: Span<Float>, area: Int) -> [Float] {
     var planes = [Float](repeating: 0, count: 3 * area)
     for channel in 0..<channels {
-      for colour in 0..<3 {
-        let factor = factors[channel][colour]
-        for at in 0..<area { planes[colour * area + at] += factor * latent[channel * area + at] }
+      for color in 0..<3 {
+        let factor = factors[channel][color]
+        for at in 0..<area { planes[color * area + at] += factor * latent[channel * area + at] }
       }
     }
     return planes
