@@ -50,5 +50,7 @@
 
 // Errors.
 @_exported import struct DiTTensor.DiTError
+@_exported import struct DiTTraining.Divergence
 @_exported import enum DiTTensor.FileProblem
+@_exported import struct DiTTensor.Overflow
 @_exported import struct DiTTensor.StateDictMismatch
