@@ -19,14 +19,14 @@ let package = Package(
     .systemLibrary(name: "CWebP", pkgConfig: "libwebpdemux"),
     .target(name: "CDiTWebP", dependencies: ["CWebP"]),
     .target(
-      name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG", "CDiTWebP", "DiTFiles"], swiftSettings: safe),
+      name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG", "CDiTWebP", "DiTFiles", "DiTTensor"], swiftSettings: safe),
     .target(name: "DiTNumpy", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),
     .systemLibrary(name: "CBLAS", pkgConfig: "openblas"),
     .target(name: "CDiTKernels"),
-    .target(name: "DiTKernels", dependencies: ["CBLAS", "CDiTKernels"], swiftSettings: safe),
+    .target(name: "DiTKernels", dependencies: ["CBLAS", "CDiTKernels", "DiTTensor"], swiftSettings: safe),
     .target(name: "DiTModel", dependencies: ["DiTKernels", "DiTTensor"], swiftSettings: safe),
     .target(name: "DiTLinearAlgebra", dependencies: ["DiTKernels"], swiftSettings: safe),
-    .target(name: "DiTDiffusion", dependencies: ["DiTKernels", "DiTLinearAlgebra"], swiftSettings: safe),
+    .target(name: "DiTDiffusion", dependencies: ["DiTKernels", "DiTLinearAlgebra", "DiTTensor"], swiftSettings: safe),
     .target(
       name: "DiTAutoencoder", dependencies: ["DiTKernels", "DiTTensor"], swiftSettings: safe),
     .target(
@@ -41,8 +41,8 @@ let package = Package(
     .executableTarget(name: "fuzz-safetensors", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),
     .executableTarget(name: "fuzz-torch", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),
     .executableTarget(
-      name: "fuzz-config", dependencies: ["DiTAutoencoder", "DiTDiffusers", "DiTPipeline"], swiftSettings: safe),
-    .executableTarget(name: "fuzz-npz", dependencies: ["DiTNumpy"], swiftSettings: safe),
-    .executableTarget(name: "fuzz-images", dependencies: ["DiTImaging"], swiftSettings: safe),
+      name: "fuzz-config", dependencies: ["DiTAutoencoder", "DiTDiffusers", "DiTPipeline", "DiTTensor"], swiftSettings: safe),
+    .executableTarget(name: "fuzz-npz", dependencies: ["DiTNumpy", "DiTTensor"], swiftSettings: safe),
+    .executableTarget(name: "fuzz-images", dependencies: ["DiTImaging", "DiTTensor"], swiftSettings: safe),
   ]
 )

@@ -53,4 +53,5 @@
 @_exported import struct DiTTraining.Divergence
 @_exported import enum DiTTensor.FileProblem
 @_exported import struct DiTTensor.Overflow
+@_exported import enum DiTTraining.RunProblem
 @_exported import struct DiTTensor.StateDictMismatch

@@ -155,7 +155,7 @@ func setPermissions(_ permissions: Int, of path: String) throws {
     try FileManager.default.createDirectory(atPath: directory("a"), withIntermediateDirectories: false)
     var found: DiTError?
     do { try file.commit() } catch { found = error }
-    #expect(found == DiTError(file: directory("a"), .refused(operation: "replace", code: EISDIR)))
+    #expect(found == DiTError(output: directory("a"), .refused(operation: "replace", code: EISDIR)))
     #expect(try directory.contents == ["a"])
   }
 
@@ -202,7 +202,7 @@ func setPermissions(_ permissions: Int, of path: String) throws {
     @Test("A full disk is refused with the system's error")
     func fullDisk() throws {
       let full = try #require(FileHandle(forWritingAtPath: "/dev/full"))
-      let expected = DiTError(file: "p", .refused(operation: "write", code: ENOSPC))
+      let expected = DiTError(output: "p", .refused(operation: "write", code: ENOSPC))
       #expect(throws: expected) { try AtomicFile.write([1, 2, 3].span, to: full.fileDescriptor, path: "p") }
       #expect(expected.description == "p: cannot write: No space left on device")
     }

@@ -89,11 +89,11 @@ import Testing
       let lock = try FolderLock(path, name: Self.name)
       try FileManager.default.moveItem(atPath: path, toPath: directory("moved"))
       if replace { try Directory.create(path) }
-      #expect(throws: DiTError(file: path, .vanished)) { try lock.check() }
+      #expect(throws: DiTError(output: path, .vanished)) { try lock.check() }
       if replace {
         let other = try FolderLock(path, name: Self.name)
         try other.check()
-        #expect(throws: DiTError(file: path, .vanished)) { try lock.check() }
+        #expect(throws: DiTError(output: path, .vanished)) { try lock.check() }
         withExtendedLifetime(other) {}
       }
       try Directory.remove(directory("moved"))
@@ -143,7 +143,7 @@ import Testing
     } catch {
       refusal = error
     }
-    #expect(refusal == DiTError(file: directory("a"), .refused(operation: "put in place", code: ENOTEMPTY)))
+    #expect(refusal == DiTError(output: directory("a"), .refused(operation: "put in place", code: ENOTEMPTY)))
     #expect(try directory.contents == ["a"] && Directory.names(directory("a")) == ["y"])
     let second = try AtomicDirectory(path: directory("b"))
     try AtomicFile.write("new", to: "\(second.temporary)/x")

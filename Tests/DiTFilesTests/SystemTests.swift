@@ -31,7 +31,7 @@ import Testing
     #expect(Directory.names(directory("none")) == [])
     try AtomicFile.write("x", to: directory("file"))
     #expect(
-      throws: DiTError(file: directory("file"), .refused(operation: "create the directory", code: EEXIST))
+      throws: DiTError(output: directory("file"), .refused(operation: "create the directory", code: EEXIST))
     ) { try Directory.create(directory("file")) }
     #expect(throws: DiTError(file: directory("file/x"), .refused(operation: "inspect", code: ENOTDIR))) {
       try Directory.create(directory("file/x"))
@@ -55,7 +55,7 @@ import Testing
     try Directory.rename(directory("a"), to: directory("c"))
     #expect(try directory.contents == ["c"])
     try Directory.create(directory("a"))
-    #expect(throws: DiTError(file: directory("c"), .refused(operation: "put in place", code: ENOTEMPTY))) {
+    #expect(throws: DiTError(output: directory("c"), .refused(operation: "put in place", code: ENOTEMPTY))) {
       try Directory.rename(directory("a"), to: directory("c"))
     }
     #expect(Directory.names(directory("c")) == ["b"])
@@ -80,7 +80,7 @@ import Testing
     #expect(Directory.names(directory("new")) == [".partial", "a"], "what another left is not removed")
     try AtomicFile.write("x", to: directory("file"))
     #expect(
-      throws: DiTError(file: directory("file"), .refused(operation: "make a directory of", code: ENOTDIR))
+      throws: DiTError(output: directory("file"), .refused(operation: "make a directory of", code: ENOTDIR))
     ) { _ = try AtomicDirectory(path: directory("file")) }
   }
 

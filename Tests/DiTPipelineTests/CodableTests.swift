@@ -18,7 +18,7 @@ private struct Jobs: Codable, Equatable {
   var jobs: [Job]
 }
 
-@Suite("Configurations are Codable, as strictly as files are read")
+@Suite("Configurations are Codable, through the reader of files")
 struct CodableTests {
   private func coded<Value: Codable>(_ value: Value) throws -> Value {
     try JSONDecoder().decode(Value.self, from: JSONEncoder().encode(value))
@@ -44,6 +44,9 @@ struct CodableTests {
       let model = try ModelReference(name).configuration()
       #expect(try coded(model) == model, "\(name)")
       #expect(try coded(model.network) == model.network, "\(name)")
+      #expect(try coded(model.sampling) == model.sampling, "\(name)")
+      let options = SamplingOptions(sampler: model.sampling.sampler, guidance: model.sampling.guidance)
+      #expect(try coded(options) == options, "\(name)")
       #expect(try coded(model.diffusion) == model.diffusion, "\(name)")
     }
     let flow = DiffusionConfiguration(path: .linear, prediction: .velocity)
@@ -102,12 +105,19 @@ struct CodableTests {
     let before = options
     for (json, key) in [
       (#"{"seed": 9, "step": 20}"#, "step"), (#"{"seed": 9, "steps": 0}"#, "steps"), (#"{"batch": 0}"#, "batch"),
-      (#"{"seed": 1, "seed": 2}"#, nil), ("[]", ""), ("{", nil),
+      (#"{"seed": 1, "seed": 2}"#, nil), ("[]", nil), ("{", nil),
     ] as [(String, String?)] {
       let error = #expect(throws: DiTError.self) { try options.update(json: json.utf8) }
       if let key { #expect(error?.key == key, "\(json)") }
       #expect(options == before, "\(json)")
     }
+  }
+
+  @Test("What cannot stand by itself is refused: an unknown scheduler's sampler, a path in JSON that has no folder")
+  func whatCannotStandAlone() throws {
+    let model = "{\(Self.small), \"latent_statistics\": \"/etc/hostname\"}}".dropFirst(#"{"model": "#.count).dropLast()
+    let error = refusal(ModelConfiguration.self, String(model))
+    #expect(error?.key == "latent_statistics" && error?.found == "a file's name")
   }
 
   @Test("Any JSON value is decoded as it is")

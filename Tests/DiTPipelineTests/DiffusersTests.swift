@@ -217,14 +217,18 @@ private func changed(_ model: DiT, _ change: (inout DiTConfiguration) -> Void) t
     let directory = try TemporaryDirectory()
     let conversion = try ModelConversion(fixture("pipeline"), to: .dit)
     try conversion.write(to: directory("new"))
-    #expect(throws: DiTError.self) { try conversion.write(to: directory("new")) }
+    func expectSpared(_ name: String, replacing: Bool) {
+      let error = #expect(throws: DiTError.self) { try conversion.write(to: directory(name), replacing: replacing) }
+      #expect(error?.file == directory(name) && (error?.name == "output" || error?.kind == .output), "\(error.map { "\($0)" } ?? "")")
+    }
+    expectSpared("new", replacing: false)
     try conversion.write(to: directory("new"), replacing: true)
     try FileManager.default.createDirectory(atPath: directory("other"), withIntermediateDirectories: false)
     try conversion.write(to: directory("other"))
     try FileManager.default.createDirectory(atPath: directory("mine"), withIntermediateDirectories: false)
     _ = try directory.write("precious", to: "mine/thesis.txt")
-    #expect(throws: DiTError.self) { try conversion.write(to: directory("mine"), replacing: true) }
-    #expect(throws: DiTError.self) { try conversion.write(to: directory("mine/thesis.txt"), replacing: true) }
+    expectSpared("mine", replacing: true)
+    expectSpared("mine/thesis.txt", replacing: true)
     #expect(try FileManager.default.contentsOfDirectory(atPath: directory.path).sorted() == ["mine", "new", "other"])
   }
 }

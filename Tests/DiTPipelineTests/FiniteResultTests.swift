@@ -136,14 +136,16 @@ import Testing
     let model = try randomModel(smallNetwork)
     let large = Tensor(shape: [1, 3, 6, 10], elements: [Float](repeating: 3e38, count: 180))
     let ordinary = normal([1, 3, 6, 10], seed: 4)
-    #expect(throws: DiTError.self) { try model.predict(images: large, times: [3], labels: [1]) }
-    #expect(throws: DiTError.self) { try model.loss(clean: large, times: [3], labels: [1], noise: ordinary) }
-    #expect(throws: DiTError.self) {
-      try model.lossAndGradients(clean: ordinary, times: [3], labels: [1], noise: large)
-    }
-    #expect(throws: DiTError.self) {
-      try model.invert(
-        large, classes: [1], options: SamplingOptions(sampler: Sampler(.ddim, steps: 3), guidance: Guidance(scale: 1)))
+    let plain = SamplingOptions(sampler: Sampler(.ddim, steps: 3), guidance: Guidance(scale: 1))
+    let calls: [() throws -> Void] = [
+      { _ = try model.predict(images: large, times: [3], labels: [1]) },
+      { _ = try model.loss(clean: large, times: [3], labels: [1], noise: ordinary) },
+      { _ = try model.lossAndGradients(clean: ordinary, times: [3], labels: [1], noise: large) },
+      { _ = try model.invert(large, classes: [1], options: plain) },
+    ]
+    for (number, call) in calls.enumerated() {
+      let error = #expect(throws: DiTError.self) { try call() }
+      #expect(error?.kind == .numbers && error?.overflow?.image == 0, "call \(number): \(error.map { "\($0)" } ?? "")")
     }
   }
 }

@@ -72,6 +72,7 @@ struct MixtureTests {
       (model, [[0: 1], [:]], "classes: expected at least one class in a mixture, found none"),
       (model, [[5: 1]], "classes: expected 0…4, found 5"), (model, [[-1: 1]], "classes: expected 0…4, found -1"),
       (model, [[0: .nan]], "classes: expected finite weights, found nan of class 0"),
+      (model, [[0: 1], [1: 1e300]], "classes: expected finite sums of embeddings, found others in mixture 1"),
     ]
     for (model, mixtures, message) in cases {
       let error = #expect(throws: DiTError.self) { try model.addingMixtures(mixtures) }

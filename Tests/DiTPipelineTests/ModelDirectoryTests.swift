@@ -44,7 +44,9 @@ import Testing
     try ModelDirectory.write(configuration, model: nil, ema: randomWeights(smallNetwork), to: temporary.path)
     let model = try DiT(contentsOf: temporary.path)
     #expect(model.configuration == configuration)
-    #expect(throws: DiTError.self) { try DiT(contentsOf: temporary.path, weights: .model) }
+    #expect(throws: DiTError(file: "\(temporary.path)/model.safetensors", .missing)) {
+      try DiT(contentsOf: temporary.path, weights: .model)
+    }
   }
 
   @Test("F32 weights are mapped, and bf16 weights are widened")
@@ -87,7 +89,8 @@ import Testing
 
     var deep = smallNetwork
     deep.depth = 1_000_000
-    #expect(throws: DiTError.self) { try Weights(contentsOf: path, configuration: deep) }
+    let blocks = #expect(throws: DiTError.self) { try Weights(contentsOf: path, configuration: deep) }
+    #expect(blocks?.name == "tensors" && blocks?.kind == .content)
   }
 
   @Test("A missing table of fixed positions is computed")
@@ -200,8 +203,12 @@ import Testing
       heads?.description
         == "\(path): heads: expected the number of heads to be given, found hidden size 24, for which none is published"
     )
-    #expect(throws: DiTError.self) { try ModelReference(path).configuration(hints: StateDictHints(heads: 5)) }
-    #expect(throws: DiTError.self) { try ModelReference(path).configuration(hints: StateDictHints(heads: 0)) }
+    for count in [5, 0] {
+      let error = #expect(throws: DiTError.self) {
+        try ModelReference(path).configuration(hints: StateDictHints(heads: count))
+      }
+      #expect(["heads", "num_heads"].contains(error?.name) && error?.kind == .content, "by which --heads is told")
+    }
 
     try randomWeights(smallNetwork).write(to: path)  // 3×5 patches
     let oblong = try ModelReference(path).configuration(hints: StateDictHints(heads: 3)).network

@@ -139,7 +139,8 @@ import Testing
     let options = SamplingOptions(sampler: Sampler(.ddpm, steps: 3), guidance: Guidance(scale: 1))
     let samples = try model.sample(.none(count: 4), options: options)
     #expect(samples.images.shape == [4, 2, 3, 5] && samples.labels.isEmpty)
-    #expect(throws: DiTError.self) { try model.sample(.classes([0]), options: options) }
+    let error = #expect(throws: DiTError.self) { try model.sample(.classes([0]), options: options) }
+    #expect(error?.argument == "classes")
   }
 
   @Test("Progress counts images and steps, and returning false stops with what there is")
@@ -282,18 +283,20 @@ import Testing
     batch.batch = 0
     #expect(message(model, [1], batch) == "batch: expected at least 1, found 0")
 
-    #expect(throws: DiTError.self) { try noNull.sample(.none(count: 1), options: options()) }
-    #expect(throws: DiTError.self) { try model.sample(.none(count: 0), options: options()) }
-    #expect(throws: DiTError.self) { try model.sample(.none(count: 1), options: options(4, .init(scale: 2))) }
     let images = Tensor(zeros: [1, 1, 8, 8])
-    #expect(throws: DiTError.self) {
-      try model.invert(
-        images, classes: [1], options: SamplingOptions(sampler: Sampler(.ddpm, steps: 4), guidance: Guidance(scale: 1)))
-    }
-    #expect(throws: DiTError.self) { try model.invert(images, classes: [1], options: options(eta: 0.5)) }
-    #expect(throws: DiTError.self) { try model.invert(images, classes: [11], options: options()) }
-    #expect(throws: DiTError.self) {
-      try model.invert(Tensor(zeros: [1, 1, 8, 9]), classes: [1], options: options())
+    let ddpm = SamplingOptions(sampler: Sampler(.ddpm, steps: 4), guidance: Guidance(scale: 1))
+    let cases: [(DiTError.Part, () throws -> Void)] = [
+      (.argument("classes"), { _ = try noNull.sample(.none(count: 1), options: options()) }),
+      (.argument("count"), { _ = try model.sample(.none(count: 0), options: options()) }),
+      (.option("guidance"), { _ = try model.sample(.none(count: 1), options: options(4, .init(scale: 2))) }),
+      (.option("sampler"), { _ = try model.invert(images, classes: [1], options: ddpm) }),
+      (.option("eta"), { _ = try model.invert(images, classes: [1], options: options(eta: 0.5)) }),
+      (.argument("classes"), { _ = try model.invert(images, classes: [11], options: options()) }),
+      (.argument("images"), { _ = try model.invert(Tensor(zeros: [1, 1, 8, 9]), classes: [1], options: options()) }),
+    ]
+    for (part, call) in cases {
+      let error = #expect(throws: DiTError.self) { try call() }
+      #expect(error?.subject.part == part && error?.exitStatus == 64, "\(error.map { "\($0)" } ?? "")")
     }
   }
 }

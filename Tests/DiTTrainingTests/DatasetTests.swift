@@ -61,7 +61,8 @@ import Testing
     #expect(try Dataset(contentsOf: write([images([0, 0, 0, 0]), labels])).labels == [3, 0])
     let half = TensorSource("labels", Tensor(shape: [2], elements: [3, 0.5]))
     let path = try write([images([0, 0, 0, 0]), half])
-    #expect(throws: DiTError.self) { try Dataset(contentsOf: path) }
+    let error = #expect(throws: DiTError.self) { try Dataset(contentsOf: path) }
+    #expect(error?.kind == .content && error?.tensor == "labels" && error?.file == path)
   }
 
   @Test("Wrong data are refused with file, tensor and value")
@@ -86,7 +87,8 @@ import Testing
       let error = #expect(throws: DiTError.self) { try Dataset(contentsOf: path) }
       #expect(description(error).hasPrefix(path) && description(error).contains(message), "\(description(error))")
     }
-    #expect(throws: DiTError.self) { try Dataset(contentsOf: folder("nothing.safetensors")) }
+    let missing = folder("nothing.safetensors")
+    #expect(throws: DiTError(file: missing, .missing)) { try Dataset(contentsOf: missing) }
   }
 
   @Test("Data that do not fit the network are refused")
@@ -95,9 +97,9 @@ import Testing
     try labeled.check(for: network(classes: 5))
     try labeled.check(for: network())
     let cases: [(data: Dataset, network: DiTConfiguration, message: String)] = [
-      (labeled, network(classes: 4), "two: tensor labels: expected 0 to 3, found 4 at sample 1"),
-      (try Dataset(Tensor(zeros: [2, 1, 1, 2]), name: "two"), network(classes: 4), "two: tensor labels: missing"),
-      (labeled, tinyNetwork(), "two: tensor images: expected the shape (N, 1, 4, 6)"),
+      (labeled, network(classes: 4), "two: labels: expected 0 to 3, found 4 at sample 1"),
+      (try Dataset(Tensor(zeros: [2, 1, 1, 2]), name: "two"), network(classes: 4), "two: labels: missing"),
+      (labeled, tinyNetwork(), "two: images: expected the shape (N, 1, 4, 6)"),
     ]
     for (data, network, message) in cases {
       let error = #expect(throws: DiTError.self) { try data.check(for: network) }

@@ -154,7 +154,7 @@ import Testing
   @Test("A run whose folder is moved away stops, says so, and makes no new one")
   func folderMovedAway() throws {
     let run = try TrainingRun(starting: tinyTrainer(), in: folder("run"))
-    #expect(throws: DiTError(file: folder("run"), .vanished)) {
+    #expect(throws: DiTError(output: folder("run"), .vanished)) {
       try run.run { event in
         guard case .step(let report, _) = event, report.step == 6 else { return }
         try FileManager.default.moveItem(atPath: folder("run"), toPath: folder("moved"))

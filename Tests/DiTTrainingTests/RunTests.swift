@@ -136,15 +136,17 @@ import Testing
 
   @Test("A run without checkpoints is not resumed, and one with them not overwritten")
   func nothingToResumeAndNothingOverwritten() throws {
-    #expect(throws: DiTError.noCheckpoint(directory: folder("none"))) {
+    #expect(throws: DiTError(run: folder("none"), .noCheckpoint)) {
       try TrainingRun(resuming: tinyTrainer(), in: folder("none"))
     }
     #expect(names("").isEmpty, "a refused resume leaves nothing")
     try start("run")
-    #expect(throws: DiTError.holdsCheckpoints(directory: folder("run"))) { try start("run") }
+    #expect(throws: DiTError(run: folder("run"), .holdsCheckpoints)) { try start("run") }
     try Data("x".utf8).write(to: URL(filePath: folder("file")))
-    #expect(throws: DiTError.self) { try start("file") }
-    #expect(throws: DiTError.self) { try start("file/below") }
+    for name in ["file", "file/below"] {
+      let error = #expect(throws: DiTError.self) { try start(name) }
+      #expect(error?.fileProblem != nil, "\(description(error))")
+    }
   }
 
   // MARK: Checkpoints

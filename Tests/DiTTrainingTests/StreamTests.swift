@@ -119,9 +119,10 @@ private final class Stored: ImageSource {
     let stored = Stored()
     let trainer = try tinyTrainer(data: stored.streamed)
     stored.broken.store(9, ordering: .relaxed)
-    #expect(throws: DiTError.self) { try trainer.validate() }
-    #expect(throws: DiTError.self) { try tinyTrainer(data: stored.streamed) { $0.lambdaSeq = 1 } }
-    #expect(throws: DiTError.self) { for _ in 1...9 { _ = try trainer.step() } }
+    let validation = #expect(throws: DiTError.self) { try trainer.validate() }
+    let fit = #expect(throws: DiTError.self) { try tinyTrainer(data: stored.streamed) { $0.lambdaSeq = 1 } }
+    let steps = #expect(throws: DiTError.self) { for _ in 1...9 { _ = try trainer.step() } }
+    #expect([validation, fit, steps].allSatisfy { $0?.kind == .data }, "by which a run knows that it has to save")
     let done = trainer.completedSteps
     stored.broken.store(.max, ordering: .relaxed)
     #expect(try trainer.step().step == done + 1, "goes on where it was")

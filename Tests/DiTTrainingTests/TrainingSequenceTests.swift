@@ -79,10 +79,10 @@ import Testing
     var large = Self.image.network
     large.sequence = .image(height: 4, width: 4)
     let cases: [(Dataset, DiTConfiguration, String)] = [
-      (data, short, "signs: tensor captions: expected at most 3 bytes, the model's text.length, found 4 at sample 0"),
-      (try Self.data(captions: false), short, "signs: tensor captions: missing; the model has text"),
-      (try tinyData(), Self.image.network, "tiny: tensor context: missing; the model has context_image"),
-      (data, large, "signs: tensor context: expected the shape (N, 1, 4, 4)"),
+      (data, short, "signs: captions: expected at most 3 bytes, the model's text.length, found 4 at sample 0"),
+      (try Self.data(captions: false), short, "signs: captions: missing; the model has text"),
+      (try tinyData(), Self.image.network, "tiny: context: missing; the model has context_image"),
+      (data, large, "signs: context: expected the shape (N, 1, 4, 4)"),
     ]
     for (data, network, message) in cases {
       let error = #expect(throws: DiTError.self) { try data.check(for: network) }

@@ -4,6 +4,7 @@ import DiTDiffusion
 import DiTFiles
 import DiTModel
 import DiTPipeline
+import DiTTensor
 
 /// What libFuzzer calls with every input: the bytes are read as JSON, and that as a model's config.json and as the files of
 /// a diffusers pipeline: scheduler_config.json, model_index.json, a transformer's and an autoencoder's config.json. All must be refused by an

@@ -1,4 +1,5 @@
 import DiTImaging
+import DiTTensor
 
 /// What libFuzzer calls with every input: the bytes are read in every way, as they are, and once more with the checksums
 /// of a PNG made right, so that what lies behind them is reached. Pictures must be refused by an error or read, at the

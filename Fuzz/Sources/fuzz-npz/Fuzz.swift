@@ -1,4 +1,5 @@
 import DiTNumpy
+import DiTTensor
 
 /// What libFuzzer calls with every input: the bytes are opened as an archive, every array of which is read in every way,
 /// and as an array themselves. Files must be refused by an error or read, and what was read comes back equal from what is

@@ -26,7 +26,7 @@ private func open(_ bytes: [UInt8]) -> SafetensorsProblem? {
     let line = error.description
     precondition(!line.isEmpty && line.utf8.count < 2000, "a message of \(line.utf8.count) bytes")
     precondition(!line.contains { $0.isNewline }, "a message of several lines")
-    return error.problem
+    return error.cause(SafetensorsProblem.self)
   }
 }
 

@@ -66,7 +66,7 @@ extension AutoencoderConfiguration {
     }
     guard latentChannels == 4 || statistics != nil else {
       throw DiTError(
-        file: store.path, .entry("scaling_factor"),
+        file: store.path, .key("scaling_factor"),
         expected: "diffusers' config.json beside it, as shapes do not tell it (those of 16 latent channels are SD3's, "
           + "1.5305 with shift_factor 0.0609, and FLUX.1's, 0.3611 with 0.1159; VA-VAE's latents of 32 are standardized by "
           + "a model's latent_statistics)",

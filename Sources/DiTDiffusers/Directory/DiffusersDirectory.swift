@@ -107,13 +107,13 @@ public struct DiffusersDirectory: Sendable {
     let isNamed = Self.isNamedAverage(directory)
     guard choice != .average || isNamed || transformer.isAverage else {
       throw DiTError(
-        file: path, .key("weights"),
+        file: path, .argument("weights"),
         expected: "a moving average: a training checkpoint, a model directory with ema, or transformer_ema/",
         found: "a diffusers directory without one")
     }
     guard choice != .trained || !isNamed else {
       throw DiTError(
-        file: path, .key("weights"), expected: "trained weights", found: "a moving average alone, \(directory)")
+        file: path, .argument("weights"), expected: "trained weights", found: "a moving average alone, \(directory)")
     }
     var network = transformer.network
     let store = try DiffusersTransformerStore(

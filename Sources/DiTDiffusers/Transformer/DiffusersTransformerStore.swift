@@ -22,7 +22,7 @@ struct DiffusersTransformerStore: TensorStore {
     let found = source.keys.count
     guard network.depth <= found else {  // or the table would be larger than the file warrants
       throw DiTError(
-        file: source.path, .key("tensors"), expected: "those of \(network.depth) blocks", found: "\(found)")
+        file: source.path, .entry("tensors"), expected: "those of \(network.depth) blocks", found: "\(found)")
     }
     var network = network
     network.embedders = .perBlock

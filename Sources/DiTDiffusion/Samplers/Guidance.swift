@@ -25,13 +25,13 @@ public struct Guidance: Equatable, Sendable {
   }
 
   /// Which ends of an interval of times are guided: codebases differ, so it goes with a model's family.
-  public enum IntervalEnds: Equatable, Sendable {
+  public enum IntervalEnds: String, CaseIterable, Sendable {
     /// LO ≤ t ≤ HI.
     case closed
     /// t < HI and t > LO, or LO is 0: JiT's (Li & He 2025).
     case jit
     /// LO ≤ t ≤ HI, t being the start of a step for all its evaluations, also Heun's at its end: REPA's (Yu et al. 2025).
-    case closedByStep
+    case closedByStep = "closed_by_step"
 
     /// Whether a time is guided.
     func contains(_ time: Float, _ low: Float, _ high: Float) -> Bool {

@@ -34,7 +34,7 @@ public struct SequencePrior: Equatable, Sendable {
     for row in 0..<order {
       for column in 0..<row where covariance[row * order + column] != covariance[column * order + row] {
         throw DiTError(
-          option: "covariance", expected: "a symmetric matrix",
+          argument: "covariance", expected: "a symmetric matrix",
           found: "\(covariance[row * order + column]) and \(covariance[column * order + row]) at (\(row), \(column))")
       }
     }
@@ -45,7 +45,7 @@ public struct SequencePrior: Equatable, Sendable {
 
   private static func checkFinite(_ values: [Double], _ name: String) throws(DiTError) {
     if let i = values.firstIndex(where: { !$0.isFinite }) {
-      throw DiTError(option: name, expected: "finite numbers", found: "\(values[i]) at element \(i)")
+      throw DiTError(argument: name, expected: "finite numbers", found: "\(values[i]) at element \(i)")
     }
   }
 

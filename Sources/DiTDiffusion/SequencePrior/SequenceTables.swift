@@ -44,7 +44,7 @@ struct SequenceTable: Sendable {
       SymmetricMatrix(order: patches.count * n, elements: prior.block(patches, patches))
     }
     guard context.diagonalize(&matrices) else {
-      throw DiTError(option: "covariance", expected: "a matrix with eigenvalues", found: "one without")
+      throw DiTError(argument: "covariance", expected: "a matrix with eigenvalues", found: "one without")
     }
     jointValues = try Self.checked(matrices[0].eigenvalues)
     contextValues = try Self.checked(matrices[1].eigenvalues)
@@ -67,7 +67,8 @@ struct SequenceTable: Sendable {
   private static func checked(_ values: [Double]) throws(DiTError) -> [Double] {
     if let least = values.first, least < -tolerance * abs(values[values.count - 1]) {
       throw DiTError(
-        option: "covariance", expected: "a positive semi-definite matrix", found: "one with an eigenvalue of \(least)")
+        argument: "covariance", expected: "a positive semi-definite matrix", found: "one with an eigenvalue of \(least)"
+      )
     }
     return values.map { max($0, 0) }
   }

@@ -29,7 +29,7 @@ public struct Statistics: Equatable, Sendable {
     for i in 0..<d {
       for j in 0..<i where abs(covariance[i * d + j] - covariance[j * d + i]) > 1e-6 * largest {
         throw DiTError(
-          data: name, .entry("sigma"), expected: "a symmetric matrix",
+          set: name, .entry("sigma"), expected: "a symmetric matrix",
           found: "\(covariance[i * d + j]) at (\(i), \(j)) and \(covariance[j * d + i]) at (\(j), \(i))")
       }
     }
@@ -37,7 +37,7 @@ public struct Statistics: Equatable, Sendable {
   }
 
   private static func notFinite(_ name: String, _ part: String) -> DiTError {
-    DiTError(data: name, .entry(part), expected: "finite numbers, at most 1e30", found: "others")
+    DiTError(set: name, .entry(part), expected: "finite numbers, at most 1e30", found: "others")
   }
 
   /// Those of a set, with n−1; the set is read twice, in blocks.
@@ -52,7 +52,7 @@ public struct Statistics: Equatable, Sendable {
     let d = set.depth
     guard d <= Self.largestMatrix / d else {
       throw DiTError(
-        data: set.name, expected: "at most 16,384 numbers a sample, or fewer samples than numbers", found: "\(d)")
+        set: set.name, expected: "at most 16,384 numbers a sample, or fewer samples than numbers", found: "\(d)")
     }
     let mean = try set.mean(weights: weights)
     var gram = [Double](repeating: 0, count: d * d)
@@ -90,7 +90,7 @@ struct Gaussian: Sendable {
     try set.requireTwo()
     guard set.count <= Statistics.largestMatrix / d else {
       throw DiTError(
-        data: set.name, expected: "at most \(Statistics.largestMatrix / d) samples of \(d) numbers",
+        set: set.name, expected: "at most \(Statistics.largestMatrix / d) samples of \(d) numbers",
         found: "\(set.count)")
     }
     let mean = try set.mean(weights: weights)
@@ -110,7 +110,7 @@ struct Gaussian: Sendable {
     let largest = matrix.eigenvalues.last ?? 0
     guard let smallest = matrix.eigenvalues.first, smallest >= -1e-6 * abs(largest) else {
       throw DiTError(
-        data: statistics.name, .entry("sigma"), expected: "a covariance, with no negative eigenvalue",
+        set: statistics.name, .entry("sigma"), expected: "a covariance, with no negative eigenvalue",
         found: "\(matrix.eigenvalues.first ?? 0) beside \(largest)")
     }
     let first = matrix.eigenvalues.firstIndex { $0 > Double(d) * 0x1p-52 * largest } ?? d
@@ -133,7 +133,7 @@ extension Statistics {
     var matrices = [SymmetricMatrix(order: mean.count, elements: covariance)]
     guard context.diagonalize(&matrices) else {
       throw DiTError(
-        data: name, .entry("sigma"), expected: "a matrix whose eigenvalues converge", found: "one that does not")
+        set: name, .entry("sigma"), expected: "a matrix whose eigenvalues converge", found: "one that does not")
     }
     return matrices[0]
   }
@@ -142,7 +142,7 @@ extension Statistics {
 extension SampleSet {
   /// - Throws: `DiTError` for a set without a covariance.
   func requireTwo() throws(DiTError) {
-    guard count >= 2 else { throw DiTError(data: name, expected: "at least 2 samples", found: "\(count)") }
+    guard count >= 2 else { throw DiTError(set: name, expected: "at least 2 samples", found: "\(count)") }
   }
 
   /// μ, (d).

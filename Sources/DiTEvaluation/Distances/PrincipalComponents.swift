@@ -42,20 +42,20 @@ struct PrincipalComponents: Sendable {
     }
     let (gaussian, n, d) = (try Gaussian(of: set, on: context), set.count, set.depth)
     guard count < n else {
-      throw DiTError(data: set.name, expected: "more than \(count) samples to fit \(count) components", found: "\(n)")
+      throw DiTError(set: set.name, expected: "more than \(count) samples to fit \(count) components", found: "\(n)")
     }
     var gram = [Double](repeating: 0, count: n * n)
     var span = gram.mutableSpan
     context.product(&span, gaussian.factor.span, transposed: gaussian.factor.span, rows: n, columns: n, depth: d)
     var matrices = [SymmetricMatrix(order: n, elements: gram)]
     guard context.diagonalize(&matrices) else {
-      throw DiTError(data: set.name, expected: "samples whose eigenvalues converge", found: "others")
+      throw DiTError(set: set.name, expected: "samples whose eigenvalues converge", found: "others")
     }
     let values = matrices[0].eigenvalues
     let kept = (0..<count).map { n - 1 - $0 }
     guard let last = kept.last, values[last] > Double(n) * 0x1p-52 * values[n - 1] else {
       throw DiTError(
-        data: set.name, expected: "samples that vary in at least \(count) directions", found: "fewer")
+        set: set.name, expected: "samples that vary in at least \(count) directions", found: "fewer")
     }
     let vectors = kept.flatMap { k in matrices[0].elements[k * n..<(k + 1) * n].map { $0 / values[k].squareRoot() } }
     var directions = [Double](repeating: 0, count: count * d)

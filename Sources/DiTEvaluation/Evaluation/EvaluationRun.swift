@@ -80,7 +80,7 @@ final class EvaluationRun {
   private func checkInputs() throws(DiTError) {
     guard samples.depth == reference.depth else {
       throw DiTError(
-        data: samples.name, expected: "samples of \(extents(reference)), as \(reference.name) has",
+        set: samples.name, expected: "samples of \(extents(reference)), as \(reference.name) has",
         found: extents(samples))
     }
     if let a = samples.set, let b = reference.set { try checkShapes(a, b) }
@@ -90,20 +90,20 @@ final class EvaluationRun {
       let needed = neighborhoods.needed
       guard neighborhoods.isEmpty || set.count >= needed else {
         throw DiTError(
-          data: set.name, expected: "at least \(needed) samples for \(needed - 1) neighbors", found: "\(set.count)")
+          set: set.name, expected: "at least \(needed) samples for \(needed - 1) neighbors", found: "\(set.count)")
       }
     }
     if options.copies { try training?.requireTwo() }
     if case .principal(let count) = options.features, count > reference.depth {
       throw DiTError(
-        data: reference.name, expected: "at least \(count) numbers a sample for \(count) principal components",
+        set: reference.name, expected: "at least \(count) numbers a sample for \(count) principal components",
         found: "\(reference.depth)")
     }
   }
 
   private func checkShapes(_ a: SampleSet, _ b: SampleSet) throws(DiTError) {
     guard a.shape == b.shape else {
-      throw DiTError(data: a.name, expected: "samples of \(b.shape), as \(b.name) has", found: "\(a.shape)")
+      throw DiTError(set: a.name, expected: "samples of \(b.shape), as \(b.name) has", found: "\(a.shape)")
     }
   }
 
@@ -116,7 +116,7 @@ final class EvaluationRun {
     guard case .principal(let count) = options.features else { return (samples, reference, nil) }
     guard let set = samples.set else {
       throw DiTError(
-        data: samples.name, expected: "samples, which principal components can be taken of", found: "statistics")
+        set: samples.name, expected: "samples, which principal components can be taken of", found: "statistics")
     }
     let components: PrincipalComponents
     let projected: EvaluationInput

@@ -47,7 +47,7 @@ extension SampleSet {
     let file = try SafetensorsFile(contentsOf: path)
     guard let kind = (preferring + Kind.allCases).first(where: { file.entry(named: $0.rawValue) != nil }) else {
       throw DiTError(
-        data: path, expected: "a tensor images, latents, samples or features",
+        set: path, expected: "a tensor images, latents, samples or features",
         found: file.names.isEmpty ? "none" : file.names.prefix(8).joined(separator: ", "))
     }
     var set = try SampleSet(file, kind, name: name ?? path)
@@ -71,12 +71,12 @@ extension SampleSet {
     let (entry, part) = (try file.requireEntry(named: kind.rawValue), DiTError.Part.tensor(kind.rawValue))
     let extents = kind == .features ? "(N, d)" : "(N, C, H, W)"
     guard entry.shape.count == (kind == .features ? 2 : 4), entry.shape.allSatisfy({ $0 > 0 }) else {
-      throw DiTError(data: file.path, part, expected: "\(extents), none of them 0", found: "shape \(entry.shape)")
+      throw DiTError(set: file.path, part, expected: "\(extents), none of them 0", found: "shape \(entry.shape)")
     }
     let isBytes = entry.dtype == .u8 && kind == .images
     guard entry.dtype.isReadableFloat || isBytes else {
       throw DiTError(
-        data: file.path, part, expected: "F32, F16, BF16\(kind == .images ? ", F64 or U8" : " or F64")",
+        set: file.path, part, expected: "F32, F16, BF16\(kind == .images ? ", F64 or U8" : " or F64")",
         found: entry.dtype.rawValue)
     }
     let count = entry.shape[0]
@@ -87,7 +87,7 @@ extension SampleSet {
       let (shape, values) = try file.integers("labels")
       guard shape == [count] else {
         throw DiTError(
-          data: file.path, .tensor("labels"), expected: "(\(count)), one per sample", found: "shape \(shape)")
+          set: file.path, .tensor("labels"), expected: "(\(count)), one per sample", found: "shape \(shape)")
       }
       labels = values
     }

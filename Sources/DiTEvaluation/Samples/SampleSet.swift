@@ -111,7 +111,7 @@ public struct SampleSet: Sendable {
     try forEachBlock { start, elements throws(DiTError) in
       if let bad = elements.firstIndex(where: { !(abs($0) <= largest) }) {
         throw DiTError(
-          data: name, part, expected: expected,
+          set: name, part, expected: expected,
           found: "\(elements[bad]) at element \(start * depth + bad), in sample \(start + bad / depth)")
       }
       for element in elements { (low, high) = (min(low, element), max(high, element)) }

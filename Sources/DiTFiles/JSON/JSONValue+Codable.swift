@@ -1,11 +1,14 @@
 // JSON values and strict objects out of any of Swift's decoders, so that a program's own Codable types may hold ours.
 
 extension JSONValue: Codable {
-  /// Decodes whatever value there is. A number without a fraction is a whole one, however it was written.
+  /// Decodes whatever value there is. A number without a fraction is a whole one, however it was written; keys come in the
+  /// order of their names, as decoders know no other; what they do with a key that stands twice is theirs.
   public init(from decoder: any Decoder) throws {
     if let object = try? decoder.container(keyedBy: AnyKey.self) {
       self = .object(
-        try object.allKeys.map { JSONMember($0.stringValue, try object.decode(JSONValue.self, forKey: $0)) })
+        try object.allKeys.sorted { $0.stringValue < $1.stringValue }.map {
+          JSONMember($0.stringValue, try object.decode(JSONValue.self, forKey: $0))
+        })
       return
     }
     if var array = try? decoder.unkeyedContainer() {

@@ -19,7 +19,7 @@ package struct AppendedFile: ~Copyable {
   ///
   /// - Throws: `DiTError`.
   package init(path: String) throws(DiTError) {
-    descriptor = try FileDescriptor(path, O_WRONLY | O_APPEND)
+    descriptor = try FileDescriptor(path, O_WRONLY | O_APPEND, as: .output)
     self.path = path
   }
 
@@ -27,7 +27,7 @@ package struct AppendedFile: ~Copyable {
   ///
   /// - Throws: `DiTError`, with the system's EEXIST where there is something at `path`.
   package init(creating path: String) throws(DiTError) {
-    descriptor = try FileDescriptor(path, O_WRONLY | O_APPEND | O_CREAT | O_EXCL, operation: "create")
+    descriptor = try FileDescriptor(path, O_WRONLY | O_APPEND | O_CREAT | O_EXCL, operation: "create", as: .output)
     self.path = path
   }
 

@@ -36,7 +36,7 @@ public struct AtomicDirectory: ~Copyable {
   /// - Throws: `DiTError`, also when there is something of that name.
   package init(path: String, temporaryName: String) throws(DiTError) {
     if let status = try FileStatus(path: path), !status.isDirectory {
-      throw DiTError(file: path, .refused(operation: "make a directory of", code: ENOTDIR))
+      throw DiTError(output: path, .refused(operation: "make a directory of", code: ENOTDIR))
     }
     let target = try Directory.resolved(path)
     let parent = Paths.parent(of: target)
@@ -53,13 +53,13 @@ public struct AtomicDirectory: ~Copyable {
   private static func create(_ temporary: String, for path: String) throws(DiTError) -> Int32 {
     while true {
       guard unsafe mkdir(FileName.terminated(temporary), 0o777) == 0 else {
-        throw DiTError(file: path, .refused(operation: "create a directory beside", code: errno))
+        throw DiTError(output: path, .refused(operation: "create a directory beside", code: errno))
       }
       let descriptor = unsafe open(FileName.terminated(temporary), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
       // Somebody who clears away may have come between making and locking it, and removes it.
       guard descriptor >= 0 else {
         if errno == ENOENT || errno == EINTR { continue }
-        throw DiTError(file: path, refused: "open a directory beside")
+        throw DiTError(output: path, refused: "open a directory beside")
       }
       if case .held = AdvisoryLock(descriptor) {
       } else if let status = try FileStatus(path: temporary),
@@ -95,9 +95,9 @@ public struct AtomicDirectory: ~Copyable {
     try Directory.flush(temporary, for: path)
     let old = temporary + Leftovers.oldSuffix
     let isReplacing = replacing ? try FileStatus(path: target) != nil : false
-    if isReplacing, !Directory.systemRename(target, old) { throw DiTError(file: path, refused: "replace") }
+    if isReplacing, !Directory.systemRename(target, old) { throw DiTError(output: path, refused: "replace") }
     guard Directory.systemRename(temporary, target) else {
-      let error = DiTError(file: path, refused: "put in place")
+      let error = DiTError(output: path, refused: "put in place")
       if isReplacing { _ = Directory.systemRename(old, target) }
       throw error
     }

@@ -35,12 +35,12 @@ public struct AtomicFile: ~Copyable {
   /// - Throws: `DiTError` when `path` is something other than a regular file, or its directory cannot be written.
   public init(path: String) throws(DiTError) {
     let status = try FileStatus(path: path)
-    if let status, !status.isRegular { throw DiTError(file: path, .notRegular(found: status.kind)) }
+    if let status, !status.isRegular { throw DiTError(output: path, .notRegular(found: status.kind)) }
     let target = status == nil ? path : Self.resolved(path)
     let slash = target.utf8.lastIndex(of: UInt8(ascii: "/"))
     let directory = slash.map { $0 == target.startIndex ? "/" : String(target[..<$0]) } ?? "."
     guard slash.map({ target.utf8.index(after: $0) }) ?? target.startIndex != target.endIndex else {
-      throw DiTError(file: path, .notRegular(found: "no file name"))
+      throw DiTError(output: path, .notRegular(found: "no file name"))
     }
     (temporaryPath, descriptor) = try Self.createTemporary(in: directory, for: path)
     temporary = FileName.terminated(temporaryPath)
@@ -68,7 +68,7 @@ public struct AtomicFile: ~Copyable {
   /// - Throws: `DiTError`.
   public func flush() throws(DiTError) {
     while fsync(descriptor) != 0 {
-      guard errno == EINTR else { throw DiTError(file: path, refused: "flush") }
+      guard errno == EINTR else { throw DiTError(output: path, refused: "flush") }
     }
   }
 
@@ -78,7 +78,7 @@ public struct AtomicFile: ~Copyable {
   ///   but a crash of the machine might bring back the old one.
   public consuming func commit() throws(DiTError) {
     try flush()
-    guard Directory.systemRename(temporaryPath, target) else { throw DiTError(file: path, refused: "replace") }
+    guard Directory.systemRename(temporaryPath, target) else { throw DiTError(output: path, refused: "replace") }
     isCommitted = true
     try Directory.flush(directory, for: path)
   }
@@ -115,7 +115,7 @@ public struct AtomicFile: ~Copyable {
       let rest = bytes.extracting(written..<bytes.count)
       let count = unsafe rest.withUnsafeBufferPointer { unsafe systemWrite(descriptor, $0.baseAddress, $0.count) }
       if count < 0, errno == EINTR { continue }
-      guard count > 0 else { throw DiTError(file: path, refused: "write") }
+      guard count > 0 else { throw DiTError(output: path, refused: "write") }
       written += count
     }
   }
@@ -132,7 +132,7 @@ public struct AtomicFile: ~Copyable {
       guard descriptor >= 0 else {
         if errno == EEXIST || errno == EINTR { continue }
         // Also where there is no directory: what is missing is not the file.
-        throw DiTError(file: path, .refused(operation: "create a file in the directory of", code: errno))
+        throw DiTError(output: path, .refused(operation: "create a file in the directory of", code: errno))
       }
       // Somebody who clears away may have come between making and locking it.
       if case .held = AdvisoryLock(descriptor) {} else if linkCount(descriptor) != 0 { return (name, descriptor) }

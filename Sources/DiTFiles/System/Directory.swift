@@ -62,7 +62,7 @@ package enum Directory {
   /// - Throws: `DiTError`, also when there is something else at `path`.
   package static func create(_ path: String, withParents: Bool = true) throws(DiTError) {
     func refusal(_ code: Int32) -> DiTError {
-      DiTError(file: path, .refused(operation: "create the directory", code: code))
+      DiTError(output: path, .refused(operation: "create the directory", code: code))
     }
     if let status = try FileStatus(path: path) {
       guard status.isDirectory else { throw refusal(EEXIST) }
@@ -81,7 +81,7 @@ package enum Directory {
   ///
   /// - Throws: `DiTError`, which names `target`.
   package static func rename(_ path: String, to target: String) throws(DiTError) {
-    guard systemRename(path, target) else { throw DiTError(file: target, refused: "put in place") }
+    guard systemRename(path, target) else { throw DiTError(output: target, refused: "put in place") }
     try flush(Paths.parent(of: target), for: target)
   }
 
@@ -93,9 +93,9 @@ package enum Directory {
     var status = stat()
     if unsafe lstat(bytes, &status) == 0, status.st_mode & S_IFMT == S_IFDIR {
       for name in try listing(path) { try remove(Paths.join(path, name)) }
-      guard unsafe rmdir(bytes) == 0 || errno == ENOENT else { throw DiTError(file: path, refused: "remove") }
+      guard unsafe rmdir(bytes) == 0 || errno == ENOENT else { throw DiTError(output: path, refused: "remove") }
     } else {
-      guard unsafe unlink(bytes) == 0 || errno == ENOENT else { throw DiTError(file: path, refused: "remove") }
+      guard unsafe unlink(bytes) == 0 || errno == ENOENT else { throw DiTError(output: path, refused: "remove") }
     }
   }
 
@@ -131,13 +131,13 @@ package enum Directory {
   static func flush(_ directory: String, for path: String) throws(DiTError) {
     let operation = "flush the directory of"
     let descriptor = unsafe open(FileName.terminated(directory), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw DiTError(file: path, refused: operation) }
+    guard descriptor >= 0 else { throw DiTError(output: path, refused: operation) }
     defer { close(descriptor) }
     // Some file systems cannot flush a directory and need not.
     while fsync(descriptor) != 0 {
       if errno == EINTR { continue }
       if errno == EINVAL || errno == ENOTSUP { return }
-      throw DiTError(file: path, refused: operation)
+      throw DiTError(output: path, refused: operation)
     }
   }
 

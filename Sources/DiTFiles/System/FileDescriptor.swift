@@ -15,10 +15,13 @@ struct FileDescriptor: ~Copyable {
   /// - Parameters:
   ///   - flags: of `open`; O_CLOEXEC is added.
   ///   - operation: what the error says was refused, as in `"open"`.
+  ///   - kind: of the error, `file` or `output`.
   /// - Throws: `DiTError`.
-  init(_ path: String, _ flags: Int32, mode: mode_t = 0o666, operation: String = "open") throws(DiTError) {
+  init(
+    _ path: String, _ flags: Int32, mode: mode_t = 0o666, operation: String = "open", as kind: DiTError.Kind = .file
+  ) throws(DiTError) {
     number = unsafe open(FileName.terminated(path), flags | O_CLOEXEC, mode)
-    guard number >= 0 else { throw DiTError(file: path, refused: operation) }
+    guard number >= 0 else { throw DiTError(file: path, refused: operation).of(kind) }
   }
 
   /// Takes over an open one.

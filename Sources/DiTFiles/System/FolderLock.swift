@@ -30,7 +30,7 @@ package final class FolderLock: Sendable {
     let file = Paths.join(path, name)
     while true {
       let descriptor = unsafe open(FileName.terminated(file), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o666)
-      guard descriptor >= 0 else { throw DiTError(file: file, .refused(operation: "create", code: errno)) }
+      guard descriptor >= 0 else { throw DiTError(output: file, .refused(operation: "create", code: errno)) }
       do throws(DiTError) {
         if let identity = try Self.take(descriptor, path, file, assumingLocks) {
           (self.path, self.file, self.descriptor, self.identity) = (path, file, descriptor, identity)
@@ -54,7 +54,7 @@ package final class FolderLock: Sendable {
   /// - Throws: `DiTError`, `vanished`.
   package func check() throws(DiTError) {
     guard let there = try? FileStatus(path: file), there.identity == identity else {
-      throw DiTError(file: path, .vanished)
+      throw DiTError(output: path, .vanished)
     }
   }
 
@@ -67,10 +67,10 @@ package final class FolderLock: Sendable {
     let holder = FolderHolder(descriptor)
     switch assumingLocks ? AdvisoryLock(descriptor) : .unsupported {
     case .taken: break
-    case .held: throw DiTError(file: path, .inUse(by: holder?.description ?? "another process", file: nil))
+    case .held: throw DiTError(output: path, .inUse(by: holder?.description ?? "another process", file: nil))
     case .unsupported:
       if let holder, !holder.hasEnded {
-        throw DiTError(file: path, .inUse(by: holder.description, file: file))
+        throw DiTError(output: path, .inUse(by: holder.description, file: file))
       }
     }
     let identity = try FileStatus(descriptor: descriptor, path: file).identity

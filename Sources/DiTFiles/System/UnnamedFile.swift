@@ -43,7 +43,7 @@ package struct UnnamedFile: ~Copyable {
         filled += step
       }
     }
-    guard bytes.count == count else { throw DiTError(file: path, refused: "read what was kept for") }
+    guard bytes.count == count else { throw DiTError(output: path, refused: "read what was kept for") }
     return bytes
   }
 }

@@ -177,7 +177,7 @@ package struct ChosenTree {
     let trees = StateDictTrees.trees(of: keys.map(\.name))
     guard let tree = StateDictTrees.chosen(choice, of: trees) else {
       throw DiTError(
-        file: store.path, .key("weights"), expected: choice.expectation, found: StateDictTrees.found(trees))
+        file: store.path, .argument("weights"), expected: choice.expectation, found: StateDictTrees.found(trees))
     }
     (path, isAverage) = (tree.path, tree.isAverage)
     let isWhole = tree.items.count == keys.count && zip(tree.items, keys).allSatisfy { $0.name == $1.name }

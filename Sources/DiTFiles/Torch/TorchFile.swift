@@ -70,7 +70,7 @@ public final class TorchFile: Sendable {
       ? [StateDictTrees.Tree(path: [], items: names.enumerated().map { ($1, $0) })] : StateDictTrees.trees(of: names)
     guard let chosen = StateDictTrees.chosen(choice, of: trees) else {
       throw DiTError(
-        file: path, .entry("weights"), expected: choice.expectation, found: StateDictTrees.found(trees))
+        file: path, .argument("weights"), expected: choice.expectation, found: StateDictTrees.found(trees))
     }
     (tree, isAverage) = (chosen.path, chosen.isAverage)
     self.trees = trees.map(\.path)

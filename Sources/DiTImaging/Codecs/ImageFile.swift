@@ -21,7 +21,7 @@ enum ImageFile {
     do throws(DiTError) {
       file = try RegularFile(path: path)
     } catch {
-      throw DiTError(image: nil, .unreadable(words(error)))
+      throw DiTError(image: nil, .unreadable(words(error)), cause: error.fileProblem)
     }
     try limits.check(fileBytes: file.size)
     return file
@@ -31,7 +31,7 @@ enum ImageFile {
     do throws(DiTError) {
       return try file.bytes(upTo: prefix)
     } catch {
-      throw DiTError(image: nil, .unreadable(words(error)))
+      throw DiTError(image: nil, .unreadable(words(error)), cause: error.fileProblem)
     }
   }
 
@@ -52,7 +52,7 @@ enum ImageFile {
         try file.commit()
       }
     } catch {
-      throw DiTError(image: nil, .unwritable(words(error)))
+      throw DiTError(image: nil, .unwritable(words(error)), cause: error.fileProblem)
     }
   }
 

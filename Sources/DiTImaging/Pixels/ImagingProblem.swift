@@ -61,10 +61,10 @@ extension ImagingProblem {
   }
 
   /// The error that a problem of the file at `path`, or of data in memory, is.
-  fileprivate func error(_ path: String?) -> DiTError {
+  fileprivate func error(_ path: String?, _ cause: FileProblem?) -> DiTError {
     let subject = path.map { DiTError.Subject(file: $0) } ?? DiTError.Subject(.entry("image data"))
     guard case .unrecognized(let found) = self else {
-      return DiTError(kind, subject, problem: words, cause: self)
+      return DiTError(kind, subject, problem: words, cause: cause ?? self as any Equatable & Sendable)
     }
     return DiTError(kind, subject, expected: "a PNG, a JPEG or a WebP", found: found, cause: self)
   }
@@ -72,7 +72,11 @@ extension ImagingProblem {
 
 extension DiTError {
   /// An image cannot be read or written: that of the file at `path`, or data in memory.
-  package init(image path: String?, _ problem: ImagingProblem) { self = problem.error(path) }
+  ///
+  /// - Parameter cause: what the system refuses, where it does.
+  package init(image path: String?, _ problem: ImagingProblem, cause: FileProblem? = nil) {
+    self = problem.error(path, cause)
+  }
 
   /// What is wrong with the image that this error is about.
   package var imaging: ImagingProblem? { cause() }

@@ -34,4 +34,15 @@ extension Weights {
     }
     return (Weights(ParameterTable(larger), parts: parts), larger)
   }
+
+  /// The first of the `count` rows from class `first` on that is not finite in a label table, counted from 0; nil where none is.
+  package func firstMixtureNotFinite(from first: Int, count: Int) -> Int? {
+    (0..<count).first { number in
+      table.conditioning.embedders.contains { embedder in
+        guard let index = embedder.labels else { return false }
+        let (rows, d) = (slices[index], table.parameters[index].shape[1])
+        return rows[(first + number) * d..<(first + number + 1) * d].span.firstNotFinite != nil
+      }
+    }
+  }
 }

@@ -5,7 +5,7 @@ import DiTTensor
 public struct Weights: Sendable {
   public let table: ParameterTable
   /// One per tensor, in the table's order.
-  package let parts: [TensorParts]
+  let parts: [TensorParts]
 
   /// One slice per tensor, in the table's order. What a file keeps apart is put together at each access, unless it is still held.
   public var slices: Slices { Slices(parts: parts) }

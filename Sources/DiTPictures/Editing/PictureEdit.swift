@@ -41,7 +41,7 @@ public struct PictureEdit: Sendable {
         found: "samples of \(network.inChannels) channels")
     }
     guard 0...1024 ~= feather else {
-      throw DiTError(argument: "feather", expected: "0…1024 pixels", found: "\(feather)")
+      throw DiTError(option: "feather", expected: "0…1024 pixels", found: "\(feather)")
     }
     let factor = autoencoder?.configuration.factor ?? 1
     let size = (width: network.inputWidth * factor, height: network.inputHeight * factor)

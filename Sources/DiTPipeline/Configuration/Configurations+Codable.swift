@@ -3,8 +3,9 @@ import DiTFiles
 import DiTModel
 import DiTTensor
 
-// Codable by the keys of config.json, read as strictly as that file is: an unknown key, another type or a value out of range
-// throws `DiTError` with the key's whole path (`jobs.0.model.diffusion.steps`).
+// Codable by the keys of config.json, through that file's reader: an unknown key, another type or a value out of range throws
+// `DiTError` with the key's whole path (`jobs.0.model.diffusion.steps`). Decoders come before it: what they make of a key that
+// stands twice, or of 4.0 where a whole number is wanted, is theirs, and their strategies for keys must leave keys as they are.
 
 extension ModelConfiguration: Codable {
   /// - Throws: `DiTError` for what ``init(contentsOf:)`` refuses.
@@ -43,15 +44,40 @@ extension SamplingConfiguration: Codable {
   /// The keys of config.json's `sampling` block. `sampler`, `steps` and `guidance` must be there, as no model says what they
   /// are by default.
   ///
+  /// What goes with a model's family, and so is not in its config.json, has keys of its own: `guidance_ends` (`closed`, `jit`,
+  /// `closed_by_step`) and `corrects_last_step`.
+  ///
   /// - Throws: `DiTError` for an unknown or missing key and a value that cannot be used. Whether the values fit a model is for
   ///   the call that samples.
   public init(from decoder: any Decoder) throws {
-    let reader = try JSONObjectReader(from: decoder)
+    var reader = try JSONObjectReader(from: decoder)
     try Self.requireKeys(of: reader)
-    try self.init(reading: reader, defaults: .unset)
+    self = .unset
+    try updateOfFamily(reading: &reader)
+    try self.init(reading: reader, defaults: self)
   }
 
-  public func encode(to encoder: any Encoder) throws { try json.encode(to: encoder) }
+  /// - Throws: `DiTError` (`sampler`) for the sampler of a saved scheduler whose class is not here: no name stands for it.
+  public func encode(to encoder: any Encoder) throws { try JSONValue.object(membersAlone()).encode(to: encoder) }
+
+  private static let (endsKey, correctsKey) = ("guidance_ends", "corrects_last_step")
+
+  /// The keys that say all by themselves, without a model.
+  func membersAlone() throws(DiTError) -> [JSONMember] {
+    if let name = sampler.unavailableClass {
+      throw DiTError(key: "sampler", expected: "a sampler that is here, to stand by itself", found: name)
+    }
+    guard case .object(var members) = json else { return [] }
+    if guidance.ends != .closed { members.append(JSONMember(Self.endsKey, .string(guidance.ends.rawValue))) }
+    if sampler.correctsLastStep { members.append(JSONMember(Self.correctsKey, .bool(true))) }
+    return members
+  }
+
+  /// Takes what goes with a model's family.
+  mutating func updateOfFamily(reading reader: inout JSONObjectReader) throws(DiTError) {
+    guidance.ends = try reader.word(Self.endsKey) ?? guidance.ends
+    sampler.correctsLastStep = try reader.bool(Self.correctsKey) ?? sampler.correctsLastStep
+  }
 
   /// What ``requireKeys(of:)`` sees replaced.
   static let unset = SamplingConfiguration(sampler: Sampler(.ddim, steps: 1), guidance: Guidance(scale: 1))
@@ -80,7 +106,7 @@ extension SamplingOptions: Codable {
   }
 
   public func encode(to encoder: any Encoder) throws {
-    guard case .object(var members) = SamplingConfiguration(sampler: sampler, guidance: guidance).json else { return }
+    var members = try SamplingConfiguration(sampler: sampler, guidance: guidance).membersAlone()
     let seed = Int(exactly: seed).map { JSONValue.integer($0) } ?? .string("\(seed)")
     members += [JSONMember(Self.seedKey, seed), JSONMember(Self.randomKey, .string(random.rawValue))]
     if let batch { members.append(JSONMember(Self.batchKey, .integer(batch))) }
@@ -112,7 +138,8 @@ extension SamplingOptions: Codable {
     }
     options.random = try reader.word(Self.randomKey) ?? random
     options.batch = try reader.integer(Self.batchKey, in: 1...Int.max) ?? batch
-    let own = SamplingConfiguration(sampler: sampler, guidance: guidance)
+    var own = SamplingConfiguration(sampler: sampler, guidance: guidance)
+    try own.updateOfFamily(reading: &reader)
     let sampling = try SamplingConfiguration(reading: reader, defaults: own)
     (options.sampler, options.guidance) = (sampling.sampler, sampling.guidance)
     self = options

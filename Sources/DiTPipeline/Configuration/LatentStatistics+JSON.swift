@@ -13,6 +13,9 @@ extension LatentStatistics {
     switch reader.peek(key) {
     case nil: return nil
     case .string?:
+      guard !reader.file.isEmpty else {
+        throw reader.failure(key, expected: "mean and std, as JSON in memory has no folder", found: "a file's name")
+      }
       guard let name = try reader.string(key) else { return nil }
       let path = Paths.resolve(name, in: Paths.parent(of: reader.file))
       do {

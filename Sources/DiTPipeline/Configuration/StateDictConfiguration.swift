@@ -66,7 +66,7 @@ struct StateDictConfiguration {
       ?? heads ?? keys?.integer("num_heads") ?? shapes.heads(hiddenSize: d)
     if let heads, heads != network.numHeads {
       throw DiTError(
-        file: file.path, .key("heads"), expected: "\(network.numHeads), as the tensors say", found: "\(heads)")
+        file: file.path, .argument("heads"), expected: "\(network.numHeads), as the tensors say", found: "\(heads)")
     }
     notes = classes.note.map { [$0] } ?? []
     var model = ModelConfiguration(network: network, family: family)
@@ -264,7 +264,7 @@ struct StateDictShapes {
   func heads(hiddenSize: Int) throws(DiTError) -> Int {
     guard let heads = [384: 6, 768: 12, 1024: 16, 1152: 16][hiddenSize] else {
       throw DiTError(
-        file: file.path, .key("heads"), expected: "the number of heads to be given",
+        file: file.path, .argument("heads"), expected: "the number of heads to be given",
         found: "hidden size \(hiddenSize), for which none is published")
     }
     return heads

@@ -86,7 +86,7 @@ struct FamilyShapes {
     let path = shapes.file.path
     if let heads, heads != network.numHeads {
       throw DiTError(
-        file: path, .key("heads"), expected: "\(network.numHeads), as blocks.0.attn.q_norm.weight says",
+        file: path, .argument("heads"), expected: "\(network.numHeads), as blocks.0.attn.q_norm.weight says",
         found: "\(heads)")
     }
     let model = ModelConfiguration(network: network, diffusion: diffusion, sampling: sampling, family: family)

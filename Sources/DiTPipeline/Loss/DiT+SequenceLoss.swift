@@ -44,7 +44,7 @@ extension SequenceLossInput {
   /// model's path has no posterior.
   func check(_ model: DiT, _ clean: Tensor) throws(DiTError) {
     guard model.configuration.diffusion.path.hasPosterior else {
-      throw DiTError(argument: "lambda_seq", expected: "0 on a linear path, which has no x_{t−1}", found: "\(weight)")
+      throw DiTError(option: "lambda_seq", expected: "0 on a linear path, which has no x_{t−1}", found: "\(weight)")
     }
     guard posteriorNoise.shape == clean.shape else {
       throw DiTError(

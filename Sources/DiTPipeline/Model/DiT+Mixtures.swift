@@ -36,6 +36,9 @@ extension DiT {
     }
     let sums = mixtures.map { $0.sorted { $0.key < $1.key }.map { (row: $0.key, weight: $0.value) } }
     let (weights, larger) = network.weights.adding(sums, to: c)
+    if let bad = weights.firstMixtureNotFinite(from: c.numClasses, count: mixtures.count) {
+      throw DiTError(argument: "classes", expected: "finite sums of embeddings", found: "others in mixture \(bad)")
+    }
     var model = configuration
     model.network = larger
     model.classNames? += sums.map { sum in

@@ -39,7 +39,7 @@ public struct DiT: Sendable {
   ) throws {
     let model = try ModelReference(path).open(weights, hints: StateDictHints(heads: heads, family: family, keys: keys))
     guard let loaded = try model.weights() else {
-      throw DiTError(file: path, .key("weights"), expected: "a model with weights", found: "a published name")
+      throw DiTError(file: path, .argument("weights"), expected: "a model with weights", found: "a published name")
     }
     try self.init(model.configuration, weights: loaded, context: context ?? ComputeContext(), numerics: numerics)
     notes = model.notes

@@ -54,7 +54,7 @@ extension Autoencoder {
     guard let statistics else { return configuration }
     guard statistics.mean.count == configuration.latentChannels else {
       throw DiTError(
-        file: file, .entry("latent_channels"),
+        file: file, .key("latent_channels"),
         expected: "\(statistics.mean.count), as the model's latent_statistics say",
         found: "\(configuration.latentChannels)")
     }

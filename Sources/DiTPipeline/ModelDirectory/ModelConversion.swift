@@ -53,20 +53,20 @@ public struct ModelConversion: Sendable {
     let reference = try ModelReference(source)
     guard choice != nil || format != .diffusers else {
       throw DiTError(
-        file: source, .key("weights"), expected: "one set, as a diffusers directory has one", found: "all")
+        file: source, .argument("weights"), expected: "one set, as a diffusers directory has one", found: "all")
     }
     let model = try choice.map { try reference.load($0, hints: hints) } ?? reference.described(hints: hints)
     let configuration = model.configuration
     let sets = try choice == nil ? WeightSets(reference, hints: hints) : WeightSets(trained: model.weights)
     guard let weights = sets.average ?? sets.trained else {
       throw DiTError(
-        file: source, .key("weights"), expected: "a model with weights", found: "a published name")
+        file: source, .argument("weights"), expected: "a model with weights", found: "a published name")
     }
     var converted = configuration
     vae = try configuration.autoencoderDirectory(in: source)
     if let vae, format == .diffusers, try FileStatus(path: vae)?.isRegular == true {
       throw DiTError(
-        file: source, .key("vae"), expected: "a directory as diffusers writes it, for a diffusers directory",
+        file: source, .entry("vae"), expected: "a directory as diffusers writes it, for a diffusers directory",
         found: "a file")
     }
     if format == .diffusers || format == .sit, configuration.latentStatistics != nil {
@@ -149,7 +149,7 @@ public struct ModelConversion: Sendable {
     let isDirectory = FileStatus.exists(Paths.join(path, "."))
     guard isDirectory || !replacing else { return }
     throw DiTError(
-      file: path, .key("output"), expected: replacing ? "a file to replace" : "no file of that name",
+      file: path, .entry("output"), expected: replacing ? "a file to replace" : "no file of that name",
       found: isDirectory ? "a directory" : "a file")
   }
 
@@ -165,7 +165,7 @@ public struct ModelConversion: Sendable {
     }.isEmpty
     guard replacing, isModel else {
       throw DiTError(
-        file: path, .key("output"),
+        file: path, .entry("output"),
         expected: replacing ? "a directory with a model to replace" : "no directory, or an empty one",
         found: "a directory with \(names.count == 1 ? "a file" : "\(names.count) files")")
     }

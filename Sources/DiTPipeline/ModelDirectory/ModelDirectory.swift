@@ -59,7 +59,7 @@ public enum WeightChoice: Hashable, Sendable, RawRepresentable {
     case .model: return .trained
     case .named(let name):
       throw DiTError(
-        file: path, .key("weights"), expected: "auto, ema or model, as it is a diffusers directory", found: name)
+        file: path, .argument("weights"), expected: "auto, ema or model, as it is a diffusers directory", found: name)
     }
   }
 }

@@ -130,7 +130,7 @@ public enum ModelReference: Equatable, Sendable {
       if case .stateDict = self {
       } else {
         throw DiTError(
-          file: keys.file, .key("model"), expected: "a state dict, of which it says what shapes do not tell",
+          file: keys.file, .entry("model"), expected: "a state dict, of which it says what shapes do not tell",
           found: "a model that has a configuration of its own")
       }
     }
@@ -203,7 +203,7 @@ public enum ModelReference: Equatable, Sendable {
   ) throws(DiTError) {
     let own = configuration.model.network.numHeads
     guard heads == nil || heads == own else {
-      throw DiTError(file: file, .key("heads"), expected: "\(own), as the model has", found: "\(heads ?? 0)")
+      throw DiTError(file: file, .argument("heads"), expected: "\(own), as the model has", found: "\(heads ?? 0)")
     }
   }
 }

@@ -19,7 +19,7 @@ extension Weights {
     let found = file.keys.count
     guard configuration.depth <= found else {  // or the table would be larger than the file warrants
       throw DiTError(
-        file: file.path, .key("tensors"), expected: "those of \(configuration.depth) blocks", found: "\(found)")
+        file: file.path, .entry("tensors"), expected: "those of \(configuration.depth) blocks", found: "\(found)")
     }
     let table = ParameterTable(configuration)
     let positions =

@@ -164,7 +164,7 @@ extension DiT {
     let c = configuration.network
     guard count > 0 else { throw DiTError(argument: "count", expected: "at least one image", found: "\(count)") }
     if let batch = options.batch, batch < 1 {
-      throw DiTError(argument: "batch", expected: "at least 1", found: "\(batch)")
+      throw DiTError(option: "batch", expected: "at least 1", found: "\(batch)")
     }
     try options.guidance.validate(c, schedule.process)
     try start.check(c, count: count)

@@ -46,7 +46,7 @@ public enum Start: Equatable, Sendable {
     }
     guard case .image(let images, let strength, _) = self else { return }
     try network.checkEach(images, "image", count: count)
-    guard 0...1 ~= strength else { throw DiTError(argument: "strength", expected: "0…1", found: "\(strength)") }
+    guard 0...1 ~= strength else { throw DiTError(option: "strength", expected: "0…1", found: "\(strength)") }
   }
 }
 

@@ -1,6 +1,7 @@
 /// Why a call could not do what it was asked: what it was about, what was expected there and what was found.
 ///
-/// It is the one error of this package. Beside it there is only `CancellationError`, and what a caller's own closure throws.
+/// It is the one error of this package. Beside it there is only `CancellationError`, and what a caller's own closure, task or
+/// decoder throws.
 /// Misuse from code (an index out of range, a buffer of another size) traps instead, with both sizes in the message.
 ///
 ///     do {
@@ -17,11 +18,11 @@ public struct DiTError: Error, Sendable {
     case file
     /// An output cannot be written. What was there before is whole. The cause is a ``FileProblem``.
     case output
-    /// A file holds something else than it should: its format, a tensor or an entry of it.
+    /// A file, or a set that is evaluated, holds something else than it should: its format, a tensor or an entry of it.
     case content
     /// A configuration has a key or a value that cannot be used.
     case configuration
-    /// Data that cannot be trained on, or sets that cannot be compared.
+    /// Data that cannot be trained on, or no longer be read.
     case data
     /// A setting has a value that cannot be used.
     case option
@@ -95,17 +96,30 @@ public struct DiTError: Error, Sendable {
   }
 
   /// `subject` was expected to be one thing and is another.
-  package init(
-    _ kind: Kind, _ subject: Subject, expected: String, found: String, place: String = "", note: String = "",
-    cause: (any Equatable & Sendable)? = nil
+  ///
+  /// - Parameter cause: the details in a type of their own.
+  public init(
+    _ kind: Kind, _ subject: Subject, expected: String, found: String, cause: (any Equatable & Sendable)? = nil
   ) {
+    self.init(kind, subject, expected: expected, found: found, place: "", note: "", cause: cause)
+  }
+
+  /// - Parameters:
+  ///   - place: where in the subject, before what was expected.
+  ///   - note: what else there is to say, behind what was found.
+  package init(
+    _ kind: Kind, _ subject: Subject, expected: String, found: String, place: String, note: String,
+    cause: (any Equatable & Sendable)?
+  ) {
+    // What a file holds may be anything of any length.
+    let shown = kind == .content ? Message.oneLine(found, limit: 200) : Self.line(found)
     self.init(
       kind, subject, expected: expected, found: found,
-      problem: "\(place)expected \(Self.line(expected)), found \(Self.line(found))\(note)", cause: cause)
+      problem: "\(place)expected \(Self.line(expected)), found \(shown)\(note)", cause: cause)
   }
 
   /// `subject` has a `problem` that is not one of expectations.
-  package init(_ kind: Kind, _ subject: Subject, problem: String, cause: (any Equatable & Sendable)? = nil) {
+  public init(_ kind: Kind, _ subject: Subject, problem: String, cause: (any Equatable & Sendable)? = nil) {
     self.init(kind, subject, expected: nil, found: nil, problem: Self.line(problem), cause: cause)
   }
 
@@ -166,7 +180,9 @@ extension DiTError: CustomStringConvertible {
   /// One line: the file, what of it, what was expected, what was found.
   public var description: String {
     let file = subject.file.map { Message.oneLine($0, limit: 1024) }
-    return [file, subject.part?.description, problem].compactMap(\.self).filter { !$0.isEmpty }.joined(separator: ": ")
+    // Data may be files of many kinds: what is a tensor of one is a folder's in another.
+    let part = kind == .data ? subject.part.map { Message.oneLine($0.name) } : subject.part?.description
+    return [file, part, problem].compactMap(\.self).filter { !$0.isEmpty }.joined(separator: ": ")
   }
 }
 
@@ -183,12 +199,12 @@ extension DiTError.Part: CustomStringConvertible {
 extension DiTError {
   /// A part of a file is not what it should be.
   package init(file: String?, _ part: Part? = nil, expected: String, found: String) {
-    self.init(.content, Subject(file: file, part), expected: expected, found: found)
+    self.init(.content, Subject(named: file, part), expected: expected, found: found)
   }
 
   /// A key of a configuration, which is read from a file where `file` is given, is not what it should be.
   package init(file: String? = nil, key: String, expected: String, found: String) {
-    self.init(.configuration, Subject(named: file, .key(key)), expected: expected, found: found)
+    self.init(.configuration, Subject(named: file, key.isEmpty ? nil : .key(key)), expected: expected, found: found)
   }
 
   /// A key of a configuration, which is read from a file where `file` is given, has a problem.
@@ -206,8 +222,8 @@ extension DiTError {
     self.init(.argument, Subject(.argument(name)), expected: expected, found: found)
   }
 
-  /// A set of data cannot be used.
-  package init(data name: String, _ part: Part? = nil, expected: String, found: String) {
-    self.init(.data, Subject(file: name, part), expected: expected, found: found)
+  /// A set cannot be evaluated, or not against another.
+  package init(set name: String, _ part: Part? = nil, expected: String, found: String) {
+    self.init(.content, Subject(file: name, part), expected: expected, found: found)
   }
 }

@@ -49,7 +49,7 @@ extension DiTError {
     case .pointer(let bytes):
       let size = bytes.map { " of \($0) bytes" } ?? ""
       self.init(
-        .file, subject, expected: "the file itself", found: "a Git LFS pointer to it",
+        .file, subject, expected: "the file itself", found: "a Git LFS pointer to it", place: "",
         note: ": `git lfs pull` fetches the file\(size)", cause: problem)
     case .refused(let operation, let code): self = failure("cannot \(operation): \(FileProblem.text(code))")
     case .inUse(let holder, let file):
@@ -62,6 +62,14 @@ extension DiTError {
   /// The error that the last system call left in `errno`.
   package init(file path: String, refused operation: String) {
     self.init(file: path, errno == ENOENT ? .missing : .refused(operation: operation, code: errno))
+  }
+
+  /// The file or folder at `path` cannot be written.
+  package init(output path: String, _ problem: FileProblem) { self = DiTError(file: path, problem).of(.output) }
+
+  /// The error that the last system call, which was to write, left in `errno`.
+  package init(output path: String, refused operation: String) {
+    self = DiTError(file: path, refused: operation).of(.output)
   }
 
   /// The problem of a file or folder that this error is about.

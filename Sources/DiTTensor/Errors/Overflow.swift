@@ -24,7 +24,7 @@ extension DiTError {
 
   private init(_ overflow: Overflow) {
     self.init(
-      .numbers, Subject(.argument(overflow.name)), expected: "finite numbers", found: overflow.summary,
+      .numbers, Subject(.argument(overflow.name)), expected: "finite numbers", found: overflow.summary, place: "",
       note: ": overflow", cause: overflow)
   }
 

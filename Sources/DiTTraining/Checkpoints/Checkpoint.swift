@@ -74,7 +74,7 @@ public struct Checkpoint: Sendable {
         !free.contains { difference.hasPrefix("training.\($0) ") }
       }
       + differences(self.data.json, DataIdentity(data).json, "data")
-    guard keys.isEmpty else { throw .differs(checkpoint: path, keys: keys) }
+    guard keys.isEmpty else { throw DiTError(run: path, .differs(keys: keys)) }
   }
 
   /// What settings for more steps make of the run; nil where they are its own.

@@ -41,7 +41,7 @@ public struct StartingWeights: Sendable {
       holds: transfer.table.parameters.filter { !isMade($0) }.map(key), path: name)
     guard origin.numHeads == target.numHeads else {
       throw DiTError(
-        file: name, .key("heads"), expected: "\(target.numHeads)", found: "\(origin.numHeads)")
+        file: name, .argument("heads"), expected: "\(target.numHeads)", found: "\(origin.numHeads)")
     }
     guard origin.norm2Epsilon == target.norm2Epsilon else {
       throw DiTError(

@@ -64,10 +64,10 @@ public final class TrainingRun {
     precondition(autoencoder == nil || trainer.model.autoencoder == ModelDirectory.autoencoderName, "another name")
     precondition(trainer.completedSteps == 0, "a new run from step \(trainer.completedSteps)")
     store = CheckpointStore(directory: directory)
-    guard store.steps.isEmpty else { throw DiTError.holdsCheckpoints(directory: directory) }
+    guard store.steps.isEmpty else { throw DiTError(run: directory, .holdsCheckpoints) }
     try Directory.create(directory)
     claim = try RunClaim(directory)
-    guard store.steps.isEmpty else { throw DiTError.holdsCheckpoints(directory: directory) }
+    guard store.steps.isEmpty else { throw DiTError(run: directory, .holdsCheckpoints) }
     extended = nil
     if let autoencoder { try ModelDirectory.copyAutoencoder(autoencoder, to: directory) }
     try Self.keep(trainer.sequencePrior, in: directory)
@@ -96,7 +96,7 @@ public final class TrainingRun {
     precondition(claim == nil || claim?.directory == directory, "a claim of another folder")
     self.claim = try claim ?? RunClaim(directory)
     guard let checkpoint = try Checkpoint.latest(in: directory) else {
-      throw DiTError.noCheckpoint(directory: directory)
+      throw DiTError(run: directory, .noCheckpoint)
     }
     try checkpoint.check(trainer.model, trainer.training, trainer.data)
     try trainer.restore(checkpoint)
@@ -105,7 +105,7 @@ public final class TrainingRun {
       try Self.keep(trainer.sequencePrior, in: directory)
       log = try JSONLinesLog(resuming: "\(directory)/\(Self.logFile)", after: checkpoint.step)
       if let extended { try log.write(extended) }
-    } catch let error as DiTError where error.kind == .file {
+    } catch let error as DiTError where error.fileProblem != nil {
       throw error.of(.output)
     }
     self.directory = directory

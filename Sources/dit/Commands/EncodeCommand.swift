@@ -77,7 +77,7 @@ struct EncodeCommand: ParsableCommand {
       return try attributingErrors(to: common.input) {
         try encoder.encode(data, for: file.path, progress: progress)
       }
-    } catch let error as DiTError where error.kind == .file {
+    } catch let error as DiTError where error.fileProblem != nil {
       throw Failure(.failure, "\(error)")
     }
   }

@@ -175,7 +175,7 @@ struct TrainCommand: ParsableCommand {
       throw Failure.usage("--weights", expected: "none with --resume", found: word)
     }
     if from != nil { throw Failure.usage("--from", expected: "none with --resume", found: "one") }
-    guard let checkpoint = try Checkpoint.latest(in: out) else { throw DiTError.noCheckpoint(directory: out) }
+    guard let checkpoint = try Checkpoint.latest(in: out) else { throw DiTError(run: out, .noCheckpoint) }
     return try TrainingRequest(resuming: checkpoint, config: config, content: content, overrides: overrides)
   }
 
@@ -204,7 +204,7 @@ struct TrainCommand: ParsableCommand {
   private func writing<Result>(_ body: () throws -> Result) throws -> Result {
     do {
       return try body()
-    } catch let error as DiTError where error.kind == .file {
+    } catch let error as DiTError where error.fileProblem != nil {
       throw Failure(.failure, "\(error)")
     }
   }

@@ -89,7 +89,7 @@ struct HeadsOption: ParsableArguments {
     do {
       return try body()
     } catch let error as DiTError
-      where heads != nil && error.kind == .content && ["heads", "num_heads"].contains(error.key)
+      where heads != nil && error.kind == .content && ["heads", "num_heads"].contains(error.name)
     {
       throw Failure.usage("--heads", expected: "a number of heads that fits the model", found: "\(error)")
     }

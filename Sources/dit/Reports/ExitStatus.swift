@@ -66,10 +66,13 @@ extension Failure {
 }
 
 extension DiTError {
+  /// Keys of config.json that are options.
+  private static let dashed = ["guidance_channels", "guidance_interval", "lambda_seq"]
+
   /// The same error, with a setting or argument under its name on the command line.
   fileprivate var namedAsOnTheCommandLine: DiTError {
     guard let name = option ?? argument, kind == .option || kind == .argument else { return self }
-    let option = "--" + name.map { $0 == "_" || $0 == " " ? "-" : $0 }
+    let option = "--" + (Self.dashed.contains(name) ? name.replacing("_", with: "-") : name)
     return about(Subject(file: file, .option(option)))
   }
 }

@@ -26,7 +26,7 @@ extension Inputs {
 
   /// The tensors x, t, y and, if it is there, target of a safetensors file.
   ///
-  /// - Throws: `DiTError`, `DiTError`; ``BenchError`` for another shape, or labels that the network has not.
+  /// - Throws: `DiTError`; ``BenchError`` for another shape, or labels that the network has not.
   init(contentsOf path: String, _ configuration: DiTConfiguration, samples: Int) throws {
     let file = try SafetensorsFile(contentsOf: path)
     let c = configuration

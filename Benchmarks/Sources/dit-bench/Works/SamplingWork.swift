@@ -21,6 +21,6 @@ final class SamplingWork: Work {
   }
 
   func run() throws {
-    images = try model.sample(.classes(labels), options: options, start: Start(noise: start)).images
+    images = try model.sample(.classes(labels), options: options, start: start.map { .given($0) } ?? .noise).images
   }
 }
