@@ -66,7 +66,9 @@ let package = Package(
       name: "CWebP", pkgConfig: "libwebpdemux", providers: [.apt(["libwebp-dev"]), .brew(["webp"])]),
     .target(name: "CDiTWebP", dependencies: ["CWebP"]),
     .target(name: "DiTNumpy", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),
-    .target(name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG", "CDiTWebP", "DiTFiles", "DiTTensor"], swiftSettings: safe),
+    .target(
+      name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG", "CDiTWebP", "DiTFiles", "DiTTensor"],
+      swiftSettings: safe),
     .target(name: "DiTPictures", dependencies: ["DiTImaging", "DiTTraining", "DiTEvaluation"], swiftSettings: safe),
     .target(
       name: "DiTEvents",

@@ -19,7 +19,8 @@ let package = Package(
     .systemLibrary(name: "CWebP", pkgConfig: "libwebpdemux"),
     .target(name: "CDiTWebP", dependencies: ["CWebP"]),
     .target(
-      name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG", "CDiTWebP", "DiTFiles", "DiTTensor"], swiftSettings: safe),
+      name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG", "CDiTWebP", "DiTFiles", "DiTTensor"],
+      swiftSettings: safe),
     .target(name: "DiTNumpy", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),
     .systemLibrary(name: "CBLAS", pkgConfig: "openblas"),
     .target(name: "CDiTKernels"),
@@ -41,7 +42,8 @@ let package = Package(
     .executableTarget(name: "fuzz-safetensors", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),
     .executableTarget(name: "fuzz-torch", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),
     .executableTarget(
-      name: "fuzz-config", dependencies: ["DiTAutoencoder", "DiTDiffusers", "DiTPipeline", "DiTTensor"], swiftSettings: safe),
+      name: "fuzz-config", dependencies: ["DiTAutoencoder", "DiTDiffusers", "DiTPipeline", "DiTTensor"],
+      swiftSettings: safe),
     .executableTarget(name: "fuzz-npz", dependencies: ["DiTNumpy", "DiTTensor"], swiftSettings: safe),
     .executableTarget(name: "fuzz-images", dependencies: ["DiTImaging", "DiTTensor"], swiftSettings: safe),
   ]

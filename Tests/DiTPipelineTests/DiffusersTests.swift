@@ -219,7 +219,9 @@ private func changed(_ model: DiT, _ change: (inout DiTConfiguration) -> Void) t
     try conversion.write(to: directory("new"))
     func expectSpared(_ name: String, replacing: Bool) {
       let error = #expect(throws: DiTError.self) { try conversion.write(to: directory(name), replacing: replacing) }
-      #expect(error?.file == directory(name) && (error?.name == "output" || error?.kind == .output), "\(error.map { "\($0)" } ?? "")")
+      #expect(
+        error?.file == directory(name) && (error?.name == "output" || error?.kind == .output),
+        "\(error.map { "\($0)" } ?? "")")
     }
     expectSpared("new", replacing: false)
     try conversion.write(to: directory("new"), replacing: true)
