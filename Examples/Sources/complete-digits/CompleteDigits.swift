@@ -47,9 +47,7 @@ enum CompleteDigits {
         sampler: Sampler(.ddpm, steps: 50, schedule: .leading), guidance: Guidance(scale: 1.5), seed: seed)
     }
     let completions = try (0..<3).map { seed in
-      try dit.sample(
-        count: test.count, sequence: .images(rows(test, of: halves)), options: options(UInt64(seed))
-      ).images
+      try dit.sample(.context(rows(test, of: halves)), options: options(UInt64(seed))).images
     }
     let real = rows(test, of: images)
     let mean = meanImage(images, without: Set(test))
