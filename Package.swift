@@ -46,7 +46,9 @@ let package = Package(
         "DiTKernels", "DiTTensor", "DiTModel", "DiTDiffusion", "DiTFiles", "DiTAutoencoder", "DiTDiffusers",
       ],
       swiftSettings: safe),
-    .target(name: "DiTTraining", dependencies: ["DiTPipeline"], swiftSettings: safe),
+    .target(name: "CDiTMPI"),
+    .target(name: "DiTDistributed", dependencies: ["CDiTMPI", "DiTTensor"], swiftSettings: safe),
+    .target(name: "DiTTraining", dependencies: ["DiTPipeline", "DiTDistributed"], swiftSettings: safe),
     .target(
       name: "DiTEvaluation", dependencies: ["DiTKernels", "DiTLinearAlgebra", "DiTTensor", "DiTFiles"],
       swiftSettings: safe),
@@ -86,7 +88,7 @@ let package = Package(
     // Tests
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
     .target(
-      name: "TestSupport", dependencies: ["DiTFiles", "DiTKernels", "DiTTensor"], path: "Tests/TestSupport",
+      name: "TestSupport", dependencies: ["DiTDistributed", "DiTFiles", "DiTKernels", "DiTTensor"], path: "Tests/TestSupport",
       swiftSettings: safe),
     .target(name: "CKernelsTestSupport", dependencies: ["CDiTKernels"], path: "Tests/CKernelsTestSupport"),
     .testTarget(
@@ -119,6 +121,8 @@ let package = Package(
       name: "DiffusionTransformersTests",
       dependencies: ["DiffusionTransformers", "DiTEngine", "DiTPictures", "DiTImaging"],
       swiftSettings: safe),
+    .testTarget(
+      name: "DiTDistributedTests", dependencies: ["DiTDistributed", "DiTTensor", "TestSupport"], swiftSettings: safe),
     .testTarget(name: "DiTEventsTests", dependencies: ["DiTEvents"], swiftSettings: safe),
     .testTarget(name: "DiTNumpyTests", dependencies: ["DiTNumpy", "DiTFiles"], swiftSettings: safe),
     .testTarget(name: "DiTImagingTests", dependencies: ["DiTImaging"], swiftSettings: safe),

@@ -32,7 +32,7 @@ struct Dit: ParsableCommand {
     subcommands: [
       SampleCommand.self, TrainCommand.self, InfoCommand.self, ScheduleCommand.self, ForwardCommand.self,
       LossCommand.self, InvertCommand.self, EncodeCommand.self, DecodeCommand.self, EvaluateCommand.self,
-      ConvertCommand.self,
+      ConvertCommand.self, MPIInfoCommand.self,
     ])
 
   /// The command line's words, whatever bytes they are: a path need not be UTF-8.

@@ -87,6 +87,16 @@ public final class SafetensorsFile: Sendable {
     read(entry, into: &target)
   }
 
+  /// Reads as many elements of the tensor `name` as `target` takes, from element `start` on, of dtype F32, F16, BF16 or F64.
+  ///
+  /// - Throws: `DiTError` when there is no such tensor, it has another dtype, or it ends before.
+  public func copyFloats(
+    _ name: String, from start: Int, into target: inout MutableSpan<Float>
+  ) throws(DiTError) {
+    _ = try readable(name, allowingIntegers: false)
+    try copyNumbers(name, from: start, into: &target)
+  }
+
   /// Reads as many elements of the tensor `name` as `target` takes, from element `start` on. Whole numbers, of dtype
   /// I64, I32 or U8, are read as well.
   ///

@@ -85,6 +85,9 @@ extension ComputeContext {
     }
   }
 
+  /// Elements over which ``sumOfSquares(_:scratch:)`` sums at a time.
+  public static let normBlock = flatChunk
+
   /// Elements of scratch that ``sumOfSquares(_:scratch:)`` needs.
   public static func normScratch(_ count: Int) -> Int { ceilDivide(count, flatChunk) }
 }

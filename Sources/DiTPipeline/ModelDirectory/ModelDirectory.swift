@@ -127,6 +127,13 @@ public struct ModelDirectory: Sendable {
     return try Weights(contentsOf: file, configuration: configuration.network)
   }
 
+  /// Writes one moving average beside those of `ema.safetensors`, which ``write(_:model:ema:furtherAverages:keptAverages:as:to:)`` then
+  /// keeps.
+  package static func writeAverage(_ weights: Weights, decay: Double, to path: String) throws {
+    try Directory.create(path)
+    try weights.write(to: Paths.join(path, averageName(decay) + averageEnding))
+  }
+
   /// Writes a model directory, made if need be. Each file appears complete or not at all, config.json last, and none before
   /// all are on the disk: where it is full the directory is as before.
   ///
@@ -134,12 +141,14 @@ public struct ModelDirectory: Sendable {
   /// model: it is removed.
   ///
   /// - Parameter furtherAverages: moving averages beside `ema`, with their decays.
+  /// - Parameter keptAverages: decays of moving averages whose files are there already.
   /// - Parameter dtype: F32, BF16 or F16.
   /// - Throws: `DiTError`.
   /// - Precondition: weights are of this configuration.
   public static func write(
     _ configuration: ModelConfiguration, model: Weights?, ema: Weights?,
-    furtherAverages: [(decay: Double, weights: Weights)] = [], as dtype: Dtype = .f32, to path: String
+    furtherAverages: [(decay: Double, weights: Weights)] = [], keptAverages: [Double] = [], as dtype: Dtype = .f32,
+    to path: String
   ) throws {
     try Directory.create(path)
     let further = furtherAverages.map { (name: averageName($0.decay) + averageEnding, weights: Optional($0.weights)) }
@@ -152,6 +161,7 @@ public struct ModelDirectory: Sendable {
     for (name, weights) in files where weights == nil { try Directory.remove(Paths.join(path, name)) }
     let stale = Directory.names(path).filter { name in
       averageDecay(name) != nil && !further.contains { $0.name == name }
+        && !keptAverages.contains { averageName($0) + averageEnding == name }
     }
     for name in stale { try Directory.remove(Paths.join(path, name)) }
     try configuration.write(to: Paths.join(path, configurationFile))

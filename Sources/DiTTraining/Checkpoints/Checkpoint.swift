@@ -193,9 +193,15 @@ struct CheckpointStore {
     for name in Directory.names(path) where name.hasPrefix(Self.unfinished) { try Directory.remove("\(path)/\(name)") }
   }
 
-  /// Writes the trainer's state. When this returns, the checkpoint is durable; until then it does not exist.
+  /// Writes the trainer's state. When this returns, the checkpoint is durable; until then it does not exist. Of several processes
+  /// the first writes what all of them have; all call it.
   func save(_ trainer: Trainer) throws -> String {
     let target = path(trainer.completedSteps)
+    guard trainer.group.isFirst else {
+      try trainer.export(to: target)
+      try trainer.writeState(to: target)
+      return target
+    }
     try clean()
     let directory = try AtomicDirectory(
       path: target, temporaryName: Self.unfinished + Self.name(trainer.completedSteps))
@@ -245,11 +251,29 @@ extension Trainer {
 
   private var moments: [(prefix: String, flat: MutableFloatSlice)] { [("m.", firstMoment), ("v.", secondMoment)] }
 
-  /// Every trainable tensor's two moments and the counters.
+  /// Every trainable tensor's two moments and the counters. Of several processes the first writes; all call it.
   func writeState(to path: String) throws {
-    let tensors = moments.flatMap { moment in
-      table.trainableParameters.map {
-        TensorSource(moment.prefix + $0.name, moment.flat[$0.range].reading, shape: $0.shape)
+    let tensors: [TensorSource]
+    if group.size == 1 {
+      tensors = moments.flatMap { moment in
+        table.trainableParameters.map {
+          TensorSource(moment.prefix + $0.name, moment.flat[$0.range].reading, shape: $0.shape)
+        }
+      }
+    } else {
+      // The writer's order, in which every rank gives its parts.
+      let names = moments.flatMap { moment in
+        table.trainableParameters.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }.map { (moment, $0) }
+      }
+      let pieces = ShardedPieces(sharding, group)
+      guard group.isFirst else {
+        for (moment, parameter) in names { try pieces.give(parameter.range, of: moment.flat) }
+        return
+      }
+      tensors = names.map { moment, parameter in
+        TensorSource(moment.prefix + parameter.name, shape: parameter.shape) { offset, chunk in
+          try pieces.copy(from: offset, of: parameter.range, of: moment.flat, into: &chunk)
+        }
       }
     }
     let counters =
@@ -266,8 +290,17 @@ extension Trainer {
   ///   moments that are not finite.
   func restore(_ checkpoint: Checkpoint) throws {
     try checkpoint.copy(.model, to: weights)
-    try checkpoint.copy(.ema, to: average)
-    for (decay, values) in furtherAverages { try checkpoint.copyAverage(decay, to: values) }
+    if group.size == 1 {
+      try checkpoint.copy(.ema, to: average)
+      for (decay, values) in furtherAverages { try checkpoint.copyAverage(decay, to: values) }
+    } else {
+      try checkpoint.copy(.ema, to: gradients)
+      sharding.copy(gradients.reading, to: average)
+      for (decay, values) in furtherAverages {
+        try checkpoint.copyAverage(decay, to: gradients)
+        sharding.copy(gradients.reading, to: values)
+      }
+    }
     let file = try SafetensorsFile(contentsOf: "\(checkpoint.path)/\(Checkpoint.stateFile)")
     let expected = moments.flatMap { moment in
       table.trainableParameters.map { (name: moment.prefix + $0.name, shape: $0.shape) }
@@ -276,12 +309,14 @@ extension Trainer {
     try StateDict.check(file, holds: expected + counters, optional: [Self.earlierKey])
     for (prefix, flat) in moments {
       for parameter in table.trainableParameters {
-        var target = flat[parameter.range].mutableSpan
-        try file.copyFloats(prefix + parameter.name, into: &target)
-        if let bad = flat[parameter.range].span.firstNotFinite {
-          throw DiTError(
-            file: file.path, .tensor(prefix + parameter.name), expected: "finite numbers",
-            found: "\(flat[parameter.range].span[bad]) at element \(bad)")
+        for (part, local) in sharding.owned(of: parameter.range) {
+          var target = flat[local].mutableSpan
+          try file.copyFloats(prefix + parameter.name, from: part.lowerBound, into: &target)
+          if let bad = flat[local].span.firstNotFinite {
+            throw DiTError(
+              file: file.path, .tensor(prefix + parameter.name), expected: "finite numbers",
+              found: "\(flat[local].span[bad]) at element \(part.lowerBound + bad)")
+          }
         }
         file.releasePages(of: prefix + parameter.name)
       }

@@ -99,6 +99,9 @@ extension TrainingConfiguration {
       "micro_batch", .integer(\.microBatch, 0...1_000_000),
       "samples computed at a time (gradient accumulation), a divisor of batch; 0 takes the largest with at most 8192 tokens"
     ),
+    TrainingKey(
+      "virtual_ranks", .integer(\.virtualRanks, 1...1024),
+      "parts of a batch whose gradients are added in one order: the number of processes of a run divides it, and changes no bit"),
     TrainingKey("learning_rate", .number(\.learningRate, 0...1), "AdamW's learning rate after the warm-up"),
     TrainingKey(
       "warmup_steps", .integer(\.warmupSteps, 0...1_000_000_000),
@@ -210,9 +213,14 @@ extension TrainingConfiguration {
         throw DiTError(file: file, key: prefix + key.name, expected: expected, found: found)
       }
     }
-    if microBatch > 0, batch % microBatch != 0 {
+    guard batch % virtualRanks == 0 else {
       throw DiTError(
-        file: file, key: prefix + "micro_batch", expected: "a divisor of batch \(batch)", found: "\(microBatch)")
+        file: file, key: prefix + "virtual_ranks", expected: "a divisor of batch \(batch)", found: "\(virtualRanks)")
+    }
+    if microBatch > 0, virtualBatch % microBatch != 0 {
+      let whole = virtualRanks == 1 ? "batch \(batch)" : "\(virtualBatch), the samples of each of \(virtualRanks) virtual_ranks"
+      throw DiTError(
+        file: file, key: prefix + "micro_batch", expected: "a divisor of \(whole)", found: "\(microBatch)")
     }
     if Set(emaDecays).count < emaDecays.count {
       throw DiTError(

@@ -23,6 +23,8 @@ public enum LossWeightingName: String, CaseIterable, Sendable {
 public struct TrainingConfiguration: Equatable, Sendable {
   public var steps = 400_000
   public var batch = 128
+  /// V: the parts of a batch whose gradients are added in one order, whatever number of processes computes them.
+  public var virtualRanks = 1
   /// 0 chooses: see ``microBatch(tokens:)``.
   public var microBatch = 0
   public var learningRate = 1e-4
@@ -115,11 +117,14 @@ public struct TrainingConfiguration: Equatable, Sendable {
   /// The same of the average in `ema.safetensors`.
   public func emaDecay(step n: Int) -> Double { emaDecay(emaDecays.first ?? emaDecay, step: n) }
 
-  /// Samples whose gradients are computed at a time: `micro_batch`, or with 0 the largest divisor of `batch` with at
-  /// most 8192 tokens of a network that cuts an image into `tokens`.
+  /// Samples of a virtual rank in each step.
+  public var virtualBatch: Int { batch / virtualRanks }
+
+  /// Samples whose gradients are computed at a time: `micro_batch`, or with 0 the largest divisor of a virtual rank's
+  /// samples with at most 8192 tokens of a network that cuts an image into `tokens`.
   public func microBatch(tokens: Int) -> Int {
     if microBatch > 0 { return microBatch }
-    let limit = max(1, min(batch, 8192 / max(tokens, 1)))
-    return stride(from: limit, to: 0, by: -1).first { batch % $0 == 0 } ?? 1
+    let limit = max(1, min(virtualBatch, 8192 / max(tokens, 1)))
+    return stride(from: limit, to: 0, by: -1).first { virtualBatch % $0 == 0 } ?? 1
   }
 }

@@ -2,6 +2,7 @@
 // DIR itself as a model directory. Prints nothing; the caller gets events.
 
 import DiTDiffusion
+import DiTDistributed
 import DiTFiles
 import DiTKernels
 import DiTModel
@@ -33,7 +34,8 @@ public enum TrainingOutcome: Equatable, Sendable {
   case diverged(Divergence, lastCheckpoint: String)
 }
 
-/// A run in a folder. One caller at a time.
+/// A run in a folder. One caller at a time. Of several processes each has a run in the same folder, and makes the same calls; the first
+/// one writes, and the others' data, averages and moments go to it.
 public final class TrainingRun {
   /// The log's name in DIR.
   public static let logFile = "log.jsonl"
@@ -44,7 +46,8 @@ public final class TrainingRun {
   /// The run has more steps than when its checkpoint was made; nil of a run that goes on as it was.
   public let extended: TrainingExtension?
   private let store: CheckpointStore
-  private let log: JSONLinesLog
+  /// Of the first process.
+  private let log: JSONLinesLog?
   /// Nil when nothing is running: another process may then take the folder.
   private var claim: RunClaim?
   private var lastCheckpoint: (step: Int, path: String)
@@ -63,15 +66,19 @@ public final class TrainingRun {
   public init(starting trainer: Trainer, in directory: String, autoencoder: String? = nil) throws {
     precondition(autoencoder == nil || trainer.model.autoencoder == ModelDirectory.autoencoderName, "another name")
     precondition(trainer.completedSteps == 0, "a new run from step \(trainer.completedSteps)")
-    store = CheckpointStore(directory: directory)
-    guard store.steps.isEmpty else { throw DiTError(run: directory, .holdsCheckpoints) }
-    try Directory.create(directory)
-    claim = try RunClaim(directory)
-    guard store.steps.isEmpty else { throw DiTError(run: directory, .holdsCheckpoints) }
+    let store = CheckpointStore(directory: directory)
+    var claim: RunClaim?
     extended = nil
-    if let autoencoder { try ModelDirectory.copyAutoencoder(autoencoder, to: directory) }
-    try Self.keep(trainer.sequencePrior, in: directory)
-    log = try JSONLinesLog(creating: "\(directory)/\(Self.logFile)")
+    log = try trainer.group.onFirst {
+      guard store.steps.isEmpty else { throw DiTError(run: directory, .holdsCheckpoints) }
+      try Directory.create(directory)
+      claim = try RunClaim(directory)
+      guard store.steps.isEmpty else { throw DiTError(run: directory, .holdsCheckpoints) }
+      if let autoencoder { try ModelDirectory.copyAutoencoder(autoencoder, to: directory) }
+      try Self.keep(trainer.sequencePrior, in: directory)
+      return try JSONLinesLog(creating: "\(directory)/\(Self.logFile)")
+    }
+    (self.store, self.claim) = (store, claim)
     self.directory = directory
     self.trainer = trainer
     lastCheckpoint = (0, try store.save(trainer))
@@ -94,19 +101,23 @@ public final class TrainingRun {
   public init(resuming trainer: Trainer, in directory: String, claim: RunClaim? = nil) throws {
     store = CheckpointStore(directory: directory)
     precondition(claim == nil || claim?.directory == directory, "a claim of another folder")
-    self.claim = try claim ?? RunClaim(directory)
+    self.claim = try trainer.group.onFirst { try claim ?? RunClaim(directory) }
     guard let checkpoint = try Checkpoint.latest(in: directory) else {
       throw DiTError(run: directory, .noCheckpoint)
     }
     try checkpoint.check(trainer.model, trainer.training, trainer.data)
     try trainer.restore(checkpoint)
     extended = checkpoint.extended(by: trainer.training)
-    do {
-      try Self.keep(trainer.sequencePrior, in: directory)
-      log = try JSONLinesLog(resuming: "\(directory)/\(Self.logFile)", after: checkpoint.step)
-      if let extended { try log.write(extended) }
-    } catch let error as DiTError where error.fileProblem != nil {
-      throw error.of(.output)
+    let extended = extended
+    log = try trainer.group.onFirst {
+      do {
+        try Self.keep(trainer.sequencePrior, in: directory)
+        let log = try JSONLinesLog(resuming: "\(directory)/\(Self.logFile)", after: checkpoint.step)
+        if let extended { try log.write(extended) }
+        return log
+      } catch let error as DiTError where error.fileProblem != nil {
+        throw error.of(.output)
+      }
     }
     self.directory = directory
     self.trainer = trainer
@@ -123,7 +134,7 @@ public final class TrainingRun {
     }
   }
 
-  /// Trains to the last step, or until `shouldStop`, which is called before every step; then saves a checkpoint and writes
+  /// Trains to the last step, or until `shouldStop`, which is called before every step, of any process; then saves a checkpoint and writes
   /// DIR's own config.json, model.safetensors and ema.safetensors.
   ///
   /// - Parameter report: hears of every event; what it throws ends the run as it is, without a checkpoint.
@@ -138,7 +149,7 @@ public final class TrainingRun {
     defer { claim = nil }
     do {
       while trainer.completedSteps < trainer.training.steps {
-        if shouldStop() {
+        if try trainer.group.any(shouldStop()) {
           try leave(report)
           return .interrupted(step: trainer.completedSteps)
         }
@@ -157,7 +168,7 @@ public final class TrainingRun {
 
   /// Takes the folder again where this is not the first call.
   private func claimAgain() throws {
-    guard claim == nil else { return }
+    guard trainer.group.isFirst, claim == nil else { return }
     claim = try RunClaim(directory)
     let newest = store.steps.last.map(store.path) ?? "none"
     guard newest == lastCheckpoint.path else {
@@ -175,7 +186,7 @@ public final class TrainingRun {
     try report(.step(step, seconds: seconds))
     try logStep(step, seconds, report)
     if isDue(trainer.training.validateEvery), let validation = try reading(report, trainer.validate) {
-      try log.write(validation)
+      try log?.write(validation)
       try report(.validation(validation))
     }
     if isDue(trainer.training.sampleEvery) { try report(.sampleDue(step: step.step)) }
@@ -206,7 +217,7 @@ public final class TrainingRun {
     guard isDue(trainer.training.logEvery) || step.step == trainer.training.steps else { return }
     let mean = secondsSinceLine / Double(stepsSinceLine)
     (secondsSinceLine, stepsSinceLine) = (0, 0)
-    try log.write(step, seconds: mean)
+    try log?.write(step, seconds: mean)
     try report(.logged(step, secondsPerStep: mean))
   }
 
@@ -216,7 +227,7 @@ public final class TrainingRun {
     try claim?.check()
     try trainer.requireFinite()
     lastCheckpoint = (trainer.completedSteps, try store.save(trainer))
-    try store.prune(keeping: trainer.training.keepCheckpoints)
+    if trainer.group.isFirst { try store.prune(keeping: trainer.training.keepCheckpoints) }
     try report(.checkpoint(step: trainer.completedSteps, path: lastCheckpoint.path))
   }
 

@@ -13,34 +13,23 @@ extension Trainer {
   /// - Throws: `DiTError` when a sample cannot be read.
   public func validate() throws(DiTError) -> ValidationReport? {
     guard !validationSamples.isEmpty else { return nil }
-    let reader = SampleReader(
-      data, order: ListOrder(samples: validationSamples), end: validationSamples.count,
-      threads: training.loaderThreads)
-    var sum = SampleLoss.zero
-    var further = [Double](repeating: 0, count: furtherNetworks.count)
-    let (network, size) = (model.network, model.network.patchSize)
-    let grid = network.inputGrid
+    let grid = model.network.inputGrid
     var map = PatchLossMap(steps: trainingLoss.schedule.steps, rows: grid.rows, columns: grid.columns)
-    var patches = [Float](repeating: 0, count: microBatch * network.tokens)
-    var batch = Batch(model.network, samples: microBatch, consistency: consistency)
-    var start = 0
-    while start < validationSamples.count {
-      let count = min(microBatch, validationSamples.count - start)
-      if count < microBatch {
-        batch = Batch(model.network, samples: count, consistency: consistency)
-        patches = [Float](repeating: 0, count: count * network.tokens)
+    var sum = SampleLoss.zero
+    let averages = [(average, averageNetwork)] + zip(furtherAverages.map(\.values), furtherNetworks)
+    // One process measures all averages on each draw; of several each average is put together in the same memory.
+    let passes = group.size == 1 ? [averages] : averages.map { [$0] }
+    var further: [Double] = []
+    for (number, pass) in passes.enumerated() {
+      for (values, _) in pass { _ = try whole(values) }
+      let found = try measure(pass.map(\.1))
+      if number == 0 {
+        for loss in found.losses[0] { sum += loss }
+        for (start, errors) in found.patches {
+          map.add(errors.span, at: levels(start..<start + errors.count / model.network.tokens))
+        }
       }
-      for n in 0..<count { try fill(&batch, n, with: start + n, of: reader) }
-      batch.evaluate(averageNetwork, trainingLoss, workspace)
-      for loss in batch.step.losses { sum += loss }
-      var errors = patches.mutableSpan
-      batch.step.patchErrors(trainingLoss, patchSize: size, into: &errors)
-      map.add(patches.span, at: batch.step.levels)
-      for (index, average) in furtherNetworks.enumerated() {
-        batch.evaluate(average, trainingLoss, workspace)
-        for loss in batch.step.losses { further[index] += loss.loss }
-      }
-      start += count
+      for losses in found.losses.dropFirst(number == 0 ? 1 : 0) { further.append(losses.reduce(0) { $0 + $1.loss }) }
     }
     let mean = sum / validationSamples.count
     var report = ValidationReport(
@@ -50,6 +39,88 @@ extension Trainer {
       AverageLoss(decay: $0.decay, loss: $1 / Double(validationSamples.count))
     }
     return report
+  }
+
+  /// The losses of networks on all held-out samples, and where the first's errors lie, by the sample with which they begin. Ranks
+  /// take turns with micro-batches.
+  private func measure(
+    _ networks: [DiTNetwork]
+  ) throws(DiTError) -> (losses: [[SampleLoss]], patches: [(start: Int, errors: [Float])]) {
+    let (total, tokens) = (validationSamples.count, model.network.tokens)
+    let parts = stride(from: 0, to: total, by: microBatch).map { $0..<min($0 + microBatch, total) }
+    let own = parts.indices.filter { $0 % group.size == group.rank }.map { parts[$0] }
+    let samples = own.flatMap { $0.map { validationSamples[$0] } }
+    let reader = SampleReader(
+      data, order: ListOrder(samples: samples), end: samples.count, threads: training.loaderThreads)
+    var losses = [[SampleLoss]](repeating: [], count: networks.count)
+    var patches: [Float] = []
+    var batch = Batch(model.network, samples: microBatch, consistency: consistency)
+    var (place, failure) = (0, DiTError?.none)
+    do throws(DiTError) {
+      for part in own {
+        if part.count < microBatch { batch = Batch(model.network, samples: part.count, consistency: consistency) }
+        for n in 0..<part.count { try fill(&batch, n, with: place + n, of: reader) }
+        for (index, network) in networks.enumerated() {
+          batch.evaluate(network, trainingLoss, workspace)
+          losses[index] += batch.step.losses
+          guard index == 0 else { continue }
+          var errors = [Float](repeating: 0, count: part.count * tokens)
+          var span = errors.mutableSpan
+          batch.step.patchErrors(trainingLoss, patchSize: model.network.patchSize, into: &span)
+          patches += errors
+        }
+        place += part.count
+      }
+    } catch {
+      failure = error
+    }
+    try group.agree(on: failure)
+    guard group.size > 1 else {
+      return (losses, parts.map { ($0.lowerBound, Array(patches[$0.lowerBound * tokens..<$0.upperBound * tokens])) })
+    }
+    return try gathered(losses, patches, parts)
+  }
+
+  /// What all ranks have measured, in the order of the samples.
+  private func gathered(
+    _ losses: [[SampleLoss]], _ patches: [Float], _ parts: [Range<Int>]
+  ) throws(DiTError) -> (losses: [[SampleLoss]], patches: [(start: Int, errors: [Float])]) {
+    let tokens = model.network.tokens
+    // Every rank sends as many as the first, which has the most.
+    let most = parts.indices.filter { $0 % group.size == 0 }.reduce(0) { $0 + parts[$1].count }
+    func padded<Value>(_ values: [Value], _ count: Int, with value: Value) -> [Value] {
+      values + [Value](repeating: value, count: count - values.count)
+    }
+    var all: [[SampleLoss]] = []
+    for own in losses { all.append(try group.gather(padded(own, most, with: own.first ?? emptyLoss))) }
+    let errors = try group.gather(padded(patches.map(Double.init), most * tokens, with: 0))
+    var places = [Int](repeating: 0, count: group.size)
+    var (ordered, maps) = ([[SampleLoss]](repeating: [], count: losses.count), [(start: Int, errors: [Float])]())
+    for (number, part) in parts.enumerated() {
+      let rank = number % group.size
+      let start = places[rank]
+      for index in losses.indices { ordered[index] += all[index][rank * most + start..<rank * most + start + part.count] }
+      maps.append((part.lowerBound, errors[rank][start * tokens..<(start + part.count) * tokens].map(Float.init)))
+      places[rank] += part.count
+    }
+    return (ordered, maps)
+  }
+
+  /// What a rank without samples sends.
+  private var emptyLoss: SampleLoss {
+    var loss = SampleLoss.zero
+    if model.diffusion.variance == .learnedRange { loss.vb = 0 }
+    if model.diffusion.loss == .mseAndCosine { loss.cosine = 0 }
+    if consistency != nil { loss.seq = 0 }
+    return loss
+  }
+
+  /// The noise levels of held-out samples, by their places among them.
+  private func levels(_ places: Range<Int>) -> [NoiseLevel] {
+    places.map { place in
+      var choices = StreamPurpose.choices.stream(validationSamples[place], seed: Self.validationSeed)
+      return trainingLoss.process.level(drawnBy: &choices)
+    }
   }
 
   private func fill(

@@ -7,6 +7,7 @@
 // The weights, gradients, moments and average are flat buffers over one parameter table; the position table is fixed.
 
 import DiTDiffusion
+import DiTDistributed
 import DiTKernels
 import DiTModel
 import DiTPipeline
@@ -74,15 +75,17 @@ public final class Trainer {
   public let training: TrainingConfiguration
   public let data: Dataset
   public let context: ComputeContext
+  /// The processes that train together.
+  public let group: any Communicator
   /// Names, shapes and offsets of the flat buffers.
   public let table: ParameterTable
   /// Flat: the network in training.
   public let weights: MutableFloatSlice
-  /// Flat: the average, which validation and sampling use.
+  /// The average, which validation and sampling use: flat, or of several processes what ``sharding`` says this one has.
   public let average: MutableFloatSlice
-  /// The other averages of `ema_decays`, flat, with their decays.
+  /// The other averages of `ema_decays`, as ``average``, with their decays.
   public let furtherAverages: [(decay: Double, values: MutableFloatSlice)]
-  /// Flat: AdamW's moments.
+  /// AdamW's moments, as ``average``.
   public let firstMoment, secondMoment: MutableFloatSlice
   /// Flat: the last step's gradients, before clipping.
   public let gradients: MutableFloatSlice
@@ -99,6 +102,9 @@ public final class Trainer {
   /// What L_seq compares with; nil without λ_seq.
   public let sequencePrior: SequencePrior?
 
+  /// What of the weights' averages and moments this process has.
+  package let sharding: Sharding
+
   private let checked: CheckedConfiguration
   let network, averageNetwork: DiTNetwork
   /// The networks of ``furtherAverages``.
@@ -108,6 +114,10 @@ public final class Trainer {
   let workspace: TrainingWorkspace
   private var batch: Batch
   private let reader: SampleReader
+  /// Which of the samples drawn are this process's.
+  private let share: SampleShare
+  /// Adds up the gradients of several virtual ranks; nil where there is one.
+  private let sum: GradientSum?
   private var norm: FlatNorm
   /// What is trained, with the averages that go along: ``average`` and ``furtherAverages``.
   private var trained: [TrainedPart]
@@ -120,13 +130,14 @@ public final class Trainer {
   ///   - start: the first weights, flat with the parameter table's offsets, which are copied; a new network's, drawn from
   ///     the seed, when left out.
   ///   - prior: what L_seq compares with; fitted to the samples that are trained on when left out. Ignored without λ_seq.
+  ///   - group: the processes that train together, each with a trainer of the same settings and data.
   /// - Throws: `DiTError` when the parts are unusable or do not fit.
   public convenience init(
     model: ModelConfiguration, training: TrainingConfiguration, data: Dataset, start: FloatSlice? = nil,
-    prior: SequencePrior? = nil, context: ComputeContext
+    prior: SequencePrior? = nil, context: ComputeContext, group: any Communicator = SingleProcess()
   ) throws {
     try self.init(
-      model: model, training: training, data: data, prior: prior, context: context,
+      model: model, training: training, data: data, prior: prior, context: context, group: group,
       start: start.map { start in { $0.copy(from: start.span) } })
   }
 
@@ -134,15 +145,15 @@ public final class Trainer {
   /// ``init(model:training:data:start:prior:context:)``.
   public convenience init(
     model: ModelConfiguration, training: TrainingConfiguration, data: Dataset, start: StartingWeights,
-    prior: SequencePrior? = nil, context: ComputeContext
+    prior: SequencePrior? = nil, context: ComputeContext, group: any Communicator = SingleProcess()
   ) throws {
     try self.init(
-      model: model, training: training, data: data, prior: prior, context: context, start: start.copy)
+      model: model, training: training, data: data, prior: prior, context: context, group: group, start: start.copy)
     guard let moments = start.moments else { return }
     for parameter in table.trainableParameters {
       let (first, second) = try moments.moments(parameter.name)
-      for (flat, values) in [(firstMoment, first), (secondMoment, second)] {
-        flat[parameter.range].copy(from: values.span)
+      for (own, values) in [(firstMoment, first), (secondMoment, second)] {
+        for (part, local) in sharding.owned(of: parameter.range) { own[local].copy(from: values[part].span) }
         values.releasePages()
       }
     }
@@ -152,12 +163,17 @@ public final class Trainer {
   /// - Parameter start: writes the first weights into the flat zeros that it is given.
   private init(
     model: ModelConfiguration, training: TrainingConfiguration, data: Dataset, prior: SequencePrior?,
-    context: ComputeContext, start: ((MutableFloatSlice) -> Void)?
+    context: ComputeContext, group: any Communicator, start: ((MutableFloatSlice) -> Void)?
   ) throws {
     let checked = try CheckedConfiguration(model, file: "model configuration")
     try training.validate()
     try model.network.checkTimeAlone("to be trained here")
     try data.check(for: model.network)
+    guard training.virtualRanks % group.size == 0 else {
+      throw DiTError(
+        key: "training.virtual_ranks", expected: "a multiple of the run's \(group.size) processes",
+        found: "\(training.virtualRanks)")
+    }
     let split = try Split(data, modulus: training.validationModulus)
     let table = ParameterTable(model.network)
     let first = start.map { Self.flat(table, filledBy: $0) }
@@ -166,15 +182,19 @@ public final class Trainer {
     self.training = training
     self.data = data
     self.context = context
+    self.group = group
     self.table = table
     self.weights = weights
-    average = MutableFloatSlice(zeros: table.elementCount)
+    let sharding = Sharding(
+      trained: table.trainable, count: table.elementCount, rank: group.rank, size: group.size)
+    self.sharding = sharding
+    average = MutableFloatSlice(zeros: sharding.ownedCount)
     decays = training.decays
-    furtherAverages = decays.dropFirst().map { ($0, MutableFloatSlice(zeros: table.elementCount)) }
-    firstMoment = MutableFloatSlice(zeros: table.elementCount)
-    secondMoment = MutableFloatSlice(zeros: table.elementCount)
+    furtherAverages = decays.dropFirst().map { ($0, MutableFloatSlice(zeros: sharding.ownedCount)) }
+    firstMoment = MutableFloatSlice(zeros: sharding.ownedCount)
+    secondMoment = MutableFloatSlice(zeros: sharding.ownedCount)
     gradients = MutableFloatSlice(zeros: table.elementCount)
-    for flat in [average] + furtherAverages.map(\.values) { flat.copy(from: weights.span) }
+    for values in [average] + furtherAverages.map(\.values) { sharding.copy(weights.reading, to: values) }
     validationSamples = split.validation
     microBatch = training.microBatch(tokens: model.network.totalTokens)
     let numerics = training.numerics
@@ -185,8 +205,9 @@ public final class Trainer {
         model.network, weights: Weights(table, flat: flat.reading), context: context, numerics: numerics, noise: noise)
     }
     self.network = network(of: weights)
-    averageNetwork = network(of: average)
-    furtherNetworks = furtherAverages.map { network(of: $0.values) }
+    // Of several processes none has an average whole: it is put together where the gradients are, when it is asked for.
+    averageNetwork = network(of: group.size == 1 ? average : gradients)
+    furtherNetworks = furtherAverages.map { network(of: group.size == 1 ? $0.values : gradients) }
     trainingLoss = TrainingLoss(schedule, weighting: training.weighting)
     sequencePrior = try training.sequencePrior(prior, model, data, split.training, context)
     consistency = try sequencePrior.map {
@@ -198,14 +219,22 @@ public final class Trainer {
       self.network, samples: microBatch, recomputes: training.recompute, drops: training.projDropout > 0)
     batch = Batch(
       model.network, samples: microBatch, consistency: consistency, dropout: training.projDropout)
+    share = SampleShare(batch: training.batch, rank: group.rank, size: group.size)
+    let order = DataOrder(samples: split.training, seed: UInt64(training.seed))
     reader = SampleReader(
-      data, order: DataOrder(samples: split.training, seed: UInt64(training.seed)),
-      end: training.steps * training.batch,
-      threads: training.loaderThreads)
+      data, order: group.size == 1 ? order : SharedOrder(order, share),
+      end: training.steps * share.count, threads: training.loaderThreads)
+    sum =
+      training.virtualRanks == 1
+      ? nil
+      : GradientSum(
+        virtualRanks: training.virtualRanks, result: gradients, sharding: sharding, group: group, context: context)
     norm = FlatNorm(table.trainable)
     let averaged = [average] + furtherAverages.map(\.values)
-    trained = table.trainable.map { range in
-      TrainedPart(range: range, averages: averaged.map { MovingAverage($0[range], decay: 0) })
+    let ranges =
+      group.size == 1 ? table.trainable.map { (flat: $0, local: $0) } : sharding.owned.filter { !$0.flat.isEmpty }
+    trained = ranges.map { flat, local in
+      TrainedPart(range: flat, local: local, averages: averaged.map { MovingAverage($0[local], decay: 0) })
     }
   }
 
@@ -222,6 +251,7 @@ public final class Trainer {
   /// - Throws: `DiTError` with a ``Divergence`` when the loss or the gradient's norm is not finite, when a sample
   ///   cannot be read. Nothing but `gradients` has then changed.
   public func step() throws -> StepReport {
+    if let sum { return try step(sum) }
     context.clear(gradients)
     var sum = SampleLoss.zero
     let parts = training.batch / microBatch
@@ -230,6 +260,33 @@ public final class Trainer {
       sum += differentiate(weight: 1 / Double(parts))
     }
     return try update(sum / training.batch, samples: training.batch)
+  }
+
+  /// The same with several virtual ranks, each with a gradient of its own, of this and the other processes.
+  private func step(_ sum: GradientSum) throws -> StepReport {
+    var losses: [SampleLoss] = []
+    var failure: DiTError?
+    do throws(DiTError) {
+      let parts = training.virtualBatch / microBatch
+      for virtual in sum.own {
+        let gradient = sum.begin()
+        for part in 0..<parts {
+          try draw(from: samplesSeen + virtual * training.virtualBatch + part * microBatch)
+          batch.differentiate(
+            network, trainingLoss, workspace, into: gradient, weight: 1 / Double(parts * training.virtualRanks))
+          losses += batch.step.losses
+        }
+        sum.end(virtual, gradient)
+      }
+    } catch {
+      sum.reset()
+      failure = error
+    }
+    try group.agree(on: failure)
+    var mean = SampleLoss.zero
+    for loss in try group.gather(losses) { mean += loss }
+    try sum.finish()
+    return try update(mean / training.batch, samples: training.batch)
   }
 
   /// Updates with a given batch of `microBatch` samples in place of drawn ones: no label dropout, no flips. The data
@@ -243,6 +300,7 @@ public final class Trainer {
   public func step(
     clean: Span<Float>, noise: Span<Float>, times: Span<Float>, labels: Span<Int>
   ) throws(DiTError) -> StepReport {
+    precondition(group.size == 1, "a given batch is one process's")
     context.clear(gradients)
     batch.put(clean: clean, noise: noise, times: times, labels: labels, on: trainingLoss.process)
     for n in 0..<microBatch {
@@ -258,14 +316,15 @@ public final class Trainer {
   private func draw(from first: Int) throws(DiTError) {
     for n in 0..<microBatch {
       let number = first + n
-      let index = reader.index(number)
+      let place = share.place(of: number)
+      let index = reader.index(place)
       var random = StreamPurpose.choices.stream(number, seed: UInt64(training.seed))
       let level = trainingLoss.process.level(drawnBy: &random)
       let isDropped = Double(random.uniform()) < model.network.classDropoutProb
       let isFlipped = random.next() >> 63 == 1 && training.flip
       let label = isDropped ? model.network.numClasses : data.labels?[index] ?? 0
       var noise = StreamPurpose.noise.stream(number, seed: UInt64(training.seed))
-      try batch.put(n, from: reader, number: number, flipped: isFlipped, level: level, label: label, noise: &noise)
+      try batch.put(n, from: reader, number: place, flipped: isFlipped, level: level, label: label, noise: &noise)
       batch.putSequence(n, from: data, index: index, flipped: isFlipped, isDropped: isDropped)
       batch.drawPosterior(n, number: number, seed: UInt64(training.seed))
       batch.drawDropout(n, number: number, seed: UInt64(training.seed))
@@ -282,12 +341,13 @@ public final class Trainer {
 
   private func update(_ loss: SampleLoss, samples: Int) throws(DiTError) -> StepReport {
     let next = completedSteps + 1
-    let norm = norm.value(gradients, context)
+    let norm = try group.size == 1 ? norm.value(gradients, context) : sharding.norm(gradients, group, context)
     guard loss.loss.isFinite, norm.isFinite else {
       throw DiTError(Divergence(step: next, loss: loss.loss, gradientNorm: norm))
     }
     let rate = training.learningRate(step: next)
     optimize(step: next, rate: Float(rate), scale: Float(clippingScale(norm)))
+    try sharding.gather(weights, group)
     completedSteps = next
     samplesSeen += samples
     return StepReport(
@@ -305,9 +365,9 @@ public final class Trainer {
       for index in decays.indices {
         trained[part].averages[index].decay = Float(training.emaDecay(decays[index], step: step))
       }
-      let range = trained[part].range
+      let (range, local) = (trained[part].range, trained[part].local)
       context.adamW(
-        weights: weights[range], firstMoment: firstMoment[range], secondMoment: secondMoment[range],
+        weights: weights[range], firstMoment: firstMoment[local], secondMoment: secondMoment[local],
         gradient: gradients[range].reading, gradientScale: scale, learningRate: rate, step: earlierSteps + step,
         constants: training.adamW, averages: trained[part].averages)
     }
@@ -317,11 +377,25 @@ public final class Trainer {
 
   /// Throws unless the weights and their averages hold finite numbers only, as a checkpoint should.
   func requireFinite() throws(DiTError) {
-    for buffer in [weights, average] + furtherAverages.map(\.values) {
-      guard norm.value(buffer, context).isFinite else {
-        throw DiTError(Divergence(step: completedSteps, loss: nil, gradientNorm: nil))
-      }
+    var isFinite = norm.value(weights, context).isFinite
+    for buffer in [average] + furtherAverages.map(\.values) where isFinite {
+      // Of one process the table's trained ranges; of several all that this one has is trained.
+      isFinite = group.size == 1 ? norm.value(buffer, context).isFinite : buffer.span.firstNotFinite == nil
     }
+    let all = try group.gather([isFinite ? 1.0 : 0])
+    guard all.allSatisfy({ $0[0] == 1 }) else {
+      throw DiTError(Divergence(step: completedSteps, loss: nil, gradientNorm: nil))
+    }
+  }
+
+  /// An average as it is on one process: its own buffer; of several it is put together where the gradients are, whose values are
+  /// lost. All processes call it.
+  func whole(_ average: MutableFloatSlice) throws(DiTError) -> MutableFloatSlice {
+    guard group.size > 1 else { return average }
+    gradients.copy(from: weights.span)  // what is not trained
+    for (flat, local) in sharding.owned { gradients[flat].copy(from: average[local].span) }
+    try sharding.gather(gradients, group)
+    return gradients
   }
 
   /// The averaged (EMA) network, to sample from. It shares the trainer's memory: use it before the next step.
@@ -329,24 +403,39 @@ public final class Trainer {
   /// - Throws: `DiTError` with a ``Divergence`` when the weights or their average are not finite: no pictures are made of them.
   public func averagedModel() throws -> DiT {
     try requireFinite()
-    return DiT(checked, weights: Weights(table, flat: average.reading), context: context, numerics: training.numerics)
+    let flat = try whole(average).reading
+    return DiT(checked, weights: Weights(table, flat: flat), context: context, numerics: training.numerics)
   }
 
   /// Writes the model directory of the present step: config.json, model.safetensors, ema.safetensors, and a file of each
-  /// further average.
+  /// further average. Of several processes the first writes; all call it.
   public func export(to directory: String) throws { try export(model, to: directory) }
 
   /// The same with another configuration of the same network.
   func export(_ model: ModelConfiguration, to directory: String) throws {
+    guard group.size > 1 else {
+      return try ModelDirectory.write(
+        model, model: Weights(table, flat: weights.reading), ema: Weights(table, flat: average.reading),
+        furtherAverages: furtherAverages.map { ($0.decay, Weights(table, flat: $0.values.reading)) }, to: directory)
+    }
+    // One average after another takes the same memory; the further ones first, so that the directory's stale ones are known.
+    for (decay, values) in furtherAverages {
+      let flat = try whole(values).reading
+      if group.isFirst { try ModelDirectory.writeAverage(Weights(table, flat: flat), decay: decay, to: directory) }
+    }
+    let flat = try whole(average).reading
+    guard group.isFirst else { return }
     try ModelDirectory.write(
-      model, model: Weights(table, flat: weights.reading), ema: Weights(table, flat: average.reading),
-      furtherAverages: furtherAverages.map { ($0.decay, Weights(table, flat: $0.values.reading)) }, to: directory)
+      model, model: Weights(table, flat: weights.reading), ema: Weights(table, flat: flat),
+      keptAverages: furtherAverages.map(\.decay), to: directory)
   }
 }
 
 /// What AdamW updates in one call: a range of the flat buffers, and that range of each average.
 private struct TrainedPart {
   let range: Range<Int>
+  /// Where that lies in the averages and moments.
+  let local: Range<Int>
   var averages: [MovingAverage]
 }
 

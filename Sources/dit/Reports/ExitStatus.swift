@@ -61,6 +61,7 @@ extension Failure {
     guard self != .silent else { Foundation.exit(status.rawValue) }
     let line = description.split(whereSeparator: \.isNewline).joined(separator: " ")  // a path can hold anything
     StandardError.write("Error: \(line)\n")
+    Ranks.abort(status: status.rawValue)
     Foundation.exit(status.rawValue)
   }
 }

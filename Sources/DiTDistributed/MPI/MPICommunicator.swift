@@ -1,0 +1,155 @@
+import CDiTMPI
+import DiTTensor
+import Foundation
+
+/// The ranks that an MPI launcher started.
+///
+/// Calls are begun and then asked for, not waited for inside the library: a rank that waits gives its processor to whoever has work,
+/// and says so where the others do not come.
+public final class MPICommunicator: Communicator {
+  public let library: MPILibrary
+  public let rank: Int
+  public let size: Int
+  /// How many threads may call.
+  public let threads: Threads
+  /// How long a call may wait for other ranks before that is an error.
+  public var patience: Duration
+
+  /// What a library allows threads to call.
+  public enum Threads: Int32, Sendable {
+    /// The one that started it.
+    case one = 0
+    /// Any, one at a time.
+    case serialized = 1
+    case several = 2
+  }
+
+  /// The seconds of ``patience``, half an hour where it is not set.
+  public static let patienceVariable = "DIT_MPI_TIMEOUT"
+
+  /// Starts MPI; once in a process.
+  ///
+  /// - Throws: `DiTError` where there is no library, it does not start, or it has other ranks than its launcher started: a library
+  ///   of another family than the launcher's finds itself alone in each of N processes, which would all write the same files.
+  public convenience init() throws(DiTError) {
+    let environment = ProcessInfo.processInfo.environment
+    try self.init(MPILibrary(environment), environment)
+  }
+
+  package init(_ library: MPILibrary, _ environment: [String: String]) throws(DiTError) {
+    self.library = library
+    patience = .seconds(environment[Self.patienceVariable].flatMap { Double($0) } ?? 1800)
+    var (rank, size, level) = (Int32(0), Int32(1), Int32(0))
+    let code = unsafe dit_mpi_start(library.pointer, &rank, &size, &level)
+    guard code == 0 else {
+      throw DiTError(option: "distributed", expected: "an MPI that starts", found: "\(library.version): error \(code)")
+    }
+    (self.rank, self.size) = (Int(rank), Int(size))
+    threads = Threads(rawValue: level) ?? .one
+    guard let launcher = Launcher(environment), let started = launcher.size, started != Int(size) else { return }
+    throw DiTError(
+      option: "distributed", expected: "\(started) ranks, as many as \(launcher.name) started",
+      found:
+        "\(size) by \(library.version) (\(library.path)): it is of another family than the launcher, or without its support; "
+        + "\(MPILibrary.variable) names another, and srun takes --mpi=pmix or --mpi=pmi2")
+  }
+
+  /// Ends MPI; all ranks call it, and none after it.
+  public func finish() { _ = unsafe dit_mpi_finish(library.pointer) }
+
+  /// Ends all ranks at once with an exit status. What is to be read must have been written.
+  public func abort(status: Int32) -> Never { unsafe dit_mpi_abort(library.pointer, status) }
+
+  // MARK: Calls
+
+  public func exchange(
+    _ source: FloatSlice, _ parts: [Range<Int>], into target: MutableFloatSlice, _ places: [Range<Int>]
+  ) throws(DiTError) {
+    let (sent, got) = (Extents(parts), Extents(places))
+    precondition(parts.count == size && places.count == size, "a part and a place for each of \(size) ranks")
+    precondition(source.count >= sent.end && target.count >= got.end, "parts beyond a buffer")
+    try call("all-to-all") { request in
+      unsafe dit_mpi_all_to_all(
+        library.pointer, source.pointer, sent.counts, sent.starts, target.pointer, got.counts, got.starts, request)
+    }
+  }
+
+  public func gather(_ buffer: MutableFloatSlice, _ parts: [Range<Int>]) throws(DiTError) {
+    let extents = Extents(parts)
+    precondition(parts.count == size && buffer.count >= extents.end, "a part for each of \(size) ranks")
+    try call("all-gather") { request in
+      unsafe dit_mpi_all_gather_in_place(library.pointer, buffer.pointer, extents.counts, extents.starts, request)
+    }
+  }
+
+  public func gather(_ bytes: [UInt8]) throws(DiTError) -> [[UInt8]] {
+    var all = [UInt8](repeating: 0, count: bytes.count * size)
+    try unsafe bytes.withUnsafeBufferPointer { own throws(DiTError) in
+      try unsafe all.withUnsafeMutableBufferPointer { all throws(DiTError) in
+        guard let (own, all) = unsafe own.baseAddress.flatMap({ own in unsafe all.baseAddress.map { unsafe (own, $0) } })
+        else { return }
+        try call("all-gather") { request in
+          unsafe dit_mpi_all_gather(library.pointer, own, Int32(bytes.count), all, request)
+        }
+      }
+    }
+    return (0..<size).map { Array(all[$0 * bytes.count..<($0 + 1) * bytes.count]) }
+  }
+
+  public func broadcast(_ bytes: [UInt8]) throws(DiTError) -> [UInt8] {
+    let count = try gather([Double(bytes.count)])[0][0]
+    var all = isFirst ? bytes : [UInt8](repeating: 0, count: Int(count))
+    try unsafe all.withUnsafeMutableBufferPointer { all throws(DiTError) in
+      guard let start = unsafe all.baseAddress else { return }
+      try call("broadcast") { request in
+        unsafe dit_mpi_broadcast(library.pointer, start, Int32(count), 0, request)
+      }
+    }
+    return all
+  }
+
+  public func barrier() throws(DiTError) {
+    try call("barrier") { request in unsafe dit_mpi_barrier(library.pointer, request) }
+  }
+
+  /// Begins a call, and waits for its end.
+  private func call(_ name: String, _ begin: (UnsafeMutablePointer<DiTMPIRequest>) -> Int32) throws(DiTError) {
+    var request = DiTMPIRequest()
+    try check(unsafe begin(&request), name)
+    var wait = Wait(patience)
+    while true {
+      var isDone = false
+      try check(unsafe dit_mpi_test(library.pointer, &request, &isDone), name)
+      if isDone { return }
+      guard wait.rest() else {
+        throw DiTError(
+          option: "distributed", expected: "every rank within \(patience)",
+          found: "rank \(rank) of \(size) alone in an \(name): a rank or its network is gone, or far behind "
+            + "(\(Self.patienceVariable) says how many seconds to wait)")
+      }
+    }
+  }
+
+  private func check(_ code: Int32, _ name: String) throws(DiTError) {
+    guard code != 0 else { return }
+    throw DiTError(
+      option: "distributed", expected: "an \(name) of \(size) ranks", found: "on rank \(rank): \(library.words(code))")
+  }
+}
+
+/// Parts of a buffer of floats in bytes.
+private struct Extents {
+  var counts: [Int32] = []
+  var starts: [Int32] = []
+  /// Floats up to the last one's end.
+  var end = 0
+
+  init(_ parts: [Range<Int>]) {
+    let size = MemoryLayout<Float>.size
+    for part in parts {
+      counts.append(Int32(part.count * size))
+      starts.append(Int32(part.lowerBound * size))
+      end = max(end, part.upperBound)
+    }
+  }
+}

@@ -1,0 +1,62 @@
+import DiTDistributed
+import DiTTensor
+
+/// Reads a buffer of which every rank has slices, from beginning to end of one range after another: piece by piece, so that no rank
+/// holds more than a piece of the others'.
+///
+/// All ranks go through the same ranges in the same order; the first takes what the others give.
+final class ShardedPieces {
+  /// Elements of a piece: 16 MiB.
+  static let length = 1 << 22
+
+  private let sharding: Sharding
+  private let group: any Communicator
+  private let piece: MutableFloatSlice
+  /// What `piece` holds, and of which buffer.
+  private var held = 0..<0
+  private var source: Buffer?
+
+  init(_ sharding: Sharding, _ group: any Communicator) {
+    (self.sharding, self.group) = (sharding, group)
+    piece = MutableFloatSlice(zeros: Self.length)
+  }
+
+  /// Gives this rank's parts of a range of the flat buffer of which `own` has its slices.
+  func give(_ range: Range<Int>, of own: MutableFloatSlice) throws(DiTError) {
+    for start in stride(from: range.lowerBound, to: range.upperBound, by: Self.length) {
+      try gather(start..<min(start + Self.length, range.upperBound), of: own)
+    }
+  }
+
+  /// Copies elements of a range, of which the first is `offset`, taking pieces as they are needed.
+  func copy(
+    from offset: Int, of range: Range<Int>, of own: MutableFloatSlice, into chunk: inout MutableSpan<Float>
+  ) throws(DiTError) {
+    for i in chunk.indices {
+      let place = range.lowerBound + offset + i
+      if source !== own.buffer || !held.contains(place) {
+        let start = range.lowerBound + (place - range.lowerBound) / Self.length * Self.length
+        try gather(start..<min(start + Self.length, range.upperBound), of: own)
+      }
+      chunk[i] = piece[place - held.lowerBound]
+    }
+  }
+
+  private func gather(_ range: Range<Int>, of own: MutableFloatSlice) throws(DiTError) {
+    for bucket in sharding.buckets where bucket.range.overlaps(range) {
+      let common = bucket.range.clamped(to: range)
+      let target = piece[common.lowerBound - range.lowerBound..<common.upperBound - range.lowerBound]
+      let parts = bucket.slices.map { slice in
+        let part = slice.clamped(to: common)
+        return part.lowerBound - common.lowerBound..<part.upperBound - common.lowerBound
+      }
+      let mine = bucket.slices[sharding.rank].clamped(to: common)
+      if !mine.isEmpty {
+        let local = bucket.local + mine.lowerBound - bucket.slices[sharding.rank].lowerBound
+        target[parts[sharding.rank]].copy(from: own[local..<local + mine.count].span)
+      }
+      try group.gather(target, parts)
+    }
+    (held, source) = (range, own.buffer)
+  }
+}

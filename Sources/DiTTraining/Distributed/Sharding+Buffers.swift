@@ -1,0 +1,111 @@
+import DiTDiffusion
+import DiTDistributed
+import DiTKernels
+import DiTTensor
+
+// What ranks do with flat buffers of which each has slices.
+
+extension Sharding {
+  /// What of a range of the flat buffer this rank has: as a part of the range, and in the rank's own buffers.
+  func owned(of range: Range<Int>) -> [(part: Range<Int>, local: Range<Int>)] {
+    owned.compactMap { flat, local in
+      let common = flat.clamped(to: range)
+      guard !common.isEmpty else { return nil }
+      let start = local.lowerBound + common.lowerBound - flat.lowerBound
+      return (
+        common.lowerBound - range.lowerBound..<common.upperBound - range.lowerBound, start..<start + common.count
+      )
+    }
+  }
+
+  /// Copies this rank's slices of a flat buffer into one of its own; with one rank everything.
+  func copy(_ flat: FloatSlice, to own: MutableFloatSlice) {
+    guard size > 1 else { return own.copy(from: flat) }
+    for (range, local) in owned { own[local].copy(from: flat[range]) }
+  }
+
+  /// Gives every rank every rank's slices of a flat buffer.
+  func gather(_ flat: MutableFloatSlice, _ group: any Communicator) throws(DiTError) {
+    guard size > 1 else { return }
+    for bucket in buckets { try group.gather(flat[bucket.range], bucket.parts) }
+  }
+
+  /// The norm of a flat buffer's trained ranges, of which this rank has its slices: the squares of each block of each range are
+  /// added, then those of the ranges, as one process does.
+  func norm(_ flat: MutableFloatSlice, _ group: any Communicator, _ context: ComputeContext) throws(DiTError) -> Double {
+    let counts = buckets.map { bucket in bucket.slices.map { ($0.count + Self.block - 1) / Self.block } }
+    let most = (0..<size).map { rank in counts.reduce(0) { $0 + $1[rank] } }.max() ?? 0
+    var own: [Double] = []
+    for bucket in buckets {
+      let slice = bucket.slices[rank]
+      var sums = [Double](repeating: 0, count: ComputeContext.normScratch(slice.count))
+      _ = context.sumOfSquares(flat[slice].reading, scratch: sums.mutableSpan)
+      own += sums
+    }
+    own += [Double](repeating: 0, count: most - own.count)
+    let all = try group.gather(own)
+    var places = [Int](repeating: 0, count: size)
+    var (total, range, end) = (0.0, 0.0, buckets.first?.range.lowerBound ?? 0)
+    for (bucket, counts) in zip(buckets, counts) {
+      if bucket.range.lowerBound != end { (total, range) = (total + range, 0) }  // another range of the table begins
+      for rank in 0..<size {
+        for _ in 0..<counts[rank] {
+          range += all[rank][places[rank]]
+          places[rank] += 1
+        }
+      }
+      end = bucket.range.upperBound
+    }
+    return (total + range).squareRoot()
+  }
+}
+
+extension Communicator {
+  /// Throws on every rank what one of them has failed with, of several the lowest.
+  func agree(on failure: DiTError?) throws(DiTError) {
+    guard size > 1 else {
+      if let failure { throw failure }
+      return
+    }
+    let failed = try gather([failure == nil ? 0.0 : 1])
+    guard let first = failed.firstIndex(where: { $0[0] == 1 }) else { return }
+    let words = try gather(failure.map { "\($0)" } ?? "")
+    if let failure { throw failure }
+    throw DiTError(.data, DiTError.Subject(.entry("rank \(first)")), problem: words[first])
+  }
+
+  /// The losses of all ranks' samples, in the order of the ranks; equally many on each.
+  func gather(_ losses: [SampleLoss]) throws(DiTError) -> [SampleLoss] {
+    guard size > 1, let form = losses.first else { return losses }
+    let numbers = losses.flatMap { [$0.loss, $0.mse, $0.vb ?? 0, $0.cosine ?? 0, $0.seq ?? 0] }
+    return try gather(numbers).flatMap { own in
+      stride(from: 0, to: own.count, by: 5).map { start in
+        var loss = form
+        (loss.loss, loss.mse) = (own[start], own[start + 1])
+        if form.vb != nil { loss.vb = own[start + 2] }
+        if form.cosine != nil { loss.cosine = own[start + 3] }
+        if form.seq != nil { loss.seq = own[start + 4] }
+        return loss
+      }
+    }
+  }
+
+  /// Whether it is so on any rank.
+  func any(_ own: Bool) throws(DiTError) -> Bool {
+    guard size > 1 else { return own }
+    return try gather([own ? 1.0 : 0]).contains { $0[0] == 1 }
+  }
+
+  /// What only the first rank does; where it fails, all do.
+  ///
+  /// - Returns: nil on the other ranks.
+  func onFirst<Result>(_ body: () throws -> Result) throws -> Result? {
+    guard size > 1 else { return try body() }
+    var (result, failure): (Result?, (any Error)?) = (nil, nil)
+    if isFirst {
+      do { result = try body() } catch { failure = error }
+    }
+    try agree(on: failure.map { ($0 as? DiTError) ?? DiTError(.output, DiTError.Subject(), problem: "\($0)") })
+    return result
+  }
+}

@@ -1,0 +1,31 @@
+import DiTDistributed
+import DiTTensor
+import Testing
+
+@Suite("What a launcher says, and which library serves it")
+struct LauncherTests {
+  @Test("Launchers are told by their variables, and their own family's library is tried first")
+  func launchers() {
+    let open = Launcher(["OMPI_COMM_WORLD_SIZE": "4", "SLURM_NTASKS": "9", "SLURM_STEP_NUM_TASKS": "2"])
+    #expect(open?.size == 4 && open?.isOpenMPI == true)
+    let mpich = Launcher(["PMI_SIZE": "3", "PMI_RANK": "1"])
+    #expect(mpich?.size == 3 && mpich?.isOpenMPI == false && mpich?.name.contains("MPICH") == true)
+    let srun = Launcher(["PMIX_RANK": "0", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "8"])
+    #expect(srun?.size == 8 && srun?.name == "srun")
+    #expect(Launcher(["SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "8"])?.size == 8, "srun without any of MPI's interfaces")
+    #expect(Launcher(["SLURM_NTASKS": "8"]) == nil, "a batch script's own process")
+    #expect(Launcher([:]) == nil)
+    #expect(Launcher.libraries(["PMI_SIZE": "2"]).last?.contains("40") == true)
+    #expect(Launcher.libraries(["OMPI_COMM_WORLD_SIZE": "2"]).first?.contains("40") == true)
+    #expect(Launcher.libraries([:]).count == 4)
+  }
+
+  @Test("A library that is none is refused with what was tried")
+  func refusals() {
+    let missing = #expect(throws: DiTError.self) { try MPILibrary([MPILibrary.variable: "/nowhere/libmpi.so"]) }
+    #expect(missing?.description.hasPrefix("DIT_MPI_LIBRARY=/nowhere/libmpi.so: expected an MPI library") == true)
+    #expect(missing?.exitStatus == 64 && missing?.found?.contains("/nowhere/libmpi.so") == true)
+    let other = #expect(throws: DiTError.self) { try MPILibrary([MPILibrary.variable: "libz.so.1"]) }
+    #expect(other?.found?.contains("it has no MPI_") == true || other?.found?.contains("libz") == true, "\(other.map { "\($0)" } ?? "")")
+  }
+}
