@@ -79,7 +79,7 @@ let package = Package(
     .executableTarget(
       name: "dit",
       dependencies: [
-        "DiTEngine", "DiTPictures", "DiTImaging", "DiTEvents", "DiTNumpy",
+        "DiTDistributed", "DiTEngine", "DiTPictures", "DiTImaging", "DiTEvents", "DiTNumpy",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       resources: [.copy("Resources")],

@@ -11,7 +11,7 @@
 typedef uintptr_t Handle;
 
 struct DiTMPI {
-  DiTMPIABI abi;
+  enum { OPEN_MPI, MPICH, STANDARD } abi;
   char path[1024];
   Handle world, byte, errors_return;
   void *in_place, *status_ignore;
@@ -68,9 +68,11 @@ static bool find_calls(DiTMPI *mpi, void *library, char *error, size_t size) {
 
 /// The values of MPI's constants, by the family that the library's symbols tell.
 static void find_constants(DiTMPI *mpi, void *library) {
+  // Open MPI's library of the standard ABI has its other one among its dependencies, in which symbols are found too.
   void *world = dlsym(library, "ompi_mpi_comm_world");
-  if (world) {
-    mpi->abi = DiTMPIABIOpenMPI;
+  bool is_standard = dlsym(library, "MPI_Abi_get_version") && strstr(mpi->path, "mpi_abi");
+  if (world && !is_standard) {
+    mpi->abi = OPEN_MPI;
     mpi->world = (Handle)world;
     mpi->byte = (Handle)dlsym(library, "ompi_mpi_byte");
     mpi->errors_return = (Handle)dlsym(library, "ompi_mpi_errors_return");
@@ -78,8 +80,8 @@ static void find_constants(DiTMPI *mpi, void *library) {
     mpi->status_ignore = NULL;
     mpi->serialized = 2;
     mpi->multiple = 3;
-  } else if (dlsym(library, "MPI_Abi_get_version") && strstr(mpi->path, "mpi_abi")) {
-    mpi->abi = DiTMPIABIStandard;
+  } else if (is_standard) {
+    mpi->abi = STANDARD;
     mpi->world = 0x101;
     mpi->byte = 0x247;
     mpi->errors_return = 0x143;
@@ -88,7 +90,7 @@ static void find_constants(DiTMPI *mpi, void *library) {
     mpi->serialized = 2048;
     mpi->multiple = 4096;
   } else {
-    mpi->abi = DiTMPIABIMPICH;
+    mpi->abi = MPICH;
     mpi->world = 0x44000000;
     mpi->byte = 0x4c00010d;
     mpi->errors_return = 0x54000001;
@@ -125,7 +127,7 @@ DiTMPI *dit_mpi_load(const char *path, char *error, size_t size) {
   return mpi;
 }
 
-DiTMPIABI dit_mpi_abi(const DiTMPI *mpi) { return mpi->abi; }
+int dit_mpi_abi(const DiTMPI *mpi) { return mpi->abi; }
 
 const char *dit_mpi_path(const DiTMPI *mpi) { return mpi->path; }
 

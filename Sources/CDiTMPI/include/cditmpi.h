@@ -25,13 +25,6 @@ extern "C" {
 #define _Nullable
 #endif
 
-/// Which values a library has for MPI's constants.
-typedef enum __attribute__((enum_extensibility(closed))) {
-  DiTMPIABIOpenMPI,
-  DiTMPIABIMPICH,
-  DiTMPIABIStandard,
-} DiTMPIABI;
-
 /// A loaded library; stays loaded.
 typedef struct DiTMPI DiTMPI;
 
@@ -46,8 +39,8 @@ typedef struct {
 /// Returns null with the reason in `error`, which has room for `size` bytes: there is none, or it lacks a call.
 DiTMPI *_Nullable dit_mpi_load(const char *path, char *error, size_t size);
 
-/// Which values the library has.
-DiTMPIABI dit_mpi_abi(const DiTMPI *mpi);
+/// Which values the library has for MPI's constants: 0 Open MPI's, 1 MPICH's, 2 the standard ABI's.
+int dit_mpi_abi(const DiTMPI *mpi);
 
 /// The file that was loaded, as the system names it.
 const char *dit_mpi_path(const DiTMPI *mpi);

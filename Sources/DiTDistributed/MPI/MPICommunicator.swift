@@ -6,14 +6,14 @@ import Foundation
 ///
 /// Calls are begun and then asked for, not waited for inside the library: a rank that waits gives its processor to whoever has work,
 /// and says so where the others do not come.
-public final class MPICommunicator: Communicator {
+public final class MPICommunicator: Communicator, @unchecked Sendable {
   public let library: MPILibrary
   public let rank: Int
   public let size: Int
   /// How many threads may call.
   public let threads: Threads
   /// How long a call may wait for other ranks before that is an error.
-  public var patience: Duration
+  public let patience: Duration
 
   /// What a library allows threads to call.
   public enum Threads: Int32, Sendable {
@@ -68,54 +68,55 @@ public final class MPICommunicator: Communicator {
     let (sent, got) = (Extents(parts), Extents(places))
     precondition(parts.count == size && places.count == size, "a part and a place for each of \(size) ranks")
     precondition(source.count >= sent.end && target.count >= got.end, "parts beyond a buffer")
-    try call("all-to-all") { request in
+    try call("all-to-all") { (request: inout DiTMPIRequest) in
       unsafe dit_mpi_all_to_all(
-        library.pointer, source.pointer, sent.counts, sent.starts, target.pointer, got.counts, got.starts, request)
+        library.pointer, source.pointer, sent.counts, sent.starts, target.pointer, got.counts, got.starts, &request)
     }
   }
 
   public func gather(_ buffer: MutableFloatSlice, _ parts: [Range<Int>]) throws(DiTError) {
     let extents = Extents(parts)
     precondition(parts.count == size && buffer.count >= extents.end, "a part for each of \(size) ranks")
-    try call("all-gather") { request in
-      unsafe dit_mpi_all_gather_in_place(library.pointer, buffer.pointer, extents.counts, extents.starts, request)
+    try call("all-gather") { (request: inout DiTMPIRequest) in
+      unsafe dit_mpi_all_gather_in_place(library.pointer, buffer.pointer, extents.counts, extents.starts, &request)
     }
   }
 
   public func gather(_ bytes: [UInt8]) throws(DiTError) -> [[UInt8]] {
-    var all = [UInt8](repeating: 0, count: bytes.count * size)
-    try unsafe bytes.withUnsafeBufferPointer { own throws(DiTError) in
+    guard !bytes.isEmpty else { return [[UInt8]](repeating: [], count: size) }
+    let count = bytes.count
+    var all = [UInt8](repeating: 0, count: count * size)
+    // Both stay where they are until the call is done.
+    var own = bytes
+    try unsafe own.withUnsafeMutableBufferPointer { own throws(DiTError) in
       try unsafe all.withUnsafeMutableBufferPointer { all throws(DiTError) in
-        guard let (own, all) = unsafe own.baseAddress.flatMap({ own in unsafe all.baseAddress.map { unsafe (own, $0) } })
-        else { return }
-        try call("all-gather") { request in
-          unsafe dit_mpi_all_gather(library.pointer, own, Int32(bytes.count), all, request)
-        }
+        let (from, to) = (own.baseAddress!, all.baseAddress!)
+        try call("all-gather") { unsafe dit_mpi_all_gather(library.pointer, from, Int32(count), to, &$0) }
       }
     }
-    return (0..<size).map { Array(all[$0 * bytes.count..<($0 + 1) * bytes.count]) }
+    return (0..<size).map { Array(all[$0 * count..<($0 + 1) * count]) }
   }
 
   public func broadcast(_ bytes: [UInt8]) throws(DiTError) -> [UInt8] {
     let count = try gather([Double(bytes.count)])[0][0]
     var all = isFirst ? bytes : [UInt8](repeating: 0, count: Int(count))
     try unsafe all.withUnsafeMutableBufferPointer { all throws(DiTError) in
-      guard let start = unsafe all.baseAddress else { return }
-      try call("broadcast") { request in
-        unsafe dit_mpi_broadcast(library.pointer, start, Int32(count), 0, request)
+      guard let start = all.baseAddress else { return }
+      try call("broadcast") { (request: inout DiTMPIRequest) in
+        unsafe dit_mpi_broadcast(library.pointer, start, Int32(count), 0, &request)
       }
     }
     return all
   }
 
   public func barrier() throws(DiTError) {
-    try call("barrier") { request in unsafe dit_mpi_barrier(library.pointer, request) }
+    try call("barrier") { unsafe dit_mpi_barrier(library.pointer, &$0) }
   }
 
   /// Begins a call, and waits for its end.
-  private func call(_ name: String, _ begin: (UnsafeMutablePointer<DiTMPIRequest>) -> Int32) throws(DiTError) {
+  private func call(_ name: String, _ begin: (inout DiTMPIRequest) -> Int32) throws(DiTError) {
     var request = DiTMPIRequest()
-    try check(unsafe begin(&request), name)
+    try check(begin(&request), name)
     var wait = Wait(patience)
     while true {
       var isDone = false

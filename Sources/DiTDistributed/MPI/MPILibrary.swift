@@ -27,12 +27,12 @@ import Foundation
     let chosen = environment[Self.variable]
     var reasons: [String] = []
     for name in chosen.map({ [$0] }) ?? Launcher.libraries(environment) {
-      switch Self.load(name) {
-      case .success(let pointer):
+      var reason = ""
+      if let pointer = unsafe Self.load(name, &reason) {
         unsafe self.init(pointer)
         return
-      case .failure(let reason): reasons.append(reason.words)
       }
+      reasons.append(reason)
     }
     let found = reasons.joined(separator: "; ")
     throw DiTError(
@@ -42,25 +42,18 @@ import Foundation
 
   private init(_ pointer: OpaquePointer) { unsafe self.pointer = pointer }
 
-  private struct Refusal: Error {
-    let words: String
-  }
-
-  private static func load(_ name: String) -> Result<OpaquePointer, Refusal> {
-    let size = 1024
-    var reason = [CChar](repeating: 0, count: size)
-    let pointer = unsafe reason.withUnsafeMutableBufferPointer { unsafe dit_mpi_load(name, $0.baseAddress!, size) }
-    if let pointer = unsafe pointer { return unsafe .success(pointer) }
-    let text = reason.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }
-    return .failure(Refusal(words: String(decoding: text, as: UTF8.self)))
+  private static func load(_ name: String, _ reason: inout String) -> OpaquePointer? {
+    var found: OpaquePointer?
+    reason = unsafe text(1024) { unsafe found = unsafe dit_mpi_load(name, $0, $1) }
+    return unsafe found
   }
 
   /// Which values it has for MPI's constants.
   public var abi: ABI {
     switch unsafe dit_mpi_abi(pointer) {
-    case .openMPI: .openMPI
-    case .MPICH: .mpich
-    case .standard: .standard
+    case 0: .openMPI
+    case 1: .mpich
+    default: .standard
     }
   }
 
@@ -69,18 +62,19 @@ import Foundation
 
   /// The first line of what it says of itself, as in `Open MPI v4.1.4, …`.
   public var version: String {
-    let text = text { unsafe dit_mpi_version(pointer, $0, $1) }
+    let text = unsafe Self.text { unsafe dit_mpi_version(pointer, $0, $1) }
     let words = text.split(whereSeparator: \.isNewline).first.map(String.init) ?? ""
     return words.split(whereSeparator: \.isWhitespace).joined(separator: " ")
   }
 
   /// What an error code means.
-  func words(_ code: Int32) -> String { text { unsafe dit_mpi_error_text(pointer, code, $0, $1) } }
+  func words(_ code: Int32) -> String { unsafe Self.text { unsafe dit_mpi_error_text(pointer, code, $0, $1) } }
 
-  private func text(_ fill: (UnsafeMutablePointer<CChar>, Int) -> Void) -> String {
-    let size = 8192
+  private static func text(_ size: Int = 8192, _ fill: (UnsafeMutablePointer<CChar>, Int) -> Void) -> String {
     var text = [CChar](repeating: 0, count: size)
-    unsafe text.withUnsafeMutableBufferPointer { unsafe fill($0.baseAddress!, size) }
+    unsafe text.withUnsafeMutableBufferPointer { buffer in
+      if let start = buffer.baseAddress { unsafe fill(start, size) }
+    }
     return String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 }

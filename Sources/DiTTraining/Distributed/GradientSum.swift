@@ -102,6 +102,6 @@ final class GradientSum {
         sum.append(node, received[start..<start + width]) { left, right, _ in context.add(right.reading, to: left) }
       }
     }
-    result[bucket.slices[group.rank]].copy(from: sum.open[0].value.reading.span)
+    result[bucket.slices[group.rank]].copy(from: sum.open[0].value.reading)
   }
 }

@@ -53,7 +53,7 @@ final class ShardedPieces {
       let mine = bucket.slices[sharding.rank].clamped(to: common)
       if !mine.isEmpty {
         let local = bucket.local + mine.lowerBound - bucket.slices[sharding.rank].lowerBound
-        target[parts[sharding.rank]].copy(from: own[local..<local + mine.count].span)
+        target[parts[sharding.rank]].copy(from: own[local..<local + mine.count].reading)
       }
       try group.gather(target, parts)
     }

@@ -67,17 +67,22 @@ extension Communicator {
       if let failure { throw failure }
       return
     }
-    let failed = try gather([failure == nil ? 0.0 : 1])
-    guard let first = failed.firstIndex(where: { $0[0] == 1 }) else { return }
+    let kinds = DiTError.Kind.allCases
+    let failed = try gather([failure.flatMap { kinds.firstIndex(of: $0.kind) }.map { Double($0 + 1) } ?? 0])
+    guard let first = failed.firstIndex(where: { $0[0] > 0 }) else { return }
     let words = try gather(failure.map { "\($0)" } ?? "")
-    if let failure { throw failure }
-    throw DiTError(.data, DiTError.Subject(.entry("rank \(first)")), problem: words[first])
+    if let failure, first == rank { throw failure }
+    throw DiTError(
+      kinds[Int(failed[first][0]) - 1], DiTError.Subject(.entry("rank \(first)")), problem: words[first],
+      cause: FailureElsewhere(rank: first))
   }
 
   /// The losses of all ranks' samples, in the order of the ranks; equally many on each.
   func gather(_ losses: [SampleLoss]) throws(DiTError) -> [SampleLoss] {
     guard size > 1, let form = losses.first else { return losses }
-    let numbers = losses.flatMap { [$0.loss, $0.mse, $0.vb ?? 0, $0.cosine ?? 0, $0.seq ?? 0] }
+    let numbers: [Double] = losses.flatMap { (loss: SampleLoss) -> [Double] in
+      [loss.loss, loss.mse, loss.vb ?? 0, loss.cosine ?? 0, loss.seq ?? 0]
+    }
     return try gather(numbers).flatMap { own in
       stride(from: 0, to: own.count, by: 5).map { start in
         var loss = form

@@ -101,7 +101,13 @@ public final class TrainingRun {
   public init(resuming trainer: Trainer, in directory: String, claim: RunClaim? = nil) throws {
     store = CheckpointStore(directory: directory)
     precondition(claim == nil || claim?.directory == directory, "a claim of another folder")
-    self.claim = try trainer.group.onFirst { try claim ?? RunClaim(directory) }
+    // Of several processes the first has the folder.
+    if let claim {
+      self.claim = claim
+      _ = try trainer.group.onFirst {}
+    } else {
+      self.claim = try trainer.group.onFirst { try RunClaim(directory) } ?? nil
+    }
     guard let checkpoint = try Checkpoint.latest(in: directory) else {
       throw DiTError(run: directory, .noCheckpoint)
     }
@@ -234,5 +240,6 @@ public final class TrainingRun {
   private func leave(_ report: (TrainingEvent) throws -> Void) throws {
     try save(report)
     try trainer.export(to: directory)
+    try trainer.group.barrier()  // the first has written
   }
 }

@@ -153,7 +153,7 @@ public final class Trainer {
     for parameter in table.trainableParameters {
       let (first, second) = try moments.moments(parameter.name)
       for (own, values) in [(firstMoment, first), (secondMoment, second)] {
-        for (part, local) in sharding.owned(of: parameter.range) { own[local].copy(from: values[part].span) }
+        for (part, local) in sharding.owned(of: parameter.range) { own[local].copy(from: values[part]) }
         values.releasePages()
       }
     }
@@ -207,7 +207,8 @@ public final class Trainer {
     self.network = network(of: weights)
     // Of several processes none has an average whole: it is put together where the gradients are, when it is asked for.
     averageNetwork = network(of: group.size == 1 ? average : gradients)
-    furtherNetworks = furtherAverages.map { network(of: group.size == 1 ? $0.values : gradients) }
+    let (isAlone, gathered) = (group.size == 1, gradients)
+    furtherNetworks = furtherAverages.map { network(of: isAlone ? $0.values : gathered) }
     trainingLoss = TrainingLoss(schedule, weighting: training.weighting)
     sequencePrior = try training.sequencePrior(prior, model, data, split.training, context)
     consistency = try sequencePrior.map {
@@ -392,8 +393,8 @@ public final class Trainer {
   /// lost. All processes call it.
   func whole(_ average: MutableFloatSlice) throws(DiTError) -> MutableFloatSlice {
     guard group.size > 1 else { return average }
-    gradients.copy(from: weights.span)  // what is not trained
-    for (flat, local) in sharding.owned { gradients[flat].copy(from: average[local].span) }
+    gradients.copy(from: weights.reading)  // what is not trained
+    for (flat, local) in sharding.owned { gradients[flat].copy(from: average[local].reading) }
     try sharding.gather(gradients, group)
     return gradients
   }

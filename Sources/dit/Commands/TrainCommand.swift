@@ -1,4 +1,5 @@
 import ArgumentParser
+import DiTDistributed
 import DiTEngine
 import DiTPictures
 
@@ -139,27 +140,42 @@ struct TrainCommand: ParsableCommand {
   @OptionGroup var heads: HeadsOption
   @OptionGroup var numerics: NumericsOptions
   @OptionGroup var threads: ThreadsOption
+  @OptionGroup var distributed: DistributedOption
+
+  /// Virtual ranks of a run of several processes, where its configuration does not say.
+  private static let virtualRanks = 8
 
   func run() throws {
-    let context = try threads.context()
+    let (group, context) = try distributed.start(threads: threads)
     let content = try TrainingData(option: data)
     // Before the checkpoint is looked at, which a run that still writes would replace meanwhile.
-    let claim = resume ? try writing { try RunClaim(out) } : nil
+    let claim = resume && group.isFirst ? try writing { try RunClaim(out) } : nil
+    if resume { try group.barrier() }
     var request = try request(for: content)
     let (dataset, notes) = try content.dataset(for: request.model, request.training)
-    let trainer = try request.trainer(dataset, prior: try prior(request), context: context)
+    let trainer = try request.trainer(dataset, prior: try prior(request), context: context, group: group)
     let run = try open(trainer, request, claim)
     // Not before: stderr's first line is the error where there is one.
-    for note in notes + request.notes + [run.extended?.note].compactMap(\.self) {
+    for note in notes + request.notes + [run.extended?.note].compactMap(\.self) where group.isFirst {
       StandardError.write("Note: \(note)\n")
     }
     Interruption.listen()
-    var monitor = try writing { try TrainingMonitor(run, tensorBoard: tensorboard) }
-    let outcome = try reading(trainer) {
-      try writing { try run.run(shouldStop: { Interruption.isRequested }, report: { try monitor.show($0) }) }
+    let outcome: TrainingOutcome
+    var monitor = group.isFirst ? try writing { try TrainingMonitor(run, tensorBoard: tensorboard) } : nil
+    outcome = try reading(trainer) {
+      try writing {
+        try run.run(
+          shouldStop: { Interruption.isRequested },
+          report: { event in
+            // What a picture is made of lies on all ranks.
+            if case .sampleDue = event, monitor == nil { _ = try trainer.averagedModel() }
+            try monitor?.show(event)
+          })
+      }
     }
-    monitor.clear()
-    try finish(outcome, monitor)
+    monitor?.clear()
+    if let monitor { try finish(outcome, monitor) } else { try finish(outcome) }
+    Ranks.finish()
   }
 
   private func request(for content: TrainingData) throws -> TrainingRequest {
@@ -169,7 +185,7 @@ struct TrainCommand: ParsableCommand {
     guard resume else {
       return try TrainingRequest(
         data: data, content: content, config: config, from: from, weights: weights, heads: heads,
-        overrides: overrides)
+        overrides: overrides, virtualRanks: distributed.distributed == nil ? 1 : Self.virtualRanks)
     }
     if let word = weights.weights?.rawValue {
       throw Failure.usage("--weights", expected: "none with --resume", found: word)
@@ -209,16 +225,19 @@ struct TrainCommand: ParsableCommand {
     }
   }
 
-  private func finish(_ outcome: TrainingOutcome, _ monitor: TrainingMonitor) throws {
+  /// - Parameter monitor: the first process's.
+  private func finish(_ outcome: TrainingOutcome, _ monitor: TrainingMonitor? = nil) throws {
     switch outcome {
     case .finished(let step):
+      guard let monitor else { return }
       let validation = monitor.validation.map { ", validation loss \($0.loss) after step \($0.step)" } ?? ""
       try StandardOutput.write("\(out): \(step) steps\(validation)")
       Warnings.write(monitor.problem)
     case .interrupted(let step):
-      throw Failure(.interrupted, "interrupted after step \(step), which is saved; --resume goes on from it")
+      throw Failure(
+        .interrupted, "interrupted after step \(step), which is saved; --resume goes on from it", isShared: true)
     case .diverged(let divergence, let checkpoint):
-      throw Failure(.failure, "\(divergence); the last good checkpoint is \(checkpoint)")
+      throw Failure(.failure, "\(divergence); the last good checkpoint is \(checkpoint)", isShared: true)
     }
   }
 }

@@ -71,6 +71,12 @@ final class Ranks: Sendable {
     return try RankReport(processors: ComputeContext.availableProcessors, arithmetic: arithmetic).gathered(group)
   }
 
+  /// Whether this process speaks for the run.
+  static var isFirst: Bool { current.withLock { $0 }?.group.isFirst ?? true }
+
+  /// Waits for the end that the rank which has failed puts to all, after its message; not for ever.
+  static func awaitEnd() { Thread.sleep(forTimeInterval: 10) }
+
   /// Ends MPI where it was started: all ranks have come to their end.
   static func finish() { current.withLock { $0 }?.group.finish() }
 

@@ -1,3 +1,4 @@
+import DiTDistributed
 import DiTEngine
 import DiTPictures
 import Foundation
@@ -44,13 +45,17 @@ struct TrainingRequest {
   private(set) var notes: [String] = []
 
   /// A new run.
+  ///
+  /// - Parameter virtualRanks: where the configuration does not say.
   init(
     data: String, content: TrainingData, config: String?, from: String?, weights choice: WeightsOption,
-    heads: HeadsOption, overrides: Overrides
+    heads: HeadsOption, overrides: Overrides, virtualRanks: Int
   ) throws {
     let classes = content.classes
     let shipped = try ShippedResources.DataSet(rawValue: data).map { try ConfigurationFile(contentsOf: $0.training()) }
-    let given = try config.map { try ConfigurationFile(contentsOf: $0, classes: classes, defaults: shipped?.training) }
+    var defaults = shipped?.training ?? TrainingConfiguration()
+    defaults.virtualRanks = virtualRanks
+    let given = try config.map { try ConfigurationFile(contentsOf: $0, classes: classes, defaults: defaults) }
     let source = try from.map { name in
       let keys = given?.model == nil ? nil : try config.map { try ModelKeys(contentsOf: $0) }
       let hints = StateDictHints(heads: heads.heads, keys: keys, keysMayNotFit: true)
@@ -62,7 +67,7 @@ struct TrainingRequest {
     if let word = choice.weights?.rawValue, source?.weights == nil {
       throw Failure.usage("--weights", expected: "none but with --from MODEL that has weights", found: word)
     }
-    training = given?.training ?? shipped?.training ?? TrainingConfiguration()
+    training = given?.training ?? defaults
     guard var model = given?.model ?? source?.configuration ?? shipped?.model else {
       throw Failure.usage(
         "--config", expected: "a configuration with a model, or --from MODEL (only digits and emoji have a default)",
@@ -110,12 +115,14 @@ struct TrainingRequest {
 
 extension TrainingRequest {
   /// The trainer of the run. The initial weights are not kept beside it.
-  mutating func trainer(_ data: Dataset, prior: SequencePrior?, context: ComputeContext) throws -> Trainer {
+  mutating func trainer(
+    _ data: Dataset, prior: SequencePrior?, context: ComputeContext, group: any Communicator
+  ) throws -> Trainer {
     guard let start = start.take() else {
-      return try Trainer(model: model, training: training, data: data, prior: prior, context: context)
+      return try Trainer(model: model, training: training, data: data, prior: prior, context: context, group: group)
     }
     return try Trainer(
-      model: model, training: training, data: data, start: start, prior: prior, context: context)
+      model: model, training: training, data: data, start: start, prior: prior, context: context, group: group)
   }
 }
 

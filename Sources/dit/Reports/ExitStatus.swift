@@ -1,3 +1,4 @@
+import DiTDistributed
 import DiTEngine
 import DiTImaging
 import DiTNumpy
@@ -21,10 +22,13 @@ enum ExitStatus: Int32 {
 struct Failure: Error, Equatable, CustomStringConvertible {
   let status: ExitStatus
   let description: String
+  /// Whether all processes of a run have come to it together, so that one need not end the others.
+  let isShared: Bool
 
-  init(_ status: ExitStatus, _ description: String) {
+  init(_ status: ExitStatus, _ description: String, isShared: Bool = false) {
     self.status = status
     self.description = description
+    self.isShared = isShared
   }
 
   /// A value of the command line that cannot be taken.
@@ -47,6 +51,7 @@ extension Failure {
     switch error {
     case let failure as Failure: self = failure
     case let error as DiTError:
+      if error.cause is FailureElsewhere { Ranks.awaitEnd() }
       let status = ExitStatus(rawValue: error.exitStatus) ?? .failure
       self.init(status, "\(error.namedAsOnTheCommandLine)")
     default: return nil
@@ -58,6 +63,11 @@ extension Failure {
 
   /// Writes the line to stderr and ends the process.
   func exit() -> Never {
+    if isShared {
+      if Ranks.isFirst { StandardError.write("Error: \(description)\n") }
+      Ranks.finish()
+      Foundation.exit(status.rawValue)
+    }
     guard self != .silent else { Foundation.exit(status.rawValue) }
     let line = description.split(whereSeparator: \.isNewline).joined(separator: " ")  // a path can hold anything
     StandardError.write("Error: \(line)\n")
