@@ -55,7 +55,9 @@ let package = Package(
     .target(
       name: "DiffusionTransformers", dependencies: ["DiTPipeline", "DiTTraining", "DiTEvaluation"], swiftSettings: safe),
 
-    .target(name: "DiTEngine", dependencies: ["DiTPipeline", "DiTTraining", "DiTEvaluation"], swiftSettings: safe),
+    .target(
+      name: "DiTEngine", dependencies: ["DiTPipeline", "DiTTraining", "DiTEvaluation", "DiTDistributed"],
+      swiftSettings: safe),
 
     // Pictures and the command line
     .systemLibrary(
@@ -88,7 +90,8 @@ let package = Package(
     // Tests
     .target(name: "CAllocationCounter", path: "Tests/CAllocationCounter"),
     .target(
-      name: "TestSupport", dependencies: ["DiTDistributed", "DiTFiles", "DiTKernels", "DiTTensor"], path: "Tests/TestSupport",
+      name: "TestSupport", dependencies: ["DiTDistributed", "DiTFiles", "DiTKernels", "DiTTensor"],
+      path: "Tests/TestSupport",
       swiftSettings: safe),
     .target(name: "CKernelsTestSupport", dependencies: ["CDiTKernels"], path: "Tests/CKernelsTestSupport"),
     .testTarget(

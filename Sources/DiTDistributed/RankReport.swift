@@ -74,7 +74,8 @@ extension [RankReport] {
       let onHost = filter { $0.host == own.host }
       guard onHost.count < own.online else { continue }
       let each = own.online / onHost.count
-      return "rank \(rank) is bound to processor \(own.allowed) alone, of \(own.online) of \(own.host) with \(onHost.count) "
+      return
+        "rank \(rank) is bound to processor \(own.allowed) alone, of \(own.online) of \(own.host) with \(onHost.count) "
         + "ranks: mpirun --bind-to none (Open MPI) or --map-by ppr:\(onHost.count):node:PE=\(each), "
         + "srun --cpus-per-task=\(each) --cpu-bind=cores gives each its \(each)"
     }

@@ -4,6 +4,7 @@
 @_exported import DiTAutoencoder
 @_exported import DiTDiffusers
 @_exported import DiTDiffusion
+@_exported import DiTDistributed
 @_exported import DiTEvaluation
 @_exported import DiTFiles
 @_exported import DiTKernels

@@ -23,9 +23,10 @@ import Testing
         "--data", "--out", "--config", "--from", "--steps", "--schedule-steps", "--batch", "--seed", "--resume",
         "--recompute",
         "--broken-images", "--tensorboard", "--weights", "--heads",
-        "--precision", "--gemm", "--threads",
+        "--precision", "--gemm", "--threads", "--distributed", "--mixed-cpus",
       ]
     ),
+    ("mpi-info", []),
     ("info", ["--heads", "--config", "--family", "--threads", "--json"]),
     ("convert", ["--to", "--dtype", "--force", "--weights", "--heads", "--config", "--family", "--threads"]),
     (

@@ -11,7 +11,9 @@ private final class Term {
 struct AlignedTreeTests {
   private func sum(_ tree: AlignedTree, _ parts: [[(AlignedTree.Node, Term)]]) -> String? {
     var sum = TreeSum<Term>(tree)
-    for (node, term) in parts.joined() { sum.append(node, term) { left, right, _ in left.text = "(\(left.text)+\(right.text))" } }
+    for (node, term) in parts.joined() {
+      sum.append(node, term) { left, right, _ in left.text = "(\(left.text)+\(right.text))" }
+    }
     return sum.open.count == 1 ? sum.open[0].value.text : nil
   }
 
@@ -60,7 +62,9 @@ struct AlignedTreeTests {
       let tree = AlignedTree(count: count)
       var roots = 0
       var sum = TreeSum<Int>(tree)
-      for place in 0..<count { sum.append(.init(start: place, level: 0), place) { _, _, isRoot in roots += isRoot ? 1 : 0 } }
+      for place in 0..<count {
+        sum.append(.init(start: place, level: 0), place) { _, _, isRoot in roots += isRoot ? 1 : 0 }
+      }
       #expect(roots == 1 && sum.open.count == 1)
     }
   }

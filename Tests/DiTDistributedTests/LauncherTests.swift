@@ -12,7 +12,8 @@ struct LauncherTests {
     #expect(mpich?.size == 3 && mpich?.isOpenMPI == false && mpich?.name.contains("MPICH") == true)
     let srun = Launcher(["PMIX_RANK": "0", "SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "8"])
     #expect(srun?.size == 8 && srun?.name == "srun")
-    #expect(Launcher(["SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "8"])?.size == 8, "srun without any of MPI's interfaces")
+    #expect(
+      Launcher(["SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "8"])?.size == 8, "srun without any of MPI's interfaces")
     #expect(Launcher(["SLURM_NTASKS": "8"]) == nil, "a batch script's own process")
     #expect(Launcher([:]) == nil)
     #expect(Launcher.libraries(["PMI_SIZE": "2"]).last?.contains("40") == true)
@@ -26,6 +27,8 @@ struct LauncherTests {
     #expect(missing?.description.hasPrefix("DIT_MPI_LIBRARY=/nowhere/libmpi.so: expected an MPI library") == true)
     #expect(missing?.exitStatus == 64 && missing?.found?.contains("/nowhere/libmpi.so") == true)
     let other = #expect(throws: DiTError.self) { try MPILibrary([MPILibrary.variable: "libz.so.1"]) }
-    #expect(other?.found?.contains("it has no MPI_") == true || other?.found?.contains("libz") == true, "\(other.map { "\($0)" } ?? "")")
+    #expect(
+      other?.found?.contains("it has no MPI_") == true || other?.found?.contains("libz") == true,
+      "\(other.map { "\($0)" } ?? "")")
   }
 }

@@ -1,13 +1,17 @@
 import CAllocationCounter
+import DiTDistributed
 import DiTFiles
+import DiTKernels
+import DiTPipeline
 import DiTTensor
 import DiTTraining
 import Foundation
 import Synchronization
+import TestSupport
 import Testing
 
 /// The tiny images as bytes, read one at a time; a sample can be made to fail.
-private final class Stored: ImageSource {
+private final class Stored: ImageSource, Sendable {
   let name = "stored"
   let (count, channels, height, width) = (23, 1, 4, 6)
   let digest: UInt64 = 7
@@ -54,6 +58,34 @@ private final class Stored: ImageSource {
     for index in [0, 9, 22] {
       #expect(try kept.data.sample(index, flipped: true) == streamed.data.sample(index, flipped: true))
     }
+  }
+
+  @Test(
+    "Ranks read their own samples of each batch, once, and train to the bytes of one; a sample that one cannot read ends all"
+  )
+  func ranksReadTheirOwn() throws {
+    let edit: @Sendable (inout TrainingConfiguration) -> Void = {
+      ($0.virtualRanks, $0.microBatch, $0.seed) = (2, 1, 3)
+    }
+    let alone = Stored()
+    let one = try tinyTrainer(data: alone.streamed, edit)
+    for _ in 1...4 { _ = try one.step() }
+    let expected = bits(one.weights)
+    let stored = [Stored(), Stored()]
+    let found = try LocalGroup(2).run { group in
+      let trainer = try Trainer(
+        model: tinyModel(), training: tinyTraining(edit), data: stored[group.rank].streamed,
+        context: ComputeContext(threads: 1, workers: 1), group: group)
+      for _ in 1...4 { _ = try trainer.step() }
+      let weights = bits(trainer.weights)
+      if group.rank == 1 { stored[1].broken.store(0, ordering: .relaxed) }
+      let error = #expect(throws: DiTError.self) { for _ in 1...40 { _ = try trainer.step() } }
+      return (weights, error, trainer.completedSteps)
+    }
+    for (weights, _, _) in found { #expect(weights == expected) }
+    #expect(found[0].2 == found[1].2, "both stop before the same step")
+    #expect(found[0].1?.kind == .data && found[0].1?.cause as? FailureElsewhere == FailureElsewhere(rank: 1))
+    #expect(found[1].1?.kind == .data && found[1].1?.description.contains("is gone") == true)
   }
 
   @Test("Every sample is read once per draw")

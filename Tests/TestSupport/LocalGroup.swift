@@ -16,7 +16,8 @@ public final class LocalGroup: Sendable {
   /// Runs `body` on a thread for each rank, and gives what each returns.
   ///
   /// - Throws: the first error of the lowest rank; the others are not waited for longer than their calls last.
-  public func run<Result: Sendable>(_ body: @escaping @Sendable (any Communicator) throws -> Result) throws -> [Result] {
+  public func run<Result: Sendable>(_ body: @escaping @Sendable (any Communicator) throws -> Result) throws -> [Result]
+  {
     let results = Mutex<[Int: Swift.Result<Result, any Error>]>([:])
     let threads = (0..<size).map { rank in
       let thread = Thread { [shared] in

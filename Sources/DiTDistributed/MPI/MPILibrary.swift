@@ -37,7 +37,8 @@ import Foundation
     let found = reasons.joined(separator: "; ")
     throw DiTError(
       .option, DiTError.Subject(chosen.map { .environment("\(Self.variable)=\($0)") } ?? .option("distributed")),
-      expected: "an MPI library (Open MPI 4 or 5, MPICH 3 or later and its kin, or the standard ABI of MPI 5)", found: found)
+      expected: "an MPI library (Open MPI 4 or 5, MPICH 3 or later and its kin, or the standard ABI of MPI 5)",
+      found: found)
   }
 
   private init(_ pointer: OpaquePointer) { unsafe self.pointer = pointer }

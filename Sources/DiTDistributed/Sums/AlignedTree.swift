@@ -72,7 +72,8 @@ package struct TreeSum<Value> {
   ///
   /// - Parameter add: adds the second to the first, which is then that of the node that covers both.
   package mutating func append<Failure: Error>(
-    _ node: AlignedTree.Node, _ value: Value, add: (_ left: Value, _ right: Value, _ isRoot: Bool) throws(Failure) -> Void
+    _ node: AlignedTree.Node, _ value: Value,
+    add: (_ left: Value, _ right: Value, _ isRoot: Bool) throws(Failure) -> Void
   ) throws(Failure) {
     var (node, value) = (node, value)
     while let last = open.last, let parent = tree.joined(last.node, node) {

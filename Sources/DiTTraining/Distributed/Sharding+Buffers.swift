@@ -32,7 +32,8 @@ extension Sharding {
 
   /// The norm of a flat buffer's trained ranges, of which this rank has its slices: the squares of each block of each range are
   /// added, then those of the ranges, as one process does.
-  func norm(_ flat: MutableFloatSlice, _ group: any Communicator, _ context: ComputeContext) throws(DiTError) -> Double {
+  func norm(_ flat: MutableFloatSlice, _ group: any Communicator, _ context: ComputeContext) throws(DiTError) -> Double
+  {
     let counts = buckets.map { bucket in bucket.slices.map { ($0.count + Self.block - 1) / Self.block } }
     let most = (0..<size).map { rank in counts.reduce(0) { $0 + $1[rank] } }.max() ?? 0
     var own: [Double] = []

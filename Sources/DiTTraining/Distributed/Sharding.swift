@@ -45,7 +45,8 @@ package struct Sharding: Equatable, Sendable {
         let end = min(start + bucketBlocks * Self.block, range.upperBound)
         let blocks = ceilDivide(end - start, Self.block)
         let slices = (0..<size).map { rank in
-          min(start + rank * blocks / size * Self.block, end)..<min(start + (rank + 1) * blocks / size * Self.block, end)
+          min(
+            start + rank * blocks / size * Self.block, end)..<min(start + (rank + 1) * blocks / size * Self.block, end)
         }
         // A rank by itself has the whole buffer, and so no places of its own.
         buckets.append(Bucket(range: start..<end, slices: slices, local: size == 1 ? start : local))

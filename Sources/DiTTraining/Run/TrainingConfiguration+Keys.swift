@@ -101,7 +101,8 @@ extension TrainingConfiguration {
     ),
     TrainingKey(
       "virtual_ranks", .integer(\.virtualRanks, 1...1024),
-      "parts of a batch whose gradients are added in one order: the number of processes of a run divides it, and changes no bit"),
+      "parts of a batch whose gradients are added in one order: the number of processes of a run divides it, and changes no bit"
+    ),
     TrainingKey("learning_rate", .number(\.learningRate, 0...1), "AdamW's learning rate after the warm-up"),
     TrainingKey(
       "warmup_steps", .integer(\.warmupSteps, 0...1_000_000_000),
@@ -218,7 +219,8 @@ extension TrainingConfiguration {
         file: file, key: prefix + "virtual_ranks", expected: "a divisor of batch \(batch)", found: "\(virtualRanks)")
     }
     if microBatch > 0, virtualBatch % microBatch != 0 {
-      let whole = virtualRanks == 1 ? "batch \(batch)" : "\(virtualBatch), the samples of each of \(virtualRanks) virtual_ranks"
+      let whole =
+        virtualRanks == 1 ? "batch \(batch)" : "\(virtualBatch), the samples of each of \(virtualRanks) virtual_ranks"
       throw DiTError(
         file: file, key: prefix + "micro_batch", expected: "a divisor of \(whole)", found: "\(microBatch)")
     }

@@ -99,7 +99,9 @@ extension Trainer {
     for (number, part) in parts.enumerated() {
       let rank = number % group.size
       let start = places[rank]
-      for index in losses.indices { ordered[index] += all[index][rank * most + start..<rank * most + start + part.count] }
+      for index in losses.indices {
+        ordered[index] += all[index][rank * most + start..<rank * most + start + part.count]
+      }
       maps.append((part.lowerBound, errors[rank][start * tokens..<(start + part.count) * tokens].map(Float.init)))
       places[rank] += part.count
     }

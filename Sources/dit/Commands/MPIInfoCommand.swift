@@ -10,6 +10,7 @@ struct MPIInfoCommand: ParsableCommand {
     discussion: """
       By itself it shows the library; under a launcher every rank:
 
+        dit mpi-info
         mpirun -np 2 --bind-to none dit mpi-info
 
       The library is found at run time: \(MPILibrary.variable) names one, else those of the

@@ -20,6 +20,7 @@ struct DistributedOption: ParsableArguments {
   var distributed: DistributedKind?
 
   @Flag(
+    name: .customLong("mixed-cpus"),
     help: """
       Let ranks differ in instruction set or BLAS core, which changes the last bits of what they compute.
       """)
