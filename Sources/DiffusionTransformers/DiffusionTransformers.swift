@@ -21,6 +21,7 @@
 @_exported import enum DiTPipeline.Condition
 @_exported import enum DiTPipeline.ConditioningSequence
 @_exported import struct DiTDiffusion.Guidance
+@_exported import struct DiTPipeline.ImageShare
 @_exported import struct DiTPipeline.Inpainting
 @_exported import enum DiTPipeline.RandomStream
 @_exported import struct DiTPipeline.Sample

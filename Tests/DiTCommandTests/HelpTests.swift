@@ -14,7 +14,7 @@ import Testing
         "--steps", "--schedule",
         "--shift", "--sampler", "--eta", "--tolerance",
         "--guidance", "--guidance-interval", "--guidance-channels", "--seed", "--rng", "--noise", "--trajectory",
-        "--preview", "--out",
+        "--preview", "--shard", "--distributed", "--mixed-cpus", "--out",
       ]
     ),
     (

@@ -248,6 +248,32 @@ import Testing
     #expect(try model.sample(.classes([2])) == model.sample(.classes([2]), options: model.samplingOptions))
   }
 
+  /// Every kind of random number: the start, and a step's noise.
+  @Test("A share of a run's images are those of the whole run, bit for bit; torch's generator has no shares")
+  func shares() throws {
+    let model = try digits()
+    let classes = [3, 1, 4, 1, 5, 9, 2]
+    let whole = try model.sample(.classes(classes), options: Self.ancestral)
+    for count in [2, 3] {
+      for index in 0..<count {
+        var options = Self.ancestral
+        options.share = ImageShare(index: index, of: count)
+        let numbers = options.share.numbers(of: classes.count)
+        let part = try model.sample(.classes(numbers.map { classes[$0] }), options: options)
+        for (place, number) in numbers.enumerated() {
+          #expect(Difference(image(part, place), image(whole, number)).relative < 1e-5, "\(number)")
+        }
+        #expect(part.labels == numbers.map { whole.labels[$0] })
+      }
+    }
+    var torch = Self.ancestral
+    (torch.random, torch.share) = (.torch, ImageShare(index: 0, of: 2))
+    let error = #expect(throws: DiTError.self) { try model.sample(.classes([1]), options: torch) }
+    #expect(error?.option == "rng")
+    let read = ["0/1", "2/3", "3/3", "-1/2", "1/0", "1", "1/2/3", "", "a/b", " 1/2"].map { ImageShare($0) }
+    #expect(read == [.whole, ImageShare(index: 2, of: 3)] + [ImageShare?](repeating: nil, count: 8))
+  }
+
   @Test("Wrong sampling options are refused by name")
   func wrongOptionsAreNamed() throws {
     let model = try digits()

@@ -148,7 +148,8 @@ extension DiT {
     return try run.finish(progress)
   }
 
-  private func nullLabels(_ count: Int) throws(DiTError) -> [Int] {
+  /// The null class for each image; none for an unconditional model.
+  package func nullLabels(_ count: Int) throws(DiTError) -> [Int] {
     let c = configuration.network
     if c.numClasses == 0 { return [] }
     guard c.hasNullClass else {
@@ -165,6 +166,10 @@ extension DiT {
     guard count > 0 else { throw DiTError(argument: "count", expected: "at least one image", found: "\(count)") }
     if let batch = options.batch, batch < 1 {
       throw DiTError(option: "batch", expected: "at least 1", found: "\(batch)")
+    }
+    guard options.random == .philox || options.share == .whole else {
+      throw DiTError(
+        option: "rng", expected: "philox for a share of the images, as torch draws all of them at once", found: "torch")
     }
     try options.guidance.validate(c, schedule.process)
     try start.check(c, count: count)

@@ -39,13 +39,16 @@ struct NoiseSource {
   ///   - images: N.
   ///   - size: C·H·W.
   ///   - isGuided: whether guidance is above 1.
-  init(_ random: RandomStream, seed: UInt64, images: Int, size: Int, isGuided: Bool) {
+  ///   - share: of which images of a larger run these are.
+  init(
+    _ random: RandomStream, seed: UInt64, images: Int, size: Int, isGuided: Bool, share: ImageShare = .whole
+  ) {
     self.images = images
     self.size = size
     drawCount = (isGuided ? 2 : 1) * images * size
     numbers = MutableFloatSlice(zeros: size)
     switch random {
-    case .philox: state = .philox((0..<images).map { Philox(seed: seed, stream: UInt64($0)) })
+    case .philox: state = .philox((0..<images).map { Philox(seed: seed, stream: UInt64(share.number($0))) })
     case .torch:
       let generator = TorchGenerator(seed: seed)
       state = .torch(generator, afterStart: generator)

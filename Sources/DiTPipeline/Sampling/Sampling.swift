@@ -11,6 +11,8 @@ public struct SamplingOptions: Equatable, Sendable {
   public var random: RandomStream
   /// Images at once; nil is at most 64 and what about 1 GB holds.
   public var batch: Int?
+  /// Of which images of a larger run these are; with ``RandomStream/torch`` all.
+  public var share = ImageShare.whole
 
   public init(
     sampler: Sampler, guidance: Guidance, seed: UInt64 = 0,

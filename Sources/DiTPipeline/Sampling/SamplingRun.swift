@@ -49,7 +49,7 @@ final class SamplingRun {
     self.count = count
     random = NoiseSource(
       options.random, seed: options.seed, images: count, size: c.imageElements,
-      isGuided: guidance.scale > 1 && !c.isToldGuidance)
+      isGuided: guidance.scale > 1 && !c.isToldGuidance, share: options.share)
     let noise =
       start.givenNoise.map { MutableFloatSlice($0.elements) } ?? MutableFloatSlice(zeros: count * c.imageElements)
     x = noise

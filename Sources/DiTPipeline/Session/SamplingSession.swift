@@ -135,7 +135,8 @@ public final class SamplingSession: Sendable {
     return SessionRequest.Plan(
       process: process, times: process.evaluations,
       isGuided: guidance.decidingTimes(process).map { guidance.needsSecondPass(c, at: $0) },
-      told: guidance.told(c, process), guidance: guidance, seed: options.seed, labels: asked.labels,
+      told: guidance.told(c, process), guidance: guidance, seed: options.seed, share: options.share,
+      labels: asked.labels,
       sequence: asked.sequence, start: start,
       level: first == 0 ? (0, whole.startScale) : whole.level(beforeStep: first),
       known: inpainting.map { KnownPart($0, count: asked.count, process: process) })

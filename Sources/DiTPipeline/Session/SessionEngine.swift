@@ -120,13 +120,13 @@ final class SessionEngine {
     (slot.request, slot.image, slot.evaluation, slot.prepared) = (request, request.next, 0, 0..<0)
     request.next += 1
     let n = slot.image
-    slot.random = Philox(seed: plan.seed, stream: UInt64(n))
+    slot.random = Philox(seed: plan.seed, stream: UInt64(plan.share.number(n)))
     let start = slot.x
     var x = start.mutableSpan
     if let given = plan.start.givenNoise {
       let noise = given.elements.span
       for i in 0..<size { x[i] = noise[n * size + i] }
-      slot.random = Philox(seed: plan.seed, stream: UInt64(n), position: UInt64((size + 3) / 4))
+      slot.random = Philox(seed: plan.seed, stream: UInt64(plan.share.number(n)), position: UInt64((size + 3) / 4))
     } else {
       slot.random.fillNormal(&x)
     }

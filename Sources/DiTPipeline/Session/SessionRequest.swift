@@ -19,6 +19,7 @@ final class SessionRequest: @unchecked Sendable {
     let told: [Float]
     let guidance: Guidance
     let seed: UInt64
+    let share: ImageShare
     /// One per image; empty for an unconditional model.
     let labels: [Int]
     let sequence: SequenceInput?

@@ -1,4 +1,5 @@
 import ArgumentParser
+import DiTDistributed
 import DiTEngine
 import DiTImaging
 import DiTPictures
@@ -110,6 +111,9 @@ struct SampleCommand: ParsableCommand {
       """, valueName: "file"))
   var preview: String?
 
+  @OptionGroup var shard: ShardOption
+  @OptionGroup var distributed: DistributedOption
+
   @Option(help: ArgumentHelp("The file to write: .png, .safetensors or .npz.", valueName: "file"))
   var out: String
 
@@ -124,11 +128,22 @@ struct SampleCommand: ParsableCommand {
     for other in [out, trajectory].compactMap(\.self) where other == preview {
       throw Failure.usage("--preview", expected: "a file of its own", found: other)
     }
-    let dit = try model.load()
-    let request = try SampleRequest(
+    let (group, context) = try distributed.start(threads: model.threads)
+    let share = try shard.share(of: group)
+    for (option, file) in [("--trajectory", trajectory), ("--preview", preview)] where group.size > 1 {
+      if let file { throw Failure.usage(option, expected: "none with several processes", found: file) }
+    }
+    let dit = try model.load(on: context)
+    let whole = try SampleRequest(
       classes: classes, count: count, noise: noise, conditions: conditions, for: dit.configuration)
-    let options = options(
+    let request = whole.part(share)
+    guard request.count > 0 || group.size > 1 else {
+      throw Failure.usage(
+        "--shard", expected: "fewer shares than the \(whole.count) images", found: "\(share.index)/\(share.count)")
+    }
+    var options = options(
       for: dit.configuration, isNull: request.labels == nil && request.sequence == nil)
+    options.share = share
     let autoencoder = try model.autoencoder(for: dit, isNeeded: target.format != .safetensors || edit.image != nil)
     try Self.check(target, for: dit.configuration, autoencoder)
     if let path { try Self.check(path, for: dit.configuration, nil) }
@@ -150,32 +165,44 @@ struct SampleCommand: ParsableCommand {
     }
     var states = path.map { _ in Trajectory(count: request.count, of: dit.configuration, times: times) }
     var bar = SamplingBar("sampling")
-    let samples = try request.samples(of: dit, options, from: start, inpainting: picture?.inpainting) { progress in
-      states?.record(progress)
-      preview?.show(progress)
-      return bar.show(progress)
+    let c = dit.configuration.network
+    var images = Tensor(zeros: [0, c.inChannels, c.inputHeight, c.inputWidth])
+    if request.count > 0 {
+      images = try request.samples(of: dit, options, from: start, inpainting: picture?.inpainting) { progress in
+        states?.record(progress)
+        preview?.show(progress)
+        return bar.show(progress)
+      }.images
+      bar.clear()
     }
-    bar.clear()
-
-    var finished = times.isEmpty ? request.count : bar.finishedImages
+    images = try group.collected(images, total: whole.count)
+    var finished = try group.finishedImages(times.isEmpty ? request.count : bar.finishedImages, total: whole.count)
+    let made = group.size > 1 ? whole : request
+    let labels = try made.labels ?? dit.nullLabels(made.count)
+    guard group.isFirst else {
+      try group.barrier()
+      return Ranks.finish()
+    }
     if finished > 0 {
       let writer = try SampleWriter(
         model: dit.configuration,
         settings: SampleSettings(
           options, software: "dit", saved: dit.configuration.diffusersScheduler,
           precision: model.numerics.numerics().precision,
-          classes: samples.labels, prompt: conditions.prompt, hasNoise: noise != nil,
+          classes: labels, prompt: conditions.prompt, hasNoise: noise != nil,
           strength: picture.map { _ in edit.chosenStrength }, hasMask: edit.mask != nil),
-        grid: SampleGrid(dit.configuration, countPerClass: request.countPerClass), autoencoder: autoencoder,
+        grid: SampleGrid(dit.configuration, countPerClass: made.countPerClass), autoencoder: autoencoder,
         edit: picture)
       finished = try writer.write(
-        samples.images.prefix(finished), labels: Array(samples.labels.prefix(finished)), to: target)
-      let labels = Array(samples.labels.prefix(finished))
+        images.prefix(finished), labels: Array(labels.prefix(finished)), to: target)
+      let labels = Array(labels.prefix(finished))
       if let path { try states?.write(finished, labels: writer.grid.names(labels), to: path, writer.settings) }
     }
-    if finished < request.count { throw SamplingBar.interrupted(finished, of: request.count, target) }
+    try group.barrier()  // the others wait until all is written
+    if finished < made.count { throw SamplingBar.interrupted(finished, of: made.count, target) }
     try StandardOutput.write("\(out): \(finished) \(finished == 1 ? "image" : "images"), seed \(seed)")
     Warnings.write(preview?.problem, for: dit.configuration)
+    Ranks.finish()
   }
 
   /// What the model says, overridden by the command line.

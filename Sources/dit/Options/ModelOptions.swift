@@ -15,9 +15,11 @@ struct ModelOptions: ParsableArguments {
   @OptionGroup var threads: ThreadsOption
 
   /// The model with its weights.
-  func load() throws -> DiT {
+  ///
+  /// - Parameter context: where it computes; nil makes one as `--threads` says.
+  func load(on context: ComputeContext? = nil) throws -> DiT {
     let numerics = try numerics.numerics()
-    let context = try threads.context()
+    let context = try context ?? threads.context()
     let dit = try hints.attributingErrors {
       let hints = try hints.hints()
       return try DiT(

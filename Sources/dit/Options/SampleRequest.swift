@@ -14,6 +14,14 @@ struct SampleRequest {
   /// The given noise, (N, C, H, W), and its file.
   let start: (noise: Tensor, file: TensorFile)?
 
+  init(
+    labels: [Int]?, sequence: ConditioningSequence?, count: Int, countPerClass: Int,
+    start: (noise: Tensor, file: TensorFile)?
+  ) {
+    (self.labels, self.sequence, self.count) = (labels, sequence, count)
+    (self.countPerClass, self.start) = (countPerClass, start)
+  }
+
   /// More images than this in one run are taken for a typing error.
   private static let largestCount = 1_000_000
 
