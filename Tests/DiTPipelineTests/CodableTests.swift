@@ -120,6 +120,28 @@ struct CodableTests {
     #expect(error?.key == "latent_statistics" && error?.found == "a file's name")
   }
 
+  @Test("Options inside a request of a program's own are laid over a model's, whole or not at all, with their path")
+  func changes() throws {
+    struct Request: Decodable {
+      var classes: [Int]
+      var options: SamplingOptions.Changes?
+    }
+    func read(_ json: String) throws -> Request { try JSONDecoder().decode(Request.self, from: Data(json.utf8)) }
+    let own = SamplingOptions(sampler: Sampler(.dpmpp, steps: 9), guidance: Guidance(scale: 1), seed: 3)
+    var options = own
+    let request = try read(#"{"classes": [4], "options": {"steps": 20, "guidance": 2}}"#)
+    try options.apply(#require(request.options))
+    #expect(options.sampler.steps == 20 && options.guidance.scale == 2 && options.seed == 3 && request.classes == [4])
+    #expect(try read(#"{"classes": []}"#).options == nil)
+    let before = options
+    let wrong = try #require(try read(#"{"classes": [], "options": {"seed": 1, "stepz": 2}}"#).options)
+    let error = #expect(throws: DiTError.self) { try options.apply(wrong) }
+    #expect(error?.key == "options.stepz" && options == before)
+    #expect(throws: DiTError.self) { try read(#"{"classes": [], "options": 7}"#) }
+    try options.update(json: #"{"steps": 4}"#)
+    #expect(options.sampler.steps == 4)
+  }
+
   @Test("Any JSON value is decoded as it is")
   func values() throws {
     let text = #"{"a": [1, 2.5, true, null, "x", {"b": []}], "c": -9007199254740993}"#

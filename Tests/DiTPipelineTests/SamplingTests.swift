@@ -248,6 +248,21 @@ import Testing
     #expect(try model.sample(.classes([2])) == model.sample(.classes([2]), options: model.samplingOptions))
   }
 
+  @Test("A sampler that does not say which steps are kept keeps the model's, but for a list, whose steps are counted")
+  func modelsOwnSchedule() throws {
+    let plain = try digits()
+    var configuration = plain.configuration
+    for (schedule, expected) in [
+      (StepSchedule.leading, StepSchedule.leading), (.trailing, .trailing), (.custom([0, 500, 999]), .linspace),
+    ] {
+      configuration.sampling.sampler = Sampler(.ddpm, steps: 3, schedule: schedule)
+      let model = try DiT(configuration: configuration, weights: plain.network.weights, context: plain.context)
+      let times = try model.stepTimes(Sampler(.ddim, steps: 10))
+      #expect(try times == plain.stepTimes(Sampler(.ddim, steps: 10, schedule: expected)), "\(schedule)")
+    }
+    #expect("\(plain)".hasPrefix("DiT of 1×8×8, 10 classes, ") && !"\(plain)".contains("\n"))
+  }
+
   /// Every kind of random number: the start, and a step's noise.
   @Test("A share of a run's images are those of the whole run, bit for bit; torch's generator has no shares")
   func shares() throws {

@@ -65,7 +65,9 @@ private final class Shared: @unchecked Sendable {
     }
     while round == own, !isBroken { condition.wait() }
     if round == own {
-      throw DiTError(option: "distributed", expected: "every rank", found: "one that has ended with an error")
+      throw DiTError(
+        .option, DiTError.Subject(.option("distributed")), expected: "every rank",
+        found: "one that has ended with an error")
     }
   }
 

@@ -124,6 +124,34 @@ extension SamplingOptions: Codable {
     try update(reading: JSONObjectReader(JSONValue(parsing: Array(json), file: ""), file: ""))
   }
 
+  /// The same of a text.
+  public mutating func update(json: String) throws(DiTError) { try update(json: json.utf8) }
+
+  /// Options that a request names, decoded as part of a type of the program's own; ``apply(_:)`` lays them over a model's.
+  ///
+  ///     struct Request: Decodable {
+  ///       var classes: [Int]
+  ///       var options: SamplingOptions.Changes?
+  ///     }
+  public struct Changes: Decodable, Sendable {
+    private let value: JSONValue
+    private let path: String
+
+    /// - Throws: `DiTError` where there is no object. Keys and values are looked at when the changes are applied.
+    public init(from decoder: any Decoder) throws {
+      value = try JSONValue(from: decoder)
+      path = try JSONObjectReader(from: decoder).path
+    }
+
+    fileprivate func reader() throws(DiTError) -> JSONObjectReader { try JSONObjectReader(value, file: "", path: path) }
+  }
+
+  /// Takes over the options that a request names.
+  ///
+  /// - Throws: `DiTError` with the whole path of a key that is unknown or has a value that cannot be used; the options are then
+  ///   as they were.
+  public mutating func apply(_ changes: Changes) throws(DiTError) { try update(reading: changes.reader()) }
+
   private mutating func update(reading reader: JSONObjectReader) throws(DiTError) {
     var (reader, options) = (reader, self)
     switch reader.value(Self.seedKey) {

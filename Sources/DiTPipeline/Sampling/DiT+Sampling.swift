@@ -17,7 +17,7 @@ extension DiT {
   ///   told.
   public func process(_ sampler: Sampler) throws(DiTError) -> any SamplingProcess {
     try configuration.network.check(sampler.name)
-    return try sampler.process(on: schedule, saved: configuration.diffusersScheduler)
+    return try resolved(sampler).process(on: schedule, saved: configuration.diffusersScheduler)
   }
 
   /// The network's time of each step of a sampler that is taken from a start; of `dopri5` of the parts of the way after which it
@@ -26,13 +26,24 @@ extension DiT {
   /// - Throws: `DiTError`, as ``process(_:)``.
   public func stepTimes(_ sampler: Sampler, start: Start = .noise) throws(DiTError) -> [NetworkTime] {
     try configuration.network.check(sampler.name)
-    let times = try sampler.stepTimes(on: schedule, saved: configuration.diffusersScheduler)
+    let times = try resolved(sampler).stepTimes(on: schedule, saved: configuration.diffusersScheduler)
     return times.suffix(start.taken(of: times.count))
+  }
+
+  /// A sampler that does not say which steps are kept keeps those that config.json says, as far as they do not count them.
+  private func resolved(_ sampler: Sampler) -> Sampler {
+    guard sampler.schedule == nil, configuration.diffusersScheduler == nil,
+      let own = configuration.sampling.sampler.schedule
+    else { return sampler }
+    if case .custom = own { return sampler }
+    var resolved = sampler
+    resolved.schedule = own
+    return resolved
   }
 
   private func method(_ sampler: Sampler) throws(DiTError) -> SamplingMethod {
     try configuration.network.check(sampler.name)
-    return try sampler.method(on: schedule, saved: configuration.diffusersScheduler)
+    return try resolved(sampler).method(on: schedule, saved: configuration.diffusersScheduler)
   }
 
   /// Images of a condition, one for each of what it gives.
@@ -136,7 +147,7 @@ extension DiT {
       options
       ?? SamplingOptions(
         sampler: configuration.sampling.inversion(configuration.diffusion), guidance: Guidance(scale: 1))
-    let process = try options.sampler.inversion(on: schedule, saved: configuration.diffusersScheduler)
+    let process = try resolved(options.sampler).inversion(on: schedule, saved: configuration.diffusersScheduler)
     let count = try configuration.network.checkImages(images, "images")
     let labels = try classes ?? nullLabels(count)
     try configuration.network.checkLabels(labels, count, "classes")

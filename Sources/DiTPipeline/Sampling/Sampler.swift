@@ -11,8 +11,8 @@ public struct Sampler: Equatable, Sendable {
   /// ``correctsLastStep``), PNDM S+1 or S+9 times, all others S times; `dopri5` as often as its tolerance makes it, S being
   /// after how many parts of the way it reports.
   public var steps: Int
-  /// Which steps are kept; a linear path has an even grid of its own and takes `linspace` alone. Nil is the model's own: linspace,
-  /// or what the saved scheduler of a diffusers directory says of this sampler.
+  /// Which steps are kept; a linear path has an even grid of its own and takes `linspace` alone. Nil is the model's own: what its
+  /// config.json says (but not a custom list), else linspace, or what the saved scheduler of a diffusers directory says of this sampler.
   public var schedule: StepSchedule?
   /// DDIM's η, 0…1; nil is the sampler's own (0 for ddim). Samplers without η refuse a value.
   public var eta: Double?
