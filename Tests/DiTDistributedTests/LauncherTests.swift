@@ -21,6 +21,15 @@ struct LauncherTests {
     #expect(Launcher.libraries([:]).count == 4)
   }
 
+  @Test("How long to wait is read, or refused by its variable")
+  func patience() throws {
+    #expect(try MPICommunicator.patience(nil) == .seconds(1800) && MPICommunicator.patience("2.5") == .seconds(2.5))
+    for text in ["", "soon", "0", "-1", "nan", "inf"] {
+      let error = #expect(throws: DiTError.self) { try MPICommunicator.patience(text) }
+      #expect(error?.description.hasPrefix("DIT_MPI_TIMEOUT=\(text): expected seconds above 0") == true)
+    }
+  }
+
   @Test("A library that is none is refused with what was tried")
   func refusals() {
     let missing = #expect(throws: DiTError.self) { try MPILibrary([MPILibrary.variable: "/nowhere/libmpi.so"]) }

@@ -20,13 +20,14 @@ struct DiTErrorTests {
     #expect(argument.argument == "noise" && argument.option == nil)
   }
 
-  @Test("The status is 64 for what a caller chooses, 65 for inputs, 1 for outputs and numbers")
+  @Test("The status is 64 for what a caller chooses, 65 for inputs, 1 for outputs, other processes and numbers")
   func statuses() {
     let statuses = Dictionary(
       uniqueKeysWithValues: DiTError.Kind.allCases.map { ($0, DiTError($0, .init(), problem: "").exitStatus) })
     #expect(
       statuses == [
-        .file: 65, .content: 65, .configuration: 65, .data: 65, .option: 64, .argument: 64, .output: 1, .numbers: 1,
+        .file: 65, .content: 65, .configuration: 65, .data: 65, .option: 64, .argument: 64, .output: 1,
+        .communication: 1, .numbers: 1,
       ])
   }
 

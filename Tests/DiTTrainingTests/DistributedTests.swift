@@ -146,6 +146,16 @@ struct DistributedTests {
     #expect(found[1]?.problem.contains(folder) == true)
   }
 
+  @Test("Ranks send as many bytes of gradients as a ring would: 4 N (P − 1) in all, a step", arguments: [1, 2, 4])
+  func bytesOnTheWire(ranks: Int) throws {
+    let found = try LocalGroup(ranks).run { group in
+      let trainer = try Self.trainer(group, Self.training())
+      for _ in 0..<3 { _ = try trainer.step() }
+      return (trainer.sentBytes, trainer.table.trainable.reduce(0) { $0 + $1.count })
+    }
+    #expect(found.reduce(0) { $0 + $1.0 } == 3 * 4 * found[0].1 * (ranks - 1))
+  }
+
   @Test("Averages, gathered, are those of one process; a model of them samples the same")
   func averagesAreWhole() throws {
     let alone = try Self.trainer(SingleProcess(), Self.training())

@@ -38,7 +38,7 @@ public final class MPICommunicator: Communicator, @unchecked Sendable {
 
   package init(_ library: MPILibrary, _ environment: [String: String]) throws(DiTError) {
     self.library = library
-    patience = .seconds(environment[Self.patienceVariable].flatMap { Double($0) } ?? 1800)
+    patience = try Self.patience(environment[Self.patienceVariable])
     var (rank, size, level) = (Int32(0), Int32(1), Int32(0))
     let code = unsafe dit_mpi_start(library.pointer, &rank, &size, &level)
     guard code == 0 else {
@@ -54,11 +54,24 @@ public final class MPICommunicator: Communicator, @unchecked Sendable {
         + "\(MPILibrary.variable) names another, and srun takes --mpi=pmix or --mpi=pmi2")
   }
 
+  /// - Throws: `DiTError` for a text that is no number of seconds above 0.
+  package static func patience(_ text: String?) throws(DiTError) -> Duration {
+    guard let text else { return .seconds(1800) }
+    guard let seconds = Double(text), seconds > 0, seconds <= 1e9 else {
+      throw DiTError(
+        .option, DiTError.Subject(.environment("\(patienceVariable)=\(text)")), expected: "seconds above 0", found: text
+      )
+    }
+    return .seconds(seconds)
+  }
+
   /// Ends MPI; all ranks call it, and none after it.
   public func finish() { _ = unsafe dit_mpi_finish(library.pointer) }
 
   /// Ends all ranks at once with an exit status. What is to be read must have been written.
   public func abort(status: Int32) -> Never { unsafe dit_mpi_abort(library.pointer, status) }
+
+  private static let subject = DiTError.Subject(.entry("MPI"))
 
   // MARK: Calls
 
@@ -124,7 +137,7 @@ public final class MPICommunicator: Communicator, @unchecked Sendable {
       if isDone { return }
       guard wait.rest() else {
         throw DiTError(
-          option: "distributed", expected: "every rank within \(patience)",
+          .communication, Self.subject, expected: "every rank within \(patience)",
           found: "rank \(rank) of \(size) alone in an \(name): a rank or its network is gone, or far behind "
             + "(\(Self.patienceVariable) says how many seconds to wait)")
       }
@@ -134,7 +147,8 @@ public final class MPICommunicator: Communicator, @unchecked Sendable {
   private func check(_ code: Int32, _ name: String) throws(DiTError) {
     guard code != 0 else { return }
     throw DiTError(
-      option: "distributed", expected: "an \(name) of \(size) ranks", found: "on rank \(rank): \(library.words(code))")
+      .communication, Self.subject, expected: "an \(name) of \(size) ranks",
+      found: "on rank \(rank): \(library.words(code))")
   }
 }
 

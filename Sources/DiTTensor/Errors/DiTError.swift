@@ -28,6 +28,8 @@ public struct DiTError: Error, Sendable {
     case option
     /// A tensor or list that was handed to a call does not fit.
     case argument
+    /// Another process of the run, or the network between them, is gone or does not answer.
+    case communication
     /// NaN or infinity where all inputs were finite. The cause is an ``Overflow`` or a `Divergence`.
     case numbers
   }
@@ -138,12 +140,12 @@ extension DiTError {
   /// The tensor or list of the call that the error is about.
   public var argument: String? { if case .argument(let name)? = subject.part { name } else { nil } }
 
-  /// The status that a command line tool should end with: 64 for settings and arguments, 1 for outputs and numbers, 65 for
-  /// inputs.
+  /// The status that a command line tool should end with: 64 for settings and arguments, 65 for inputs, 1 for outputs, other
+  /// processes and numbers.
   public var exitStatus: Int32 {
     switch kind {
     case .option, .argument: 64
-    case .output, .numbers: 1
+    case .output, .communication, .numbers: 1
     case .file, .content, .configuration, .data: 65
     }
   }

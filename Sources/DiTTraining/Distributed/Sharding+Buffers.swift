@@ -1,4 +1,3 @@
-import DiTDiffusion
 import DiTDistributed
 import DiTKernels
 import DiTTensor
@@ -58,60 +57,5 @@ extension Sharding {
       end = bucket.range.upperBound
     }
     return (total + range).squareRoot()
-  }
-}
-
-extension Communicator {
-  /// Throws on every rank what one of them has failed with, of several the lowest.
-  func agree(on failure: DiTError?) throws(DiTError) {
-    guard size > 1 else {
-      if let failure { throw failure }
-      return
-    }
-    let kinds = DiTError.Kind.allCases
-    let failed = try gather([failure.flatMap { kinds.firstIndex(of: $0.kind) }.map { Double($0 + 1) } ?? 0])
-    guard let first = failed.firstIndex(where: { $0[0] > 0 }) else { return }
-    let words = try gather(failure.map { "\($0)" } ?? "")
-    if let failure, first == rank { throw failure }
-    throw DiTError(
-      kinds[Int(failed[first][0]) - 1], DiTError.Subject(.entry("rank \(first)")), problem: words[first],
-      cause: FailureElsewhere(rank: first))
-  }
-
-  /// The losses of all ranks' samples, in the order of the ranks; equally many on each.
-  func gather(_ losses: [SampleLoss]) throws(DiTError) -> [SampleLoss] {
-    guard size > 1, let form = losses.first else { return losses }
-    let numbers: [Double] = losses.flatMap { (loss: SampleLoss) -> [Double] in
-      [loss.loss, loss.mse, loss.vb ?? 0, loss.cosine ?? 0, loss.seq ?? 0]
-    }
-    return try gather(numbers).flatMap { own in
-      stride(from: 0, to: own.count, by: 5).map { start in
-        var loss = form
-        (loss.loss, loss.mse) = (own[start], own[start + 1])
-        if form.vb != nil { loss.vb = own[start + 2] }
-        if form.cosine != nil { loss.cosine = own[start + 3] }
-        if form.seq != nil { loss.seq = own[start + 4] }
-        return loss
-      }
-    }
-  }
-
-  /// Whether it is so on any rank.
-  func any(_ own: Bool) throws(DiTError) -> Bool {
-    guard size > 1 else { return own }
-    return try gather([own ? 1.0 : 0]).contains { $0[0] == 1 }
-  }
-
-  /// What only the first rank does; where it fails, all do.
-  ///
-  /// - Returns: nil on the other ranks.
-  func onFirst<Result>(_ body: () throws -> Result) throws -> Result? {
-    guard size > 1 else { return try body() }
-    var (result, failure): (Result?, (any Error)?) = (nil, nil)
-    if isFirst {
-      do { result = try body() } catch { failure = error }
-    }
-    try agree(on: failure.map { ($0 as? DiTError) ?? DiTError(.output, DiTError.Subject(), problem: "\($0)") })
-    return result
   }
 }

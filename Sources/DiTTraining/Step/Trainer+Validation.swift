@@ -15,106 +15,73 @@ extension Trainer {
     guard !validationSamples.isEmpty else { return nil }
     let grid = model.network.inputGrid
     var map = PatchLossMap(steps: trainingLoss.schedule.steps, rows: grid.rows, columns: grid.columns)
-    var sum = SampleLoss.zero
     let averages = [(average, averageNetwork)] + zip(furtherAverages.map(\.values), furtherNetworks)
+    var sums = [SampleLoss](repeating: .zero, count: averages.count)
     // One process measures all averages on each draw; of several each average is put together in the same memory.
-    let passes = group.size == 1 ? [averages] : averages.map { [$0] }
-    var further: [Double] = []
-    for (number, pass) in passes.enumerated() {
-      for (values, _) in pass { _ = try whole(values) }
-      let found = try measure(pass.map(\.1))
-      if number == 0 {
-        for loss in found.losses[0] { sum += loss }
-        for (start, errors) in found.patches {
-          map.add(errors.span, at: levels(start..<start + errors.count / model.network.tokens))
+    for pass in group.size == 1 ? [averages.indices] : averages.indices.map({ $0..<$0 + 1 }) {
+      for index in pass { _ = try whole(averages[index].0) }
+      try measure(averages[pass].map(\.1)) { samples, losses, errors in
+        for (index, losses) in zip(pass, losses) {
+          for loss in losses { sums[index] += loss }
         }
+        if pass.lowerBound == 0 { map.add(errors.span, at: levels(samples)) }
       }
-      for losses in found.losses.dropFirst(number == 0 ? 1 : 0) { further.append(losses.reduce(0) { $0 + $1.loss }) }
     }
-    let mean = sum / validationSamples.count
+    let mean = sums[0] / validationSamples.count
     var report = ValidationReport(
       step: completedSteps, loss: mean.loss, mse: mean.mse, vb: mean.vb, cosine: mean.cosine, seq: mean.seq,
       samples: validationSamples.count, patches: map)
-    report.furtherAverages = zip(furtherAverages, further).map {
-      AverageLoss(decay: $0.decay, loss: $1 / Double(validationSamples.count))
+    report.furtherAverages = zip(furtherAverages, sums.dropFirst()).map {
+      AverageLoss(decay: $0.decay, loss: $1.loss / Double(validationSamples.count))
     }
     return report
   }
 
-  /// The losses of networks on all held-out samples, and where the first's errors lie, by the sample with which they begin. Ranks
-  /// take turns with micro-batches.
+  /// Measures networks on all held-out samples, a micro-batch of each rank at a time.
+  ///
+  /// - Parameter add: takes each micro-batch in the order of the samples: their places among those held out, each network's
+  ///   losses, and the errors of the first one's patches, (n, L).
   private func measure(
-    _ networks: [DiTNetwork]
-  ) throws(DiTError) -> (losses: [[SampleLoss]], patches: [(start: Int, errors: [Float])]) {
+    _ networks: [DiTNetwork], add: (_ samples: Range<Int>, _ losses: [[SampleLoss]], _ errors: [Float]) -> Void
+  ) throws(DiTError) {
     let (total, tokens) = (validationSamples.count, model.network.tokens)
     let parts = stride(from: 0, to: total, by: microBatch).map { $0..<min($0 + microBatch, total) }
-    let own = parts.indices.filter { $0 % group.size == group.rank }.map { parts[$0] }
-    let samples = own.flatMap { $0.map { validationSamples[$0] } }
+    let own = stride(from: group.rank, to: parts.count, by: group.size).flatMap { parts[$0] }
     let reader = SampleReader(
-      data, order: ListOrder(samples: samples), end: samples.count, threads: training.loaderThreads)
-    var losses = [[SampleLoss]](repeating: [], count: networks.count)
-    var patches: [Float] = []
+      data, order: ListOrder(samples: own.map { validationSamples[$0] }), end: own.count,
+      threads: training.loaderThreads)
     var batch = Batch(model.network, samples: microBatch, consistency: consistency)
-    var (place, failure) = (0, DiTError?.none)
-    do throws(DiTError) {
-      for part in own {
+    var place = 0
+    for round in stride(from: 0, to: parts.count, by: group.size) {
+      var losses = [[SampleLoss]](repeating: [], count: networks.count)
+      var errors: [Float] = []
+      var failure: DiTError?
+      if round + group.rank < parts.count {
+        let part = parts[round + group.rank]
         if part.count < microBatch { batch = Batch(model.network, samples: part.count, consistency: consistency) }
-        for n in 0..<part.count { try fill(&batch, n, with: place + n, of: reader) }
-        for (index, network) in networks.enumerated() {
-          batch.evaluate(network, trainingLoss, workspace)
-          losses[index] += batch.step.losses
-          guard index == 0 else { continue }
-          var errors = [Float](repeating: 0, count: part.count * tokens)
-          var span = errors.mutableSpan
-          batch.step.patchErrors(trainingLoss, patchSize: model.network.patchSize, into: &span)
-          patches += errors
+        do throws(DiTError) {
+          for n in 0..<part.count { try fill(&batch, n, with: place + n, of: reader) }
+          errors = [Float](repeating: 0, count: part.count * tokens)
+          for (index, network) in networks.enumerated() {
+            batch.evaluate(network, trainingLoss, workspace)
+            losses[index] = batch.step.losses
+            guard index == 0 else { continue }
+            var span = errors.mutableSpan
+            batch.step.patchErrors(trainingLoss, patchSize: model.network.patchSize, into: &span)
+          }
+        } catch {
+          failure = error
         }
         place += part.count
       }
-    } catch {
-      failure = error
-    }
-    try group.agree(on: failure)
-    guard group.size > 1 else {
-      return (losses, parts.map { ($0.lowerBound, Array(patches[$0.lowerBound * tokens..<$0.upperBound * tokens])) })
-    }
-    return try gathered(losses, patches, parts)
-  }
-
-  /// What all ranks have measured, in the order of the samples.
-  private func gathered(
-    _ losses: [[SampleLoss]], _ patches: [Float], _ parts: [Range<Int>]
-  ) throws(DiTError) -> (losses: [[SampleLoss]], patches: [(start: Int, errors: [Float])]) {
-    let tokens = model.network.tokens
-    // Every rank sends as many as the first, which has the most.
-    let most = parts.indices.filter { $0 % group.size == 0 }.reduce(0) { $0 + parts[$1].count }
-    func padded<Value>(_ values: [Value], _ count: Int, with value: Value) -> [Value] {
-      values + [Value](repeating: value, count: count - values.count)
-    }
-    var all: [[SampleLoss]] = []
-    for own in losses { all.append(try group.gather(padded(own, most, with: own.first ?? emptyLoss))) }
-    let errors = try group.gather(padded(patches.map(Double.init), most * tokens, with: 0))
-    var places = [Int](repeating: 0, count: group.size)
-    var (ordered, maps) = ([[SampleLoss]](repeating: [], count: losses.count), [(start: Int, errors: [Float])]())
-    for (number, part) in parts.enumerated() {
-      let rank = number % group.size
-      let start = places[rank]
-      for index in losses.indices {
-        ordered[index] += all[index][rank * most + start..<rank * most + start + part.count]
+      try group.agree(on: failure)
+      let found = try group.gather(Measured(losses: losses, errors: errors), samples: microBatch, tokens: tokens)
+      for (part, measured) in zip(parts[round...], found) {
+        add(
+          part, measured.losses.map { Array($0.prefix(part.count)) }, Array(measured.errors.prefix(part.count * tokens))
+        )
       }
-      maps.append((part.lowerBound, errors[rank][start * tokens..<(start + part.count) * tokens].map(Float.init)))
-      places[rank] += part.count
     }
-    return (ordered, maps)
-  }
-
-  /// What a rank without samples sends.
-  private var emptyLoss: SampleLoss {
-    var loss = SampleLoss.zero
-    if model.diffusion.variance == .learnedRange { loss.vb = 0 }
-    if model.diffusion.loss == .mseAndCosine { loss.cosine = 0 }
-    if consistency != nil { loss.seq = 0 }
-    return loss
   }
 
   /// The noise levels of held-out samples, by their places among them.

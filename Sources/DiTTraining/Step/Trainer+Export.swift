@@ -1,0 +1,63 @@
+import DiTDistributed
+import DiTModel
+import DiTPipeline
+import DiTTensor
+
+// The trainer's values as models: of several processes put together from all of them.
+
+extension Trainer {
+  /// Throws unless the weights and their averages hold finite numbers only, as a checkpoint should.
+  func requireFinite() throws(DiTError) {
+    var isFinite = norm.value(weights, context).isFinite
+    for buffer in [average] + furtherAverages.map(\.values) where isFinite {
+      // Of one process the table's trained ranges; of several all that this one has is trained.
+      isFinite = group.size == 1 ? norm.value(buffer, context).isFinite : buffer.span.firstNotFinite == nil
+    }
+    let all = try group.gather([isFinite ? 1.0 : 0])
+    guard all.allSatisfy({ $0[0] == 1 }) else {
+      throw DiTError(Divergence(step: completedSteps, loss: nil, gradientNorm: nil))
+    }
+  }
+
+  /// An average as it is on one process: its own buffer; of several it is put together where the gradients are, whose values are
+  /// lost. All processes call it.
+  func whole(_ average: MutableFloatSlice) throws(DiTError) -> MutableFloatSlice {
+    guard group.size > 1 else { return average }
+    gradients.copy(from: weights.reading)  // what is not trained
+    for (flat, local) in sharding.owned { gradients[flat].copy(from: average[local].reading) }
+    try sharding.gather(gradients, group)
+    return gradients
+  }
+
+  /// The averaged (EMA) network, to sample from. It shares the trainer's memory: use it before the next step.
+  ///
+  /// - Throws: `DiTError` with a ``Divergence`` when the weights or their average are not finite: no pictures are made of them.
+  public func averagedModel() throws -> DiT {
+    try requireFinite()
+    let flat = try whole(average).reading
+    return DiT(checked, weights: Weights(table, flat: flat), context: context, numerics: training.numerics)
+  }
+
+  /// Writes the model directory of the present step: config.json, model.safetensors, ema.safetensors, and a file of each
+  /// further average. Of several processes the first writes; all call it.
+  public func export(to directory: String) throws { try export(model, to: directory) }
+
+  /// The same with another configuration of the same network.
+  func export(_ model: ModelConfiguration, to directory: String) throws {
+    guard group.size > 1 else {
+      return try ModelDirectory.write(
+        model, model: Weights(table, flat: weights.reading), ema: Weights(table, flat: average.reading),
+        furtherAverages: furtherAverages.map { ($0.decay, Weights(table, flat: $0.values.reading)) }, to: directory)
+    }
+    // One average after another takes the same memory; the further ones first, so that the directory's stale ones are known.
+    for (decay, values) in furtherAverages {
+      let flat = try whole(values).reading
+      if group.isFirst { try ModelDirectory.writeAverage(Weights(table, flat: flat), decay: decay, to: directory) }
+    }
+    let flat = try whole(average).reading
+    guard group.isFirst else { return }
+    try ModelDirectory.write(
+      model, model: Weights(table, flat: weights.reading), ema: Weights(table, flat: flat),
+      keptAverages: furtherAverages.map(\.decay), to: directory)
+  }
+}
