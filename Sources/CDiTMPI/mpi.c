@@ -122,7 +122,9 @@ DiTMPI *dit_mpi_load(const char *path, char *error, size_t size) {
   void *call;
   memcpy(&call, &mpi->Init_thread, sizeof call);
   const char *file = dladdr(call, &info) && info.dli_fname ? info.dli_fname : path;
-  snprintf(mpi->path, sizeof mpi->path, "%s", file);
+  char *real = realpath(file, NULL);  // a link may have any name
+  snprintf(mpi->path, sizeof mpi->path, "%s", real ? real : file);
+  free(real);
   find_constants(mpi, library);
   return mpi;
 }
@@ -149,7 +151,8 @@ void dit_mpi_error_text(const DiTMPI *mpi, int code, char *text, size_t size) {
 }
 
 int dit_mpi_start(DiTMPI *mpi, int *rank, int *size, int *level) {
-  int provided = 0;
+  int provided = 0, started = 0;
+  if (!mpi->Initialized(&started) && started) return -1;
   int code = mpi->Init_thread(NULL, NULL, mpi->serialized, &provided);
   if (code) return code;
   *level = provided >= mpi->multiple ? 2 : provided >= mpi->serialized ? 1 : 0;

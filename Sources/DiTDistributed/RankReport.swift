@@ -42,6 +42,9 @@ package struct RankReport: Equatable, Sendable {
     return String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
   }
 
+  /// Whether one processor is all that it may use; a quota of several is no binding.
+  fileprivate var isBoundToOne: Bool { allowed != "all" && Int(allowed) != nil }
+
   private static let separator: Character = "\u{1}"
 
   private var text: String {
@@ -56,7 +59,9 @@ package struct RankReport: Equatable, Sendable {
 
   /// Every rank's, in their order.
   package func gathered(_ group: any Communicator) throws(DiTError) -> [RankReport] {
-    try group.gather(text).compactMap { RankReport($0) }
+    try group.gather(text).map {
+      RankReport($0) ?? RankReport(host: "unknown", allowed: "all", processors: 1, online: 1, arithmetic: "unknown")
+    }
   }
 }
 
@@ -70,7 +75,7 @@ extension [RankReport] {
 
   /// What is amiss with how ranks are bound to processors, one line with the flags that mend it; nil where nothing is.
   package var bindingProblem: String? {
-    for (rank, own) in enumerated() where own.processors == 1 && own.online > 1 {
+    for (rank, own) in enumerated() where own.isBoundToOne && own.online > 1 {
       let onHost = filter { $0.host == own.host }
       guard onHost.count < own.online else { continue }
       let each = own.online / onHost.count

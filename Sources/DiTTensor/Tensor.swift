@@ -81,6 +81,11 @@ public struct Tensor: Equatable, Sendable {
   /// - Precondition: of as many elements.
   public func reshaped(_ shape: Int...) -> Tensor { Tensor(shape: shape, elements: elements) }
 
+  /// The samples (first extent) at these places, in this order.
+  package func picking(_ places: [Int]) -> Tensor {
+    Tensor(shape: [places.count] + shape.dropFirst(), elements: places.flatMap { range($0..<$0 + 1).elements })
+  }
+
   /// Between two tensors of noise along the great circle (Shoemake 1985), so that what is between is as large as they are: at 0
   /// this one, at 1 the other. Of (N, …) each of the N by itself.
   ///

@@ -12,7 +12,7 @@ struct AlignedTreeTests {
   private func sum(_ tree: AlignedTree, _ parts: [[(AlignedTree.Node, Term)]]) -> String? {
     var sum = TreeSum<Term>(tree)
     for (node, term) in parts.joined() {
-      sum.append(node, term) { left, right, _ in left.text = "(\(left.text)+\(right.text))" }
+      sum.append(node, term) { left, right in left.text = "(\(left.text)+\(right.text))" }
     }
     return sum.open.count == 1 ? sum.open[0].value.text : nil
   }
@@ -21,7 +21,7 @@ struct AlignedTreeTests {
   private func held(_ tree: AlignedTree, _ range: Range<Int>) -> [(AlignedTree.Node, Term)] {
     var sum = TreeSum<Term>(tree)
     for place in range {
-      sum.append(AlignedTree.Node(start: place, level: 0), Term("\(place)")) { left, right, _ in
+      sum.append(AlignedTree.Node(start: place, level: 0), Term("\(place)")) { left, right in
         left.text = "(\(left.text)+\(right.text))"
       }
     }
@@ -53,19 +53,6 @@ struct AlignedTreeTests {
         if count.nonzeroBitCount == 1 { #expect(parts.allSatisfy { $0.count == 1 }, "one sum a rank") }
         #expect(parts.allSatisfy { $0.count <= 2 * max(1, each.bitWidth - each.leadingZeroBitCount) })
       }
-    }
-  }
-
-  @Test("The root is told, and only the root")
-  func root() {
-    for count in 2...20 {
-      let tree = AlignedTree(count: count)
-      var roots = 0
-      var sum = TreeSum<Int>(tree)
-      for place in 0..<count {
-        sum.append(.init(start: place, level: 0), place) { _, _, isRoot in roots += isRoot ? 1 : 0 }
-      }
-      #expect(roots == 1 && sum.open.count == 1)
     }
   }
 }

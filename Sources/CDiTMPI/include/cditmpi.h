@@ -53,7 +53,7 @@ void dit_mpi_error_text(const DiTMPI *mpi, int code, char *text, size_t size);
 
 /// Starts MPI, for calls from one thread at a time, and makes its errors codes that are returned.
 ///
-/// `level`: 0 where only the thread that started may call, 1 where any one may, 2 where several may at once.
+/// Returns -1 where it has been started already. `level`: 0 where only the thread that started may call, 1 where any one may, 2 where several may at once.
 int dit_mpi_start(DiTMPI *mpi, int *rank, int *size, int *level);
 
 /// Ends MPI; all ranks call it.

@@ -42,10 +42,14 @@ public final class MPICommunicator: Communicator, @unchecked Sendable {
     var (rank, size, level) = (Int32(0), Int32(1), Int32(0))
     let code = unsafe dit_mpi_start(library.pointer, &rank, &size, &level)
     guard code == 0 else {
-      throw DiTError(option: "distributed", expected: "an MPI that starts", found: "\(library.version): error \(code)")
+      throw DiTError(option: "distributed", expected: "an MPI that starts", found: "\(library.version): \(code < 0 ? "started already" : "error \(code)")")
     }
     (self.rank, self.size) = (Int(rank), Int(size))
     threads = Threads(rawValue: level) ?? .one
+    guard threads != .one else {
+      throw DiTError(
+        option: "distributed", expected: "an MPI that any thread may call", found: "\(library.version), which only one may")
+    }
     guard let launcher = Launcher(environment), let started = launcher.size, started != Int(size) else { return }
     throw DiTError(
       option: "distributed", expected: "\(started) ranks, as many as \(launcher.name) started",
@@ -81,6 +85,7 @@ public final class MPICommunicator: Communicator, @unchecked Sendable {
     let (sent, got) = (Extents(parts), Extents(places))
     precondition(parts.count == size && places.count == size, "a part and a place for each of \(size) ranks")
     precondition(source.count >= sent.end && target.count >= got.end, "parts beyond a buffer")
+    defer { withExtendedLifetime((sent, got)) {} }
     try call("all-to-all") { (request: inout DiTMPIRequest) in
       unsafe dit_mpi_all_to_all(
         library.pointer, source.pointer, sent.counts, sent.starts, target.pointer, got.counts, got.starts, &request)
@@ -90,6 +95,7 @@ public final class MPICommunicator: Communicator, @unchecked Sendable {
   public func gather(_ buffer: MutableFloatSlice, _ parts: [Range<Int>]) throws(DiTError) {
     let extents = Extents(parts)
     precondition(parts.count == size && buffer.count >= extents.end, "a part for each of \(size) ranks")
+    defer { withExtendedLifetime(extents) {} }
     try call("all-gather") { (request: inout DiTMPIRequest) in
       unsafe dit_mpi_all_gather_in_place(library.pointer, buffer.pointer, extents.counts, extents.starts, &request)
     }
@@ -122,14 +128,16 @@ public final class MPICommunicator: Communicator, @unchecked Sendable {
     return all
   }
 
+  /// Waits as long as it takes: what ranks do alone (sampling, decoding) may last.
   public func barrier() throws(DiTError) {
-    try call("barrier") { unsafe dit_mpi_barrier(library.pointer, &$0) }
+    try call("barrier", patience: .seconds(1 << 40)) { unsafe dit_mpi_barrier(library.pointer, &$0) }
   }
 
   /// Begins a call, and waits for its end.
-  private func call(_ name: String, _ begin: (inout DiTMPIRequest) -> Int32) throws(DiTError) {
+  private func call(_ name: String, patience: Duration? = nil, _ begin: (inout DiTMPIRequest) -> Int32) throws(DiTError) {
     var request = DiTMPIRequest()
     try check(begin(&request), name)
+    let patience = patience ?? self.patience
     var wait = Wait(patience)
     while true {
       var isDone = false
@@ -152,19 +160,25 @@ public final class MPICommunicator: Communicator, @unchecked Sendable {
   }
 }
 
-/// Parts of a buffer of floats in bytes.
-private struct Extents {
-  var counts: [Int32] = []
-  var starts: [Int32] = []
+/// Parts of a buffer of floats in bytes, where the library finds them until a call is done.
+@safe private final class Extents {
+  let counts, starts: UnsafeMutablePointer<Int32>
   /// Floats up to the last one's end.
-  var end = 0
+  let end: Int
 
   init(_ parts: [Range<Int>]) {
     let size = MemoryLayout<Float>.size
-    for part in parts {
-      counts.append(Int32(part.count * size))
-      starts.append(Int32(part.lowerBound * size))
-      end = max(end, part.upperBound)
+    unsafe counts = .allocate(capacity: parts.count)
+    unsafe starts = .allocate(capacity: parts.count)
+    for (rank, part) in parts.enumerated() {
+      unsafe counts[rank] = Int32(part.count * size)
+      unsafe starts[rank] = Int32(part.lowerBound * size)
     }
+    end = parts.reduce(0) { max($0, $1.upperBound) }
+  }
+
+  deinit {
+    unsafe counts.deallocate()
+    unsafe starts.deallocate()
   }
 }

@@ -71,13 +71,12 @@ package struct TreeSum<Value> {
   /// Takes the next node.
   ///
   /// - Parameter add: adds the second to the first, which is then that of the node that covers both.
-  package mutating func append<Failure: Error>(
-    _ node: AlignedTree.Node, _ value: Value,
-    add: (_ left: Value, _ right: Value, _ isRoot: Bool) throws(Failure) -> Void
-  ) throws(Failure) {
+  package mutating func append(
+    _ node: AlignedTree.Node, _ value: Value, add: (_ left: Value, _ right: Value) -> Void
+  ) {
     var (node, value) = (node, value)
     while let last = open.last, let parent = tree.joined(last.node, node) {
-      try add(last.value, value, tree.places(parent).count == tree.count)
+      add(last.value, value)
       open.removeLast()
       (node, value) = (parent, last.value)
     }

@@ -1,3 +1,4 @@
+import DiTDistributed
 import DiTImaging
 import DiTPipeline
 import DiTTensor
@@ -8,23 +9,38 @@ extension Trainer {
   /// shows of its progress when `sample_every` is due.
   ///
   /// A model with classes makes one image per class, at most `count`; any other makes `count` images, of the data's first
-  /// captions or context images where it takes them.
+  /// captions or context images where it takes them. Of several processes, which all call this, each makes its share.
   ///
-  /// - Returns: the picture, and what it was made with; nil for a model whose samples are latents.
+  /// - Returns: the picture, and what it was made with, on the first process; nil for a model whose samples are latents.
   /// - Throws: as `DiT.sample(_:options:start:inpainting:progress:)`.
   public func sampleGrid(
     count: Int = 10, software: String
   ) throws -> (picture: Image, settings: SampleSettings)? {
     guard model.samplesArePixels else { return nil }
     let dit = try averagedModel()
-    let options = dit.samplingOptions
-    let samples =
-      model.network.numClasses > 0
-      ? try dit.sample(.classes(Array(0..<min(model.network.numClasses, count))), options: options)
-      : try dit.sample(Condition(firstSequences(count), classes: nil, count: count), options: options)
+    let classes = model.network.numClasses
+    let total = classes > 0 ? min(classes, count) : count
+    var options = dit.samplingOptions
+    options.share = ImageShare(index: group.rank, of: group.size)
+    let numbers = options.share.numbers(of: total)
+    let c = model.network
+    var (images, failure) = (Tensor(zeros: [0, c.inChannels, c.inputHeight, c.inputWidth]), DiTError?.none)
+    do {
+      let condition: Condition =
+        classes > 0
+        ? .classes(numbers)
+        : Condition(firstSequences(total)?.picking(numbers), classes: nil, count: numbers.count)
+      if !numbers.isEmpty { images = try dit.sample(condition, options: options).images }
+    } catch let error as DiTError {
+      failure = error
+    }
+    try group.agree(on: failure)
+    images = try group.collect(images, total: total)
+    guard group.isFirst else { return nil }
+    let labels = try classes > 0 ? Array(0..<total) : dit.nullLabels(total)
     let settings = SampleSettings(
-      options, software: software, precision: training.numerics.precision, classes: samples.labels, hasNoise: false)
-    return (SampleGrid(model).picture(samples.images, labels: samples.labels), settings)
+      options, software: software, precision: training.numerics.precision, classes: labels, hasNoise: false)
+    return (SampleGrid(model).picture(images, labels: labels), settings)
   }
 
   /// The first `count` captions or context images of the data, from the beginning again where there are fewer; nil for a

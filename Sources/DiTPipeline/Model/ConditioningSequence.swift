@@ -21,6 +21,15 @@ public enum ConditioningSequence: Equatable, Sendable {
     case .embeddings(let embeddings): embeddings.count
     }
   }
+
+  /// Those of the images at these places, in this order.
+  package func picking(_ places: [Int]) -> ConditioningSequence {
+    switch self {
+    case .texts(let texts): .texts(places.map { texts[$0] })
+    case .images(let images): .images(images.picking(places))
+    case .embeddings(let embeddings): .embeddings(places.map { embeddings[$0] })
+    }
+  }
 }
 
 extension DiTConfiguration {

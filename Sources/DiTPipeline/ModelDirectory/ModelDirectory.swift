@@ -127,13 +127,6 @@ public struct ModelDirectory: Sendable {
     return try Weights(contentsOf: file, configuration: configuration.network)
   }
 
-  /// Writes one moving average beside those of `ema.safetensors`, which ``write(_:model:ema:furtherAverages:keptAverages:as:to:)`` then
-  /// keeps.
-  package static func writeAverage(_ weights: Weights, decay: Double, to path: String) throws {
-    try Directory.create(path)
-    try weights.write(to: Paths.join(path, averageName(decay) + averageEnding))
-  }
-
   /// Writes a model directory, made if need be. Each file appears complete or not at all, config.json last, and none before
   /// all are on the disk: where it is full the directory is as before.
   ///
@@ -141,27 +134,32 @@ public struct ModelDirectory: Sendable {
   /// model: it is removed.
   ///
   /// - Parameter furtherAverages: moving averages beside `ema`, with their decays.
-  /// - Parameter keptAverages: decays of moving averages whose files are there already.
   /// - Parameter dtype: F32, BF16 or F16.
   /// - Throws: `DiTError`.
   /// - Precondition: weights are of this configuration.
   public static func write(
     _ configuration: ModelConfiguration, model: Weights?, ema: Weights?,
-    furtherAverages: [(decay: Double, weights: Weights)] = [], keptAverages: [Double] = [], as dtype: Dtype = .f32,
-    to path: String
+    furtherAverages: [(decay: Double, weights: Weights)] = [], as dtype: Dtype = .f32, to path: String
+  ) throws {
+    let further = furtherAverages.map { average in (decay: average.decay, weights: { average.weights }) }
+    try write(
+      configuration, model: model.map { model in { model } }, ema: ema.map { ema in { ema } }, furtherAverages: further,
+      as: dtype, to: path)
+  }
+
+  /// The same of weights that are asked for when their turn comes, in the order of the parameters, so that they may take each
+  /// other's memory.
+  package static func write(
+    _ configuration: ModelConfiguration, model: (() throws -> Weights)?, ema: (() throws -> Weights)?,
+    furtherAverages: [(decay: Double, weights: () throws -> Weights)], as dtype: Dtype = .f32, to path: String
   ) throws {
     try Directory.create(path)
     let further = furtherAverages.map { (name: averageName($0.decay) + averageEnding, weights: Optional($0.weights)) }
     let files = [(name: Self.modelFile, weights: model), (name: Self.emaFile, weights: ema)] + further
-    let table = ParameterTable(configuration.network)
-    for file in files {
-      precondition(file.weights.map { $0.table == table } ?? true, "weights of another configuration")
-    }
-    try write(files[...], as: dtype, to: path)
+    try write(files[...], of: ParameterTable(configuration.network), as: dtype, to: path)
     for (name, weights) in files where weights == nil { try Directory.remove(Paths.join(path, name)) }
     let stale = Directory.names(path).filter { name in
       averageDecay(name) != nil && !further.contains { $0.name == name }
-        && !keptAverages.contains { averageName($0) + averageEnding == name }
     }
     for name in stale { try Directory.remove(Paths.join(path, name)) }
     try configuration.write(to: Paths.join(path, configurationFile))
@@ -169,12 +167,14 @@ public struct ModelDirectory: Sendable {
 
   /// Stages the files in order, then puts all of them in their places.
   private static func write(
-    _ files: ArraySlice<(name: String, weights: Weights?)>, as dtype: Dtype, to path: String
+    _ files: ArraySlice<(name: String, weights: (() throws -> Weights)?)>, of table: ParameterTable, as dtype: Dtype,
+    to path: String
   ) throws {
     guard let (name, weights) = files.first else { return }
-    guard let weights else { return try write(files.dropFirst(), as: dtype, to: path) }
+    guard let weights = try weights?() else { return try write(files.dropFirst(), of: table, as: dtype, to: path) }
+    precondition(weights.table == table, "weights of another configuration")
     let file = try weights.stage(for: Paths.join(path, name), as: dtype)
-    try write(files.dropFirst(), as: dtype, to: path)
+    try write(files.dropFirst(), of: table, as: dtype, to: path)
     try file.commit()
   }
 

@@ -1,5 +1,6 @@
 import DiTDiffusion
 import DiTDistributed
+import DiTPipeline
 import DiTTensor
 
 // What ranks that train together say to each other, beside their buffers.
@@ -32,7 +33,7 @@ extension SampleLoss {
 
 extension Communicator {
   /// Throws on every rank what one of them has failed with, of several the lowest.
-  func agree(on failure: DiTError?) throws(DiTError) {
+  package func agree(on failure: DiTError?) throws(DiTError) {
     guard size > 1 else {
       if let failure { throw failure }
       return
@@ -45,6 +46,32 @@ extension Communicator {
     throw DiTError(
       kinds[Int(failed[first][0]) - 1], DiTError.Subject(.entry("rank \(first)")), problem: words[first],
       cause: FailureElsewhere(rank: first))
+  }
+
+  /// Throws unless all ranks have the same model, settings and data, but for how these are read.
+  func requireSame(_ model: ModelConfiguration, _ training: TrainingConfiguration, _ data: Dataset) throws(DiTError) {
+    guard size > 1 else { return }
+    var settings = training
+    let free = TrainingConfiguration()
+    (settings.brokenImages, settings.cacheMegabytes, settings.loaderThreads) = (
+      free.brokenImages, free.cacheMegabytes, free.loaderThreads
+    )
+    let parts = [
+      ("model", model.json.text), ("training settings", settings.json.text), ("data", "\(DataIdentity(data))"),
+    ]
+    for (name, text) in parts {
+      var digest = Digest()
+      for byte in text.utf8 { digest.add(UInt64(byte)) }
+      try requireSame(Double(digest.value >> 11), "the same \(name) as rank 0's")
+    }
+  }
+
+  /// Throws unless all ranks have the same number.
+  func requireSame(_ number: Double, _ expected: String) throws(DiTError) {
+    let all = try gather([number])
+    guard let other = all.firstIndex(where: { $0[0] != all[0][0] }) else { return }
+    throw DiTError(
+      .data, DiTError.Subject(.entry("rank \(other)")), expected: expected, found: "others, perhaps of another file or folder")
   }
 
   /// The losses of all ranks' samples, in the order of the ranks; equally many on each.

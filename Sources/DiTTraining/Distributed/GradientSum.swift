@@ -7,8 +7,8 @@ import DiTTensor
 /// Each virtual rank's gradient is a buffer; buffers are joined as soon as the tree allows, so that a rank of n virtual ranks has at
 /// most ⌊log₂ n⌋ + 1 at once where n is a power of two. What is left is exchanged bucket by bucket: every rank gets all ranks' sums of
 /// its own slices, and adds them in the tree's order.
-final class GradientSum {
-  let tree: AlignedTree
+package final class GradientSum {
+  package let tree: AlignedTree
   private let group: any Communicator
   private let context: ComputeContext
   private let sharding: Sharding
@@ -17,14 +17,16 @@ final class GradientSum {
   /// Buffers that are free, the result last.
   private var free: [MutableFloatSlice]
   private var sum: TreeSum<MutableFloatSlice>
+  /// What was begun and has not ended.
+  private var begun: MutableFloatSlice?
   /// The nodes that each rank has left.
   private let nodes: [[AlignedTree.Node]]
   /// What the ranks send of one bucket: each node of each rank one after another.
   private let received: MutableFloatSlice
   /// Bytes that this rank has sent to others.
-  private(set) var sentBytes = 0
+  package private(set) var sentBytes = 0
 
-  init(
+  package init(
     virtualRanks: Int, result: MutableFloatSlice, sharding: Sharding, group: any Communicator, context: ComputeContext
   ) {
     tree = AlignedTree(count: virtualRanks)
@@ -39,28 +41,32 @@ final class GradientSum {
   }
 
   /// The virtual ranks of this rank.
-  var own: Range<Int> {
+  package var own: Range<Int> {
     let each = tree.count / group.size
     return group.rank * each..<(group.rank + 1) * each
   }
 
   /// A buffer of zeros for the next virtual rank's gradient.
-  func begin() -> MutableFloatSlice {
+  package func begin() -> MutableFloatSlice {
     let buffer = free.popLast() ?? MutableFloatSlice(zeros: result.count)
     context.clear(buffer)
+    begun = buffer
     return buffer
   }
 
   /// Takes the gradient of a virtual rank, in the order of their numbers.
-  func end(_ virtual: Int, _ gradient: MutableFloatSlice) {
-    sum.append(AlignedTree.Node(start: virtual, level: 0), gradient) { left, right, _ in
+  package func end(_ virtual: Int, _ gradient: MutableFloatSlice) {
+    begun = nil
+    sum.append(AlignedTree.Node(start: virtual, level: 0), gradient) { left, right in
       context.add(right.reading, to: left)
       free.append(right)
     }
   }
 
-  /// Gives up what was begun, as after an error.
-  func reset() {
+  /// Gives up what a step before has left, as after an error.
+  package func reset() {
+    if let begun { give(begun) }
+    begun = nil
     for (_, buffer) in sum.open { give(buffer) }
     sum = TreeSum(tree)
   }
@@ -71,7 +77,7 @@ final class GradientSum {
   }
 
   /// Puts the sum of all virtual ranks into the result: all of it with one rank, else this rank's slices.
-  func finish() throws(DiTError) {
+  package func finish() throws(DiTError) {
     let own = sum.open.map(\.value)
     defer { reset() }
     guard group.size > 1 else { return }
@@ -99,7 +105,7 @@ final class GradientSum {
     for (rank, nodes) in nodes.enumerated() {
       for (number, node) in nodes.enumerated() {
         let start = (starts[rank] + number) * width
-        sum.append(node, received[start..<start + width]) { left, right, _ in context.add(right.reading, to: left) }
+        sum.append(node, received[start..<start + width]) { left, right in context.add(right.reading, to: left) }
       }
     }
     result[bucket.slices[group.rank]].copy(from: sum.open[0].value.reading)

@@ -111,6 +111,7 @@ public final class TrainingRun {
     guard let checkpoint = try Checkpoint.latest(in: directory) else {
       throw DiTError(run: directory, .noCheckpoint)
     }
+    try trainer.group.requireSame(Double(checkpoint.step), "the newest checkpoint that rank 0 sees, of one folder")
     try checkpoint.check(trainer.model, trainer.training, trainer.data)
     try trainer.restore(checkpoint)
     extended = checkpoint.extended(by: trainer.training)

@@ -29,7 +29,8 @@ extension Trainer {
     return gradients
   }
 
-  /// The averaged (EMA) network, to sample from. It shares the trainer's memory: use it before the next step.
+  /// The averaged (EMA) network, to sample from. It shares the trainer's memory: use it before the next step; of several
+  /// processes, which all call this, also before the next validation or checkpoint.
   ///
   /// - Throws: `DiTError` with a ``Divergence`` when the weights or their average are not finite: no pictures are made of them.
   public func averagedModel() throws -> DiT {
@@ -44,20 +45,18 @@ extension Trainer {
 
   /// The same with another configuration of the same network.
   func export(_ model: ModelConfiguration, to directory: String) throws {
-    guard group.size > 1 else {
-      return try ModelDirectory.write(
-        model, model: Weights(table, flat: weights.reading), ema: Weights(table, flat: average.reading),
-        furtherAverages: furtherAverages.map { ($0.decay, Weights(table, flat: $0.values.reading)) }, to: directory)
+    guard group.isFirst else {
+      for values in [average] + furtherAverages.map(\.values) { _ = try whole(values) }
+      return
     }
-    // One average after another takes the same memory; the further ones first, so that the directory's stale ones are known.
-    for (decay, values) in furtherAverages {
-      let flat = try whole(values).reading
-      if group.isFirst { try ModelDirectory.writeAverage(Weights(table, flat: flat), decay: decay, to: directory) }
+    // Of several processes one average after another takes the same memory, each when its file is written.
+    let table = table
+    func weights(_ values: MutableFloatSlice) -> () throws -> Weights {
+      { Weights(table, flat: try self.whole(values).reading) }
     }
-    let flat = try whole(average).reading
-    guard group.isFirst else { return }
+    let trained = Weights(table, flat: self.weights.reading)
     try ModelDirectory.write(
-      model, model: Weights(table, flat: weights.reading), ema: Weights(table, flat: flat),
-      keptAverages: furtherAverages.map(\.decay), to: directory)
+      model, model: { trained }, ema: weights(average),
+      furtherAverages: furtherAverages.map { ($0.decay, weights($0.values)) }, to: directory)
   }
 }

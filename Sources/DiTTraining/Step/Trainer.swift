@@ -69,7 +69,8 @@ public struct ValidationReport: Equatable, Sendable {
 /// A network in training: its values, its optimizer's state and its place in the data. Touches no file.
 ///
 /// The same configuration, data and seed give the same bytes at any number of threads and at any time, whether the data are
-/// in memory or read in the background. After the first step, ``step()`` allocates nothing. One caller at a time.
+/// in memory or read in the background. After the first step, ``step()`` of one virtual rank allocates nothing. One caller at a
+/// time. Of several processes each has a trainer, and all make the same calls.
 public final class Trainer {
   public var model: ModelConfiguration { checked.model }
   public let training: TrainingConfiguration
@@ -87,7 +88,8 @@ public final class Trainer {
   public let furtherAverages: [(decay: Double, values: MutableFloatSlice)]
   /// AdamW's moments, as ``average``.
   public let firstMoment, secondMoment: MutableFloatSlice
-  /// Flat: the last step's gradients, before clipping.
+  /// Flat: the last step's gradients, before clipping. Of several processes only this one's slices are the sum, until an average
+  /// takes their place.
   public let gradients: MutableFloatSlice
   /// Steps done.
   public internal(set) var completedSteps = 0
@@ -142,7 +144,7 @@ public final class Trainer {
   }
 
   /// A run that starts from another model's weights; the other parameters as in
-  /// ``init(model:training:data:start:prior:context:)``.
+  /// ``init(model:training:data:start:prior:context:group:)``.
   public convenience init(
     model: ModelConfiguration, training: TrainingConfiguration, data: Dataset, start: StartingWeights,
     prior: SequencePrior? = nil, context: ComputeContext, group: any Communicator = SingleProcess()
@@ -174,6 +176,7 @@ public final class Trainer {
         key: "training.virtual_ranks", expected: "a multiple of the run's \(group.size) processes",
         found: "\(training.virtualRanks)")
     }
+    try group.requireSame(model, training, data)
     let split = try Split(data, modulus: training.validationModulus)
     let table = ParameterTable(model.network)
     let first = start.map { Self.flat(table, filledBy: $0) }
@@ -268,6 +271,7 @@ public final class Trainer {
 
   /// The same with several virtual ranks, each with a gradient of its own, of this and the other processes.
   private func step(_ sum: GradientSum) throws -> StepReport {
+    sum.reset()
     var losses: [SampleLoss] = []
     var failure: DiTError?
     do throws(DiTError) {
@@ -283,7 +287,6 @@ public final class Trainer {
         sum.end(virtual, gradient)
       }
     } catch {
-      sum.reset()
       failure = error
     }
     try group.agree(on: failure)

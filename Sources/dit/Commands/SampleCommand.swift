@@ -128,8 +128,12 @@ struct SampleCommand: ParsableCommand {
     for other in [out, trajectory].compactMap(\.self) where other == preview {
       throw Failure.usage("--preview", expected: "a file of its own", found: other)
     }
-    let (group, context) = try distributed.start(threads: model.threads)
-    let share = try shard.share(of: group)
+    if let share = shard.shard, distributed.distributed != nil {
+      throw Failure.usage("--shard", expected: "none beside --distributed", found: "\(share.index)/\(share.count)")
+    }
+    let (group, context, notes) = try distributed.start(threads: model.threads)
+    Warnings.add(notes: notes)
+    let share = shard.share(of: group)
     for (option, file) in [("--trajectory", trajectory), ("--preview", preview)] where group.size > 1 {
       if let file { throw Failure.usage(option, expected: "none with several processes", found: file) }
     }
@@ -145,8 +149,8 @@ struct SampleCommand: ParsableCommand {
       for: dit.configuration, isNull: request.labels == nil && request.sequence == nil)
     options.share = share
     let autoencoder = try model.autoencoder(for: dit, isNeeded: target.format != .safetensors || edit.image != nil)
-    try Self.check(target, for: dit.configuration, autoencoder)
-    if let path { try Self.check(path, for: dit.configuration, nil) }
+    try Self.check(target, for: dit.configuration, autoencoder, isWriter: group.isFirst)
+    if let path { try Self.check(path, for: dit.configuration, nil, isWriter: true) }
     var preview = try preview.map { path in
       let file = try OutputFile(path, .png, option: "--preview")
       let preview = try SamplingPreview(path, for: dit.configuration, software: "dit")
@@ -175,12 +179,13 @@ struct SampleCommand: ParsableCommand {
       }.images
       bar.clear()
     }
-    images = try group.collected(images, total: whole.count)
+    images = try group.collect(images, total: whole.count)
     var finished = try group.finishedImages(times.isEmpty ? request.count : bar.finishedImages, total: whole.count)
     let made = group.size > 1 ? whole : request
     let labels = try made.labels ?? dit.nullLabels(made.count)
     guard group.isFirst else {
-      try group.barrier()
+      try group.barrier()  // until the first has written
+      if finished < made.count { throw SamplingBar.interrupted(finished, of: made.count, target) }
       return Ranks.finish()
     }
     if finished > 0 {
@@ -198,7 +203,7 @@ struct SampleCommand: ParsableCommand {
       let labels = Array(labels.prefix(finished))
       if let path { try states?.write(finished, labels: writer.grid.names(labels), to: path, writer.settings) }
     }
-    try group.barrier()  // the others wait until all is written
+    try group.barrier()
     if finished < made.count { throw SamplingBar.interrupted(finished, of: made.count, target) }
     try StandardOutput.write("\(out): \(finished) \(finished == 1 ? "image" : "images"), seed \(seed)")
     Warnings.write(preview?.problem, for: dit.configuration)
@@ -222,7 +227,7 @@ struct SampleCommand: ParsableCommand {
 
   /// Throws when the samples of the model cannot be written to that file.
   private static func check(
-    _ file: OutputFile, for model: ModelConfiguration, _ autoencoder: Autoencoder?
+    _ file: OutputFile, for model: ModelConfiguration, _ autoencoder: Autoencoder?, isWriter: Bool
   ) throws(Failure) {
     let channels = autoencoder?.configuration.imageChannels ?? model.network.inChannels
     if file.format != .safetensors, ![1, 3].contains(channels) {
@@ -230,7 +235,7 @@ struct SampleCommand: ParsableCommand {
         file.path, expected: ".safetensors, as samples of \(model.network.inChannels) channels are no pictures",
         found: ".\(file.format.rawValue)")
     }
-    try file.checkWritable()
+    if isWriter { try file.checkWritable() }
   }
 }
 

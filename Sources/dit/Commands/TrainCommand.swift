@@ -146,7 +146,7 @@ struct TrainCommand: ParsableCommand {
   private static let virtualRanks = 8
 
   func run() throws {
-    let (group, context) = try distributed.start(threads: threads)
+    let (group, context, bindings) = try distributed.start(threads: threads)
     let content = try TrainingData(option: data)
     // Before the checkpoint is looked at, which a run that still writes would replace meanwhile.
     let claim = resume && group.isFirst ? try writing { try RunClaim(out) } : nil
@@ -156,7 +156,7 @@ struct TrainCommand: ParsableCommand {
     let trainer = try request.trainer(dataset, prior: try prior(request), context: context, group: group)
     let run = try open(trainer, request, claim)
     // Not before: stderr's first line is the error where there is one.
-    for note in notes + request.notes + [run.extended?.note].compactMap(\.self) where group.isFirst {
+    for note in bindings + notes + request.notes + [run.extended?.note].compactMap(\.self) where group.isFirst {
       StandardError.write("Note: \(note)\n")
     }
     Interruption.listen()
@@ -168,7 +168,7 @@ struct TrainCommand: ParsableCommand {
           shouldStop: { Interruption.isRequested },
           report: { event in
             // What a picture is made of lies on all ranks.
-            if case .sampleDue = event, monitor == nil { _ = try trainer.averagedModel() }
+            if case .sampleDue = event, monitor == nil { try Self.help(trainer) }
             try monitor?.show(event)
           })
       }
@@ -176,6 +176,13 @@ struct TrainCommand: ParsableCommand {
     monitor?.clear()
     if let monitor { try finish(outcome, monitor) } else { try finish(outcome) }
     Ranks.finish()
+  }
+
+  /// Makes another process's share of a sample grid. Where that fails, the first one tells.
+  private static func help(_ trainer: Trainer) throws {
+    do {
+      _ = try trainer.sampleGrid(software: "dit")
+    } catch let error as DiTError where error.isOfSamples {}
   }
 
   private func request(for content: TrainingData) throws -> TrainingRequest {
@@ -213,7 +220,8 @@ struct TrainCommand: ParsableCommand {
       return try body()
     } catch let error as DiTError where error.kind == .data {
       let step = trainer.completedSteps
-      throw Failure(.input, "\(error); training stopped after step \(step), which is saved; --resume goes on from it")
+      throw Failure(
+        .input, "\(error); training stopped after step \(step), which is saved; --resume goes on from it", isShared: true)
     }
   }
 

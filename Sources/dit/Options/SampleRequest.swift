@@ -113,3 +113,14 @@ struct SampleRequest {
     return try start.file.attributingErrors(["classes": "labels"], for: run)
   }
 }
+
+extension SampleRequest {
+  /// The part of the images that a process makes.
+  func part(_ share: ImageShare) -> SampleRequest {
+    guard share != .whole else { return self }
+    let numbers = share.numbers(of: count)
+    return SampleRequest(
+      labels: labels.map { labels in numbers.map { labels[$0] } }, sequence: sequence?.picking(numbers),
+      count: numbers.count, countPerClass: 1, start: start.map { ($0.noise.picking(numbers), $0.file) })
+  }
+}

@@ -68,7 +68,11 @@ extension Failure {
       Ranks.finish()
       Foundation.exit(status.rawValue)
     }
-    guard self != .silent else { Foundation.exit(status.rawValue) }
+    guard self != .silent else {
+      Ranks.abort(status: status.rawValue)
+      Foundation.exit(status.rawValue)
+    }
+    Ranks.letFirstSpeak()
     let line = description.split(whereSeparator: \.isNewline).joined(separator: " ")  // a path can hold anything
     StandardError.write("Error: \(line)\n")
     Ranks.abort(status: status.rawValue)

@@ -25,9 +25,11 @@ struct SamplingBar {
   static func interrupted(_ finished: Int, of count: Int, _ outputs: OutputFile...) -> Failure {
     let files = outputs.map(\.path).joined(separator: " and ")
     guard finished > 0 else {
-      return Failure(.interrupted, "interrupted before an image was finished; \(files) not written")
+      return Failure(
+        .interrupted, "interrupted before an image was finished; \(files) not written", isShared: true)
     }
-    return Failure(.interrupted, "interrupted; the first \(finished) of \(count) images are in \(files)")
+    return Failure(
+      .interrupted, "interrupted; the first \(finished) of \(count) images are in \(files)", isShared: true)
   }
 }
 

@@ -61,7 +61,7 @@ struct TrainingMonitor {
     let grid: (picture: Image, settings: SampleSettings)?
     do {
       grid = try run.trainer.sampleGrid(software: "dit")
-    } catch let error as DiTError where error.overflow != nil {
+    } catch let error as DiTError where error.isOfSamples {
       problem = "no sample grid of step \(step): \(error)"
       return
     }
@@ -80,4 +80,9 @@ struct TrainingMonitor {
     let file = try OutputFile("\(run.directory)/loss_map.png", .png)
     try file.saving { try picture.writePNG(to: file.path, text: [(key: "Software", value: "dit")]) }
   }
+}
+
+extension DiTError {
+  /// Whether samples have overflowed, here or on another process, which ends no run; diverged weights do.
+  var isOfSamples: Bool { kind == .numbers && !(cause is Divergence) }
 }
