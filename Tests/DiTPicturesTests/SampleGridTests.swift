@@ -1,6 +1,8 @@
 import DiTDiffusion
+import DiTDistributed
 import DiTImaging
 import DiTKernels
+import DiTModel
 import DiTPictures
 import DiTPipeline
 import DiTTensor
@@ -70,6 +72,60 @@ import Testing
     #expect(settings.metadata["Seed"] == "0" && settings.metadata["Precision"] == "fp32")
     let latent = try DiT(contentsOf: Fixture.path("latent"), context: ComputeContext(threads: 1))
     #expect(digits.configuration.samplesArePixels && !latent.configuration.samplesArePixels)
+  }
+}
+
+/// Ranks are threads.
+@Suite("Grids of a run of several processes") struct SharedGridTests {
+  private static func trainer(channels: Int, _ group: any Communicator) throws -> Trainer {
+    var network = DiTConfiguration(
+      inputHeight: 4, inputWidth: 4, patchSize: 2, inChannels: channels, hiddenSize: 32, depth: 1, numHeads: 2,
+      numClasses: 3, learnSigma: false)
+    network.classDropoutProb = 0.1
+    var training = TrainingConfiguration()
+    (training.steps, training.batch, training.virtualRanks, training.warmupSteps) = (4, 6, 3, 1)
+    (training.validationModulus, training.emaDecays) = (0, [0.9, 0.5])
+    var random = Philox(seed: 4)
+    let images = random.normal(count: 6 * channels * 16).map { max(-1, min(1, $0)) }
+    let data = try Dataset(
+      Tensor(shape: [6, channels, 4, 4], elements: images), labels: (0..<6).map { $0 % 3 },
+      kind: channels == 1 ? .images : .latents, name: "data")
+    let model = ModelConfiguration(
+      network: network, diffusion: DiffusionConfiguration(variance: .fixedLarge))
+    return try Trainer(
+      model: model, training: training, data: data, context: ComputeContext(threads: 1, workers: 1), group: group)
+  }
+
+  @Test(
+    "Each process makes its share; the first has the picture of one process, also where there are fewer images than processes"
+  )
+  func shares() throws {
+    let alone = try Self.trainer(channels: 1, SingleProcess())
+    _ = try alone.step()
+    let expected = try #require(try alone.sampleGrid(count: 2, software: "test"))
+    let found = try LocalGroup(3).run { group in
+      let trainer = try Self.trainer(channels: 1, group)
+      _ = try trainer.step()
+      return try trainer.sampleGrid(count: 2, software: "test").map { ($0.picture, $0.settings) }
+    }
+    #expect(found[0]?.0 == expected.picture && found[0]?.1.metadata == expected.settings.metadata)
+    #expect(found[1] == nil && found[2] == nil)
+  }
+
+  @Test("A run of latents, which have no grid, goes on at the same step on all")
+  func latents() throws {
+    let alone = try Self.trainer(channels: 4, SingleProcess())
+    for _ in 0..<3 { _ = try alone.step() }
+    let expected = alone.weights.array
+    let found = try LocalGroup(3).run { group in
+      let trainer = try Self.trainer(channels: 4, group)
+      for _ in 0..<3 {
+        _ = try trainer.step()
+        #expect(try trainer.sampleGrid(software: "test") == nil)
+      }
+      return trainer.weights.array
+    }
+    for weights in found { #expect(weights == expected) }
   }
 }
 

@@ -60,6 +60,7 @@ struct CodableTests {
       guidance: Guidance(scale: 3, interval: 100...700, channels: 1), seed: .max, random: .torch, batch: 5)
     #expect(try coded(options) == options)
     (options.seed, options.batch, options.sampler.schedule) = (7, nil, nil)
+    (options.random, options.share) = (.philox, ImageShare(index: 2, of: 5))
     #expect(try coded(options) == options)
   }
 

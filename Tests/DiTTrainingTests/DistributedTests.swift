@@ -85,7 +85,7 @@ struct DistributedTests {
     expectEqual(one, try files("p4", step: 6), "4 ranks")
   }
 
-  @Test("Virtual ranks need not be a power of two, nor ranks; mixed precision and a folder of stopped ranks too")
+  @Test("Virtual ranks need not be a power of two, nor ranks; in mixed precision")
   func otherNumbers() throws {
     let training = Self.training { ($0.virtualRanks, $0.precision) = (6, .bf16) }
     for ranks in [1, 2, 3, 6] { _ = try train("v\(ranks)", ranks: ranks, training) }

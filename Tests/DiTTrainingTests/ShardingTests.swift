@@ -48,4 +48,67 @@ struct ShardingTests {
     let counts = sharding.buckets[0].slices.map { $0.count / Sharding.block }
     #expect(counts.max()! - counts.min()! <= 1 && counts.reduce(0, +) == 64)
   }
+
+  /// Many buckets, of which one has fewer blocks than ranks; three rank counts, one of nodes that do not fit together.
+  @Test(
+    "Gradients of several buckets are added in the tree's order, whoever holds them",
+    arguments: [(6, 3), (6, 2), (8, 4)])
+  func manyBuckets(virtual: Int, ranks: Int) throws {
+    let count = 5 * Sharding.block + 77
+    @Sendable func gradient(_ number: Int) -> [Float] { Philox.numbers(count, seed: UInt64(number)) }
+    @Sendable func sum(_ group: any Communicator) throws -> ([Float], [Range<Int>]) {
+      let context = try ComputeContext(threads: 1, workers: 1)
+      let sharding = Sharding(
+        trained: [0..<count], count: count, rank: group.rank, size: group.size, bucketBlocks: 2)
+      let result = MutableFloatSlice(zeros: count)
+      let sum = GradientSum(
+        virtualRanks: virtual, result: result, sharding: sharding, group: group, context: context)
+      for number in sum.own {
+        let buffer = sum.begin()
+        buffer.copy(from: MutableFloatSlice(gradient(number)).reading)
+        sum.end(number, buffer)
+      }
+      try sum.finish()
+      return (result.array, sharding.owned.map(\.flat))
+    }
+    let expected = try sum(SingleProcess()).0
+    for (found, owned) in try LocalGroup(ranks).run({ try sum($0) }) {
+      for range in owned { #expect(Array(found[range]) == Array(expected[range])) }
+    }
+  }
+
+  @Test("Ranges are read piece by piece across buckets", arguments: [1000, 70_000, 1 << 22])
+  func pieces(length: Int) throws {
+    let count = 5 * Sharding.block + 77
+    let all = Philox.numbers(count, seed: 9)
+    let ranges = [0..<130_000, 130_000..<130_001, 130_001..<count]
+    let found = try LocalGroup(3).run { group in
+      let sharding = Sharding(trained: [0..<count], count: count, rank: group.rank, size: 3, bucketBlocks: 2)
+      let own = MutableFloatSlice(zeros: sharding.ownedCount)
+      for (flat, local) in sharding.owned { own[local].copy(from: MutableFloatSlice(Array(all[flat])).reading) }
+      let pieces = ShardedPieces(sharding, group, length: length)
+      var read: [Float] = []
+      for range in ranges {
+        guard group.isFirst else {
+          try pieces.give(range, of: own)
+          continue
+        }
+        for start in stride(from: 0, to: range.count, by: 999) {
+          var chunk = [Float](repeating: 0, count: min(999, range.count - start))
+          var span = chunk.mutableSpan
+          try pieces.copy(from: start, of: range, of: own, into: &span)
+          read += chunk
+        }
+      }
+      return read
+    }
+    #expect(found[0] == all)
+  }
+}
+
+extension Philox {
+  fileprivate static func numbers(_ count: Int, seed: UInt64) -> [Float] {
+    var random = Philox(seed: seed)
+    return random.normal(count: count)
+  }
 }

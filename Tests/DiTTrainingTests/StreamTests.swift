@@ -83,6 +83,28 @@ private final class Stored: ImageSource, Sendable {
       return (weights, error, trainer.completedSteps)
     }
     for (weights, _, _) in found { #expect(weights == expected) }
+    // A step that failed leaves nothing behind: the next one is what it would have been.
+    for ranks in [1, 2] {
+      let stored = (0..<ranks).map { _ in Stored() }
+      let again = try LocalGroup(ranks).run { group in
+        let trainer = try Trainer(
+          model: tinyModel(), training: tinyTraining(edit), data: stored[group.rank].streamed,
+          context: ComputeContext(threads: 1, workers: 1), group: group)
+        for step in 1...4 {
+          if group.rank == ranks - 1 { stored[ranks - 1].broken.store(0, ordering: .relaxed) }
+          if step % 2 == 0 { #expect(throws: DiTError.self) { for _ in 1...40 { _ = try trainer.step() } } }
+          try group.barrier()
+          if group.rank == ranks - 1 { stored[ranks - 1].broken.store(.max, ordering: .relaxed) }
+          try group.barrier()
+          if trainer.completedSteps < step { _ = try trainer.step() }
+        }
+        return (bits(trainer.weights), trainer.completedSteps)
+      }
+      let straight = Stored()
+      let plain = try tinyTrainer(data: straight.streamed, edit)
+      for _ in 0..<again[0].1 { _ = try plain.step() }
+      for (weights, _) in again { #expect(weights == bits(plain.weights), "\(ranks) ranks, after failures") }
+    }
     #expect(found[0].2 == found[1].2, "both stop before the same step")
     #expect(found[0].1?.kind == .data && found[0].1?.cause as? FailureElsewhere == FailureElsewhere(rank: 1))
     #expect(found[1].1?.kind == .data && found[1].1?.description.contains("is gone") == true)

@@ -15,16 +15,20 @@ public final class LocalGroup: Sendable {
 
   /// Runs `body` on a thread for each rank, and gives what each returns.
   ///
-  /// - Throws: the first error of the lowest rank; the others are not waited for longer than their calls last.
+  /// - Throws: the error that came first; the others are not waited for longer than their calls last.
   public func run<Result: Sendable>(_ body: @escaping @Sendable (any Communicator) throws -> Result) throws -> [Result]
   {
     let results = Mutex<[Int: Swift.Result<Result, any Error>]>([:])
+    let first = Mutex<(any Error)?>(nil)
     let threads = (0..<size).map { rank in
       let thread = Thread { [shared] in
         let member = Member(rank, shared)
         let result = Swift.Result { try body(member) }
-        if case .failure = result { shared.leave() }
         results.withLock { $0[rank] = result }
+        if case .failure(let error) = result {
+          first.withLock { $0 = $0 ?? error }
+          shared.leave()
+        }
         shared.end()
       }
       thread.stackSize = 16 << 20
@@ -32,6 +36,7 @@ public final class LocalGroup: Sendable {
     }
     for thread in threads { thread.start() }
     shared.waitForEnd()
+    if let error = first.withLock({ $0 }) { throw error }
     let found = results.withLock { $0 }
     return try (0..<size).map { try found[$0]!.get() }
   }

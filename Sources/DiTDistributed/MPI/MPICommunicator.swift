@@ -42,13 +42,16 @@ public final class MPICommunicator: Communicator, @unchecked Sendable {
     var (rank, size, level) = (Int32(0), Int32(1), Int32(0))
     let code = unsafe dit_mpi_start(library.pointer, &rank, &size, &level)
     guard code == 0 else {
-      throw DiTError(option: "distributed", expected: "an MPI that starts", found: "\(library.version): \(code < 0 ? "started already" : "error \(code)")")
+      throw DiTError(
+        option: "distributed", expected: "an MPI that starts",
+        found: "\(library.version): \(code < 0 ? "started already" : "error \(code)")")
     }
     (self.rank, self.size) = (Int(rank), Int(size))
     threads = Threads(rawValue: level) ?? .one
     guard threads != .one else {
       throw DiTError(
-        option: "distributed", expected: "an MPI that any thread may call", found: "\(library.version), which only one may")
+        option: "distributed", expected: "an MPI that any thread may call",
+        found: "\(library.version), which only one may")
     }
     guard let launcher = Launcher(environment), let started = launcher.size, started != Int(size) else { return }
     throw DiTError(
@@ -134,7 +137,8 @@ public final class MPICommunicator: Communicator, @unchecked Sendable {
   }
 
   /// Begins a call, and waits for its end.
-  private func call(_ name: String, patience: Duration? = nil, _ begin: (inout DiTMPIRequest) -> Int32) throws(DiTError) {
+  private func call(_ name: String, patience: Duration? = nil, _ begin: (inout DiTMPIRequest) -> Int32) throws(DiTError)
+  {
     var request = DiTMPIRequest()
     try check(begin(&request), name)
     let patience = patience ?? self.patience

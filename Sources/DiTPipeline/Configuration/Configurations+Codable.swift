@@ -91,9 +91,10 @@ extension SamplingConfiguration: Codable {
 }
 
 extension SamplingOptions: Codable {
-  private static let (seedKey, randomKey, batchKey) = ("seed", "rng", "batch")
+  private static let (seedKey, randomKey, batchKey, shareKey) = ("seed", "rng", "batch", "share")
 
-  /// The keys of config.json's `sampling` block, and `seed`, `rng` (`philox`, `torch`) and `batch`, which may be left out.
+  /// The keys of config.json's `sampling` block, and `seed`, `rng` (`philox`, `torch`), `batch` and `share`
+  /// (`i/n`), which may be left out.
   /// `sampler`, `steps` and `guidance` must be there; to change some options of a model's own use ``update(json:)``.
   ///
   /// - Throws: as `SamplingConfiguration.init(from:)`.
@@ -110,6 +111,7 @@ extension SamplingOptions: Codable {
     let seed = Int(exactly: seed).map { JSONValue.integer($0) } ?? .string("\(seed)")
     members += [JSONMember(Self.seedKey, seed), JSONMember(Self.randomKey, .string(random.rawValue))]
     if let batch { members.append(JSONMember(Self.batchKey, .integer(batch))) }
+    if share != .whole { members.append(JSONMember(Self.shareKey, .string("\(share)"))) }
     try JSONValue.object(members).encode(to: encoder)
   }
 
@@ -165,6 +167,12 @@ extension SamplingOptions: Codable {
       options.seed = seed
     }
     options.random = try reader.word(Self.randomKey) ?? random
+    if let text = try reader.string(Self.shareKey) {
+      guard let share = ImageShare(text) else {
+        throw reader.failure(Self.shareKey, expected: ImageShare.expectation, found: text)
+      }
+      options.share = share
+    }
     options.batch = try reader.integer(Self.batchKey, in: 1...Int.max) ?? batch
     var own = SamplingConfiguration(sampler: sampler, guidance: guidance)
     try own.updateOfFamily(reading: &reader)

@@ -2,7 +2,7 @@ import DiTTensor
 
 /// Which of the images of a larger run one process makes: every `count`-th, from number `index` on. Each is what it is in the whole
 /// run, as its noise depends on its number there alone.
-public struct ImageShare: Equatable, Sendable {
+public struct ImageShare: Equatable, Sendable, CustomStringConvertible {
   /// 0 … `count` − 1.
   public let index: Int
   public let count: Int
@@ -24,6 +24,12 @@ public struct ImageShare: Equatable, Sendable {
     }
     self.init(index: index, of: count)
   }
+
+  /// `i/n`.
+  public var description: String { "\(index)/\(count)" }
+
+  /// What a text is to be.
+  package static let expectation = "i/n with i from 0 to n−1"
 
   /// The numbers in the whole run, of `total` images, of those of this share.
   public func numbers(of total: Int) -> [Int] { Array(stride(from: index, to: total, by: count)) }

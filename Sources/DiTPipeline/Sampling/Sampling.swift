@@ -16,13 +16,14 @@ public struct SamplingOptions: Equatable, Sendable {
 
   public init(
     sampler: Sampler, guidance: Guidance, seed: UInt64 = 0,
-    random: RandomStream = .philox, batch: Int? = nil
+    random: RandomStream = .philox, batch: Int? = nil, share: ImageShare = .whole
   ) {
     self.sampler = sampler
     self.guidance = guidance
     self.seed = seed
     self.random = random
     self.batch = batch
+    self.share = share
   }
 }
 

@@ -71,7 +71,8 @@ extension Communicator {
     let all = try gather([number])
     guard let other = all.firstIndex(where: { $0[0] != all[0][0] }) else { return }
     throw DiTError(
-      .data, DiTError.Subject(.entry("rank \(other)")), expected: expected, found: "others, perhaps of another file or folder")
+      .data, DiTError.Subject(.entry("rank \(other)")), expected: expected,
+      found: "others, perhaps of another file or folder")
   }
 
   /// The losses of all ranks' samples, in the order of the ranks; equally many on each.

@@ -5,9 +5,9 @@ import DiTTensor
 /// holds more than a piece of the others'.
 ///
 /// All ranks go through the same ranges in the same order; the first takes what the others give.
-final class ShardedPieces {
-  /// Elements of a piece: 16 MiB.
-  static let length = 1 << 22
+package final class ShardedPieces {
+  /// Elements of a piece.
+  private let length: Int
 
   private let sharding: Sharding
   private let group: any Communicator
@@ -16,27 +16,28 @@ final class ShardedPieces {
   private var held = 0..<0
   private var source: Buffer?
 
-  init(_ sharding: Sharding, _ group: any Communicator) {
-    (self.sharding, self.group) = (sharding, group)
-    piece = MutableFloatSlice(zeros: Self.length)
+  /// - Parameter length: elements of a piece: 16 MiB.
+  package init(_ sharding: Sharding, _ group: any Communicator, length: Int = 1 << 22) {
+    (self.sharding, self.group, self.length) = (sharding, group, length)
+    piece = MutableFloatSlice(zeros: length)
   }
 
   /// Gives this rank's parts of a range of the flat buffer of which `own` has its slices.
-  func give(_ range: Range<Int>, of own: MutableFloatSlice) throws(DiTError) {
-    for start in stride(from: range.lowerBound, to: range.upperBound, by: Self.length) {
-      try gather(start..<min(start + Self.length, range.upperBound), of: own)
+  package func give(_ range: Range<Int>, of own: MutableFloatSlice) throws(DiTError) {
+    for start in stride(from: range.lowerBound, to: range.upperBound, by: length) {
+      try gather(start..<min(start + length, range.upperBound), of: own)
     }
   }
 
   /// Copies elements of a range, of which the first is `offset`, taking pieces as they are needed.
-  func copy(
+  package func copy(
     from offset: Int, of range: Range<Int>, of own: MutableFloatSlice, into chunk: inout MutableSpan<Float>
   ) throws(DiTError) {
     for i in chunk.indices {
       let place = range.lowerBound + offset + i
       if source !== own.buffer || !held.contains(place) {
-        let start = range.lowerBound + (place - range.lowerBound) / Self.length * Self.length
-        try gather(start..<min(start + Self.length, range.upperBound), of: own)
+        let start = range.lowerBound + (place - range.lowerBound) / length * length
+        try gather(start..<min(start + length, range.upperBound), of: own)
       }
       chunk[i] = piece[place - held.lowerBound]
     }

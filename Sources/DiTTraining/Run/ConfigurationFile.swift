@@ -10,6 +10,8 @@ public struct ConfigurationFile {
   /// Nil where the file has none.
   public let training: TrainingConfiguration?
   private let sampling: JSONObjectReader?
+  /// Whether the file says how many virtual ranks there are.
+  public let statesVirtualRanks: Bool
 
   /// Reads and checks a file.
   ///
@@ -28,7 +30,9 @@ public struct ConfigurationFile {
       try classes?.check(model, file: path)
       return model
     }
-    training = try root.object("training").map {
+    let section = try root.object("training")
+    statesVirtualRanks = section?.peek("virtual_ranks") != nil
+    training = try section.map {
       try TrainingConfiguration(reading: $0, defaults: defaults ?? TrainingConfiguration())
     }
     sampling = try root.object("sampling")

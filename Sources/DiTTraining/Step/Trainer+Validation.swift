@@ -20,11 +20,11 @@ extension Trainer {
     // One process measures all averages on each draw; of several each average is put together in the same memory.
     for pass in group.size == 1 ? [averages.indices] : averages.indices.map({ $0..<$0 + 1 }) {
       for index in pass { _ = try whole(averages[index].0) }
-      try measure(averages[pass].map(\.1)) { samples, losses, errors in
+      try measure(averages[pass].map(\.1), mapsErrors: pass.lowerBound == 0) { samples, losses, errors in
         for (index, losses) in zip(pass, losses) {
           for loss in losses { sums[index] += loss }
         }
-        if pass.lowerBound == 0 { map.add(errors.span, at: levels(samples)) }
+        if let errors { map.add(errors.span, at: levels(samples)) }
       }
     }
     let mean = sums[0] / validationSamples.count
@@ -40,11 +40,12 @@ extension Trainer {
   /// Measures networks on all held-out samples, a micro-batch of each rank at a time.
   ///
   /// - Parameter add: takes each micro-batch in the order of the samples: their places among those held out, each network's
-  ///   losses, and the errors of the first one's patches, (n, L).
+  ///   losses, and, if they are asked for, the errors of the first one's patches, (n, L).
   private func measure(
-    _ networks: [DiTNetwork], add: (_ samples: Range<Int>, _ losses: [[SampleLoss]], _ errors: [Float]) -> Void
+    _ networks: [DiTNetwork], mapsErrors: Bool,
+    add: (_ samples: Range<Int>, _ losses: [[SampleLoss]], _ errors: [Float]?) -> Void
   ) throws(DiTError) {
-    let (total, tokens) = (validationSamples.count, model.network.tokens)
+    let (total, tokens) = (validationSamples.count, mapsErrors ? model.network.tokens : 0)
     let parts = stride(from: 0, to: total, by: microBatch).map { $0..<min($0 + microBatch, total) }
     let own = stride(from: group.rank, to: parts.count, by: group.size).flatMap { parts[$0] }
     let reader = SampleReader(
@@ -65,7 +66,7 @@ extension Trainer {
           for (index, network) in networks.enumerated() {
             batch.evaluate(network, trainingLoss, workspace)
             losses[index] = batch.step.losses
-            guard index == 0 else { continue }
+            guard index == 0, mapsErrors else { continue }
             var span = errors.mutableSpan
             batch.step.patchErrors(trainingLoss, patchSize: model.network.patchSize, into: &span)
           }
@@ -77,9 +78,8 @@ extension Trainer {
       try group.agree(on: failure)
       let found = try group.gather(Measured(losses: losses, errors: errors), samples: microBatch, tokens: tokens)
       for (part, measured) in zip(parts[round...], found) {
-        add(
-          part, measured.losses.map { Array($0.prefix(part.count)) }, Array(measured.errors.prefix(part.count * tokens))
-        )
+        let errors = mapsErrors ? Array(measured.errors.prefix(part.count * tokens)) : nil
+        add(part, measured.losses.map { Array($0.prefix(part.count)) }, errors)
       }
     }
   }

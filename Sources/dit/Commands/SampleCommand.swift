@@ -129,7 +129,7 @@ struct SampleCommand: ParsableCommand {
       throw Failure.usage("--preview", expected: "a file of its own", found: other)
     }
     if let share = shard.shard, distributed.distributed != nil {
-      throw Failure.usage("--shard", expected: "none beside --distributed", found: "\(share.index)/\(share.count)")
+      throw Failure.usage("--shard", expected: "none beside --distributed", found: "\(share)")
     }
     let (group, context, notes) = try distributed.start(threads: model.threads)
     Warnings.add(notes: notes)
@@ -143,7 +143,7 @@ struct SampleCommand: ParsableCommand {
     let request = whole.part(share)
     guard request.count > 0 || group.size > 1 else {
       throw Failure.usage(
-        "--shard", expected: "fewer shares than the \(whole.count) images", found: "\(share.index)/\(share.count)")
+        "--shard", expected: "fewer shares than the \(whole.count) images", found: "\(share)")
     }
     var options = options(
       for: dit.configuration, isNull: request.labels == nil && request.sequence == nil)

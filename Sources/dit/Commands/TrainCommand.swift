@@ -192,7 +192,7 @@ struct TrainCommand: ParsableCommand {
     guard resume else {
       return try TrainingRequest(
         data: data, content: content, config: config, from: from, weights: weights, heads: heads,
-        overrides: overrides, virtualRanks: distributed.distributed == nil ? 1 : Self.virtualRanks)
+        overrides: overrides, virtualRanks: distributed.distributed.map { _ in Self.virtualRanks })
     }
     if let word = weights.weights?.rawValue {
       throw Failure.usage("--weights", expected: "none with --resume", found: word)
@@ -221,7 +221,8 @@ struct TrainCommand: ParsableCommand {
     } catch let error as DiTError where error.kind == .data {
       let step = trainer.completedSteps
       throw Failure(
-        .input, "\(error); training stopped after step \(step), which is saved; --resume goes on from it", isShared: true)
+        .input, "\(error); training stopped after step \(step), which is saved; --resume goes on from it",
+        isShared: true)
     }
   }
 

@@ -12,7 +12,7 @@ struct ShardOption: ParsableArguments {
       """, valueName: "i/n"),
     transform: { text in
       guard let share = ImageShare(text) else {
-        throw DiTError(option: "shard", expected: "i/n with i from 0 to n−1", found: text)
+        throw DiTError(option: "shard", expected: ImageShare.expectation, found: text)
       }
       return share
     })

@@ -27,9 +27,13 @@ struct TrainingRequest {
       if let seed { training.seed = seed }
       if let batch {
         training.batch = batch
-        if training.microBatch > 0, batch % training.microBatch != 0 {
+        let (ranks, micro) = (training.virtualRanks, max(1, training.microBatch))
+        guard batch % (ranks * micro) == 0 else {
+          let parts =
+            (ranks > 1 ? ["training.virtual_ranks, \(ranks)"] : [])
+            + (micro > 1 ? ["training.micro_batch, \(micro)"] : [])
           throw Failure.usage(
-            "--batch", expected: "a multiple of training.micro_batch, \(training.microBatch)", found: "\(batch)")
+            "--batch", expected: "a multiple of \(parts.joined(separator: ", times "))", found: "\(batch)")
         }
       }
     }
@@ -46,16 +50,14 @@ struct TrainingRequest {
 
   /// A new run.
   ///
-  /// - Parameter virtualRanks: where the configuration does not say.
+  /// - Parameter virtualRanks: where the configuration does not say; nil is what it is by default.
   init(
     data: String, content: TrainingData, config: String?, from: String?, weights choice: WeightsOption,
-    heads: HeadsOption, overrides: Overrides, virtualRanks: Int
+    heads: HeadsOption, overrides: Overrides, virtualRanks: Int?
   ) throws {
     let classes = content.classes
     let shipped = try ShippedResources.DataSet(rawValue: data).map { try ConfigurationFile(contentsOf: $0.training()) }
-    var defaults = shipped?.training ?? TrainingConfiguration()
-    defaults.virtualRanks = virtualRanks
-    let given = try config.map { try ConfigurationFile(contentsOf: $0, classes: classes, defaults: defaults) }
+    let given = try config.map { try ConfigurationFile(contentsOf: $0, classes: classes, defaults: shipped?.training) }
     let source = try from.map { name in
       let keys = given?.model == nil ? nil : try config.map { try ModelKeys(contentsOf: $0) }
       let hints = StateDictHints(heads: heads.heads, keys: keys, keysMayNotFit: true)
@@ -67,7 +69,8 @@ struct TrainingRequest {
     if let word = choice.weights?.rawValue, source?.weights == nil {
       throw Failure.usage("--weights", expected: "none but with --from MODEL that has weights", found: word)
     }
-    training = given?.training ?? defaults
+    training = given?.training ?? shipped?.training ?? TrainingConfiguration()
+    if let virtualRanks, given?.statesVirtualRanks != true { training.virtualRanks = virtualRanks }
     guard var model = given?.model ?? source?.configuration ?? shipped?.model else {
       throw Failure.usage(
         "--config", expected: "a configuration with a model, or --from MODEL (only digits and emoji have a default)",
