@@ -12,7 +12,7 @@ struct AlignedTreeTests {
   private func sum(_ tree: AlignedTree, _ parts: [[(AlignedTree.Node, Term)]]) -> String? {
     var sum = TreeSum<Term>(tree)
     for (node, term) in parts.joined() {
-      sum.append(node, term) { left, right in left.text = "(\(left.text)+\(right.text))" }
+      sum.append(node, term) { left, right, _ in left.text = "(\(left.text)+\(right.text))" }
     }
     return sum.open.count == 1 ? sum.open[0].value.text : nil
   }
@@ -21,7 +21,7 @@ struct AlignedTreeTests {
   private func held(_ tree: AlignedTree, _ range: Range<Int>) -> [(AlignedTree.Node, Term)] {
     var sum = TreeSum<Term>(tree)
     for place in range {
-      sum.append(AlignedTree.Node(start: place, level: 0), Term("\(place)")) { left, right in
+      sum.append(AlignedTree.Node(start: place, level: 0), Term("\(place)")) { left, right, _ in
         left.text = "(\(left.text)+\(right.text))"
       }
     }

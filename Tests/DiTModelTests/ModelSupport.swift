@@ -180,7 +180,8 @@ extension DiTNetwork {
 
   /// One evaluation by the training path and the gradient, flat, of Σ outputGradient ⊙ output.
   func differentiate(
-    _ batch: Case, outputGradient: [Float], workspace: TrainingWorkspace? = nil
+    _ batch: Case, outputGradient: [Float], workspace: TrainingWorkspace? = nil,
+    finished: ((_ offset: Int, _ gradients: MutableFloatSlice) -> Void)? = nil
   ) -> (output: [Float], gradients: MutableFloatSlice) {
     let ws = workspace ?? TrainingWorkspace(self, samples: batch.samples)
     let output = MutableFloatSlice([Float](repeating: .nan, count: batch.outputCount))
@@ -190,7 +191,8 @@ extension DiTNetwork {
       sequence: batch.sequence, workspace: ws)
     backward(
       gradients: gradients, outputGradient: outputGradient.span, images: batch.images.span, labels: batch.labels.span,
-      sequence: batch.sequence, samples: batch.samples, workspace: ws)
+      sequence: batch.sequence, samples: batch.samples, workspace: ws,
+      finished: finished.map { finished in { finished($0, gradients) } })
     return (output.array, gradients)
   }
 }

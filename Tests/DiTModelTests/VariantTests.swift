@@ -27,6 +27,24 @@ import Testing
     }
   }
 
+  /// What is sent to other processes while the pass goes on.
+  @Test(
+    "What the backward pass calls finished does not change any more; it does so block by block", arguments: Variant.all)
+  func finished(_ variant: Variant) throws {
+    let (batch, fixture) = (try variant.batch(), try variant.fixture())
+    let network = try batch.network(Engine.exact[0])
+    var told: [(offset: Int, values: [Float])] = []
+    let (_, gradients) = network.differentiate(batch, outputGradient: try fixture.floats("dy")) { offset, gradients in
+      told.append((offset, gradients[offset..<gradients.count].array))
+    }
+    for (offset, values) in told {
+      #expect(bitDifference(values, gradients[offset..<gradients.count].array) == nil, "from \(offset) on")
+    }
+    let c = variant.configuration
+    let isTold = c.embedders == .shared && !c.attention.hasGate
+    #expect(told.count == (isTold ? c.depth + 1 : 0) && told.map(\.offset) == told.map(\.offset).sorted(by: >))
+  }
+
   /// bf16: near, no more and no less, as for the published options.
   @Test("In bf16 each variant is near PyTorch, no more and no less", arguments: Variant.all, Engine.bf16)
   func bf16(_ variant: Variant, _ engine: Engine) throws {

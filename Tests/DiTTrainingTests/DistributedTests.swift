@@ -93,6 +93,39 @@ struct DistributedTests {
     for ranks in [2, 3, 6] { expectEqual(one, try files("v\(ranks)", step: 6), "\(ranks) ranks") }
   }
 
+  @Test("Gradients go in bf16 at half the bytes, and still the number of ranks changes nothing")
+  func halfTheBytes() throws {
+    let training = Self.training { ($0.virtualRanks, $0.exchange) = (6, .bf16) }
+    for ranks in [1, 2, 3] { _ = try train("h\(ranks)", ranks: ranks, training) }
+    let one = try files("h1", step: 6)
+    for ranks in [2, 3] { expectEqual(one, try files("h\(ranks)", step: 6), "\(ranks) ranks") }
+    _ = try train("f1", ranks: 1, Self.training { $0.virtualRanks = 6 })
+    #expect(try files("f1", step: 6)["model.safetensors"] != one["model.safetensors"])
+    let sent = try GradientExchange.allCases.map { exchange in
+      try LocalGroup(2).run { group in
+        let trainer = try Self.trainer(group, Self.training { $0.exchange = exchange })
+        _ = try trainer.step()
+        return trainer.sentBytes
+      }[0]
+    }
+    // Odd slices have a half that is not used.
+    #expect((0...64).contains(2 * sent[1] - sent[0]), "\(sent)")
+  }
+
+  @Test("Whether gradients are sent while others are made changes no bit")
+  func overlapped() throws {
+    let runs = try [false, true].map { overlaps in
+      try LocalGroup(2).run { group in
+        let trainer = try Trainer(
+          model: ModelConfiguration(network: Self.network), training: Self.training(), data: tinyData(),
+          context: ComputeContext(threads: 1, workers: 1), group: group, overlapsExchange: overlaps)
+        let reports = try (0..<3).map { _ in try trainer.step() }
+        return (reports, trainer.weights.array)
+      }[0]
+    }
+    #expect(runs[0].0 == runs[1].0 && runs[0].1 == runs[1].1)
+  }
+
   @Test("A run that one rank stops at 4 ranks, and that 2 and then 1 resume, is the run that never stopped")
   func resumedWithOtherRanks() throws {
     _ = try train("straight", ranks: 2, Self.training())
@@ -124,6 +157,9 @@ struct DistributedTests {
     #expect(batch?.key == "virtual_ranks" && batch?.expected == "a divisor of batch 12")
     (training.virtualRanks, training.microBatch) = (4, 2)
     let micro = #expect(throws: DiTError.self) { try training.validate() }
+    (training.virtualRanks, training.microBatch, training.exchange) = (1, 0, .bf16)
+    let exchange = #expect(throws: DiTError.self) { try Self.trainer(SingleProcess(), training) }
+    #expect(exchange?.key == "training.exchange" && exchange?.found == "bf16")
     #expect(micro?.key == "micro_batch" && micro?.expected == "a divisor of 3, the samples of each of 4 virtual_ranks")
   }
 

@@ -51,29 +51,50 @@ struct ShardingTests {
 
   /// Many buckets, of which one has fewer blocks than ranks; three rank counts, one of nodes that do not fit together.
   @Test(
-    "Gradients of several buckets are added in the tree's order, whoever holds them",
-    arguments: [(6, 3), (6, 2), (8, 4)])
-  func manyBuckets(virtual: Int, ranks: Int) throws {
+    "Gradients of several buckets are added in the tree's order, whoever holds them and whenever they are sent",
+    arguments: [(6, 3), (6, 2), (8, 4)], GradientExchange.allCases)
+  func manyBuckets(_ counts: (virtual: Int, ranks: Int), exchange: GradientExchange) throws {
     let count = 5 * Sharding.block + 77
     @Sendable func gradient(_ number: Int) -> [Float] { Philox.numbers(count, seed: UInt64(number)) }
-    @Sendable func sum(_ group: any Communicator) throws -> ([Float], [Range<Int>]) {
+    @Sendable func sum(_ group: any Communicator, overlaps: Bool) throws -> (values: [Float], owned: [Range<Int>]) {
       let context = try ComputeContext(threads: 1, workers: 1)
       let sharding = Sharding(
         trained: [0..<count], count: count, rank: group.rank, size: group.size, bucketBlocks: 2)
       let result = MutableFloatSlice(zeros: count)
       let sum = GradientSum(
-        virtualRanks: virtual, result: result, sharding: sharding, group: group, context: context)
+        virtualRanks: counts.virtual, result: result, sharding: sharding, group: group, context: context,
+        exchange: exchange, overlaps: overlaps)
       for number in sum.own {
-        let buffer = sum.begin()
-        buffer.copy(from: MutableFloatSlice(gradient(number)).reading)
-        sum.end(number, buffer)
+        let (buffer, values) = (sum.begin(), MutableFloatSlice(gradient(number)))
+        guard number == sum.own.last else {
+          buffer.copy(from: values.reading)
+          sum.end(number)
+          continue
+        }
+        var end = count
+        for start in [5 * Sharding.block, 200_000, 2 * Sharding.block, 10] {
+          buffer[start..<end].copy(from: values[start..<end].reading)
+          sum.ready(from: start)
+          end = start
+        }
+        buffer[0..<end].copy(from: values[0..<end].reading)
       }
       try sum.finish()
       return (result.array, sharding.owned.map(\.flat))
     }
-    let expected = try sum(SingleProcess()).0
-    for (found, owned) in try LocalGroup(ranks).run({ try sum($0) }) {
-      for range in owned { #expect(Array(found[range]) == Array(expected[range])) }
+    var expected = TreeSum<Wire>(AlignedTree(count: counts.virtual))
+    for number in 0..<counts.virtual {
+      expected.append(AlignedTree.Node(start: number, level: 0), Wire(gradient(number), exchange)) {
+        left, right, parent in
+        left.add(right, isLast: parent.level == 3)
+      }
+    }
+    let exact = expected.open[0].value.values
+    #expect(try sum(SingleProcess(), overlaps: false).values == exact)
+    for overlaps in [false, true] {
+      for (found, owned) in try LocalGroup(counts.ranks).run({ try sum($0, overlaps: overlaps) }) {
+        for range in owned { #expect(Array(found[range]) == Array(exact[range]), "overlaps: \(overlaps)") }
+      }
     }
   }
 
@@ -103,6 +124,31 @@ struct ShardingTests {
       return read
     }
     #expect(found[0] == all)
+  }
+}
+
+/// A sum as it is defined, by Swift's own arithmetic.
+private final class Wire {
+  private(set) var values: [Float]
+  private let exchange: GradientExchange
+
+  init(_ values: [Float], _ exchange: GradientExchange) {
+    self.exchange = exchange
+    self.values = exchange == .bf16 ? values.map(Self.rounded) : values
+  }
+
+  func add(_ other: Wire, isLast: Bool) {
+    let isRounded = exchange == .bf16 && !isLast
+    for place in values.indices {
+      let sum = values[place] + other.values[place]
+      values[place] = isRounded ? Self.rounded(sum) : sum
+    }
+  }
+
+  /// To the nearest multiple of what the eighth bit of the fraction counts, ties to even.
+  private static func rounded(_ x: Float) -> Float {
+    let unit = x.ulp * 65536
+    return (x / unit).rounded(.toNearestOrEven) * unit
   }
 }
 

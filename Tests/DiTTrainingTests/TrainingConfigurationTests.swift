@@ -13,7 +13,8 @@ import Testing
 
   /// Another value than the default for every key.
   private static let others: [String: String] = [
-    "steps": "7", "batch": "12", "micro_batch": "64", "virtual_ranks": "4", "learning_rate": "0.5", "warmup_steps": "3",
+    "steps": "7", "batch": "12", "micro_batch": "64", "virtual_ranks": "4", "exchange": "\"bf16\"",
+    "learning_rate": "0.5", "warmup_steps": "3",
     "schedule": "\"constant\"", "schedule_steps": "9", "weight_decay": "0", "beta1": "0.5", "beta2": "0.25",
     "epsilon": "0.001",
     "ema_decay": "0.5", "ema_decays": "[0.5, 0.25]", "ema_warmup": "false", "gradient_clip": "1.5",

@@ -72,11 +72,11 @@ package struct TreeSum<Value> {
   ///
   /// - Parameter add: adds the second to the first, which is then that of the node that covers both.
   package mutating func append(
-    _ node: AlignedTree.Node, _ value: Value, add: (_ left: Value, _ right: Value) -> Void
+    _ node: AlignedTree.Node, _ value: Value, add: (_ left: Value, _ right: Value, _ parent: AlignedTree.Node) -> Void
   ) {
     var (node, value) = (node, value)
     while let last = open.last, let parent = tree.joined(last.node, node) {
-      add(last.value, value)
+      add(last.value, value, parent)
       open.removeLast()
       (node, value) = (parent, last.value)
     }

@@ -2,7 +2,7 @@ import CDiTKernels
 import DiTTensor
 import Foundation
 
-// SiLU, x σ(x), and sums, for few elements: on the calling thread. GELU is an epilogue of products.
+// SiLU, x σ(x), for few elements: on the calling thread. GELU is an epilogue of products.
 
 extension ComputeContext {
   /// out = x σ(x).
@@ -21,15 +21,6 @@ extension ComputeContext {
     check(min(inputGradient.count, outputGradient.count), atLeast: input.count, "silu gradient")
     guard !input.isEmpty else { return }
     unsafe kernels.silu_backward(inputGradient.pointer, outputGradient.pointer, input.pointer, input.count)
-  }
-
-  /// y += x.
-  ///
-  /// - Parameter y: at least as many elements as x.
-  public func add(_ x: FloatSlice, to y: MutableFloatSlice) {
-    check(y.count, atLeast: x.count, "sum")
-    guard !x.isEmpty else { return }
-    unsafe kernels.add(y.pointer, x.pointer, x.count)
   }
 }
 

@@ -87,6 +87,7 @@ extension BackwardPass {
       feedForward(index)
       attention(index)
       if index == c.inContextStart { leaveTokens() }
+      end(index)
     }
   }
 

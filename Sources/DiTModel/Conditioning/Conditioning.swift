@@ -175,20 +175,33 @@ extension BackwardPass {
     throughFloat32(embedder.time0, into: nil, dtime.reading, saved.frequencies.reading)
   }
 
+  /// The gradients of what makes the norms' shift and scale and the gates of block `index`, or of the final layer: of
+  /// modulation = Linear(silu(c)), or of vectors of its own.
+  func modulationGradients(_ index: Int) {
+    let modulation = table.modulation(index)
+    if let layer = modulation.adaLN {
+      let saved = ws.conditioning[table.conditioning.embedder(ofNorms: index)].prefix(samples)
+      weightGradient(layer, modulationRows(index, layer), saved.activatedConditioning.reading, scratch: nil)
+    } else {
+      modulation.backward(self, rows: modulationGradient.block(index).reading)
+    }
+  }
+
+  /// The gradients of the layer's outputs, a row for each sample.
+  private func modulationRows(_ index: Int, _ layer: LinearLayer) -> Matrix {
+    Matrix(modulationGradient.block(index).reading, rows: samples, columns: layer.outputs)
+  }
+
   /// The gradients of E_time in `dtime`, and of E_class in the matrix that is returned.
   private func conditionGradient(
     _ number: Int, _ saved: ConditioningRows, _ dtime: MutableMatrix, scratch: MutableMatrix
   ) -> MutableMatrix {
     let dm = modulationGradient
     for index in 0...c.depth where table.conditioning.embedder(ofNorms: index) == number {
-      let modulation = table.modulation(index)
-      if let layer = modulation.adaLN {  // modulation = Linear(silu(c))
-        throughFloat32(
-          layer, into: scratch, Matrix(dm.block(index).reading, rows: samples, columns: layer.outputs),
-          saved.activatedConditioning.reading, accumulating: index != number)
-      } else {
-        modulation.backward(self, rows: dm.block(index).reading)
-      }
+      guard let layer = table.modulation(index).adaLN else { continue }
+      context.product(
+        into: scratch, modulationRows(index, layer), network.weights.matrix(layer),
+        epilogue: index != number ? .accumulate : .store)
     }
     let (time, other) = (dtime.elements, scratch.elements)
     func take(_ vector: Int, _ to: MutableFloatSlice) {

@@ -14,6 +14,8 @@ public struct ParameterTable: Equatable, Sendable {
   let sequence: SequenceEmbedding?
   let blocks: [Block]
   let finalLayer: FinalLayer
+  /// Where each block begins in a flat buffer, then the final layer.
+  let starts: [Int]
 
   /// The table of the published names for a configuration.
   public init(_ configuration: DiTConfiguration) {
@@ -23,12 +25,16 @@ public struct ParameterTable: Equatable, Sendable {
     var embedders = c.embedders == .shared ? ConditionEmbedding.shared(c, &builder) : []
     conditionTokens = ConditionTokens(c, positions: patchEmbedding.positions, &builder)
     sequence = SequenceEmbedding(c, &builder)
+    var starts: [Int] = []
     blocks = (0..<c.depth).map { index in
+      starts.append(builder.next)
       if c.embedders == .perBlock { embedders.append(Embedder("blocks.\(index).", c, &builder)) }
       return Block("blocks.\(index).", c, &builder)
     }
     conditioning = ConditionEmbedding(embedders: embedders)
+    starts.append(builder.next)
     finalLayer = FinalLayer(c, &builder)
+    self.starts = starts
     parameters = builder.parameters
     elementCount = builder.next
     trainable = builder.trainable

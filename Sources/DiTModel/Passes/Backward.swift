@@ -50,9 +50,12 @@ extension DiTNetwork {
   /// - Parameters:
   ///   - gradients: flat, with the parameter table's offsets; added to.
   ///   - outputGradient: (N, C', H, W).
+  ///   - finished: is told, as the pass goes from the last block to the first, from which offset on the gradients are what they will
+  ///     be; not at its end, and not at all by networks whose blocks are conditioned through layers of their own.
   public func backward(
     gradients: MutableFloatSlice, outputGradient: Span<Float>, images: Span<Float>, labels: Span<Int>,
-    sequence: SequenceInput? = nil, dropout: Dropout? = nil, samples: Int, workspace ws: TrainingWorkspace
+    sequence: SequenceInput? = nil, dropout: Dropout? = nil, samples: Int, workspace ws: TrainingWorkspace,
+    finished: ((_ offset: Int) -> Void)? = nil
   ) {
     checkBatch(samples, images.count, ws)
     checkSequence(sequence?.samples, of: samples)
@@ -64,7 +67,7 @@ extension DiTNetwork {
     let forward = trainingPass(
       ws, samples: samples, Modulation(configuration, rows: samples, values: ws.modulation),
       prefixKeys: sequence?.prefixKeys ?? [], nil, dropout)
-    BackwardPass(forward: forward, gradients: gradients, ws: ws)
+    BackwardPass(forward: forward, gradients: gradients, ws: ws, finished: finished)
       .run(outputGradient, images: images, labels: labels, sequence: sequence)
   }
 
@@ -78,7 +81,7 @@ extension DiTNetwork {
   public func differentiate(
     images: Span<Float>, times: Span<Float>, labels: Span<Int>, sequence: SequenceInput? = nil,
     dropout: Dropout? = nil, output: MutableFloatSlice, outputGradient: MutableFloatSlice,
-    into gradients: MutableFloatSlice, workspace: TrainingWorkspace,
+    into gradients: MutableFloatSlice, workspace: TrainingWorkspace, finished: ((_ offset: Int) -> Void)? = nil,
     loss: (_ outputGradient: inout MutableSpan<Float>) -> Void
   ) {
     trainingForward(
@@ -88,7 +91,7 @@ extension DiTNetwork {
     loss(&gradient)
     backward(
       gradients: gradients, outputGradient: outputGradient.span, images: images, labels: labels, sequence: sequence,
-      dropout: dropout, samples: times.count / configuration.timeInputs, workspace: workspace)
+      dropout: dropout, samples: times.count / configuration.timeInputs, workspace: workspace, finished: finished)
   }
 
   private func checkBatch(_ samples: Int, _ elements: Int, _ ws: TrainingWorkspace) {

@@ -8,6 +8,8 @@ package struct BackwardPass {
   let forward: ForwardPass
   let gradients: MutableFloatSlice
   package let ws: TrainingWorkspace
+  /// Is told from which offset on the gradients are what they will be.
+  let finished: ((_ offset: Int) -> Void)?
 
   package var network: DiTNetwork { forward.network }
   var c: DiTConfiguration { network.configuration }
@@ -40,11 +42,19 @@ package struct BackwardPass {
     let tokens = ws.blocks[c.depth - 1].z.prefix(samples * c.tokens)
     table.finalLayer.backward(
       self, tokenGradient(samples * c.tokens), tokens.reading, ws.finalNorm, output: outputGradient)
+    end(c.depth)
     spreadTokens()
     blocks()
     if let sequence { table.sequence?.backward(self, sequence) }
     table.patchEmbedding.backward(self, images: images)
     conditioning(labels)
+  }
+
+  /// Ends what stands from the start of block `index` on, of the final layer where there is none. What a condition's own layers and
+  /// the gates that it opens get is known at the very end.
+  func end(_ index: Int) {
+    modulationGradients(index)
+    if let finished, c.embedders == .shared, !c.attention.hasGate { finished(table.starts[index]) }
   }
 
   /// The image's tokens have the final layer's gradient, the tokens before them none.

@@ -10,7 +10,7 @@ public struct TrainingKey: Sendable {
     case number(WritableKeyPath<TrainingConfiguration, Double> & Sendable, ClosedRange<Double>)
     case numbers(WritableKeyPath<TrainingConfiguration, [Double]> & Sendable, ClosedRange<Double>)
     case flag(WritableKeyPath<TrainingConfiguration, Bool> & Sendable)
-    case schedule, weighting, precision, gemm, brokenImages
+    case schedule, weighting, precision, gemm, brokenImages, exchange
   }
 
   /// As the file spells it.
@@ -42,6 +42,7 @@ public struct TrainingKey: Sendable {
     case .schedule: .string(configuration.schedule.rawValue)
     case .weighting: .string(configuration.lossWeighting.rawValue)
     case .precision: .string(configuration.precision.rawValue)
+    case .exchange: .string(configuration.exchange.rawValue)
     case .gemm: .string(configuration.gemm.rawValue)
     case .brokenImages: .string(configuration.brokenImages.rawValue)
     }
@@ -65,6 +66,8 @@ public struct TrainingKey: Sendable {
       if let value = try reader.word(name, LossWeightingName.self) { configuration.lossWeighting = value }
     case .precision:
       if let value = try reader.word(name, Precision.self) { configuration.precision = value }
+    case .exchange:
+      if let value = try reader.word(name, GradientExchange.self) { configuration.exchange = value }
     case .gemm:
       if let value = try reader.word(name, GEMM.self) { configuration.gemm = value }
     case .brokenImages:
@@ -85,7 +88,7 @@ public struct TrainingKey: Sendable {
     case .numbers(let path, let range):
       let outside = configuration[keyPath: path].first { !range.contains($0) }
       return outside.map { ("numbers from \(range.lowerBound) to \(range.upperBound)", "\($0) among them") }
-    case .flag, .schedule, .weighting, .precision, .gemm, .brokenImages: return nil
+    case .flag, .schedule, .weighting, .precision, .gemm, .brokenImages, .exchange: return nil
     }
   }
 }
@@ -102,6 +105,10 @@ extension TrainingConfiguration {
     TrainingKey(
       "virtual_ranks", .integer(\.virtualRanks, 1...1024),
       "parts of a batch whose gradients are added in one order: the number of processes of a run divides it, and changes no bit"
+    ),
+    TrainingKey(
+      "exchange", .exchange,
+      "the virtual ranks' gradients on their way: fp32, or bf16 at half the bytes, each one and each partial sum rounded to it"
     ),
     TrainingKey("learning_rate", .number(\.learningRate, 0...1), "AdamW's learning rate after the warm-up"),
     TrainingKey(

@@ -25,6 +25,8 @@ public struct TrainingConfiguration: Equatable, Sendable {
   public var batch = 128
   /// V: the parts of a batch whose gradients are added in one order, whatever number of processes computes them.
   public var virtualRanks = 1
+  /// How the gradients of virtual ranks go from process to process; see ``GradientExchange``.
+  public var exchange = GradientExchange.fp32
   /// 0 chooses: see ``microBatch(tokens:)``.
   public var microBatch = 0
   public var learningRate = 1e-4

@@ -75,9 +75,9 @@ struct Batch {
   /// The losses, and the gradient of weight · mean(losses) added to `gradients`.
   mutating func differentiate(
     _ network: DiTNetwork, _ loss: TrainingLoss, _ workspace: TrainingWorkspace, into gradients: MutableFloatSlice,
-    weight: Double
+    weight: Double, finished: ((_ offset: Int) -> Void)? = nil
   ) {
-    step.differentiate(network, loss, workspace, into: gradients, weight: weight)
+    step.differentiate(network, loss, workspace, into: gradients, weight: weight, finished: finished)
   }
 }
 

@@ -133,24 +133,29 @@ public final class Trainer {
   ///     the seed, when left out.
   ///   - prior: what L_seq compares with; fitted to the samples that are trained on when left out. Ignored without λ_seq.
   ///   - group: the processes that train together, each with a trainer of the same settings and data.
+  ///   - overlapsExchange: whether gradients go to other processes while the backward pass makes those that come before them; changes
+  ///     no bit.
   /// - Throws: `DiTError` when the parts are unusable or do not fit.
   public convenience init(
     model: ModelConfiguration, training: TrainingConfiguration, data: Dataset, start: FloatSlice? = nil,
-    prior: SequencePrior? = nil, context: ComputeContext, group: any Communicator = SingleProcess()
+    prior: SequencePrior? = nil, context: ComputeContext, group: any Communicator = SingleProcess(),
+    overlapsExchange: Bool = true
   ) throws {
     try self.init(
       model: model, training: training, data: data, prior: prior, context: context, group: group,
-      start: start.map { start in { $0.copy(from: start.span) } })
+      overlapsExchange: overlapsExchange, start: start.map { start in { $0.copy(from: start.span) } })
   }
 
   /// A run that starts from another model's weights; the other parameters as in
-  /// ``init(model:training:data:start:prior:context:group:)``.
+  /// ``init(model:training:data:start:prior:context:group:overlapsExchange:)``.
   public convenience init(
     model: ModelConfiguration, training: TrainingConfiguration, data: Dataset, start: StartingWeights,
-    prior: SequencePrior? = nil, context: ComputeContext, group: any Communicator = SingleProcess()
+    prior: SequencePrior? = nil, context: ComputeContext, group: any Communicator = SingleProcess(),
+    overlapsExchange: Bool = true
   ) throws {
     try self.init(
-      model: model, training: training, data: data, prior: prior, context: context, group: group, start: start.copy)
+      model: model, training: training, data: data, prior: prior, context: context, group: group,
+      overlapsExchange: overlapsExchange, start: start.copy)
     guard let moments = start.moments else { return }
     for parameter in table.trainableParameters {
       let (first, second) = try moments.moments(parameter.name)
@@ -165,7 +170,7 @@ public final class Trainer {
   /// - Parameter start: writes the first weights into the flat zeros that it is given.
   private init(
     model: ModelConfiguration, training: TrainingConfiguration, data: Dataset, prior: SequencePrior?,
-    context: ComputeContext, group: any Communicator, start: ((MutableFloatSlice) -> Void)?
+    context: ComputeContext, group: any Communicator, overlapsExchange: Bool, start: ((MutableFloatSlice) -> Void)?
   ) throws {
     let checked = try CheckedConfiguration(model, file: "model configuration")
     try training.validate()
@@ -175,6 +180,10 @@ public final class Trainer {
       throw DiTError(
         key: "training.virtual_ranks", expected: "a multiple of the run's \(group.size) processes",
         found: "\(training.virtualRanks)")
+    }
+    guard training.exchange == .fp32 || training.virtualRanks > 1 else {
+      throw DiTError(
+        key: "training.exchange", expected: "fp32 where virtual_ranks is 1 and nothing is ever sent", found: "bf16")
     }
     try group.requireSame(model, training, data)
     let split = try Split(data, modulus: training.validationModulus)
@@ -232,7 +241,8 @@ public final class Trainer {
       training.virtualRanks == 1
       ? nil
       : GradientSum(
-        virtualRanks: training.virtualRanks, result: gradients, sharding: sharding, group: group, context: context)
+        virtualRanks: training.virtualRanks, result: gradients, sharding: sharding, group: group, context: context,
+        exchange: training.exchange, overlaps: overlapsExchange)
     norm = FlatNorm(table.trainable)
     let averaged = [average] + furtherAverages.map(\.values)
     let ranges =
@@ -272,27 +282,36 @@ public final class Trainer {
   /// The same with several virtual ranks, each with a gradient of its own, of this and the other processes.
   private func step(_ sum: GradientSum) throws -> StepReport {
     sum.reset()
+    let parts = training.virtualBatch / microBatch
     var losses: [SampleLoss] = []
+    var gradient = sum.begin()
+    func differentiate(finished: ((_ offset: Int) -> Void)? = nil) {
+      batch.differentiate(
+        network, trainingLoss, workspace, into: gradient, weight: 1 / Double(parts * training.virtualRanks),
+        finished: finished)
+      losses += batch.step.losses
+    }
     var failure: DiTError?
     do throws(DiTError) {
-      let parts = training.virtualBatch / microBatch
       for virtual in sum.own {
-        let gradient = sum.begin()
         for part in 0..<parts {
           try draw(from: samplesSeen + virtual * training.virtualBatch + part * microBatch)
-          batch.differentiate(
-            network, trainingLoss, workspace, into: gradient, weight: 1 / Double(parts * training.virtualRanks))
-          losses += batch.step.losses
+          if part < parts - 1 { differentiate() }
         }
-        sum.end(virtual, gradient)
+        guard virtual != sum.own.last else { break }
+        differentiate()
+        sum.end(virtual)
+        gradient = sum.begin()
       }
     } catch {
       failure = error
     }
+    // From here on nothing fails on one rank alone: gradients may be sent while the last ones are made.
     try group.agree(on: failure)
+    differentiate(finished: sum.ready)
+    try sum.finish()
     var mean = SampleLoss.zero
     for loss in try group.gather(losses) { mean += loss }
-    try sum.finish()
     return try update(mean / training.batch, samples: training.batch)
   }
 

@@ -130,25 +130,28 @@ public struct SiLUCase: KernelCase {
   ]
 }
 
-/// y += x
+/// y += x, by the calling thread or by all.
 public struct AdditionCase: KernelCase {
   let count: Int
+  var loop = FlatLoop.caller
 
-  public var description: String { "\(count)" }
+  public var description: String { "\(count) by \(loop)" }
   public var kernels: Set<String> { count > 0 ? ["add"] : [] }
 
   public func draw(_ draw: inout Draw) -> [String: [Float]] { ["x": draw.normal(count), "y": draw.normal(count)] }
 
   public func prepare(_ o: Operands, _ context: ComputeContext) -> () -> Void {
     let (x, y) = (o.vector("x"), o.state("y"))
-    return { context.add(x, to: y) }
+    return { context.add(x, to: y, by: loop) }
   }
 
   public func expected(_ x: Inputs) -> [Expectation] {
     [.bits("y", zip(x.floats("x"), x.floats("y")).map { $0 + $1 })]
   }
 
-  public static let all = ([0] + counts + [131_077]).map { AdditionCase(count: $0) }
+  public static let all =
+    ([0] + counts + [131_077]).map { AdditionCase(count: $0) }
+    + [0, 65_536, 131_077].map { AdditionCase(count: $0, loop: .threads) }
 }
 
 /// A sum over rows, in order, and a row added to each; the rows lie in wider ones.

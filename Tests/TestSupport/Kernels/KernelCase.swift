@@ -55,7 +55,8 @@ extension KernelCase {
 public enum KernelCases {
   private static let types: [any KernelCase.Type] = [
     LayerNormCase.self, RMSNormCase.self, GateBackwardCase.self, GroupNormalizationCase.self, GELUCase.self,
-    SiLUCase.self, AdditionCase.self, RowSumCase.self, DropoutCase.self, GatedAdditionCase.self, AdamWCase.self,
+    SiLUCase.self, AdditionCase.self, RoundingCase.self, RowSumCase.self, DropoutCase.self, GatedAdditionCase.self,
+    AdamWCase.self,
     SumOfSquaresCase.self, ProductCase.self, WeightGradientCase.self, LinearLayerCase.self, SwiGLUCase.self,
     SwiGLUBackwardCase.self, SwiGLULayerCase.self, AttentionCase.self, RotationCase.self, HeadCase.self,
     ConvolutionCase.self, PatchConvolutionCase.self,
