@@ -50,7 +50,8 @@ let package = Package(
     .target(name: "DiTDistributed", dependencies: ["CDiTMPI", "DiTTensor"], swiftSettings: safe),
     .target(name: "DiTTraining", dependencies: ["DiTPipeline", "DiTDistributed"], swiftSettings: safe),
     .target(
-      name: "DiTEvaluation", dependencies: ["DiTKernels", "DiTLinearAlgebra", "DiTTensor", "DiTFiles"],
+      name: "DiTEvaluation",
+      dependencies: ["DiTDistributed", "DiTKernels", "DiTLinearAlgebra", "DiTTensor", "DiTFiles"],
       swiftSettings: safe),
     .target(
       name: "DiffusionTransformers", dependencies: ["DiTPipeline", "DiTTraining", "DiTEvaluation"], swiftSettings: safe),

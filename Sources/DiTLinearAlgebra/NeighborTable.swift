@@ -63,6 +63,26 @@ public struct NeighborTable: Sendable {
     indices = [Int32](repeating: -1, count: count * nearest)
     hits = [Int32](repeating: 0, count: count * radiiPerCandidate)
   }
+
+  /// Takes in what a table of the same queries has found among other candidates.
+  ///
+  /// - Parameters: as ``distances``, ``indices`` and ``hits``.
+  public mutating func merge(
+    distances other: ArraySlice<Double>, indices otherIndices: [Int32], hits otherHits: [Int32]
+  ) {
+    precondition(
+      other.count == distances.count && otherIndices.count == indices.count && otherHits.count == hits.count,
+      "a table of other queries")
+    for place in hits.indices { hits[place] += otherHits[place] }
+    for query in 0..<count {
+      let places = query * nearest..<(query + 1) * nearest
+      let found = places.map { (distances[$0], indices[$0]) }
+      let more = places.map { (other[other.startIndex + $0], otherIndices[$0]) }
+      // Points that are not there are infinitely far; of them the index −1 must not come first, nor does it matter.
+      let all = (found + more).sorted { $0.0 == $1.0 ? $0.1 < $1.1 : $0.0 < $1.0 }
+      for (place, point) in zip(places, all) { (distances[place], indices[place]) = point }
+    }
+  }
 }
 
 extension ComputeContext {

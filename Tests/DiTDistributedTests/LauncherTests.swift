@@ -14,6 +14,10 @@ struct LauncherTests {
     #expect(srun?.size == 8 && srun?.name == "srun")
     #expect(
       Launcher(["SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "8"])?.size == 8, "srun without any of MPI's interfaces")
+    for (variables, hasInterface) in [([:], false), (["PMI_FD": "3"], true), (["PMIX_RANK": "0"], true)] {
+      let step = ["SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "8"].merging(variables) { $1 }
+      #expect(Launcher(step)?.hasInterface == hasInterface)
+    }
     #expect(Launcher(["SLURM_NTASKS": "8"]) == nil, "a batch script's own process")
     #expect(Launcher([:]) == nil)
     #expect(Launcher.libraries(["PMI_SIZE": "2"]).last?.contains("40") == true)

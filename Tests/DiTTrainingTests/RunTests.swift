@@ -94,6 +94,16 @@ import Testing
     expectSameResults("whole", "stopped", "stopped")
   }
 
+  @Test("A signal that is repeated within a moment is one request, later it is an order")
+  func repeatedSignals() {
+    let (stop, start) = (StopSignal(), Int64(7_000_000_000))
+    #expect(!stop.isRequested)
+    #expect(!stop.request(signal: 15, at: start) && stop.isRequested)
+    #expect(!stop.request(signal: 15, at: start + 10_000_000) && !stop.request(signal: 15, at: start + 1_000_000_000))
+    #expect(!stop.request(signal: 2, at: start + 60_000_000_000), "another signal")
+    #expect(stop.request(signal: 15, at: start + 1_000_000_001) && stop.request(signal: 2, at: start + 70_000_000_000))
+  }
+
   @Test("Resuming a finished run changes nothing")
   func aFinishedRunStaysFinished() throws {
     try start("run")

@@ -42,11 +42,20 @@ struct ShardingTests {
     }
   }
 
-  @Test("Of several ranks the slices of a bucket differ by a block at most")
+  @Test(
+    "Of several ranks the slices of a bucket differ by a block at most, of full buckets not at all; of many none goes empty"
+  )
   func balance() {
-    let sharding = Sharding(trained: [0..<64 * Sharding.block], count: 64 * Sharding.block, rank: 0, size: 5)
+    let sharding = Sharding(
+      trained: [0..<64 * Sharding.block], count: 64 * Sharding.block, rank: 0, size: 5, bucketBlocks: 64)
     let counts = sharding.buckets[0].slices.map { $0.count / Sharding.block }
     #expect(counts.max()! - counts.min()! <= 1 && counts.reduce(0, +) == 64)
+    for ranks in [2, 5, 48, 64, 100, 512] {
+      let count = 3 * Sharding.bucketBlocks(ranks: ranks) * Sharding.block
+      let many = Sharding(trained: [0..<count], count: count, rank: ranks - 1, size: ranks)
+      #expect(many.ownedCount * ranks == count && many.buckets.count == 3, "\(ranks)")
+      #expect(many.buckets[0].range.count >= 64 * Sharding.block)
+    }
   }
 
   /// Many buckets, of which one has fewer blocks than ranks; three rank counts, one of nodes that do not fit together.

@@ -6,6 +6,8 @@ package struct Launcher: Equatable, Sendable {
   package let size: Int?
   /// Whether its own MPI is Open MPI; nil where it serves several.
   package let isOpenMPI: Bool?
+  /// Whether it has told the processes how they find each other.
+  package let hasInterface: Bool
 
   /// By the variables that launchers set; nil where there is none.
   package init?(_ environment: [String: String]) {
@@ -18,14 +20,15 @@ package struct Launcher: Equatable, Sendable {
       let steps = number("SLURM_STEP_NUM_TASKS")
       self.init(name: steps == nil ? "a launcher with PMIx" : "srun", size: steps, isOpenMPI: nil)
     } else if environment["SLURM_STEP_ID"] != nil, let size = number("SLURM_STEP_NUM_TASKS") {
-      self.init(name: "srun", size: size, isOpenMPI: nil)
+      self.init(
+        name: "srun", size: size, isOpenMPI: nil, hasInterface: environment.keys.contains { $0.hasPrefix("PMI") })
     } else {
       return nil
     }
   }
 
-  private init(name: String, size: Int?, isOpenMPI: Bool?) {
-    (self.name, self.size, self.isOpenMPI) = (name, size, isOpenMPI)
+  private init(name: String, size: Int?, isOpenMPI: Bool?, hasInterface: Bool = true) {
+    (self.name, self.size, self.isOpenMPI, self.hasInterface) = (name, size, isOpenMPI, hasInterface)
   }
 
   /// The libraries to try, by the names that the system's search takes: the launcher's own family first.

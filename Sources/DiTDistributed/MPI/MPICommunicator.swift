@@ -39,6 +39,14 @@ public final class MPICommunicator: Communicator, @unchecked Sendable {
   package init(_ library: MPILibrary, _ environment: [String: String]) throws(DiTError) {
     self.library = library
     patience = try Self.patience(environment[Self.patienceVariable])
+    let launcher = Launcher(environment)
+    // Open MPI would end the process in a way of its own, others would each train by themselves.
+    if let launcher, let started = launcher.size, started > 1, !launcher.hasInterface {
+      throw DiTError(
+        option: "distributed", expected: "\(started) ranks, as many as \(launcher.name) started",
+        found:
+          "processes that were not told of each other: srun takes --mpi=pmix (Open MPI) or --mpi=pmi2 (MPICH's kin)")
+    }
     var (rank, size, level) = (Int32(0), Int32(1), Int32(0))
     let code = unsafe dit_mpi_start(library.pointer, &rank, &size, &level)
     guard code == 0 else {
@@ -53,7 +61,7 @@ public final class MPICommunicator: Communicator, @unchecked Sendable {
         option: "distributed", expected: "an MPI that any thread may call",
         found: "\(library.version), which only one may")
     }
-    guard let launcher = Launcher(environment), let started = launcher.size, started != Int(size) else { return }
+    guard let launcher, let started = launcher.size, started != Int(size) else { return }
     throw DiTError(
       option: "distributed", expected: "\(started) ranks, as many as \(launcher.name) started",
       found:

@@ -19,6 +19,10 @@ public struct FrechetDistance: Equatable, Sendable {
   /// The sum.
   public var value: Double { meanTerm + covarianceTerm }
 
+  init(meanTerm: Double, covarianceTerm: Double) {
+    (self.meanTerm, self.covarianceTerm) = (meanTerm, covarianceTerm)
+  }
+
   init(_ a: Gaussian, _ b: Gaussian, on context: ComputeContext) {
     let d = a.mean.count
     precondition(d == b.mean.count, "Gaussians of \(d) and \(b.mean.count) coordinates")

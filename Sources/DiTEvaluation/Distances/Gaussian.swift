@@ -1,3 +1,4 @@
+import DiTDistributed
 import DiTKernels
 import DiTLinearAlgebra
 import DiTTensor
@@ -42,26 +43,32 @@ public struct Statistics: Equatable, Sendable {
 
   /// Those of a set, with n−1; the set is read twice, in blocks.
   ///
+  /// - Parameter group: processes that share the work; each gets the same.
   /// - Throws: `DiTError` for fewer than two samples, or a covariance beyond 2 GiB.
-  public init(of set: SampleSet, on context: ComputeContext) throws(DiTError) {
-    try self.init(of: set, weights: nil, on: context)
+  public init(
+    of set: SampleSet, on context: ComputeContext, group: any Communicator = SingleProcess()
+  ) throws(DiTError) {
+    try self.init(of: set, weights: nil, on: context, group)
   }
 
-  init(of set: SampleSet, weights: [Double]?, on context: ComputeContext) throws(DiTError) {
+  init(
+    of set: SampleSet, weights: [Double]?, on context: ComputeContext, _ group: any Communicator
+  ) throws(DiTError) {
     try set.requireTwo()
     let d = set.depth
     guard d <= Self.largestMatrix / d else {
       throw DiTError(
         set: set.name, expected: "at most 16,384 numbers a sample, or fewer samples than numbers", found: "\(d)")
     }
-    let mean = try set.mean(weights: weights)
-    var gram = [Double](repeating: 0, count: d * d)
+    let mean = try set.mean(weights: weights, group)
     let scale = 1 / Double(set.count - 1).squareRoot()
-    try set.forEachBlock { start, elements throws(DiTError) in
-      let rows = elements.count / d
-      let centered = centeredRows(elements, start, mean: mean, weights: weights, scale: scale)
-      var span = gram.mutableSpan
-      context.addGram(&span, centered.span, rows: rows, columns: d)
+    var gram = try PartialSums(set, group)(d * d) { blocks, gram throws(DiTError) in
+      try set.forEachBlock(blocks) { start, elements throws(DiTError) in
+        let rows = elements.count / d
+        let centered = centeredRows(elements, start, mean: mean, weights: weights, scale: scale)
+        var span = gram.mutableSpan
+        context.addGram(&span, centered.span, rows: rows, columns: d)
+      }
     }
     for i in 0..<d { for j in 0..<i { gram[i * d + j] = gram[j * d + i] } }
     (name, self.mean, covariance) = (set.name, mean, gram)
@@ -81,10 +88,13 @@ struct Gaussian: Sendable {
   /// F, (rank, d).
   let factor: [Double]
 
-  init(of set: SampleSet, weights: [Double]? = nil, on context: ComputeContext) throws(DiTError) {
+  /// - Parameter group: processes that share the work of a large set.
+  init(
+    of set: SampleSet, weights: [Double]? = nil, on context: ComputeContext, _ group: any Communicator = SingleProcess()
+  ) throws(DiTError) {
     let d = set.depth
     guard set.count <= d else {
-      try self.init(Statistics(of: set, weights: weights, on: context), on: context)
+      try self.init(Statistics(of: set, weights: weights, on: context, group), on: context)
       return
     }
     try set.requireTwo()
@@ -147,14 +157,17 @@ extension SampleSet {
 
   /// μ, (d).
   ///
-  /// - Parameter weights: how often each sample counts; their sum is N.
-  func mean(weights: [Double]? = nil) throws(DiTError) -> [Double] {
+  /// - Parameters:
+  ///   - weights: how often each sample counts; their sum is N.
+  ///   - group: processes that share the work.
+  func mean(weights: [Double]? = nil, _ group: any Communicator = SingleProcess()) throws(DiTError) -> [Double] {
     let d = depth
-    var sums = [Double](repeating: 0, count: d)
-    try forEachBlock { start, elements throws(DiTError) in
-      for row in 0..<elements.count / d {
-        let weight = weights?[start + row] ?? 1
-        for i in 0..<d { sums[i] += weight * Double(elements[row * d + i]) }
+    let sums = try PartialSums(self, group)(d) { blocks, sums throws(DiTError) in
+      try forEachBlock(blocks) { start, elements throws(DiTError) in
+        for row in 0..<elements.count / d {
+          let weight = weights?[start + row] ?? 1
+          for i in 0..<d { sums[i] += weight * Double(elements[row * d + i]) }
+        }
       }
     }
     let n = Double(count)

@@ -1,3 +1,4 @@
+import DiTDistributed
 import DiTKernels
 import DiTLinearAlgebra
 import DiTTensor
@@ -35,9 +36,11 @@ struct PrincipalComponents: Sendable {
 
   /// From a set. Where it has no more samples than coordinates, through the matrix of their inner products, F Fᵀ, whose
   /// eigenvectors u give Fᵀu/√λ.
-  init(of set: SampleSet, count: Int, on context: ComputeContext) throws(DiTError) {
+  ///
+  /// - Parameter group: processes that share the work of a large set.
+  init(of set: SampleSet, count: Int, on context: ComputeContext, _ group: any Communicator) throws(DiTError) {
     guard set.count <= set.depth else {
-      try self.init(Statistics(of: set, on: context), count: count, on: context)
+      try self.init(Statistics(of: set, on: context, group: group), count: count, on: context)
       return
     }
     let (gaussian, n, d) = (try Gaussian(of: set, on: context), set.count, set.depth)

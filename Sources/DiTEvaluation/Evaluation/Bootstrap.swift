@@ -1,3 +1,4 @@
+import DiTDistributed
 import DiTKernels
 import DiTTensor
 
@@ -27,15 +28,15 @@ public struct Bootstrap: Equatable, Sendable {
 
   init(
     _ samples: SampleSet, _ reference: Gaussian, distance: Double, resamples: Int, seed: UInt64,
-    on context: ComputeContext, progress: (Int) throws -> Void
+    on context: ComputeContext, _ group: any Communicator, progress: (Int) throws -> Void
   ) throws {
-    var values: [Double] = []
-    for resample in 0..<resamples {
+    let values = try group.shared(resamples, width: 1) { resample in
       let weights = Self.counts(of: samples.count, seed: seed, resample: resample).map(Double.init)
       let gaussian = try Gaussian(of: samples, weights: weights, on: context)
-      values.append(FrechetDistance(gaussian, reference, on: context).value)
+      let value = FrechetDistance(gaussian, reference, on: context).value
       try progress(resample + 1)
-    }
+      return [value]
+    }.map { $0[0] }
     self.seed = seed
     self.values = values
     let mean = values.reduce(0, +) / Double(values.count)

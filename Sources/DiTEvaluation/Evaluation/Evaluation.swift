@@ -1,3 +1,4 @@
+import DiTDistributed
 import DiTKernels
 import DiTTensor
 
@@ -90,15 +91,19 @@ public struct Evaluation: Equatable, Sendable {
   ///
   /// - Parameters:
   ///   - training: the set in which copies are sought; by default the reference.
-  ///   - progress: called with the work done and the total work, in pairs compared and resamples drawn; throwing ends it.
+  ///   - group: processes that share the work, each called with the same sets and options; each gets the whole result, which is the
+  ///     same at any number of them.
+  ///   - progress: called with the work done and the total work, in pairs compared and resamples drawn; throwing ends it. Of several
+  ///     processes each counts its own work, as many times as there are processes.
   /// - Throws: `DiTError`, and what `progress` throws.
   public init(
     of samples: EvaluationInput, against reference: EvaluationInput, training: SampleSet? = nil,
     options: EvaluationOptions = EvaluationOptions(), on context: ComputeContext,
+    group: any Communicator = SingleProcess(),
     progress: @escaping (_ done: Int, _ total: Int) throws -> Void = { _, _ in }
   ) throws {
     let run = EvaluationRun(
-      samples: samples, reference: reference, training: training, options: options, context: context,
+      samples: samples, reference: reference, training: training, options: options, context: context, group: group,
       progress: progress)
     self = try run.evaluation()
   }

@@ -1,3 +1,4 @@
+import DiTDistributed
 import DiTKernels
 import DiTTensor
 
@@ -7,28 +8,29 @@ final class EvaluationRun {
   private let training: SampleSet?
   private let options: EvaluationOptions
   private let context: ComputeContext
+  private let group: any Communicator
   private let report: (Int, Int) throws -> Void
   private var done = 0
   private var total = 0
 
   init(
     samples: EvaluationInput, reference: EvaluationInput, training: SampleSet?, options: EvaluationOptions,
-    context: ComputeContext, progress: @escaping (Int, Int) throws -> Void
+    context: ComputeContext, group: any Communicator, progress: @escaping (Int, Int) throws -> Void
   ) {
     (self.samples, self.reference, self.training) = (samples, reference, training)
-    (self.options, self.context, report) = (options, context, progress)
+    (self.options, self.context, self.group, report) = (options, context, group, progress)
   }
 
   private var neighborhoods: Neighborhoods {
     Neighborhoods(precision: options.precisionNeighbors, density: options.densityNeighbors)
   }
 
-  private var search: NeighborSearch {
-    NeighborSearch(context: context) { [unowned self] pairs in try advance(pairs) }
+  private func search(_ group: any Communicator) -> NeighborSearch {
+    NeighborSearch(context: context, group: group) { [unowned self] pairs in try advance(pairs) }
   }
 
   private func advance(_ amount: Int) throws {
-    done += amount
+    done += amount * group.size
     try report(min(done, total), total)
   }
 
@@ -43,7 +45,8 @@ final class EvaluationRun {
     if options.frechet { try measureFrechet(samples, reference, &evaluation) }
     if let samples = samples.set, let reference = reference.set {
       if !neighborhoods.isEmpty {
-        (evaluation.precisionRecall, evaluation.densityCoverage) = try neighborhoods.judge(samples, reference, search)
+        (evaluation.precisionRecall, evaluation.densityCoverage) = try neighborhoods.judge(
+          samples, reference, search(group))
       }
       if options.perClass, samples.labels != nil, reference.labels != nil {
         evaluation.classes = try classes(samples, reference)
@@ -51,7 +54,7 @@ final class EvaluationRun {
     }
     if options.copies, let samples = self.samples.set, let against = training ?? self.reference.set {
       let heldOut = training == nil ? nil : self.reference.set
-      evaluation.copies = try CopyCheck(samples, training: against, heldOut: heldOut, search)
+      evaluation.copies = try CopyCheck(samples, training: against, heldOut: heldOut, search(group))
     }
     return evaluation
   }
@@ -64,13 +67,13 @@ final class EvaluationRun {
     evaluation.frechet = distance
     guard options.resamples > 0, let samples = samples.set else { return }
     evaluation.bootstrap = try Bootstrap(
-      samples, b, distance: distance.value, resamples: options.resamples, seed: options.seed, on: context
+      samples, b, distance: distance.value, resamples: options.resamples, seed: options.seed, on: context, group
     ) { _ in try advance(samples.count) }
   }
 
   private func gaussian(_ input: EvaluationInput) throws -> Gaussian {
     switch input {
-    case .samples(let set): try Gaussian(of: set, on: context)
+    case .samples(let set): try Gaussian(of: set, on: context, group)
     case .statistics(let statistics): try Gaussian(statistics, on: context)
     }
   }
@@ -122,7 +125,7 @@ final class EvaluationRun {
     let projected: EvaluationInput
     switch reference {
     case .samples(let reference):
-      components = try PrincipalComponents(of: reference, count: count, on: context)
+      components = try PrincipalComponents(of: reference, count: count, on: context, group)
       projected = .samples(try components.project(reference, on: context))
     case .statistics(let statistics):
       components = try PrincipalComponents(statistics, count: count, on: context)
@@ -159,21 +162,62 @@ final class EvaluationRun {
   // MARK: Classes
 
   private func classes(_ samples: SampleSet, _ reference: SampleSet) throws -> [ClassEvaluation] {
-    let labels = Set(samples.labels ?? []).union(reference.labels ?? [])
-    return try labels.sorted().map { label in
-      let (a, b) = (samples.ofClass(label), reference.ofClass(label))
-      var entry = ClassEvaluation(label: label, samples: a.count, reference: b.count)
-      if a.count > 0, b.count > 0 {
-        let means = zip(try a.mean(), try b.mean())
-        entry.meanDistance = means.reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) }.squareRoot()
-      }
-      if options.frechet, a.count >= 2, b.count >= 2 {
-        entry.frechet = try FrechetDistance(Gaussian(of: a, on: context), Gaussian(of: b, on: context), on: context)
-      }
-      if !neighborhoods.isEmpty, min(a.count, b.count) >= neighborhoods.needed {
-        (entry.precisionRecall, entry.densityCoverage) = try neighborhoods.judge(a, b, search)
-      }
-      return entry
+    let labels = Set(samples.labels ?? []).union(reference.labels ?? []).sorted()
+    // Each class by one process.
+    let search = search(SingleProcess())
+    let entries = try group.shared(labels.count, width: ClassEvaluation.numbersCount) { index in
+      try measure(labels[index], samples, reference, search).numbers
+    }
+    return zip(labels, entries).map { label, numbers in
+      ClassEvaluation(
+        label: label, numbers: numbers, precision: options.precisionNeighbors, density: options.densityNeighbors)
+    }
+  }
+
+  private func measure(
+    _ label: Int, _ samples: SampleSet, _ reference: SampleSet, _ search: NeighborSearch
+  ) throws -> ClassEvaluation {
+    let (a, b) = (samples.ofClass(label), reference.ofClass(label))
+    var entry = ClassEvaluation(label: label, samples: a.count, reference: b.count)
+    if a.count > 0, b.count > 0 {
+      let means = zip(try a.mean(), try b.mean())
+      entry.meanDistance = means.reduce(0) { $0 + ($1.0 - $1.1) * ($1.0 - $1.1) }.squareRoot()
+    }
+    if options.frechet, a.count >= 2, b.count >= 2 {
+      entry.frechet = try FrechetDistance(Gaussian(of: a, on: context), Gaussian(of: b, on: context), on: context)
+    }
+    if !neighborhoods.isEmpty, min(a.count, b.count) >= neighborhoods.needed {
+      (entry.precisionRecall, entry.densityCoverage) = try neighborhoods.judge(a, b, search)
+    }
+    return entry
+  }
+}
+
+extension ClassEvaluation {
+  /// Numbers that stand for one, but for its label and numbers of neighbors.
+  fileprivate static let numbersCount = 9
+
+  /// NaN for what there is not.
+  fileprivate var numbers: [Double] {
+    [
+      Double(samples), Double(reference), meanDistance ?? .nan, frechet?.meanTerm ?? .nan,
+      frechet?.covarianceTerm ?? .nan, precisionRecall?.precision ?? .nan, precisionRecall?.recall ?? .nan,
+      densityCoverage?.density ?? .nan, densityCoverage?.coverage ?? .nan,
+    ]
+  }
+
+  /// - Parameters:
+  ///   - precision: k of precision and recall.
+  ///   - density: k of density and coverage.
+  fileprivate init(label: Int, numbers: [Double], precision: Int?, density: Int?) {
+    self.init(label: label, samples: Int(numbers[0]), reference: Int(numbers[1]))
+    meanDistance = numbers[2].isNaN ? nil : numbers[2]
+    frechet = numbers[3].isNaN ? nil : FrechetDistance(meanTerm: numbers[3], covarianceTerm: numbers[4])
+    precisionRecall = precision.flatMap { k in
+      numbers[5].isNaN ? nil : PrecisionRecall(k: k, precision: numbers[5], recall: numbers[6])
+    }
+    densityCoverage = density.flatMap { k in
+      numbers[7].isNaN ? nil : DensityCoverage(k: k, density: numbers[7], coverage: numbers[8])
     }
   }
 }

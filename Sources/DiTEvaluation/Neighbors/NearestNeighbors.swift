@@ -1,3 +1,4 @@
+import DiTDistributed
 import DiTKernels
 import DiTLinearAlgebra
 
@@ -5,6 +6,8 @@ import DiTLinearAlgebra
 /// of the sets' sizes.
 struct NeighborSearch {
   let context: ComputeContext
+  /// Processes that share the pairs of blocks; each gets the whole tables.
+  let group: any Communicator
   /// Called with the pairs compared since the last call.
   let progress: (Int) throws -> Void
 
@@ -15,10 +18,13 @@ struct NeighborSearch {
   func within(_ set: SampleSet, nearest count: Int) throws -> NeighborTable {
     var table = NeighborTable(count: set.count, nearest: count)
     var products: [Float] = []
+    var pair = 0
     let starts = starts(set)
     for (i, first) in starts.enumerated() {
       let rows = block(set, first)
       for second in starts[i...] {
+        pair += 1
+        guard group.has(pair) else { continue }
         let columns = second == first ? rows : block(set, second)
         multiply(rows, columns, &products)
         context.accumulate(
@@ -31,7 +37,7 @@ struct NeighborSearch {
       }
       set.releasePages()
     }
-    return table
+    return try group.merged(table)
   }
 
   /// The nearest sample of `b` to each of `a`, and the other way round, and for each how many samples of the other set have
@@ -47,10 +53,13 @@ struct NeighborSearch {
     var tableOfB = NeighborTable(count: b.count, nearest: 1, radiiPerCandidate: radiiOfA.count)
     let (flatRadiiOfA, flatRadiiOfB) = (radiiOfA.flatMap(\.self), radiiOfB.flatMap(\.self))
     var products: [Float] = []
+    var pair = 0
     let columnStarts = starts(b)
     for first in starts(a) {
       let rows = block(a, first)
       for second in columnStarts {
+        pair += 1
+        guard group.has(pair) else { continue }
         let columns = block(b, second)
         multiply(rows, columns, &products)
         context.accumulate(
@@ -65,7 +74,7 @@ struct NeighborSearch {
       a.releasePages()
       b.releasePages()
     }
-    return (tableOfA, tableOfB)
+    return (try group.merged(tableOfA), try group.merged(tableOfB))
   }
 
   private func starts(_ set: SampleSet) -> [Int] {

@@ -88,13 +88,22 @@ public struct SampleSet: Sendable {
   func releasePages() { store.releasePages() }
 
   /// Calls `body` with blocks of samples, a few megabytes each: the first index, and the elements (count, d).
-  func forEachBlock(_ body: (_ start: Int, _ elements: [Float]) throws(DiTError) -> Void) throws(DiTError) {
-    let step = max(1, min(1024, (1 << 22) / depth))
-    for start in stride(from: 0, to: count, by: step) {
-      try body(start, elements(start..<min(count, start + step)))
+  ///
+  /// - Parameter blocks: some of the ``blockCount``, by their numbers; nil for all.
+  func forEachBlock(
+    _ blocks: Range<Int>? = nil, _ body: (_ start: Int, _ elements: [Float]) throws(DiTError) -> Void
+  ) throws(DiTError) {
+    for block in blocks ?? 0..<blockCount {
+      let start = block * blockSize
+      try body(start, elements(start..<min(count, start + blockSize)))
     }
     releasePages()
   }
+
+  /// Samples of a block.
+  private var blockSize: Int { max(1, min(1024, (1 << 22) / depth)) }
+
+  var blockCount: Int { (count + blockSize - 1) / blockSize }
 
   /// Reads every number once.
   ///

@@ -23,8 +23,8 @@ package struct Sharding: Equatable, Sendable {
 
   /// Elements over which a norm's square is summed at a time.
   package static let block = ComputeContext.normBlock
-  /// Blocks of a bucket: 16 MiB.
-  package static let bucketBlocks = 64
+  /// Blocks of a bucket: as many for each rank, at least 64 (16 MiB).
+  package static func bucketBlocks(ranks: Int) -> Int { ceilDivide(64, ranks) * ranks }
 
   package let rank, size: Int
   package let buckets: [Bucket]
@@ -36,9 +36,10 @@ package struct Sharding: Equatable, Sendable {
   ///   - count: all elements of the flat buffer.
   ///   - bucketBlocks: smaller in tests.
   package init(
-    trained: [Range<Int>], count: Int, rank: Int, size: Int, bucketBlocks: Int = Sharding.bucketBlocks
+    trained: [Range<Int>], count: Int, rank: Int, size: Int, bucketBlocks: Int? = nil
   ) {
     (self.rank, self.size) = (rank, size)
+    let bucketBlocks = bucketBlocks ?? Self.bucketBlocks(ranks: size)
     var (buckets, local) = ([Bucket](), 0)
     for range in trained {
       for start in stride(from: range.lowerBound, to: range.upperBound, by: bucketBlocks * Self.block) {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import DiTDistributed
 import DiTEngine
 import DiTNumpy
 
@@ -110,6 +111,7 @@ struct EvaluateCommand: ParsableCommand {
   var out: String?
 
   @OptionGroup var threads: ThreadsOption
+  @OptionGroup var distributed: DistributedOption
 
   func run() throws {
     let request = try EvaluationRequest(self)
@@ -117,31 +119,39 @@ struct EvaluateCommand: ParsableCommand {
       try OutputFile(path, .npz, option: "--save-statistics")
     }
     let target = try out.map { path throws(Failure) in try OutputFile(path, .json) }
-    let context = try threads.context()
+    let (group, context, notes) = try distributed.start(threads: threads)
     let inputs = try EvaluationInputs(
       samples: samples, reference: reference, training: training,
       size: try size.map { text throws(Failure) in try PictureSize(text) })
     let options = try request.options(for: inputs)
-    for file in [statistics, target].compactMap(\.self) { try file.checkWritable() }
-    if let statistics { try Self.save(inputs.reference, to: statistics, on: context) }
-    if let samples = inputs.samples {
-      let report = EvaluationReport(
-        inputs: inputs, options: options, evaluation: try evaluate(samples, inputs, options, context))
-      if let target { try target.saving { try AtomicFile.write(report.json.text, to: target.path) } }
-      try StandardOutput.write(json ? report.json.text : report.table, terminator: "")
-      for warning in report.evaluation.warnings { StandardError.write("Warning: \(warning)\n") }
+    // Of several processes all compute, and the first writes.
+    for file in [statistics, target].compactMap(\.self) where group.isFirst { try file.checkWritable() }
+    let found = try statistics.map { _ in try Self.statistics(inputs.reference, on: context, group) }
+    let evaluation = try inputs.samples.map { try evaluate($0, inputs, options, context, group) }
+    if group.isFirst {
+      if let statistics, let found { try Self.save(found, to: statistics) }
+      if let evaluation {
+        let report = EvaluationReport(inputs: inputs, options: options, evaluation: evaluation)
+        if let target { try target.saving { try AtomicFile.write(report.json.text, to: target.path) } }
+        try StandardOutput.write(json ? report.json.text : report.table, terminator: "")
+        for warning in evaluation.warnings { StandardError.write("Warning: \(warning)\n") }
+      }
+      for note in notes + inputs.notes { StandardError.write("Note: \(note)\n") }
+      Warnings.write()
     }
-    for note in inputs.notes { StandardError.write("Note: \(note)\n") }
-    Warnings.write()
+    try group.barrier()
+    Ranks.finish()
   }
 
   private func evaluate(
-    _ samples: EvaluationInput, _ inputs: EvaluationInputs, _ options: EvaluationOptions, _ context: ComputeContext
+    _ samples: EvaluationInput, _ inputs: EvaluationInputs, _ options: EvaluationOptions, _ context: ComputeContext,
+    _ group: any Communicator
   ) throws -> Evaluation {
     var bar: ProgressBar?
     let evaluation = try Evaluation(
-      of: samples, against: inputs.reference, training: inputs.training, options: options, on: context
+      of: samples, against: inputs.reference, training: inputs.training, options: options, on: context, group: group
     ) { done, total in
+      guard group.isFirst else { return }
       if bar == nil { bar = ProgressBar("evaluating", unit: "pairs", total: total) }
       bar?.update(done)
     }
@@ -149,12 +159,16 @@ struct EvaluateCommand: ParsableCommand {
     return evaluation
   }
 
-  private static func save(_ reference: EvaluationInput, to file: OutputFile, on context: ComputeContext) throws {
-    let statistics =
-      switch reference {
-      case .samples(let set): try Statistics(of: set, on: context)
-      case .statistics(let statistics): statistics
-      }
+  private static func statistics(
+    _ reference: EvaluationInput, on context: ComputeContext, _ group: any Communicator
+  ) throws -> Statistics {
+    switch reference {
+    case .samples(let set): try Statistics(of: set, on: context, group: group)
+    case .statistics(let statistics): statistics
+    }
+  }
+
+  private static func save(_ statistics: Statistics, to file: OutputFile) throws {
     let d = statistics.mean.count
     let arrays = [
       ("mu", NPYArray(shape: [d], doubles: statistics.mean)),

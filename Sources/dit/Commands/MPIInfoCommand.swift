@@ -20,6 +20,9 @@ struct MPIInfoCommand: ParsableCommand {
   func run() throws {
     let ranks = try Ranks.start()
     let reports = try ranks.reports()
+    let threads = try ranks.group.gather([
+      Double(ComputeContext.environmentThreads ?? reports.threads(of: ranks.group.rank))
+    ]).map { Int($0[0]) }
     guard ranks.group.isFirst else { return Ranks.finish() }
     let library = ranks.group.library
     var lines = [
@@ -30,7 +33,7 @@ struct MPIInfoCommand: ParsableCommand {
     for (rank, report) in reports.enumerated() {
       lines.append(
         "rank \(rank)\(String(repeating: " ", count: max(1, 9 - "\(rank)".count)))\(report.host), processors \(report.allowed) "
-          + "(\(report.processors) of \(report.online)), \(reports.threads(of: rank)) threads, \(report.arithmetic)")
+          + "(\(report.processors) of \(report.online)), \(threads[rank]) threads, \(report.arithmetic)")
     }
     if let problem = reports.bindingProblem { lines.append("note          \(problem)") }
     if let difference = reports.difference { lines.append("note          \(difference)") }

@@ -142,10 +142,22 @@ struct TrainCommand: ParsableCommand {
   @OptionGroup var threads: ThreadsOption
   @OptionGroup var distributed: DistributedOption
 
+  @Flag(
+    name: .customLong("no-overlap"),
+    help: """
+      With --distributed: send gradients only after the backward pass, not while it goes on. Changes no bit.
+      """)
+  var noOverlap = false
+
   /// Virtual ranks of a run of several processes, where its configuration does not say.
   private static let virtualRanks = 8
 
   func run() throws {
+    if noOverlap, distributed.distributed == nil {
+      throw Failure.usage("--no-overlap", expected: "--distributed beside it", found: "none")
+    }
+    // A scheduler may send its signal at any time, and the run is then to save a step before it ends.
+    if distributed.distributed != nil { Interruption.listen() }
     let (group, context, bindings) = try distributed.start(threads: threads)
     let content = try TrainingData(option: data)
     // Before the checkpoint is looked at, which a run that still writes would replace meanwhile.
@@ -153,13 +165,14 @@ struct TrainCommand: ParsableCommand {
     if resume { try group.barrier() }
     var request = try request(for: content)
     let (dataset, notes) = try content.dataset(for: request.model, request.training)
-    let trainer = try request.trainer(dataset, prior: try prior(request), context: context, group: group)
+    let trainer = try request.trainer(
+      dataset, prior: try prior(request), context: context, group: group, overlapsExchange: !noOverlap)
     let run = try open(trainer, request, claim)
     // Not before: stderr's first line is the error where there is one.
     for note in bindings + notes + request.notes + [run.extended?.note].compactMap(\.self) where group.isFirst {
       StandardError.write("Note: \(note)\n")
     }
-    Interruption.listen()
+    if distributed.distributed == nil { Interruption.listen() }
     let outcome: TrainingOutcome
     var monitor = group.isFirst ? try writing { try TrainingMonitor(run, tensorBoard: tensorboard) } : nil
     outcome = try reading(trainer) {

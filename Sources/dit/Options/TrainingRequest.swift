@@ -119,13 +119,16 @@ struct TrainingRequest {
 extension TrainingRequest {
   /// The trainer of the run. The initial weights are not kept beside it.
   mutating func trainer(
-    _ data: Dataset, prior: SequencePrior?, context: ComputeContext, group: any Communicator
+    _ data: Dataset, prior: SequencePrior?, context: ComputeContext, group: any Communicator, overlapsExchange: Bool
   ) throws -> Trainer {
     guard let start = start.take() else {
-      return try Trainer(model: model, training: training, data: data, prior: prior, context: context, group: group)
+      return try Trainer(
+        model: model, training: training, data: data, prior: prior, context: context, group: group,
+        overlapsExchange: overlapsExchange)
     }
     return try Trainer(
-      model: model, training: training, data: data, start: start, prior: prior, context: context, group: group)
+      model: model, training: training, data: data, start: start, prior: prior, context: context, group: group,
+      overlapsExchange: overlapsExchange)
   }
 }
 

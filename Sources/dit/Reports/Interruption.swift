@@ -5,7 +5,7 @@ import Foundation
 private let stop = StopSignal()
 
 /// Ctrl-C (SIGINT), SIGTERM and SIGUSR1, which launchers of several processes pass on, as a request to stop after the current step.
-/// A second one ends the process at once.
+/// The same one again, more than a second later, ends the process at once.
 enum Interruption {
   /// Whether a request to stop has come since ``listen()``.
   static var isRequested: Bool { stop.isRequested }
@@ -17,8 +17,13 @@ enum Interruption {
     unsafe sigemptyset(&signals)
     for number in [SIGINT, SIGTERM, SIGUSR1] {
       signal(number) { number in
-        stop.request()
+        var now = timespec()
+        unsafe clock_gettime(CLOCK_MONOTONIC, &now)
+        guard stop.request(signal: number, at: Int64(now.tv_sec) * 1_000_000_000 + Int64(now.tv_nsec) + 1) else {
+          return
+        }
         signal(number, SIG_DFL)
+        raise(number)
       }
       unsafe sigaddset(&signals, number)
     }
