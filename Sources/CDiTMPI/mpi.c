@@ -2,6 +2,7 @@
 #include "cditmpi.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,8 @@ struct DiTMPI {
   enum { OPEN_MPI, MPICH, STANDARD } abi;
   char path[1024];
   Handle world, byte, errors_return;
+  Handle channels[DIT_MPI_CHANNELS];  // the world, and copies of it
+  pthread_mutex_t lock;               // of every call that two threads may make
   void *in_place, *status_ignore;
   int serialized, multiple;
 
@@ -23,6 +26,7 @@ struct DiTMPI {
   int (*Abort)(Handle, int);
   int (*Comm_rank)(Handle, int *);
   int (*Comm_size)(Handle, int *);
+  int (*Comm_dup)(Handle, Handle *);
   int (*Comm_set_errhandler)(Handle, Handle);
   int (*Get_library_version)(char *, int *);
   int (*Error_string)(int, char *, int *);
@@ -45,6 +49,7 @@ static bool find_calls(DiTMPI *mpi, void *library, char *error, size_t size) {
     {"MPI_Abort", &mpi->Abort},
     {"MPI_Comm_rank", &mpi->Comm_rank},
     {"MPI_Comm_size", &mpi->Comm_size},
+    {"MPI_Comm_dup", &mpi->Comm_dup},
     {"MPI_Comm_set_errhandler", &mpi->Comm_set_errhandler},
     {"MPI_Get_library_version", &mpi->Get_library_version},
     {"MPI_Error_string", &mpi->Error_string},
@@ -126,6 +131,7 @@ DiTMPI *dit_mpi_load(const char *path, char *error, size_t size) {
   snprintf(mpi->path, sizeof mpi->path, "%s", real ? real : file);
   free(real);
   find_constants(mpi, library);
+  pthread_mutex_init(&mpi->lock, NULL);
   return mpi;
 }
 
@@ -159,6 +165,12 @@ int dit_mpi_start(DiTMPI *mpi, int *rank, int *size, int *level) {
   code = mpi->Comm_set_errhandler(mpi->world, mpi->errors_return);
   if (!code) code = mpi->Comm_rank(mpi->world, rank);
   if (!code) code = mpi->Comm_size(mpi->world, size);
+  mpi->channels[0] = mpi->world;
+  for (int channel = 1; channel < DIT_MPI_CHANNELS && !code; channel++) {
+    mpi->channels[channel] = 0;  // of an int's handle the upper half
+    code = mpi->Comm_dup(mpi->world, &mpi->channels[channel]);
+    if (!code) code = mpi->Comm_set_errhandler(mpi->channels[channel], mpi->errors_return);
+  }
   return code;
 }
 
@@ -169,40 +181,53 @@ void dit_mpi_abort(DiTMPI *mpi, int status) {
   _Exit(status);
 }
 
-int dit_mpi_barrier(DiTMPI *mpi, DiTMPIRequest *request) {
+// A call that two threads may make, one after the other.
+#define LOCKED(call)                     \
+  do {                                   \
+    pthread_mutex_lock(&mpi->lock);      \
+    int code = (call);                   \
+    pthread_mutex_unlock(&mpi->lock);    \
+    return code;                         \
+  } while (0)
+
+int dit_mpi_barrier(DiTMPI *mpi, int channel, DiTMPIRequest *request) {
   request->handle = 0;
-  return mpi->Ibarrier(mpi->world, &request->handle);
+  LOCKED(mpi->Ibarrier(mpi->channels[channel], &request->handle));
 }
 
 int dit_mpi_all_to_all(
-  DiTMPI *mpi, const void *send, const int *send_counts, const int *send_starts, void *receive,
+  DiTMPI *mpi, int channel, const void *send, const int *send_counts, const int *send_starts, void *receive,
   const int *receive_counts, const int *receive_starts, DiTMPIRequest *request) {
   request->handle = 0;
-  return mpi->Ialltoallv(
-    send, send_counts, send_starts, mpi->byte, receive, receive_counts, receive_starts, mpi->byte, mpi->world,
-    &request->handle);
+  LOCKED(mpi->Ialltoallv(
+    send, send_counts, send_starts, mpi->byte, receive, receive_counts, receive_starts, mpi->byte,
+    mpi->channels[channel], &request->handle));
 }
 
 int dit_mpi_all_gather_in_place(
-  DiTMPI *mpi, void *buffer, const int *counts, const int *starts, DiTMPIRequest *request) {
+  DiTMPI *mpi, int channel, void *buffer, const int *counts, const int *starts, DiTMPIRequest *request) {
   request->handle = 0;
-  return mpi->Iallgatherv(
-    mpi->in_place, 0, mpi->byte, buffer, counts, starts, mpi->byte, mpi->world, &request->handle);
+  LOCKED(mpi->Iallgatherv(
+    mpi->in_place, 0, mpi->byte, buffer, counts, starts, mpi->byte, mpi->channels[channel], &request->handle));
 }
 
-int dit_mpi_all_gather(DiTMPI *mpi, const void *send, int count, void *receive, DiTMPIRequest *request) {
+int dit_mpi_all_gather(
+  DiTMPI *mpi, int channel, const void *send, int count, void *receive, DiTMPIRequest *request) {
   request->handle = 0;
-  return mpi->Iallgather(send, count, mpi->byte, receive, count, mpi->byte, mpi->world, &request->handle);
+  LOCKED(mpi->Iallgather(
+    send, count, mpi->byte, receive, count, mpi->byte, mpi->channels[channel], &request->handle));
 }
 
-int dit_mpi_broadcast(DiTMPI *mpi, void *buffer, int count, int root, DiTMPIRequest *request) {
+int dit_mpi_broadcast(DiTMPI *mpi, int channel, void *buffer, int count, int root, DiTMPIRequest *request) {
   request->handle = 0;
-  return mpi->Ibcast(buffer, count, mpi->byte, root, mpi->world, &request->handle);
+  LOCKED(mpi->Ibcast(buffer, count, mpi->byte, root, mpi->channels[channel], &request->handle));
 }
 
 int dit_mpi_test(DiTMPI *mpi, DiTMPIRequest *request, bool *done) {
   int flag = 0;
+  pthread_mutex_lock(&mpi->lock);
   int code = mpi->Test(&request->handle, &flag, mpi->status_ignore);
+  pthread_mutex_unlock(&mpi->lock);
   *done = flag != 0;
   return code;
 }

@@ -2,7 +2,8 @@ import DiTTensor
 
 /// The processes of one run, its ranks, and what they say to each other.
 ///
-/// All ranks make the same calls in the same order; a call returns when this rank has what it is to get. One thread at a time.
+/// All ranks make the same calls in the same order; a call returns when this rank has what it is to get. One thread at a time, and
+/// another one with ``background``.
 public protocol Communicator: AnyObject {
   /// 0 … ``size`` − 1.
   var rank: Int { get }
@@ -27,6 +28,9 @@ public protocol Communicator: AnyObject {
 
   /// Waits until every rank has come here.
   func barrier() throws(DiTError)
+
+  /// The same ranks for calls of another thread, whose order is its own: always the same second stream of calls.
+  var background: any Communicator { get }
 }
 
 extension Communicator {
@@ -74,4 +78,5 @@ public final class SingleProcess: Communicator, Sendable {
   public func gather(_ bytes: [UInt8]) -> [[UInt8]] { [bytes] }
   public func broadcast(_ bytes: [UInt8]) -> [UInt8] { bytes }
   public func barrier() {}
+  public var background: any Communicator { self }
 }

@@ -23,7 +23,7 @@ import Testing
         "--data", "--out", "--config", "--from", "--steps", "--schedule-steps", "--batch", "--seed", "--resume",
         "--recompute",
         "--broken-images", "--tensorboard", "--weights", "--heads",
-        "--precision", "--gemm", "--threads", "--distributed", "--mixed-cpus",
+        "--precision", "--gemm", "--threads", "--distributed", "--mixed-cpus", "--no-overlap",
       ]
     ),
     ("mpi-info", []),
@@ -66,7 +66,8 @@ import Testing
       "evaluate",
       [
         "--samples", "--reference", "--training", "--features", "--measures", "--k", "--density-k", "--bootstrap",
-        "--seed", "--size", "--no-per-class", "--save-statistics", "--json", "--out", "--threads",
+        "--seed", "--size", "--no-per-class", "--save-statistics", "--json", "--out", "--threads", "--distributed",
+        "--mixed-cpus",
       ]
     ),
   ]

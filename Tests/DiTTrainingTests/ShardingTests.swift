@@ -72,7 +72,7 @@ struct ShardingTests {
       let result = MutableFloatSlice(zeros: count)
       let sum = GradientSum(
         virtualRanks: counts.virtual, result: result, sharding: sharding, group: group, context: context,
-        exchange: exchange, overlaps: overlaps)
+        exchange: exchange, thread: overlaps ? CommunicationThread() : nil)
       for number in sum.own {
         let (buffer, values) = (sum.begin(), MutableFloatSlice(gradient(number)))
         guard number == sum.own.last else {

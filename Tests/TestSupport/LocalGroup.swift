@@ -7,10 +7,12 @@ import Synchronization
 public final class LocalGroup: Sendable {
   public let size: Int
   private let shared: Shared
+  /// Of calls in the background.
+  private let second: Shared
 
   public init(_ size: Int) {
     self.size = size
-    shared = Shared(size)
+    (shared, second) = (Shared(size), Shared(size))
   }
 
   /// Runs `body` on a thread for each rank, and gives what each returns.
@@ -21,13 +23,14 @@ public final class LocalGroup: Sendable {
     let results = Mutex<[Int: Swift.Result<Result, any Error>]>([:])
     let first = Mutex<(any Error)?>(nil)
     let threads = (0..<size).map { rank in
-      let thread = Thread { [shared] in
-        let member = Member(rank, shared)
+      let thread = Thread { [shared, second] in
+        let member = Member(rank, shared, second)
         let result = Swift.Result { try body(member) }
         results.withLock { $0[rank] = result }
         if case .failure(let error) = result {
           first.withLock { $0 = $0 ?? error }
           shared.leave()
+          second.leave()
         }
         shared.end()
       }
@@ -106,9 +109,13 @@ private final class Shared: @unchecked Sendable {
 private final class Member: Communicator {
   let rank: Int
   let shared: Shared
+  private let second: Shared
   var size: Int { shared.size }
+  var background: any Communicator { Member(rank, second, second) }
 
-  init(_ rank: Int, _ shared: Shared) { (self.rank, self.shared) = (rank, shared) }
+  init(_ rank: Int, _ shared: Shared, _ second: Shared) {
+    (self.rank, self.shared, self.second) = (rank, shared, second)
+  }
 
   private func all<Value>(_ value: Value, take: ([Value]) -> Void) throws(DiTError) {
     shared.offer(value, of: rank)

@@ -7,7 +7,8 @@
 //   - the standard ABI of MPI 5.0 (libmpi_abi.so.1): small integers in pointers.
 // Values are those of MPICH 5.0.2's mpi.h and mpi_abi.h, and symbols of Open MPI 4.1.4 and 5.0.11.
 //
-// All calls return 0, or MPI's error code, which dit_mpi_error_text() explains. One thread calls at a time.
+// All calls return 0, or MPI's error code, which dit_mpi_error_text() explains. Those that name a channel, and dit_mpi_test(), may be
+// made by several threads, each on a channel of its own: MPI is entered by one at a time.
 
 #pragma once
 
@@ -24,6 +25,9 @@ extern "C" {
 #else
 #define _Nullable
 #endif
+
+/// Independent streams of calls between the same ranks: on each all ranks make the same calls in the same order.
+enum { DIT_MPI_CHANNELS = 2 };
 
 /// A loaded library; stays loaded.
 typedef struct DiTMPI DiTMPI;
@@ -64,22 +68,23 @@ void dit_mpi_abort(DiTMPI *mpi, int status) __attribute__((noreturn));
 
 // MARK: Calls of all ranks, begun. Counts and displacements are in bytes, one for each rank.
 
-int dit_mpi_barrier(DiTMPI *mpi, DiTMPIRequest *request);
+int dit_mpi_barrier(DiTMPI *mpi, int channel, DiTMPIRequest *request);
 
 /// Rank r's part of `send` goes to rank r, and comes to `receive` from it.
 int dit_mpi_all_to_all(
-  DiTMPI *mpi, const void *send, const int *send_counts, const int *send_starts, void *receive,
+  DiTMPI *mpi, int channel, const void *send, const int *send_counts, const int *send_starts, void *receive,
   const int *receive_counts, const int *receive_starts, DiTMPIRequest *request);
 
 /// Every rank gets every rank's part of `buffer`; its own part lies where it belongs.
 int dit_mpi_all_gather_in_place(
-  DiTMPI *mpi, void *buffer, const int *counts, const int *starts, DiTMPIRequest *request);
+  DiTMPI *mpi, int channel, void *buffer, const int *counts, const int *starts, DiTMPIRequest *request);
 
 /// Every rank gets `count` bytes from every rank, in the order of the ranks.
-int dit_mpi_all_gather(DiTMPI *mpi, const void *send, int count, void *receive, DiTMPIRequest *request);
+int dit_mpi_all_gather(
+  DiTMPI *mpi, int channel, const void *send, int count, void *receive, DiTMPIRequest *request);
 
 /// Every rank gets rank `root`'s bytes.
-int dit_mpi_broadcast(DiTMPI *mpi, void *buffer, int count, int root, DiTMPIRequest *request);
+int dit_mpi_broadcast(DiTMPI *mpi, int channel, void *buffer, int count, int root, DiTMPIRequest *request);
 
 /// Lets the library work at a call that has begun, and says whether it is done.
 int dit_mpi_test(DiTMPI *mpi, DiTMPIRequest *request, bool *done);

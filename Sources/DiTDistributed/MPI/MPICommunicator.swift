@@ -14,6 +14,8 @@ public final class MPICommunicator: Communicator, @unchecked Sendable {
   public let threads: Threads
   /// How long a call may wait for other ranks before that is an error.
   public let patience: Duration
+  /// The library's stream of calls.
+  private let channel: Int32
 
   /// What a library allows threads to call.
   public enum Threads: Int32, Sendable {
@@ -37,7 +39,7 @@ public final class MPICommunicator: Communicator, @unchecked Sendable {
   }
 
   package init(_ library: MPILibrary, _ environment: [String: String]) throws(DiTError) {
-    self.library = library
+    (self.library, channel) = (library, 0)
     patience = try Self.patience(environment[Self.patienceVariable])
     let launcher = Launcher(environment)
     // Open MPI would end the process in a way of its own, others would each train by themselves.
@@ -69,6 +71,13 @@ public final class MPICommunicator: Communicator, @unchecked Sendable {
         + "\(MPILibrary.variable) names another, and srun takes --mpi=pmix or --mpi=pmi2")
   }
 
+  private init(of other: MPICommunicator, channel: Int32) {
+    (library, rank, size, threads) = (other.library, other.rank, other.size, other.threads)
+    (patience, self.channel) = (other.patience, channel)
+  }
+
+  public var background: any Communicator { MPICommunicator(of: self, channel: 1) }
+
   /// - Throws: `DiTError` for a text that is no number of seconds above 0.
   package static func patience(_ text: String?) throws(DiTError) -> Duration {
     guard let text else { return .seconds(1800) }
@@ -99,7 +108,8 @@ public final class MPICommunicator: Communicator, @unchecked Sendable {
     defer { withExtendedLifetime((sent, got)) {} }
     try call("all-to-all") { (request: inout DiTMPIRequest) in
       unsafe dit_mpi_all_to_all(
-        library.pointer, source.pointer, sent.counts, sent.starts, target.pointer, got.counts, got.starts, &request)
+        library.pointer, channel, source.pointer, sent.counts, sent.starts, target.pointer, got.counts, got.starts,
+        &request)
     }
   }
 
@@ -108,7 +118,8 @@ public final class MPICommunicator: Communicator, @unchecked Sendable {
     precondition(parts.count == size && buffer.count >= extents.end, "a part for each of \(size) ranks")
     defer { withExtendedLifetime(extents) {} }
     try call("all-gather") { (request: inout DiTMPIRequest) in
-      unsafe dit_mpi_all_gather_in_place(library.pointer, buffer.pointer, extents.counts, extents.starts, &request)
+      unsafe dit_mpi_all_gather_in_place(
+        library.pointer, channel, buffer.pointer, extents.counts, extents.starts, &request)
     }
   }
 
@@ -121,7 +132,7 @@ public final class MPICommunicator: Communicator, @unchecked Sendable {
     try unsafe own.withUnsafeMutableBufferPointer { own throws(DiTError) in
       try unsafe all.withUnsafeMutableBufferPointer { all throws(DiTError) in
         let (from, to) = (own.baseAddress!, all.baseAddress!)
-        try call("all-gather") { unsafe dit_mpi_all_gather(library.pointer, from, Int32(count), to, &$0) }
+        try call("all-gather") { unsafe dit_mpi_all_gather(library.pointer, channel, from, Int32(count), to, &$0) }
       }
     }
     return (0..<size).map { Array(all[$0 * count..<($0 + 1) * count]) }
@@ -133,7 +144,7 @@ public final class MPICommunicator: Communicator, @unchecked Sendable {
     try unsafe all.withUnsafeMutableBufferPointer { all throws(DiTError) in
       guard let start = all.baseAddress else { return }
       try call("broadcast") { (request: inout DiTMPIRequest) in
-        unsafe dit_mpi_broadcast(library.pointer, start, Int32(count), 0, &request)
+        unsafe dit_mpi_broadcast(library.pointer, channel, start, Int32(count), 0, &request)
       }
     }
     return all
@@ -141,7 +152,7 @@ public final class MPICommunicator: Communicator, @unchecked Sendable {
 
   /// Waits as long as it takes: what ranks do alone (sampling, decoding) may last.
   public func barrier() throws(DiTError) {
-    try call("barrier", patience: .seconds(1 << 40)) { unsafe dit_mpi_barrier(library.pointer, &$0) }
+    try call("barrier", patience: .seconds(1 << 40)) { unsafe dit_mpi_barrier(library.pointer, channel, &$0) }
   }
 
   /// Begins a call, and waits for its end.

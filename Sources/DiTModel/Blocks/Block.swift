@@ -41,6 +41,7 @@ extension DiTNetwork {
   /// The blocks `range`, each of which adds to the residual stream what attention and the feed-forward part make of it.
   func run(blocks range: Range<Int>, _ pass: ForwardPass) {
     for index in range {
+      pass.entering?(index)
       let (block, m, extents) = (weights.table.blocks[index], pass.blocks[index], pass.extents(index))
       if index == configuration.inContextStart { joinTokens(m.x.memory, pass) }
       let (first, second) = (pass.join(index, .attention, m, extents), pass.join(index, .feedForward, m, extents))

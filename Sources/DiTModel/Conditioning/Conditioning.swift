@@ -59,7 +59,7 @@ extension DiTNetwork {
   ///   - releasing: lets go of each adaLN weight's pages, where they are a file's, once it has been read.
   func modulate(
     times: Span<Float>, labels: Span<Int>, into modulation: Modulation, saving saved: [ConditioningRows],
-    _ source: LayerSource = .blas(parts: 1), releasing: Bool = false
+    _ source: LayerSource = .blas(parts: 1), releasing: Bool = false, norms: Bool = true
   ) {
     let (table, count) = (weights.table, modulation.rows)
     precondition(times.count == count * configuration.timeInputs, "\(times.count) times for \(count) rows")
@@ -68,16 +68,24 @@ extension DiTNetwork {
     for (number, embedder) in embedders.enumerated() {
       let rows = saved[number].prefix(count)
       embed(times, labels, embedder, rows, source)
-      for index in 0...configuration.depth where table.conditioning.embedder(ofNorms: index) == number {
-        table.modulation(index).forward(
-          self, source, into: modulation.block(index), activated: rows.activatedConditioning.reading,
-          releasing: releasing)
+      for index in 0...configuration.depth where norms && table.conditioning.embedder(ofNorms: index) == number {
+        modulate(norms: index, into: modulation, saved: saved, source, releasing: releasing)
       }
     }
     modulation.ones.fill(1)
     let rows = saved[0].prefix(count)
     placeAttention(times, modulation, rows, source)
     placeConditions(modulation, saved, labels)
+  }
+
+  /// Shift, scale and gates of block `index`, of the final layer at `depth`.
+  func modulate(
+    norms index: Int, into modulation: Modulation, saved: [ConditioningRows], _ source: LayerSource = .blas(parts: 1),
+    releasing: Bool = false
+  ) {
+    let rows = saved[weights.table.conditioning.embedder(ofNorms: index)].prefix(modulation.rows)
+    weights.table.modulation(index).forward(
+      self, source, into: modulation.block(index), activated: rows.activatedConditioning.reading, releasing: releasing)
   }
 
   /// c, and silu(c)

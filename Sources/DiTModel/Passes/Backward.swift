@@ -13,21 +13,40 @@ extension DiTNetwork {
   ///   - times, labels: one per sample, as in ``modulate(times:labels:into:)``.
   ///   - sequence: N sequences where the network is conditioned by one.
   ///   - dropout: what is dropped in the blocks, with a key for each sample; the workspace is then made for it.
+  ///   - needs: is called before weights are read, with the offset in the flat buffer before which they lie: block by block from the first,
+  ///     or once with all by networks whose blocks are conditioned through layers of their own.
   public func trainingForward(
     output: consuming MutableSpan<Float>, images: Span<Float>, times: Span<Float>, labels: Span<Int>,
-    sequence: SequenceInput? = nil, dropout: Dropout? = nil, workspace ws: TrainingWorkspace
+    sequence: SequenceInput? = nil, dropout: Dropout? = nil, workspace ws: TrainingWorkspace,
+    needs: ((_ offset: Int) -> Void)? = nil
   ) {
     let samples = times.count / configuration.timeInputs
     checkBatch(samples, images.count, ws)
     checkSequence(sequence?.samples, of: samples)
     let modulation = Modulation(configuration, rows: samples, values: ws.modulation)
-    modulate(times: times, labels: labels, into: modulation, saving: ws.conditioning)
+    let table = weights.table
+    let needs = needs.flatMap { needs in
+      if goesBlockByBlock { return needs }
+      needs(table.elementCount)
+      return nil
+    }
+    needs?(table.starts[0])
+    modulate(times: times, labels: labels, into: modulation, saving: ws.conditioning, norms: needs == nil)
     let embedded = sequence.map { embed($0, into: ws.sequence, patches: ws.sequencePatches) }
-    let pass = trainingPass(
+    var pass = trainingPass(
       ws, samples: samples, modulation, prefixKeys: sequence?.prefixKeys ?? [], embedded, dropout)
+    pass.entering = needs.map { needs in
+      { index in
+        needs(index < configuration.depth ? table.starts[index + 1] : table.elementCount)
+        modulate(norms: index, into: modulation, saved: ws.conditioning)
+      }
+    }
     evaluate(pass, images: images, final: ws.finalNorm, output: output)
     ws.holdsForward = true
   }
+
+  /// Whether a block's parameters, and the final layer's, are used there alone: its conditioning is a layer of the common condition.
+  var goesBlockByBlock: Bool { configuration.embedders == .shared && !configuration.attention.hasGate }
 
   /// Layers are packed just before use, because the weights change.
   private func trainingPass(
@@ -81,12 +100,13 @@ extension DiTNetwork {
   public func differentiate(
     images: Span<Float>, times: Span<Float>, labels: Span<Int>, sequence: SequenceInput? = nil,
     dropout: Dropout? = nil, output: MutableFloatSlice, outputGradient: MutableFloatSlice,
-    into gradients: MutableFloatSlice, workspace: TrainingWorkspace, finished: ((_ offset: Int) -> Void)? = nil,
+    into gradients: MutableFloatSlice, workspace: TrainingWorkspace, needs: ((_ offset: Int) -> Void)? = nil,
+    finished: ((_ offset: Int) -> Void)? = nil,
     loss: (_ outputGradient: inout MutableSpan<Float>) -> Void
   ) {
     trainingForward(
       output: output.mutableSpan, images: images, times: times, labels: labels, sequence: sequence, dropout: dropout,
-      workspace: workspace)
+      workspace: workspace, needs: needs)
     var gradient = outputGradient.mutableSpan
     loss(&gradient)
     backward(

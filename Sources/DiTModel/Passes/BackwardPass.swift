@@ -54,7 +54,7 @@ package struct BackwardPass {
   /// the gates that it opens get is known at the very end.
   func end(_ index: Int) {
     modulationGradients(index)
-    if let finished, c.embedders == .shared, !c.attention.hasGate { finished(table.starts[index]) }
+    if let finished, network.goesBlockByBlock { finished(table.starts[index]) }
   }
 
   /// The image's tokens have the final layer's gradient, the tokens before them none.

@@ -17,6 +17,8 @@ package struct ForwardPass {
   /// Whether a backward pass follows, which reads what the parts keep.
   package let isSaved: Bool
   let dropout: Dropout?
+  /// Called before a block, and before the final layer with the depth, where their weights or conditioning are not there yet.
+  var entering: ((_ block: Int) -> Void)?
 
   var configuration: DiTConfiguration { network.configuration }
   package var context: ComputeContext { network.context }
@@ -49,6 +51,7 @@ extension DiTNetwork {
     let (c, table) = (configuration, weights.table)
     table.patchEmbedding.forward(pass, images: images, into: pass.blocks[0].x)
     run(blocks: 0..<c.depth, pass)
+    pass.entering?(c.depth)
     let tokens = pass.blocks[c.depth - 1].z
     gatherImageTokens(tokens.memory, samples: pass.samples)
     table.finalLayer.forward(pass, tokens.prefix(pass.samples * c.tokens).reading, final, into: output)

@@ -97,13 +97,14 @@ package struct LossStep {
   /// The losses, and the gradient of weight · mean(losses) added to `gradients`.
   package mutating func differentiate(
     _ network: DiTNetwork, _ loss: TrainingLoss, _ workspace: TrainingWorkspace, into gradients: MutableFloatSlice,
-    weight: Double, finished: ((_ offset: Int) -> Void)? = nil
+    weight: Double, needs: ((_ offset: Int) -> Void)? = nil, finished: ((_ offset: Int) -> Void)? = nil
   ) {
     addNoise(loss.schedule)
     let (noised, times, labels) = (noised, times, labels)
     network.differentiate(
       images: noised.span, times: times.span, labels: labels.span, sequence: sequence, dropout: dropout, output: output,
-      outputGradient: outputGradient, into: gradients, workspace: workspace, finished: finished
+      outputGradient: outputGradient, into: gradients, workspace: workspace, needs: needs,
+      finished: finished
     ) { evaluate(loss, gradient: &$0, weight: weight) }
   }
 

@@ -2,12 +2,12 @@ import DiTTensor
 import Foundation
 
 /// A thread that does one thing after another while its caller goes on, such as to send what is ready.
-final class CommunicationThread {
-  typealias Work = () throws(DiTError) -> Void
+package final class CommunicationThread {
+  package typealias Work = () throws(DiTError) -> Void
 
   private let queue = Queue()
 
-  init() {
+  package init() {
     let thread = Thread { [queue] in queue.run() }
     thread.name = "dit-exchange"
     thread.stackSize = 1 << 20
@@ -17,24 +17,39 @@ final class CommunicationThread {
   deinit { queue.close() }
 
   /// Has something done after what came before. Once something has failed nothing is done until that was thrown.
-  func add(_ work: @escaping Work) { queue.add(work) }
+  ///
+  /// - Returns: a number for ``wait(for:)``.
+  @discardableResult
+  package func add(_ work: @escaping Work) -> Int { queue.add(work) }
+
+  /// Waits until something is done, or was left out after a failure.
+  package func wait(for number: Int) { queue.wait(for: number) }
 
   /// Waits until all is done.
   ///
   /// - Throws: what failed first.
-  func wait() throws(DiTError) { try queue.wait() }
+  package func wait() throws(DiTError) { try queue.wait() }
 
   private final class Queue: @unchecked Sendable {
     private let condition = NSCondition()
     private var works: [Work] = []
-    private var isBusy = false
+    private var added = 0
+    private var done = 0
     private var isClosed = false
     private var failure: DiTError?
 
-    func add(_ work: @escaping Work) {
+    func add(_ work: @escaping Work) -> Int {
       condition.withLock {
         works.append(work)
+        added += 1
         condition.broadcast()
+        return added
+      }
+    }
+
+    func wait(for number: Int) {
+      condition.withLock {
+        while done < number { condition.wait() }
       }
     }
 
@@ -48,7 +63,7 @@ final class CommunicationThread {
     func wait() throws(DiTError) {
       condition.lock()
       defer { condition.unlock() }
-      while isBusy || !works.isEmpty { condition.wait() }
+      while done < added { condition.wait() }
       guard let failure else { return }
       self.failure = nil
       throw failure
@@ -61,23 +76,23 @@ final class CommunicationThread {
         while works.isEmpty && !isClosed { condition.wait() }
         guard !works.isEmpty else { return }
         let work = works.removeFirst()
-        guard failure == nil else {
-          condition.broadcast()
-          continue
+        if failure == nil {
+          condition.unlock()
+          let problem = Self.problem(of: work)
+          condition.lock()
+          failure = problem
         }
-        isBusy = true
-        condition.unlock()
-        let problem: DiTError?
-        do throws(DiTError) {
-          try work()
-          problem = nil
-        } catch {
-          problem = error
-        }
-        condition.lock()
-        isBusy = false
-        failure = failure ?? problem
+        done += 1
         condition.broadcast()
+      }
+    }
+
+    private static func problem(of work: Work) -> DiTError? {
+      do throws(DiTError) {
+        try work()
+        return nil
+      } catch {
+        return error
       }
     }
   }

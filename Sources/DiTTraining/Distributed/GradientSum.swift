@@ -24,17 +24,19 @@ package final class GradientSum {
   /// The nodes that each rank has left.
   private let nodes: [[AlignedTree.Node]]
   private let exchange: BucketExchange
-  /// Exchanges what is ready; nil where it waits for the end.
+  /// Exchanges what is ready, by the group's calls in the background; nil where that waits for the end.
   private let thread: CommunicationThread?
   /// Buckets of this step that are not on their way.
   private var waiting: Int
+  /// The last one that is.
+  private var number = 0
   /// Bytes that this rank has sent to others.
   package private(set) var sentBytes = 0
 
-  /// - Parameter overlaps: whether buckets are exchanged as soon as they are ready.
+  /// - Parameter thread: exchanges buckets as soon as they are ready.
   package init(
     virtualRanks: Int, result: MutableFloatSlice, sharding: Sharding, group: any Communicator, context: ComputeContext,
-    exchange: GradientExchange = .fp32, overlaps: Bool = false
+    exchange: GradientExchange = .fp32, thread: CommunicationThread? = nil
   ) {
     tree = AlignedTree(count: virtualRanks)
     (self.result, self.sharding, self.group, self.context) = (result, sharding, group, context)
@@ -45,8 +47,9 @@ package final class GradientSum {
     let tree = tree
     nodes = (0..<group.size).map { tree.nodes(of: $0 * each..<($0 + 1) * each) }
     self.exchange = BucketExchange(
-      exchange, counts: nodes.map(\.count), sharding: sharding, group: group, context: context)
-    thread = overlaps && group.size > 1 ? CommunicationThread() : nil
+      exchange, counts: nodes.map(\.count), sharding: sharding, group: thread == nil ? group : group.background,
+      context: context)
+    self.thread = thread
     waiting = sharding.buckets.count
   }
 
@@ -78,7 +81,7 @@ package final class GradientSum {
     while waiting > 0, sharding.buckets[waiting - 1].range.lowerBound >= offset {
       waiting -= 1
       let bucket = sharding.buckets[waiting]
-      thread.add { [self] () throws(DiTError) in try send(bucket, by: .caller) }
+      number = thread.add { [self] () throws(DiTError) in try send(bucket, by: .caller) }
     }
   }
 
@@ -133,7 +136,7 @@ package final class GradientSum {
 
   /// Gives up what a step before has left, as after an error.
   package func reset() {
-    try? thread?.wait()
+    thread?.wait(for: number)
     if let begun { give(begun) }
     begun = nil
     for (_, buffer) in sum.open { give(buffer) }

@@ -75,9 +75,10 @@ struct Batch {
   /// The losses, and the gradient of weight · mean(losses) added to `gradients`.
   mutating func differentiate(
     _ network: DiTNetwork, _ loss: TrainingLoss, _ workspace: TrainingWorkspace, into gradients: MutableFloatSlice,
-    weight: Double, finished: ((_ offset: Int) -> Void)? = nil
+    weight: Double, needs: ((_ offset: Int) -> Void)? = nil, finished: ((_ offset: Int) -> Void)? = nil
   ) {
-    step.differentiate(network, loss, workspace, into: gradients, weight: weight, finished: finished)
+    step.differentiate(
+      network, loss, workspace, into: gradients, weight: weight, needs: needs, finished: finished)
   }
 }
 

@@ -80,8 +80,11 @@ public final class Trainer {
   public let group: any Communicator
   /// Names, shapes and offsets of the flat buffers.
   public let table: ParameterTable
-  /// Flat: the network in training.
-  public let weights: MutableFloatSlice
+  /// Flat: the network in training. Waits for what other processes have to send of it.
+  public var weights: MutableFloatSlice {
+    weightGather?.wait()
+    return ownWeights
+  }
   /// The average, which validation and sampling use: flat, or of several processes what ``sharding`` says this one has.
   public let average: MutableFloatSlice
   /// The other averages of `ema_decays`, as ``average``, with their decays.
@@ -106,6 +109,11 @@ public final class Trainer {
 
   /// What of the weights' averages and moments this process has.
   package let sharding: Sharding
+
+  /// ``weights``, of which some may be on their way.
+  private let ownWeights: MutableFloatSlice
+  /// Sends and gets while the network computes; nil where that waits.
+  private let weightGather: WeightGather?
 
   let checked: CheckedConfiguration
   let network, averageNetwork: DiTNetwork
@@ -133,8 +141,8 @@ public final class Trainer {
   ///     the seed, when left out.
   ///   - prior: what L_seq compares with; fitted to the samples that are trained on when left out. Ignored without λ_seq.
   ///   - group: the processes that train together, each with a trainer of the same settings and data.
-  ///   - overlapsExchange: whether gradients go to other processes while the backward pass makes those that come before them; changes
-  ///     no bit.
+  ///   - overlapsExchange: whether gradients go to other processes while the backward pass makes those that come before them, and new
+  ///     weights come while the next forward pass uses those that are there; changes no bit.
   /// - Throws: `DiTError` when the parts are unusable or do not fit.
   public convenience init(
     model: ModelConfiguration, training: TrainingConfiguration, data: Dataset, start: FloatSlice? = nil,
@@ -196,7 +204,7 @@ public final class Trainer {
     self.context = context
     self.group = group
     self.table = table
-    self.weights = weights
+    ownWeights = weights
     let sharding = Sharding(
       trained: table.trainable, count: table.elementCount, rank: group.rank, size: group.size)
     self.sharding = sharding
@@ -237,12 +245,14 @@ public final class Trainer {
     reader = SampleReader(
       data, order: group.size == 1 ? order : SharedOrder(order, share),
       end: training.steps * share.count, threads: training.loaderThreads)
+    let thread = overlapsExchange && group.size > 1 ? CommunicationThread() : nil
+    weightGather = thread.map { WeightGather(weights, sharding, group, $0) }
     sum =
       training.virtualRanks == 1
       ? nil
       : GradientSum(
         virtualRanks: training.virtualRanks, result: gradients, sharding: sharding, group: group, context: context,
-        exchange: training.exchange, overlaps: overlapsExchange)
+        exchange: training.exchange, thread: thread)
     norm = FlatNorm(table.trainable)
     let averaged = [average] + furtherAverages.map(\.values)
     let ranges =
@@ -288,7 +298,7 @@ public final class Trainer {
     func differentiate(finished: ((_ offset: Int) -> Void)? = nil) {
       batch.differentiate(
         network, trainingLoss, workspace, into: gradient, weight: 1 / Double(parts * training.virtualRanks),
-        finished: finished)
+        needs: weightGather.map { gather in { gather.wait(upTo: $0) } }, finished: finished)
       losses += batch.step.losses
     }
     var failure: DiTError?
@@ -373,7 +383,7 @@ public final class Trainer {
     }
     let rate = training.learningRate(step: next)
     optimize(step: next, rate: Float(rate), scale: Float(clippingScale(norm)))
-    try sharding.gather(weights, group)
+    if let weightGather { weightGather.begin() } else { try sharding.gather(weights, group) }
     completedSteps = next
     samplesSeen += samples
     return StepReport(
