@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A training step by two ranks of one thread: `dit train --distributed mpi` beside PyTorch's DDP with Gloo, in turns.
+"""A training step by ranks of one thread: `dit train --distributed mpi` beside PyTorch's DDP with Gloo, in turns.
 
     swift build -c release
     pip install torch numpy safetensors
@@ -8,15 +8,18 @@
 
 With --rate the ranks are in network namespaces of their own, what each sends is limited to that rate, and both sides use TCP;
 without it Open MPI takes shared memory, and Gloo the loopback device. Both train the same network on latents that are noise, with
-AdamW and a moving average: DDP's is all-reduced in its buckets of 25 MB while the backward pass goes on. Each run is a launch of its
+AdamW and a moving average: DDP's gradient is all-reduced in its buckets of 25 MB while the backward pass goes on. Each run is a launch of its
 own; its seconds are those of its steps, without the first two. Medians over all rounds' steps. The ratio is of medians of the same
-round. Nothing else may compute meanwhile.
+round. Memory is the first rank's largest resident set. Nothing else may compute meanwhile.
+
+    … --size B --ranks 4 --batch 8 --micro 1 --steps 3 --rounds 1 --only ours         memory of one rank and of four
 """
 
 import argparse
 import json
 import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -64,7 +67,18 @@ def rank(arguments: argparse.Namespace) -> None:
         torch._foreach_lerp_(average, [p.detach() for p in trained], 1e-4)
         if distributed.get_rank() == 0:
             print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
+    if distributed.get_rank() == 0:
+        print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}), flush=True)
     distributed.destroy_process_group()
+
+
+def peak(file: str, command: list[str]) -> int:
+    """Runs a command, and writes its largest resident set in bytes."""
+    process = subprocess.Popen(command)
+    _, status, usage = os.wait4(process.pid, 0)
+    with open(file, "a") as out:
+        out.write(f"{usage.ru_maxrss * 1024}\n")
+    return os.waitstatus_to_exitcode(status)
 
 
 class Hosts:
@@ -96,8 +110,9 @@ class Hosts:
     def inside(self, host: int, command: list[str]) -> list[str]:
         return command if self.rate is None else ["ip", "netns", "exec", f"bench{host}", *command]
 
-    def mpirun(self) -> list[str]:
-        command = ["mpirun.openmpi", "--allow-run-as-root", "--bind-to", "none", "-np", "2", "-x", "OMP_NUM_THREADS=1"]
+    def mpirun(self, ranks: int) -> list[str]:
+        command = ["mpirun.openmpi", "--allow-run-as-root", "--bind-to", "none", "--oversubscribe", "-np", str(ranks)]
+        command += ["-x", "OMP_NUM_THREADS=1"]
         if self.rate is None:
             return command + ["--mca", "btl_vader_single_copy_mechanism", "none"]
         net = "10.78.0.0/24"
@@ -112,63 +127,70 @@ class Hosts:
 
 class Ours:
     def __init__(self, options, hosts: Hosts, work: Path, ranks: int, precision: str, exchange="fp32", overlap=True):
-        threads = "1 thread" if ranks == 2 else "2 threads"
+        threads = "1 thread" if ranks > 1 else "2 threads"
         self.name = f"ours {precision}, {ranks} × {threads}"
-        if ranks == 2:
+        if ranks > 1:
             self.name += f", gradients {exchange}, " + ("overlapped" if overlap else "afterwards")
         hidden, depth, heads = SIZES[options.size]
         model = {"input_size": SIDE, "patch_size": PATCH, "in_channels": CHANNELS, "hidden_size": hidden, "depth": depth}
         model |= {"num_heads": heads, "num_classes": CLASSES, "learn_sigma": False}
-        training = {"steps": options.steps, "batch": options.batch, "micro_batch": options.micro or options.batch // 2}
-        training |= {"virtual_ranks": 2, "precision": precision, "exchange": exchange, "warmup_steps": 1, "flip": False}
+        training = {"steps": options.steps, "batch": options.batch, "micro_batch": options.micro or options.batch // options.ranks}
+        training |= {"virtual_ranks": options.ranks, "precision": precision, "exchange": exchange, "warmup_steps": 1, "flip": False}
         training |= {"validation_modulus": 0, "sample_every": 0, "checkpoint_every": 100000, "log_every": 1}
         config = work / f"{self.name}.json".replace(" ", "-")
         config.write_text(json.dumps({"model": model, "training": training}))
         self.out = work / self.name.replace(" ", "-")
-        command = [options.ours, "train", "--data", str(work / "latents.safetensors"), "--config", str(config)]
+        self.peaks = work / "peaks"
+        command = [sys.executable, __file__, "--peak", str(self.peaks), options.ours, "train", "--data", str(work / "latents.safetensors"), "--config", str(config)]
         command += ["--out", str(self.out)]
-        if ranks == 2:
+        if ranks > 1:
             command += ["--distributed", "mpi"] + ([] if overlap else ["--no-overlap"])
-            command = hosts.mpirun() + command
+            command = hosts.mpirun(ranks) + command
         else:
             command += ["--threads", "2"]
         self.command = command
 
     def run(self) -> list[float]:
-        subprocess.run(["rm", "-rf", str(self.out)], check=True)
+        subprocess.run(["rm", "-rf", str(self.out), str(self.peaks)], check=True)
         done = subprocess.run(self.command, capture_output=True, text=True)
         if done.returncode != 0:
             sys.exit(f"{self.name}: {done.stderr}")
+        self.memory = max(map(int, self.peaks.read_text().split()))
         lines = [json.loads(line) for line in (self.out / "log.jsonl").read_text().splitlines()]
         return [line["seconds"] for line in lines if "seconds" in line][SKIPPED:]
 
 
 class Theirs:
     def __init__(self, options, hosts: Hosts, precision: str):
-        self.name, self.hosts = f"DDP {precision}, 2 × 1 thread", hosts
+        self.name, self.hosts, self.ranks = f"DDP {precision}, {options.ranks} × 1 thread", hosts, options.ranks
         self.command = [sys.executable, __file__, "--rank", "--ours", "", "--size", options.size, "--precision", precision]
         self.command += ["--steps", str(options.steps), "--batch", str(options.batch)]
 
     def run(self) -> list[float]:
         address, device = ("127.0.0.1", "lo") if self.hosts.rate is None else ("10.78.0.1", "eth0")
-        environment = {**os.environ, "MASTER_ADDR": address, "MASTER_PORT": "29511", "WORLD_SIZE": "2"}
+        environment = {**os.environ, "MASTER_ADDR": address, "MASTER_PORT": "29511", "WORLD_SIZE": str(self.ranks)}
         environment |= {"GLOO_SOCKET_IFNAME": device, "OMP_NUM_THREADS": "1"}
         ranks = [
             subprocess.Popen(
                 self.hosts.inside(number + 1, self.command), env=environment | {"RANK": str(number)}, text=True,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            for number in range(2)
+            for number in range(self.ranks)
         ]
         answers = [process.communicate() for process in ranks]
         if any(process.returncode for process in ranks):
-            sys.exit(f"{self.name}: {answers[0][1]}\n{answers[1][1]}")
-        return [json.loads(line)["seconds"] for line in answers[0][0].splitlines()][SKIPPED:]
+            sys.exit(f"{self.name}: " + "\n".join(errors for _, errors in answers))
+        lines = [json.loads(line) for line in answers[0][0].splitlines()]
+        self.memory = lines[-1]["peak"]
+        return [line["seconds"] for line in lines[:-1]][SKIPPED:]
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["--peak"]:
+        sys.exit(peak(sys.argv[2], sys.argv[3:]))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ours", required=True, help="the tool")
     parser.add_argument("--rate", help="of the link between two hosts, as tc writes it: 1gbit")
+    parser.add_argument("--ranks", type=int, default=2, help="of one thread each; on two hosts two")
     parser.add_argument("--size", choices=SIZES, default="S")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--micro", type=int, help="samples at a time (default: all of a rank)")
@@ -194,7 +216,7 @@ def main() -> None:
         precision = options.precision
         engines = [Ours(options, hosts, work, 1, precision)] if options.rate is None else []
         for exchange in ("fp32", "bf16"):
-            engines += [Ours(options, hosts, work, 2, precision, exchange, overlap) for overlap in (True, False)]
+            engines += [Ours(options, hosts, work, options.ranks, precision, exchange, overlap) for overlap in (True, False)]
         engines.append(Theirs(options, hosts, precision))
         engines = [engine for engine in engines if re.search(options.only, engine.name)]
         seconds = {engine.name: [] for engine in engines}
@@ -208,14 +230,15 @@ def main() -> None:
     print(next(line for line in info.splitlines() if line.startswith("rank 0")))
     print(f"DiT-{options.size}/2, batch {options.batch}, {options.rate or 'one host'}, {options.rounds} rounds")
     first, last = engines[0].name, engines[-1].name
-    print(f"{'':58} s/step  images/s  × {first} × {last}")
+    print(f"{'':58} s/step  images/s    MB  × {first} × {last}")
+    memory = {engine.name: engine.memory for engine in engines}
     for name, rounds in seconds.items():
         median = statistics.median(sum(rounds, []))
         middle = [statistics.median(steps) for steps in rounds]
         ratios = [
             statistics.median(statistics.median(b) / a for a, b in zip(middle, seconds[other])) for other in (first, last)
         ]
-        print(f"{name:58} {median:6.3f}  {options.batch / median:8.2f}  {ratios[0]:.3f}  {ratios[1]:.3f}")
+        print(f"{name:58} {median:6.3f}  {options.batch / median:8.2f} {memory[name] / 1e6:5.0f}  {ratios[0]:.3f}  {ratios[1]:.3f}")
 
 
 if __name__ == "__main__":
