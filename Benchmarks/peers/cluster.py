@@ -10,7 +10,7 @@ With --rate the ranks are in network namespaces of their own, what each sends is
 without it Open MPI takes shared memory, and Gloo the loopback device. Both train the same network on latents that are noise, with
 AdamW and a moving average: DDP's gradient is all-reduced in its buckets of 25 MB while the backward pass goes on. Each run is a launch of its
 own; its seconds are those of its steps, without the first two. Medians over all rounds' steps. The ratio is of medians of the same
-round. Memory is the first rank's largest resident set. Nothing else may compute meanwhile.
+round. Memory is the largest resident set of a rank, of DDP's first. Nothing else may compute meanwhile.
 
     … --size B --ranks 4 --batch 8 --micro 1 --steps 3 --rounds 1 --only ours         memory of one rank and of four
 """
@@ -202,6 +202,10 @@ def main() -> None:
     options = parser.parse_args()
     if options.rank:
         return rank(options)
+    if options.ranks < 2 or options.rate and options.ranks > 2:
+        parser.error("--ranks: two or more on one host, two with --rate")
+    if options.steps <= SKIPPED:
+        parser.error(f"--steps: more than the {SKIPPED} that are left out")
     import numpy as np
     from safetensors.numpy import save_file
 
@@ -218,7 +222,7 @@ def main() -> None:
         for exchange in ("fp32", "bf16"):
             engines += [Ours(options, hosts, work, options.ranks, precision, exchange, overlap) for overlap in (True, False)]
         engines.append(Theirs(options, hosts, precision))
-        engines = [engine for engine in engines if re.search(options.only, engine.name)]
+        engines = [engine for engine in engines if re.search(options.only, engine.name)] or parser.error("--only: no engine")
         seconds = {engine.name: [] for engine in engines}
         try:
             for round in range(options.rounds):

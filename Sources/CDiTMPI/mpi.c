@@ -149,11 +149,13 @@ void dit_mpi_version(const DiTMPI *mpi, char *text, size_t size) {
   snprintf(text, size, "%.*s", length, whole);
 }
 
-void dit_mpi_error_text(const DiTMPI *mpi, int code, char *text, size_t size) {
+void dit_mpi_error_text(DiTMPI *mpi, int code, char *text, size_t size) {
   static char whole[TEXT];
   int length = 0;
+  pthread_mutex_lock(&mpi->lock);
   if (mpi->Error_string(code, whole, &length)) length = snprintf(whole, sizeof whole, "error %d", code);
   snprintf(text, size, "%.*s", length, whole);
+  pthread_mutex_unlock(&mpi->lock);
 }
 
 int dit_mpi_start(DiTMPI *mpi, int *rank, int *size, int *level) {

@@ -27,6 +27,32 @@ import Testing
     }
   }
 
+  /// What comes from other processes while the pass goes on.
+  @Test("The forward pass reads no weights before it has said that it needs them", arguments: Variant.all)
+  func needed(_ variant: Variant) throws {
+    let batch = try variant.batch()
+    let (_, all) = batch.copy()
+    let (late, flat) = batch.copy()
+    for parameter in batch.weights.table.trainableParameters { flat[parameter.range].fill(.nan) }
+    var asked: [Int] = []
+    func output(_ network: DiTNetwork, needs: ((Int) -> Void)?) -> [Float] {
+      let output = MutableFloatSlice([Float](repeating: .nan, count: batch.outputCount))
+      network.trainingForward(
+        output: output.mutableSpan, images: batch.images.span, times: batch.times.span, labels: batch.labels.span,
+        sequence: batch.sequence, workspace: TrainingWorkspace(network, samples: batch.samples), needs: needs)
+      return output.array
+    }
+    let found = output(try late.network(Engine.exact[0])) { offset in
+      let start = asked.last ?? 0
+      flat[start..<offset].copy(from: all[start..<offset].reading)
+      asked.append(offset)
+    }
+    #expect(bitDifference(found, output(try batch.network(Engine.exact[0]), needs: nil)) == nil)
+    let c = variant.configuration
+    let isBlockwise = c.embedders == .shared && !c.attention.hasGate
+    #expect(asked.count == (isBlockwise ? c.depth + 2 : 1) && asked == asked.sorted() && asked.last == flat.count)
+  }
+
   /// What is sent to other processes while the pass goes on.
   @Test(
     "What the backward pass calls finished does not change any more; it does so block by block", arguments: Variant.all)

@@ -2,6 +2,7 @@ import DiTDistributed
 import DiTKernels
 import DiTTensor
 import DiTTraining
+import Synchronization
 import TestSupport
 import Testing
 
@@ -61,7 +62,7 @@ struct ShardingTests {
   /// Many buckets, of which one has fewer blocks than ranks; three rank counts, one of nodes that do not fit together.
   @Test(
     "Gradients of several buckets are added in the tree's order, whoever holds them and whenever they are sent",
-    arguments: [(6, 3), (6, 2), (8, 4)], GradientExchange.allCases)
+    arguments: [(6, 3), (6, 2), (8, 4), (10, 2)], GradientExchange.allCases)
   func manyBuckets(_ counts: (virtual: Int, ranks: Int), exchange: GradientExchange) throws {
     let count = 5 * Sharding.block + 77
     @Sendable func gradient(_ number: Int) -> [Float] { Philox.numbers(count, seed: UInt64(number)) }
@@ -91,11 +92,12 @@ struct ShardingTests {
       try sum.finish()
       return (result.array, sharding.owned.map(\.flat))
     }
-    var expected = TreeSum<Wire>(AlignedTree(count: counts.virtual))
+    let tree = AlignedTree(count: counts.virtual)
+    var expected = TreeSum<Wire>(tree)
     for number in 0..<counts.virtual {
       expected.append(AlignedTree.Node(start: number, level: 0), Wire(gradient(number), exchange)) {
         left, right, parent in
-        left.add(right, isLast: parent.level == 3)
+        left.add(right, isLast: tree.places(parent) == 0..<counts.virtual)
       }
     }
     let exact = expected.open[0].value.values
@@ -105,6 +107,40 @@ struct ShardingTests {
         for range in owned { #expect(Array(found[range]) == Array(exact[range]), "overlaps: \(overlaps)") }
       }
     }
+  }
+
+  @Test("One rank's buffers are those of the step before", arguments: [1, 2, 6, 8])
+  func buffersAreKept(virtual: Int) throws {
+    let context = try ComputeContext(threads: 1, workers: 1)
+    let sharding = Sharding(trained: [0..<100], count: 100, rank: 0, size: 1)
+    let sum = GradientSum(
+      virtualRanks: virtual, result: MutableFloatSlice(zeros: 100), sharding: sharding, group: SingleProcess(),
+      context: context)
+    var counts: [Int] = []
+    for _ in 0..<3 {
+      for number in sum.own {
+        _ = sum.begin()
+        if number != sum.own.last { sum.end(number) }
+      }
+      try sum.finish()
+      counts.append(sum.bufferCount)
+    }
+    #expect(counts == [counts[0], counts[0], counts[0]] && counts[0] <= 4)
+  }
+
+  @Test("What fails in the background is thrown by whoever waits, again and again, and nothing follows it")
+  func failuresStay() {
+    let thread = CommunicationThread()
+    let done = Mutex<[Int]>([])
+    thread.add { () throws(DiTError) in done.withLock { $0.append(1) } }
+    thread.add { () throws(DiTError) in throw DiTError(.communication, DiTError.Subject(), problem: "gone") }
+    let last = thread.add { () throws(DiTError) in done.withLock { $0.append(3) } }
+    thread.wait(for: last)
+    for _ in 0..<2 {
+      let error = #expect(throws: DiTError.self) { try thread.wait() }
+      #expect(error?.kind == .communication)
+    }
+    #expect(done.withLock { $0 } == [1])
   }
 
   @Test("Ranges are read piece by piece across buckets", arguments: [1000, 70_000, 1 << 22])

@@ -7,7 +7,8 @@
 //   - the standard ABI of MPI 5.0 (libmpi_abi.so.1): small integers in pointers.
 // Values are those of MPICH 5.0.2's mpi.h and mpi_abi.h, and symbols of Open MPI 4.1.4 and 5.0.11.
 //
-// All calls return 0, or MPI's error code, which dit_mpi_error_text() explains. Those that name a channel, and dit_mpi_test(), may be
+// All calls return 0, or MPI's error code, which dit_mpi_error_text() explains. Those that name a channel, dit_mpi_test() and
+// dit_mpi_error_text() may be
 // made by several threads, each on a channel of its own: MPI is entered by one at a time.
 
 #pragma once
@@ -53,7 +54,7 @@ const char *dit_mpi_path(const DiTMPI *mpi);
 void dit_mpi_version(const DiTMPI *mpi, char *text, size_t size);
 
 /// What an error code means.
-void dit_mpi_error_text(const DiTMPI *mpi, int code, char *text, size_t size);
+void dit_mpi_error_text(DiTMPI *mpi, int code, char *text, size_t size);
 
 /// Starts MPI, for calls from one thread at a time, and makes its errors codes that are returned.
 ///

@@ -42,8 +42,8 @@ public final class MPICommunicator: Communicator, @unchecked Sendable {
     (self.library, channel) = (library, 0)
     patience = try Self.patience(environment[Self.patienceVariable])
     let launcher = Launcher(environment)
-    // Open MPI would end the process in a way of its own, others would each train by themselves.
-    if let launcher, let started = launcher.size, started > 1, !launcher.hasInterface {
+    // Open MPI would end the process in a way of its own, or find itself alone. MPICH's kin have other ways to find each other.
+    if library.abi == .openMPI, let launcher, let started = launcher.size, started > 1, !launcher.hasInterface {
       throw DiTError(
         option: "distributed", expected: "\(started) ranks, as many as \(launcher.name) started",
         found:

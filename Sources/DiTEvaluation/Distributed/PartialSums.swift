@@ -13,8 +13,8 @@ struct PartialSums {
 
   private static let mostParts = 8
   private static let fewestBlocks = 8
-  /// Numbers that a rank sends at a time.
-  private static let piece = 1 << 20
+  /// Numbers that a rank sends at a time: everyone gets everyone's.
+  private var piece: Int { max(1 << 12, (1 << 20) / group.size) }
 
   init(_ set: SampleSet, _ group: any Communicator) {
     blocks = set.blockCount
@@ -43,8 +43,8 @@ struct PartialSums {
     let rounds = nodes.map(\.count).max() ?? 0
     var total: [Double] = []
     total.reserveCapacity(count)
-    for start in stride(from: 0, to: count, by: Self.piece) {
-      let range = start..<min(count, start + Self.piece)
+    for start in stride(from: 0, to: count, by: piece) {
+      let range = start..<min(count, start + piece)
       var arrived: [[Sums]] = nodes.map { _ in [] }
       for round in 0..<rounds {
         let sent =

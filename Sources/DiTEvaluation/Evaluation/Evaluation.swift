@@ -93,7 +93,8 @@ public struct Evaluation: Equatable, Sendable {
   ///   - training: the set in which copies are sought; by default the reference.
   ///   - group: processes that share the work, each called with the same sets and options; each gets the whole result, which is the
   ///     same at any number of them.
-  ///   - progress: called with the work done and the total work, in pairs compared and resamples drawn; throwing ends it. Of several
+  ///   - progress: called with the work done and the total work, in pairs compared and resamples drawn; throwing ends it, where several
+  ///     processes share the work on all of them at the same call or not at all. Of several
   ///     processes each counts its own work, as many times as there are processes.
   /// - Throws: `DiTError`, and what `progress` throws.
   public init(

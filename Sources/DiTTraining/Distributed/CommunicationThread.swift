@@ -16,7 +16,8 @@ package final class CommunicationThread {
 
   deinit { queue.close() }
 
-  /// Has something done after what came before. Once something has failed nothing is done until that was thrown.
+  /// Has something done after what came before. Once something has failed nothing is done any more: other processes may wait in other
+  /// calls.
   ///
   /// - Returns: a number for ``wait(for:)``.
   @discardableResult
@@ -64,9 +65,7 @@ package final class CommunicationThread {
       condition.lock()
       defer { condition.unlock() }
       while done < added { condition.wait() }
-      guard let failure else { return }
-      self.failure = nil
-      throw failure
+      if let failure { throw failure }
     }
 
     func run() {
@@ -75,13 +74,13 @@ package final class CommunicationThread {
       while true {
         while works.isEmpty && !isClosed { condition.wait() }
         guard !works.isEmpty else { return }
-        let work = works.removeFirst()
-        if failure == nil {
-          condition.unlock()
-          let problem = Self.problem(of: work)
-          condition.lock()
-          failure = problem
-        }
+        var work: Work? = works.removeFirst()
+        let isLeftOut = failure != nil
+        condition.unlock()
+        let problem = isLeftOut ? nil : work.flatMap(Self.problem)
+        work = nil  // with what it holds, which may be the last to hold this queue's owner
+        condition.lock()
+        failure = failure ?? problem
         done += 1
         condition.broadcast()
       }

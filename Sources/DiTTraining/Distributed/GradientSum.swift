@@ -59,6 +59,9 @@ package final class GradientSum {
     return group.rank * each..<(group.rank + 1) * each
   }
 
+  /// Buffers that are kept for the next step, once one has ended.
+  package var bufferCount: Int { free.count }
+
   /// A buffer of zeros for the next virtual rank's gradient.
   package func begin() -> MutableFloatSlice {
     let buffer = free.popLast() ?? MutableFloatSlice(zeros: result.count)
@@ -91,8 +94,9 @@ package final class GradientSum {
     guard let gradient = begun else { preconditionFailure("a gradient that was not begun") }
     defer { reset() }
     guard group.size > 1 else {
+      begun = nil
       if isRounded { context.roundToBFloat16(gradient, by: .threads) }
-      return append(last, gradient, to: &sum, by: .threads)
+      return append(last, gradient, to: &sum, by: .threads) { free.append($0) }
     }
     try thread?.wait()
     while waiting > 0 {

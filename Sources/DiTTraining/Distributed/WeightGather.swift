@@ -31,6 +31,11 @@ final class WeightGather {
     thread.wait(for: numbers[last])
   }
 
-  /// Waits for all of them.
+  /// Waits for all of them, as far as nothing has failed.
   func wait() { wait(upTo: flat.count) }
+
+  /// Waits for all of them.
+  ///
+  /// - Throws: what failed in the background.
+  func settle() throws(DiTError) { try thread.wait() }
 }

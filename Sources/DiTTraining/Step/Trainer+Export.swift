@@ -6,8 +6,19 @@ import DiTTensor
 // The trainer's values as models: of several processes put together from all of them.
 
 extension Trainer {
+  /// Waits for what other processes have to send. All processes call it.
+  ///
+  /// - Throws: on all what has failed on one.
+  func settle() throws(DiTError) {
+    guard let weightGather else { return }
+    var failure: DiTError?
+    do throws(DiTError) { try weightGather.settle() } catch { failure = error }
+    try group.agree(on: failure)
+  }
+
   /// Throws unless the weights and their averages hold finite numbers only, as a checkpoint should.
   func requireFinite() throws(DiTError) {
+    try settle()
     var isFinite = norm.value(weights, context).isFinite
     for buffer in [average] + furtherAverages.map(\.values) where isFinite {
       // Of one process the table's trained ranges; of several all that this one has is trained.
@@ -23,6 +34,7 @@ extension Trainer {
   /// lost. All processes call it.
   func whole(_ average: MutableFloatSlice) throws(DiTError) -> MutableFloatSlice {
     guard group.size > 1 else { return average }
+    try settle()
     gradients.copy(from: weights.reading)  // what is not trained
     for (flat, local) in sharding.owned { gradients[flat].copy(from: average[local].reading) }
     try sharding.gather(gradients, group)
@@ -45,6 +57,7 @@ extension Trainer {
 
   /// The same with another configuration of the same network.
   func export(_ model: ModelConfiguration, to directory: String) throws {
+    try settle()
     guard group.isFirst else {
       for values in [average] + furtherAverages.map(\.values) { _ = try whole(values) }
       return

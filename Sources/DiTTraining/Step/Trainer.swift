@@ -80,7 +80,8 @@ public final class Trainer {
   public let group: any Communicator
   /// Names, shapes and offsets of the flat buffers.
   public let table: ParameterTable
-  /// Flat: the network in training. Waits for what other processes have to send of it.
+  /// Flat: the network in training. Waits for what other processes have to send of it: of several processes ask again after each
+  /// step, as what was got before may be on its way then.
   public var weights: MutableFloatSlice {
     weightGather?.wait()
     return ownWeights
@@ -113,7 +114,7 @@ public final class Trainer {
   /// ``weights``, of which some may be on their way.
   private let ownWeights: MutableFloatSlice
   /// Sends and gets while the network computes; nil where that waits.
-  private let weightGather: WeightGather?
+  let weightGather: WeightGather?
 
   let checked: CheckedConfiguration
   let network, averageNetwork: DiTNetwork
@@ -276,7 +277,8 @@ public final class Trainer {
   /// Draws a batch and updates the weights and their average.
   ///
   /// - Throws: `DiTError` with a ``Divergence`` when the loss or the gradient's norm is not finite, when a sample
-  ///   cannot be read. Nothing but `gradients` has then changed.
+  ///   cannot be read. Nothing but `gradients` has then changed. Of kind `communication` when other processes do not answer: the trainer
+  ///   is of no use any more.
   public func step() throws -> StepReport {
     if let sum { return try step(sum) }
     context.clear(gradients)

@@ -145,7 +145,8 @@ struct TrainCommand: ParsableCommand {
   @Flag(
     name: .customLong("no-overlap"),
     help: """
-      With --distributed: send gradients only after the backward pass, not while it goes on. Changes no bit.
+      With --distributed: send gradients only after the backward pass, and compute only when all new weights have come, \
+      in place of both at once. Changes no bit.
       """)
   var noOverlap = false
 
