@@ -13,59 +13,6 @@ import DiTModel
 import DiTPipeline
 import DiTTensor
 
-/// What a step did.
-public struct StepReport: Equatable, Sendable {
-  /// 1 for the first.
-  public var step: Int
-  /// Means over the batch: the weighted mse + vb + cosine + λ_seq seq, mse, with a learned variance the bound's term in bits,
-  /// with `mse+cosine` 1 − cos, and with λ_seq w_t L_seq.
-  public var loss, mse: Double
-  public var vb: Double?
-  public var cosine: Double?
-  public var seq: Double?
-  /// The gradient's global norm before clipping.
-  public var gradientNorm: Double
-  public var learningRate: Double
-  /// Samples drawn since the run began, this step's included.
-  public var samplesSeen: Int
-}
-
-/// The mean loss of an average on the held-out split.
-public struct AverageLoss: Equatable, Sendable {
-  public let decay, loss: Double
-}
-
-/// The loss on the held-out split.
-public struct ValidationReport: Equatable, Sendable {
-  /// The step whose weights were measured.
-  public var step: Int
-  /// Means over the samples.
-  public var loss, mse: Double
-  public var vb: Double?
-  public var cosine: Double?
-  public var seq: Double?
-  /// The number of samples held out.
-  public var samples: Int
-  /// Where their mse lies. Nil where it was not measured.
-  public var patches: PatchLossMap?
-  /// What the further averages of `ema_decays` lose.
-  public var furtherAverages: [AverageLoss] = []
-
-  public init(
-    step: Int, loss: Double, mse: Double, vb: Double?, cosine: Double? = nil, seq: Double? = nil, samples: Int,
-    patches: PatchLossMap? = nil
-  ) {
-    self.step = step
-    self.loss = loss
-    self.mse = mse
-    self.vb = vb
-    self.cosine = cosine
-    self.seq = seq
-    self.samples = samples
-    self.patches = patches
-  }
-}
-
 /// A network in training: its values, its optimizer's state and its place in the data. Touches no file.
 ///
 /// The same configuration, data and seed give the same bytes at any number of threads and at any time, whether the data are
@@ -418,22 +365,4 @@ private struct TrainedPart {
   /// Where that lies in the averages and moments.
   let local: Range<Int>
   var averages: [MovingAverage]
-}
-
-/// ‖x‖ over the trained ranges of a flat buffer, with the memory it takes.
-struct FlatNorm {
-  private let ranges: [Range<Int>]
-  private var scratch: [Double]
-
-  init(_ ranges: [Range<Int>]) {
-    self.ranges = ranges
-    let longest = ranges.map(\.count).max() ?? 0
-    scratch = [Double](repeating: 0, count: ComputeContext.normScratch(longest))
-  }
-
-  mutating func value(_ flat: MutableFloatSlice, _ context: ComputeContext) -> Double {
-    var sum = 0.0
-    for range in ranges { sum += context.sumOfSquares(flat[range].reading, scratch: scratch.mutableSpan) }
-    return sum.squareRoot()
-  }
 }
