@@ -30,6 +30,14 @@ static inline long dit_padded_depth(long depth, int bf16) { return bf16 ? dit_ro
 static inline long dit_panel_elements(long depth, int bf16) { return dit_padded_depth(depth, bf16) * DiTPanelColumns; }
 static inline long dit_group_elements(long depth, int bf16) { return dit_padded_depth(depth, bf16) * DiTGroupRows; }
 
+// int8 (see quantization.inc). Bytes of a row of `columns` activations: their codes, padded to whole words, then the row's
+// scale (float32) and zero (int32); rows begin on cache lines. Where the scale is, after the row's beginning.
+static inline long dit_int8_scale(long columns) { return dit_round_up(columns, 4); }
+static inline long dit_int8_row(long columns) { return dit_round_up(dit_int8_scale(columns) + 8, 64); }
+// Bytes of a panel: for each column the sum of its codes (int32) and its scale (float32), then the codes, four of a column
+// together.
+static inline long dit_int8_panel(long depth) { return DiTPanelColumns * (8 + dit_round_up(depth, 4)); }
+
 // Elements of scratch of attention_naive, or of its backward pass.
 static inline long dit_attention_naive_work(long tokens, long dim, int backward) {
   return (dim + (backward ? 2 : 1) * tokens) * dit_round_up(tokens, 16);
@@ -148,6 +156,9 @@ DiTISA dit_isa_supported(void);
 int dit_bf16_pays(void);
 // The kernels of a level; the CPU must support it.
 const DiTKernelTable *dit_kernels(DiTISA isa);
+// A level's `product_int8` over the CPU's instruction for products of bytes (AVX512_VNNI, AVX-VNNI); NULL where it has none.
+typedef void (*DiTProductInt8)(const DiTProduct *p, long panel, long first_row, long end_row);
+DiTProductInt8 _Nullable dit_native_int8(DiTISA isa);
 // Processors for the calling thread to use, at least 1: on Linux its affinity, and no more than the control groups' quota
 // of processor time is worth, rounded up; elsewhere those that are online.
 int dit_available_processors(void);

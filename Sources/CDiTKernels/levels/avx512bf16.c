@@ -1,4 +1,4 @@
-// The kernels at the level "avx512bf16": AVX-512 with its products of bf16 pairs.
+// The kernels at the level "avx512bf16": AVX-512 with its products of bf16 pairs and of bytes.
 
 #if defined(__x86_64__)
 #include <math.h>
@@ -10,10 +10,12 @@
 #define KERNEL_TABLE dit_kernels_avx512bf16
 #define HAS_SCALEF 1  // 2^integer and rounding in one instruction each
 #define HAS_RCP14 1   // an estimate of 1/x
+#define HAS_VNNI 1    // products of bytes
 #define HAS_BF16 1    // products of bf16 pairs and conversions
+#define VECTOR_BYTES 64  // of a register
 enum { TILE_ROWS = 6, TILE_VECTORS = 4 };  // registers of accumulators: see products.inc
 
-#pragma clang attribute push(__attribute__((target("avx512bf16,avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,bmi,bmi2,f16c"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512bf16,avx512vnni,avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,bmi,bmi2,f16c"))), apply_to = function)
 #include "../ops/all.inc"
 #pragma clang attribute pop
 #endif
