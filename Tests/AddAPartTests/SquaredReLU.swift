@@ -28,7 +28,7 @@ struct SquaredReLU: FeedForwardPart {
 
   func forward(_ pass: ForwardPass, _ h: Matrix, _ m: FeedForwardMemory, _ join: Join) {
     let (hidden, sums) = (pass.memory.hidden.prefix(h.rows), m.preactivation.prefix(h.rows))
-    pass.network.apply(first, pass.source, to: h, into: sums)
+    pass.apply(first, to: h, into: sums)
     activate(sums, into: hidden)
     join.close(pass, second, to: hidden.reading, sums: m.projected.prefix(h.rows), dropping: false)
   }

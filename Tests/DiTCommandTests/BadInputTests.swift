@@ -36,8 +36,8 @@ import Testing
     try await expectNothing(sample("--guidance-interval", "9,2"), 64, ["--guidance-interval", "9,2"])
     try await expectNothing(sample("--guidance-interval", "9"), 64, ["--guidance-interval", "9"])
     try await expectNothing(
-      sample("--precision", "fp16"), 64, ["--precision", "fp32 or bf16", "no products of fp16", "found fp16"])
-    try await expectNothing(sample("--precision", "int8"), 64, ["--precision", "fp32 or bf16", "int8"])
+      sample("--precision", "fp16"), 64, ["--precision", "fp32, bf16 or int8", "no products of fp16", "found fp16"])
+    try await expectNothing(sample("--precision", "int4"), 64, ["--precision", "fp32, bf16 or int8", "int4"])
     try await expectNothing(sample("--gemm", "mkl"), 64, ["--gemm", "blas, packed or auto", "mkl"])
     try await expectNothing(sample("--gemm", "blas", "--precision", "bf16"), 64, ["--gemm", "OpenBLAS", "blas"])
     try await expectNothing(sample("--frobnicate"), 64, ["--frobnicate"])

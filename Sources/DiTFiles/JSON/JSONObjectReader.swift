@@ -147,11 +147,11 @@ public struct JSONObjectReader {
 
   /// One of the words that are the raw values of `type`.
   public mutating func word<Word: RawRepresentable & CaseIterable>(
-    _ key: String, _ type: Word.Type = Word.self
+    _ key: String, _ type: Word.Type = Word.self, among isAllowed: (Word) -> Bool = { _ in true }
   ) throws(DiTError) -> Word? where Word.RawValue == String {
     guard let value = value(key) else { return nil }
-    guard case .string(let name) = value, let word = Word(rawValue: name) else {
-      let words = type.allCases.map { "\"\($0.rawValue)\"" }.joined(separator: ", ")
+    guard case .string(let name) = value, let word = Word(rawValue: name), isAllowed(word) else {
+      let words = type.allCases.filter(isAllowed).map { "\"\($0.rawValue)\"" }.joined(separator: ", ")
       throw failure(key, expected: "one of \(words)", found: value.summary)
     }
     return word

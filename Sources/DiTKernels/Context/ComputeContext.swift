@@ -62,23 +62,28 @@ extension DiTError {
   /// Whether products of bf16 are the CPU's own (AVX512_BF16). Otherwise they are computed in float32 from the same
   /// rounded operands: the results agree to rounding. Some CPUs have such products, but slower than those of float32.
   public let hasNativeBF16: Bool
+  /// Whether products of int8 are the CPU's own (AVX512_VNNI, AVX-VNNI). Otherwise they are made of products of 16 bits,
+  /// with the same results.
+  public let hasNativeInt8: Bool
 
   /// - Parameters:
   ///   - threads: workers, 1…1024; by default ``defaultThreads``.
   ///   - instructionSet: by default `DIT_ISA` from the environment, else the widest supported.
   ///   - nativeBF16: whether to use the CPU's products of bf16 where the level is AVX-512 and it has them; by default
   ///     where they are the faster way, which the first context of the process measures.
+  ///   - nativeInt8: whether to use the CPU's products of int8 where it has them; with those of bf16 they always are.
   public convenience init(
-    threads: Int? = nil, instructionSet: InstructionSet? = nil, nativeBF16: Bool? = nil
+    threads: Int? = nil, instructionSet: InstructionSet? = nil, nativeBF16: Bool? = nil, nativeInt8: Bool = true
   ) throws(DiTError) {
     try self.init(
       threads: threads ?? Self.defaultThreads, workers: Self.availableProcessors, instructionSet: instructionSet,
-      nativeBF16: nativeBF16)
+      nativeBF16: nativeBF16, nativeInt8: nativeInt8)
   }
 
   /// - Parameter workers: how many of the threads may run at once; tests give more than there are processors.
   package init(
-    threads count: Int, workers: Int, instructionSet: InstructionSet? = nil, nativeBF16: Bool? = nil
+    threads count: Int, workers: Int, instructionSet: InstructionSet? = nil, nativeBF16: Bool? = nil,
+    nativeInt8: Bool = true
   ) throws(DiTError) {
     let level = if let instructionSet { instructionSet } else { try Self.requestedInstructionSet() }
     let supported = dit_isa_supported()
@@ -87,7 +92,12 @@ extension DiTError {
     }
     unsafe pool = try Self.pool(of: count, workers: workers)
     hasNativeBF16 = level == .avx512 && supported == DiTISAAVX512BF16 && nativeBF16 ?? Self.nativeBF16Pays
-    unsafe kernels = dit_kernels(hasNativeBF16 ? DiTISAAVX512BF16 : level.level).pointee
+    let isa = hasNativeBF16 ? DiTISAAVX512BF16 : level.level
+    var table = unsafe dit_kernels(isa).pointee
+    let native = unsafe nativeInt8 || hasNativeBF16 ? dit_native_int8(isa) : nil
+    if let native = unsafe native { unsafe table.product_int8 = native }
+    hasNativeInt8 = unsafe native != nil
+    unsafe kernels = table
     self.threads = count
     self.instructionSet = level
   }
@@ -99,6 +109,7 @@ extension DiTError {
     self.threads = threads
     instructionSet = .portable
     hasNativeBF16 = false
+    hasNativeInt8 = false
   }
 
   @unsafe private static func pool(of threads: Int, workers: Int) throws(DiTError) -> OpaquePointer {

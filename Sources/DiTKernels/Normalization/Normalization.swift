@@ -41,7 +41,7 @@ private struct RowParts {
 /// Traps unless `m` is as large as `x`, without gaps between the rows.
 private func checkDense(_ m: Matrix, like x: Matrix, _ name: StaticString) {
   precondition(
-    m.rows == x.rows && m.columns == x.columns && m.stride == x.columns && m.order == .rows,
+    m.rows == x.rows && m.columns == x.columns && m.stride == m.format.rowElements(x.columns) && m.order == .rows,
     "\(name): (\(m.rows), \(m.columns)), \(m.stride) from row to row, for (\(x.rows), \(x.columns))")
 }
 
@@ -83,10 +83,11 @@ extension ComputeContext {
   ) {
     let parts = modulatedParts(
       output, mean?.reading, rstd.reading, input, weight, shift, scale, tokens: tokens)
+    let isInt8 = output.format == .int8
     let task = unsafe NormModulate(
-      kernels: kernels, out: DiTMatrix(output), mean: mean?.pointer, rstd: rstd.pointer, x: input.floats,
-      weight: weight?.pointer, shift: shift.floats, scale: scale.floats, stride: shift.stride, epsilon: epsilon,
-      width: input.columns, parts: parts)
+      kernels: kernels, out: isInt8 ? DiTMatrix(int8: output.reading) : DiTMatrix(output), isInt8: isInt8,
+      mean: mean?.pointer, rstd: rstd.pointer, x: input.floats, weight: weight?.pointer, shift: shift.floats,
+      scale: scale.floats, stride: shift.stride, epsilon: epsilon, width: input.columns, parts: parts)
     unsafe parallel(parts.count, task)
   }
 
@@ -189,6 +190,7 @@ extension DiTMatrix {
 @unsafe private struct NormModulate: ParallelTask {
   let kernels: DiTKernelTable
   let out: DiTMatrix
+  let isInt8: Bool
   let mean: UnsafeMutablePointer<Float>?
   let rstd: UnsafeMutablePointer<Float>
   let x: UnsafePointer<Float>
@@ -202,6 +204,12 @@ extension DiTMatrix {
   func run(_ index: Int, worker: Int) {
     let rows = unsafe parts.rows(index)
     let (row, sample) = unsafe (rows.lowerBound, parts.sample(index))
+    guard unsafe !isInt8 else {
+      unsafe kernels.norm_modulate_int8(
+        out.data! + row * out.ld, out.ld, mean.map { unsafe $0 + row }, rstd + row, x + row * width, weight,
+        shift + sample * stride, scale + sample * stride, epsilon, rows.count, width)
+      return
+    }
     unsafe kernels.norm_modulate(
       out.row(row), out.bf16, mean.map { unsafe $0 + row }, rstd + row, x + row * width, weight,
       shift + sample * stride, scale + sample * stride, epsilon, rows.count, width)

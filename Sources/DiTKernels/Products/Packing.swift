@@ -20,12 +20,14 @@ extension ComputeContext {
     ceilDivide(rows, groupRows) * dit_group_elements(depth, format.flag) * format.size / 4
   }
 
-  static func panelBytes(depth: Int, _ format: Format) -> Int { dit_panel_elements(depth, format.flag) * format.size }
+  static func panelBytes(depth: Int, _ format: Format) -> Int {
+    format == .int8 ? dit_int8_panel(depth) : dit_panel_elements(depth, format.flag) * format.size
+  }
 
   /// Packs the right factor of a product: Wᵀ for y = x Wᵀ, W for dx = dy W.
   ///
   /// - Parameters:
-  ///   - matrix: (depth, columns), in rows or in columns.
+  ///   - matrix: (depth, columns), in rows or in columns; for int8 in columns.
   ///   - memory: at least ``packedElements(depth:columns:format:)`` floats; overwritten.
   ///   - halves: whether a panel has 32 columns of the matrix's first half and the 32 of its second half that go with them,
   ///     as ``Epilogue/swiglu(sums:)`` takes them; the columns are then an even number. As many panels, as many floats.
@@ -33,8 +35,12 @@ extension ComputeContext {
   public func pack(
     _ matrix: Matrix, into memory: MutableFloatSlice, as format: Format, halves: Bool = false
   ) -> Matrix {
-    let task = unsafe PackPanels(kernels, matrix, into: memory, as: format, halves: halves)
-    unsafe parallel(task.count, task)
+    if format == .int8 {
+      packInt8(matrix, into: memory, halves: halves)
+    } else {
+      let task = unsafe PackPanels(kernels, matrix, into: memory, as: format, halves: halves)
+      unsafe parallel(task.count, task)
+    }
     return Matrix(
       packed: memory.reading, rows: matrix.rows, columns: matrix.columns, format: format,
       order: halves ? .halfPanels : .panels)

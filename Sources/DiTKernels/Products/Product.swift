@@ -60,7 +60,8 @@ extension ComputeContext {
   ///
   /// - Parameters:
   ///   - y: (rows, columns), or as wide as the epilogue says; no part of a or b.
-  ///   - a: (rows, depth), in rows; in columns for OpenBLAS; in groups for `store` and `accumulate`.
+  ///   - a: (rows, depth), in rows; in columns for OpenBLAS; in groups for `store` and `accumulate`. In int8 the products
+  ///     are of whole numbers, for the epilogues of forward passes and a depth of at most 65,536.
   ///   - b: (depth, columns), of a's format. In panels: ``pack(_:into:as:halves:)``. In rows or columns (the transpose of a
   ///     matrix in rows) OpenBLAS multiplies, in float32.
   ///   - bias: (columns), or none, as for `geluBackward` and `swigluBackward`.
@@ -85,10 +86,12 @@ extension ComputeContext {
     if b.order == .panels || b.order == .halfPanels {
       precondition((b.order == .halfPanels) == epilogue.takesHalves, "panels in \(b.order) for another epilogue")
       precondition(a.order == .rows || (a.order == .groups && epilogue.isPlain), "a left factor in \(a.order)")
+      precondition(a.format != .int8 || (epilogue.isForward && a.columns <= int8Depth), "such a product of int8")
       let block = a.order == .groups ? groupedRowBlock : rowBlock(y.rows)
       let product = unsafe DiTProduct(y, a, b, bias, epilogue)
       unsafe parallel(
-        ProductTask.count(y.rows, b.columns, rowBlock: block), ProductTask(kernels, product, y.rows, rowBlock: block))
+        ProductTask.count(y.rows, b.columns, rowBlock: block),
+        ProductTask(kernels, product, y.rows, rowBlock: block, isInt8: a.format == .int8))
     } else if let scratch {
       precondition(a.order == .rows, "a left factor in \(a.order)")
       guard case .store = epilogue else { preconditionFailure("an epilogue over panels that are packed one by one") }
@@ -166,6 +169,9 @@ extension Epilogue {
 
 // MARK: - Over panels
 
+/// The greatest depth whose sums of products of int8 are within 32 bits.
+private let int8Depth = 65_536
+
 /// Rows of a task whose left factor is in groups: a whole number of groups, fewer than the kernel takes.
 private let groupedRowBlock = 32 * groupRows
 
@@ -181,17 +187,31 @@ extension DiTMatrix {
   }
 
   @unsafe init(_ m: MutableMatrix) { unsafe self.init(m.reading) }
+
+  /// The rows from `row` on.
+  @unsafe func rows(from row: Int) -> DiTMatrix {
+    unsafe DiTMatrix(data: data! + row * ld * (bf16 == 0 ? 4 : 2), ld: ld, bf16: bf16)
+  }
+
+  /// Rows of int8, whose `ld` is in bytes.
+  @unsafe init(int8 m: Matrix) {
+    precondition(m.format == .int8 && m.order == .rows, "\(m.format) in \(m.order) where rows of int8 are expected")
+    unsafe self.init(data: UnsafeMutableRawPointer(mutating: m.pointer), ld: m.stride, bf16: 0)
+  }
 }
 
 extension Format {
   /// As the C kernels take it.
-  var flag: Int32 { self == .bf16 ? 1 : 0 }
+  var flag: Int32 {
+    precondition(self != .int8, "int8 where float32 or bf16 is expected")
+    return self == .bf16 ? 1 : 0
+  }
 }
 
 extension DiTProduct {
   @unsafe fileprivate init(_ y: MutableMatrix, _ a: Matrix, _ b: Matrix, _ bias: FloatSlice?, _ epilogue: Epilogue) {
     unsafe self.init()
-    unsafe self.a = DiTMatrix(a)
+    unsafe self.a = a.format == .int8 ? DiTMatrix(int8: a) : DiTMatrix(a)
     unsafe a_in_groups = a.order == .groups ? 1 : 0
     unsafe self.b = b.pointer
     unsafe columns = b.columns
@@ -236,6 +256,9 @@ extension Epilogue {
     }
   }
 
+  /// Whether it belongs to a forward pass.
+  fileprivate var isForward: Bool { takesBias }
+
   /// Whether it reads panels of two halves.
   fileprivate var takesHalves: Bool {
     if case .swiglu = self { true } else { false }
@@ -278,8 +301,10 @@ extension Epilogue {
   let kernels: DiTKernelTable
   let product: DiTProduct
   let rows, rowBlock: Int
+  let isInt8: Bool
 
-  init(_ kernels: DiTKernelTable, _ product: DiTProduct, _ rows: Int, rowBlock: Int) {
+  init(_ kernels: DiTKernelTable, _ product: DiTProduct, _ rows: Int, rowBlock: Int, isInt8: Bool) {
+    unsafe self.isInt8 = isInt8
     unsafe self.kernels = kernels
     unsafe self.product = product
     unsafe self.rows = rows
@@ -294,7 +319,8 @@ extension Epilogue {
     let blocks = unsafe ceilDivide(rows, rowBlock)
     let first = unsafe index % blocks * rowBlock
     unsafe withUnsafePointer(to: product) { product in
-      unsafe kernels.product(product, index / blocks, first, min(first + rowBlock, rows))
+      let kernel = unsafe isInt8 ? kernels.product_int8 : kernels.product
+      unsafe kernel(product, index / blocks, first, min(first + rowBlock, rows))
     }
   }
 }

@@ -33,7 +33,7 @@ struct Attention: Sendable {
   /// result = residual + gate ⊙ proj(attention(h)).
   func forward(_ pass: ForwardPass, _ h: Matrix, _ m: Memory, _ join: Join, _ extents: TokenExtents) {
     let attended = m.attended.prefix(h.rows)
-    pass.network.apply(qkv, pass.source, to: h, into: m.qkv.prefix(h.rows))
+    pass.apply(qkv, to: h, into: m.qkv.prefix(h.rows))
     pass.context.attention(
       output: attended, logsumexp: m.logsumexp,
       pass.operands(heads(pass, m.qkv.prefix(h.rows), extents), block: join.block, extents))

@@ -45,11 +45,13 @@ extension DiTNetwork {
       let (block, m, extents) = (weights.table.blocks[index], pass.blocks[index], pass.extents(index))
       if index == configuration.inContextStart { joinTokens(m.x.memory, pass) }
       let (first, second) = (pass.join(index, .attention, m, extents), pass.join(index, .feedForward, m, extents))
-      let (x, y, h) = (m.x.prefix(extents.rows), m.y.prefix(extents.rows), pass.memory.h.prefix(extents.rows))
+      let (x, y) = (m.x.prefix(extents.rows), m.y.prefix(extents.rows))
 
+      var h = pass.entry(block.attention.qkv, rows: extents.rows)
       block.norm1.forward(pass, h, x.reading, m.norm1, pass.modulated(index, .attention, extents))
       block.attention.forward(pass, h.reading, m.attention, first, extents)
 
+      h = pass.entry(block.feedForward.entry, rows: extents.rows)
       block.norm2.forward(pass, h, y.reading, m.norm2, pass.modulated(index, .feedForward, extents))
       block.feedForward.forward(pass, h.reading, m.feedForward, second)
     }

@@ -8,6 +8,8 @@ package protocol FeedForwardPart: Sendable {
   init(_ name: String, _ c: DiTConfiguration, _ b: inout ParameterBuilder)
   /// Its linear layers over tokens, each of which is packed.
   var layers: [LinearLayer] { get }
+  /// The one of them that reads h, whose format h then has; others that read it take the same. By default the first.
+  var entry: LinearLayer { get }
   /// Columns of what it keeps of a token for the backward pass (``FeedForwardMemory/preactivation``): the multiply-adds of a
   /// token are D times these plus ``DiTConfiguration/mlpSize``.
   static func sums(of c: DiTConfiguration) -> Int
@@ -21,6 +23,10 @@ package protocol FeedForwardPart: Sendable {
   /// - Parameter again: makes the forward's h again, in memory that the half's gradient uses until then.
   func backward(
     _ pass: BackwardPass, into dh: MutableMatrix, _ m: FeedForwardMemory, _ join: Join, again: () -> Matrix)
+}
+
+extension FeedForwardPart {
+  package var entry: LinearLayer { layers[0] }
 }
 
 /// What a feed-forward part keeps: what enters its activation, and its result before the gate.
@@ -62,8 +68,7 @@ struct FusedFeedForward: FeedForwardPart {
     let (hidden, sums) = (pass.memory.hidden.prefix(rows), m.preactivation.prefix(rows))
     let kept: Epilogue.Sums? =
       pass.isSaved ? .kept(sums) : kind == .swiglu && !pass.network.isPacked ? .scratch(sums) : nil
-    pass.network.apply(
-      first, pass.source, to: h, into: hidden, epilogue: kind == .gelu ? .gelu(sums: kept) : .swiglu(sums: kept))
+    pass.apply(first, to: h, into: hidden, epilogue: kind == .gelu ? .gelu(sums: kept) : .swiglu(sums: kept))
     if let dropout = join.dropout {
       dropout.apply(pass.context, hidden, tokens: join.tokens, .hidden, block: join.block)
     }

@@ -20,8 +20,7 @@ struct FinalLayer: Sendable {
     let (c, patches, h) = (pass.configuration, pass.memory.patches, pass.memory.finalH.prefix(x.rows))
     norm.forward(pass, h, x, m, pass.modulation.finalRows(tokens: c.tokens))
     pass.network.apply(
-      linear, pass.source, to: h.reading, into: MutableMatrix(patches, rows: x.rows, columns: linear.outputs),
-      format: .fp32)
+      linear, pass.source, to: h.reading, into: MutableMatrix(patches, rows: x.rows, columns: linear.outputs))
     unpatchify(
       images: output, patches: patches.span, samples: pass.samples, grid: c.outputGrid, order: .channelLast)
   }

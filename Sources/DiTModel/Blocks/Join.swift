@@ -20,12 +20,12 @@ package struct Join {
   /// - Parameter dropping: whether elements of the half are dropped, rather than of its hidden layer.
   package func close(_ pass: ForwardPass, _ layer: LinearLayer, to x: Matrix, sums: MutableMatrix, dropping: Bool) {
     if dropping, let dropout {
-      pass.network.apply(layer, pass.source, to: x, into: sums)
+      pass.apply(layer, to: x, into: sums)
       dropout.apply(pass.context, sums, tokens: tokens, .output, block: block)
       pass.context.addGated(into: result, residual: residual, gate: gate, sums: sums.reading, tokens: tokens)
     } else {
-      pass.network.apply(
-        layer, pass.source, to: x, into: result,
+      pass.apply(
+        layer, to: x, into: result,
         epilogue: .gateResidual(
           residual: residual, gate: gate, tokens: tokens, sums: pass.isSaved ? .kept(sums) : .scratch(sums)))
     }

@@ -36,7 +36,7 @@ struct PatchEmbedding: Sendable {
     var input = Matrix(patches.reading, rows: rows, columns: c.inputGrid.patchElements)
     if let first {
       let narrow = pass.memory.bottleneck.prefix(rows)
-      network.apply(first, pass.source, to: input, into: narrow, format: .fp32)
+      network.apply(first, pass.source, to: input, into: narrow)
       input = narrow.reading
     }
     // Of a table with rows for other tokens too, the image's are the last.
@@ -46,8 +46,7 @@ struct PatchEmbedding: Sendable {
         all[all.count - c.tokens * c.hiddenSize..<all.count], rows: c.tokens, columns: c.hiddenSize)
     }
     network.apply(
-      last, pass.source, to: input, into: tokens.prefix(rows), epilogue: table.map { .addRows($0) } ?? .store,
-      format: .fp32)
+      last, pass.source, to: input, into: tokens.prefix(rows), epilogue: table.map { .addRows($0) } ?? .store)
     guard c.conditioning == .additive else { return }
     for n in 0..<pass.samples {
       let image = tokens.memory[n * c.tokens * c.hiddenSize..<(n + 1) * c.tokens * c.hiddenSize]

@@ -33,7 +33,7 @@ package enum LayerSource {
   /// Packed once, for weights that do not change.
   case stored(PackedWeights)
   /// Packed just before the product into memory that the next layer reuses, for weights that do.
-  case packing(MutableFloatSlice, Format)
+  case packing(MutableFloatSlice)
   /// Packed panel by panel, in float32, into the threads' parts of this scratch: for few rows.
   case panelwise(MutableFloatSlice)
 }
@@ -41,29 +41,52 @@ package enum LayerSource {
 // MARK: - Forward
 
 extension DiTNetwork {
-  /// A layer for the forward direction. `format` overrides the source's, for layers that stay in float32.
-  private func ready(_ layer: LinearLayer, _ source: LayerSource, _ format: Format?) -> ReadyLayer {
+  /// A layer for the forward direction, its weight in `format` where it is packed here.
+  private func ready(_ layer: LinearLayer, _ source: LayerSource, _ format: Format) -> ReadyLayer {
     let bias = layer.bias.map { weights.slices[$0] }
     // Not asked for where it is packed already: a weight that its file keeps in parts would be joined anew.
     var weight: Matrix { weights.matrix(layer).transposed }
     switch source {
     case .blas(let parts): return ReadyLayer(factor: weight, bias: bias, parts: parts)
     case .stored(let store): return ReadyLayer(factor: store[layer] ?? weight, bias: bias)
-    case .packing(let memory, let usual):
-      let factor = context.pack(weight, into: memory, as: format ?? usual, halves: layer.isHalved)
+    case .packing(let memory):
+      let factor = context.pack(weight, into: memory, as: format, halves: layer.isHalved)
       return ReadyLayer(factor: factor, bias: bias)
     case .panelwise(let scratch): return ReadyLayer(factor: weight, bias: bias, scratch: scratch)
     }
   }
 
-  /// y = x Wᵀ + b, and what follows it.
+  /// y = x Wᵀ + b, and what follows it. Where W is packed here, it is in x's format.
   package func apply(
-    _ layer: LinearLayer, _ source: LayerSource, to x: Matrix, into y: MutableMatrix, epilogue: Epilogue = .store,
-    format: Format? = nil
+    _ layer: LinearLayer, _ source: LayerSource, to x: Matrix, into y: MutableMatrix, epilogue: Epilogue = .store
   ) {
-    let ready = ready(layer, source, format)
+    let ready = ready(layer, source, x.format)
     context.product(
       into: y, x, ready.factor, bias: ready.bias, epilogue: epilogue, parts: ready.parts, packingInto: ready.scratch)
+  }
+}
+
+extension ForwardPass {
+  /// What enters a layer of the blocks, in the format of its product: rows of the memory for what enters a half of a block.
+  func entry(_ layer: LinearLayer, rows: Int) -> MutableMatrix {
+    network.format(of: layer) == .int8 ? codes(rows: rows, columns: layer.inputs) : memory.h.prefix(rows)
+  }
+
+  /// Rows of int8, in the memory for what enters a half of a block.
+  private func codes(rows: Int, columns: Int) -> MutableMatrix {
+    MutableMatrix(memory.codes, rows: rows, columns: columns, format: .int8)
+  }
+
+  /// y = x Wᵀ + b, and what follows it. Where the layer's products are of int8 and x is not, it is first made so, in the memory
+  /// for what enters a half of a block, which has then been used.
+  package func apply(_ layer: LinearLayer, to x: Matrix, into y: MutableMatrix, epilogue: Epilogue = .store) {
+    guard x.format == .bf16, network.format(of: layer) == .int8 else {
+      network.apply(layer, source, to: x, into: y, epilogue: epilogue)
+      return
+    }
+    let codes = codes(rows: x.rows, columns: x.columns)
+    context.quantize(into: codes, x)
+    network.apply(layer, source, to: codes.reading, into: y, epilogue: epilogue)
   }
 }
 
@@ -73,8 +96,8 @@ extension BackwardPass {
   /// W for dx = dy W.
   package func factor(_ layer: LinearLayer) -> Matrix {
     let weight = network.weights.matrix(layer)
-    guard case .packing(let memory, let format) = forward.source else { return weight }
-    return context.pack(weight, into: memory, as: format)
+    guard case .packing(let memory) = forward.source else { return weight }
+    return context.pack(weight, into: memory, as: network.format)
   }
 
   /// dW += dyᵀ x, db += Σ dy.
@@ -119,16 +142,43 @@ extension LinearLayer {
   }
 }
 
-extension ParameterTable {
+extension Weights {
+  /// What the factors of a block's layer hold.
+  func format(of layer: LinearLayer, _ precision: Precision) -> Format {
+    wide.contains(layer.weight) ? precision.format : precision.weightFormat
+  }
+
   /// The layers whose products run over packed weights, with the format of each: the patch embedding and the final layer in
-  /// float32, the blocks' in `format`.
+  /// float32, the blocks' as ``format(of:_:)`` says.
   ///
   /// The time MLP and adaLN are not: they have few rows, and when sampling they are computed once for many steps, from
-  /// weights that are packed as they come (``conditioningLayers``).
-  func packedLayers(_ format: Format) -> [(LinearLayer, Format)] {
-    (patchEmbedding.layers + [finalLayer.linear]).map { ($0, Format.fp32) }
-      + blocks.flatMap { $0.layers.map { ($0, format) } }
+  /// weights that are packed as they come (``ParameterTable/conditioningLayers``).
+  func packedLayers(_ precision: Precision) -> [(LinearLayer, Format)] {
+    (table.patchEmbedding.layers + [table.finalLayer.linear]).map { ($0, Format.fp32) }
+      + table.blockLayers.map { ($0, format(of: $0, precision)) }
   }
+
+  /// Floats that hold the largest packed layer, in either direction.
+  func largestPackedLayer(_ precision: Precision) -> Int {
+    packedLayers(precision).map { layer, format in
+      max(
+        layer.packedElements(format),
+        ComputeContext.packedElements(depth: layer.outputs, columns: layer.inputs, format: format))
+    }.max() ?? 0
+  }
+
+  /// Floats that the largest weight gradient's packed operands need.
+  func largestGradientScratch(rows: Int, _ precision: Precision) -> Int {
+    packedLayers(precision).map { layer, _ in
+      ComputeContext.weightGradientScratch(
+        rows: rows, inputs: layer.inputs, outputs: layer.outputs, format: precision.format)
+    }.max() ?? 0
+  }
+}
+
+extension ParameterTable {
+  /// The blocks' linear layers over tokens.
+  package var blockLayers: [LinearLayer] { blocks.flatMap(\.layers) }
 
   /// The layers that see the time and the class, not the tokens.
   private var conditioningLayers: [LinearLayer] {
@@ -138,22 +188,6 @@ extension ParameterTable {
 
   /// The most inputs that one of them has.
   var deepestConditioningLayer: Int { conditioningLayers.map(\.inputs).max() ?? 0 }
-
-  /// Floats that hold the largest packed layer, in either direction.
-  func largestPackedLayer(_ format: Format) -> Int {
-    packedLayers(format).map { layer, format in
-      max(
-        layer.packedElements(format),
-        ComputeContext.packedElements(depth: layer.outputs, columns: layer.inputs, format: format))
-    }.max() ?? 0
-  }
-
-  /// Floats that the largest weight gradient's packed operands need.
-  func largestGradientScratch(rows: Int, _ format: Format) -> Int {
-    packedLayers(format).map { layer, _ in
-      ComputeContext.weightGradientScratch(rows: rows, inputs: layer.inputs, outputs: layer.outputs, format: format)
-    }.max() ?? 0
-  }
 }
 
 /// The weights of a network in the order in which the product kernels read them; immutable.
@@ -162,10 +196,10 @@ package struct PackedWeights: Sendable {
   private let layers: [Matrix?]
 
   /// Packs every layer that is used packed, and lets go of the pages of mapped weights.
-  init(_ weights: Weights, format: Format, context: ComputeContext) {
+  init(_ weights: Weights, precision: Precision, context: ComputeContext) {
     let table = weights.table
     var layout = ArenaLayout()
-    let plans = table.packedLayers(format).map { layer, format in
+    let plans = weights.packedLayers(precision).map { layer, format in
       (layer, format, layout.reserve(layer.packedElements(format)))
     }
     let arena = MutableFloatSlice(uninitialized: layout.count)
@@ -186,10 +220,10 @@ package struct PackedWeights: Sendable {
 final class PackedWeightStore: Sendable {
   private let weights = Mutex<PackedWeights?>(nil)
 
-  func packed(_ source: Weights, format: Format, context: ComputeContext) -> PackedWeights {
+  func packed(_ source: Weights, precision: Precision, context: ComputeContext) -> PackedWeights {
     weights.withLock { made in
       if let made { return made }
-      let new = PackedWeights(source, format: format, context: context)
+      let new = PackedWeights(source, precision: precision, context: context)
       made = new
       return new
     }

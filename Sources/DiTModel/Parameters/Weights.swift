@@ -6,6 +6,8 @@ public struct Weights: Sendable {
   public let table: ParameterTable
   /// One per tensor, in the table's order.
   let parts: [TensorParts]
+  /// Weights of linear layers that ``Precision/int8`` leaves in bf16, by their index.
+  package var wide: Set<Int> = []
 
   /// One slice per tensor, in the table's order. What a file keeps apart is put together at each access, unless it is still held.
   public var slices: Slices { Slices(parts: parts) }

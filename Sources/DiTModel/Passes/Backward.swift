@@ -57,7 +57,7 @@ extension DiTNetwork {
     precondition(
       dropout.map { $0.keys.count >= samples } ?? true, "\(dropout?.keys.count ?? 0) keys for \(samples) samples")
     return ForwardPass(
-      network: self, source: isPacked ? .packing(ws.packing, format) : .blas(parts: 1), modulation: modulation,
+      network: self, source: isPacked ? .packing(ws.packing) : .blas(parts: 1), modulation: modulation,
       samples: samples, prefixKeys: prefixKeys, sequence: sequence, memory: ws.memory, blocks: ws.blocks, isSaved: true,
       dropout: dropout)
   }

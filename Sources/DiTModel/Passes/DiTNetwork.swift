@@ -33,14 +33,14 @@ public struct DiTNetwork: Sendable {
   ) {
     precondition(weights.table == ParameterTable(configuration), "weights of another configuration")
     precondition(noise != nil || !configuration.attention.readsNoise, "attention that reads the noise schedule")
-    precondition(numerics.isSupported, "OpenBLAS has no products of bf16")
+    precondition(numerics.isSupported, "OpenBLAS has no products of bf16 or int8")
     self.configuration = configuration
     self.weights = weights
     self.context = context
     self.numerics = numerics
     self.noise = noise
     store = weightsAreFixed && numerics.isPacked(on: context) ? PackedWeightStore() : nil
-    let packed = store == nil ? [] : weights.table.packedLayers(numerics.precision.format).map(\.0.weight)
+    let packed = store == nil ? [] : weights.packedLayers(numerics.precision).map(\.0.weight)
     held = weights.joined(except: Set(packed))
     rotary = configuration.position.rotation.map { Self.rotaryTable(configuration, $0) }
   }
@@ -58,12 +58,15 @@ public struct DiTNetwork: Sendable {
 
   /// Where ``forward`` takes its layers from.
   private func inferenceSource(_ ws: InferenceWorkspace, samples: Int) -> LayerSource {
-    if let store { return .stored(store.packed(weights, format: format, context: context)) }
-    return isPacked ? .packing(ws.packing, format) : .blas(parts: samples)
+    if let store { return .stored(store.packed(weights, precision: numerics.precision, context: context)) }
+    return isPacked ? .packing(ws.packing) : .blas(parts: samples)
   }
 
-  /// Of a block's products.
+  /// What is kept between a block's products.
   var format: Format { numerics.precision.format }
+
+  /// What the factors of a block's layer hold.
+  func format(of layer: LinearLayer) -> Format { weights.format(of: layer, numerics.precision) }
 }
 
 // MARK: - Inference

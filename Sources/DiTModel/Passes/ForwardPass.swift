@@ -37,6 +37,8 @@ package struct PassMemory {
   let patches, scratch: MutableFloatSlice
   /// What enters a half of a block, (rows, D), of the products' format; what enters the final layer, float32.
   let h, finalH: MutableMatrix
+  /// What enters an int8 product, in the memory of `h`, and of any width that a block's layer has; empty where there is none.
+  let codes: MutableFloatSlice
   /// The feed-forward part's hidden layer, of the products' format.
   package let hidden: MutableMatrix
   /// q, k and v with q and k normalized, while what they were made of is kept.

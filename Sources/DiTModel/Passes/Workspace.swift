@@ -116,7 +116,7 @@ private struct ScratchSizes {
     let format = network.numerics.precision.format
     attention = TokenExtents(network.configuration, samples: samples)
       .attentionScratch(network.context, format, isPacked: network.isPacked, backward: false)
-    packing = network.packsPerCall ? network.weights.table.largestPackedLayer(format) : 0
+    packing = network.packsPerCall ? network.weights.largestPackedLayer(network.numerics.precision) : 0
     isPacked = network.isPacked
   }
 
@@ -129,8 +129,9 @@ private struct ScratchSizes {
     self.isPacked = isPacked
     heads = c.qkNorm ? ComputeContext.prepareHeadsScratch(extents.attention) : 0
     guard isPacked else { return }
-    packing = network.weights.table.largestPackedLayer(format)
-    gradient = network.weights.table.largestGradientScratch(rows: samples * c.totalTokens, format)
+    packing = network.weights.largestPackedLayer(network.numerics.precision)
+    gradient = network.weights.largestGradientScratch(
+      rows: samples * c.totalTokens, network.numerics.precision)
   }
 }
 
@@ -169,7 +170,10 @@ public final class InferenceWorkspace {
     self.samples = samples
     let patches = arena.reserve(samples * c.tokens * c.patchRows)
     let tokens = arena.reserve(rows: rows, columns: c.hiddenSize)
-    let h = arena.reserve(rows: rows, columns: c.hiddenSize)
+    let codes = numerics.precision.weightFormat == .int8 ? max(c.hiddenSize, c.mlpSize) : 0
+    let entry = arena.reserve(
+      max(Format.fp32.floats(rows: rows, columns: c.hiddenSize), Format.int8.floats(rows: rows, columns: codes)))
+    let h = arena.matrix(in: entry, rows: rows, columns: c.hiddenSize)
     let scratch = arena.reserve(sizes.attention)
     packing = arena.reserve(sizes.packing)
     let bottleneck = arena.reserve(rows: samples * c.tokens, columns: c.patchBottleneck ?? 0)
@@ -178,7 +182,7 @@ public final class InferenceWorkspace {
       inference: c, rows: rows, tokens: tokens, format, isPacked: sizes.isPacked, hidden: &hidden, &arena)
     blocks = [Block.Memory](repeating: block, count: c.depth)
     memory = PassMemory(
-      patches: patches, scratch: scratch, h: h.reused(as: format), finalH: h, hidden: hidden!,
+      patches: patches, scratch: scratch, h: h.reused(as: format), finalH: h, codes: entry, hidden: hidden!,
       preparedHeads: block.attention.qkv, bottleneck: bottleneck)
     byteCount = arena.count * MemoryLayout<Float>.stride
   }
@@ -247,6 +251,7 @@ public final class TrainingWorkspace {
   ///     the rest again, attention itself not.
   ///   - drops: whether forward passes have ``Dropout``.
   public convenience init(_ network: DiTNetwork, samples: Int, recomputes: Bool = false, drops: Bool = false) {
+    precondition(network.numerics.precision.isForTraining, "training in \(network.numerics.precision)")
     precondition(samples > 0, "a workspace for \(samples) samples")
     let (c, numerics) = (network.configuration, network.numerics)
     let scratch = ScratchSizes(training: network, samples: samples)
@@ -314,7 +319,8 @@ public final class TrainingWorkspace {
     conditionGradient2 = arena.reserve(rows: samples, columns: d)
     memory = PassMemory(
       patches: patches, scratch: scratch, h: h,
-      finalH: arena.matrix(in: projectionGradient, rows: rows, columns: d), hidden: hidden, preparedHeads: prepared,
+      finalH: arena.matrix(in: projectionGradient, rows: rows, columns: d), codes: .empty, hidden: hidden,
+      preparedHeads: prepared,
       bottleneck: bottleneck)
     byteCount = arena.count * MemoryLayout<Float>.stride
   }

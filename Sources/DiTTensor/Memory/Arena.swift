@@ -39,7 +39,7 @@ package struct Arena {
 
   /// The next (rows, columns) of a format. In a plan the matrix has no rows.
   package mutating func reserve(rows: Int, columns: Int, _ format: Format = .fp32) -> MutableMatrix {
-    let part = reserve(format.floats(holding: rows * columns))
+    let part = reserve(format.floats(rows: rows, columns: columns))
     return matrix(in: part, rows: rows, columns: columns, format)
   }
 

@@ -2,7 +2,7 @@
 
 /// A matrix to read.
 ///
-/// Elements of 16 bits lie two to a float of the memory.
+/// Elements of 16 bits lie two to a float of the memory, those of 8 bits four.
 public struct Matrix: Sendable {
   /// How the elements lie.
   public enum Order: Sendable {
@@ -28,10 +28,10 @@ public struct Matrix: Sendable {
 
   /// A matrix in rows.
   ///
-  /// - Parameter stride: elements from row to row; nil: `columns`.
+  /// - Parameter stride: elements from row to row; nil: ``Format/rowElements(_:)``, `columns` but for int8.
   /// - Precondition: `memory` holds it.
   public init(_ memory: FloatSlice, rows: Int, columns: Int, stride: Int? = nil, format: Format = .fp32) {
-    let stride = stride ?? columns
+    let stride = stride ?? format.rowElements(columns)
     Self.check(memory, rows, columns, stride, format)
     self.init(memory, rows: rows, columns: columns, stride: stride, format: format, order: .rows)
   }
@@ -54,7 +54,7 @@ public struct Matrix: Sendable {
 
   fileprivate static func check(_ memory: FloatSlice, _ rows: Int, _ columns: Int, _ stride: Int, _ format: Format) {
     precondition(min(rows, columns, stride) >= 0, "a matrix of (\(rows), \(columns)), \(stride) from row to row")
-    let needed = rows == 0 ? 0 : (rows - 1) * stride + columns
+    let needed = rows == 0 ? 0 : (rows - 1) * stride + format.rowElements(columns)
     precondition(
       memory.count >= format.floats(holding: needed),
       "(\(rows), \(columns)), \(stride) from row to row: \(needed) elements expected, \(memory.count) floats found")
@@ -100,7 +100,7 @@ public struct MutableMatrix {
 
   /// A matrix in rows.
   ///
-  /// - Parameter stride: elements from row to row; nil: `columns`.
+  /// - Parameter stride: elements from row to row; nil: ``Format/rowElements(_:)``, `columns` but for int8.
   /// - Precondition: `memory` holds it.
   public init(_ memory: MutableFloatSlice, rows: Int, columns: Int, stride: Int? = nil, format: Format = .fp32) {
     reading = Matrix(memory.reading, rows: rows, columns: columns, stride: stride, format: format)
@@ -123,9 +123,9 @@ public struct MutableMatrix {
 
   /// A matrix of another format in the same memory, whose elements are to be written.
   ///
-  /// - Precondition: no more bytes an element than this one's, and no gaps.
+  /// - Precondition: it fits there, and this one has no gaps.
   package func reused(as format: Format) -> MutableMatrix {
-    precondition(format.size <= self.format.size && stride == columns, "\(format) in the memory of \(self.format)")
+    precondition(stride == self.format.rowElements(columns), "\(format) in the memory of \(self.format) with gaps")
     return MutableMatrix(memory, rows: rows, columns: columns, format: format)
   }
 

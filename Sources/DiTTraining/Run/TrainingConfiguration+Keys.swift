@@ -65,7 +65,9 @@ public struct TrainingKey: Sendable {
     case .weighting:
       if let value = try reader.word(name, LossWeightingName.self) { configuration.lossWeighting = value }
     case .precision:
-      if let value = try reader.word(name, Precision.self) { configuration.precision = value }
+      if let value = try reader.word(name, Precision.self, among: { $0.isForTraining }) {
+        configuration.precision = value
+      }
     case .exchange:
       if let value = try reader.word(name, GradientExchange.self) { configuration.exchange = value }
     case .gemm:

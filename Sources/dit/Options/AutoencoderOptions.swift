@@ -21,7 +21,9 @@ struct AutoencoderOptions: ParsableArguments {
   var output: String
 
   func load() throws -> Autoencoder {
-    let autoencoder = try Autoencoder(contentsOf: model, context: threads.context(), numerics: numerics.numerics())
+    let autoencoder = try Autoencoder(
+      contentsOf: model, context: threads.context(),
+      numerics: numerics.numerics(withoutInt8: "an autoencoder has no products of int8"))
     Warnings.add(notes: autoencoder.notes)
     return autoencoder
   }

@@ -149,8 +149,10 @@ struct NumericsOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
-      fp32, or bf16: matrix products of the blocks with bfloat16 operands and float32 accumulation, in half the memory \
-      and, on a CPU with native bf16 products (see `dit info`), half the time. (default: fp32)
+      fp32; bf16: matrix products of the blocks with bfloat16 operands and float32 accumulation, in half the memory and, \
+      on a CPU with native bf16 products (see `dit info`), half the time; or int8, not for training: those of the blocks' \
+      linear layers with 8-bit integers, in half of bf16's memory and, with native int8 products, half its time. \
+      (default: fp32)
       """, valueName: "format"))
   var precision: String?
 
@@ -162,14 +164,17 @@ struct NumericsOptions: ParsableArguments {
       """, valueName: "name"))
   var gemm: String?
 
+  /// - Parameter withoutInt8: why the command has no products of int8, where it has none.
   /// - Throws: ``Failure`` for an unknown word, or a combination that does not exist.
-  func numerics(defaults: Numerics = Numerics()) throws(Failure) -> Numerics {
+  func numerics(defaults: Numerics = Numerics(), withoutInt8 reason: String? = nil) throws(Failure) -> Numerics {
     var numerics = defaults
     if let precision {
       let note = precision == "fp16" ? " (CPUs have no products of fp16; bf16 needs no loss scaling)" : ""
+      let words = reason == nil ? "fp32, bf16 or int8" : "fp32 or bf16"
       guard let value = Precision(rawValue: precision) else {
-        throw .usage("--precision", expected: "fp32 or bf16" + note, found: precision)
+        throw .usage("--precision", expected: words + note, found: precision)
       }
+      if let reason, value == .int8 { throw .usage("--precision", expected: "\(words) (\(reason))", found: precision) }
       numerics.precision = value
     }
     if let gemm {
@@ -179,7 +184,8 @@ struct NumericsOptions: ParsableArguments {
       numerics.gemm = value
     }
     guard numerics.isSupported else {
-      throw .usage("--gemm", expected: "packed or auto with bf16, of which OpenBLAS has no products", found: "blas")
+      throw .usage(
+        "--gemm", expected: "packed or auto with bf16 and int8, of which OpenBLAS has no products", found: "blas")
     }
     return numerics
   }

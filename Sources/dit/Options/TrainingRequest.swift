@@ -18,7 +18,8 @@ struct TrainingRequest {
       ] {
         if let value, value < least { throw Failure.usage(option, expected: "at least \(least)", found: "\(value)") }
       }
-      let chosen = try numerics.numerics(defaults: training.numerics)
+      let chosen = try numerics.numerics(
+        defaults: training.numerics, withoutInt8: "int8 is for inference")
       (training.precision, training.gemm) = (chosen.precision, chosen.gemm)
       if recompute { training.recompute = true }
       if let brokenImages { training.brokenImages = brokenImages }
