@@ -10,6 +10,7 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
 
     network      network/: model directories, forward passes, losses, gradients, trajectories, kernels, sizes
     training     network/digits/training.safetensors: AdamW, clipping and EMA for five steps
+    step_cache   network/digits/step-cache.safetensors: evaluations forecast from those before (TaylorSeer)
     variants     network/variants/: positions, conditioning variants and token sequences
     parts        network/parts/: blocks of other parts than the published ones
     family_samples  network/parts/samples.safetensors: sampling runs of JiT's and pMF's form by their own conventions
@@ -50,6 +51,7 @@ import torch
 MODULES = {
     "network": "network",
     "training": "network",
+    "step_cache": "network",
     "variants": "network",
     "parts": "network",
     "family_samples": "network",

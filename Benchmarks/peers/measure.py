@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
+import calibration
 import machine
 import works
 from process import WorkerError
@@ -41,12 +42,25 @@ class Measurer:
             if work.kind == "memory":
                 result["entries"] = [self.memory(work, entry, files) for entry in entries]
                 return result
+            self.quantize(work, entries, files)
             peaks, found, disturbed = [], {}, []
             for group in groups(work, entries, machine.available_bytes()):
                 self.measure_group(work, group, files, peaks, found, disturbed)
         result |= {"peaks": peaks, "bystanders": max(disturbed)}
         result["entries"] = [summary(work, entry, found[entry.label], peaks) for entry in entries]
         return result
+
+    def quantize(self, work, entries, files):
+        """Has the quantized network made if it is not in the cache, while no other worker is there: it takes gigabytes."""
+        for entry in entries:
+            request = entry.request(work, files)
+            if (entry.engine, request["precision"]) == ("openvino", "int8") and not calibration.path(request).exists():
+                self.say(f"  {entry.label}: quantizing …")
+                with self.start(entry.engine) as process:
+                    try:
+                        process.ask("prepare", work=request)
+                    except WorkerError as error:  # it will be met again, and counted, in its turn
+                        self.say(f"  {entry.label}: {error}")
 
     def measure_group(self, work, group, files, peaks, found, disturbed):
         """Adds each entry's numbers to `found`; the entries run in turns, so they are in memory together."""

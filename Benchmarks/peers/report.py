@@ -1,6 +1,9 @@
 """The results as Markdown tables."""
 
-NAMES = {"torch": "PyTorch", "openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "jax": "JAX"}
+NAMES = {
+    "torch": "PyTorch", "openvino": "OpenVINO", "openvino, int8": "OpenVINO int8", "onnxruntime": "ONNX Runtime",
+    "jax": "JAX",
+}
 
 QUIET = 0.03  # the share of the CPUs that other programs may have while a work is timed
 
@@ -68,10 +71,11 @@ def gemms(results):
 
 
 def errors(results):
-    """Of bf16 against PyTorch in fp32: root mean square over root mean square, largest difference over largest value."""
+    """Of bf16 and int8 against PyTorch in fp32: root mean square over root mean square, largest difference over largest
+    value."""
     works = [w for w in results["works"] if w["kind"] == "forward" and w["precision"] == "bf16"]
     labels = ["ours", *peers_of(works)]
-    head = ["error of bf16, rms (max)", *(NAMES.get(label, label) for label in labels)]
+    head = ["error of bf16 (int8 where it says so), rms (max)", *(NAMES.get(label, label) for label in labels)]
 
     def cell(entry):
         error = (entry or {}).get("error")

@@ -44,6 +44,7 @@ TRAININGS = [("S/2", 8, "quick"), ("S/2", 32, "default"), ("B/2", 8, "default")]
 SAMPLINGS = [("S/2", 1, "full")]
 SAMPLING_STEPS = 50
 WITH_GEMMS = {("S/2", 1), ("B/2", 1), ("XL/2", 1)}  # ours also with each of its two ways of fp32 products
+WITH_INT8 = {(name, batch) for name in ("S/2", "B/2", "XL/2", "JiT-B/16") for batch in (1, 2)}  # beside the bf16 ones
 RUNS = ["quick", "default", "full"]  # each has the works of those before it
 
 
@@ -113,18 +114,25 @@ def all_works():
         "fp32": [Entry("torch", "torch"), Entry("openvino", "openvino"), Entry("onnxruntime", "onnxruntime")],
         "bf16": [Entry("torch", "torch"), Entry("openvino", "openvino")],
     }
+    int8 = Entry("openvino, int8", "openvino", precision="int8")
     works = []
     for precision in ("fp32", "bf16"):
         for name, batch, run in FORWARDS:
             entries = [Entry("ours", "ours"), Entry("ours, steady", "ours", {"mode": "steady"})]
             if precision == "fp32" and (name, batch) in WITH_GEMMS:
                 entries += [Entry(f"ours, {gemm}", "ours", {"gemm": gemm}) for gemm in ("blas", "packed")]
-            works.append(Work("forward", name, batch, precision, run, tuple(entries + peers[precision])))
+            entries += peers[precision]
+            if precision == "bf16" and (name, batch) in WITH_INT8:
+                entries.append(int8)
+            works.append(Work("forward", name, batch, precision, run, tuple(entries)))
     for name in families.available():
-        for precision in ("fp32", "bf16"):
+        for precision, batch in (("fp32", 1), ("bf16", 1), ("bf16", 2)):
             entries = [Entry("ours", "ours"), Entry("ours, steady", "ours", {"mode": "steady"})]
             entries += [Entry("torch", "torch"), Entry("openvino", "openvino")]
-            works.append(Work("forward", name, 1, precision, "full", tuple(entries)))
+            if precision == "bf16" and (name, batch) in WITH_INT8:
+                entries.append(int8)
+            if batch == 1 or int8 in entries:
+                works.append(Work("forward", name, batch, precision, "full", tuple(entries)))
     for precision in ("fp32", "bf16"):
         for name, batch, run in TRAININGS:
             entries = [Entry("ours", "ours"), Entry("torch", "torch")]

@@ -1,7 +1,7 @@
 import DiTKernels
 import TestSupport
 
-/// A table of kernels: an instruction set, AVX-512 with and without products of bf16 of its own.
+/// A table of kernels: an instruction set, AVX-512 with and without products of bf16 and int8 of its own.
 struct Level: CustomStringConvertible, Sendable {
   let instructionSet: InstructionSet
   let nativeBF16: Bool
@@ -15,7 +15,7 @@ struct Level: CustomStringConvertible, Sendable {
 
   func context(threads: Int = 2) throws -> ComputeContext {
     try ComputeContext(
-      threads: threads, workers: threads, instructionSet: instructionSet, nativeBF16: nativeBF16)
+      threads: threads, workers: threads, instructionSet: instructionSet, nativeBF16: nativeBF16, nativeInt8: false)
   }
 
   var description: String { instructionSet.rawValue + (nativeBF16 ? " with its own bf16" : "") }

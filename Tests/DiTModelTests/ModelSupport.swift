@@ -10,7 +10,7 @@ import TestSupport
 /// How a network is computed: an instruction set, a format, and who multiplies.
 struct Engine: CustomStringConvertible, Sendable {
   let level: InstructionSet
-  let numerics: Numerics
+  var numerics: Numerics
   /// Nil for what is faster.
   var nativeBF16: Bool?
 
@@ -27,6 +27,13 @@ struct Engine: CustomStringConvertible, Sendable {
     return levels + ((try? native.context().hasNativeBF16) == true ? [native] : [])
   }()
 
+  /// int8 at every level; for inference.
+  static let int8 = bf16.map { engine in
+    var engine = engine
+    engine.numerics.precision = .int8
+    return engine
+  }
+
   static let all = exact + bf16
   /// Those whose weights are packed.
   static let packed = all.filter { $0.numerics.gemm != .blas }
@@ -37,7 +44,7 @@ struct Engine: CustomStringConvertible, Sendable {
   }
 
   var description: String {
-    let who = numerics.precision == .bf16 ? "bf16" : "fp32 \(numerics.gemm)"
+    let who = numerics.precision == .fp32 ? "fp32 \(numerics.gemm)" : numerics.precision.rawValue
     return "\(level), \(who)" + (nativeBF16 == true ? " of the CPU" : "")
   }
 }
@@ -169,12 +176,12 @@ extension DiTNetwork {
   }
 
   /// One evaluation by the inference path.
-  func evaluate(_ batch: Case) -> [Float] {
+  func evaluate(_ batch: Case, cache: StepCache? = nil) -> [Float] {
     let output = MutableFloatSlice([Float](repeating: .nan, count: batch.outputCount))
     forward(
       output: output.mutableSpan, images: batch.images.span, modulation: modulation(batch.times, batch.labels),
       sequence: batch.sequence.map { embed($0) }, samples: batch.samples,
-      workspace: InferenceWorkspace(self, samples: batch.samples))
+      workspace: InferenceWorkspace(self, samples: batch.samples), cache: cache)
     return output.array
   }
 

@@ -68,6 +68,55 @@ import Testing
     }
   }
 
+  // MARK: int8
+
+  /// Measured: 4e-3 to 1.3e-2, on networks of random weights.
+  @Test(
+    "In int8 the output is off by as much as rounding to 255 steps costs, no more and no less",
+    arguments: Case.fixtures, Engine.int8)
+  func int8IsNear(_ name: String, _ engine: Engine) throws {
+    let batch = try Case(fixture: name)
+    let expected = try Fixture("\(name)/forward").doubles("output64")
+    let error = Self.error(try batch.network(engine).evaluate(batch), expected)
+    #expect((1e-3...3e-2).contains(error), "\(error)")
+  }
+
+  @Test(
+    "int8 packed once or per call, in parts of a batch, and of weights that were codes before: the same bits",
+    arguments: [Case.tiny, .long] + Part.batches, Engine.int8)
+  func int8Bits(_ batch: Case, _ engine: Engine) throws {
+    let expected = try batch.network(engine).evaluate(batch)
+    #expect(bitDifference(try batch.network(engine, weightsAreFixed: true).evaluate(batch), expected) == nil)
+    #expect(bitDifference(try batch.network(engine, threads: 3).evaluate(batch), expected) == nil)
+    let (copied, flat) = batch.copy()
+    let table = copied.weights.table
+    for layer in table.blockLayers {
+      let range = table.parameters[layer.weight].range
+      let (codes, scales) = try engine.context().quantizedWeights(
+        Matrix(flat.reading[range], rows: layer.outputs, columns: layer.inputs))
+      for (i, place) in range.enumerated() { flat[place] = Float(codes[i]) * scales[i / layer.inputs] }
+    }
+    #expect(bitDifference(try copied.network(engine).evaluate(copied), expected) == nil, "of codes")
+  }
+
+  @Test("Layers that int8 leaves in bf16 are bf16's: all of them make bf16's output", arguments: Engine.int8)
+  func wideLayers(_ engine: Engine) throws {
+    var half = engine
+    half.numerics.precision = .bf16
+    for var batch in [Case.tiny, .long] {
+      let expected = try batch.network(half).evaluate(batch)
+      let all = batch.weights.table.blockLayers.map(\.weight)
+      let narrow = try batch.network(engine).evaluate(batch)
+      batch.weights.wide = Set(all)
+      #expect(bitDifference(try batch.network(engine).evaluate(batch), expected) == nil)
+      for index in all {
+        batch.weights.wide = Set(all).subtracting([index])
+        let output = try batch.network(engine).evaluate(batch)
+        #expect(bitDifference(output, expected) != nil && bitDifference(output, narrow) != nil, "tensor \(index)")
+      }
+    }
+  }
+
   // MARK: Packing
 
   /// Packed once or for every call: the same bits, when several threads are the first too, and with a training pass in

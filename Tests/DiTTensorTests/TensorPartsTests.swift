@@ -8,7 +8,7 @@ import Testing
   @Test("Parts are put together in their order, and are one memory as long as it is held")
   func heldOnce() {
     let parts = TensorParts(joining: [first, second])
-    #expect(parts.isJoined && parts.count == 5)
+    #expect(parts.isMade && parts.count == 5)
     let (one, two) = (parts.slice, parts.slice)
     #expect(one.array == [1, 2, 3, 4, 5] && one.buffer === two.buffer)
     parts.releasePages()
@@ -38,7 +38,7 @@ import Testing
   @Test("A single part is the tensor itself")
   func single() {
     for parts in [TensorParts(first), TensorParts(joining: [first])] {
-      #expect(!parts.isJoined && parts.slice.buffer === first.buffer && parts.count == 3)
+      #expect(!parts.isMade && parts.slice.buffer === first.buffer && parts.count == 3)
     }
   }
 }

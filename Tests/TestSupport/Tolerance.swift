@@ -44,6 +44,9 @@ public struct Tolerance: Sendable, CustomStringConvertible {
     Tolerance("\(roundings) roundings to bf16", roundings * 0x1p-8)
   }
 
+  /// Steps of int8, of which 255 make a row's range.
+  public static func steps(_ count: Double) -> Tolerance { Tolerance("\(count) of 255 steps", count / 255) }
+
   /// What the engine promises of a network's output: twenty times what torch's own Float32 misses Double by.
   public static let networkOutput = Tolerance("the promise for outputs", 1e-5)
 

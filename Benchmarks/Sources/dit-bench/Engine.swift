@@ -6,7 +6,7 @@ struct Variant: Equatable {
   var gemm = GEMM.auto
 
   /// The variants that a local run times.
-  static let timed = [Variant(), Variant(gemm: .blas), Variant(precision: .bf16)]
+  static let timed = [Variant(), Variant(gemm: .blas), Variant(precision: .bf16), Variant(precision: .int8)]
   /// What the others are compared with.
   static let reference = Variant(precision: .fp32, gemm: .blas)
 
@@ -14,12 +14,18 @@ struct Variant: Equatable {
   var name: String { gemm == .auto ? precision.rawValue : "\(precision.rawValue) \(gemm.rawValue)" }
 
   /// The largest difference from the reference's output that is accepted, over that output's largest value.
-  var tolerance: Float { precision == .fp32 ? 1e-5 : 5e-2 }
+  var tolerance: Float {
+    switch precision {
+    case .fp32: 1e-5
+    case .bf16: 5e-2
+    case .int8: 2e-1
+    }
+  }
 
   /// - Throws: ``BenchError`` for a combination that does not exist.
   func validate() throws {
     guard numerics.isSupported else {
-      throw BenchError("gemm: expected auto or packed with bf16, found blas, which has no products of bf16")
+      throw BenchError("gemm: expected auto or packed with bf16 and int8, found blas, which has no products of them")
     }
   }
 }

@@ -14,6 +14,8 @@ public struct Guidance: Equatable, Sendable {
   public var ends = IntervalEnds.closed
   /// How many of the C channels of ε are guided, the first ones; nil is all. 3 is the reference's quirk.
   public var channels: Int?
+  /// Of so many guided evaluations that follow one another one computes ε_u; the others take ε_c − ε_u from it.
+  public var every = 1
 
   public init(
     scale: Double, interval: ClosedRange<Double>? = nil, channels: Int? = nil, ends: IntervalEnds = .closed
@@ -50,6 +52,7 @@ public struct Guidance: Equatable, Sendable {
     if let channels, !(1...count ~= channels) {
       throw DiTError(option: "guidance_channels", expected: "1…\(count)", found: "\(channels)")
     }
+    guard 1...1000 ~= every else { throw DiTError(option: "guidance_every", expected: "1…1000", found: "\(every)") }
   }
 
   /// Refuses an interval that the times of a process cannot lie in: one with ends between the whole times of a β path, or one
@@ -95,6 +98,15 @@ public struct Guidance: Equatable, Sendable {
     guard scale != 1 else { return false }
     guard let interval else { return true }
     return ends.contains(time.value, Float(interval.lowerBound), Float(interval.upperBound))
+  }
+
+  /// Whether each evaluation computes the unconditional pass, of which these need it.
+  public func computed(_ needed: [Bool]) -> [Bool] {
+    var place = 0
+    return needed.map { isNeeded in
+      place = isNeeded ? place + 1 : 0
+      return isNeeded && (place - 1) % every == 0
+    }
   }
 
   /// The times that decide whether the evaluations of a sampler are guided, one each.

@@ -223,6 +223,53 @@ public final class SafetensorsFile: Sendable {
 }
 
 extension SafetensorsFile: TensorStore {
+  /// The elements of the tensor `name`, of dtype F32, F16, BF16 or F64: where they lie in the mapped file as aligned Floats, else
+  /// to be made when they are asked for.
+  ///
+  /// - Throws: `DiTError` when there is no such tensor or it has another dtype.
+  public func parts(_ name: String) throws -> TensorParts {
+    if let mapped = mappedFloats(name) { return TensorParts(mapped.slice) }
+    let entry = try readable(name, allowingIntegers: false)
+    let search: TensorParts.Finder = { [self] in firstNotFiniteHalf(entry) }
+    let find = entry.dtype == .bf16 ? search : nil
+    @Sendable func values() -> FloatSlice {
+      let slice = MutableFloatSlice(uninitialized: entry.count)
+      var target = slice.mutableSpan
+      read(entry, into: &target)
+      return slice.reading
+    }
+    return TensorParts(
+      count: entry.count, halves: halves(entry), release: { [self] in releasePages(of: name) }, firstNotFinite: find,
+      make: { values() })
+  }
+
+  /// The first NaN or infinity of a tensor of BF16: all bits of the exponent are set.
+  private func firstNotFiniteHalf(_ entry: SafetensorsHeader.Entry) -> (index: Int, value: Float)? {
+    bytes.withBytes(entry.byteRange) { bytes in
+      func bits(_ i: Int) -> UInt16 {
+        unsafe bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: 2 * i, as: UInt16.self)
+      }
+      let block = 4096
+      for start in stride(from: 0, to: entry.count, by: block) {
+        let range = start..<min(start + block, entry.count)
+        var greatest: UInt16 = 0  // without a branch, so that the loop vectorizes
+        for i in range { greatest = max(greatest, bits(i) & 0x7FFF) }
+        guard greatest >= 0x7F80 else { continue }
+        let place = range.first { bits($0) & 0x7FFF >= 0x7F80 }!
+        return (place, Float(bitPattern: UInt32(bits(place)) << 16))
+      }
+      return nil
+    }
+  }
+
+  /// BF16 of a mapped file where it lies as aligned pairs.
+  private func halves(_ entry: SafetensorsHeader.Entry) -> FloatSlice? {
+    guard case .mapped(let file) = bytes, entry.dtype == .bf16, entry.count > 0, entry.count % 2 == 0,
+      file.isFloatAligned(entry.byteRange.lowerBound)
+    else { return nil }
+    return MappedFloats(file: file, byteOffset: entry.byteRange.lowerBound, count: entry.count / 2).slice
+  }
+
   public var keys: [StateDict.Key] { header.entries.map { (name: $0.name, shape: $0.shape) } }
 
   public func shape(of name: String) -> [Int]? { entry(named: name)?.shape }

@@ -77,12 +77,13 @@ enum Elements {
     write(source, &target) { $0.bitPattern }
   }
 
-  /// Writes `source`, whose values fit, as `dtype` (I64, I32, U8) to `target`.
+  /// Writes `source`, whose values fit, as `dtype` (I64, I32, U8, I8) to `target`.
   static func write(_ source: Span<Int>, as dtype: Dtype, into target: inout MutableSpan<UInt8>) {
     switch dtype {
     case .i64: write(source, &target) { Int64($0) }
     case .i32: write(source, &target) { Int32($0) }
     case .u8: write(source, &target) { UInt8($0) }
+    case .i8: write(source, &target) { Int8($0) }
     default: preconditionFailure("Int cannot be written as \(dtype.rawValue)")
     }
   }

@@ -28,9 +28,10 @@ public struct TensorSource {
     self.init(name, shape, dtype, .floats(fill))
   }
 
-  /// Whole numbers that `fill` supplies chunk by chunk, stored as I64, I32 or U8.
+  /// Whole numbers that `fill` supplies chunk by chunk, stored as I64, I32, U8 or I8.
   public init(_ name: String, shape: [Int], as dtype: Dtype = .i64, integers fill: @escaping Fill<Int>) {
-    precondition(dtype.isReadableInteger, "\(name): whole numbers are written as I64, I32 or U8")
+    precondition(
+      dtype.isReadableInteger || dtype == .i8, "\(name): whole numbers are written as I64, I32, U8 or I8")
     self.init(name, shape, dtype, .integers(fill))
   }
 

@@ -67,15 +67,16 @@ extension ComputeContext {
   ///   - bias: (columns), or none, as for `geluBackward` and `swigluBackward`.
   ///   - parts: OpenBLAS's products do not cross the borders of this many equal parts of the rows, so that a row's bits
   ///     depend on its own part alone; the rows are a multiple. Over panels no row depends on another.
-  ///   - scratch: ``panelScratch(depth:)`` floats. Each panel of b, which is in rows or columns, is then packed just before
-  ///     its products: for few rows, whose cost is that of reading b once. Only for `store`; the bytes are those over panels
+  ///   - scratch: ``panelScratch(depth:)`` floats. Each panel of b, which is in rows or columns, of float32 or bf16, is then
+  ///     packed in float32 just before its products: for few rows, whose cost is that of reading b once. Only for `store`; the bytes are those over panels
   ///     that were packed before.
   public func product(
     into y: MutableMatrix, _ a: Matrix, _ b: Matrix, bias: FloatSlice? = nil, epilogue: Epilogue = .store,
     parts: Int = 1, packingInto scratch: MutableFloatSlice? = nil
   ) {
     precondition(
-      a.columns == b.rows && y.rows == a.rows && epilogue.fits(y.columns, b.columns) && a.format == b.format,
+      a.columns == b.rows && y.rows == a.rows && epilogue.fits(y.columns, b.columns)
+        && (a.format == b.format || scratch != nil),
       "(\(a.rows), \(a.columns)) \(a.format) · (\(b.rows), \(b.columns)) \(b.format) into (\(y.rows), \(y.columns))")
     precondition(y.stride >= y.columns && a.columns > 0, "rows of y over one another, or a product of no depth")
     precondition(!y.overlaps(a) && !y.overlaps(b), "a product over its own factor")

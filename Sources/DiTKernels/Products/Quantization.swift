@@ -52,7 +52,7 @@ extension ComputeContext {
     check(
       memory.count, atLeast: Self.packedElements(depth: matrix.rows, columns: matrix.columns, format: .int8),
       "memory for panels")
-    let codes = MutableFloatSlice(uninitialized: threads * PackInt8Panels.scratchFloats(depth: matrix.rows))
+    let codes = unsafe MutableFloatSlice(uninitialized: threads * PackInt8Panels.scratchFloats(depth: matrix.rows))
     let task = unsafe PackInt8Panels(
       kernels: kernels, weights: DiTMatrix(matrix), depth: matrix.rows, columns: matrix.columns, halves: halves,
       to: UnsafeMutableRawPointer(memory.pointer), scratch: codes.pointer)

@@ -45,6 +45,11 @@ extension DiTNetwork {
       let (block, m, extents) = (weights.table.blocks[index], pass.blocks[index], pass.extents(index))
       if index == configuration.inContextStart { joinTokens(m.x.memory, pass) }
       let (first, second) = (pass.join(index, .attention, m, extents), pass.join(index, .feedForward, m, extents))
+      if let cache = pass.blockCache, cache.isForecasting {
+        first.forecast(pass, cache)
+        second.forecast(pass, cache)
+        continue
+      }
       let (x, y) = (m.x.prefix(extents.rows), m.y.prefix(extents.rows))
 
       var h = pass.entry(block.attention.qkv, rows: extents.rows)
@@ -59,7 +64,7 @@ extension DiTNetwork {
 }
 
 /// The halves of a block.
-enum BlockHalf { case attention, feedForward }
+enum BlockHalf: Int { case attention, feedForward }
 
 extension ForwardPass {
   /// Shift and scale of a half's norm.
@@ -74,7 +79,7 @@ extension ForwardPass {
       Matrix(weights.slices[index], rows: samples, columns: to.columns, stride: 0)
     }
     return Join(
-      block: index, tokens: extents.tokens, result: to.prefix(extents.rows),
+      block: index, half: half, tokens: extents.tokens, result: to.prefix(extents.rows),
       residual: isSaved ? from.prefix(extents.rows).reading : nil,
       gate: gate ?? modulation.gate(index, half).reading,
       dropout: Dropout.blocks(of: configuration.depth) ~= index ? dropout : nil)
@@ -140,7 +145,7 @@ extension BackwardPass {
   /// The same with its result, which is not used, in memory whose next writer is the gate's backward.
   private func scrapped(_ join: Join) -> Join {
     Join(
-      block: join.block, tokens: join.tokens, result: ws.outputGradient.prefix(join.result.rows),
+      block: join.block, half: join.half, tokens: join.tokens, result: ws.outputGradient.prefix(join.result.rows),
       residual: join.residual, gate: join.gate, dropout: join.dropout)
   }
 

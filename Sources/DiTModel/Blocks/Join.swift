@@ -5,6 +5,7 @@ import DiTTensor
 package struct Join {
   /// The block's index.
   package let block: Int
+  let half: BlockHalf
   /// Of a sample.
   package let tokens: Int
   let result: MutableMatrix
@@ -23,6 +24,12 @@ package struct Join {
       pass.apply(layer, to: x, into: sums)
       dropout.apply(pass.context, sums, tokens: tokens, .output, block: block)
       pass.context.addGated(into: result, residual: residual, gate: gate, sums: sums.reading, tokens: tokens)
+    } else if let cache = pass.blockCache {
+      let sums = cache.incoming(rows: result.rows)
+      pass.apply(
+        layer, to: x, into: result,
+        epilogue: .gateResidual(residual: residual, gate: gate, tokens: tokens, sums: .kept(sums)))
+      cache.keep(slot, sums.reading, pass.context)
     } else {
       pass.apply(
         layer, to: x, into: result,
@@ -30,6 +37,14 @@ package struct Join {
           residual: residual, gate: gate, tokens: tokens, sums: pass.isSaved ? .kept(sums) : .scratch(sums)))
     }
   }
+
+  /// result += gate ⊙ what the half is forecast to make.
+  func forecast(_ pass: ForwardPass, _ cache: StepCache) {
+    cache.add(slot, to: result, gate: gate, tokens: tokens, pass.context)
+  }
+
+  /// Of a step cache.
+  private var slot: Int { 2 * block + half.rawValue }
 
   /// dhalf = gate ⊙ dresult, dgate = Σ dresult ⊙ half; dresult passes on as the residual's.
   func backward(

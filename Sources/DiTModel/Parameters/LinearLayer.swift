@@ -44,15 +44,16 @@ extension DiTNetwork {
   /// A layer for the forward direction, its weight in `format` where it is packed here.
   private func ready(_ layer: LinearLayer, _ source: LayerSource, _ format: Format) -> ReadyLayer {
     let bias = layer.bias.map { weights.slices[$0] }
-    // Not asked for where it is packed already: a weight that its file keeps in parts would be joined anew.
+    // Not asked for where it is packed already: a weight that its file keeps in another form would be made anew.
     var weight: Matrix { weights.matrix(layer).transposed }
+    var packable: Matrix { weights.packable(layer).transposed }
     switch source {
     case .blas(let parts): return ReadyLayer(factor: weight, bias: bias, parts: parts)
     case .stored(let store): return ReadyLayer(factor: store[layer] ?? weight, bias: bias)
     case .packing(let memory):
-      let factor = context.pack(weight, into: memory, as: format, halves: layer.isHalved)
+      let factor = context.pack(packable, into: memory, as: format, halves: layer.isHalved)
       return ReadyLayer(factor: factor, bias: bias)
-    case .panelwise(let scratch): return ReadyLayer(factor: weight, bias: bias, scratch: scratch)
+    case .panelwise(let scratch): return ReadyLayer(factor: packable, bias: bias, scratch: scratch)
     }
   }
 
@@ -177,11 +178,19 @@ extension Weights {
 }
 
 extension ParameterTable {
+  /// All linear layers.
+  package var linearLayers: [LinearLayer] {
+    patchEmbedding.layers + [finalLayer.linear] + blockLayers + conditioningLayers
+  }
+
   /// The blocks' linear layers over tokens.
   package var blockLayers: [LinearLayer] { blocks.flatMap(\.layers) }
 
+  /// The weights of the layers that see the time and the class.
+  package var conditioningWeights: [Int] { conditioningLayers.map(\.weight) }
+
   /// The layers that see the time and the class, not the tokens.
-  private var conditioningLayers: [LinearLayer] {
+  var conditioningLayers: [LinearLayer] {
     conditioning.embedders.flatMap(\.layers) + (0...blocks.count).compactMap { modulation($0).adaLN }
       + blocks.flatMap { $0.attention.maskGate?.layers ?? [] }
   }
@@ -206,7 +215,7 @@ package struct PackedWeights: Sendable {
     var layers = [Matrix?](repeating: nil, count: table.parameters.count)
     for (layer, format, range) in plans {
       layers[layer.weight] = context.pack(
-        weights.matrix(layer).transposed, into: arena[range], as: format, halves: layer.isHalved)
+        weights.packable(layer).transposed, into: arena[range], as: format, halves: layer.isHalved)
       weights.parts[layer.weight].releasePages()
     }
     self.layers = layers

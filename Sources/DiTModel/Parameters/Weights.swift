@@ -9,7 +9,7 @@ public struct Weights: Sendable {
   /// Weights of linear layers that ``Precision/int8`` leaves in bf16, by their index.
   package var wide: Set<Int> = []
 
-  /// One slice per tensor, in the table's order. What a file keeps apart is put together at each access, unless it is still held.
+  /// One slice per tensor, in the table's order. What a file keeps in another form is made at each access, unless it is still held.
   public var slices: Slices { Slices(parts: parts) }
 
   /// See ``Weights/slices``.
@@ -37,7 +37,8 @@ public struct Weights: Sendable {
     self.init(table, parts: slices.map { TensorParts($0) })
   }
 
-  /// The same, of tensors some of which lie in several places.
+  /// The same, of tensors some of which are made when they are asked for. Where a file has int8 codes of some linear layers'
+  /// weights, ``Precision/int8`` leaves the others' as they are.
   ///
   /// - Precondition: the counts are the table's.
   package init(_ table: ParameterTable, parts: [TensorParts]) {
@@ -47,11 +48,24 @@ public struct Weights: Sendable {
     }
     self.table = table
     self.parts = parts
+    let layers = table.blockLayers.map(\.weight)
+    if layers.contains(where: { parts[$0].isInt8 }) { wide = Set(layers.filter { !parts[$0].isInt8 }) }
   }
 
-  /// The tensors that lie in several places, put together, but for some by their index: who holds them has each made once.
-  func joined(except others: Set<Int>) -> [FloatSlice] {
-    parts.indices.filter { parts[$0].isJoined && !others.contains($0) }.map { parts[$0].slice }
+  /// The tensors that are made, but for some by their index: who holds them has each made once.
+  func made(except others: Set<Int>) -> [FloatSlice] {
+    parts.indices.filter { parts[$0].isMade && !others.contains($0) }.map { parts[$0].slice }
+  }
+
+  /// W of a layer, (outputs, inputs), to be packed: in bf16 where it lies so.
+  func packable(_ layer: LinearLayer) -> Matrix {
+    guard let halves = parts[layer.weight].halves else { return matrix(layer) }
+    return Matrix(halves, rows: layer.outputs, columns: layer.inputs, format: .bf16)
+  }
+
+  /// The weights that products take as ``packable(_:)`` gives them, where all are packed.
+  var packableHalves: [Int] {
+    (table.conditioningLayers + table.blockLayers).map(\.weight).filter { parts[$0].halves != nil }
   }
 
   /// A new network's values (see ``Parameter/Initialization``): xavier-uniform linears, zero adaLN and final layer, so

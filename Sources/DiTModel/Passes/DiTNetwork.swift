@@ -11,12 +11,13 @@ public struct DiTNetwork: Sendable {
   public let numerics: Numerics
   /// Whether products run over packed weights.
   public var isPacked: Bool { numerics.isPacked(on: context) }
-  /// What products read that is not packed once: weights that a file keeps apart are put together for all of them.
+  /// What products read that is not packed once: weights that a file keeps in another form are made once for all of them.
   private let held: [FloatSlice]
   /// The packed weights, when they are packed once.
   private let store: PackedWeightStore?
   /// What attention reads of the noise schedule.
   let noise: AttentionNoise?
+  package var attentionNoise: AttentionNoise? { noise }
   /// What q and k of the image's tokens turn by; nil without rotary positions.
   let rotary: FloatSlice?
 
@@ -41,7 +42,7 @@ public struct DiTNetwork: Sendable {
     self.noise = noise
     store = weightsAreFixed && numerics.isPacked(on: context) ? PackedWeightStore() : nil
     let packed = store == nil ? [] : weights.packedLayers(numerics.precision).map(\.0.weight)
-    held = weights.joined(except: Set(packed))
+    held = weights.made(except: Set(packed + (numerics.isPacked(on: context) ? weights.packableHalves : [])))
     rotary = configuration.position.rotation.map { Self.rotaryTable(configuration, $0) }
   }
 
@@ -79,10 +80,12 @@ extension DiTNetwork {
   ///   - images: (N, C, H, W).
   ///   - modulation: N rows.
   ///   - sequence: N sequences where the network is conditioned by one.
-  ///   - workspace: made for at least N samples; nothing is allocated here.
+  ///   - workspace: made for at least N samples; nothing is allocated here without a cache.
+  ///   - cache: made for at least N samples. Whether this evaluation is forecast, its ``StepCache/advance()`` has decided; one
+  ///     that is not, it takes up.
   public func forward(
     output: consuming MutableSpan<Float>, images: Span<Float>, modulation: Modulation,
-    sequence: SequenceTokens? = nil, samples: Int, workspace ws: InferenceWorkspace
+    sequence: SequenceTokens? = nil, samples: Int, workspace ws: InferenceWorkspace, cache: StepCache? = nil
   ) {
     let c = configuration
     precondition(ws.configuration == c && samples <= ws.samples, "a workspace for \(ws.samples) of another network")
@@ -94,7 +97,7 @@ extension DiTNetwork {
     let pass = ForwardPass(
       network: self, source: inferenceSource(ws, samples: samples), modulation: modulation, samples: samples,
       prefixKeys: sequence?.prefixKeys ?? [], sequence: sequence, memory: ws.memory, blocks: ws.blocks, isSaved: false,
-      dropout: nil)
+      dropout: nil, cache: cache)
     evaluate(pass, images: images, final: ws.blocks[0].norm1, output: output)
   }
 }

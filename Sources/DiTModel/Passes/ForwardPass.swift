@@ -20,6 +20,11 @@ package struct ForwardPass {
   /// Called before a block, and before the final layer with the depth, where their weights or conditioning are not there yet.
   var entering: ((_ block: Int) -> Void)?
 
+  /// In inference, where evaluations are forecast from earlier ones.
+  var cache: StepCache?
+  /// The same where it is the blocks' halves that are forecast.
+  var blockCache: StepCache? { cache?.caching.kind == .taylor ? cache : nil }
+
   var configuration: DiTConfiguration { network.configuration }
   package var context: ComputeContext { network.context }
   var weights: Weights { network.weights }
@@ -51,12 +56,18 @@ extension DiTNetwork {
   /// The network itself: output = decode(blocks(embed(images))), in the order in which the paper tells it.
   func evaluate(_ pass: ForwardPass, images: Span<Float>, final: Norm.Memory, output: consuming MutableSpan<Float>) {
     let (c, table) = (configuration, weights.table)
-    table.patchEmbedding.forward(pass, images: images, into: pass.blocks[0].x)
-    run(blocks: 0..<c.depth, pass)
-    pass.entering?(c.depth)
-    let tokens = pass.blocks[c.depth - 1].z
-    gatherImageTokens(tokens.memory, samples: pass.samples)
-    table.finalLayer.forward(pass, tokens.prefix(pass.samples * c.tokens).reading, final, into: output)
+    let last = pass.blocks[c.depth - 1].z
+    let (tokens, whole) = (last.prefix(pass.samples * c.tokens), pass.cache?.caching.kind == .lite ? pass.cache : nil)
+    if let whole, whole.isForecasting {
+      whole.add(0, to: tokens, gate: nil, tokens: c.tokens, context)
+    } else {
+      table.patchEmbedding.forward(pass, images: images, into: pass.blocks[0].x)
+      run(blocks: 0..<c.depth, pass)
+      pass.entering?(c.depth)
+      gatherImageTokens(last.memory, samples: pass.samples)
+      whole?.keep(0, tokens.reading, context)
+    }
+    table.finalLayer.forward(pass, tokens.reading, final, into: output)
   }
 
   /// The tokens before the image's join them: the condition's, then the sequence's.

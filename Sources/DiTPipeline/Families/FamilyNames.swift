@@ -217,6 +217,6 @@ struct JoinedTensors: TensorStore {
   func slice(_ name: String) throws -> FloatSlice { try parts(name).slice }
 
   func parts(_ name: String) throws -> TensorParts {
-    TensorParts(joining: try (sources[name] ?? [name]).map { try base.slice($0) })
+    TensorParts(joining: try (sources[name] ?? [name]).map { try base.parts($0) })
   }
 }

@@ -8,8 +8,10 @@ enum BatchPlan {
   static let maximumBytes = 1 << 30
 
   /// Images at once when each is evaluated `passes` times in one batch.
-  static func inference(_ c: DiTConfiguration, passes: Int) -> Int {
-    let pass = InferenceWorkspace.elements(c, samples: 1) + Modulation.elements(c, rows: 1)
+  static func inference(_ c: DiTConfiguration, passes: Int, _ caching: StepCaching? = nil) -> Int {
+    let pass =
+      InferenceWorkspace.elements(c, samples: 1) + Modulation.elements(c, rows: 1)
+      + (caching?.byteCount(c, samples: 1) ?? 0) / MemoryLayout<Float>.stride
     return images(elements: passes * (pass + c.imageElements + c.outputElements))
   }
 

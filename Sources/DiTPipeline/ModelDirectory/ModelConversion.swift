@@ -100,13 +100,22 @@ public struct ModelConversion: Sendable {
   /// Writes the directory, or the file, at `path`.
   ///
   /// - Parameters:
-  ///   - dtype: F32, BF16 or F16.
+  ///   - dtype: F32, BF16 or F16; or I8, for a model directory: the weights of the blocks' linear layers in int8, but for those
+  ///     that an ``Int8Plan`` leaves in BF16, which is measured.
   ///   - replacing: whether a directory with a model that is there may be replaced, with all that is in it.
-  /// - Returns: notes for the user, one line each; what they measure was measured on the files that were written.
+  ///   - progress: called while an ``Int8Plan`` is measured.
+  /// - Returns: notes for the user, one line each; what they measure was measured on the files that were written, an ``Int8Plan``
+  ///   on the weights that they were made of.
   /// - Throws: `DiTError`, also when a training run writes there, or something has appeared there that may not be
   ///   replaced; when there was something of the kind before.
   @discardableResult
-  public func write(to path: String, as dtype: Dtype = .f32, replacing: Bool = false) throws -> [String] {
+  public func write(
+    to path: String, as dtype: Dtype = .f32, replacing: Bool = false,
+    progress: (_ measured: Int, _ of: Int) -> Void = { _, _ in }
+  ) throws -> [String] {
+    guard dtype != .i8 || (file == nil && checkpoint == nil && export == nil) else {
+      throw DiTError(option: "dtype", expected: "fp32 or bf16, but for a model directory", found: "int8")
+    }
     if let file {
       try Self.checkFile(path, replacing: replacing)
       try file.write(to: path, as: dtype)
@@ -118,6 +127,8 @@ public struct ModelConversion: Sendable {
     let directory = try AtomicDirectory(path: path)
     let temporary = directory.temporary
     var notes = notes
+    let plan = dtype == .i8 ? try int8Plan(progress) : nil
+    if let plan { notes += plan.notes }
     try directory.writing {
       if let export {
         try export.write(to: temporary, as: dtype)
@@ -126,14 +137,31 @@ public struct ModelConversion: Sendable {
       } else if let checkpoint {
         try checkpoint.write(to: temporary, as: dtype)
       } else {
-        try ModelDirectory.write(
-          configuration, model: sets.trained, ema: sets.average, furtherAverages: sets.further, as: dtype, to: temporary
-        )
+        try writeModel(to: temporary, as: dtype, plan)
         if let vae { try Directory.copyFiles(of: vae, to: Paths.join(temporary, ModelDirectory.autoencoderName)) }
       }
     }
     try directory.commit(replacing: replacing)
     return notes
+  }
+
+  private func int8Plan(_ progress: (Int, Int) -> Void) throws -> Int8Plan {
+    guard let weights = sets.average ?? sets.trained else { preconditionFailure("checked when it was read") }
+    return try Int8Plan(configuration, weights, context: context ?? ComputeContext(), progress: progress)
+  }
+
+  private func writeModel(to path: String, as dtype: Dtype, _ plan: Int8Plan?) throws {
+    guard let plan else {
+      try ModelDirectory.write(
+        configuration, model: sets.trained, ema: sets.average, furtherAverages: sets.further, as: dtype, to: path)
+      return
+    }
+    let context = try context ?? ComputeContext()
+    try ModelDirectory.write(
+      configuration, model: sets.trained.map { weights in { weights } },
+      ema: sets.average.map { weights in { weights } },
+      furtherAverages: sets.further.map { average in (decay: average.decay, weights: { average.weights }) }, to: path
+    ) { weights, path in try weights.stage(for: path, plan, context: context) }
   }
 
   /// Throws unless a format may be written to `path`.

@@ -153,10 +153,21 @@ public struct ModelDirectory: Sendable {
     _ configuration: ModelConfiguration, model: (() throws -> Weights)?, ema: (() throws -> Weights)?,
     furtherAverages: [(decay: Double, weights: () throws -> Weights)], as dtype: Dtype = .f32, to path: String
   ) throws {
+    try write(configuration, model: model, ema: ema, furtherAverages: furtherAverages, to: path) { weights, path in
+      try weights.stage(for: path, as: dtype)
+    }
+  }
+
+  /// The same of files that `stage` writes.
+  static func write(
+    _ configuration: ModelConfiguration, model: (() throws -> Weights)?, ema: (() throws -> Weights)?,
+    furtherAverages: [(decay: Double, weights: () throws -> Weights)], to path: String,
+    stage: (_ weights: Weights, _ path: String) throws -> AtomicFile
+  ) throws {
     try Directory.create(path)
     let further = furtherAverages.map { (name: averageName($0.decay) + averageEnding, weights: Optional($0.weights)) }
     let files = [(name: Self.modelFile, weights: model), (name: Self.emaFile, weights: ema)] + further
-    try write(files[...], of: ParameterTable(configuration.network), as: dtype, to: path)
+    try write(files[...], of: ParameterTable(configuration.network), to: path, stage)
     for (name, weights) in files where weights == nil { try Directory.remove(Paths.join(path, name)) }
     let stale = Directory.names(path).filter { name in
       averageDecay(name) != nil && !further.contains { $0.name == name }
@@ -167,14 +178,14 @@ public struct ModelDirectory: Sendable {
 
   /// Stages the files in order, then puts all of them in their places.
   private static func write(
-    _ files: ArraySlice<(name: String, weights: (() throws -> Weights)?)>, of table: ParameterTable, as dtype: Dtype,
-    to path: String
+    _ files: ArraySlice<(name: String, weights: (() throws -> Weights)?)>, of table: ParameterTable, to path: String,
+    _ stage: (_ weights: Weights, _ path: String) throws -> AtomicFile
   ) throws {
     guard let (name, weights) = files.first else { return }
-    guard let weights = try weights?() else { return try write(files.dropFirst(), of: table, as: dtype, to: path) }
+    guard let weights = try weights?() else { return try write(files.dropFirst(), of: table, to: path, stage) }
     precondition(weights.table == table, "weights of another configuration")
-    let file = try weights.stage(for: Paths.join(path, name), as: dtype)
-    try write(files.dropFirst(), of: table, as: dtype, to: path)
+    let file = try stage(weights, Paths.join(path, name))
+    try write(files.dropFirst(), of: table, to: path, stage)
     try file.commit()
   }
 

@@ -6,7 +6,8 @@ import DiTTensor
 // Weights ↔ state dicts with the published names.
 
 extension Weights {
-  /// The tensors of `file`: F32 where they lie in the mapped file, other float types converted.
+  /// The tensors of `file`: F32 where they lie in the mapped file, linear layers' weights of other types too, converted when they
+  /// are asked for, and the rest of other types converted.
   ///
   /// A position table belongs to a grid. A fixed one that is absent, or the fixed one of another grid, is computed; any other
   /// of another grid is resampled (see ``PositionTable``).
@@ -29,8 +30,12 @@ extension Weights {
       return (parameter.name, isTable ? file.shape(of: parameter.name) ?? [] : parameter.shape)
     }
     try StateDict.check(file, holds: expected, optional: configuration.position.isLearned ? [] : [PositionTable.name])
+    let layers = Set(table.linearLayers.map { table.parameters[$0.weight].name })
     let parts = try table.parameters.map { parameter in
-      guard parameter.name == PositionTable.name else { return try Self.finiteParts(parameter.name, of: file) }
+      guard parameter.name == PositionTable.name else {
+        let parts = try Self.finiteParts(parameter.name, of: file)
+        return layers.contains(parameter.name) ? parts : TensorParts(parts.slice)
+      }
       if let positions { return TensorParts(try positions.values(for: configuration, file: file.path)) }
       let made = MutableFloatSlice(zeros: parameter.count)
       parameter.initialize(made, configuration, seed: 0, stream: 0)
@@ -55,11 +60,16 @@ extension Weights {
       file: file.path, .tensor(name), expected: "finite numbers", found: "\(value) at element \(index)")
   }
 
-  /// The tensors of the safetensors file at `path`.
+  /// The tensors of the safetensors file at `path`, some of which may be int8 (``Int8Tensors``).
   ///
   /// - Throws: `DiTError`, and what ``init(_:configuration:)`` throws.
   public init(contentsOf path: String, configuration: DiTConfiguration) throws {
-    try self.init(SafetensorsFile(contentsOf: path), configuration: configuration)
+    let file = try SafetensorsFile(contentsOf: path)
+    if Int8Tensors.areIn(file) {
+      try self.init(Int8Tensors(file), configuration: configuration)
+    } else {
+      try self.init(file, configuration: configuration)
+    }
   }
 
   /// Writes all tensors to `path`, atomically; equal values give equal bytes.
@@ -77,6 +87,36 @@ extension Weights {
       TensorSource(parameter.name, slice, shape: parameter.shape, as: parameter.isTrained ? dtype : .f32)
     }
     return try SafetensorsWriter.stage(tensors, for: path)
+  }
+
+  /// Writes what is to become the file at `path`, with int8 codes and scales of the weights that a plan makes int8
+  /// (``Int8Tensors``); those of the blocks' other layers and of the conditioning in BF16, the rest, a few, in F32.
+  func stage(for path: String, _ plan: Int8Plan, context: ComputeContext) throws -> AtomicFile {
+    let layers = Dictionary(
+      table.blockLayers.filter { !plan.wide.contains($0.weight) }.map { ($0.weight, $0) },
+      uniquingKeysWith: { a, _ in a })
+    let narrow = Set(table.blockLayers.map(\.weight) + table.conditioningWeights)
+    let tensors = table.parameters.enumerated().flatMap { index, parameter -> [TensorSource] in
+      guard let layer = layers[index] else {
+        return [
+          TensorSource(
+            parameter.name, slices[index], shape: parameter.shape, as: narrow.contains(index) ? .bf16 : .f32)
+        ]
+      }
+      func quantized() -> (codes: [Int8], scales: [Float]) {
+        context.quantizedWeights(Matrix(slices[index], rows: layer.outputs, columns: layer.inputs))
+      }
+      return Int8Tensors.sources(
+        parameter.name, outputs: layer.outputs, inputs: layer.inputs, scales: quantized().scales
+      ) { quantized().codes }
+    }
+    let wide = plan.layers.filter(\.isWide).map(\.name).joined(separator: ", ")
+    return try SafetensorsWriter.stage(
+      tensors,
+      metadata: [
+        "int8": "weights of the blocks' linear layers: a scale for each output", "int8_bf16": wide,
+        "int8_error": "\(Float(plan.error))",
+      ], for: path)
   }
 
   /// A copy in one new flat buffer with the table's offsets, which training may write.

@@ -68,6 +68,19 @@ extension DiT {
     return try run.finish(progress)
   }
 
+  /// Bytes that ``SamplingOptions/caching`` takes while `count` images are sampled.
+  ///
+  /// - Throws: `DiTError`, as ``sample(_:options:start:inpainting:progress:)``.
+  public func cacheByteCount(_ options: SamplingOptions, count: Int) throws(DiTError) -> Int {
+    guard let caching = options.caching else { return 0 }
+    let (c, method) = (configuration.network, try method(options.sampler))
+    try method.check(caching)
+    let guidance = options.guidance.resolved(c, schedule.process, configuration.sampling.guidance)
+    let passes = method.passes(c, guidance)
+    let batch = min(count, options.batch ?? BatchPlan.inference(c, passes: passes, caching))
+    return caching.byteCount(c, samples: passes * batch)
+  }
+
   /// What a call asks for, as this model can do it.
   struct Asked {
     let method: SamplingMethod
@@ -183,6 +196,20 @@ extension DiT {
         option: "rng", expected: "philox for a share of the images, as torch draws all of them at once", found: "torch")
     }
     try options.guidance.validate(c, schedule.process)
+    try method.check(options.caching)
+    if options.guidance.every > 1 {
+      if case .adaptive = method {
+        throw DiTError(
+          option: "guidance_every", expected: "1 with a sampler whose steps are not known beforehand",
+          found: "\(options.guidance.every)")
+      }
+      guard options.caching == nil, !c.isToldGuidance else {
+        throw DiTError(
+          option: "guidance_every",
+          expected: c.isToldGuidance ? "1, as the network is told guidance" : "1 with a cache",
+          found: "\(options.guidance.every)")
+      }
+    }
     try start.check(c, count: count)
     return Asked(
       method: method, count: count, labels: labels, sequence: try c.input(sequence, samples: count), options: options,

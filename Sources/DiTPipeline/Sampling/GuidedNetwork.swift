@@ -15,11 +15,15 @@ final class GuidedNetwork {
   private let process: any ReverseProcess
   /// The network times of the evaluations, in order.
   private let times: [NetworkTime]
-  /// Whether each runs the unconditional pass too.
+  /// Whether each is guided.
   private let isActive: [Bool]
+  /// Whether each runs the unconditional pass too.
+  private let isWhole: [Bool]
   private let isGuided: Bool
   private let workspace: InferenceWorkspace
   private let inputs, outputs: MutableFloatSlice
+  /// ε_c − ε_u of the last evaluation that ran both passes, where others take it from there.
+  private let difference: MutableFloatSlice
   private let rows: Modulation
   private var table: ModulationTable?
   /// For each row of the batch, conditional half first, which of the table's labels it has.
@@ -28,12 +32,18 @@ final class GuidedNetwork {
   /// The sequences of the batch's rows: the images' own, then empty ones.
   private var sequences: SequenceTokens?
   private var samples = 0
-  /// Rows of all evaluations so far.
+  /// Nil where every evaluation is computed.
+  private let cache: StepCache?
+  /// Whether the last evaluation ran the unconditional pass.
+  private var wasActive: Bool?
+  /// Rows of all evaluations so far that were computed.
   private(set) var evaluatedImages = 0
   /// Nil before the first.
   private(set) var last: LastEvaluation?
 
-  init(_ network: DiTNetwork, guidance: Guidance, process: any ReverseProcess, batch: Int) {
+  init(
+    _ network: DiTNetwork, guidance: Guidance, process: any ReverseProcess, caching: StepCaching? = nil, batch: Int
+  ) {
     let c = network.configuration
     let times = process.evaluations
     self.process = process
@@ -41,17 +51,21 @@ final class GuidedNetwork {
     self.guidance = guidance
     self.times = times
     isActive = guidance.decidingTimes(process).map { guidance.needsSecondPass(c, at: $0) }
+    isWhole = guidance.computed(isActive)
     isGuided = isActive.contains(true)
+    difference = MutableFloatSlice(zeros: isActive == isWhole ? 0 : batch * c.outputElements)
     let images = isGuided ? 2 * batch : batch
     workspace = InferenceWorkspace(network, samples: images)
     inputs = MutableFloatSlice(zeros: images * c.imageElements)
     outputs = MutableFloatSlice(zeros: images * c.outputElements)
+    cache = caching.map { StepCache(c, $0, samples: images) }
     rows = Modulation(c, rows: images, values: MutableFloatSlice(zeros: Modulation.elements(c, rows: images)))
   }
 
   /// Takes up `samples` images with these labels (none for an unconditional model) and sequences.
   func begin(samples: Int, labels: [Int], sequence: SequenceInput?) {
     self.samples = samples
+    wasActive = nil
     if let sequence {
       let own = network.embed(sequence)
       var all = SequenceTokens(network.configuration, samples: workspace.samples)
@@ -72,6 +86,21 @@ final class GuidedNetwork {
     }
   }
 
+  /// Keeps ε_c − ε_u of the passes at hand, or makes ε_u of it where only ε_c is there.
+  private func shareDifference(isWhole: Bool) {
+    let count = samples * network.configuration.outputElements
+    let (outputs, kept) = (outputs, difference)
+    var elements = outputs.mutableSpan
+    var difference = kept.mutableSpan
+    for i in 0..<count {
+      if isWhole {
+        difference[i] = elements[i] - elements[count + i]
+      } else {
+        elements[count + i] = elements[i] - difference[i]
+      }
+    }
+  }
+
   /// The guided prediction for x at an evaluation, 0 for the first.
   ///
   /// - Parameters:
@@ -81,8 +110,8 @@ final class GuidedNetwork {
   func predict(_ output: inout MutableSpan<Float>, _ x: Span<Float>, evaluation: Int) throws(DiTError) {
     guard let table else { preconditionFailure("predict before begin") }
     let c = network.configuration
-    let isActive = isActive[evaluation]
-    let count = isActive ? 2 * samples : samples
+    let (isActive, isWhole) = (isActive[evaluation], isWhole[evaluation])
+    let count = isWhole ? 2 * samples : samples
     let first = table.row(ofEvaluation: evaluation)
     rowIndices.removeAll(keepingCapacity: true)
     for index in 0..<count { rowIndices.append(first + labelIndices[index]) }
@@ -90,15 +119,20 @@ final class GuidedNetwork {
 
     let size = samples * c.imageElements
     inputs[0..<size].copy(from: x)
-    if isActive { inputs[size..<2 * size].copy(from: x) }
+    if isWhole { inputs[size..<2 * size].copy(from: x) }
+    if isActive != wasActive { cache?.restart() }
+    wasActive = isActive
+    let isComputed = cache?.advance() ?? true
     network.forward(
       output: outputs[0..<count * c.outputElements].mutableSpan, images: inputs[0..<count * c.imageElements].span,
-      modulation: rows, sequence: sequences, samples: count, workspace: workspace)
-    evaluatedImages += count
+      modulation: rows, sequence: sequences, samples: count, workspace: workspace, cache: cache)
+    if isComputed { evaluatedImages += count }
+    if isActive, difference.count > 0 { shareDifference(isWhole: isWhole) }
 
     let last = LastEvaluation(
       shape: c.batchShape(samples), x: inputs[0..<size].reading,
-      outputs: outputs[0..<count * c.outputElements].reading, guidance: isActive ? guidance : nil,
+      outputs: outputs[0..<(isActive ? 2 : 1) * samples * c.outputElements].reading,
+      guidance: isActive ? guidance : nil,
       reading: process.cleanReading(at: evaluation).map { .all(noised: $0.noised, output: $0.output) }
         ?? .ofProcess(times[evaluation]))
     last.prediction(&output)

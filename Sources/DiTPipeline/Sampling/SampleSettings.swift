@@ -41,6 +41,8 @@ public struct SampleSettings: Sendable {
       text.append((key: "Guidance interval", value: Guidance.text(interval) + (isOpen ? " without its ends" : "")))
     }
     if let channels = options.guidance.channels { text.append((key: "Guidance channels", value: "\(channels)")) }
+    if options.guidance.every > 1 { text.append((key: "Guidance every", value: "\(options.guidance.every)")) }
+    if let caching = options.caching { text.append((key: "Cache", value: caching.description)) }
     text.append((key: "Precision", value: precision.rawValue))
     if let prompt { text.append((key: "Prompt", value: prompt)) }
     if let strength { text.append((key: "Image strength", value: "\(strength)")) }

@@ -1,4 +1,5 @@
 import DiTDiffusion
+import DiTModel
 import DiTTensor
 
 /// How images are sampled. A model's own are `DiT.samplingOptions`; there are no others to start from.
@@ -11,18 +12,21 @@ public struct SamplingOptions: Equatable, Sendable {
   public var random: RandomStream
   /// Images at once; nil is at most 64 and what about 1 GB holds.
   public var batch: Int?
+  /// Which evaluations are forecast; nil is none. Of samplers that evaluate the network once a step.
+  public var caching: StepCaching?
   /// Of which images of a larger run these are; with ``RandomStream/torch`` all.
   public var share = ImageShare.whole
 
   public init(
     sampler: Sampler, guidance: Guidance, seed: UInt64 = 0,
-    random: RandomStream = .philox, batch: Int? = nil, share: ImageShare = .whole
+    random: RandomStream = .philox, batch: Int? = nil, caching: StepCaching? = nil, share: ImageShare = .whole
   ) {
     self.sampler = sampler
     self.guidance = guidance
     self.seed = seed
     self.random = random
     self.batch = batch
+    self.caching = caching
     self.share = share
   }
 }
@@ -43,7 +47,7 @@ public struct SamplingProgress: Sendable {
   public let completedSteps: Int
   /// Steps to take over all sub-batches.
   public let totalSteps: Int
-  /// Images that the network has been evaluated for so far, over all sub-batches: with guidance an image counts twice where
+  /// Images that the network has been evaluated for so far, over all sub-batches, forecasts not counted: with guidance an image counts twice where
   /// the unconditional pass is run too, and once outside the guidance's interval.
   public let evaluatedImages: Int
   let shape: [Int]

@@ -1,5 +1,6 @@
 import DiTDiffusion
 import DiTModel
+import DiTTensor
 
 /// How a run goes from noise to images, or back.
 enum SamplingMethod {
@@ -29,6 +30,17 @@ enum SamplingMethod {
     case .inversion(let process): passes(process)
     case .adaptive: guidance.scale == 1 ? 1 : 2
     }
+  }
+
+  /// Refuses to forecast where the network is not evaluated once a step.
+  ///
+  /// - Throws: `DiTError` of `cache`.
+  func check(_ caching: StepCaching?) throws(DiTError) {
+    guard let caching else { return }
+    if case .steps(let process) = self, process.evaluations.count == process.stepCount { return }
+    throw DiTError(
+      option: "cache", expected: "none with a sampler that evaluates the network other than once a step",
+      found: caching.description)
   }
 
   /// S.

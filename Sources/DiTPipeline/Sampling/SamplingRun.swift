@@ -40,7 +40,7 @@ final class SamplingRun {
     let (method, level) =
       taken < whole.stepCount ? whole.ending(taken) : (whole, (signal: 0, spread: whole.startScale))
     let guidance = options.guidance.resolved(c, model.schedule.process, model.configuration.sampling.guidance)
-    let batch = min(count, options.batch ?? BatchPlan.inference(c, passes: method.passes(c, guidance)))
+    let batch = min(count, options.batch ?? BatchPlan.inference(c, passes: method.passes(c, guidance), options.caching))
     self.model = model
     self.labels = labels
     self.sequence = sequence
@@ -63,7 +63,8 @@ final class SamplingRun {
     case .steps(let process):
       let known = inpainting.map { KnownPart($0, count: count, process: process) }
       known?.keep(noise: noise.reading, of: 0)
-      let network = GuidedNetwork(model.network, guidance: guidance, process: process, batch: batch)
+      let network = GuidedNetwork(
+        model.network, guidance: guidance, process: process, caching: options.caching, batch: batch)
       (walker, isInversion) = (.steps(process, network, known), false)
     case .inversion(let process):
       let network = GuidedNetwork(model.network, guidance: guidance, process: process, batch: batch)

@@ -128,6 +128,13 @@ public final class SamplingSession: Sendable {
     guard options.random == .philox else {
       throw DiTError(option: "rng", expected: "philox, in a session", found: options.random.rawValue)
     }
+    if let caching = options.caching {
+      throw DiTError(
+        option: "cache", expected: "none in a session, whose images are at different steps", found: "\(caching)")
+    }
+    guard options.guidance.every == 1 else {
+      throw DiTError(option: "guidance_every", expected: "1 in a session", found: "\(options.guidance.every)")
+    }
     let first = whole.stepCount - asked.taken
     let process = whole.starting(at: first)
     let guidance = options.guidance.resolved(c, model.schedule.process, model.configuration.sampling.guidance)

@@ -11,7 +11,7 @@ public protocol TensorStore: Sendable {
   ///
   /// - Throws: an error that names the file and the tensor, when there is none or its elements are no real numbers.
   func slice(_ name: String) throws -> FloatSlice
-  /// The same where they lie, of a store that puts tensors together.
+  /// The same where they lie, or to be made when they are asked for.
   func parts(_ name: String) throws -> TensorParts
 }
 

@@ -62,7 +62,16 @@ struct GuidanceOptions: ParsableArguments {
       "Guide only the first N channels; 3 reproduces the reference implementation. (default: all)", valueName: "n"))
   var guidanceChannels: Int?
 
+  @Option(
+    help: ArgumentHelp(
+      """
+      Compute the unconditional prediction at one of N guided evaluations that follow one another; the others take the \
+      difference of the two predictions from it. (default: 1)
+      """, valueName: "n"))
+  var guidanceEvery: Int?
+
   func apply(to guidance: inout Guidance) {
+    if let guidanceEvery { guidance.every = guidanceEvery }
     if let scale = self.guidance { guidance.scale = scale }
     if let guidanceInterval { guidance.interval = guidanceInterval }
     if let guidanceChannels { guidance.channels = guidanceChannels }

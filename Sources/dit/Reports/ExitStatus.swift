@@ -82,7 +82,7 @@ extension Failure {
 
 extension DiTError {
   /// Keys of config.json that are options.
-  private static let dashed = ["guidance_channels", "guidance_interval", "lambda_seq"]
+  private static let dashed = ["guidance_channels", "guidance_every", "guidance_interval", "lambda_seq"]
 
   /// The same error, with a setting or argument under its name on the command line.
   fileprivate var namedAsOnTheCommandLine: DiTError {

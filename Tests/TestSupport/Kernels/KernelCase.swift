@@ -59,7 +59,8 @@ public enum KernelCases {
     AdamWCase.self,
     SumOfSquaresCase.self, ProductCase.self, WeightGradientCase.self, LinearLayerCase.self, SwiGLUCase.self,
     SwiGLUBackwardCase.self, SwiGLULayerCase.self, AttentionCase.self, RotationCase.self, HeadCase.self,
-    ConvolutionCase.self, PatchConvolutionCase.self,
+    ConvolutionCase.self, PatchConvolutionCase.self, Int8ProductCase.self, Int8NormCase.self,
+    ForecastCase.self,
   ]
 
   public static let all: [any KernelCase] = types.flatMap { cases($0) }

@@ -1,0 +1,144 @@
+import DiTDiffusion
+import DiTKernels
+import DiTModel
+import DiTTensor
+import Foundation
+
+/// Which linear layers of a model's blocks int8 computes, decided by what each of them alone does to the network's output.
+///
+/// The network is evaluated where a sampler asks it: images on their way from noise, each at another time from the first to the
+/// last, of classes that are spread over all. Errors are ‖y − y'‖ / ‖y‖ of its outputs y in bf16.
+public struct Int8Plan: Sendable {
+  /// A linear layer's weight.
+  public struct Layer: Sendable, Equatable {
+    /// The tensor's name.
+    public let name: String
+    /// Its index among the network's tensors.
+    let index: Int
+    /// The output's error with this layer alone in int8.
+    public let error: Double
+    /// Whether it stays in bf16.
+    public internal(set) var isWide = false
+  }
+
+  /// In the order of the blocks.
+  public let layers: [Layer]
+  /// The output's error with all layers in int8 that do not stay in bf16.
+  public let error: Double
+  /// That with all layers in int8.
+  public let wholeError: Double
+
+  /// What a user is told of it.
+  var notes: [String] {
+    let wide = layers.filter(\.isWide)
+    let worst = layers.max { $0.error < $1.error }
+    let kept =
+      wide.isEmpty
+      ? "all \(layers.count) layers of the blocks"
+      : "\(layers.count - wide.count) of \(layers.count) layers of the blocks, in bf16 "
+        + Message.list(wide) { "\($0.name) (\(Self.text($0.error)))" }
+    return [
+      "int8: \(kept); the output's error \(Self.text(error)), of the most sensitive layer alone "
+        + "\(worst.map { "\(Self.text($0.error)) (\($0.name))" } ?? "none")"
+    ]
+  }
+
+  private static func text(_ error: Double) -> String { String(format: "%.2g", error) }
+
+  /// The weights that stay in bf16, by their index.
+  var wide: Set<Int> { Set(layers.filter(\.isWide).map(\.index)) }
+
+  /// A layer stays in bf16 where its square error is more than this share of the sum of all.
+  public static let greatestShare = 0.1
+
+  /// Measures a model.
+  ///
+  /// - Parameters:
+  ///   - context: where to run.
+  ///   - progress: called after each layer with how many have been measured, of how many.
+  /// - Throws: `DiTError`, as `DiT.sample`.
+  public init(
+    _ configuration: ModelConfiguration, _ weights: Weights, context: ComputeContext,
+    progress: (_ measured: Int, _ of: Int) -> Void = { _, _ in }
+  ) throws {
+    let model = try DiT(
+      configuration: configuration, weights: weights, context: context, numerics: Numerics(precision: .bf16))
+    let probe = try Probe(model)
+    let expected = probe.output(of: model.network)
+    func error(_ narrow: Set<Int>, all: Set<Int>) -> Double {
+      var weights = weights
+      weights.wide = all.subtracting(narrow)
+      let network = DiTNetwork(
+        configuration.network, weights: weights, context: context, numerics: Numerics(precision: .int8),
+        noise: model.network.attentionNoise)
+      return Self.error(probe.output(of: network), expected)
+    }
+    let table = weights.table
+    let indices = table.blockLayers.map(\.weight)
+    let all = Set(indices)
+    var layers: [Layer] = []
+    for index in indices {
+      layers.append(Layer(name: table.parameters[index].name, index: index, error: error([index], all: all)))
+      progress(layers.count, indices.count)
+    }
+    let limit = Self.greatestShare * layers.reduce(0) { $0 + $1.error * $1.error }
+    for place in layers.indices { layers[place].isWide = layers[place].error * layers[place].error > limit }
+    self.layers = layers
+    let wide = Set(layers.filter(\.isWide).map(\.index))
+    wholeError = error(all, all: all)
+    self.error = wide.isEmpty ? wholeError : error(all.subtracting(wide), all: all)
+  }
+
+  private static func error(_ found: [Float], _ expected: [Float]) -> Double {
+    var (difference, square) = (0.0, 0.0)
+    for (a, b) in zip(found, expected) {
+      difference += (Double(a) - Double(b)) * (Double(a) - Double(b))
+      square += Double(b) * Double(b)
+    }
+    return (difference / square).squareRoot()
+  }
+}
+
+/// What a network is asked in ``Int8Plan``.
+private struct Probe {
+  private static let count = 8
+
+  private var images: [Float] = []
+  private var times: [Float] = []
+  private let labels: [Int]
+  private let sequence: SequenceInput?
+
+  init(_ model: DiT) throws {
+    let (c, count) = (model.configuration.network, Self.count)
+    labels = c.numClasses > 0 ? (0..<count).map { $0 * c.numClasses / count } : []
+    sequence = try c.input(nil, samples: count)
+    let name: SamplerName = c.isToldGuidance ? .meanflow : model.schedule.process.path == .linear ? .euler : .ddim
+    let options = SamplingOptions(
+      sampler: Sampler(name, steps: count), guidance: Guidance(scale: 1), batch: count)
+    let told = options.guidance.resolved(c, model.schedule.process, model.configuration.sampling.guidance)
+      .told(c, try model.process(options.sampler))
+    let (size, perTime) = (c.imageElements, max(1, c.timeInputs))
+    var (images, times): ([Float], [Float]) = ([], [])
+    _ = try model.sample(c.numClasses > 0 ? .classes(labels) : .none(count: count), options: options) { progress in
+      guard let evaluation = progress.evaluation else { return true }
+      let step = progress.step - 1
+      images += evaluation.x[step * size..<(step + 1) * size].array
+      times += told[step * perTime..<(step + 1) * perTime]
+      return true
+    }
+    (self.images, self.times) = (images, times)
+  }
+
+  func output(of network: DiTNetwork) -> [Float] {
+    let (c, count) = (network.configuration, Self.count)
+    let modulation = Modulation(
+      c, rows: count, values: MutableFloatSlice(zeros: Modulation.elements(c, rows: count)))
+    network.modulate(times: times, labels: labels, into: modulation)
+    let output = MutableFloatSlice(zeros: count * c.outputElements)
+    network.forward(
+      output: output.mutableSpan, images: images.span, modulation: modulation,
+      sequence: sequence.map { network.embed($0) }, samples: count,
+      workspace: InferenceWorkspace(network, samples: count))
+    return output.array
+  }
+}
