@@ -13,7 +13,7 @@ import Testing
         "--context", "--image", "--strength", "--mask", "--feather",
         "--steps", "--schedule",
         "--shift", "--sampler", "--eta", "--tolerance",
-        "--guidance", "--guidance-interval", "--guidance-channels", "--seed", "--rng", "--noise", "--trajectory",
+        "--guidance", "--guidance-interval", "--guidance-channels", "--guidance-every", "--seed", "--rng", "--noise", "--trajectory",
         "--preview", "--shard", "--distributed", "--mixed-cpus", "--out",
       ]
     ),
@@ -57,7 +57,7 @@ import Testing
         "--schedule", "--shift",
         "--guidance",
         "--guidance-interval",
-        "--guidance-channels", "--out",
+        "--guidance-channels", "--guidance-every", "--out",
       ]
     ),
     ("encode", ["--model", "--precision", "--gemm", "--threads", "--size", "--flips", "--draw", "--seed"]),

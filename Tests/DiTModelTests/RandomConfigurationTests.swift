@@ -30,7 +30,7 @@ import Testing
     for trial in trials { drawn.formUnion(trial.options) }
     var options = PositionEncoding.allCases.map { "position \($0)" }
     options += TimeFrequencies.allCases.map { "time \($0)" } + Conditioning.allCases.map { "conditioning \($0)" }
-    options += Embedders.allCases.map { "embedders \($0)" } + Precision.allCases.map { "\($0)" }
+    options += Embedders.allCases.map { "embedders \($0)" } + Precision.training.map { "\($0)" }
     options += AttentionConfiguration.Mask.allCases.map { "mask \($0)" }
     options += AttentionConfiguration.Window.allCases.map { "window \($0)" }
     options += AttentionConfiguration.Distance.allCases.map { "distance \($0)" }

@@ -13,7 +13,7 @@ struct AllocationTests {
   /// Draws, forward, backward, clipping, AdamW, EMA; over micro-batches and across the end of an epoch.
   @Test(
     "Training steps allocate nothing after the first, in both precisions",
-    arguments: Precision.allCases, [false, true])
+    arguments: Precision.training, [false, true])
   func trainingSteps(_ precision: Precision, recomputing: Bool) throws {
     dit_allocations_watch()
     defer { dit_allocations_unwatch() }

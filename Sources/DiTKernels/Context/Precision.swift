@@ -15,6 +15,9 @@ public enum Precision: String, CaseIterable, Sendable {
   /// What the factors of the blocks' linear layers hold.
   public var weightFormat: Format { self == .int8 ? .int8 : format }
 
+  /// Those that networks can be trained in.
+  public static let training = allCases.filter(\.isForTraining)
+
   /// Whether networks can be trained in it.
   public var isForTraining: Bool { self != .int8 }
 }

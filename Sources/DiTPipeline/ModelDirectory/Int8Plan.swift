@@ -43,10 +43,13 @@ public struct Int8Plan: Sendable {
     ]
   }
 
-  private static func text(_ error: Double) -> String { String(format: "%.2g", error) }
+  static func text(_ error: Double) -> String { String(format: "%.2g", error) }
 
   /// The weights that stay in bf16, by their index.
   var wide: Set<Int> { Set(layers.filter(\.isWide).map(\.index)) }
+
+  /// The metadata of a file that a plan was written into: the weights that stay in bf16, and ``error``.
+  static let (wideKey, errorKey) = ("int8_bf16", "int8_error")
 
   /// A layer stays in bf16 where its square error is more than this share of the sum of all.
   public static let greatestShare = 0.1

@@ -113,10 +113,7 @@ extension Weights {
     let wide = plan.layers.filter(\.isWide).map(\.name).joined(separator: ", ")
     return try SafetensorsWriter.stage(
       tensors,
-      metadata: [
-        "int8": "weights of the blocks' linear layers: a scale for each output", "int8_bf16": wide,
-        "int8_error": "\(Float(plan.error))",
-      ], for: path)
+      metadata: [Int8Plan.wideKey: wide, Int8Plan.errorKey: Int8Plan.text(plan.error)], for: path)
   }
 
   /// A copy in one new flat buffer with the table's offsets, which training may write.

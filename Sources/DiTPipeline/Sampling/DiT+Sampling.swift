@@ -68,13 +68,26 @@ extension DiT {
     return try run.finish(progress)
   }
 
+  /// Throws where evaluations, or their unconditional halves, cannot be taken from earlier ones as the options ask.
+  private func checkFewerEvaluations(_ options: SamplingOptions, _ method: SamplingMethod) throws(DiTError) {
+    try method.check(options.caching)
+    let every = options.guidance.every
+    guard every > 1 else { return }
+    func failure(_ expected: String) -> DiTError {
+      DiTError(option: "guidance_every", expected: expected, found: "\(every)")
+    }
+    if case .adaptive = method { throw failure("1 with a sampler whose steps are not known beforehand") }
+    if configuration.network.isToldGuidance { throw failure("1, as the network is told guidance") }
+    if options.caching != nil { throw failure("1 with a cache") }
+  }
+
   /// Bytes that ``SamplingOptions/caching`` takes while `count` images are sampled.
   ///
   /// - Throws: `DiTError`, as ``sample(_:options:start:inpainting:progress:)``.
   public func cacheByteCount(_ options: SamplingOptions, count: Int) throws(DiTError) -> Int {
     guard let caching = options.caching else { return 0 }
     let (c, method) = (configuration.network, try method(options.sampler))
-    try method.check(caching)
+    try checkFewerEvaluations(options, method)
     let guidance = options.guidance.resolved(c, schedule.process, configuration.sampling.guidance)
     let passes = method.passes(c, guidance)
     let batch = min(count, options.batch ?? BatchPlan.inference(c, passes: passes, caching))
@@ -196,20 +209,7 @@ extension DiT {
         option: "rng", expected: "philox for a share of the images, as torch draws all of them at once", found: "torch")
     }
     try options.guidance.validate(c, schedule.process)
-    try method.check(options.caching)
-    if options.guidance.every > 1 {
-      if case .adaptive = method {
-        throw DiTError(
-          option: "guidance_every", expected: "1 with a sampler whose steps are not known beforehand",
-          found: "\(options.guidance.every)")
-      }
-      guard options.caching == nil, !c.isToldGuidance else {
-        throw DiTError(
-          option: "guidance_every",
-          expected: c.isToldGuidance ? "1, as the network is told guidance" : "1 with a cache",
-          found: "\(options.guidance.every)")
-      }
-    }
+    try checkFewerEvaluations(options, method)
     try start.check(c, count: count)
     return Asked(
       method: method, count: count, labels: labels, sequence: try c.input(sequence, samples: count), options: options,

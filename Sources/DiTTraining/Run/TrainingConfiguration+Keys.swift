@@ -223,6 +223,11 @@ extension TrainingConfiguration {
         throw DiTError(file: file, key: prefix + key.name, expected: expected, found: found)
       }
     }
+    guard precision.isForTraining else {
+      throw DiTError(
+        file: file, key: prefix + "precision", expected: "fp32 or bf16, as int8 is for inference",
+        found: "\"\(precision.rawValue)\"")
+    }
     guard batch % virtualRanks == 0 else {
       throw DiTError(
         file: file, key: prefix + "virtual_ranks", expected: "a divisor of batch \(batch)", found: "\(virtualRanks)")

@@ -33,17 +33,19 @@ struct InfoCommand: ParsableCommand {
 
   func run() throws {
     let context = try threads.context()
-    let described = try model.map { ($0, try hints.described($0)) }
+    let described = try model.map { name in
+      (name, ModelReport(try hints.described(name), storage: try ModelReference(name).storage()))
+    }
     let machine = MachineReport(context)
     if json {
       var members = machine.members
-      if let (_, model) = described { members.append(JSONMember("model", ModelReport(model).json)) }
+      if let (_, model) = described { members.append(JSONMember("model", model.json)) }
       try StandardOutput.write(JSONValue.object(members).text, terminator: "")
     } else {
-      let model = described.map { name, model in "\nmodel         \(name)\n\(ModelReport(model).text)" }
+      let model = described.map { name, model in "\nmodel         \(name)\n\(model.text)" }
       try StandardOutput.write("\(machine.text)\n\(model ?? "")", terminator: "")
     }
-    Warnings.write(for: described?.1.configuration)
+    Warnings.write(for: described?.1.model)
   }
 }
 
@@ -54,13 +56,14 @@ private struct MachineReport {
   let blas = BLASReport.current
   let isa: InstructionSet
   let threads: Int
-  let hasNativeBF16: Bool
+  let hasNativeBF16, hasNativeInt8: Bool
   let gemm: String
 
   init(_ context: ComputeContext) {
     isa = context.instructionSet
     threads = context.threads
     hasNativeBF16 = context.hasNativeBF16
+    hasNativeInt8 = context.hasNativeInt8
     gemm = Numerics().isPacked(on: context) ? "packed" : "blas"
   }
 
@@ -69,7 +72,8 @@ private struct MachineReport {
     CPU           \(cpu), \(processors) \(processors == 1 ? "processor" : "processors") to use
     instructions  \(isa.rawValue) in use, \(InstructionSet.supported.rawValue) supported
     bf16          \(hasNativeBF16 ? "the CPU's products" : "computed in fp32 from rounded operands")
-    gemm          \(gemm) for fp32, packed for bf16, unless chosen by --gemm
+    int8          \(hasNativeInt8 ? "the CPU's products" : "computed from products of 16 bits")
+    gemm          \(gemm) for fp32, packed for bf16 and int8, unless chosen by --gemm
     BLAS          \(blas.configuration)
     BLAS core     \(blas.core)\(blas.isNarrowed ? " (narrower than the CPU)" : "")
     threads       \(threads)\(threads > processors ? ", of which \(processors) run at once" : "")
@@ -81,7 +85,8 @@ private struct MachineReport {
       JSONMember("cpu", .string(cpu)), JSONMember("processors", .integer(processors)),
       JSONMember("isa", .string(isa.rawValue)),
       JSONMember("isa_supported", .string(InstructionSet.supported.rawValue)),
-      JSONMember("native_bf16", .bool(hasNativeBF16)), JSONMember("gemm", .string(gemm)),
+      JSONMember("native_bf16", .bool(hasNativeBF16)),
+      JSONMember("native_int8", .bool(hasNativeInt8)), JSONMember("gemm", .string(gemm)),
       JSONMember("blas", .string(blas.configuration)), JSONMember("blas_core", .string(blas.core)),
       JSONMember("blas_narrowed", .bool(blas.isNarrowed)), JSONMember("threads", .integer(threads)),
     ]
@@ -107,16 +112,21 @@ private struct ModelReport {
   let table: ParameterTable
   /// How the family was told.
   let reason: String?
+  let storage: WeightStorage?
 
-  init(_ described: LoadedModel) {
+  init(_ described: LoadedModel, storage: WeightStorage?) {
+    self.storage = storage
     model = described.configuration
     table = ParameterTable(model.network)
     reason = described.familyReason
   }
 
+  /// Where there is a file, what is in it.
+  private var storedLine: String { storage.map { "\nweights       \($0.text)" } ?? "" }
+
   var text: String {
     """
-    parameters    \(table.parameterCount.grouped), of which \(table.trainableCount.grouped) are trained
+    parameters    \(table.parameterCount.grouped), of which \(table.trainableCount.grouped) are trained\(storedLine)
     MACs          \(model.network.multiplyAdds.grouped) for one forward pass of one image
     family        \(model.family.summary)\(reason.map { "; \($0)" } ?? "")
     process       \(model.processSummary)
@@ -130,6 +140,7 @@ private struct ModelReport {
     .object([
       JSONMember("parameters", .integer(table.parameterCount)),
       JSONMember("trainable_parameters", .integer(table.trainableCount)),
+      JSONMember("weights", storage.map { .string($0.text) } ?? .null),
       JSONMember("macs", .integer(model.network.multiplyAdds)), JSONMember("family", .string(model.family.rawValue)),
       JSONMember("family_reason", reason.map { .string($0) } ?? .null),
       JSONMember("process", .string(model.processSummary)),
