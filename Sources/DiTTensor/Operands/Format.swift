@@ -24,5 +24,5 @@ public enum Format: Hashable, Sendable {
   /// Floats of memory that hold `elements` of this format.
   package func floats(holding elements: Int) -> Int { (elements * size + 3) / 4 }
   /// Floats of memory that hold (rows, columns) of this format without gaps.
-  package func floats(rows: Int, columns: Int) -> Int { floats(holding: rows * rowElements(columns)) }
+  public func floats(rows: Int, columns: Int) -> Int { floats(holding: rows * rowElements(columns)) }
 }
