@@ -114,4 +114,19 @@ import Testing
       #expect(error?.description == "guidance_interval: expected LO,HI with 0 ≤ LO ≤ HI, found '\(text)'")
     }
   }
+
+  @Test("One in N of the guided evaluations that follow one another computes the unconditional pass, from the first on")
+  func every() throws {
+    var guidance = Guidance(scale: 4)
+    let needed = [false, true, true, true, true, true, false, true, true, false]
+    #expect(guidance.computed(needed) == needed)
+    guidance.every = 2
+    #expect(
+      guidance.computed(needed) == [false, true, false, true, false, true, false, true, false, false])
+    guidance.every = 3
+    #expect(
+      guidance.computed(needed) == [false, true, false, false, true, false, false, true, false, false])
+    guidance.every = 0
+    #expect(throws: DiTError.self) { try guidance.validate(channels: 4) }
+  }
 }
