@@ -154,4 +154,12 @@ import Testing
     #expect(Set(plan.layers.filter(\.isWide).map(\.name)) == Set(storage.wide))
     #expect(plan.error < plan.wholeError && plan.error > 1e-4)
   }
+
+  @Test("A new network, whose outputs are all zero, has no error in int8, and none that is no number")
+  func newNetwork() throws {
+    let plan = try Int8Plan(
+      ModelConfiguration(network: smallNetwork), Weights.initialized(smallNetwork, seed: 3).weights,
+      context: ComputeContext(threads: 1, workers: 1))
+    #expect(plan.error == 0 && plan.wholeError == 0 && plan.layers.allSatisfy { $0.error == 0 && !$0.isWide })
+  }
 }

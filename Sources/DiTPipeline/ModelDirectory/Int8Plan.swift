@@ -98,7 +98,7 @@ public struct Int8Plan: Sendable {
       difference += (Double(a) - Double(b)) * (Double(a) - Double(b))
       square += Double(b) * Double(b)
     }
-    return (difference / square).squareRoot()
+    return difference == 0 ? 0 : (difference / square).squareRoot()  // a new network's outputs are all 0
   }
 }
 

@@ -54,7 +54,7 @@ struct ConvertCommand: ParsableCommand {
       """
       Storage format of the weights: fp32, bf16, or int8, of a model directory: 8-bit integers with a scale for each output in \
       the blocks' linear layers, but for those that alone make more than a tenth of the output's square error, which is \
-      measured at eight times; bf16 or fp32 elsewhere. For `--precision int8`, to which it gives the bits of IN's layers.
+      measured at eight times; bf16 or fp32 elsewhere. For `--precision int8`.
       """, valueName: "format"))
   var dtype: StoredFormat = .fp32
 
