@@ -111,7 +111,10 @@ struct NamedTensors {
   func read(_ name: String, _ shape: [Int]) throws -> FloatSlice {
     let name = self.name(name)
     let slice = try store.slice(name)
-    guard let bad = slice.span.firstNotFinite else { return slice }
+    guard let bad = slice.span.firstNotFinite else {
+      slice.releasePages()
+      return slice
+    }
     throw DiTError(
       file: store.path, .tensor(name), expected: "finite numbers", found: "\(slice[bad]) at element \(bad)")
   }

@@ -46,23 +46,19 @@ struct DiffusersTransformerStore: TensorStore {
 
   func shape(of name: String) -> [Int]? { entries[name]?.shape }
 
-  /// q, k and v are copied into one; all else lies where the file has it.
-  func slice(_ name: String) throws -> FloatSlice {
+  func slice(_ name: String) throws -> FloatSlice { try parts(name).slice }
+
+  /// q, k and v are put together when they are asked for; all else lies where the file has it. A bias that is not there is zeros.
+  func parts(_ name: String) throws -> TensorParts {
     guard let (shape, names) = entries[name] else {
       throw DiTError(file: path, .tensor(name), expected: "it", found: "none")
     }
-    if names.count == 1 { return try source.slice(names[0]) }
-    let whole = MutableFloatSlice(uninitialized: shape.reduce(1, *))
-    let size = whole.count / names.count
-    for (part, name) in names.enumerated() { try copy(name, into: whole[part * size..<(part + 1) * size]) }
-    return whole.reading
-  }
-
-  /// Copies a tensor of diffusers; zeros where there is none.
-  private func copy(_ name: String, into target: MutableFloatSlice) throws {
-    guard source.shape(of: name) != nil else { return target.fill(0) }
-    let part = try source.slice(name)
-    target.copy(from: part.span)
+    let size = shape.reduce(1, *) / names.count
+    return TensorParts(
+      joining: try names.map { name in
+        source.shape(of: name) == nil
+          ? TensorParts(MutableFloatSlice(zeros: size).reading) : try source.parts(name)
+      })
   }
 
   private static func isTheSame(_ name: String, in source: any TensorStore, depth: Int) throws -> Bool {

@@ -43,12 +43,16 @@ public final class ShardedTensors: TensorStore {
 
   public func shape(of name: String) -> [Int]? { shards[ExactName(name)]?.shape(of: name) }
 
-  public func slice(_ name: String) throws -> FloatSlice {
+  public func slice(_ name: String) throws -> FloatSlice { try shard(of: name).slice(name) }
+
+  public func parts(_ name: String) throws -> TensorParts { try shard(of: name).parts(name) }
+
+  private func shard(of name: String) throws(DiTError) -> any TensorStore {
     guard let shard = shards[ExactName(name)] else {
       throw DiTError(
         file: path, key: "weight_map.\(name)", expected: "it in the index", found: "no tensor of that name")
     }
-    return try shard.slice(name)
+    return shard
   }
 
   private static func open(

@@ -184,7 +184,9 @@ extension ParameterTable {
   }
 
   /// The blocks' linear layers over tokens.
-  package var blockLayers: [LinearLayer] { blocks.flatMap(\.layers) }
+  package var blockLayers: [LinearLayer] { layersOfBlocks.flatMap(\.self) }
+  /// The same of each block.
+  package var layersOfBlocks: [[LinearLayer]] { blocks.map(\.layers) }
 
   /// The weights of the layers that see the time and the class.
   package var conditioningWeights: [Int] { conditioningLayers.map(\.weight) }

@@ -94,10 +94,46 @@ extension DiTNetwork {
     precondition(images.count == samples * c.imageElements, "\(images.count) elements for \(samples) images")
     precondition(modulation.rows >= samples, "\(modulation.rows) modulation rows for \(samples) images")
     checkSequence(sequence?.samples, of: samples)
-    let pass = ForwardPass(
+    let pass = inference(modulation, sequence, samples, ws, cache)
+    evaluate(pass, images: images, final: ws.blocks[0].norm1, output: output)
+  }
+
+  private func inference(
+    _ modulation: Modulation, _ sequence: SequenceTokens?, _ samples: Int, _ ws: InferenceWorkspace,
+    _ cache: StepCache? = nil
+  ) -> ForwardPass {
+    ForwardPass(
       network: self, source: inferenceSource(ws, samples: samples), modulation: modulation, samples: samples,
       prefixKeys: sequence?.prefixKeys ?? [], sequence: sequence, memory: ws.memory, blocks: ws.blocks, isSaved: false,
       dropout: nil, cache: cache)
-    evaluate(pass, images: images, final: ws.blocks[0].norm1, output: output)
+  }
+
+  /// The same evaluation from a block on, of the residual stream that another network left there; or, from the first, of images,
+  /// with the stream before each block kept.
+  ///
+  /// - Parameters:
+  ///   - stream: of (depth, ``streamElements(samples:)``), written where `images` are given, else read.
+  ///   - block: where to begin, where no images are given.
+  package func forward(
+    output: consuming MutableSpan<Float>, images: [Float]?, stream: MutableFloatSlice, from block: Int = 0,
+    modulation: Modulation, sequence: SequenceTokens?, samples: Int, workspace ws: InferenceWorkspace
+  ) {
+    precondition(ws.numerics == numerics && samples == ws.samples, "a workspace of other numerics")
+    let (c, tokens) = (configuration, ws.blocks[0].x.memory)
+    precondition(stream.count == c.depth * tokens.count, "a stream of \(stream.count) elements")
+    var pass = inference(modulation, sequence, samples, ws)
+    func before(_ block: Int) -> MutableFloatSlice { stream[block * tokens.count..<(block + 1) * tokens.count] }
+    if let images {
+      pass.entering = { if $0 < c.depth { before($0).copy(from: tokens.span) } }
+      evaluate(pass, images: images.span, final: ws.blocks[0].norm1, output: output)
+    } else {
+      tokens.copy(from: before(block).span)
+      evaluate(pass, from: block, final: ws.blocks[0].norm1, output: output)
+    }
+  }
+
+  /// Of the residual stream of so many images.
+  package func streamElements(samples: Int) -> Int {
+    samples * configuration.totalTokens * configuration.hiddenSize
   }
 }

@@ -70,6 +70,15 @@ extension DiTNetwork {
     table.finalLayer.forward(pass, tokens.reading, final, into: output)
   }
 
+  /// The same from a block on, whose tokens are in its memory.
+  func evaluate(_ pass: ForwardPass, from block: Int, final: Norm.Memory, output: consuming MutableSpan<Float>) {
+    let (c, last) = (configuration, pass.blocks[configuration.depth - 1].z)
+    run(blocks: block..<c.depth, pass)
+    gatherImageTokens(last.memory, samples: pass.samples)
+    weights.table.finalLayer.forward(
+      pass, last.prefix(pass.samples * c.tokens).reading, final, into: output)
+  }
+
   /// The tokens before the image's join them: the condition's, then the sequence's.
   func joinTokens(_ x: MutableFloatSlice, _ pass: ForwardPass) {
     let (c, d, tokens) = (configuration, configuration.hiddenSize, weights.table.conditionTokens)

@@ -67,21 +67,26 @@ public struct Int8Plan: Sendable {
     let model = try DiT(
       configuration: configuration, weights: weights, context: context, numerics: Numerics(precision: .bf16))
     let probe = try Probe(model)
-    let expected = probe.output(of: model.network)
-    func error(_ narrow: Set<Int>, all: Set<Int>) -> Double {
+    let c = configuration.network
+    let stream = MutableFloatSlice(
+      uninitialized: c.depth * model.network.streamElements(samples: Probe.count))
+    let expected = probe.output(of: model.network, keeping: stream)
+    /// - Parameter block: where the first of them is.
+    func error(_ narrow: Set<Int>, all: Set<Int>, from block: Int = 0) -> Double {
       var weights = weights
       weights.wide = all.subtracting(narrow)
       let network = DiTNetwork(
         configuration.network, weights: weights, context: context, numerics: Numerics(precision: .int8),
         noise: model.network.attentionNoise)
-      return Self.error(probe.output(of: network), expected)
+      return Self.error(probe.output(of: network, from: block, of: stream), expected)
     }
     let table = weights.table
-    let indices = table.blockLayers.map(\.weight)
-    let all = Set(indices)
+    let indices = table.layersOfBlocks.enumerated().flatMap { block, layers in layers.map { (block, $0.weight) } }
+    let all = Set(indices.map(\.1))
     var layers: [Layer] = []
-    for index in indices {
-      layers.append(Layer(name: table.parameters[index].name, index: index, error: error([index], all: all)))
+    for (block, index) in indices {
+      let error = error([index], all: all, from: block)
+      layers.append(Layer(name: table.parameters[index].name, index: index, error: error))
       progress(layers.count, indices.count)
     }
     let limit = Self.greatestShare * layers.reduce(0) { $0 + $1.error * $1.error }
@@ -104,7 +109,7 @@ public struct Int8Plan: Sendable {
 
 /// What a network is asked in ``Int8Plan``.
 private struct Probe {
-  private static let count = 8
+  static let count = 8
 
   private var images: [Float] = []
   private var times: [Float] = []
@@ -132,14 +137,26 @@ private struct Probe {
     (self.images, self.times) = (images, times)
   }
 
-  func output(of network: DiTNetwork) -> [Float] {
+  /// The output, with the residual stream before each block.
+  func output(of network: DiTNetwork, keeping stream: MutableFloatSlice) -> [Float] {
+    output(of: network, images: images, from: 0, stream)
+  }
+
+  /// The output of the blocks from `block` on, on the stream that was kept.
+  func output(of network: DiTNetwork, from block: Int, of stream: MutableFloatSlice) -> [Float] {
+    output(of: network, images: nil, from: block, stream)
+  }
+
+  private func output(
+    of network: DiTNetwork, images: [Float]?, from block: Int, _ stream: MutableFloatSlice
+  ) -> [Float] {
     let (c, count) = (network.configuration, Self.count)
     let modulation = Modulation(
       c, rows: count, values: MutableFloatSlice(zeros: Modulation.elements(c, rows: count)))
     network.modulate(times: times, labels: labels, into: modulation)
     let output = MutableFloatSlice(zeros: count * c.outputElements)
     network.forward(
-      output: output.mutableSpan, images: images.span, modulation: modulation,
+      output: output.mutableSpan, images: images, stream: stream, from: block, modulation: modulation,
       sequence: sequence.map { network.embed($0) }, samples: count,
       workspace: InferenceWorkspace(network, samples: count))
     return output.array
