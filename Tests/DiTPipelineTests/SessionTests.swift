@@ -260,8 +260,9 @@ import Testing
   func cancelledInTheQueue() async throws {
     let model = try digits()
     let session = model.session(batch: 1)
-    // So many images that they would take minutes.
-    let long = session.sampling(.classes(Array(repeating: 3, count: 10_000)), options: options(.ddim, 100))
+    // So many images of so many steps that they would take half an hour: this test's own turns may be minutes apart
+    // while others have the threads.
+    let long = session.sampling(.classes(Array(repeating: 3, count: 10_000)), options: options(.ddim, 1000))
     var steps = long.makeAsyncIterator()
     #expect(try await steps.next() != nil, "it has the only place")
     let waiting = session.sampling(.classes([5]), options: options(.ddim, 100))
@@ -274,7 +275,7 @@ import Testing
     await #expect(throws: CancellationError.self) { try await long.samples }
     let done = try #require(long.finished)
     #expect(done.count < 10_000 && done.images.shape[0] == done.labels.count)
-    let first = try model.sample(.classes([3, 3, 3]), options: options(.ddim, 100)).images
+    let first = try model.sample(.classes([3, 3, 3]), options: options(.ddim, 1000)).images
     #expect(done.images.prefix(min(3, done.count)) == first.prefix(min(3, done.count)))
   }
 
