@@ -13,7 +13,8 @@ import Testing
         "--context", "--image", "--strength", "--mask", "--feather",
         "--steps", "--schedule",
         "--shift", "--sampler", "--eta", "--tolerance",
-        "--guidance", "--guidance-interval", "--guidance-channels", "--guidance-every", "--cache", "--seed", "--rng",
+        "--guidance", "--guidance-interval", "--guidance-channels", "--guidance-every", "--fast", "--cache", "--seed",
+        "--rng",
         "--noise", "--trajectory",
         "--preview", "--shard", "--distributed", "--mixed-cpus", "--out",
       ]

@@ -116,4 +116,36 @@ import Testing
         ["sample", "--model", Model.digits, "--out", scratch.path("x.png")] + arguments, 64, words)
     }
   }
+
+  @Test("--fast takes few steps of its own, and what stands beside it holds")
+  func fast() async throws {
+    let scratch = try Scratch()
+    func settings(_ more: [String]) async throws -> (values: [String: String], samples: [Float]) {
+      let out = scratch.path("fast.safetensors")
+      _ = try await succeed(["sample", "--model", Model.digits, "--classes", "0-9", "--out", out] + more)
+      let file = try SafetensorsFile(contentsOf: out)
+      return (file.header.metadata, try scratch.tensors("fast.safetensors").floats("samples"))
+    }
+    let fast = try await settings(["--fast"])
+    #expect(fast.values["Sampler"] == "unipc" && fast.values["Steps"] == "10", "\(fast.values)")
+    #expect(fast.values["Guidance interval"] != nil && fast.values["Cache"] == nil, "\(fast.values)")
+    let machine = try await succeed(["info", "--json"]).stdout
+    let precision =
+      machine.contains("\"native_int8\": true") ? "int8" : machine.contains("\"native_bf16\": true") ? "bf16" : "fp32"
+    #expect(fast.values["Precision"] == precision)
+    let other = try await settings(["--fast", "--steps", "4", "--precision", "fp32", "--guidance-interval", "0,999"])
+    #expect(other.values["Steps"] == "4" && other.values["Guidance interval"] == "0,999", "\(other.values)")
+    let same = try await settings([
+      "--sampler", "unipc", "--schedule", "quadratic", "--steps", "4", "--guidance-interval", "0,999",
+    ])
+    #expect(other.samples == same.samples)
+    for (option, value) in [
+      ("--sampler", "ddim"), ("--schedule", "leading"), ("--eta", "0.5"), ("--cache", "lite:2"),
+      ("--tolerance", "0.1,0.1"),
+    ] {
+      try await expectFailure(
+        ["sample", "--model", Model.digits, "--fast", option, value, "--out", scratch.path("x.png")], 64,
+        [option, "--fast"])
+    }
+  }
 }

@@ -23,6 +23,7 @@ struct SampleCommand: ParsableCommand {
 
         dit sample --classes 0-9 --out digits.png
         dit sample --classes 3,7 --count 8 --seed 1 --guidance 2 --out some.png
+        dit sample --model DiT-XL-2-256 --classes 207 --fast --out dog.png
         dit sample --model runs/mine --sampler ddpm --steps 250 --out some.npz
         dit sample --noise noise.safetensors --out again.png
         dit sample --model runs/captions --prompt 'the digit seven' --out 7.png
@@ -75,6 +76,12 @@ struct SampleCommand: ParsableCommand {
   var tolerance: StepTolerance?
 
   @OptionGroup var guidance: GuidanceOptions
+
+  @Flag(
+    help: """
+      Take the settings that Documentation/SpeedAndQuality.md recommends: the precision that this CPU is fastest in, ten steps       of UniPC (on a linear path of Heun), and an interval of guidance. --precision, --steps and guidance's options hold beside       it.
+      """)
+  var fast = false
 
   @Option(
     help: ArgumentHelp(
@@ -130,6 +137,7 @@ struct SampleCommand: ParsableCommand {
   func run() throws {
     if let count, count < 1 { throw Failure.usage("--count", expected: "at least 1", found: "\(count)") }
     try edit.check()
+    try checkFast()
     let target = try OutputFile(out, .png, .safetensors, .npz)
     let path = try trajectory.map { path throws(Failure) in
       try OutputFile(path, .png, .safetensors, option: "--trajectory")
@@ -147,7 +155,8 @@ struct SampleCommand: ParsableCommand {
     for (option, file) in [("--trajectory", trajectory), ("--preview", preview)] where group.size > 1 {
       if let file { throw Failure.usage(option, expected: "none with several processes", found: file) }
     }
-    let dit = try model.load(on: context)
+    let numerics = fast ? Numerics(precision: .fastest(on: context)) : Numerics()
+    let dit = try model.load(on: context, defaults: numerics)
     let whole = try SampleRequest(
       classes: classes, count: count, noise: noise, conditions: conditions, for: dit.configuration)
     let request = whole.part(share)
@@ -155,10 +164,11 @@ struct SampleCommand: ParsableCommand {
       throw Failure.usage(
         "--shard", expected: "fewer shares than the \(whole.count) images", found: "\(share)")
     }
-    var options = options(
+    var options = try options(
       for: dit.configuration, isNull: request.labels == nil && request.sequence == nil)
     options.share = share
-    let autoencoder = try model.autoencoder(for: dit, isNeeded: target.format != .safetensors || edit.image != nil)
+    let autoencoder = try model.autoencoder(
+      for: dit, isNeeded: target.format != .safetensors || edit.image != nil, defaults: numerics)
     try Self.check(target, for: dit.configuration, autoencoder, isWriter: group.isFirst)
     if let path { try Self.check(path, for: dit.configuration, nil, isWriter: true) }
     var preview = try preview.map { path in
@@ -207,7 +217,7 @@ struct SampleCommand: ParsableCommand {
         model: dit.configuration,
         settings: SampleSettings(
           options, software: "dit", saved: dit.configuration.diffusersScheduler,
-          precision: model.numerics.numerics().precision,
+          precision: model.numerics.numerics(defaults: numerics).precision,
           classes: labels, prompt: conditions.prompt, hasNoise: noise != nil,
           strength: picture.map { _ in edit.chosenStrength }, hasMask: edit.mask != nil),
         grid: SampleGrid(dit.configuration, countPerClass: made.countPerClass), autoencoder: autoencoder,
@@ -224,10 +234,23 @@ struct SampleCommand: ParsableCommand {
     Ranks.finish()
   }
 
+  /// Throws for what `--fast` chooses itself, or never takes.
+  private func checkFast() throws(Failure) {
+    guard fast else { return }
+    let chosen = [
+      ("--sampler", sampler?.rawValue), ("--schedule", steps.schedule?.description), ("--eta", eta.map { "\($0)" }),
+      ("--tolerance", tolerance?.text), ("--cache", cache.map { "\($0)" }),
+    ]
+    for case (let option, let found?) in chosen {
+      throw .usage(option, expected: "none beside --fast, which has few steps of a sampler of its own", found: found)
+    }
+  }
+
   /// What the model says, overridden by the command line.
-  private func options(for model: ModelConfiguration, isNull: Bool) -> SamplingOptions {
+  private func options(for model: ModelConfiguration, isNull: Bool) throws -> SamplingOptions {
+    let sampling = fast ? try model.fastSampling() : model.sampling
     var options = SamplingOptions(
-      sampler: model.sampling.sampler, guidance: model.sampling.guidance, seed: seed, random: rng)
+      sampler: sampling.sampler, guidance: sampling.guidance, seed: seed, random: rng)
     if isNull { options.guidance.scale = 1 }
     if let sampler {
       options.sampler.use(sampler)

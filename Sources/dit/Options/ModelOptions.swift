@@ -16,9 +16,11 @@ struct ModelOptions: ParsableArguments {
 
   /// The model with its weights.
   ///
-  /// - Parameter context: where it computes; nil makes one as `--threads` says.
-  func load(on context: ComputeContext? = nil) throws -> DiT {
-    let numerics = try numerics.numerics()
+  /// - Parameters:
+  ///   - context: where it computes; nil makes one as `--threads` says.
+  ///   - numerics: what it computes in where the command line says nothing.
+  func load(on context: ComputeContext? = nil, defaults numerics: Numerics = Numerics()) throws -> DiT {
+    let numerics = try self.numerics.numerics(defaults: numerics)
     let context = try context ?? threads.context()
     let dit = try hints.attributingErrors {
       let hints = try hints.hints()
@@ -33,8 +35,12 @@ struct ModelOptions: ParsableArguments {
 
   /// The autoencoder of the model's latents; nil where it has none.
   ///
-  /// - Parameter isNeeded: whether pictures are to be made; where they are not, one that cannot be used is passed over.
-  func autoencoder(for dit: DiT, isNeeded: Bool = true) throws -> Autoencoder? {
+  /// - Parameters:
+  ///   - isNeeded: whether pictures are to be made; where they are not, one that cannot be used is passed over.
+  ///   - numerics: what it computes in where the command line says nothing.
+  func autoencoder(
+    for dit: DiT, isNeeded: Bool = true, defaults numerics: Numerics = Numerics()
+  ) throws -> Autoencoder? {
     guard let model, let directory = Autoencoder.directory(of: model, named: dit.configuration.autoencoder) else {
       return nil
     }
@@ -47,7 +53,8 @@ struct ModelOptions: ParsableArguments {
           + "standardized; without them there are no pictures, only .safetensors", found: "none")
     }
     let autoencoder = try Autoencoder(
-      contentsOf: directory, context: dit.context, numerics: numerics.numerics(), statistics: statistics)
+      contentsOf: directory, context: dit.context, numerics: self.numerics.numerics(defaults: numerics),
+      statistics: statistics)
     let (found, expected) = (autoencoder.configuration.latentChannels, dit.configuration.network.inChannels)
     guard found == expected else {
       throw Failure.input(
