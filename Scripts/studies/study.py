@@ -121,7 +121,9 @@ def sample(dit, model, noise, out, *arguments, threads=1):
     """Samples from given noise and labels, unless they are there."""
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
-        command([dit, "sample", "--model", model, "--noise", noise, "--threads", threads, *arguments, "--out", out])
+        part = out.with_name("part-" + out.name)  # one that is interrupted writes the images that it has
+        command([dit, "sample", "--model", model, "--noise", noise, "--threads", threads, *arguments, "--out", part])
+        os.replace(part, out)
 
 
 def evaluate(evaluator, samples, reference, out, *arguments):

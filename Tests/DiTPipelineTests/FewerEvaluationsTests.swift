@@ -130,7 +130,9 @@ import Testing
 
 /// What `dit convert --dtype int8` decides and writes.
 @Suite("int8 plans") struct Int8PlanTests {
-  @Test("A plan measures every layer, keeps the sensitive ones, and its file says which these are")
+  @Test(
+    "A plan measures every block and the layers of sensitive ones, keeps these layers, and its file says which they are"
+  )
   func plan() throws {
     let context = try ComputeContext(threads: 1, workers: 1)
     let conversion = try ModelConversion(networkFixture("digits"), to: .dit, context: context)
@@ -140,16 +142,21 @@ import Testing
     let notes = try conversion.write(to: path, as: .i8) { count, _ in measured.append(count) }
     let weights = try ModelDirectory(contentsOf: path).weights()
     let table = weights.table
-    #expect(measured == Array(1...table.blockLayers.count) && notes.contains { $0.hasPrefix("int8: ") })
+    #expect(notes.contains { $0.hasPrefix("int8: ") })
     let storage = try #require(try ModelReference(path).storage())
     #expect(Set(storage.wide) == Set(weights.wide.map { table.parameters[$0].name }))
     let plan = try Int8Plan(
       conversion.configuration, try ModelDirectory(contentsOf: networkFixture("digits")).weights(), context: context)
-    let squares = plan.layers.map { $0.error * $0.error }
-    let limit = Int8Plan.greatestShare * squares.reduce(0, +)
-    for (layer, square) in zip(plan.layers, squares) {
-      #expect(layer.error > 0 && layer.isWide == (square > limit), "\(layer)")
+    #expect(plan.layers.count == table.blockLayers.count && plan.blocks.count == table.layersOfBlocks.count)
+    let limit = Int8Plan.greatestShare * plan.blocks.reduce(0) { $0 + $1 * $1 }
+    for layer in plan.layers {
+      let (block, error) = (plan.blocks[layer.block], layer.error ?? 0)
+      #expect((layer.error != nil) == (block * block > limit), "\(layer)")
+      #expect(layer.isWide == (error * error > limit), "\(layer)")
+      if layer.error != nil { #expect(error > 0 && error < 2 * block, "\(layer)") }
     }
+    let looked = plan.layers.count { $0.error != nil }
+    #expect(measured == Array(1...plan.blocks.count + looked))
     #expect(plan.layers.contains { $0.isWide } && !plan.layers.allSatisfy { $0.isWide })
     #expect(Set(plan.layers.filter(\.isWide).map(\.name)) == Set(storage.wide))
     #expect(plan.error < plan.wholeError && plan.error > 1e-4)
@@ -160,6 +167,8 @@ import Testing
     let plan = try Int8Plan(
       ModelConfiguration(network: smallNetwork), Weights.initialized(smallNetwork, seed: 3).weights,
       context: ComputeContext(threads: 1, workers: 1))
-    #expect(plan.error == 0 && plan.wholeError == 0 && plan.layers.allSatisfy { $0.error == 0 && !$0.isWide })
+    #expect(
+      plan.error == 0 && plan.wholeError == 0 && plan.blocks.allSatisfy { $0 == 0 }
+        && plan.layers.allSatisfy { $0.error == nil && !$0.isWide })
   }
 }

@@ -6,6 +6,9 @@ import Foundation
 
 /// Which linear layers of a model's blocks int8 computes, decided by what each of them alone does to the network's output.
 ///
+/// Errors of layers are nearly independent, so that their squares add up: a block whose layers together make too little to hold a
+/// layer that makes too much is not looked into. Of a deep network that is most blocks.
+///
 /// The network is evaluated where a sampler asks it: images on their way from noise, each at another time from the first to the
 /// last, of classes that are spread over all. Errors are ‖y − y'‖ / ‖y‖ of its outputs y in bf16.
 public struct Int8Plan: Sendable {
@@ -15,12 +18,16 @@ public struct Int8Plan: Sendable {
     public let name: String
     /// Its index among the network's tensors.
     let index: Int
-    /// The output's error with this layer alone in int8.
-    public let error: Double
+    /// The block that it is in, from 0.
+    public let block: Int
+    /// The output's error with this layer alone in int8; nil where the block's is too small to ask.
+    public internal(set) var error: Double?
     /// Whether it stays in bf16.
     public internal(set) var isWide = false
   }
 
+  /// Of each block the output's error with that block's layers alone in int8.
+  public let blocks: [Double]
   /// In the order of the blocks.
   public let layers: [Layer]
   /// The output's error with all layers in int8 that do not stay in bf16.
@@ -31,15 +38,15 @@ public struct Int8Plan: Sendable {
   /// What a user is told of it.
   var notes: [String] {
     let wide = layers.filter(\.isWide)
-    let worst = layers.max { $0.error < $1.error }
     let kept =
       wide.isEmpty
       ? "all \(layers.count) layers of the blocks"
       : "\(layers.count - wide.count) of \(layers.count) layers of the blocks, in bf16 "
-        + Message.list(wide) { "\($0.name) (\(Self.text($0.error)))" }
+        + Message.list(wide) { "\($0.name) (\($0.error.map(Self.text) ?? ""))" }
+    let worst = blocks.indices.max { blocks[$0] < blocks[$1] }
     return [
-      "int8: \(kept); the output's error \(Self.text(error)), of the most sensitive layer alone "
-        + "\(worst.map { "\(Self.text($0.error)) (\($0.name))" } ?? "none")"
+      "int8: \(kept); the output's error \(Self.text(error)), of the most sensitive block alone "
+        + "\(worst.map { "\(Self.text(blocks[$0])) (\($0))" } ?? "none")"
     ]
   }
 
@@ -51,14 +58,15 @@ public struct Int8Plan: Sendable {
   /// The metadata of a file that a plan was written into: the weights that stay in bf16, and ``error``.
   static let (wideKey, errorKey) = ("int8_bf16", "int8_error")
 
-  /// A layer stays in bf16 where its square error is more than this share of the sum of all.
+  /// A layer stays in bf16 where its square error is more than this share of the sum of all blocks'.
   public static let greatestShare = 0.1
 
   /// Measures a model.
   ///
   /// - Parameters:
   ///   - context: where to run.
-  ///   - progress: called after each layer with how many have been measured, of how many.
+  ///   - progress: called after each measurement with how many have been made, of how many; once the blocks are measured there
+  ///     can be more.
   /// - Throws: `DiTError`, as `DiT.sample`.
   public init(
     _ configuration: ModelConfiguration, _ weights: Weights, context: ComputeContext,
@@ -81,17 +89,25 @@ public struct Int8Plan: Sendable {
       return Self.error(probe.output(of: network, from: block, of: stream), expected)
     }
     let table = weights.table
-    let indices = table.layersOfBlocks.enumerated().flatMap { block, layers in layers.map { (block, $0.weight) } }
-    let all = Set(indices.map(\.1))
-    var layers: [Layer] = []
-    for (block, index) in indices {
-      let error = error([index], all: all, from: block)
-      layers.append(Layer(name: table.parameters[index].name, index: index, error: error))
-      progress(layers.count, indices.count)
+    let groups = table.layersOfBlocks.map { $0.map(\.weight) }
+    let all = Set(groups.joined())
+    var blocks: [Double] = []
+    for (block, group) in groups.enumerated() {
+      blocks.append(error(Set(group), all: all, from: block))
+      progress(blocks.count, groups.count)
     }
-    let limit = Self.greatestShare * layers.reduce(0) { $0 + $1.error * $1.error }
-    for place in layers.indices { layers[place].isWide = layers[place].error * layers[place].error > limit }
-    self.layers = layers
+    let limit = Self.greatestShare * blocks.reduce(0) { $0 + $1 * $1 }
+    var layers = groups.enumerated().flatMap { block, group in
+      group.map { Layer(name: table.parameters[$0].name, index: $0, block: block) }
+    }
+    let suspects = layers.indices.filter { blocks[layers[$0].block] * blocks[layers[$0].block] > limit }
+    for (count, place) in suspects.enumerated() {
+      let alone = error([layers[place].index], all: all, from: layers[place].block)
+      layers[place].error = alone
+      layers[place].isWide = alone * alone > limit
+      progress(groups.count + count + 1, groups.count + suspects.count)
+    }
+    (self.blocks, self.layers) = (blocks, layers)
     let wide = Set(layers.filter(\.isWide).map(\.index))
     wholeError = error(all, all: all)
     self.error = wide.isEmpty ? wholeError : error(all.subtracting(wide), all: all)

@@ -79,7 +79,7 @@ struct SampleCommand: ParsableCommand {
 
   @Flag(
     help: """
-      Take the settings that Documentation/SpeedAndQuality.md recommends: the precision that this CPU is fastest in, ten steps       of UniPC (on a linear path of Heun), and an interval of guidance. --precision, --steps and guidance's options hold beside       it.
+      Take the settings that Documentation/SpeedAndQuality.md recommends: the precision that this CPU is fastest in, ten steps       of UniPC (on a linear path twelve of Heun), and an interval of guidance. --precision, --steps and guidance's options hold beside       it.
       """)
   var fast = false
 
