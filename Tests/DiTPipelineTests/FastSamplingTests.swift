@@ -1,7 +1,10 @@
+import DiTDiffusers
 import DiTDiffusion
 import DiTKernels
 import DiTModel
 import DiTPipeline
+import Foundation
+import TestSupport
 import Testing
 
 /// What `--fast` takes for a model.
@@ -53,5 +56,40 @@ import Testing
     let diffusion = DiffusionConfiguration(schedule: .linear)
     #expect(try model(diffusion, interval: 100...300).fastSampling().guidance.interval == 100...300)
     #expect(try model(diffusion, scale: 1).fastSampling().guidance.interval == nil)
+  }
+
+  @Test("Only guidance above 1 has an interval, whoever said its scale")
+  func scales() throws {
+    let diffusion = DiffusionConfiguration(schedule: .linear)
+    let unguided = try model(diffusion, scale: 1).fastSampling(scale: 3)
+    #expect(unguided.guidance.scale == 3 && unguided.guidance.interval != nil)
+    for scale in [0, 0.5, 1] {
+      #expect(try model(diffusion).fastSampling(scale: scale).guidance.interval == nil)
+    }
+  }
+
+  @Test("A run that begins with a picture has even steps, so that its strength is a share of the times")
+  func picture() throws {
+    let diffusion = DiffusionConfiguration(schedule: .linear)
+    #expect(try model(diffusion).fastSampling(beginsWithPicture: true).sampler.schedule == .leading)
+  }
+
+  @Test("A saved scheduler's own β decide")
+  func savedScheduler() throws {
+    func fast(_ keys: String) throws -> SamplingConfiguration {
+      let text =
+        "{\"_class_name\": \"DDIMScheduler\", \"beta_schedule\": \"linear\", \"num_train_timesteps\": 1000\(keys)}"
+      let network = DiTConfiguration(
+        inputHeight: 4, inputWidth: 4, patchSize: 2, inChannels: 1, hiddenSize: 8, depth: 1, numHeads: 2, numClasses: 3,
+        learnSigma: false)
+      let directory = try TemporaryDirectory()
+      try text.write(toFile: directory("scheduler_config.json"), atomically: true, encoding: .utf8)
+      let scheduler = try DiffusersScheduler(contentsOf: directory("scheduler_config.json"))
+      return try ModelConfiguration(network: network, scheduler: scheduler).fastSampling()
+    }
+    let plain = try fast("")
+    #expect(plain.sampler.schedule == .quadratic && plain.guidance.interval != nil)
+    let zero = try fast(", \"rescale_betas_zero_snr\": true")
+    #expect(zero.sampler.schedule == .leading && zero.guidance.interval != plain.guidance.interval)
   }
 }

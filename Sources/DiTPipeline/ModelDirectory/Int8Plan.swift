@@ -46,7 +46,7 @@ public struct Int8Plan: Sendable {
     let worst = blocks.indices.max { blocks[$0] < blocks[$1] }
     return [
       "int8: \(kept); the output's error \(Self.text(error)), of the most sensitive block alone "
-        + "\(worst.map { "\(Self.text(blocks[$0])) (\($0))" } ?? "none")"
+        + "\(worst.map { "\(Self.text(blocks[$0])) (block \($0))" } ?? "none")"
     ]
   }
 

@@ -79,7 +79,9 @@ struct SampleCommand: ParsableCommand {
 
   @Flag(
     help: """
-      Take the settings that Documentation/SpeedAndQuality.md recommends: the precision that this CPU is fastest in, ten steps       of UniPC (on a linear path twelve of Heun), and an interval of guidance. --precision, --steps and guidance's options hold beside       it.
+      Take the settings that Documentation/SpeedAndQuality.md recommends: int8, or bf16, where this CPU has products of it; ten \
+      steps of UniPC, on a linear path twelve of Heun; and guidance where noise is neither least nor most. --precision, --steps \
+      and guidance's options hold beside it. With --mixed-cpus say the --precision.
       """)
   var fast = false
 
@@ -155,7 +157,8 @@ struct SampleCommand: ParsableCommand {
     for (option, file) in [("--trajectory", trajectory), ("--preview", preview)] where group.size > 1 {
       if let file { throw Failure.usage(option, expected: "none with several processes", found: file) }
     }
-    let numerics = fast ? Numerics(precision: .fastest(on: context)) : Numerics()
+    // OpenBLAS has products of fp32 alone.
+    let numerics = fast && model.numerics.gemm != "blas" ? Numerics(precision: .fastest(on: context)) : Numerics()
     let dit = try model.load(on: context, defaults: numerics)
     let whole = try SampleRequest(
       classes: classes, count: count, noise: noise, conditions: conditions, for: dit.configuration)
@@ -237,6 +240,10 @@ struct SampleCommand: ParsableCommand {
   /// Throws for what `--fast` chooses itself, or never takes.
   private func checkFast() throws(Failure) {
     guard fast else { return }
+    if distributed.mixedCPUs, model.numerics.precision == nil {
+      throw .usage(
+        "--precision", expected: "one beside --fast and --mixed-cpus, as each CPU has its own fastest", found: "none")
+    }
     let chosen = [
       ("--sampler", sampler?.rawValue), ("--schedule", steps.schedule?.description), ("--eta", eta.map { "\($0)" }),
       ("--tolerance", tolerance?.text), ("--cache", cache.map { "\($0)" }),
@@ -248,7 +255,10 @@ struct SampleCommand: ParsableCommand {
 
   /// What the model says, overridden by the command line.
   private func options(for model: ModelConfiguration, isNull: Bool) throws -> SamplingOptions {
-    let sampling = fast ? try model.fastSampling() : model.sampling
+    let sampling =
+      fast
+      ? try model.fastSampling(scale: guidance.guidance ?? (isNull ? 1 : nil), beginsWithPicture: edit.image != nil)
+      : model.sampling
     var options = SamplingOptions(
       sampler: sampling.sampler, guidance: sampling.guidance, seed: seed, random: rng)
     if isNull { options.guidance.scale = 1 }

@@ -23,7 +23,8 @@ final class Ranks: Sendable {
     let blas = BLASReport.current
     let context = try ComputeContext(threads: 1)
     let arithmetic =
-      "\(context.instructionSet.rawValue), bf16 \(context.hasNativeBF16 ? "of the CPU" : "in fp32"), BLAS core \(blas.core)"
+      "\(context.instructionSet.rawValue), bf16 \(context.hasNativeBF16 ? "of the CPU" : "in fp32"), "
+      + "int8 \(context.hasNativeInt8 ? "of the CPU" : "of 16 bits"), BLAS core \(blas.core)"
     return try RankReport(processors: ComputeContext.availableProcessors, arithmetic: arithmetic).gathered(group)
   }
 
