@@ -116,6 +116,29 @@ import Testing
     #expect(bitDifference(output.array, expected) == nil)
   }
 
+  /// What int8 plans are measured with.
+  @Test(
+    "From any block on, of the stream that was kept, a pass has the bits of the whole", arguments: [Case.tiny, .long],
+    Engine.all)
+  func fromABlock(_ batch: Case, _ engine: Engine) throws {
+    let network = try batch.network(engine)
+    let c = batch.configuration
+    let expected = network.evaluate(batch)
+    let stream = MutableFloatSlice(zeros: c.depth * network.streamElements(samples: batch.samples))
+    func output(images: [Float]?, from block: Int) -> [Float] {
+      let output = MutableFloatSlice(zeros: batch.outputCount)
+      network.forward(
+        output: output.mutableSpan, images: images, stream: stream, from: block,
+        modulation: network.modulation(batch.times, batch.labels), sequence: nil, samples: batch.samples,
+        workspace: InferenceWorkspace(network, samples: batch.samples))
+      return output.array
+    }
+    #expect(bitDifference(output(images: batch.images, from: 0), expected) == nil)
+    for block in (0..<c.depth).reversed() {
+      #expect(bitDifference(output(images: nil, from: block), expected) == nil, "from block \(block)")
+    }
+  }
+
   /// One slice a tensor, each in a buffer of its own at an odd offset, is the same network as a flat buffer.
   @Test("Weights in separate buffers give the same bits as in a flat one", arguments: Engine.all)
   func separateSlices(_ engine: Engine) throws {
