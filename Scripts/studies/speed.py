@@ -291,7 +291,7 @@ def draw(rows, path):
             axes.errorbar([r["time"] for r in some], [r["distance"] for r in some], yerr=errors, fmt="o", ms=4, lw=0.8,
                           color=colour, label=group)  # fmt: skip
         fast = [r for r in mine if r["setting"].split()[2:4] == FAST[model].split() and "guidance-interval" in r["setting"]
-                and "0,1" not in r["setting"].split()]  # fmt: skip
+                and "guidance-interval=0,1" not in r["setting"].split()]  # fmt: skip
         axes.plot([r["time"] for r in fast], [r["distance"] for r in fast], "*", ms=13, mfc="none", mec="#2e8b57", label="--fast")
         front, best = [], np.inf
         for r in sorted(mine, key=lambda r: r["time"]):

@@ -160,6 +160,10 @@ import Testing
     #expect(plan.layers.contains { $0.isWide } && !plan.layers.allSatisfy { $0.isWide })
     #expect(Set(plan.layers.filter(\.isWide).map(\.name)) == Set(storage.wide))
     #expect(plan.error < plan.wholeError && plan.error > 1e-4)
+    let inLittle = try Int8Plan(
+      conversion.configuration, try ModelDirectory(contentsOf: networkFixture("digits")).weights(), context: context,
+      memory: 3 * 4 * 4 * 16 * 48)
+    #expect(inLittle.blocks == plan.blocks && inLittle.layers == plan.layers, "groups of images")
   }
 
   @Test("A new network, whose outputs are all zero, has no error in int8, and none that is no number")

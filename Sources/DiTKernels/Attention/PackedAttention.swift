@@ -1,7 +1,7 @@
 import CDiTKernels
 import DiTTensor
 
-// Multi-head self-attention over packed blocks of keys and values (see attention_forward.inc), in float32 or bf16, with the scales
+// Multi-head self-attention block by block of queries and keys (see attention_forward.inc), in float32 or bf16, with the scales
 // and windows of diffusion-aware attention.
 
 extension ComputeContext {
@@ -59,13 +59,13 @@ extension ComputeContext {
     }
   }
 
-  /// Queries of a task. Packing a block of keys and values costs what 23 queries cost, so a task takes many queries, as
-  /// long as that leaves no worker idle at the end; windows differ from block to block. Results do not depend on it.
+  /// Queries of a task. Packing a block of values costs what 6 queries cost, so a task takes many queries, as long as that
+  /// leaves no worker idle at the end; windows differ from block to block. Results do not depend on it.
   private func queryGroup(_ e: AttentionExtents, _ rule: AttentionRule) -> Int {
     guard rule.mask == .none else { return attentionQueries }
     func cost(_ group: Int) -> Int {
       let tasks = e.samples * e.heads * ceilDivide(e.tokens, group)
-      return ceilDivide(tasks, threads) * (min(group, e.tokens) + 23)
+      return ceilDivide(tasks, threads) * (min(group, e.tokens) + 6)
     }
     var best = attentionQueries
     for blocks in 2...(DiTQueryGroup / DiTQueryBlock) where cost(blocks * attentionQueries) <= cost(best) {

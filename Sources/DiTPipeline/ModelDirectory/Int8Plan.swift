@@ -65,61 +65,86 @@ public struct Int8Plan: Sendable {
   ///
   /// - Parameters:
   ///   - context: where to run.
-  ///   - progress: called after each measurement with how many have been made, of how many; once the blocks are measured there
-  ///     can be more.
+  ///   - memory: bytes of the residual stream before each block that are kept, of as many of the eight images at once as fit, at
+  ///     least one. The plan does not depend on it.
+  ///   - progress: called after each measurement of a block or a layer with how many have been made, of how many; once the blocks
+  ///     are measured there can be more.
   /// - Throws: `DiTError`, as `DiT.sample`.
   public init(
-    _ configuration: ModelConfiguration, _ weights: Weights, context: ComputeContext,
+    _ configuration: ModelConfiguration, _ weights: Weights, context: ComputeContext, memory: Int = 1 << 30,
     progress: (_ measured: Int, _ of: Int) -> Void = { _, _ in }
   ) throws {
-    let model = try DiT(
-      configuration: configuration, weights: weights, context: context, numerics: Numerics(precision: .bf16))
-    let probe = try Probe(model)
-    let c = configuration.network
-    let stream = MutableFloatSlice(
-      uninitialized: c.depth * model.network.streamElements(samples: Probe.count))
-    let expected = probe.output(of: model.network, keeping: stream)
-    /// - Parameter block: where the first of them is.
-    func error(_ narrow: Set<Int>, all: Set<Int>, from block: Int = 0) -> Double {
-      var weights = weights
-      weights.wide = all.subtracting(narrow)
-      let network = DiTNetwork(
-        configuration.network, weights: weights, context: context, numerics: Numerics(precision: .int8),
-        noise: model.network.attentionNoise)
-      return Self.error(probe.output(of: network, from: block, of: stream), expected)
-    }
+    let measurement = try Measurement(configuration, weights, context, memory)
     let table = weights.table
     let groups = table.layersOfBlocks.map { $0.map(\.weight) }
     let all = Set(groups.joined())
-    var blocks: [Double] = []
-    for (block, group) in groups.enumerated() {
-      blocks.append(error(Set(group), all: all, from: block))
-      progress(blocks.count, groups.count)
-    }
+    let blocks = measurement.errors(groups.enumerated().map { (Set($1), $0) }) { progress($0, groups.count) }
     let limit = Self.greatestShare * blocks.reduce(0) { $0 + $1 * $1 }
     var layers = groups.enumerated().flatMap { block, group in
       group.map { Layer(name: table.parameters[$0].name, index: $0, block: block) }
     }
     let suspects = layers.indices.filter { blocks[layers[$0].block] * blocks[layers[$0].block] > limit }
-    for (count, place) in suspects.enumerated() {
-      let alone = error([layers[place].index], all: all, from: layers[place].block)
-      layers[place].error = alone
-      layers[place].isWide = alone * alone > limit
-      progress(groups.count + count + 1, groups.count + suspects.count)
+    let alone = measurement.errors(suspects.map { ([layers[$0].index], layers[$0].block) }) {
+      progress(groups.count + $0, groups.count + suspects.count)
+    }
+    for (place, error) in zip(suspects, alone) {
+      layers[place].error = error
+      layers[place].isWide = error * error > limit
     }
     (self.blocks, self.layers) = (blocks, layers)
     let wide = Set(layers.filter(\.isWide).map(\.index))
-    wholeError = error(all, all: all)
-    self.error = wide.isEmpty ? wholeError : error(all.subtracting(wide), all: all)
+    let whole = measurement.errors(wide.isEmpty ? [(all, 0)] : [(all, 0), (all.subtracting(wide), 0)]) { _ in }
+    (wholeError, error) = (whole[0], whole[whole.count - 1])
+  }
+}
+
+/// A network in bf16, and what layers in int8 change of its outputs.
+private struct Measurement {
+  let configuration: DiTConfiguration
+  let weights: Weights
+  let context: ComputeContext
+  let network: DiTNetwork
+  let probe: Probe
+  let all: Set<Int>
+  /// Images at once.
+  let group: Int
+
+  init(_ configuration: ModelConfiguration, _ weights: Weights, _ context: ComputeContext, _ memory: Int) throws {
+    let model = try DiT(
+      configuration: configuration, weights: weights, context: context, numerics: Numerics(precision: .bf16))
+    (network, probe) = (model.network, try Probe(model))
+    (self.configuration, self.weights, self.context) = (configuration.network, weights, context)
+    all = Set(weights.table.layersOfBlocks.joined().map(\.weight))
+    let image = 4 * configuration.network.depth * network.streamElements(samples: 1)
+    group = min(Probe.count, max(1, memory / image))
   }
 
-  private static func error(_ found: [Float], _ expected: [Float]) -> Double {
-    var (difference, square) = (0.0, 0.0)
-    for (a, b) in zip(found, expected) {
-      difference += (Double(a) - Double(b)) * (Double(a) - Double(b))
-      square += Double(b) * Double(b)
+  /// The output's error of each choice of layers in int8, all of them in `block` and behind it.
+  ///
+  /// - Parameter progress: called as they are made with how many have been, of all images.
+  func errors(_ choices: [(layers: Set<Int>, block: Int)], _ progress: (Int) -> Void) -> [Double] {
+    guard !choices.isEmpty else { return [] }
+    let stream = MutableFloatSlice(uninitialized: configuration.depth * network.streamElements(samples: group))
+    var (differences, square) = ([Double](repeating: 0, count: choices.count), 0.0)
+    let groups = (Probe.count + group - 1) / group
+    var made = 0
+    for first in stride(from: 0, to: Probe.count, by: group) {
+      let images = first..<min(first + group, Probe.count)
+      let expected = probe.output(of: network, images, keeping: stream)
+      for value in expected { square += Double(value) * Double(value) }
+      for (index, choice) in choices.enumerated() {
+        var weights = weights
+        weights.wide = all.subtracting(choice.layers)
+        let narrow = DiTNetwork(
+          configuration, weights: weights, context: context, numerics: Numerics(precision: .int8),
+          noise: network.attentionNoise)
+        let found = probe.output(of: narrow, images, from: choice.block, of: stream)
+        for (a, b) in zip(found, expected) { differences[index] += (Double(a) - Double(b)) * (Double(a) - Double(b)) }
+        made += 1
+        if made % groups == 0 { progress(made / groups) }
+      }
     }
-    return difference == 0 ? 0 : (difference / square).squareRoot()  // a new network's outputs are all 0
+    return differences.map { $0 == 0 ? 0 : ($0 / square).squareRoot() }  // a new network's outputs are all 0
   }
 }
 
@@ -153,27 +178,32 @@ private struct Probe {
     (self.images, self.times) = (images, times)
   }
 
-  /// The output, with the residual stream before each block.
-  func output(of network: DiTNetwork, keeping stream: MutableFloatSlice) -> [Float] {
-    output(of: network, images: images, from: 0, stream)
+  /// The output for some of the images, with the residual stream before each block.
+  func output(of network: DiTNetwork, _ range: Range<Int>, keeping stream: MutableFloatSlice) -> [Float] {
+    let size = network.configuration.imageElements
+    return output(
+      of: network, range, images: Array(images[range.lowerBound * size..<range.upperBound * size]), from: 0, stream)
   }
 
   /// The output of the blocks from `block` on, on the stream that was kept.
-  func output(of network: DiTNetwork, from block: Int, of stream: MutableFloatSlice) -> [Float] {
-    output(of: network, images: nil, from: block, stream)
+  func output(of network: DiTNetwork, _ range: Range<Int>, from block: Int, of stream: MutableFloatSlice) -> [Float] {
+    output(of: network, range, images: nil, from: block, stream)
   }
 
   private func output(
-    of network: DiTNetwork, images: [Float]?, from block: Int, _ stream: MutableFloatSlice
+    of network: DiTNetwork, _ range: Range<Int>, images: [Float]?, from block: Int, _ stream: MutableFloatSlice
   ) -> [Float] {
-    let (c, count) = (network.configuration, Self.count)
+    let (c, count) = (network.configuration, range.count)
+    let perTime = times.count / Self.count
     let modulation = Modulation(
       c, rows: count, values: MutableFloatSlice(zeros: Modulation.elements(c, rows: count)))
-    network.modulate(times: times, labels: labels, into: modulation)
+    network.modulate(
+      times: Array(times[range.lowerBound * perTime..<range.upperBound * perTime]),
+      labels: labels.isEmpty ? [] : Array(labels[range]), into: modulation)
     let output = MutableFloatSlice(zeros: count * c.outputElements)
     network.forward(
       output: output.mutableSpan, images: images, stream: stream, from: block, modulation: modulation,
-      sequence: sequence.map { network.embed($0) }, samples: count,
+      sequence: sequence.map { network.embed($0.samples(range)) }, samples: count,
       workspace: InferenceWorkspace(network, samples: count))
     return output.array
   }

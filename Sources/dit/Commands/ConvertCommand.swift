@@ -101,7 +101,7 @@ struct ConvertCommand: ParsableCommand {
     do {
       notes = try conversion.write(to: output, as: dtype.dtype, replacing: force) { measured, count in
         if measured % 16 == 0 || measured == count {
-          StandardError.write("int8: \(measured) of \(count) measured\n")
+          StandardError.write("int8: \(measured) of \(count) blocks and layers measured\n")
         }
       }
     } catch {
