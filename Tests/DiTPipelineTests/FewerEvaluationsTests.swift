@@ -162,8 +162,8 @@ import Testing
     #expect(plan.error < plan.wholeError && plan.error > 1e-4)
     let inLittle = try Int8Plan(
       conversion.configuration, try ModelDirectory(contentsOf: networkFixture("digits")).weights(), context: context,
-      memory: 3 * 4 * 4 * 16 * 48)
-    #expect(inLittle.blocks == plan.blocks && inLittle.layers == plan.layers, "groups of images")
+      memory: 3 * 4096)
+    #expect(inLittle.blocks == plan.blocks && inLittle.layers == plan.layers, "three images at once, 4,096 bytes each")
   }
 
   @Test("A new network, whose outputs are all zero, has no error in int8, and none that is no number")
