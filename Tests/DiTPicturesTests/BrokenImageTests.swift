@@ -16,7 +16,7 @@ import Testing
 
   private func open(cacheBytes: Int, _ broken: BrokenImages) throws -> (data: Dataset, notes: [String]) {
     try ImageFolder(scratch.path).dataset(
-      channels: 1, height: 4, width: 6, options: ImageFolderOptions(brokenImages: broken, cacheBytes: cacheBytes))
+      channels: 1, height: 4, width: 6, options: PictureOptions(brokenImages: broken, cacheBytes: cacheBytes))
   }
 
   /// The whole file but for its end; a checksum that is off; another kind; nothing; no file at all.
@@ -75,7 +75,7 @@ import Testing
   @Test("A picture beyond the limits of size is refused by path", arguments: [0, 1 << 20])
   func limitsAreChecked(_ cacheBytes: Int) throws {
     try scratch.write(noise(9, width: 200, height: 3), to: "c/wide.png")
-    var options = ImageFolderOptions(cacheBytes: cacheBytes)
+    var options = PictureOptions(cacheBytes: cacheBytes)
     options.limits.side = 100
     let folder = try ImageFolder(scratch.path)
     let error = #expect(throws: DiTError.self) {

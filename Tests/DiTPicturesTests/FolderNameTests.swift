@@ -23,7 +23,7 @@ import Testing
 
   private func samples(_ cacheBytes: Int) throws -> (data: Dataset, notes: [String]) {
     try ImageFolder(scratch.path).dataset(
-      channels: 1, height: 4, width: 6, options: ImageFolderOptions(cacheBytes: cacheBytes))
+      channels: 1, height: 4, width: 6, options: PictureOptions(cacheBytes: cacheBytes))
   }
 
   @Test("A folder and pictures in Latin-1 are a class and its pictures, shown escaped", arguments: [0, 1 << 20])
@@ -52,7 +52,7 @@ import Testing
         == #"\#(scratch.path)/caf\xe9/caf\xe9.png: expected a PNG, a JPEG or a WebP, found a text file"#)
     let streamed = #expect(throws: DiTError.self) { try samples(0) }
     #expect(streamed == error)
-    var options = ImageFolderOptions()
+    var options = PictureOptions()
     options.brokenImages = .skip
     let (data, notes) = try ImageFolder(scratch.path).dataset(channels: 1, height: 4, width: 6, options: options)
     #expect(data.count == 2 && notes.count == 1)

@@ -23,7 +23,7 @@ import Testing
 
   private func folder(cacheBytes: Int) throws -> Dataset {
     try ImageFolder(scratch("data")).dataset(
-      channels: 1, height: 4, width: 6, options: ImageFolderOptions(cacheBytes: cacheBytes)
+      channels: 1, height: 4, width: 6, options: PictureOptions(cacheBytes: cacheBytes)
     ).data
   }
 

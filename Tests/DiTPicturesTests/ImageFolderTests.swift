@@ -20,7 +20,7 @@ import Testing
   private func order(_ names: [String], cacheBytes: Int = 1 << 20) throws -> (order: [Int?], labels: [Int]?) {
     try fill(names)
     let data = try ImageFolder(scratch.path).dataset(
-      channels: 1, height: 4, width: 6, options: ImageFolderOptions(cacheBytes: cacheBytes)
+      channels: 1, height: 4, width: 6, options: PictureOptions(cacheBytes: cacheBytes)
     ).data
     let order = try (0..<data.count).map { index in
       let sample = try data.sample(index)
@@ -113,7 +113,7 @@ import Testing
     ]
     for (index, image) in images.enumerated() { try scratch.write(image, to: "\(index).png") }
     let data = try ImageFolder(scratch.path).dataset(
-      channels: channels, height: 4, width: 6, options: ImageFolderOptions(cacheBytes: cacheBytes)
+      channels: channels, height: 4, width: 6, options: PictureOptions(cacheBytes: cacheBytes)
     ).data
     #expect(data.isStreamed == (cacheBytes == 0) && data.channels == channels && data.height == 4 && data.width == 6)
     for (index, image) in images.enumerated() {

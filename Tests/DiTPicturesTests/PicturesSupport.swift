@@ -1,7 +1,9 @@
+import DiTEvaluation
 import DiTFiles
 import DiTImaging
 import DiTKernels
 import DiTModel
+import DiTPictures
 import DiTPipeline
 import DiTTensor
 import DiTTraining
@@ -72,3 +74,33 @@ func trainer(
 func bits(_ slice: MutableFloatSlice) -> [UInt32] { slice.array.map(\.bitPattern) }
 
 func description(_ error: (any Error)?) -> String { error.map { "\($0)" } ?? "no error" }
+
+/// A file of Tests/Fixtures/archives, which others' programs wrote: see its make.py.
+func archiveFixture(_ name: String) -> String {
+  URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+    .appending(path: "Fixtures/archives/\(name)").path(percentEncoded: false)
+}
+
+/// The pixels of the fixtures' picture `k`.
+func archivePixels(_ k: Int, width: Int = 6, height: Int = 4) -> [UInt8] {
+  (0..<height).flatMap { y in (0..<width).map { x in UInt8((31 * k + 7 * y + 3 * x) % 256) } }
+}
+
+/// Which of the fixtures' pictures each sample is.
+func archiveOrder(_ set: any PictureSet, cacheBytes: Int = 1 << 20) throws -> [Int?] {
+  let data = try set.dataset(
+    channels: 1, height: 4, width: 6, options: PictureOptions(cacheBytes: cacheBytes)
+  ).data
+  #expect(data.isStreamed == (cacheBytes == 0) && data.labels == set.labels)
+  return try (0..<data.count).map { index in
+    let sample = try data.sample(index)
+    return (0..<10).first { floats(archivePixels($0)) == sample }
+  }
+}
+
+func openedPictures(_ path: String, part: SampleSet.Part? = nil) throws -> any PictureSet {
+  try #require(try PictureSets.open(path, part: part)).pictures
+}
+
+/// - Parameter make: makes the error.
+func errorText(_ make: () throws -> Void) -> String { description(#expect(throws: DiTError.self) { try make() }) }

@@ -36,8 +36,9 @@ import Testing
   }
 
   private func trainer(data: TrainingData) throws -> Trainer {
-    guard case .folder(let folder) = data else { throw CocoaError(.fileReadUnknown) }
-    return try DiTPicturesTests.trainer(folder.dataset(channels: 1, height: 4, width: 6).data)
+    guard case .pictures(let folder) = data else { throw CocoaError(.fileReadUnknown) }
+    return try DiTPicturesTests.trainer(
+      folder.dataset(channels: 1, height: 4, width: 6, options: PictureOptions()).data)
   }
 
   @Test("A folder without class folders states that it has none; a file need not state; other paths are no data")
@@ -58,7 +59,7 @@ import Testing
   @Test("Training data in memory are samples to be judged by, with their labels")
   func sampleSet() throws {
     let data = try ImageFolder(scratch("data")).dataset(
-      channels: 1, height: 4, width: 6, options: ImageFolderOptions(cacheBytes: .max)
+      channels: 1, height: 4, width: 6, options: PictureOptions(cacheBytes: .max)
     ).data
     let set = SampleSet(data, name: "set")
     #expect(set.name == "set" && set.shape == [1, 4, 6] && set.labels == data.labels && set.count == 5)

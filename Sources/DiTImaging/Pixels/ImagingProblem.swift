@@ -85,5 +85,5 @@ extension DiTError {
   package var isTruncatedImage: Bool { if case .truncated? = imaging { true } else { false } }
 
   /// The same error, of the file at `path`.
-  func at(_ path: String) -> DiTError { about(Subject(file: path)) }
+  package func at(_ path: String) -> DiTError { about(Subject(file: path)) }
 }

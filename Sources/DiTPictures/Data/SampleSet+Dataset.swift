@@ -6,7 +6,7 @@ extension SampleSet {
   ///
   /// - Parameter name: what errors call the set; the data's own by default.
   /// - Precondition: the data are not streamed, as a folder's pictures are that do not fit
-  ///   ``ImageFolderOptions/cacheBytes``.
+  ///   ``PictureOptions/cacheBytes``.
   public init(_ data: Dataset, name: String? = nil) {
     precondition(!data.isStreamed, "\(data.name) is not in memory")
     self.init(

@@ -14,7 +14,7 @@ import DiTTraining
 ///
 /// Sub-folders are the classes; pictures anywhere below one belong to it. A folder without sub-folders that hold pictures
 /// is data without classes. Hidden files and folders (whose name begins with a dot) are passed over, links are followed.
-public struct ImageFolder: Sendable {
+public struct ImageFolder: PictureSet {
   /// The endings that make a file a picture, in upper or lower case; its content says which kind it is.
   public static let endings = ["png", "jpg", "jpeg", "webp"]
 
@@ -38,6 +38,19 @@ public struct ImageFolder: Sendable {
 
   /// The number of pictures.
   public var count: Int { files.count }
+
+  public var classes: DataClasses {
+    DataClasses(source: path, names: classNames, statedCount: classNames?.count ?? 0, count: classNames?.count)
+  }
+
+  /// - Precondition: 1 or 3 channels.
+  public func dataset(
+    channels: Int, height: Int, width: Int, options: PictureOptions = PictureOptions()
+  ) throws(DiTError) -> (data: Dataset, notes: [String]) {
+    let entries = files.map { PictureEntry(path: $0, file: "\(path)/\($0)") }
+    return try PictureListing(name: path, entries: entries, labels: labels, classNames: classNames)
+      .dataset(channels: channels, height: height, width: width, options: options)
+  }
 
   /// Lists a folder.
   ///

@@ -9,7 +9,7 @@ struct EncodeCommand: ParsableCommand {
     abstract: "Encode images to latents, for training on them.",
     discussion: """
       IN is a safetensors file with images (N, C, H, W), in [−1, 1] or U8 read as
-      x/127.5 − 1, and optional labels (N); or a folder of pictures, or of class folders
+      x/127.5 − 1, and optional labels (N); or a folder of pictures, or of class folders, tar archives, or an IDX file
       of pictures, resized and center-cropped to --size. OUT is a safetensors file with
 
         latents  (N, C, h, w)  the posterior mean (with --draw a sample of the
@@ -84,9 +84,9 @@ struct EncodeCommand: ParsableCommand {
 
   /// The images that IN names.
   private func images(_ side: (height: Int, width: Int)?, _ c: AutoencoderConfiguration) throws -> Dataset {
-    guard ImageFolder.isFolder(common.input) else {
+    guard PictureSets.isOne(common.input) else {
       if side != nil {
-        throw Failure.usage("--size", expected: "none, as \(common.input) is no folder", found: size ?? "")
+        throw Failure.usage("--size", expected: "none, as \(common.input) are no pictures", found: size ?? "")
       }
       let data = try Dataset(contentsOf: common.input)
       guard data.kind == .images else {
@@ -94,17 +94,23 @@ struct EncodeCommand: ParsableCommand {
       }
       return data
     }
-    let (height, width) = side ?? (256, 256)
-    guard height % c.factor == 0, width % c.factor == 0 else {
-      throw Failure.usage("--size", expected: "multiples of \(c.factor)", found: size ?? "256")
+    func check(_ height: Int, _ width: Int) throws(Failure) {
+      guard height % c.factor != 0 || width % c.factor != 0 else { return }
+      throw Failure.usage("--size", expected: "multiples of \(c.factor)", found: size ?? "none, for \(height)x\(width)")
     }
+    if let side { try check(side.height, side.width) }
+    guard let (pictures, _) = try PictureSets.open(common.input) else {
+      throw Failure.input(common.input, "pictures", expected: "a folder, tar archives or an IDX file", found: "none")
+    }
+    let (height, width) = side ?? pictures.shape.map { ($0[1], $0[2]) } ?? (256, 256)
+    try check(height, width)
     guard [1, 3].contains(c.imageChannels) else {
       throw Failure.input(
         common.input, "pictures", expected: "an autoencoder of 1 or 3 channels", found: "\(c.imageChannels)")
     }
-    let folder = try ImageFolder(common.input)
-    let (data, notes) = try folder.dataset(channels: c.imageChannels, height: height, width: width)
-    for note in folder.notes + notes { StandardError.write("Note: \(note)\n") }
+    let (data, notes) = try pictures.dataset(
+      channels: c.imageChannels, height: height, width: width, options: PictureOptions())
+    for note in pictures.notes + notes { StandardError.write("Note: \(note)\n") }
     return data
   }
 

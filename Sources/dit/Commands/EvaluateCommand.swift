@@ -17,7 +17,9 @@ struct EvaluateCommand: ParsableCommand {
                           and optional labels arr_1; or statistics, mu (d) and
                           sigma (d, d), for the Fréchet distance alone
         a folder          class folders of PNG, JPEG and WebP, or such files, read
-                          at the other set's size, or --size
+                          at the other set's size, or --size; tar archives
+                          (WebDataset); an IDX file (MNIST's format, .gz or not)
+                          or a folder of such files, whose :test are its own
       The suffix :test takes every fifth sample (i mod 5 = 4), :train the rest.
 
         dit sample --classes 0-9 --count 100 --out samples.safetensors

@@ -20,16 +20,19 @@ struct EvaluationInputs {
   /// - Throws: ``Failure``, `DiTError`, and what opening a file throws.
   init(samples: String?, reference: String, training: String?, size: PictureSize?) throws {
     let (given, wanted) = (samples.map { EvaluationSource($0) }, EvaluationSource(reference))
-    // A folder is read at the size of the other set.
-    let shown = wanted.isFolder && given?.isFolder == false ? try given?.open() : nil
-    let real = try wanted.open(folderShape: try Self.folderShape(size, shown, wanted))
-    let shape = try Self.folderShape(size, real, given)
+    // Pictures are read at the size of the other set.
+    let shown = wanted.isPictures && given?.isPictures == false ? try given?.open() : nil
+    let real = try wanted.open(pictureShape: { try Self.pictureShape(size, shown, wanted, $0) })
     // What a sampler left are latents where the reference has latents.
     let preferring: [SampleSet.Kind] = real.kind == .latents ? [.latents, .samples] : []
-    let opened = try shown ?? given.map { try $0.open(preferring: preferring, folderShape: shape) }
+    let opened =
+      try shown
+      ?? given.map { source in
+        try source.open(preferring: preferring) { try Self.pictureShape(size, real, source, $0) }
+      }
     let training = try training.map { name in
       let source = EvaluationSource(name)
-      let input = try source.open(preferring: preferring, folderShape: try Self.folderShape(size, real, source))
+      let input = try source.open(preferring: preferring) { try Self.pictureShape(size, real, source, $0) }
       guard let set = input.input.set else {
         throw Failure.input(name, "set", expected: "images to look for copies in", found: "statistics")
       }
@@ -39,22 +42,19 @@ struct EvaluationInputs {
     classNames = real.classNames ?? training?.1 ?? opened?.classNames
   }
 
-  /// (C, H, W) at which the pictures of `folder` are read: `--size`, else those of the `other` set.
-  ///
-  /// - Returns: nil where `folder` is not a folder.
-  private static func folderShape(
-    _ size: PictureSize?, _ other: EvaluationSource.Opened?, _ folder: EvaluationSource?
-  ) throws(Failure) -> [Int]? {
-    guard let folder, folder.isFolder else { return nil }
+  /// (C, H, W) at which pictures are read: `--size`, else those of the `other` set, else their `own`.
+  private static func pictureShape(
+    _ size: PictureSize?, _ other: EvaluationSource.Opened?, _ pictures: EvaluationSource, _ own: [Int]?
+  ) throws(Failure) -> [Int] {
     let shape = other?.input.set?.shape
     if let shape, shape.count != 3 || ![1, 3].contains(shape[0]) {
       throw .input(
-        folder.path, "folder", expected: "another set of pictures of 1 or 3 channels",
+        pictures.path, "pictures", expected: "another set of pictures of 1 or 3 channels",
         found: "samples of shape \(shape)")
     }
-    if let size { return [shape?[0] ?? 3, size.height, size.width] }
-    guard let shape else {
-      throw .usage("--size", expected: "the size to read the folder \(folder.path) at", found: "none")
+    if let size { return [shape?[0] ?? own?[0] ?? 3, size.height, size.width] }
+    guard let shape = shape ?? own else {
+      throw .usage("--size", expected: "the size to read the pictures of \(pictures.path) at", found: "none")
     }
     return shape
   }
@@ -72,22 +72,31 @@ private struct EvaluationSource {
   let path: String
   private let name: String
   private let part: SampleSet.Part?
-  /// Whether it is a folder of pictures.
-  let isFolder: Bool
+  /// Whether it is a folder of pictures, tar archives or IDX, not data that ship with the tool.
+  let isPictures: Bool
 
   init(_ name: String) {
     let words = name.split(separator: ":", omittingEmptySubsequences: false)
     part = words.count > 1 ? SampleSet.Part(rawValue: String(words[words.count - 1])) : nil
     self.name = name
     path = part == nil ? name : words.dropLast().joined(separator: ":")
-    isFolder = ShippedResources.DataSet(rawValue: path) == nil && ImageFolder.isFolder(path)
+    isPictures = ShippedResources.DataSet(rawValue: path) == nil && PictureSets.isOne(path)
   }
 
   /// - Parameters:
   ///   - preferring: what of a safetensors file is looked for first.
-  ///   - folderShape: (C, H, W) of a folder's pictures.
-  func open(preferring: [SampleSet.Kind] = [], folderShape: [Int]? = nil) throws -> Opened {
-    let opened = try folderShape.map { try pictures($0) } ?? whole(preferring)
+  ///   - pictureShape: (C, H, W) at which pictures are read, given their own where all have the same.
+  func open(
+    preferring: [SampleSet.Kind] = [], pictureShape: ([Int]?) throws -> [Int] = { $0 ?? [] }
+  ) throws -> Opened {
+    guard isPictures, let (pictures, isPart) = try PictureSets.open(path, part: part) else {
+      return try self.part(of: whole(preferring))
+    }
+    let opened = try opened(pictures, pictureShape(pictures.shape))
+    return isPart ? opened : try self.part(of: opened)
+  }
+
+  private func part(of opened: Opened) throws -> Opened {
     guard let part else { return opened }
     guard let set = opened.input.set else {
       throw Failure.input(path, "set", expected: "samples, to take a part of", found: "statistics")
@@ -105,18 +114,17 @@ private struct EvaluationSource {
     default:
       throw Failure(
         .usage,
-        "set: expected digits, emoji, a .safetensors or .npz file or a folder of pictures, :train or :test behind it, "
-          + "found \(name)")
+        "set: expected digits, emoji, a .safetensors, .npz or IDX file, or a folder or tar archives of pictures, :train or "
+          + ":test behind it, found \(name)")
     }
   }
 
-  /// A folder's pictures, (C, H, W), in memory at one byte per value.
-  private func pictures(_ shape: [Int]) throws -> Opened {
-    let folder = try ImageFolder(path)
-    let data = try folder.dataset(
-      channels: shape[0], height: shape[1], width: shape[2], options: ImageFolderOptions(cacheBytes: .max)
+  /// Pictures, (C, H, W), in memory at one byte per value.
+  private func opened(_ pictures: any PictureSet, _ shape: [Int]) throws -> Opened {
+    let data = try pictures.dataset(
+      channels: shape[0], height: shape[1], width: shape[2], options: PictureOptions(cacheBytes: .max)
     ).data
-    for note in folder.notes { StandardError.write("\(note)\n") }
+    for note in pictures.notes { StandardError.write("\(note)\n") }
     return Opened(input: .samples(SampleSet(data, name: name)), kind: .images, classNames: data.classNames)
   }
 

@@ -4,7 +4,7 @@ import DiTPictures
 extension TrainingData {
   /// The data that `--data` names.
   ///
-  /// - Throws: ``Failure`` (64) for what is neither data that ship with the tool, nor a file, nor a folder; and what
+  /// - Throws: ``Failure`` (64) for what is neither data that ship with the tool, nor a file or folder of data; and what
   ///   reading them throws.
   init(option data: String) throws {
     if let shipped = ShippedResources.DataSet(rawValue: data) {
@@ -12,7 +12,9 @@ extension TrainingData {
     } else if let content = try TrainingData(contentsOf: data) {
       self = content
     } else {
-      throw Failure.usage("--data", expected: "digits, emoji, a .safetensors file or a folder of pictures", found: data)
+      throw Failure.usage(
+        "--data", expected: "digits, emoji, a .safetensors file, a folder or tar archives of pictures, or an IDX file",
+        found: data)
     }
   }
 }

@@ -4,8 +4,8 @@ import DiTTensor
 import DiTTraining
 import Foundation
 
-/// How a folder is read.
-public struct ImageFolderOptions: Sendable {
+/// How pictures are read.
+public struct PictureOptions: Sendable {
   /// What becomes of pictures that cannot be decoded.
   public var brokenImages: BrokenImages
   /// Pictures that take no more bytes than this at the model's input size, one byte per value, are decoded once and kept.
@@ -22,8 +22,16 @@ public struct ImageFolderOptions: Sendable {
   }
 }
 
-extension ImageFolder {
-  /// The folder's pictures as training data: gray or RGB, resized by area until they just cover height × width, and cut to
+/// Pictures of files, or of parts of files, and what class each belongs to. Nothing is decoded yet.
+struct PictureListing: Sendable {
+  /// What errors call it.
+  let name: String
+  let entries: [PictureEntry]
+  /// The class of each, where there are classes.
+  let labels: [Int]?
+  let classNames: [String]?
+
+  /// The pictures as training data: gray or RGB, resized by area until they just cover height × width, and cut to
   /// that from their middle.
   ///
   /// Where they fit `cacheBytes`, all are decoded now, on all cores, and kept as bytes. Otherwise they are decoded while the
@@ -36,39 +44,40 @@ extension ImageFolder {
   /// - Parameter channels: 1 or 3.
   /// - Returns: the data, and notes for the user on what was skipped.
   /// - Throws: `DiTError`, which names the first broken file and counts the others.
-  public func dataset(
-    channels: Int, height: Int, width: Int, options: ImageFolderOptions = ImageFolderOptions()
+  func dataset(
+    channels: Int, height: Int, width: Int, options: PictureOptions
   ) throws(DiTError) -> (data: Dataset, notes: [String]) {
     precondition(channels == 1 || channels == 3, "pictures of \(channels) channels")
-    let ends = files.indices.map { index in
-      let path = "\(self.path)/\(files[index])"
-      let stamp = FileStamp(path)
-      return (stamp: stamp, ends: stamp.flatMap { FileHeadAndTail(path, size: $0.size) })
+    var stamps: [String: FileStamp?] = [:]
+    let ends = entries.map { entry in
+      let stamp = stamps[entry.file] ?? FileStamp(entry.file)
+      if entry.range != nil { stamps[entry.file] = stamp }  // many pictures to a file
+      return (stamp: stamp, ends: stamp.flatMap { FileHeadAndTail(entry.file, entry.range ?? 0..<$0.size) })
     }
-    let all = source(Array(files.indices), channels, height, width, options.limits, ends)
-    let isKept = files.count <= options.cacheBytes / all.sampleBytes
+    let all = source(Array(entries.indices), channels, height, width, options.limits, ends)
+    let isKept = entries.count <= options.cacheBytes / all.sampleBytes
     let isEachDecoded = isKept || options.brokenImages == .skip
-    let suspects = files.indices.filter { isEachDecoded || !Self.looksWhole(ends[$0].ends, options.limits) }
+    let suspects = entries.indices.filter { isEachDecoded || !Self.looksWhole(ends[$0].ends, options.limits) }
     var decoded = DecodePass.run(all, suspects, keeping: isKept)
     guard !decoded.broken.isEmpty else {
       return (try data(all, decoded.pixels, labels), [])
     }
-    guard options.brokenImages == .skip, decoded.broken.count < files.count else {
+    guard options.brokenImages == .skip, decoded.broken.count < entries.count else {
       throw Self.error(decoded.broken)
     }
     let broken = Set(decoded.broken.map(\.index))
-    let kept = files.indices.filter { !broken.contains($0) }
+    let kept = entries.indices.filter { !broken.contains($0) }
     if isKept { decoded.drop(broken, sampleBytes: all.sampleBytes) }
     let rest = source(kept, channels, height, width, options.limits, ends)
-    let names = decoded.broken.map { "\(files[$0.index]) (\($0.error.problem))" }
-    let note = Self.note(broken.count, "broken picture", "skipped", names, limit: 20)
+    let names = decoded.broken.map { "\(entries[$0.index].path) (\($0.error.problem))" }
+    let note = ImageFolder.note(broken.count, "broken picture", "skipped", names, limit: 20)
     return (
       try data(rest, decoded.pixels, labels.map { labels in kept.map { labels[$0] } }),
-      [FileName.shown("\(path): \(note)")]
+      [FileName.shown("\(name): \(note)")]
     )
   }
 
-  private func data(_ source: FolderSource, _ pixels: [UInt8]?, _ labels: [Int]?) throws(DiTError) -> Dataset {
+  private func data(_ source: PictureSource, _ pixels: [UInt8]?, _ labels: [Int]?) throws(DiTError) -> Dataset {
     guard let pixels else { return try Dataset(source, labels: labels, classNames: classNames) }
     return try Dataset(source, pixels: pixels, labels: labels, classNames: classNames)
   }
@@ -76,16 +85,16 @@ extension ImageFolder {
   private func source(
     _ indices: [Int], _ channels: Int, _ height: Int, _ width: Int, _ limits: ImageLimits,
     _ ends: [(stamp: FileStamp?, ends: FileHeadAndTail?)]
-  ) -> FolderSource {
+  ) -> PictureSource {
     var digest = Digest()
     for index in indices {
-      for byte in FileName.bytes(of: files[index]) { digest.add(UInt64(byte)) }
-      digest.add(UInt64(ends[index].stamp?.size ?? 0))
+      for byte in FileName.bytes(of: entries[index].path) { digest.add(UInt64(byte)) }
+      digest.add(UInt64(entries[index].range?.count ?? ends[index].stamp?.size ?? 0))
       ends[index].ends?.add(to: &digest)
     }
-    return FolderSource(
-      name: path, channels: channels, height: height, width: width, limits: limits,
-      files: indices.map { FolderSource.File(path: files[$0], stamp: ends[$0].stamp) }, digest: digest.value)
+    return PictureSource(
+      name: name, channels: channels, height: height, width: width, limits: limits,
+      files: indices.map { PictureSource.File(entry: entries[$0], stamp: ends[$0].stamp) }, digest: digest.value)
   }
 
   /// Whether the head and tail of a file give no reason to doubt it.

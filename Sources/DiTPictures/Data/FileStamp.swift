@@ -35,7 +35,7 @@ struct FileStamp: Equatable, Sendable {
   }
 }
 
-/// The first and last 4 KiB of a file, or all of a smaller one.
+/// The first and last 4 KiB of a file, or of a part of one; all of a smaller one.
 struct FileHeadAndTail {
   static let length = 4096
 
@@ -43,18 +43,21 @@ struct FileHeadAndTail {
   private let size: Int
 
   /// Nil where the file cannot be read, or is not a file.
-  init?(_ path: String, size: Int) {
+  ///
+  /// - Parameter range: the part's bytes.
+  init?(_ path: String, _ range: Range<Int>) {
     // A pipe that is opened waits for its writer.
     let file = unsafe open(FileName.terminated(path), O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard file >= 0 else { return nil }
     defer { _ = close(file) }
-    guard let head = Self.bytes(file, at: 0), let tail = Self.bytes(file, at: max(0, size - Self.length)) else {
-      return nil
-    }
-    (self.head, self.tail, self.size) = (head, tail, size)
+    let length = min(Self.length, range.count)
+    guard let head = Self.bytes(file, at: range.lowerBound, length),
+      let tail = Self.bytes(file, at: range.upperBound - length, length)
+    else { return nil }
+    (self.head, self.tail, size) = (head, tail, range.count)
   }
 
-  private static func bytes(_ file: Int32, at offset: Int) -> [UInt8]? {
+  private static func bytes(_ file: Int32, at offset: Int, _ length: Int) -> [UInt8]? {
     var bytes = [UInt8](repeating: 0, count: length)
     let count = unsafe pread(file, &bytes, length, off_t(offset))
     return count < 0 ? nil : Array(bytes[..<count])

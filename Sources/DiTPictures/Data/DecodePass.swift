@@ -11,7 +11,7 @@ struct DecodePass {
   private(set) var broken: [(index: Int, error: DiTError)]
 
   /// Decodes the pictures of `indices`; when they are kept, these are all.
-  static func run(_ source: FolderSource, _ indices: [Int], keeping: Bool) -> DecodePass {
+  static func run(_ source: PictureSource, _ indices: [Int], keeping: Bool) -> DecodePass {
     let shared = Shared(
       DecodePass(pixels: keeping ? [UInt8](repeating: 0, count: source.count * source.sampleBytes) : nil, broken: []))
     let threads = min(indices.count, ProcessInfo.processInfo.activeProcessorCount)
@@ -46,7 +46,7 @@ struct DecodePass {
     init(_ pass: DecodePass) { self.pass = Mutex(pass) }
 
     /// Takes one picture after another until none is left.
-    func work(_ source: FolderSource, _ indices: [Int]) {
+    func work(_ source: PictureSource, _ indices: [Int]) {
       var sample = [UInt8](repeating: 0, count: source.sampleBytes)
       while true {
         let place = next.add(1, ordering: .relaxed).oldValue
@@ -64,7 +64,7 @@ struct DecodePass {
     }
 
     private static func read(
-      _ source: FolderSource, _ index: Int, into sample: inout [UInt8]
+      _ source: PictureSource, _ index: Int, into sample: inout [UInt8]
     ) throws(DiTError) {
       var span = sample.mutableSpan
       try source.read(index, into: &span)

@@ -1,0 +1,93 @@
+import DiTEvaluation
+import DiTImaging
+import DiTPictures
+import DiTTensor
+import DiTTraining
+import Foundation
+import TestSupport
+import Testing
+
+@Suite("Pictures in tar archives, as Python's tarfile writes them") struct TarArchiveTests {
+  let scratch: Scratch
+
+  init() throws { scratch = try Scratch() }
+
+  @Test(
+    "A picture and its .cls are a sample, whichever comes first; other files are passed over", arguments: [0, 1 << 20])
+  func samples(_ cacheBytes: Int) throws {
+    let set = try openedPictures(archiveFixture("samples-000.tar"))
+    #expect(try archiveOrder(set, cacheBytes: cacheBytes) == [0, 1, 2, 3, 4] && set.labels == [3, 0, 3, 1, 7])
+    #expect(set.classes == DataClasses(source: set.path, names: nil, statedCount: nil, count: 8))
+    #expect(set.notes.count == 1 && set.notes[0].hasSuffix("1 file of other endings passed over: 000001.json"))
+  }
+
+  @Test("Archives are joined in their order: by NAME{FIRST..LAST}.tar, or of a folder")
+  func shards() throws {
+    let set = try openedPictures(archiveFixture("samples-{000..001}.tar"))
+    #expect(try archiveOrder(set) == [0, 1, 2, 3, 4, 5] && set.labels == [3, 0, 3, 1, 7, 2])
+    for (name, copy) in [("samples-000.tar", "b.tar"), ("samples-001.tar", "a.tar")] {
+      try scratch.write([UInt8](Data(contentsOf: URL(filePath: archiveFixture(name)))), to: "shards/\(copy)")
+    }
+    #expect(try archiveOrder(openedPictures(scratch("shards"))) == [5, 0, 1, 2, 3, 4])
+    let problem = errorText { _ = try PictureSets.open(archiveFixture("samples-{000..002}.tar")) }
+    #expect(problem.contains("samples-002.tar") && problem.contains("no such file"))
+  }
+
+  @Test(
+    "Without labels, folders are classes; long names and others' letters come through in every format",
+    arguments: ["folders-pax.tar", "folders-gnu.tar", "folders-ustar.tar"])
+  func folders(_ name: String) throws {
+    let set = try openedPictures(archiveFixture(name))
+    #expect(set.classes == DataClasses(source: set.path, names: ["cat", "dog"], statedCount: 2, count: 2))
+    #expect(try archiveOrder(set) == (name == "folders-ustar.tar" ? [0, 2, 1] : [0, 1, 2]))
+    #expect(set.labels == (name == "folders-ustar.tar" ? [1, 1, 0] : [1, 0, 1]) && set.notes.isEmpty)
+  }
+
+  /// A tar header for so many bytes, with a right checksum.
+  private func member(_ name: String, _ data: [UInt8], kind: UInt8 = 0x30, stated: Int? = nil) -> [UInt8] {
+    var header = [UInt8](repeating: 0, count: 512)
+    func put(_ text: String, at offset: Int) { for (i, byte) in text.utf8.enumerated() { header[offset + i] = byte } }
+    put(name, at: 0)
+    put(String(format: "%011o", stated ?? data.count), at: 124)
+    put("        ", at: 148)
+    header[156] = kind
+    put("ustar\0", at: 257)
+    put(String(format: "%06o\0 ", header.reduce(0) { $0 + Int($1) }), at: 148)
+    return header + data + [UInt8](repeating: 0, count: (512 - data.count % 512) % 512)
+  }
+
+  @Test("What is damaged, cut off or incomplete is said with the archive and the member")
+  func refused() throws {
+    let picture = [UInt8](try Data(contentsOf: URL(filePath: archiveFixture("samples-000.tar"))))[1536..<2048]
+    func problem(_ bytes: [UInt8]) throws -> String {
+      try scratch.write(bytes, to: "x.tar")
+      return errorText { _ = try PictureSets.open(scratch("x.tar")) }.replacingOccurrences(of: scratch.path, with: "")
+    }
+    let end = [UInt8](repeating: 0, count: 1024)
+    #expect(try problem(end).contains("expected PNG, JPEG or WebP files in it, found none"))
+    #expect(try problem([UInt8]("no tar".utf8)).contains("header: expected a tar header, found 6 bytes"))
+    #expect(try problem([UInt8](repeating: 0x41, count: 1024)).contains("found none, or a damaged one, at byte 0"))
+    var damaged = member("a.png", Array(picture))
+    damaged[3] ^= 1
+    #expect(try problem(damaged + end).contains("at byte 0"))
+    #expect(
+      try problem(member("a.png", [], stated: 4000)).contains("end: expected 4000 bytes from byte 512 on, found 0"))
+    #expect(try problem(member("a.png", [], stated: 0o77_777_777_777)).contains("end: expected"))
+    #expect(try problem(member("a.png", []) + [0]).contains("end: expected whole blocks of 512 bytes, found 1 more"))
+    #expect(try problem(member("a.png", [], kind: 0x53) + end).contains("found a sparse one at byte 0"))
+    #expect(try problem(member("x", [UInt8]("30 path=a".utf8), kind: 0x78) + end).contains("pax header"))
+    let (a, b) = (member("a.png", Array(picture)), member("b.png", Array(picture)))
+    #expect(
+      try problem(a + member("a.cls", [0x33]) + b + end).contains("b.png: expected a .cls beside it, as a.png has one"))
+    #expect(try problem(a + member("a.cls", [0x2D, 0x31]) + end).contains("a.cls: expected a class"))
+    #expect(try problem(a + member("a.jpg", [1]) + end).contains("a.jpg: expected one picture of this key"))
+    // A picture that is damaged inside is found when it is decoded, by name.
+    try scratch.write(a + member("b.png", [1, 2, 3]) + end, to: "broken.tar")
+    let set = try openedPictures(scratch("broken.tar"))
+    let broken = errorText { _ = try set.dataset(channels: 1, height: 4, width: 6, options: PictureOptions()) }
+    #expect(broken.contains("broken.tar/b.png"))
+    let kept = try set.dataset(
+      channels: 1, height: 4, width: 6, options: PictureOptions(brokenImages: .skip))
+    #expect(kept.data.count == 1 && kept.notes[0].contains("1 broken picture skipped: b.png"))
+  }
+}
