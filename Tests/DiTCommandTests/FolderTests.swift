@@ -46,6 +46,19 @@ import Testing
     return (json?["num_classes"] as? Int, json?["class_names"] as? [String])
   }
 
+  @Test(
+    "Tar archives and files of MNIST's format train as a folder does; where nothing names classes, labels say how many",
+    arguments: [("idx", 8), ("samples-{000..001}.tar", 8), ("emnist", 3), ("folders-pax.tar", 2)])
+  func archives(_ data: String, _ count: Int) async throws {
+    let path = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .appending(path: "Fixtures/archives/\(data)").path(percentEncoded: false)
+    _ = try await succeed(["train", "--data", path, "--out", scratch.path("run"), "--config", configuration()])
+    #expect(try classes("run").count == count)
+    guard data.hasPrefix("samples") else { return }
+    let result = try await succeed(["evaluate", "--samples", path, "--reference", path, "--size", "8", "--json"])
+    #expect(result.stdout.contains("frechet"))
+  }
+
   @Test("Class names come from the folder and select classes when sampling")
   func classNamesComeFromTheFolderAndAreAccepted() async throws {
     try pictures()

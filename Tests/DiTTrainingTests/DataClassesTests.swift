@@ -40,7 +40,8 @@ import Testing
       (
         named, #"{"class_names": ["x", "y", "z"]}"#, #"{"class_names": ["x", "y", "z"], "num_classes": 3}"#
       ),
-      (labeled, "{}", "{}"), (classless, "{}", #"{"num_classes": 0}"#),
+      (labeled, "{}", #"{"num_classes": 5}"#), (labeled, #"{"num_classes": 9}"#, #"{"num_classes": 9}"#),
+      (classless, "{}", #"{"num_classes": 0}"#),
     ]
     for (classes, given, expected) in cases {
       #expect(classes.completed(try json(given)) == (try json(expected)), "\(given)")

@@ -27,13 +27,13 @@ public struct DataClasses: Equatable, Sendable {
       count: data.classNames?.count ?? data.labels?.max().map { $0 + 1 })
   }
 
-  /// Adds the keys of a configuration's `model` that follow from the data where it leaves them out: `num_classes` and
-  /// `class_names`.
+  /// Adds the keys of a configuration's `model` that follow from the data where it leaves them out: `num_classes`, by labels alone one
+  /// more than the largest, and `class_names`.
   public func completed(_ model: JSONValue) -> JSONValue {
     guard case .object(var members) = model else { return model }
     func stated(_ key: String) -> JSONValue? { members.first { $0.key == key }?.value }
-    if let statedCount, stated("num_classes") == nil {
-      members.append(JSONMember("num_classes", .integer(statedCount)))
+    if let count = statedCount ?? count, stated("num_classes") == nil {
+      members.append(JSONMember("num_classes", .integer(count)))
     }
     if let names, stated("class_names") == nil, [nil, .integer(names.count)].contains(stated("num_classes")) {
       members.append(JSONMember("class_names", .array(names.map { .string($0) })))
