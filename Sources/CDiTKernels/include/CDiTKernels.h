@@ -67,6 +67,7 @@ typedef enum DiTEpilogue {
   DiTSwiGLU = 5,            // saved = sum = [u | g], where wanted; y = silu(u) * g, of half the columns
   DiTSwiGLUBackward = 6,    // activation = silu(u) * g, [u | g] = saved; y = [sum * g * silu'(u) | sum * silu(u)], twice
                             // the columns
+  DiTReLU = 7,              // y = min(max(sum, 0), limit)
 } DiTEpilogue;
 
 // y (rows, columns) = A (rows, depth) B (depth, columns), B packed; float32 sums over the depth in order. Both operands
@@ -86,6 +87,7 @@ typedef struct DiTProduct {
   const float *_Nullable residual;  // with y's ld
   const float *_Nullable gate;      // one row per sample, gate_stride apart
   long gate_stride, tokens;
+  float limit;  // of DiTReLU: infinity, or 6
 } DiTProduct;
 
 // What a window does to the logits of the tokens beyond it: nothing, it makes them 0, or it takes them out.
@@ -131,8 +133,16 @@ typedef struct DiTConvolution {
   float *_Nullable y;
   long y_row;
   const float *_Nullable residual;  // added to the result; may be y
-  long result_width;  // of a convolution by patches
 } DiTConvolution;
+
+// What a filter or a pool sees of an image, (height, width, channels): `rows` x `columns` pixels at a time, `stride` from result to
+// result, of which the first begins `top` rows above the image and `left` columns beside it. Pixels of results are numbered
+// row by row, `result_width` to a row.
+typedef struct DiTWindow {
+  long height, width, channels;
+  long rows, columns, stride, top, left;
+  long result_width;
+} DiTWindow;
 
 // ---------------------------------------------------------------------------------------------------------- kernels
 

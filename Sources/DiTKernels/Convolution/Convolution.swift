@@ -133,7 +133,7 @@ extension ComputeContext {
       shift: scale.isEmpty ? nil : shift.pointer, bf16: format.flag, tile: tile,
       weights: UnsafeRawPointer(packed.pointer),
       bias: bias.pointer, y: output.pointer, y_row: part.firstOutput,
-      residual: residual.isEmpty ? nil : residual.pointer, result_width: 0)
+      residual: residual.isEmpty ? nil : residual.pointer)
     unsafe run(
       WinogradTask(
         kernels: kernels, convolution: p, usesBLAS: usesBLAS, schedule: schedule, scratch: scratch.pointer), tiles)

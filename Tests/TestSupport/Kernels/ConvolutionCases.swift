@@ -108,65 +108,171 @@ public struct ConvolutionCase: KernelCase {
     } + [ConvolutionCase(extents: sizes[0], isNormalized: false, isInPlace: true)]
 }
 
-/// A 3 × 3 convolution through gathered patches, strided or not.
+/// A convolution through gathered patches, of any filter and stride.
 public struct PatchConvolutionCase: KernelCase {
   let extents: PatchConvolution
   /// Nil: OpenBLAS, in float32.
   let format: Format?
+  var limit: Float?
+  /// Floats between the pixels of the result that are not its own.
+  var gap = 0
 
   public var description: String {
-    let e = extents
-    return "\(e.height)×\(e.width)×\(e.channels)→\(e.outputs), stride \(e.stride), "
-      + (format.map { "\($0)" } ?? "OpenBLAS")
+    let (e, w) = (extents, extents.windows)
+    return "\(w.height)×\(w.width)×\(w.channels)→\(e.outputs) by \(w.rows)×\(w.columns), stride \(w.stride), "
+      + (format.map { "\($0)" } ?? "OpenBLAS") + (limit.map { ", ReLU to \($0)" } ?? "") + (gap > 0 ? ", in more" : "")
   }
   public var kernels: Set<String> {
-    format == nil ? ["gather_patches", "add_bias"] : ["gather_patches", "pack_transposed", "product"]
+    let isGathered = extents.windows.rows > 1
+    return (isGathered ? ["gather_patches"] : []).union(format == nil ? ["add_bias"] : ["pack_transposed", "product"])
   }
 
   public func draw(_ draw: inout Draw) -> [String: [Float]] {
-    let e = extents
+    let (e, w) = (extents, extents.windows)
     return [
-      "x": draw.normal(e.height * e.width * e.channels).rounded(to: format ?? .fp32),
-      "w": draw.normal(e.outputs * e.channels * 9).rounded(to: format ?? .fp32), "b": draw.normal(e.outputs),
+      "x": draw.normal(w.height * w.width * w.channels).rounded(to: format ?? .fp32),
+      "w": draw.normal(e.outputs * w.depth).rounded(to: format ?? .fp32), "b": draw.normal(e.outputs),
     ]
   }
 
   public func prepare(_ o: Operands, _ context: ComputeContext) -> () -> Void {
-    let e = extents
-    let ordered = o.scratch(e.outputs * e.channels * 9)
-    ComputeContext.patchOrder(ordered, weight: o.vector("w"), channels: e.channels, outputs: e.outputs)
-    let columns = Matrix(ordered.reading, rows: e.outputs, columns: 9 * e.channels).transposed
+    let (e, w) = (extents, extents.windows)
+    let ordered = o.scratch(e.outputs * w.depth)
+    ComputeContext.patchOrder(
+      ordered, weight: o.vector("w"), channels: w.channels, outputs: e.outputs, taps: w.rows * w.columns)
+    let columns = Matrix(ordered.reading, rows: e.outputs, columns: w.depth).transposed
     let weight = format.map { format in
-      let count = ComputeContext.packedElements(depth: 9 * e.channels, columns: e.outputs, format: format)
+      let count = ComputeContext.packedElements(depth: w.depth, columns: e.outputs, format: format)
       return context.pack(columns, into: o.scratch(count), as: format)
     }
-    let (x, bias) = (o.vector("x"), o.vector("b"))
-    let y = o.output("y", e.resultHeight * e.resultWidth * e.outputs)
+    let (x, bias, stride) = (o.vector("x"), o.vector("b"), e.outputs + gap)
+    let y = o.output("y", w.pixels * stride)
     let scratch = o.scratch(context.patchConvolutionScratch(e))
     return {
-      context.patchConvolution(output: y, input: x, weight: weight ?? columns, bias: bias, scratch: scratch, e)
+      context.patchConvolution(
+        output: y, stride: stride, input: x, weight: weight ?? columns, bias: bias, limit: limit, scratch: scratch, e)
+      for pixel in 0..<w.pixels { y[pixel * stride + e.outputs..<(pixel + 1) * stride].fill(0) }
     }
   }
 
   public func expected(_ x: Inputs) -> [Expectation] {
-    let (e, image) = (extents, x["x"])
+    let (e, w) = (extents, extents.windows)
     let y = convolved(
-      height: e.resultHeight, width: e.resultWidth, channels: e.channels, outputs: e.outputs, stride: e.stride, x["w"],
-      x["b"]
-    ) { row, column in
-      guard 0..<e.height ~= row - e.before, 0..<e.width ~= column - e.before else { return nil }
-      let pixel = ((row - e.before) * e.width + column - e.before) * e.channels
-      return image[pixel..<pixel + e.channels]
+      height: w.resultHeight, width: w.resultWidth, channels: w.channels, outputs: e.outputs, stride: w.stride, x["w"],
+      x["b"], rows: w.rows, columns: w.columns, pixel: w.pixels(of: x["x"]))
+    let cut = limit.map { limit in y.map { min(max($0, 0), Double(limit)) } } ?? y
+    let all = (0..<w.pixels).flatMap { cut[$0 * e.outputs..<($0 + 1) * e.outputs] + [Double](repeating: 0, count: gap) }
+    return [.near("y", all, .sum(of: w.depth))]
+  }
+
+  public static var all: [PatchConvolutionCase] {
+    let threeByThree = [
+      PatchConvolution(height: 7, width: 5, channels: 3, outputs: 70),
+      PatchConvolution(height: 6, width: 10, channels: 17, outputs: 5, stride: 2, before: 0, after: 1),
+      PatchConvolution(height: 5, width: 2, channels: 4, outputs: 3, stride: 2, before: 0, after: 1),
+      PatchConvolution(height: 31, width: 29, channels: 3, outputs: 70, stride: 2),
+    ].flatMap { e in ([.fp32, .bf16, nil] as [Format?]).map { PatchConvolutionCase(extents: e, format: $0) } }
+    let windows = [
+      ImageWindows(height: 9, width: 8, channels: 5, window: (1, 7), padding: (0, 3)),
+      ImageWindows(height: 8, width: 3, channels: 33, window: (7, 1), padding: (3, 0)),
+      ImageWindows(height: 9, width: 6, channels: 16, window: (5, 5), padding: (2, 2)),
+      ImageWindows(height: 11, width: 12, channels: 3, window: (3, 3), stride: 2),
+      ImageWindows(height: 7, width: 9, channels: 20, window: (1, 1)),
+    ]
+    return threeByThree
+      + windows.flatMap { w in
+        let e = PatchConvolution(w, outputs: 67)
+        return [
+          PatchConvolutionCase(extents: e, format: .fp32, limit: .infinity, gap: 9),
+          PatchConvolutionCase(extents: e, format: .fp32, limit: 1.5), PatchConvolutionCase(extents: e, format: nil),
+        ]
+      }
+  }
+}
+
+/// A filter for each channel, or a pool.
+public struct WindowCase: KernelCase {
+  public enum Kind: Sendable {
+    case depthwise(Float)
+    case mean, greatest
+  }
+
+  let windows: ImageWindows
+  let kind: Kind
+
+  public var description: String {
+    let w = windows
+    return "\(kind): \(w.height)×\(w.width)×\(w.channels) by \(w.rows)×\(w.columns), stride \(w.stride)"
+  }
+  public var kernels: Set<String> { if case .depthwise = kind { ["depthwise_relu"] } else { ["pool"] } }
+
+  public func draw(_ draw: inout Draw) -> [String: [Float]] {
+    [
+      "x": draw.normal(windows.height * windows.width * windows.channels), "w": draw.normal(windows.depth),
+      "b": draw.normal(windows.channels),
+    ]
+  }
+
+  public func prepare(_ o: Operands, _ context: ComputeContext) -> () -> Void {
+    let (w, x, filters, bias) = (windows, o.vector("x"), o.vector("w"), o.vector("b"))
+    let y = o.output("y", w.pixels * w.channels)
+    return {
+      switch kind {
+      case .depthwise(let limit):
+        context.depthwiseConvolution(output: y, input: x, filters: filters, bias: bias, limit: limit, w)
+      case .mean: context.pool(output: y, input: x, isMean: true, w)
+      case .greatest: context.pool(output: y, input: x, isMean: false, w)
+      }
     }
-    return [.near("y", y, .sum(of: 9 * e.channels))]
+  }
+
+  public func expected(_ x: Inputs) -> [Expectation] {
+    let (w, pixel) = (windows, windows.pixels(of: x["x"]))
+    var y: [Double] = []
+    for row in 0..<w.resultHeight {
+      for column in 0..<w.resultWidth {
+        for c in 0..<w.channels {
+          var seen: [Double] = []
+          var sum = x["b"][c]
+          for tap in 0..<w.rows * w.columns {
+            guard let values = pixel(row * w.stride + tap / w.columns, column * w.stride + tap % w.columns) else {
+              continue
+            }
+            let value = values[values.startIndex + c]
+            seen.append(value)
+            sum += value * x["w"][tap * w.channels + c]
+          }
+          switch kind {
+          case .depthwise(let limit): y.append(min(max(sum, 0), Double(limit)))
+          case .mean: y.append(seen.reduce(0, +) / Double(seen.count))
+          case .greatest: y.append(seen.max() ?? 0)
+          }
+        }
+      }
+    }
+    return [.near("y", y, .sum(of: w.rows * w.columns))]
   }
 
   public static let all = [
-    PatchConvolution(height: 7, width: 5, channels: 3, outputs: 70),
-    PatchConvolution(height: 6, width: 10, channels: 17, outputs: 5, stride: 2, before: 0, after: 1),
-    PatchConvolution(height: 5, width: 2, channels: 4, outputs: 3, stride: 2, before: 0, after: 1),
-    PatchConvolution(height: 31, width: 29, channels: 3, outputs: 70, stride: 2),
-  ].flatMap { e in ([.fp32, .bf16, nil] as [Format?]).map { PatchConvolutionCase(extents: e, format: $0) } }
+    ImageWindows(height: 7, width: 9, channels: 21, window: (3, 3), padding: (1, 1)),
+    ImageWindows(height: 8, width: 8, channels: 16, window: (5, 5), stride: 2, padding: (2, 2)),
+    ImageWindows(height: 9, width: 7, channels: 5, window: (3, 3), stride: 2),
+    ImageWindows(height: 6, width: 4, channels: 40, window: (6, 4)),
+    ImageWindows(height: 8, width: 6, channels: 3, side: 3, stride: 2, before: 0, after: 1),
+  ].flatMap { w in
+    [Kind.depthwise(.infinity), .depthwise(1), .mean, .greatest].map { WindowCase(windows: w, kind: $0) }
+  }
+}
+
+extension ImageWindows {
+  /// The channels of a pixel of the padded image; nil where it is padding.
+  fileprivate func pixels(of image: [Double]) -> (Int, Int) -> ArraySlice<Double>? {
+    { row, column in
+      guard 0..<height ~= row - top, 0..<width ~= column - left else { return nil }
+      let pixel = ((row - top) * width + column - left) * channels
+      return image[pixel..<pixel + channels]
+    }
+  }
 }
 
 /// Σ w · pixels + b, one loop an index.
@@ -174,17 +280,17 @@ public struct PatchConvolutionCase: KernelCase {
 /// - Parameter pixel: the channels of a pixel of the padded image; nil where it is padding.
 private func convolved(
   height: Int, width: Int, channels: Int, outputs: Int, stride: Int = 1, _ w: [Double], _ bias: [Double],
-  pixel: (Int, Int) -> ArraySlice<Double>?
+  rows: Int = 3, columns: Int = 3, pixel: (Int, Int) -> ArraySlice<Double>?
 ) -> [Double] {
   var y: [Double] = []
   for row in 0..<height {
     for column in 0..<width {
-      let taps = (0..<9).map { pixel(row * stride + $0 / 3, column * stride + $0 % 3) }
+      let taps = (0..<rows * columns).map { pixel(row * stride + $0 / columns, column * stride + $0 % columns) }
       for o in 0..<outputs {
         var sum = bias[o]
         for (tap, values) in taps.enumerated() {
           guard let values else { continue }
-          for (k, value) in values.enumerated() { sum += value * w[(o * channels + k) * 9 + tap] }
+          for (k, value) in values.enumerated() { sum += value * w[(o * channels + k) * taps.count + tap] }
         }
         y.append(sum)
       }

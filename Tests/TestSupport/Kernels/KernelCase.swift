@@ -59,7 +59,7 @@ public enum KernelCases {
     AdamWCase.self,
     SumOfSquaresCase.self, ProductCase.self, WeightGradientCase.self, LinearLayerCase.self, SwiGLUCase.self,
     SwiGLUBackwardCase.self, SwiGLULayerCase.self, AttentionCase.self, RotationCase.self, HeadCase.self,
-    ConvolutionCase.self, PatchConvolutionCase.self, Int8ProductCase.self, Int8NormCase.self,
+    ConvolutionCase.self, PatchConvolutionCase.self, WindowCase.self, Int8ProductCase.self, Int8NormCase.self,
     ForecastCase.self,
   ]
 
