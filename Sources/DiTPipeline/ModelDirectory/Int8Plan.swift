@@ -124,12 +124,14 @@ private struct Measurement {
   /// - Parameter progress: called as they are made with how many have been, of all images.
   func errors(_ choices: [(layers: Set<Int>, block: Int)], _ progress: (Int) -> Void) -> [Double] {
     guard !choices.isEmpty else { return [] }
-    let stream = MutableFloatSlice(uninitialized: configuration.depth * network.streamElements(samples: group))
+    func elements(_ images: Int) -> Int { configuration.depth * network.streamElements(samples: images) }
+    let memory = MutableFloatSlice(uninitialized: elements(group))
     var (differences, square) = ([Double](repeating: 0, count: choices.count), 0.0)
     let groups = (Probe.count + group - 1) / group
     var made = 0
     for first in stride(from: 0, to: Probe.count, by: group) {
       let images = first..<min(first + group, Probe.count)
+      let stream = memory[0..<elements(images.count)]  // the last images can be fewer
       let expected = probe.output(of: network, images, keeping: stream)
       for value in expected { square += Double(value) * Double(value) }
       for (index, choice) in choices.enumerated() {
