@@ -237,7 +237,7 @@ extension ComputeContext {
 
 /// A row of results.
 @unsafe private struct WindowRows: ParallelTask {
-  enum Kind {
+  @unsafe enum Kind {
     case depthwise(UnsafePointer<Float>, UnsafePointer<Float>, Float)
     case pool(Bool)
   }

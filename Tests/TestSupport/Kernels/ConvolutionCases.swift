@@ -123,8 +123,9 @@ public struct PatchConvolutionCase: KernelCase {
       + (format.map { "\($0)" } ?? "OpenBLAS") + (limit.map { ", ReLU to \($0)" } ?? "") + (gap > 0 ? ", in more" : "")
   }
   public var kernels: Set<String> {
-    let isGathered = extents.windows.rows > 1
-    return (isGathered ? ["gather_patches"] : []).union(format == nil ? ["add_bias"] : ["pack_transposed", "product"])
+    var kernels: Set<String> = format == nil ? ["add_bias"] : ["pack_transposed", "product"]
+    if extents.windows.rows * extents.windows.columns > 1 { kernels.insert("gather_patches") }
+    return kernels
   }
 
   public func draw(_ draw: inout Draw) -> [String: [Float]] {
