@@ -163,7 +163,7 @@ public struct PatchConvolutionCase: KernelCase {
       x["b"], rows: w.rows, columns: w.columns, pixel: w.pixels(of: x["x"]))
     let cut = limit.map { limit in y.map { min(max($0, 0), Double(limit)) } } ?? y
     let all = (0..<w.pixels).flatMap { cut[$0 * e.outputs..<($0 + 1) * e.outputs] + [Double](repeating: 0, count: gap) }
-    return [.near("y", all, .sum(of: w.depth))]
+    return [.near("y", all, .sum(of: w.depth), scale: y.largest)]
   }
 
   public static var all: [PatchConvolutionCase] {
@@ -229,7 +229,7 @@ public struct WindowCase: KernelCase {
 
   public func expected(_ x: Inputs) -> [Expectation] {
     let (w, pixel) = (windows, windows.pixels(of: x["x"]))
-    var y: [Double] = []
+    var (y, largest): ([Double], Double) = ([], 0)
     for row in 0..<w.resultHeight {
       for column in 0..<w.resultWidth {
         for c in 0..<w.channels {
@@ -243,6 +243,7 @@ public struct WindowCase: KernelCase {
             seen.append(value)
             sum += value * x["w"][tap * w.channels + c]
           }
+          largest = max(largest, abs(sum))
           switch kind {
           case .depthwise(let limit): y.append(min(max(sum, 0), Double(limit)))
           case .mean: y.append(seen.reduce(0, +) / Double(seen.count))
@@ -251,7 +252,7 @@ public struct WindowCase: KernelCase {
         }
       }
     }
-    return [.near("y", y, .sum(of: w.rows * w.columns))]
+    return [.near("y", y, .sum(of: w.rows * w.columns), scale: largest)]
   }
 
   public static let all = [
