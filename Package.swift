@@ -75,6 +75,7 @@ let package = Package(
       name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG", "CDiTWebP", "DiTFiles", "DiTTensor"],
       swiftSettings: safe),
     .target(name: "DiTPictures", dependencies: ["DiTImaging", "DiTTraining", "DiTEvaluation"], swiftSettings: safe),
+    .target(name: "DiTFeatures", dependencies: ["DiTKernels", "DiTTensor", "DiTFiles"], swiftSettings: safe),
     .target(
       name: "DiTEvents",
       dependencies: ["DiTFiles", "DiTTensor", .product(name: "SwiftProtobuf", package: "swift-protobuf")],

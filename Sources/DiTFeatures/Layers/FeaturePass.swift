@@ -1,14 +1,14 @@
 import DiTKernels
 import DiTTensor
 
-/// One image on its way through a network's blocks, in memory that is planned before: blocks' results lie in turns at the one and the
+/// One image on its way, on one thread, through a network's blocks, in memory that is planned before: blocks' results lie in turns at the one and the
 /// other end of it, what is between them beside their input.
 ///
 /// Without memory nothing is computed: the same way is walked to find how much is needed.
 struct FeaturePass {
   let context: ComputeContext
   private let memory: MutableFloatSlice?
-  /// For ``ComputeContext/patchConvolution``, of all workers.
+  /// For ``ComputeContext/patchConvolution`` by one worker.
   private let scratch: MutableFloatSlice
   private var front = 0, back = 0
   /// Floats that were needed, and of scratch.
@@ -43,7 +43,9 @@ struct FeaturePass {
   /// The results of blocks, one after another.
   ///
   /// - Parameter taking: what is done with the result of a block that has a name, and of the last.
-  mutating func run(_ blocks: [FeatureBlock], on input: FeatureMap, taking: (FeatureBlock, FeatureMap) -> Void) -> FeatureMap {
+  mutating func run(_ blocks: [FeatureBlock], on input: FeatureMap, taking: (FeatureBlock, FeatureMap) -> Void)
+    -> FeatureMap
+  {
     var x = input
     var isAtFront = true
     for block in blocks {
@@ -108,22 +110,22 @@ struct FeaturePass {
       guard memory != nil else { return }
       context.depthwiseConvolution(
         output: y.values, input: x.values.reading, filters: unit.filters, bias: unit.bias, limit: unit.limit,
-        unit.shape.windows(height: x.height, width: x.width, channels: x.channels))
+        unit.shape.windows(height: x.height, width: x.width, channels: x.channels), by: .caller)
     case .pool(let shape, let isMean):
       guard memory != nil else { return }
       context.pool(
         output: y.values, stride: y.stride, input: x.values.reading, isMean: isMean,
-        shape.windows(height: x.height, width: x.width, channels: x.channels))
+        shape.windows(height: x.height, width: x.width, channels: x.channels), by: .caller)
     }
   }
 
   private mutating func convolve(_ unit: ConvolutionUnit, _ x: FeatureMap, into y: FeatureMap) {
     let c = PatchConvolution(
       unit.shape.windows(height: x.height, width: x.width, channels: x.channels), outputs: unit.outputs)
-    mostScratch = max(mostScratch, context.patchConvolutionScratch(c))
+    mostScratch = max(mostScratch, context.patchConvolutionScratch(c, by: .caller))
     guard memory != nil else { return }
     context.patchConvolution(
       output: y.values, stride: y.stride, input: x.values.reading, weight: unit.weight, bias: unit.bias,
-      limit: unit.limit, scratch: scratch, c)
+      limit: unit.limit, scratch: scratch, c, by: .caller)
   }
 }

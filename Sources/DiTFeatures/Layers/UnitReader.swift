@@ -66,7 +66,8 @@ struct UnitReader {
   func tensor(_ name: String, _ shape: [Int]) throws -> [Float] {
     guard let found = store.shape(of: name) else {
       throw DiTError(
-        file: store.path, .tensor(name), expected: "a tensor of shape \(Message.shape(shape))", found: "none of that name")
+        file: store.path, .tensor(name), expected: "a tensor of shape \(Message.shape(shape))",
+        found: "none of that name")
     }
     guard found == shape else {
       throw DiTError(

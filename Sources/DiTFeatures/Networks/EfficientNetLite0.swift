@@ -40,7 +40,8 @@ struct EfficientNetLite0 {
         }
         branch.append(
           .depthwise(
-            try reader.depthwise("\(name)._depthwise_conv", "\(name)._bn1", .same(side, stride: step), inner, limit: 6)))
+            try reader.depthwise("\(name)._depthwise_conv", "\(name)._bn1", .same(side, stride: step), inner, limit: 6))
+        )
         branch.append(
           .convolution(
             try reader.convolution("\(name)._project_conv", "\(name)._bn2", point, inner, outputs, limit: nil)))

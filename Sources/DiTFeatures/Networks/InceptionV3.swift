@@ -23,8 +23,11 @@ struct InceptionV3 {
     func step(_ name: String, _ channels: Int, _ outputs: Int, _ shape: WindowShape) throws -> FeatureStep {
       .convolution(try unit(name, channels, outputs, shape))
     }
-    let point = WindowShape(1), across = WindowShape(1, 7, padding: (0, 3)), down = WindowShape(7, 1, padding: (3, 0))
-    let square = WindowShape(3, padding: 1), half = WindowShape(3, stride: 2)
+    let point = WindowShape(1)
+    let across = WindowShape(1, 7, padding: (0, 3))
+    let down = WindowShape(7, 1, padding: (3, 0))
+    let square = WindowShape(3, padding: 1)
+    let half = WindowShape(3, stride: 2)
     let halving = FeatureStep.pool(half, isMean: false)
 
     /// 35 × 35.
@@ -73,7 +76,8 @@ struct InceptionV3 {
         [try step("\(name).branch1x1", channels, 320, point)],
         [try step("\(name).branch3x3_1", channels, 384, point), try split("branch3x3_2a", "branch3x3_2b", 384)],
         [
-          try step("\(name).branch3x3dbl_1", channels, 448, point), try step("\(name).branch3x3dbl_2", 448, 384, square),
+          try step("\(name).branch3x3dbl_1", channels, 448, point),
+          try step("\(name).branch3x3dbl_2", 448, 384, square),
           try split("branch3x3dbl_3a", "branch3x3dbl_3b", 384),
         ],
         [.pool(square, isMean: isMean), try step("\(name).branch_pool", channels, 192, point)],

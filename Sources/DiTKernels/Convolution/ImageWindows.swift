@@ -112,9 +112,15 @@ extension ComputeContext {
     }
   }
 
-  /// Float elements of scratch that ``patchConvolution`` needs, for all workers.
-  public func patchConvolutionScratch(_ c: PatchConvolution) -> Int {
-    c.windows.isPointwise ? 0 : threads * c.block * c.depth
+  /// Float elements of scratch that ``patchConvolution`` needs, for all workers or for the caller.
+  public func patchConvolutionScratch(_ c: PatchConvolution, by loop: FlatLoop = .threads) -> Int {
+    c.windows.isPointwise ? 0 : (loop == .threads ? threads : 1) * c.block * c.depth
+  }
+
+  /// Runs the tasks on the context's threads, or by the caller as worker 0.
+  private func run(_ count: Int, _ task: some ParallelTask, by loop: FlatLoop) {
+    guard loop == .caller else { return parallel(count, task) }
+    for index in 0..<count { task.run(index, worker: 0) }
   }
 
   /// y = w ∗ x + b, or min(max(y, 0), limit) of that.
@@ -126,10 +132,10 @@ extension ComputeContext {
   ///   - weight: wᵀ in the patches' order, (depth, outputs), in panels, or in columns for OpenBLAS.
   ///   - bias: b, (outputs).
   ///   - limit: of ReLU (infinity, 6), which OpenBLAS's way does not have; nil: none.
-  ///   - scratch: ``patchConvolutionScratch(_:)`` floats.
+  ///   - scratch: ``patchConvolutionScratch(_:by:)`` floats.
   public func patchConvolution(
     output: MutableFloatSlice, stride: Int? = nil, input: FloatSlice, weight: Matrix, bias: FloatSlice,
-    limit: Float? = nil, scratch: MutableFloatSlice, _ c: PatchConvolution
+    limit: Float? = nil, scratch: MutableFloatSlice, _ c: PatchConvolution, by loop: FlatLoop = .threads
   ) {
     let (isPacked, stride) = (weight.order == .panels, stride ?? c.outputs)
     precondition(
@@ -141,12 +147,12 @@ extension ComputeContext {
     check(output.count, atLeast: (c.pixels - 1) * stride + c.outputs, "convolution output")
     check(input.count, atLeast: c.windows.height * c.windows.width * c.windows.channels, "convolution input")
     check(bias.count, atLeast: c.outputs, "bias")
-    check(scratch.count, atLeast: patchConvolutionScratch(c), "convolution scratch")
+    check(scratch.count, atLeast: patchConvolutionScratch(c, by: loop), "convolution scratch")
     let task = unsafe PatchBlocks(
       kernels: kernels, extents: c, x: input.pointer, weights: weight.pointer, bf16: weight.format.flag,
       bias: bias.pointer, y: output.pointer, stride: stride, limit: limit, usesBLAS: !isPacked, scratch: scratch.pointer
     )
-    unsafe parallel(ceilDivide(c.pixels, c.block), task)
+    unsafe run(ceilDivide(c.pixels, c.block), task, by: loop)
   }
 
   /// y = min(max(w ∗ x + b, 0), limit), a filter for each channel.
@@ -157,7 +163,7 @@ extension ComputeContext {
   ///   - bias: (channels).
   public func depthwiseConvolution(
     output: MutableFloatSlice, input: FloatSlice, filters: FloatSlice, bias: FloatSlice, limit: Float = .infinity,
-    _ w: ImageWindows
+    _ w: ImageWindows, by loop: FlatLoop = .threads
   ) {
     check(output.count, atLeast: w.pixels * w.channels, "convolution output")
     check(input.count, atLeast: w.height * w.width * w.channels, "convolution input")
@@ -166,7 +172,7 @@ extension ComputeContext {
     let task = unsafe WindowRows(
       kernels: kernels, window: w.window, x: input.pointer, y: output.pointer, stride: w.channels,
       kind: .depthwise(filters.pointer, bias.pointer, limit))
-    unsafe parallel(w.resultHeight, task)
+    unsafe run(w.resultHeight, task, by: loop)
   }
 
   /// The greatest, or the mean, of each channel's pixels under a window; those beside the image do not count.
@@ -175,7 +181,8 @@ extension ComputeContext {
   ///   - output: (resultHeight, resultWidth, channels), `stride` floats from pixel to pixel; overwritten.
   ///   - stride: `channels` where it is nil.
   public func pool(
-    output: MutableFloatSlice, stride: Int? = nil, input: FloatSlice, isMean: Bool, _ w: ImageWindows
+    output: MutableFloatSlice, stride: Int? = nil, input: FloatSlice, isMean: Bool, _ w: ImageWindows,
+    by loop: FlatLoop = .threads
   ) {
     let stride = stride ?? w.channels
     precondition(stride >= w.channels, "\(w.channels) channels in \(stride) floats")
@@ -183,7 +190,7 @@ extension ComputeContext {
     check(input.count, atLeast: w.height * w.width * w.channels, "pool input")
     let task = unsafe WindowRows(
       kernels: kernels, window: w.window, x: input.pointer, y: output.pointer, stride: stride, kind: .pool(isMean))
-    unsafe parallel(w.resultHeight, task)
+    unsafe run(w.resultHeight, task, by: loop)
   }
 }
 
