@@ -63,7 +63,7 @@ public final class FeatureNetwork: Sendable {
   ///   - channels: 1 or 3.
   public func features(
     count: Int, channels: Int, height: Int, width: Int, resize: PictureResize? = nil,
-    picture: @Sendable (_ index: Int, _ into: inout MutableSpan<Float>) -> Void
+    picture: @escaping @Sendable (_ index: Int, _ into: inout MutableSpan<Float>) -> Void
   ) -> [Float] {
     precondition([1, 3].contains(channels), "pictures of \(channels) channels")
     let features = MutableFloatSlice(zeros: count * featureCount)
