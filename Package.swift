@@ -51,13 +51,14 @@ let package = Package(
     .target(name: "DiTTraining", dependencies: ["DiTPipeline", "DiTDistributed"], swiftSettings: safe),
     .target(
       name: "DiTEvaluation",
-      dependencies: ["DiTDistributed", "DiTKernels", "DiTLinearAlgebra", "DiTTensor", "DiTFiles"],
+      dependencies: ["DiTDistributed", "DiTKernels", "DiTLinearAlgebra", "DiTTensor", "DiTFiles", "DiTFeatures"],
       swiftSettings: safe),
     .target(
       name: "DiffusionTransformers", dependencies: ["DiTPipeline", "DiTTraining", "DiTEvaluation"], swiftSettings: safe),
 
     .target(
-      name: "DiTEngine", dependencies: ["DiTPipeline", "DiTTraining", "DiTEvaluation", "DiTDistributed"],
+      name: "DiTEngine",
+      dependencies: ["DiTPipeline", "DiTTraining", "DiTEvaluation", "DiTFeatures", "DiTDistributed"],
       swiftSettings: safe),
 
     // Pictures and the command line
@@ -118,7 +119,9 @@ let package = Package(
     .testTarget(name: "DiTFilesTests", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),
     .testTarget(
       name: "DiTAutoencoderTests", dependencies: ["DiTAutoencoder", "DiTPipeline", "TestSupport"], swiftSettings: safe),
-    .testTarget(name: "DiTEvaluationTests", dependencies: ["DiTEvaluation", "TestSupport"], swiftSettings: safe),
+    .testTarget(name: "DiTFeaturesTests", dependencies: ["DiTFeatures", "TestSupport"], swiftSettings: safe),
+    .testTarget(
+      name: "DiTEvaluationTests", dependencies: ["DiTEvaluation", "DiTFeatures", "TestSupport"], swiftSettings: safe),
     .testTarget(name: "DiTPipelineTests", dependencies: ["DiTPipeline", "TestSupport"], swiftSettings: safe),
     .testTarget(
       name: "DiTTrainingTests", dependencies: ["DiTTraining", "CAllocationCounter", "TestSupport"], swiftSettings: safe),

@@ -31,6 +31,7 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
     diffusers_directories  diffusers/: pipelines and transformers by save_pretrained, and what diffusers computes
     whole_pipeline  diffusers/whole: a pipeline with its autoencoder in .bin files, and diffusers' samples and pictures of it
     evaluation   evaluation/: Fréchet distances and nearest neighbours by scipy and scikit-learn
+    features     features/: what pytorch-fid, torch-fidelity, clean-fid and efficientnet-lite-pytorch say of pictures
     autoencoder  autoencoder/: AutoencoderKL, encode and decode
     families     families/: files of JiT and pMF as their programs write them, and their networks' answers
     transport    families/, network/parts/transport.safetensors: the same for SiT, REPA and LightningDiT, with sampling runs
@@ -70,6 +71,7 @@ MODULES = {
     "pictures": "pictures",
     "webp": "webp",
     "evaluation": "evaluation",
+    "features": "features",
     "autoencoder": "autoencoder",
     "diffusers_directories": "diffusers",
     "whole_pipeline": "diffusers",

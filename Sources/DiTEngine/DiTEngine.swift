@@ -6,6 +6,7 @@
 @_exported import DiTDiffusion
 @_exported import DiTDistributed
 @_exported import DiTEvaluation
+@_exported import DiTFeatures
 @_exported import DiTFiles
 @_exported import DiTKernels
 @_exported import DiTLinearAlgebra

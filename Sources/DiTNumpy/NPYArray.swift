@@ -57,48 +57,12 @@ public struct NPYArray: Sendable {
   /// - Parameter part: what errors call the array, as in `.entry("entry mu.npy")`.
   /// - Throws: `DiTError`.
   public init(parsing bytes: [UInt8], path: String, part: DiTError.Part? = nil) throws(DiTError) {
-    func failure(_ expected: String, _ found: String) -> DiTError {
-      DiTError(file: path, part, expected: expected, found: found)
-    }
-    guard bytes.count >= 12, bytes.starts(with: Self.magic), 1...3 ~= bytes[6] else {
-      throw failure("an array of the .npy format, version 1 to 3", "something else")
-    }
-    let isLong = bytes[6] > 1
-    let length = (0..<(isLong ? 4 : 2)).reduce(0) { $0 | Int(bytes[8 + $1]) << (8 * $1) }
-    let first = isLong ? 12 : 10
-    let longest = min(bytes.count - first, 1 << 16)
-    guard length <= longest else { throw failure("a header of at most \(longest) bytes", "\(length)") }
-    let header = String(decoding: bytes[first..<first + length], as: UTF8.self)
-    guard
-      let name = header.firstMatch(of: /'descr':\s*'([^']{1,20})'/)?.1,
-      let order = header.firstMatch(of: /'fortran_order':\s*(True|False)/)?.1,
-      let extents = header.firstMatch(of: /'shape':\s*\(([0-9, ]*)\)/)?.1
-    else { throw failure("a header with descr, fortran_order and shape", "another") }
-    guard let type = ElementType(rawValue: String(name)) else {
-      throw failure("elements of type \(Self.names(ElementType.allCases))", String(name))
-    }
-    var shape: [Int] = []
-    var count = 1
-    for extent in extents.split(separator: ",") where !extent.allSatisfy({ $0 == " " }) {
-      let number = Int(extent.trimmingCharacters(in: .whitespaces)) ?? -1
-      let (product, overflow) = count.multipliedReportingOverflow(by: number)
-      guard number >= 0, !overflow else { throw failure("a shape that fits the address space", "(\(extents))") }
-      count = product
-      shape.append(number)
-    }
-    let found = bytes.count - first - length
-    guard count <= found / type.size, count * type.size == found else {
-      throw failure("the bytes of (\(extents)) elements of type \(name)", "\(found) bytes")
-    }
-    (self.type, self.shape, isFortranOrder) = (type, shape, order == "True")
-    (self.bytes, self.path, self.part) = (bytes[(first + length)...], path, part)
+    let header = try unsafe NPYHeader(of: bytes.span.bytes, size: bytes.count, path: path, part: part)
+    (type, shape, isFortranOrder) = (header.type, header.shape, header.isFortranOrder)
+    (self.bytes, self.path, self.part) = (bytes[header.size...], path, part)
   }
 
-  private static let magic: [UInt8] = [0x93] + Array("NUMPY".utf8)
-
-  private static func names(_ types: [ElementType]) -> String {
-    types.dropLast().map(\.rawValue).joined(separator: ", ") + " or \(types[types.count - 1].rawValue)"
-  }
+  static let magic: [UInt8] = [0x93] + Array("NUMPY".utf8)
 
   // MARK: Making
 
@@ -188,26 +152,6 @@ public struct NPYArray: Sendable {
     case .uint8: bytes.map { Int($0) }
     default: throw unusable("elements of type <i8, <i4 or |u1", type.rawValue)
     }
-  }
-
-  /// An array `|u1` (N, H, W, C) of images as (N, C, H, W): shape and bytes.
-  ///
-  /// - Throws: `DiTError` for another element type, order or number of extents, and where there are no elements.
-  public func channelsFirst() throws(DiTError) -> (shape: [Int], bytes: [UInt8]) {
-    guard type == .uint8, !isFortranOrder, shape.count == 4, count > 0 else {
-      let found = "\(type.rawValue) \(shape)\(isFortranOrder ? ", Fortran order" : "")"
-      throw unusable("|u1 (N, H, W, C), none of them 0", found)
-    }
-    let (area, channels) = (shape[1] * shape[2], shape[3])
-    let source = bytes.span
-    var planar = [UInt8](repeating: 0, count: count)
-    for image in 0..<shape[0] {
-      let first = image * area * channels
-      for channel in 0..<channels {
-        for pixel in 0..<area { planar[first + channel * area + pixel] = source[first + pixel * channels + channel] }
-      }
-    }
-    return ([shape[0], channels, shape[1], shape[2]], planar)
   }
 
   private func numbers<Bits: FixedWidthInteger, Number>(_ number: (Bits) -> Number) -> [Number] {

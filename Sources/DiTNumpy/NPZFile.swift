@@ -51,6 +51,39 @@ public struct NPZFile: Sendable {
     return try NPYArray(parsing: verified(entry), path: path, part: .entry("entry \(entry.name)"))
   }
 
+  /// The pictures in the entry `name`.npy; nil when there is none.
+  ///
+  /// - Throws: as ``array(_:)``, and for an array that is not `|u1` (N, H, W, C).
+  public func images(_ name: String) throws(DiTError) -> NPZImages? {
+    guard let entry = archive.entry(named: name + Self.ending) else { return nil }
+    let part = DiTError.Part.entry("entry \(entry.name)")
+    guard entry.method == 0, !entry.isEncrypted else {
+      let bytes = try verified(entry)
+      let header = try unsafe NPYHeader(of: bytes.span.bytes, size: bytes.count, path: path, part: part)
+      return try NPZImages(.memory(bytes), header, start: header.size, path: path, part: part)
+    }
+    let first = entry.range.lowerBound..<min(entry.range.upperBound, entry.range.lowerBound + NPYHeader.most)
+    let start = bytes.withBytes(first) { $0.array }
+    let header = try unsafe NPYHeader(of: start.span.bytes, size: entry.range.count, path: path, part: part)
+    let images = try NPZImages(
+      bytes, header, start: entry.range.lowerBound + header.size, path: path, part: part)
+    try checkStored(entry)
+    return images
+  }
+
+  /// The checksum of a stored entry, which may be larger than memory.
+  private func checkStored(_ entry: ZipArchive.Entry) throws(DiTError) {
+    var checksum: UInt32 = 0
+    for start in stride(from: entry.range.lowerBound, to: entry.range.upperBound, by: 1 << 24) {
+      let range = start..<min(entry.range.upperBound, start + 1 << 24)
+      checksum = bytes.withBytes(range) { Zlib.checksum($0.array.span, after: checksum) }
+      bytes.releasePages(range)
+    }
+    guard checksum == entry.checksum else {
+      throw failure(entry, "the checksum \(hex(entry.checksum))", hex(checksum))
+    }
+  }
+
   private static let ending = ".npy"
 
   // MARK: Entries

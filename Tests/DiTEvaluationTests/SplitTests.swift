@@ -6,10 +6,10 @@ import Testing
 
 @Suite("Parts and names of a set") struct SplitTests {
   @Test("Every fifth sample is for tests, the others for training, both in their order")
-  func parts() {
+  func parts() throws {
     let set = SampleSet("x", depth: 2, (0..<24).map(Float.init), labels: Array(0..<12))
     let (test, train) = (set.part(.test, name: "x:test"), set.part(.train))
-    #expect(test.labels == [4, 9] && test.name == "x:test" && test.elements(0..<2) == [8, 9, 18, 19])
+    #expect(try test.labels == [4, 9] && test.name == "x:test" && test.elements(0..<2) == [8, 9, 18, 19])
     #expect(train.labels == [0, 1, 2, 3, 5, 6, 7, 8, 10, 11] && train.name == "x")
   }
 

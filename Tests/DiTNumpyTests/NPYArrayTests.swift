@@ -125,22 +125,4 @@ import Testing
     let elements = [0, 1, 2, -1, 4, 5].flatMap { little($0, 8) }
     #expect(Array(bytes[128...]) == elements)
   }
-
-  @Test("Images (N, H, W, C) become (N, C, H, W); other arrays are refused")
-  func channelsFirst() throws {
-    let array = NPYArray(shape: [2, 1, 2, 3], bytes: (0..<12).map { UInt8($0) })
-    let (shape, bytes) = try array.channelsFirst()
-    #expect(shape == [2, 3, 1, 2] && bytes == [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11])
-    let six = [UInt8](repeating: 0, count: 6)
-    let fortran = try NPYArray(parsing: npy("|u1", "(1, 1, 2, 3)", six, order: "True"), path: "a")
-    let others: [(NPYArray, String)] = [
-      (NPYArray(shape: [1, 2, 3], bytes: six), "|u1 [1, 2, 3]"), (fortran, "|u1 [1, 1, 2, 3], Fortran order"),
-      (NPYArray(shape: [1, 1, 0, 3], bytes: []), "|u1 [1, 1, 0, 3]"),
-      (NPYArray(shape: [1, 1, 1, 1], floats: [1]), "<f4 [1, 1, 1, 1]"),
-    ]
-    for (array, found) in others {
-      let error = #expect(throws: DiTError.self) { try array.channelsFirst() }
-      #expect(error?.found == found && error?.expected == "|u1 (N, H, W, C), none of them 0")
-    }
-  }
 }

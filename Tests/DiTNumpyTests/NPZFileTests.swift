@@ -10,10 +10,10 @@ import Testing
     let truth = try SafetensorsFile(contentsOf: fixture("evaluation.safetensors"))
     let images = try NPZFile(contentsOf: fixture("images-compressed.npz"))
     #expect(images.names == ["arr_0", "arr_1"])
-    let array = try #require(try images.array("arr_0"))
+    let pictures = try #require(try images.images("arr_0"))
     let expected = try truth.numbers("bytes.samples")
-    let planes = try array.channelsFirst()
-    #expect(planes.shape == expected.shape && planes.bytes.map(Float.init) == expected.elements)
+    #expect([pictures.count, pictures.channels, pictures.height, pictures.width] == expected.shape)
+    #expect(planes(pictures).map(Float.init) == expected.elements)
     #expect(try images.array("arr_1")?.integers() == truth.integers("bytes.sample_labels").values)
     #expect(try images.array("arr_2") == nil && images.array("arr_0.npy") == nil)
 
@@ -28,6 +28,46 @@ import Testing
       let column = stride(from: i, to: reference.count, by: depth).map { Double(reference.elements[$0]) }
       #expect(abs(mean[i] - column.reduce(0, +) / Double(column.count)) < 1e-6, "mean \(i)")
     }
+  }
+
+  private func planes(_ images: NPZImages) -> [UInt8] {
+    (0..<images.count).flatMap { index in
+      var pixels = [UInt8](repeating: 0, count: images.size)
+      var span = pixels.mutableSpan
+      images.copy(index, into: &span)
+      return pixels
+    }
+  }
+
+  @Test(
+    "Pictures (N, H, W, C) of a stored entry are read as (C, H, W) where they lie; others and damaged ones are refused")
+  func images() throws {
+    let six = [UInt8](repeating: 0, count: 6)
+    let bytes = try archive([
+      ("arr_0", NPYArray(shape: [2, 1, 2, 3], bytes: (0..<12).map { UInt8($0) })),
+      ("flat", NPYArray(shape: [1, 2, 3], bytes: six)), ("none", NPYArray(shape: [1, 1, 0, 3], bytes: [])),
+      ("floats", NPYArray(shape: [1, 1, 1, 1], floats: [1])),
+    ])
+    let path = FileManager.default.temporaryDirectory.appending(path: "images-\(UUID()).npz").path
+    try Data(bytes).write(to: URL(fileURLWithPath: path))
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    for file in [try NPZFile(bytes: bytes, path: path), try NPZFile(contentsOf: path)] {
+      let images = try #require(try file.images("arr_0"))
+      #expect(planes(images) == [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11])
+      images.releasePages()
+      #expect(planes(images).last == 11 && images.height == 1 && images.width == 2)
+      #expect(try file.images("arr_1") == nil)
+      let others = [("flat", "|u1 [1, 2, 3]"), ("none", "|u1 [1, 1, 0, 3]"), ("floats", "<f4 [1, 1, 1, 1]")]
+      for (name, found) in others {
+        let error = #expect(throws: DiTError.self) { try file.images(name) }
+        #expect(error?.found == found && error?.expected == "|u1 (N, H, W, C), none of them 0")
+      }
+    }
+    var damaged = bytes
+    let place = try #require(bytes.indices.first { Array(bytes[$0...].prefix(4)) == [0, 1, 2, 3] })
+    damaged[place] = 9
+    let error = #expect(throws: DiTError.self) { try NPZFile(bytes: damaged, path: path).images("arr_0") }
+    #expect(error?.expected?.hasPrefix("the checksum") == true, "\(String(describing: error))")
   }
 
   @Test("What is written is read back, and equal arrays give equal bytes")

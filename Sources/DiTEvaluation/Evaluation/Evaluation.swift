@@ -14,6 +14,10 @@ public struct EvaluationOptions: Equatable, Sendable {
 
   public var features = Features.pixels
   public var frechet = true
+  /// The Fréchet distance of spatial features, where both sets have them.
+  public var spatialFrechet = true
+  /// The Inception Score, where the samples have logits.
+  public var inceptionScore = true
   /// k of precision and recall; nil for neither.
   public var precisionNeighbors: Int? = 3
   /// k of density and coverage; nil for neither.
@@ -29,31 +33,6 @@ public struct EvaluationOptions: Equatable, Sendable {
   public static let largestComponents = 64
 
   public init() {}
-}
-
-/// A set: samples, or only their mean and covariance.
-public enum EvaluationInput: Sendable {
-  case samples(SampleSet)
-  case statistics(Statistics)
-
-  public var name: String {
-    switch self {
-    case .samples(let set): set.name
-    case .statistics(let statistics): statistics.name
-    }
-  }
-
-  /// d.
-  public var depth: Int {
-    switch self {
-    case .samples(let set): set.depth
-    case .statistics(let statistics): statistics.mean.count
-    }
-  }
-
-  public var set: SampleSet? {
-    if case .samples(let set) = self { set } else { nil }
-  }
 }
 
 /// The measures of one class.
@@ -78,6 +57,10 @@ public struct Evaluation: Equatable, Sendable {
   /// The share of the reference's variance that the principal components hold; nil for pixels.
   public internal(set) var explainedVariance: Double?
   public internal(set) var frechet: FrechetDistance?
+  /// Of the spatial features: sFID.
+  public internal(set) var spatialFrechet: FrechetDistance?
+  /// Of the samples, and of the reference.
+  public internal(set) var inceptionScore, referenceInceptionScore: InceptionScore?
   public internal(set) var bootstrap: Bootstrap?
   public internal(set) var precisionRecall: PrecisionRecall?
   public internal(set) var densityCoverage: DensityCoverage?
@@ -91,6 +74,8 @@ public struct Evaluation: Equatable, Sendable {
   ///
   /// - Parameters:
   ///   - training: the set in which copies are sought; by default the reference.
+  ///   - features: what a network says of both, in place of their own numbers; copies are sought in these all the same. Not beside principal
+  ///     components.
   ///   - group: processes that share the work, each called with the same sets and options; each gets the whole result, which is the
   ///     same at any number of them.
   ///   - progress: called with the work done and the total work, in pairs compared and resamples drawn; throwing ends it, where several
@@ -99,13 +84,14 @@ public struct Evaluation: Equatable, Sendable {
   /// - Throws: `DiTError`, and what `progress` throws.
   public init(
     of samples: EvaluationInput, against reference: EvaluationInput, training: SampleSet? = nil,
+    in features: (samples: PictureFeatures, reference: PictureFeatures)? = nil,
     options: EvaluationOptions = EvaluationOptions(), on context: ComputeContext,
     group: any Communicator = SingleProcess(),
     progress: @escaping (_ done: Int, _ total: Int) throws -> Void = { _, _ in }
   ) throws {
     let run = EvaluationRun(
-      samples: samples, reference: reference, training: training, options: options, context: context, group: group,
-      progress: progress)
+      samples: samples, reference: reference, training: training, spaces: features, options: options, context: context,
+      group: group, progress: progress)
     self = try run.evaluation()
   }
 

@@ -6,6 +6,7 @@ import DiTTensor
 final class EvaluationRun {
   private let samples, reference: EvaluationInput
   private let training: SampleSet?
+  private let spaces: (samples: PictureFeatures, reference: PictureFeatures)?
   private let options: EvaluationOptions
   private let context: ComputeContext
   private let group: any Communicator
@@ -14,10 +15,15 @@ final class EvaluationRun {
   private var total = 0
 
   init(
-    samples: EvaluationInput, reference: EvaluationInput, training: SampleSet?, options: EvaluationOptions,
+    samples: EvaluationInput, reference: EvaluationInput, training: SampleSet?,
+    spaces: (samples: PictureFeatures, reference: PictureFeatures)?, options: EvaluationOptions,
     context: ComputeContext, group: any Communicator, progress: @escaping (Int, Int) throws -> Void
   ) {
-    (self.samples, self.reference, self.training) = (samples, reference, training)
+    if let spaces {
+      precondition(options.features == .pixels, "principal components of a network's features")
+      precondition(spaces.samples.network == spaces.reference.network, "features of two networks")
+    }
+    (self.samples, self.reference, self.training, self.spaces) = (samples, reference, training, spaces)
     (self.options, self.context, self.group, report) = (options, context, group, progress)
   }
 
@@ -43,6 +49,7 @@ final class EvaluationRun {
     warn(samples, &evaluation)
     warn(reference, &evaluation)
     if options.frechet { try measureFrechet(samples, reference, &evaluation) }
+    if let spaces { try measure(spaces, &evaluation) }
     if let samples = samples.set, let reference = reference.set {
       if !neighborhoods.isEmpty {
         (evaluation.precisionRecall, evaluation.densityCoverage) = try neighborhoods.judge(
@@ -72,21 +79,37 @@ final class EvaluationRun {
   }
 
   private func gaussian(_ input: EvaluationInput) throws -> Gaussian {
-    switch input {
-    case .samples(let set): try Gaussian(of: set, on: context, group)
-    case .statistics(let statistics): try Gaussian(statistics, on: context)
+    if let statistics = input.statistics { return try Gaussian(statistics, on: context) }
+    guard let set = input.set else {
+      throw DiTError(set: input.name, expected: "samples or statistics", found: "neither")
+    }
+    return try Gaussian(of: set, on: context, group)
+  }
+
+  /// What only a network's features have.
+  private func measure(
+    _ spaces: (samples: PictureFeatures, reference: PictureFeatures), _ evaluation: inout Evaluation
+  ) throws {
+    if options.spatialFrechet, let a = spaces.samples.spatial, let b = spaces.reference.spatial {
+      evaluation.spatialFrechet = FrechetDistance(try gaussian(a), try gaussian(b), on: context)
+    }
+    if options.inceptionScore {
+      evaluation.inceptionScore = try spaces.samples.logits.map { try InceptionScore($0) }
+      evaluation.referenceInceptionScore = try spaces.reference.logits.map { try InceptionScore($0) }
     }
   }
 
   // MARK: Inputs
 
   private func checkInputs() throws(DiTError) {
-    guard samples.depth == reference.depth else {
+    guard spaces != nil || samples.depth == reference.depth else {
       throw DiTError(
         set: samples.name, expected: "samples of \(extents(reference)), as \(reference.name) has",
         found: extents(samples))
     }
-    if let a = samples.set, let b = reference.set { try checkShapes(a, b) }
+    if spaces == nil || (options.copies && training == nil), let a = samples.set, let b = reference.set {
+      try checkShapes(a, b)
+    }
     if let training, let samples = samples.set { try checkShapes(training, samples) }
     for set in [samples.set, reference.set].compactMap(\.self) {
       try set.requireTwo()
@@ -116,26 +139,31 @@ final class EvaluationRun {
 
   /// The sets in the feature space that is measured.
   private func features() throws -> (EvaluationInput, EvaluationInput, PrincipalComponents?) {
-    guard case .principal(let count) = options.features else { return (samples, reference, nil) }
+    if let spaces { return (spaces.samples.features, spaces.reference.features, nil) }
+    guard case .principal(let count) = options.features else { return (own(samples), own(reference), nil) }
     guard let set = samples.set else {
       throw DiTError(
         set: samples.name, expected: "samples, which principal components can be taken of", found: "statistics")
     }
     let components: PrincipalComponents
     let projected: EvaluationInput
-    switch reference {
-    case .samples(let reference):
+    if let reference = reference.set {
       components = try PrincipalComponents(of: reference, count: count, on: context, group)
       projected = .samples(try components.project(reference, on: context))
-    case .statistics(let statistics):
+    } else if let statistics = reference.statistics {
       components = try PrincipalComponents(statistics, count: count, on: context)
       projected = .statistics(try components.projectedStatistics(name: statistics.name))
+    } else {
+      throw DiTError(set: reference.name, expected: "samples or statistics", found: "neither")
     }
     return (.samples(try components.project(set, on: context)), projected, components)
   }
 
+  /// The samples' own numbers: statistics beside them are of something else.
+  private func own(_ input: EvaluationInput) -> EvaluationInput { input.set.map { .samples($0) } ?? input }
+
   private func warn(_ input: EvaluationInput, _ evaluation: inout Evaluation) {
-    guard options.frechet, let set = input.set, set.count <= set.depth else { return }
+    guard options.frechet, input.statistics == nil, let set = input.set, set.count <= set.depth else { return }
     evaluation.warnings.append(
       "\(set.name): \(set.count) samples of \(set.depth) numbers give a covariance of rank \(set.count - 1) at most: "
         + "compare Fréchet distances only between sets of as many samples, or use fewer principal components")

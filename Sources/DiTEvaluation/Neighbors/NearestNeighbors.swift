@@ -1,6 +1,7 @@
 import DiTDistributed
 import DiTKernels
 import DiTLinearAlgebra
+import DiTTensor
 
 /// Neighbors within one set and between two, block by block: memory is that of two blocks and their products, independent
 /// of the sets' sizes.
@@ -21,11 +22,11 @@ struct NeighborSearch {
     var pair = 0
     let starts = starts(set)
     for (i, first) in starts.enumerated() {
-      let rows = block(set, first)
+      let rows = try block(set, first)
       for second in starts[i...] {
         pair += 1
         guard group.has(pair) else { continue }
-        let columns = second == first ? rows : block(set, second)
+        let columns = second == first ? rows : try block(set, second)
         multiply(rows, columns, &products)
         context.accumulate(
           &table, queries: rows, candidates: columns, products: products, transposed: false, isSame: true)
@@ -56,11 +57,11 @@ struct NeighborSearch {
     var pair = 0
     let columnStarts = starts(b)
     for first in starts(a) {
-      let rows = block(a, first)
+      let rows = try block(a, first)
       for second in columnStarts {
         pair += 1
         guard group.has(pair) else { continue }
-        let columns = block(b, second)
+        let columns = try block(b, second)
         multiply(rows, columns, &products)
         context.accumulate(
           &tableOfA, queries: rows, candidates: columns, products: products, transposed: false, isSame: false,
@@ -81,9 +82,9 @@ struct NeighborSearch {
     Array(stride(from: 0, to: set.count, by: Self.blockCount(set.depth)))
   }
 
-  private func block(_ set: SampleSet, _ start: Int) -> PointBlock {
+  private func block(_ set: SampleSet, _ start: Int) throws(DiTError) -> PointBlock {
     let end = min(set.count, start + Self.blockCount(set.depth))
-    return PointBlock(start: start, depth: set.depth, elements: set.elements(start..<end))
+    return PointBlock(start: start, depth: set.depth, elements: try set.elements(start..<end))
   }
 
   private func multiply(_ a: PointBlock, _ b: PointBlock, _ products: inout [Float]) {

@@ -10,12 +10,8 @@ private struct TensorStore: SampleStore {
   /// Bytes are read as x/127.5 − 1.
   let isBytes: Bool
 
-  func read(from start: Int, into target: inout MutableSpan<Float>) {
-    do {
-      try file.copyNumbers(tensor, from: start * depth, into: &target)
-    } catch {
-      preconditionFailure("\(error)")  // dtype and shape were checked when the set was made
-    }
+  func read(from start: Int, into target: inout MutableSpan<Float>) throws(DiTError) {
+    try file.copyNumbers(tensor, from: start * depth, into: &target)
     if isBytes { for i in target.indices { target[i] = Pixels.value(target[i]) } }
   }
 

@@ -9,7 +9,9 @@ public protocol SampleStore: Sendable {
   var depth: Int { get }
   /// Copies as many samples as `target` takes, from sample `start` on: each `depth` finite numbers, the same ones on every
   /// call.
-  func read(from start: Int, into target: inout MutableSpan<Float>)
+  ///
+  /// - Throws: `DiTError` where a file that holds them can no longer be read.
+  func read(from start: Int, into target: inout MutableSpan<Float>) throws(DiTError)
   /// Hints that nothing will be read soon, so that pages of a mapped file may be released.
   func releasePages()
 }
@@ -69,18 +71,28 @@ public struct SampleSet: Sendable {
   }
 
   /// The samples `range`, (range.count, d).
-  public func elements(_ range: Range<Int>) -> [Float] {
-    guard let chosen else { return stored(from: range.lowerBound, count: range.count) }
+  ///
+  /// - Throws: `DiTError` where a file that holds them can no longer be read.
+  public func elements(_ range: Range<Int>) throws(DiTError) -> [Float] {
+    guard let chosen else { return try stored(from: range.lowerBound, count: range.count) }
     var elements: [Float] = []
     elements.reserveCapacity(range.count * depth)
-    for index in range { elements += stored(from: chosen[index], count: 1) }
+    for index in range { elements += try stored(from: chosen[index], count: 1) }
     return elements
   }
 
-  private func stored(from start: Int, count: Int) -> [Float] {
+  /// Sample `index`: its d numbers.
+  ///
+  /// - Throws: as ``elements(_:)``.
+  public func copy(_ index: Int, into target: inout MutableSpan<Float>) throws(DiTError) {
+    precondition(target.count == depth, "\(target.count) numbers for a sample of \(depth)")
+    try store.read(from: chosen?[index] ?? index, into: &target)
+  }
+
+  private func stored(from start: Int, count: Int) throws(DiTError) -> [Float] {
     var elements = [Float](repeating: 0, count: count * depth)
     var target = elements.mutableSpan
-    store.read(from: start, into: &target)
+    try store.read(from: start, into: &target)
     return elements
   }
 
@@ -95,7 +107,7 @@ public struct SampleSet: Sendable {
   ) throws(DiTError) {
     for block in blocks ?? 0..<blockCount {
       let start = block * blockSize
-      try body(start, elements(start..<min(count, start + blockSize)))
+      try body(start, try elements(start..<min(count, start + blockSize)))
     }
     releasePages()
   }

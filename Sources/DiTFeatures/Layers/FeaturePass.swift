@@ -40,22 +40,19 @@ struct FeaturePass {
     return map(height, width, channels, atBack: false)
   }
 
-  /// The results of blocks, one after another.
+  /// Goes through blocks, one after another.
   ///
-  /// - Parameter taking: what is done with the result of a block that has a name, and of the last.
-  mutating func run(_ blocks: [FeatureBlock], on input: FeatureMap, taking: (FeatureBlock, FeatureMap) -> Void)
-    -> FeatureMap
-  {
+  /// - Parameter taking: what is done with the result of a block that is an output.
+  mutating func run(_ blocks: [FeatureBlock], on input: FeatureMap, taking: (FeatureOutput, FeatureMap) -> Void) {
     var x = input
     var isAtFront = true
     for block in blocks {
       let y = run(block, x, inFront: isAtFront)
-      if block.name != nil, memory != nil { taking(block, y) }
+      if let output = block.output, memory != nil { taking(output, y) }
       if isAtFront { front = 0 } else { back = 0 }
       isAtFront.toggle()
       x = y
     }
-    return x
   }
 
   private mutating func run(_ block: FeatureBlock, _ x: FeatureMap, inFront: Bool) -> FeatureMap {

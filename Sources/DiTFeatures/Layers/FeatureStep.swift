@@ -110,6 +110,6 @@ enum FeatureStep: Sendable {
 struct FeatureBlock: Sendable {
   let branches: [[FeatureStep]]
   var addsInput = false
-  /// What features are taken from it; nil for none.
-  var name: String?
+  /// What is taken from its result; nil for nothing.
+  var output: FeatureOutput?
 }

@@ -56,7 +56,7 @@ struct EfficientNetLite0 {
             .convolution(try reader.convolution("_conv_head", "_bn1", point, channels, 1280, limit: 6)),
             .pool(WindowShape(7), isMean: true),
           ]
-        ], name: "features"))
+        ], output: .features))
     self.blocks = blocks
     classifier = (try reader.tensor("_fc.weight", [1000, 1280]), try reader.tensor("_fc.bias", [1000]))
   }

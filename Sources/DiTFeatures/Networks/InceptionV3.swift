@@ -11,6 +11,11 @@ import DiTTensor
 /// Two Time-Scale Update Rule" (2017); the names are torchvision's.
 struct InceptionV3 {
   let blocks: [FeatureBlock]
+  /// (1008, 2048), without the bias, which the Inception Score leaves out; nil where the file has none.
+  let classifier: [Float]?
+
+  /// The block whose first channels are the spatial features: TensorFlow's mixed_6, of which `mixed_6/conv` is the first branch.
+  private static let spatialBlock = "Mixed_6d"
 
   /// Whether a file has such weights.
   static func isIn(_ store: some TensorStore) -> Bool { store.shape(of: "Mixed_5b.branch1x1.conv.weight") != nil }
@@ -62,7 +67,7 @@ struct InceptionV3 {
             try step("\(name).branch7x7dbl_5", inner, 192, across),
           ],
           [.pool(square, isMean: true), try step("\(name).branch_pool", 768, 192, point)],
-        ], name: name)
+        ], output: name == Self.spatialBlock ? .spatial : nil)
     }
     /// 8 × 8.
     func e(_ name: String, _ channels: Int, isMean: Bool) throws -> FeatureBlock {
@@ -112,7 +117,8 @@ struct InceptionV3 {
         [halving],
       ]),
       try e("Mixed_7b", 1280, isMean: true), try e("Mixed_7c", 2048, isMean: false),
-      FeatureBlock(branches: [[.pool(WindowShape(8), isMean: true)]], name: "features"),
+      FeatureBlock(branches: [[.pool(WindowShape(8), isMean: true)]], output: .features),
     ]
+    classifier = store.shape(of: "fc.weight") == nil ? nil : try reader.tensor("fc.weight", [1008, 2048])
   }
 }

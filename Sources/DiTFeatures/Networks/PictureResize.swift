@@ -60,14 +60,51 @@ public enum PictureResize: String, CaseIterable, Sendable {
     }
   }
 
-  /// Writes a picture, (channels, height, width) in 0 … 255, of 1 or 3 channels, at a network's size and in its range: (side, side, 3).
-  func write(
-    _ picture: Span<Float>, channels: Int, height: Int, width: Int, side: Int, into target: inout MutableSpan<Float>
-  ) {
+  /// What a size needs: the same for all its pictures.
+  struct Axes: Sendable {
+    let resize: PictureResize
+    let height, width, side: Int
+    let down, across: Axis
+
+    /// Writes a picture, (channels, height, width) in 0 … 255, of 1 or 3 channels, at a network's size and in its range: (side, side, 3).
+    func write(_ picture: Span<Float>, channels: Int, into target: inout MutableSpan<Float>) {
+      var rows = [Float](repeating: 0, count: height * side)
+      for channel in 0..<channels {
+        let plane = channel * height * width
+        for y in 0..<height {
+          for x in 0..<side {
+            var sum: Float = 0
+            for tap in 0..<across.taps where across.first[x] + tap < width {
+              sum += across.weights[x * across.taps + tap] * picture[plane + y * width + across.first[x] + tap]
+            }
+            rows[y * side + x] = sum
+          }
+        }
+        for y in 0..<side {
+          for x in 0..<side {
+            var sum: Float = 0
+            for tap in 0..<down.taps where down.first[y] + tap < height {
+              sum += down.weights[y * down.taps + tap] * rows[(down.first[y] + tap) * side + x]
+            }
+            let value = resize.ranged(sum)
+            let place = (y * side + x) * 3
+            if channels == 1 {
+              for other in 0..<3 { target[place + other] = value }
+            } else {
+              target[place + channel] = value
+            }
+          }
+        }
+      }
+    }
+  }
+
+  func axes(height: Int, width: Int, side: Int) -> Axes {
     let across: Axis
     let down: Axis
     if self == .efficientNetLite {
-      let scale = Double(min(height, width)) / 256 * 256 / Double(side + 32)
+      // The middle square of side · 256 / 224.
+      let scale = Double(min(height, width)) / Double(side + 32)
       let margin = (Double(width) - scale * Double(side)) / 2
       let top = (Double(height) - scale * Double(side)) / 2
       across = Axis(self, old: width, new: side, start: margin, scale: scale)
@@ -76,34 +113,7 @@ public enum PictureResize: String, CaseIterable, Sendable {
       across = Axis(self, old: width, new: side, scale: Double(width) / Double(side))
       down = Axis(self, old: height, new: side, scale: Double(height) / Double(side))
     }
-    var rows = [Float](repeating: 0, count: height * side)
-    for channel in 0..<channels {
-      let plane = channel * height * width
-      for y in 0..<height {
-        for x in 0..<side {
-          var sum: Float = 0
-          for tap in 0..<across.taps where across.first[x] + tap < width {
-            sum += across.weights[x * across.taps + tap] * picture[plane + y * width + across.first[x] + tap]
-          }
-          rows[y * side + x] = sum
-        }
-      }
-      for y in 0..<side {
-        for x in 0..<side {
-          var sum: Float = 0
-          for tap in 0..<down.taps where down.first[y] + tap < height {
-            sum += down.weights[y * down.taps + tap] * rows[(down.first[y] + tap) * side + x]
-          }
-          let value = ranged(sum)
-          let place = (y * side + x) * 3
-          if channels == 1 {
-            for other in 0..<3 { target[place + other] = value }
-          } else {
-            target[place + channel] = value
-          }
-        }
-      }
-    }
+    return Axes(resize: self, height: height, width: width, side: side, down: down, across: across)
   }
 
   private func ranged(_ value: Float) -> Float {

@@ -114,4 +114,9 @@ package enum FileBytes: Sendable {
     case .memory(let bytes): try body(unsafe bytes.span.bytes.extracting(range))
     }
   }
+
+  /// See ``MappedFile/releasePages(_:)``.
+  package func releasePages(_ range: Range<Int>) {
+    if case .mapped(let file) = self { file.releasePages(range) }
+  }
 }

@@ -1,3 +1,11 @@
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
 /// Paths as strings: `/` separates, nothing is looked up.
 package enum Paths {
   /// `name` inside `directory`.
@@ -26,6 +34,12 @@ package enum Paths {
     while rest.count > 1, rest.last == slash { rest.removeLast() }
     guard let place = rest.lastIndex(of: slash), rest.count > 1 else { return String(Substring(rest)) }
     return String(Substring(rest[rest.index(after: place)...]))
+  }
+
+  /// `TMPDIR`, or /tmp.
+  package static var temporaryFolder: String {
+    guard let folder = unsafe getenv("TMPDIR"), unsafe folder.pointee != 0 else { return "/tmp" }
+    return unsafe String(cString: folder)
   }
 
   // By bytes: as a Character a slash may have an accent.

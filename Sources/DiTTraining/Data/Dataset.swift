@@ -58,7 +58,10 @@ public struct Dataset: Sendable {
   public var sampleCount: Int { channels * height * width }
 
   /// Whether the samples are read while the network trains.
-  public var isStreamed: Bool { if case .source = elements { true } else { false } }
+  public var isStreamed: Bool { source != nil }
+
+  /// Where streamed samples are read from; nil for those in memory.
+  public var source: (any ImageSource)? { if case .source(let source) = elements { source } else { nil } }
 
   /// Data from a safetensors file with `images` (N,C,H,W; F32, F16, BF16 or F64 in [−1, 1], or U8 read as
   /// x/127.5 − 1) or `latents` (floats), and optional `labels` (N; I64, I32, U8, or floats that are whole numbers),

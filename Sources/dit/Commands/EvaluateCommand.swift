@@ -26,13 +26,17 @@ struct EvaluateCommand: ParsableCommand {
         dit evaluate --samples samples.safetensors --reference digits:test \\
             --training digits:train
         dit evaluate --samples a.npz --reference b.npz --features pca:64 --json
+        dit evaluate --samples a.npz --reference VIRTUAL_imagenet256.npz \\
+            --features pt_inception-2015-12-05-6726825d.pth
         dit evaluate --reference photos.safetensors --save-statistics photos.npz
 
       Measures:
         frechet    |μ_a − μ_b|² + tr(A + B − 2(AB)^½) of the Gaussians of both sets,
-                   pixels in [−1, 1]. 0 for equal sets. Biased upwards for few
-                   samples: compare sets of equal size only. Not FID, which uses
-                   Inception features: the scales differ.
+                   pixels in [−1, 1], or features. 0 for equal sets. Biased upwards
+                   for few samples: compare sets of equal size only. FID is that of
+                   the features of FID's Inception, and of nothing else.
+        spatial    the same of Inception's spatial features: ADM's sFID
+        inception  the Inception Score: the mean over ten parts of the samples
         precision  precision, the share of samples within the distance of some real
                    image to its k-th nearest neighbor, and recall, the share of
                    real images within such a distance of some sample
@@ -58,16 +62,24 @@ struct EvaluateCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       """
-      Feature space: pixels, or pca:K, the first K ≤ 64 principal components of the reference. Copies are always sought \
-      in pixels. \
+      Feature space: pixels; pca:K, the first K ≤ 64 principal components of the reference; or the file of a network, FID's \
+      Inception-v3 or EfficientNet-Lite0. Copies are always sought in pixels. \
       (default: pixels)
       """,
-      valueName: "name"))
+      valueName: "name|file"))
   var features: String?
 
   @Option(
     help: ArgumentHelp(
-      "Measures to compute, separated by commas: frechet, precision, density, copies. (default: all that the sets allow)",
+      """
+      How pictures are resized for a network: \(PictureResize.allCases.map(\.rawValue).joined(separator: ", ")). (default: pytorch-fid \
+      for Inception, the network's own else)
+      """, valueName: "name"))
+  var resize: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Measures to compute, separated by commas: frechet, spatial, inception, precision, density, copies. (default: all that the sets allow)",
       valueName: "list"))
   var measures: String?
 
@@ -102,7 +114,7 @@ struct EvaluateCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Write the reference's mean and covariance of pixels, mu and sigma, to this .npz; --samples is then optional.",
+      "Write the reference's mean and covariance, mu and sigma (of Inception's spatial features mu_s and sigma_s), to this .npz; --samples is then optional.",
       valueName: "file"))
   var saveStatistics: String?
 
@@ -125,15 +137,24 @@ struct EvaluateCommand: ParsableCommand {
     let inputs = try EvaluationInputs(
       samples: samples, reference: reference, training: training,
       size: try size.map { text throws(Failure) in try PictureSize(text) })
-    let options = try request.options(for: inputs)
+    let network = try request.network.map { try FeatureNetwork(contentsOf: $0, context: context) }
+    let options = try request.options(for: inputs, network)
     // Of several processes all compute, and the first writes.
     for file in [statistics, target].compactMap(\.self) where group.isFirst { try file.checkWritable() }
-    let found = try statistics.map { _ in try Self.statistics(inputs.reference, on: context, group) }
-    let evaluation = try inputs.samples.map { try evaluate($0, inputs, options, context, group) }
+    let features = try network.map { network in
+      try FeatureInputs(
+        inputs, network, request.resize, options, isSavingStatistics: statistics != nil, group)
+    }
+    let found = try statistics.map { _ in
+      try features?.referenceStatistics(on: context, group)
+        ?? (mean: Self.statistics(inputs.reference, on: context, group), spatial: nil)
+    }
+    let evaluation = try inputs.samples.map { try evaluate($0, inputs, features, options, context, group) }
     if group.isFirst {
       if let statistics, let found { try Self.save(found, to: statistics) }
       if let evaluation {
-        let report = EvaluationReport(inputs: inputs, options: options, evaluation: evaluation)
+        let report = EvaluationReport(
+          inputs: inputs, options: options, features: features?.reference, evaluation: evaluation)
         if let target { try target.saving { try AtomicFile.write(report.json.text, to: target.path) } }
         try StandardOutput.write(json ? report.json.text : report.table, terminator: "")
         for warning in evaluation.warnings { StandardError.write("Warning: \(warning)\n") }
@@ -146,12 +167,13 @@ struct EvaluateCommand: ParsableCommand {
   }
 
   private func evaluate(
-    _ samples: EvaluationInput, _ inputs: EvaluationInputs, _ options: EvaluationOptions, _ context: ComputeContext,
-    _ group: any Communicator
+    _ samples: EvaluationInput, _ inputs: EvaluationInputs, _ features: FeatureInputs?, _ options: EvaluationOptions,
+    _ context: ComputeContext, _ group: any Communicator
   ) throws -> Evaluation {
     var bar: ProgressBar?
     let evaluation = try Evaluation(
-      of: samples, against: inputs.reference, training: inputs.training, options: options, on: context, group: group
+      of: samples, against: inputs.reference, training: inputs.training, in: features?.both, options: options,
+      on: context, group: group
     ) { done, total in
       guard group.isFirst else { return }
       if bar == nil { bar = ProgressBar("evaluating", unit: "pairs", total: total) }
@@ -164,18 +186,20 @@ struct EvaluateCommand: ParsableCommand {
   private static func statistics(
     _ reference: EvaluationInput, on context: ComputeContext, _ group: any Communicator
   ) throws -> Statistics {
-    switch reference {
-    case .samples(let set): try Statistics(of: set, on: context, group: group)
-    case .statistics(let statistics): statistics
-    }
+    if let set = reference.set { return try Statistics(of: set, on: context, group: group) }
+    return try reference.statistics
+      ?? { throw DiTError(set: reference.name, expected: "samples or statistics", found: "neither") }()
   }
 
-  private static func save(_ statistics: Statistics, to file: OutputFile) throws {
-    let d = statistics.mean.count
-    let arrays = [
-      ("mu", NPYArray(shape: [d], doubles: statistics.mean)),
-      ("sigma", NPYArray(shape: [d, d], doubles: statistics.covariance)),
-    ]
+  private static func save(_ statistics: (mean: Statistics, spatial: Statistics?), to file: OutputFile) throws {
+    let parts = [(statistics.mean, "mu", "sigma")] + (statistics.spatial.map { [($0, "mu_s", "sigma_s")] } ?? [])
+    let arrays = parts.flatMap { statistics, mu, sigma in
+      let d = statistics.mean.count
+      return [
+        (mu, NPYArray(shape: [d], doubles: statistics.mean)),
+        (sigma, NPYArray(shape: [d, d], doubles: statistics.covariance)),
+      ]
+    }
     try file.saving { try NPZFile.write(arrays, to: file.path) }
   }
 }

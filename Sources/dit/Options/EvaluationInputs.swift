@@ -122,7 +122,7 @@ private struct EvaluationSource {
   /// Pictures, (C, H, W), in memory at one byte per value.
   private func opened(_ pictures: any PictureSet, _ shape: [Int]) throws -> Opened {
     let data = try pictures.dataset(
-      channels: shape[0], height: shape[1], width: shape[2], options: PictureOptions(cacheBytes: .max)
+      channels: shape[0], height: shape[1], width: shape[2], options: PictureOptions()
     ).data
     for note in pictures.notes { StandardError.write("\(note)\n") }
     return Opened(input: .samples(SampleSet(data, name: name)), kind: .images, classNames: data.classNames)

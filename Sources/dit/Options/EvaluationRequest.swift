@@ -3,19 +3,30 @@ import DiTEngine
 /// What `dit evaluate` is to measure, checked.
 struct EvaluationRequest {
   private enum Measure: String, CaseIterable {
-    case frechet, precision, density, copies
+    case frechet, spatial, inception, precision, density, copies
   }
 
   private let command: EvaluateCommand
   /// What was asked for by name; nil for all that can be had.
   private let measures: Set<Measure>?
   private let features: EvaluationOptions.Features
+  /// The file of a network whose features are measured; nil for pixels and their components.
+  let network: String?
+  /// `--resize`; nil for the network's own.
+  let resize: PictureResize?
 
   /// - Throws: ``Failure`` (64).
   init(_ command: EvaluateCommand) throws(Failure) {
     self.command = command
     measures = try command.measures.map { list throws(Failure) in try Self.measures(list) }
-    features = try Self.features(command.features ?? "pixels")
+    (features, network) = try Self.features(command.features ?? "pixels")
+    resize = try command.resize.map { name throws(Failure) in
+      guard let resize = PictureResize(rawValue: name) else {
+        throw .usage(
+          "--resize", expected: PictureResize.allCases.map(\.rawValue).joined(separator: ", "), found: name)
+      }
+      return resize
+    }
     for (option, k) in [("--k", command.k), ("--density-k", command.densityK)] {
       if let k, !(1...1000 ~= k) { throw .usage(option, expected: "1 to 1000", found: "\(k)") }
     }
@@ -32,13 +43,24 @@ struct EvaluationRequest {
   /// Options that would do nothing.
   private func checkCombinations() throws(Failure) {
     let isJudging: [(String, Bool)] = [
-      ("--training", command.training != nil), ("--features", command.features != nil),
+      ("--training", command.training != nil),
       ("--measures", command.measures != nil), ("--k", command.k != nil), ("--density-k", command.densityK != nil),
       ("--bootstrap", command.bootstrap > 0), ("--no-per-class", command.noPerClass), ("--json", command.json),
       ("--out", command.out != nil),
     ]
     if command.samples == nil, let (option, _) = isJudging.first(where: \.1) {
       throw .usage(option, expected: "--samples with it", found: "none")
+    }
+    if command.samples == nil, command.features != nil, network == nil {
+      throw .usage("--features", expected: "--samples with it", found: "none")
+    }
+    if command.resize != nil, network == nil {
+      throw .usage("--resize", expected: "a network's file as --features", found: command.features ?? "pixels")
+    }
+    for measure in [Measure.spatial, .inception] where network == nil && measures?.contains(measure) == true {
+      throw .usage(
+        "--measures", expected: "a network's file as --features, for \(measure.rawValue)",
+        found: command.features ?? "pixels")
     }
     if command.seed != nil, command.bootstrap == 0 {
       throw .usage("--seed", expected: "--bootstrap with it", found: "none")
@@ -54,17 +76,33 @@ struct EvaluationRequest {
 
   /// The options for these inputs: measures that they do not allow are left out, unless they were named.
   ///
+  /// - Parameter network: the network of ``network``.
   /// - Throws: ``Failure`` (64).
-  func options(for inputs: EvaluationInputs) throws(Failure) -> EvaluationOptions {
+  func options(for inputs: EvaluationInputs, _ network: FeatureNetwork?) throws(Failure) -> EvaluationOptions {
     let samples = inputs.samples?.set
     let reference = inputs.reference.set
-    let possible: [(Measure, Bool)] = [
-      (.frechet, true), (.precision, samples != nil && reference != nil),
-      (.density, samples != nil && reference != nil),
-      (.copies, samples != nil && (inputs.training ?? reference) != nil),
+    let isSpatial = network?.count(of: .spatial) != nil
+    func hasSpatial(_ input: EvaluationInput?) -> Bool { input?.spatial != nil || input?.set != nil }
+    // In features the sets need not have one size, but in pixels.
+    let compared = inputs.training ?? reference
+    let possible: [(Measure, Bool, String)] = [
+      (.frechet, true, ""), (.precision, samples != nil && reference != nil, "samples, which statistics are not"),
+      (.density, samples != nil && reference != nil, "samples, which statistics are not"),
+      (
+        .spatial, isSpatial && hasSpatial(inputs.samples) && hasSpatial(inputs.reference),
+        "Inception's spatial features, or their statistics mu_s and sigma_s, of both sets"
+      ),
+      (
+        .inception, samples != nil && network?.kind == .inceptionV3 && network?.count(of: .logits) != nil,
+        "Inception with its classifier, fc, and samples"
+      ),
+      (
+        .copies, samples != nil && compared != nil && (network == nil || compared?.shape == samples?.shape),
+        "samples of the size of those that copies are sought in"
+      ),
     ]
-    for (measure, isPossible) in possible where !isPossible && measures?.contains(measure) == true {
-      throw .usage("--measures", expected: "frechet alone, as statistics are no samples", found: measure.rawValue)
+    for (measure, isPossible, needed) in possible where !isPossible && measures?.contains(measure) == true {
+      throw .usage("--measures", expected: needed, found: measure.rawValue)
     }
     if command.bootstrap > 0, samples == nil, inputs.samples != nil {
       throw .usage("--bootstrap", expected: "samples to resample", found: "statistics")
@@ -73,6 +111,8 @@ struct EvaluationRequest {
     var options = EvaluationOptions()
     options.features = features
     options.frechet = chosen.contains(.frechet)
+    options.spatialFrechet = chosen.contains(.spatial)
+    options.inceptionScore = chosen.contains(.inception)
     options.precisionNeighbors = chosen.contains(.precision) ? command.k ?? 3 : nil
     options.densityNeighbors = chosen.contains(.density) ? command.densityK ?? 5 : nil
     options.copies = chosen.contains(.copies)
@@ -95,12 +135,13 @@ struct EvaluationRequest {
     return measures
   }
 
-  private static func features(_ name: String) throws(Failure) -> EvaluationOptions.Features {
-    if name == "pixels" { return .pixels }
+  private static func features(_ name: String) throws(Failure) -> (EvaluationOptions.Features, network: String?) {
+    if name == "pixels" { return (.pixels, nil) }
+    guard name.hasPrefix("pca:") else { return (.pixels, name) }
     let largest = EvaluationOptions.largestComponents
-    guard name.hasPrefix("pca:"), let count = Int(name.dropFirst(4)), 1...largest ~= count else {
-      throw .usage("--features", expected: "pixels, or pca:1 to pca:\(largest)", found: name)
+    guard let count = Int(name.dropFirst(4)), 1...largest ~= count else {
+      throw .usage("--features", expected: "pixels, pca:1 to pca:\(largest), or a network's file", found: name)
     }
-    return .principal(count)
+    return (.principal(count), nil)
   }
 }

@@ -5,6 +5,8 @@ import Foundation
 struct EvaluationReport {
   let inputs: EvaluationInputs
   let options: EvaluationOptions
+  /// Of the reference; nil for pixels and their components.
+  let features: PictureFeatures?
   let evaluation: Evaluation
 
   // MARK: JSON
@@ -14,10 +16,26 @@ struct EvaluationReport {
     if let samples = inputs.samples { members.append(JSONMember("samples", Self.json(samples))) }
     members.append(JSONMember("reference", Self.json(inputs.reference)))
     if let training = inputs.training { members.append(JSONMember("training", Self.json(.samples(training)))) }
-    members.append(JSONMember("features", .string(features)))
+    members.append(JSONMember("features", .string(space)))
+    if let features {
+      members.append(JSONMember("features_file", .string(FileName.shown(features.network.path))))
+      members.append(JSONMember("resize", .string(features.resize.rawValue)))
+    }
     members.append(JSONMember("dimensions", .integer(evaluation.dimensions)))
     if let share = evaluation.explainedVariance { members.append(JSONMember("explained_variance", .number(share))) }
     if let frechet = evaluation.frechet { members.append(JSONMember("frechet", json(frechet))) }
+    if let spatial = evaluation.spatialFrechet {
+      members.append(JSONMember("spatial_frechet", .object(Self.terms(spatial))))
+    }
+    for (name, score) in scores {
+      members.append(
+        JSONMember(
+          name,
+          .object([
+            JSONMember("mean", .number(score.mean)), JSONMember("standard_deviation", .number(score.standardDeviation)),
+            JSONMember("parts", .integer(score.parts)),
+          ])))
+    }
     if let found = evaluation.precisionRecall {
       let pairs = Self.pairs(found)
       members.append(JSONMember("precision_recall", .object([JSONMember("k", .integer(found.k))] + pairs)))
@@ -35,8 +53,13 @@ struct EvaluationReport {
     return .object(members)
   }
 
-  private var features: String {
-    switch options.features {
+  private var scores: [(String, InceptionScore)] {
+    evaluation.inceptionScore.map { [("inception_score", $0)] } ?? []
+  }
+
+  private var space: String {
+    if let features { return features.network.kind.rawValue }
+    return switch options.features {
     case .pixels: "pixels"
     case .principal(let count): "pca:\(count)"
     }
@@ -56,10 +79,7 @@ struct EvaluationReport {
   }
 
   private func json(_ frechet: FrechetDistance) -> JSONValue {
-    var members = [
-      JSONMember("distance", .number(frechet.value)), JSONMember("mean_term", .number(frechet.meanTerm)),
-      JSONMember("covariance_term", .number(frechet.covarianceTerm)),
-    ]
+    var members = Self.terms(frechet)
     if let bootstrap = evaluation.bootstrap {
       members.append(
         JSONMember(
@@ -74,6 +94,13 @@ struct EvaluationReport {
           ])))
     }
     return .object(members)
+  }
+
+  private static func terms(_ frechet: FrechetDistance) -> [JSONMember] {
+    [
+      JSONMember("distance", .number(frechet.value)), JSONMember("mean_term", .number(frechet.meanTerm)),
+      JSONMember("covariance_term", .number(frechet.covarianceTerm)),
+    ]
   }
 
   private static func json(_ copies: CopyCheck) -> JSONValue {
@@ -142,8 +169,17 @@ struct EvaluationReport {
     lines.append(("reference", Self.text(inputs.reference)))
     if let training = inputs.training { lines.append(("training", Self.text(.samples(training)))) }
     let share = evaluation.explainedVariance.map { String(format: ", %.1f %% of the variance", 100 * $0) } ?? ""
-    lines.append(("features", "\(features), \(evaluation.dimensions) numbers\(share)"))
+    let resize = features.map { ", resized as \($0.resize.rawValue)" } ?? ""
+    lines.append(("features", "\(space), \(evaluation.dimensions) numbers\(share)\(resize)"))
     if let frechet = evaluation.frechet { lines += text(frechet) }
+    if let spatial = evaluation.spatialFrechet { lines.append(("sFID", Self.text(terms: spatial))) }
+    for (_, score) in scores {
+      lines.append(
+        (
+          "Inception Score",
+          Self.text(score.mean) + " ± " + Self.text(score.standardDeviation) + "   (\(score.parts) parts)"
+        ))
+    }
     if let found = evaluation.precisionRecall {
       lines.append(("precision", Self.text(found.precision) + "   (k = \(found.k))"))
       lines.append(("recall", Self.text(found.recall)))
@@ -158,19 +194,18 @@ struct EvaluationReport {
   }
 
   private func text(_ frechet: FrechetDistance) -> [(String, String)] {
-    var lines = [
-      (
-        "Fréchet distance",
-        Self.text(frechet.value)
-          + "   (means \(Self.text(frechet.meanTerm)), covariances \(Self.text(frechet.covarianceTerm)))"
-      )
-    ]
+    let isFID = features?.network.kind == .inceptionV3
+    var lines = [(isFID ? "FID" : "Fréchet distance", Self.text(terms: frechet))]
     if let bootstrap = evaluation.bootstrap {
       let interval = "\(Self.text(bootstrap.low)) to \(Self.text(bootstrap.high))"
       lines.append(
         ("  95 % interval", "\(interval)   (\(bootstrap.values.count) resamples of the samples)"))
     }
     return lines
+  }
+
+  private static func text(terms frechet: FrechetDistance) -> String {
+    text(frechet.value) + "   (means \(text(frechet.meanTerm)), covariances \(text(frechet.covarianceTerm)))"
   }
 
   private static func text(_ copies: CopyCheck) -> [(String, String)] {

@@ -1,0 +1,58 @@
+import DiTEngine
+
+/// What a network says of the sets that `dit evaluate` was given.
+struct FeatureInputs {
+  /// Nil where only the reference's statistics are wanted.
+  let samples: PictureFeatures?
+  let reference: PictureFeatures
+
+  /// For ``Evaluation``.
+  var both: (samples: PictureFeatures, reference: PictureFeatures)? { samples.map { ($0, reference) } }
+
+  /// Computes what the measures need, and shows how far it is.
+  ///
+  /// - Throws: `DiTError`.
+  init(
+    _ inputs: EvaluationInputs, _ network: FeatureNetwork, _ resize: PictureResize?, _ options: EvaluationOptions,
+    isSavingStatistics: Bool, _ group: any Communicator
+  ) throws {
+    let areCompared = options.precisionNeighbors != nil || options.densityNeighbors != nil || options.perClass
+    func wanted(_ input: EvaluationInput, isReference: Bool) -> [FeatureOutput] {
+      let isSaved = isReference && isSavingStatistics
+      var outputs: [FeatureOutput] = []
+      if areCompared || (options.frechet && input.statistics == nil) || isSaved || options.resamples > 0 {
+        outputs.append(.features)
+      }
+      if (options.spatialFrechet && input.spatial == nil) || isSaved { outputs.append(.spatial) }
+      if options.inceptionScore, !isReference { outputs.append(.logits) }
+      return outputs
+    }
+    func features(_ input: EvaluationInput, isReference: Bool) throws -> PictureFeatures {
+      var bar: ProgressBar?
+      let features = try PictureFeatures(
+        of: input, by: network, resize: resize, outputs: wanted(input, isReference: isReference), group: group
+      ) { done, total in
+        guard group.isFirst else { return }
+        if bar == nil { bar = ProgressBar("features of \(FileName.shown(input.name))", unit: "pictures", total: total) }
+        bar?.update(done)
+      }
+      bar?.clear()
+      return features
+    }
+    reference = try features(inputs.reference, isReference: true)
+    samples = try inputs.samples.map { try features($0, isReference: false) }
+  }
+
+  /// Those of the reference's pictures; those that it came with where it has no pictures.
+  func referenceStatistics(
+    on context: ComputeContext, _ group: any Communicator
+  ) throws -> (mean: Statistics, spatial: Statistics?) {
+    func statistics(_ input: EvaluationInput) throws -> Statistics? {
+      try input.set.map { try Statistics(of: $0, on: context, group: group) } ?? input.statistics
+    }
+    guard let mean = try statistics(reference.features) else {
+      throw DiTError(set: reference.features.name, expected: "pictures or statistics", found: "neither")
+    }
+    return (mean, try reference.spatial.flatMap(statistics))
+  }
+}
