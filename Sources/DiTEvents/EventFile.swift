@@ -54,6 +54,13 @@ public final class EventFile {
   ///
   /// - Throws: `DiTError`.
   public func write(step: Int, _ values: KeyValuePairs<String, Double?>) throws(DiTError) {
+    try write(step: step, values.map { ($0.key, $0.value) })
+  }
+
+  /// Writes one value for each tag; those that are nil are left out.
+  ///
+  /// - Throws: `DiTError`.
+  public func write(step: Int, _ values: [(tag: String, value: Double?)]) throws(DiTError) {
     let summary = Dit_Events_Summary.with {
       $0.value = values.compactMap { tag, value in
         value.map { value in

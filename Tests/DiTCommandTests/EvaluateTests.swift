@@ -1,5 +1,6 @@
 import DiTFiles
 import DiTImaging
+import DiTNumpy
 import DiTTensor
 import Foundation
 import TestSupport
@@ -135,6 +136,90 @@ import Testing
     #expect(isClose(number(found, "class_mean", "frechet"), try expected("bytes.class_frechet").reduce(0, +) / 3))
   }
 
+  /// 1×8×8 pictures of 8 bits, with classes.
+  private func pictures(_ name: String, _ count: Int) throws -> String {
+    let bytes = hashed(name, count * 64).map { UInt8(256 * $0) }
+    return try scratch.write(
+      [
+        TensorSource("images", shape: [count, 1, 8, 8], bytes: bytes),
+        TensorSource("labels", labels: (0..<count).map { $0 % 2 }),
+      ], to: "\(name).safetensors")
+  }
+
+  private func network(_ name: String) throws -> String {
+    let weights = try HashedWeights(name)
+    return try scratch.write(
+      try weights.keys.map {
+        TensorSource($0.name, Tensor(shape: $0.shape, elements: try weights.slice($0.name).array))
+      },
+      to: "\(name)-weights.safetensors")
+  }
+
+  @Test("A network's file measures its features, under its own name; its statistics stand for the pictures")
+  func features() async throws {
+    let (a, b, lite) = (try pictures("a", 12), try pictures("b", 12), try network("efficientnet"))
+    let sets = ["--samples", a, "--reference", b, "--features", lite]
+    let found = try await json(sets + ["--save-statistics", scratch.path("b.npz")])
+    #expect(found["features"] as? String == "efficientnet-lite0" && found["resize"] as? String == "efficientnet-lite")
+    #expect(found["features_file"] as? String == lite && number(found, "dimensions") == 1280)
+    #expect(found["spatial_frechet"] == nil && found["inception_score"] == nil && found["copies"] != nil)
+    #expect((found["classes"] as? [Any])?.count == 2)
+    let distance = number(found, "frechet", "distance")
+    let other = try await json(sets + ["--resize", "clean-fid", "--measures", "frechet"])
+    #expect(
+      abs(number(other, "frechet", "distance") / distance - 1) > 1e-3 && other["resize"] as? String == "clean-fid")
+    let kept = try await json(["--samples", a, "--reference", scratch.path("b.npz"), "--features", lite])
+    #expect(abs(number(kept, "frechet", "distance") / distance - 1) < 1e-6)
+    #expect(kept["precision_recall"] == nil && kept["copies"] == nil)
+    let table = try await succeed(["evaluate"] + sets + ["--measures", "frechet"]).stdout
+    #expect(
+      table.contains("Fréchet distance") && !table.contains("FID") && table.contains("resized as efficientnet-lite"))
+    _ = try await succeed([
+      "evaluate", "--reference", b, "--features", lite, "--save-statistics", scratch.path("c.npz"),
+    ])
+    #expect(try scratch.bytes("c.npz") == scratch.bytes("b.npz"))
+  }
+
+  @Test("Inception's file gives FID, sFID and the Inception Score, and ADM's statistics")
+  func inception() async throws {
+    let (a, b, file) = (try pictures("a", 3), try pictures("b", 3), try network("inception"))
+    let sets = ["--samples", a, "--reference", b, "--features", file]
+    let measures = ["--measures", "frechet,spatial,inception"]
+    let found = try await json(sets + measures + ["--save-statistics", scratch.path("b.npz")])
+    #expect(found["features"] as? String == "inception-v3" && found["resize"] as? String == "pytorch-fid")
+    #expect(number(found, "dimensions") == 2048 && number(found, "inception_score", "parts") == 3)
+    let archive = try NPZFile(contentsOf: scratch.path("b.npz"))
+    #expect(archive.names == ["mu", "sigma", "mu_s", "sigma_s"])
+    #expect(try archive.array("sigma_s")?.shape == [2023, 2023])
+    let kept = try await json(["--samples", a, "--reference", scratch.path("b.npz"), "--features", file] + measures)
+    for key in ["frechet", "spatial_frechet"] {
+      #expect(abs(number(kept, key, "distance") / number(found, key, "distance") - 1) < 1e-6, "\(key)")
+    }
+    let table = try await succeed(["evaluate"] + sets + measures).stdout
+    for line in ["FID  ", "sFID  ", "Inception Score"] { #expect(table.contains(line), "\(line)") }
+  }
+
+  @Test("What features cannot do is said of the option")
+  func badFeatures() async throws {
+    let (a, lite) = (try pictures("a", 6), try network("efficientnet"))
+    let sets = ["evaluate", "--samples", a, "--reference", a]
+    try await expectFailure(
+      sets + ["--resize", "clean-fid"], 64, ["--resize", "a network's file as --features", "pixels"])
+    try await expectFailure(
+      sets + ["--features", lite, "--resize", "best"], 64, ["--resize", "torch-fidelity", "best"])
+    try await expectFailure(sets + ["--measures", "spatial"], 64, ["--measures", "a network's file", "spatial"])
+    try await expectFailure(
+      sets + ["--features", lite, "--measures", "inception"], 64, ["--measures", "Inception with its classifier"])
+    try await expectFailure(sets + ["--features", "none.pth"], 65, ["none.pth", "no such file"])
+    try await expectFailure(sets + ["--features", a], 65, ["FID's Inception-v3 or of EfficientNet-Lite0", "images"])
+    try await expectFailure(
+      ["evaluate", "--samples", a, "--reference", Self.fixture + "statistics.npz", "--features", lite], 65,
+      ["statistics.npz", "mu", "1280 numbers"])
+    try await expectFailure(
+      ["evaluate", "--reference", a, "--features", "pca:3", "--save-statistics", scratch.path("x.npz")], 64,
+      ["--features", "--samples with it"])
+  }
+
   /// Written statistics stand for the set, and are laid out as numpy's.
   @Test("Saved statistics stand for their set and agree with NumPy's")
   func savedStatistics() async throws {
@@ -208,8 +293,8 @@ import Testing
     let statistics = Self.fixture + "statistics.npz"
     let cases: [([String], Int32, [String])] = [
       (sets + ["--features", "pca:65"], 64, ["--features", "pca:64", "pca:65"]),
-      (sets + ["--features", "inception"], 64, ["--features", "inception"]),
-      (sets + ["--measures", "frechet,fid"], 64, ["--measures", "'fid'"]),
+      (sets + ["--features", "inception"], 64, ["--features", "a network's file", "inception"]),
+      (sets + ["--measures", "frechet,fid"], 64, ["--measures", "copies, found frechet,fid"]),
       (sets + ["--k", "0"], 64, ["--k", "0"]),
       (sets + ["--density-k", "0"], 64, ["--density-k", "0"]),
       (sets + ["--bootstrap", "10001"], 64, ["--bootstrap", "10001"]),
@@ -223,7 +308,7 @@ import Testing
       (["--samples", sets[1], "--reference", "cats"], 64, ["digits", "cats"]),
       (["--samples", sets[1], "--reference", "none.npz"], 65, ["none.npz", "no such file"]),
       (["--samples", sets[1], "--reference", "digits"], 65, ["regular.samples", "[1, 8, 8]", "[2, 3, 5]"]),
-      (["--samples", sets[1], "--reference", statistics, "--measures", "copies"], 64, ["--measures", "statistics"]),
+      (["--samples", sets[1], "--reference", statistics, "--measures", "copies"], 64, ["--measures", "copies"]),
       (["--samples", statistics, "--reference", statistics, "--bootstrap", "2"], 64, ["--bootstrap"]),
       (["--samples", sets[1], "--reference", statistics + ":test"], 65, ["statistics"]),
     ]

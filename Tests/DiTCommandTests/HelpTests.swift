@@ -67,7 +67,8 @@ import Testing
     (
       "evaluate",
       [
-        "--samples", "--reference", "--training", "--features", "--measures", "--k", "--density-k", "--bootstrap",
+        "--samples", "--reference", "--training", "--features", "--resize", "--measures", "--k", "--density-k",
+        "--bootstrap",
         "--seed", "--size", "--no-per-class", "--save-statistics", "--json", "--out", "--threads", "--distributed",
         "--mixed-cpus",
       ]

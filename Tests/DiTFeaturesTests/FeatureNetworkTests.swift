@@ -129,7 +129,7 @@ private struct Picture: Sendable {
       let place = weights.keys.firstIndex { $0.name == stem } ?? 0
       weights.keys[place] = StateDict.Key(stem, [32, 3, 5, 5])
     }
-    #expect(misshapen?.subject.part == .tensor(stem) && misshapen?.found == "(32, 3, 5, 5)")
+    #expect(misshapen?.subject.part == .tensor(stem) && misshapen?.found == "[32, 3, 5, 5]")
     let infinite = try failure { $0.replaced["_fc.bias"] = [Float](repeating: 0, count: 999) + [.infinity] }
     #expect(infinite?.subject.part == .tensor("_fc.bias") && infinite?.found == "inf at element 999")
     let negative = try failure { $0.replaced["_bn0.running_var"] = [Float](repeating: 1, count: 31) + [-1] }

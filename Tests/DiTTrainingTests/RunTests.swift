@@ -267,23 +267,79 @@ import Testing
 
   // MARK: Events and log
 
-  @Test("Events come in order: step, validation, sample, checkpoint")
+  @Test("Events come in order: step, validation, sample, evaluation, checkpoint")
   func eventsComeInOrder() throws {
     var events: [String] = []
-    try start("run", tinyTrainer { ($0.steps, $0.logEvery) = (6, 4) }) { event in
+    try start("run", tinyTrainer { ($0.steps, $0.logEvery, $0.evaluateEvery) = (6, 4, 4) }) { event in
       switch event {
       case .step(let report, let seconds): events.append(seconds > 0 ? "\(report.step)" : "no time")
       case .logged(let report, let seconds): events.append(seconds > 0 ? "logged \(report.step)" : "no time")
       case .validation(let report): events.append("validation \(report.step)")
       case .sampleDue(let step): events.append("sample \(step)")
+      case .evaluationDue(let step): events.append("evaluation \(step)")
       case .checkpoint(let step, _): events.append("checkpoint \(step)")
       }
     }
     #expect(
       events == [
-        "1", "2", "3", "4", "logged 4", "validation 4", "checkpoint 4", "5", "6", "logged 6", "sample 6",
-        "checkpoint 6",
+        "1", "2", "3", "4", "logged 4", "validation 4", "evaluation 4", "checkpoint 4", "5", "6", "logged 6",
+        "sample 6",
+        "evaluation 6", "checkpoint 6",
       ])
+  }
+
+  /// Evaluations that found `values`, one after another.
+  private func recording(
+    _ run: TrainingRun, _ values: [Double], isBetterLarger: Bool, upTo last: Int = .max
+  ) throws -> [Bool] {
+    var (isBest, left) = ([Bool](), values[...])
+    _ = try run.run(
+      shouldStop: { run.trainer.completedSteps >= last },
+      report: { event in
+        guard case .evaluationDue(let step) = event, let value = left.popFirst() else { return }
+        let report = MeasureReport(
+          step: step, samples: 9, values: [.init("first", value), .init("other", -value)],
+          isBetterLarger: isBetterLarger)
+        isBest.append(try run.record(report))
+      })
+    return isBest
+  }
+
+  /// The averages of three steps, one after another, and which of them DIR/best has.
+  @Test("Evaluations are in the log, and the weights of the best one are kept, also over an interruption")
+  func bestWeights() throws {
+    func trainer() throws -> Trainer {
+      try tinyTrainer { ($0.steps, $0.checkpointEvery, $0.evaluateEvery, $0.keepCheckpoints) = (12, 3, 3, 9) }
+    }
+    func average(_ step: Int, _ name: String) throws -> Data? {
+      bytes("\(name)/checkpoints/step-\(String(format: "%08d", step))/ema.safetensors")
+    }
+    let values = [5.0, 3, 4, 3]
+    let run = try TrainingRun(starting: trainer(), in: folder("run"))
+    #expect(try recording(run, values, isBetterLarger: false) == [true, true, false, false])
+    #expect(try bytes("run/best/ema.safetensors") == average(6, "run") && bytes("run/best/config.json") != nil)
+    #expect(try average(6, "run") != average(9, "run"))
+    let lines = log("run").filter { $0.contains("evaluation_") }
+    #expect(
+      lines == [
+        #"{"step":3,"evaluation_first":5.0,"evaluation_other":-5.0,"evaluation_samples":9,"best":true}"#,
+        #"{"step":6,"evaluation_first":3.0,"evaluation_other":-3.0,"evaluation_samples":9,"best":true}"#,
+        #"{"step":9,"evaluation_first":4.0,"evaluation_other":-4.0,"evaluation_samples":9}"#,
+        #"{"step":12,"evaluation_first":3.0,"evaluation_other":-3.0,"evaluation_samples":9}"#,
+      ])
+    // A larger one is better, not a number is not; a run in two parts ends as one.
+    let larger = try TrainingRun(starting: trainer(), in: folder("larger"))
+    #expect(try recording(larger, [5, .nan, 6, 2], isBetterLarger: true) == [true, false, true, false])
+    #expect(try bytes("larger/best/ema.safetensors") == average(9, "larger"))
+    let first = try TrainingRun(starting: trainer(), in: folder("parts"))
+    #expect(try recording(first, values, isBetterLarger: false, upTo: 7) == [true, true])
+    let second = try TrainingRun(resuming: trainer(), in: folder("parts"))
+    #expect(try recording(second, Array(values[2...]), isBetterLarger: false) == [false, false])
+    #expect(bytes("parts/best/ema.safetensors") == bytes("run/best/ema.safetensors"))
+    #expect(log("parts").filter { $0.contains("evaluation_") } == lines)
+    // What is looked at on the way may change.
+    let other = try tinyTrainer { ($0.steps, $0.checkpointEvery, $0.keepCheckpoints) = (12, 3, 9) }
+    _ = try TrainingRun(resuming: other, in: folder("parts"))
   }
 
   @Test("The log has one line per reported step and validation")

@@ -22,6 +22,8 @@ import Testing
     "loss_weighting": "\"min_snr\"", "min_snr_gamma": "2.5",
     "lambda_seq": "0.5", "flip": "false", "seed": "42", "validation_modulus": "5",
     "checkpoint_every": "11", "keep_checkpoints": "3", "validate_every": "13", "sample_every": "0", "log_every": "1",
+    "evaluate_every": "17", "evaluate_samples": "19", "evaluate_reference": "\"digits:test\"",
+    "evaluate_features": "\"pca:8\"", "evaluate_resize": "\"clean-fid\"", "evaluate_measures": "\"copies,frechet\"",
     "precision": "\"bf16\"", "gemm": "\"packed\"", "recompute": "true",
     "broken_images": "\"skip\"", "cache_megabytes": "0", "loader_threads": "5",
   ]

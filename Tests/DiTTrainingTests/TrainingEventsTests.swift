@@ -31,6 +31,7 @@ import Testing
     case .logged(let report, _): "logged \(report.step)"
     case .validation(let report): "validation \(report)"
     case .sampleDue(let step): "sample \(step)"
+    case .evaluationDue(let step): "evaluation \(step)"
     case .checkpoint(let step, let path): "checkpoint \(step) \(URL(filePath: path).lastPathComponent)"
     }
   }

@@ -13,8 +13,9 @@ public struct InceptionScore: Equatable, Sendable {
 
   static let mostParts = 10
 
-  /// - Parameter logits: a number for each class and picture.
-  init(_ logits: SampleSet) throws {
+  /// - Parameter logits: a number for each class and picture, (N, classes).
+  /// - Throws: `DiTError` where they can no longer be read.
+  public init(_ logits: SampleSet) throws {
     parts = min(Self.mostParts, logits.count)
     var scores: [Double] = []
     for part in 0..<parts {

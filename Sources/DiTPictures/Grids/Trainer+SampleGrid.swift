@@ -17,9 +17,29 @@ extension Trainer {
     count: Int = 10, software: String
   ) throws -> (picture: Image, settings: SampleSettings)? {
     guard model.samplesArePixels else { return nil }
-    let dit = try averagedModel()
     let classes = model.network.numClasses
     let total = classes > 0 ? min(classes, count) : count
+    let (dit, images, made) = try evenSamples(count: total)
+    guard group.isFirst else { return nil }
+    let labels = try made ?? dit.nullLabels(total)
+    let options = dit.samplingOptions
+    let settings = SampleSettings(
+      options, software: software, precision: training.numerics.precision, classes: labels, hasNoise: false)
+    return (SampleGrid(model).picture(images, labels: labels), settings)
+  }
+
+  /// Samples of the averaged weights by the model's own sampling settings with seed 0: sample i of class i mod C, or of caption or context
+  /// image i of the data where the model takes those. Of several processes, which all call this, each makes its share.
+  ///
+  /// - Parameter progress: called with the steps of a share's images done, and all of them; false stops.
+  /// - Returns: the model that was sampled; on the first process all samples, or those that were finished, and their classes, nil for a
+  ///   model without.
+  /// - Throws: as `DiT.sample(_:options:start:inpainting:progress:)`.
+  func evenSamples(
+    count total: Int, progress: (_ done: Int, _ total: Int) -> Bool = { _, _ in true }
+  ) throws -> (dit: DiT, images: Tensor, labels: [Int]?) {
+    let dit = try averagedModel()
+    let classes = model.network.numClasses
     var options = dit.samplingOptions
     options.share = ImageShare(index: group.rank, of: group.size)
     let numbers = options.share.numbers(of: total)
@@ -28,19 +48,17 @@ extension Trainer {
     do {
       let condition: Condition =
         classes > 0
-        ? .classes(numbers)
+        ? .classes(numbers.map { $0 % classes })
         : Condition(firstSequences(total)?.picking(numbers), classes: nil, count: numbers.count)
-      if !numbers.isEmpty { images = try dit.sample(condition, options: options).images }
+      if !numbers.isEmpty {
+        images = try dit.sample(condition, options: options) { progress($0.completedSteps, $0.totalSteps) }.images
+      }
     } catch let error as DiTError {
       failure = error
     }
     try group.agree(on: failure)
     images = try group.collect(images, total: total)
-    guard group.isFirst else { return nil }
-    let labels = try classes > 0 ? Array(0..<total) : dit.nullLabels(total)
-    let settings = SampleSettings(
-      options, software: software, precision: training.numerics.precision, classes: labels, hasNoise: false)
-    return (SampleGrid(model).picture(images, labels: labels), settings)
+    return (dit, images, classes > 0 ? (0..<total).map { $0 % classes } : nil)
   }
 
   /// The first `count` captions or context images of the data, from the beginning again where there are fewer; nil for a

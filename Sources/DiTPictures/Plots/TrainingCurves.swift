@@ -10,6 +10,9 @@ public struct TrainingCurves: Sendable {
   private var training: Points = []
   private var rate: Points = []
   private var validation: Points = []
+  /// Of evaluations, by name in the order in which they came, and which are the best so far.
+  private var measures: [(name: String, points: Points)] = []
+  private var best: Points = []
 
   /// - Parameter log: the log.jsonl of a run that goes on, or a path without a file; lines that cannot be read are skipped.
   public init(log: String) {
@@ -18,6 +21,8 @@ public struct TrainingCurves: Sendable {
       if let loss = values["loss"] { self.training.append((step, loss)) }
       if let learningRate = values["learning_rate"] { rate.append((step, learningRate)) }
       if let loss = values["validation_loss"] { validation.append((step, loss)) }
+      let found = values.numbers(withPrefix: MeasureReport.prefix).filter { $0.name != "samples" }
+      add(found, step: step, isBest: values.says("best"))
     }
   }
 
@@ -30,7 +35,23 @@ public struct TrainingCurves: Sendable {
   /// A loss of the held-out samples.
   public mutating func add(_ report: ValidationReport) { validation.append((Double(report.step), report.loss)) }
 
-  /// The losses above the learning rate; nil before the first line of the log.
+  /// An evaluation of samples.
+  public mutating func add(_ report: MeasureReport, isBest: Bool) {
+    add(report.values.map { ($0.name, $0.value) }, step: Double(report.step), isBest: isBest)
+  }
+
+  private mutating func add(_ values: [(name: String, value: Double)], step: Double, isBest: Bool) {
+    for (name, value) in values {
+      if let index = measures.firstIndex(where: { $0.name == name }) {
+        measures[index].points.append((step, value))
+      } else {
+        measures.append((name, [(step, value)]))
+      }
+    }
+    if isBest, let first = values.first { best.append((step, first.value)) }
+  }
+
+  /// The losses above the learning rate, and above each measure of evaluations; nil before the first line of the log.
   public var picture: Image? {
     guard !training.isEmpty else { return nil }
     let window = max(1, min(101, training.count / 20))
@@ -46,7 +67,20 @@ public struct TrainingCurves: Sendable {
     let rates = LinePlot(
       title: "learning rate", xTitle: "step", yCovers: [0],
       series: [LinePlot.Series(nil, rate, color: .green)], height: 180)
-    return .stacked([losses.rendered(), rates.rendered()])
+    return .stacked([losses.rendered(), rates.rendered()] + measures.indices.map(plot).map { $0.rendered() })
+  }
+
+  /// A measure; of the first, with the best ones marked.
+  private func plot(_ index: Int) -> LinePlot {
+    let (name, points) = measures[index]
+    let marked = index == 0 ? best : []
+    return LinePlot(
+      title: name.split(separator: "_").joined(separator: " "), xTitle: "step", yScale: Self.scale(points),
+      series: [
+        LinePlot.Series(nil, points, thickness: 1.5, color: .blue),
+        LinePlot.Series(nil, points, .dots, thickness: 5, color: .blue),
+        LinePlot.Series(marked.isEmpty ? nil : "best so far", marked, .dots, thickness: 8, color: .orange),
+      ], height: 240)
   }
 
   /// Logarithmic where the losses differ by more than a factor of 4.
@@ -76,10 +110,23 @@ private struct LogLine {
     self.members = members
   }
 
-  subscript(_ key: String) -> Double? {
-    switch members.first(where: { $0.key == key })?.value {
-    case .integer(let value)?: Double(value)
-    case .number(let value)?: value
+  subscript(_ key: String) -> Double? { members.first { $0.key == key }.flatMap { Self.number($0.value) } }
+
+  /// Whether the key's value is true.
+  func says(_ key: String) -> Bool { members.contains { $0.key == key && $0.value == .bool(true) } }
+
+  /// The numbers whose keys begin so, under the rest of their keys.
+  func numbers(withPrefix prefix: String) -> [(name: String, value: Double)] {
+    members.compactMap { member in
+      guard member.key.hasPrefix(prefix), let value = Self.number(member.value) else { return nil }
+      return (String(member.key.dropFirst(prefix.count)), value)
+    }
+  }
+
+  private static func number(_ value: JSONValue) -> Double? {
+    switch value {
+    case .integer(let value): Double(value)
+    case .number(let value): value
     default: nil
     }
   }

@@ -66,7 +66,7 @@ public struct Checkpoint: Sendable {
 
   /// Throws unless a run with these settings and data would go on as the checkpoint's would have, perhaps for more steps.
   func check(_ model: ModelConfiguration, _ training: TrainingConfiguration, _ data: Dataset) throws(DiTError) {
-    var free = TrainingConfiguration.loading
+    var free = TrainingConfiguration.loading + TrainingConfiguration.watching
     if training.steps > self.training.steps { free += TrainingConfiguration.length }
     let keys =
       differences(self.model.json, model.json, "model").filter { !$0.hasPrefix("model.sampling") }

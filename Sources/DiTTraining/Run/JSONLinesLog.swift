@@ -7,6 +7,8 @@ import DiTTensor
 /// A step: `{"step":10,"loss":…,"mse":…,"vb":…,"seq":…,"gradient_norm":…,"learning_rate":…,"samples":1280,"seconds":…}`,
 /// seconds being the mean of a step since the line before. A validation:
 /// `{"step":1000,"validation_loss":…,"validation_mse":…,"validation_vb":…,"validation_seq":…,"validation_samples":…}`.
+/// An evaluation of samples, the best so far or not:
+/// `{"step":1000,"evaluation_frechet":…,"evaluation_samples":1000,"best":true}`.
 /// A run resumed with more steps:
 /// `{"step":1000,"steps":2000,"steps_before":1000,"schedule_steps":2000,"schedule_steps_before":1000}`, where a cosine comes
 /// to 0 at step `schedule_steps`.
@@ -66,6 +68,11 @@ public struct JSONLinesLog {
         ("validation_cosine", report.cosine), ("validation_seq", report.seq),
       ] + report.furtherAverages.map { ("validation_loss_\(ModelDirectory.averageName($0.decay))", $0.loss) },
       counter: ("validation_samples", report.samples))
+  }
+
+  /// Appends an evaluation's line.
+  func write(_ report: MeasureReport, isBest: Bool) throws(DiTError) {
+    try file.append(.object(report.line(isBest: isBest)))
   }
 
   private func write(

@@ -10,6 +10,7 @@ public struct TrainingKey: Sendable {
     case number(WritableKeyPath<TrainingConfiguration, Double> & Sendable, ClosedRange<Double>)
     case numbers(WritableKeyPath<TrainingConfiguration, [Double]> & Sendable, ClosedRange<Double>)
     case flag(WritableKeyPath<TrainingConfiguration, Bool> & Sendable)
+    case text(WritableKeyPath<TrainingConfiguration, String> & Sendable)
     case schedule, weighting, precision, gemm, brokenImages, exchange
   }
 
@@ -39,6 +40,7 @@ public struct TrainingKey: Sendable {
     case .number(let path, _): .number(configuration[keyPath: path])
     case .numbers(let path, _): .array(configuration[keyPath: path].map(JSONValue.number))
     case .flag(let path): .bool(configuration[keyPath: path])
+    case .text(let path): .string(configuration[keyPath: path])
     case .schedule: .string(configuration.schedule.rawValue)
     case .weighting: .string(configuration.lossWeighting.rawValue)
     case .precision: .string(configuration.precision.rawValue)
@@ -60,6 +62,8 @@ public struct TrainingKey: Sendable {
       if let value = try reader.numbers(name) { configuration[keyPath: path] = value }
     case .flag(let path):
       if let value = try reader.bool(name) { configuration[keyPath: path] = value }
+    case .text(let path):
+      if let value = try reader.string(name) { configuration[keyPath: path] = value }
     case .schedule:
       if let value = try reader.word(name, LearningRateSchedule.self) { configuration.schedule = value }
     case .weighting:
@@ -90,7 +94,7 @@ public struct TrainingKey: Sendable {
     case .numbers(let path, let range):
       let outside = configuration[keyPath: path].first { !range.contains($0) }
       return outside.map { ("numbers from \(range.lowerBound) to \(range.upperBound)", "\($0) among them") }
-    case .flag, .schedule, .weighting, .precision, .gemm, .brokenImages, .exchange: return nil
+    case .flag, .text, .schedule, .weighting, .precision, .gemm, .brokenImages, .exchange: return nil
     }
   }
 }
@@ -162,6 +166,23 @@ extension TrainingConfiguration {
       "validate_every", .integer(\.validateEvery, 0...1_000_000_000),
       "steps between validation losses (of the averaged weights); 0 for none"),
     TrainingKey("sample_every", .integer(\.sampleEvery, 0...1_000_000_000), "steps between sample grids; 0 for none"),
+    TrainingKey(
+      "evaluate_every", .integer(\.evaluateEvery, 0...1_000_000_000),
+      "steps between evaluations of samples (of the averaged weights), and after the last; the best weights are kept in DIR/best; 0 for none"
+    ),
+    TrainingKey(
+      "evaluate_samples", .integer(\.evaluateSamples, 2...1_000_000),
+      "samples of an evaluation, by the model's own sampling settings"),
+    TrainingKey(
+      "evaluate_reference", .text(\.evaluateReference),
+      "the set that they are measured against, as dit evaluate takes it; \"\" for the held-out samples"),
+    TrainingKey(
+      "evaluate_features", .text(\.evaluateFeatures),
+      "in what: pixels, pca:K, or a network's file, as dit evaluate --features"),
+    TrainingKey("evaluate_resize", .text(\.evaluateResize), "as dit evaluate --resize; \"\" for the network's own"),
+    TrainingKey(
+      "evaluate_measures", .text(\.evaluateMeasures),
+      "a list of frechet, spatial, inception, precision, density, copies; the first says which weights are the best"),
     TrainingKey("log_every", .integer(\.logEvery, 1...1_000_000_000), "steps between lines of log.jsonl"),
     TrainingKey(
       "precision", .precision,
@@ -186,6 +207,12 @@ extension TrainingConfiguration {
   /// The keys that change how data are read and never what is learnt: a run may be resumed with others. (What skipping
   /// leaves out is part of the data's digest.)
   static let loading = ["broken_images", "cache_megabytes", "loader_threads"]
+
+  /// The keys that change what is looked at on the way and never what is learnt.
+  static let watching = [
+    "evaluate_every", "evaluate_samples", "evaluate_reference", "evaluate_features", "evaluate_resize",
+    "evaluate_measures",
+  ]
 
   /// The keys that a run which is resumed with more steps may change: what its steps were is not changed by them.
   static let length = ["steps", "schedule_steps"]

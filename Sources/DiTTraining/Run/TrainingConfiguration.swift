@@ -60,6 +60,18 @@ public struct TrainingConfiguration: Equatable, Sendable {
   public var validateEvery = 1000
   public var sampleEvery = 1000
   public var logEvery = 10
+  /// Steps between evaluations of samples of the averaged weights; 0 for none.
+  public var evaluateEvery = 0
+  /// Samples of an evaluation, as many of each class.
+  public var evaluateSamples = 1000
+  /// What they are measured against, as `dit evaluate` names sets; empty for the held-out samples.
+  public var evaluateReference = ""
+  /// In what they are measured: `pixels`, `pca:K`, or the file of a network.
+  public var evaluateFeatures = "pixels"
+  /// How pictures are resized for the network; empty for its own way.
+  public var evaluateResize = ""
+  /// A list between commas; the first says which weights are the best.
+  public var evaluateMeasures = "frechet"
   /// The format of the blocks' operands and activations; weights, moments and the residual stream stay float32.
   public var precision = Precision.fp32
   /// The matrix-multiplication backend.

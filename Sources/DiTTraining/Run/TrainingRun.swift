@@ -20,6 +20,8 @@ public enum TrainingEvent: Sendable {
   case validation(ValidationReport)
   /// `sample_every` says that it is time for a sample grid: see ``Trainer/averagedModel()``.
   case sampleDue(step: Int)
+  /// `evaluate_every` says that samples are to be evaluated, or the run is at its end: ``TrainingRun/record(_:)`` takes what was found.
+  case evaluationDue(step: Int)
   /// A checkpoint is on the disk.
   case checkpoint(step: Int, path: String)
 }
@@ -40,6 +42,9 @@ public final class TrainingRun {
   /// The log's name in DIR.
   public static let logFile = "log.jsonl"
 
+  /// The model directory in DIR that has the weights of the best evaluation.
+  public static let bestDirectory = "best"
+
   /// DIR.
   public let directory: String
   public let trainer: Trainer
@@ -53,6 +58,8 @@ public final class TrainingRun {
   private var lastCheckpoint: (step: Int, path: String)
   private var secondsSinceLine = 0.0
   private var stepsSinceLine = 0
+  /// The line of the best evaluation.
+  private var best: [JSONMember]
 
   /// A new run; saves a checkpoint of step 0, so that it can be resumed from the beginning.
   ///
@@ -81,6 +88,7 @@ public final class TrainingRun {
     (self.store, self.claim) = (store, claim)
     self.directory = directory
     self.trainer = trainer
+    best = []
     lastCheckpoint = (0, try store.save(trainer))
   }
 
@@ -128,6 +136,7 @@ public final class TrainingRun {
     }
     self.directory = directory
     self.trainer = trainer
+    best = try trainer.group.onFirst { MeasureReport.best(inLog: "\(directory)/\(Self.logFile)") } ?? []
     lastCheckpoint = (checkpoint.step, checkpoint.path)
   }
 
@@ -197,7 +206,27 @@ public final class TrainingRun {
       try report(.validation(validation))
     }
     if isDue(trainer.training.sampleEvery) { try report(.sampleDue(step: step.step)) }
+    let isLast = trainer.training.evaluateEvery > 0 && step.step == trainer.training.steps
+    if isDue(trainer.training.evaluateEvery) || isLast { try report(.evaluationDue(step: step.step)) }
     if isDue(trainer.training.checkpointEvery) { try save(report) }
+  }
+
+  /// Takes what an evaluation of the present step found: a line of the log; where it is the best so far, DIR/best becomes the model
+  /// directory of the averaged weights. Of several processes the first one's report counts; all call it.
+  ///
+  /// - Returns: whether it is the best so far.
+  /// - Throws: `DiTError` where something cannot be written.
+  @discardableResult
+  public func record(_ report: MeasureReport) throws -> Bool {
+    let isBetter = try trainer.group.onFirst { report.isBetter(than: best) } ?? false
+    let isBest = try trainer.group.gather([isBetter ? 1 : 0])[0][0] == 1
+    if isBest {
+      try claim?.check()
+      try trainer.export(to: "\(directory)/\(Self.bestDirectory)")
+      best = report.line(isBest: true)
+    }
+    try trainer.group.onFirst { try log?.write(report, isBest: isBest) }
+    return isBest
   }
 
   /// Data that can no longer be read end the run, but what was learnt is saved first.

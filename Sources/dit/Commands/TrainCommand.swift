@@ -15,7 +15,8 @@ struct TrainCommand: ParsableCommand {
       loss.png, its curves; loss_map.png, the held-out samples' loss by patch and
       t, and the same numbers in loss_map.safetensors (mse (bins, rows, columns),
       samples (bins), and t, where the bins begin); samples/, one grid of images
-      per sample_every steps; checkpoints/, from which --resume continues bit for
+      per sample_every steps; best/, a model directory of the weights whose samples
+      were the best of those measured per evaluate_every steps; checkpoints/, from which --resume continues bit for
       bit; vae/, a copy of the autoencoder of the model it started from, if that
       has one. Ctrl-C finishes the step and saves.
 
@@ -169,6 +170,7 @@ struct TrainCommand: ParsableCommand {
     let (dataset, notes) = try content.dataset(for: request.model, request.training)
     let trainer = try request.trainer(
       dataset, prior: try prior(request), context: context, group: group, overlapsExchange: !noOverlap)
+    let evaluator = try self.evaluator(trainer)
     let run = try open(trainer, request, claim)
     // Not before: stderr's first line is the error where there is one.
     for note in bindings + notes + request.notes + [run.extended?.note].compactMap(\.self) where group.isFirst {
@@ -185,6 +187,7 @@ struct TrainCommand: ParsableCommand {
             // What a picture is made of lies on all ranks.
             if case .sampleDue = event, monitor == nil { try Self.help(trainer) }
             try monitor?.show(event)
+            if case .evaluationDue = event, let evaluator { try Self.evaluate(run, evaluator, &monitor) }
           })
       }
     }
@@ -198,6 +201,29 @@ struct TrainCommand: ParsableCommand {
     do {
       _ = try trainer.sampleGrid(software: "dit")
     } catch let error as DiTError where error.isOfSamples {}
+  }
+
+  /// What measures samples on the way; nil where the configuration asks for nothing.
+  private func evaluator(_ trainer: Trainer) throws -> TrainingEvaluator? {
+    guard trainer.training.evaluateEvery > 0 else { return nil }
+    return try TrainingEvaluator(trainer, data)
+  }
+
+  /// Measures samples of the present weights. Where that fails the run goes on.
+  private static func evaluate(
+    _ run: TrainingRun, _ evaluator: TrainingEvaluator, _ monitor: inout TrainingMonitor?
+  ) throws {
+    do {
+      let found = try evaluator.evaluate(run.trainer) { work, done, total in
+        monitor?.show(work, done, total)
+        return !Interruption.isRequested
+      }
+      guard let found else { return }
+      let isBest = try run.record(found)
+      try monitor?.show(found, isBest: isBest)
+    } catch let error as DiTError where error.isOfSamples {
+      monitor?.note(error)
+    }
   }
 
   private func request(for content: TrainingData) throws -> TrainingRequest {
@@ -255,7 +281,9 @@ struct TrainCommand: ParsableCommand {
     case .finished(let step):
       guard let monitor else { return }
       let validation = monitor.validation.map { ", validation loss \($0.loss) after step \($0.step)" } ?? ""
-      try StandardOutput.write("\(out): \(step) steps\(validation)")
+      let evaluation =
+        monitor.evaluation.map { ", \($0.values[0].name) \($0.values[0].value) after step \($0.step)" } ?? ""
+      try StandardOutput.write("\(out): \(step) steps\(validation)\(evaluation)")
       Warnings.write(monitor.problem)
     case .interrupted(let step):
       throw Failure(

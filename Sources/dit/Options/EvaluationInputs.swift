@@ -42,6 +42,13 @@ struct EvaluationInputs {
     classNames = real.classNames ?? training?.1 ?? opened?.classNames
   }
 
+  /// A reference by name, its pictures read at a model's size.
+  ///
+  /// - Throws: ``Failure``, `DiTError`, and what opening a file throws.
+  static func set(named name: String, shape: [Int], isLatents: Bool) throws -> EvaluationInput {
+    try EvaluationSource(name).open(preferring: isLatents ? [.latents, .samples] : []) { _ in shape }.input
+  }
+
   /// (C, H, W) at which pictures are read: `--size`, else those of the `other` set, else their `own`.
   private static func pictureShape(
     _ size: PictureSize?, _ other: EvaluationSource.Opened?, _ pictures: EvaluationSource, _ own: [Int]?

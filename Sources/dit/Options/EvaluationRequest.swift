@@ -2,13 +2,9 @@ import DiTEngine
 
 /// What `dit evaluate` is to measure, checked.
 struct EvaluationRequest {
-  private enum Measure: String, CaseIterable {
-    case frechet, spatial, inception, precision, density, copies
-  }
-
   private let command: EvaluateCommand
   /// What was asked for by name; nil for all that can be had.
-  private let measures: Set<Measure>?
+  private let measures: Set<EvaluationMeasure>?
   private let features: EvaluationOptions.Features
   /// The file of a network whose features are measured; nil for pixels and their components.
   let network: String?
@@ -57,7 +53,7 @@ struct EvaluationRequest {
     if command.resize != nil, network == nil {
       throw .usage("--resize", expected: "a network's file as --features", found: command.features ?? "pixels")
     }
-    for measure in [Measure.spatial, .inception] where network == nil && measures?.contains(measure) == true {
+    for measure in [EvaluationMeasure.spatial, .inception] where network == nil && measures?.contains(measure) == true {
       throw .usage(
         "--measures", expected: "a network's file as --features, for \(measure.rawValue)",
         found: command.features ?? "pixels")
@@ -65,7 +61,7 @@ struct EvaluationRequest {
     if command.seed != nil, command.bootstrap == 0 {
       throw .usage("--seed", expected: "--bootstrap with it", found: "none")
     }
-    let needed: [(String, Bool, Measure)] = [
+    let needed: [(String, Bool, EvaluationMeasure)] = [
       ("--training", command.training != nil, .copies), ("--k", command.k != nil, .precision),
       ("--density-k", command.densityK != nil, .density), ("--bootstrap", command.bootstrap > 0, .frechet),
     ]
@@ -85,7 +81,7 @@ struct EvaluationRequest {
     func hasSpatial(_ input: EvaluationInput?) -> Bool { input?.spatial != nil || input?.set != nil }
     // In features the sets need not have one size, but in pixels.
     let compared = inputs.training ?? reference
-    let possible: [(Measure, Bool, String)] = [
+    let possible: [(EvaluationMeasure, Bool, String)] = [
       (.frechet, true, ""), (.precision, samples != nil && reference != nil, "samples, which statistics are not"),
       (.density, samples != nil && reference != nil, "samples, which statistics are not"),
       (
@@ -107,39 +103,31 @@ struct EvaluationRequest {
     if command.bootstrap > 0, samples == nil, inputs.samples != nil {
       throw .usage("--bootstrap", expected: "samples to resample", found: "statistics")
     }
-    let chosen = Set(possible.filter(\.1).map(\.0)).intersection(measures ?? Set(Measure.allCases))
-    var options = EvaluationOptions()
+    let chosen = Set(possible.filter(\.1).map(\.0)).intersection(measures ?? Set(EvaluationMeasure.allCases))
+    var options = EvaluationOptions(measures: chosen)
     options.features = features
-    options.frechet = chosen.contains(.frechet)
-    options.spatialFrechet = chosen.contains(.spatial)
-    options.inceptionScore = chosen.contains(.inception)
-    options.precisionNeighbors = chosen.contains(.precision) ? command.k ?? 3 : nil
-    options.densityNeighbors = chosen.contains(.density) ? command.densityK ?? 5 : nil
-    options.copies = chosen.contains(.copies)
+    if chosen.contains(.precision), let k = command.k { options.precisionNeighbors = k }
+    if chosen.contains(.density), let k = command.densityK { options.densityNeighbors = k }
     options.perClass = !command.noPerClass
     options.resamples = command.bootstrap
     options.seed = UInt64(command.seed ?? 0)
     return options
   }
 
-  private static func measures(_ list: String) throws(Failure) -> Set<Measure> {
-    var measures: Set<Measure> = []
-    for word in list.split(separator: ",", omittingEmptySubsequences: false) {
-      guard let measure = Measure(rawValue: String(word)) else {
-        throw .usage(
-          "--measures", expected: "a list of \(Measure.allCases.map(\.rawValue).joined(separator: ", "))",
-          found: "'\(word)'")
-      }
-      measures.insert(measure)
+  private static func measures(_ list: String) throws(Failure) -> Set<EvaluationMeasure> {
+    guard let measures = EvaluationMeasure.list(list) else {
+      throw .usage(
+        "--measures", expected: "a list of \(EvaluationMeasure.allCases.map(\.rawValue).joined(separator: ", "))",
+        found: list)
     }
-    return measures
+    return Set(measures)
   }
 
-  private static func features(_ name: String) throws(Failure) -> (EvaluationOptions.Features, network: String?) {
+  static func features(_ name: String) throws(Failure) -> (EvaluationOptions.Features, network: String?) {
     if name == "pixels" { return (.pixels, nil) }
-    guard name.hasPrefix("pca:") else { return (.pixels, name) }
     let largest = EvaluationOptions.largestComponents
-    guard let count = Int(name.dropFirst(4)), 1...largest ~= count else {
+    if !name.hasPrefix("pca:"), name.contains(where: { ".\/".contains($0) }) { return (.pixels, name) }
+    guard name.hasPrefix("pca:"), let count = Int(name.dropFirst(4)), 1...largest ~= count else {
       throw .usage("--features", expected: "pixels, pca:1 to pca:\(largest), or a network's file", found: name)
     }
     return (.principal(count), nil)

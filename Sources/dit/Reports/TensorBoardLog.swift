@@ -35,6 +35,12 @@ struct TensorBoardLog {
       ])
   }
 
+  func write(_ report: MeasureReport) throws(DiTError) {
+    try events.write(
+      step: report.step,
+      report.values.map { ("evaluation/\($0.name)", $0.value) })
+  }
+
   /// A picture: `samples` or `loss_map`.
   func write(_ picture: Image, _ tag: String, step: Int) throws {
     try events.write(

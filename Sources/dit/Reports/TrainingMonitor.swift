@@ -12,6 +12,8 @@ struct TrainingMonitor {
   private var tensorBoard: TensorBoardLog?
   /// The newest validation loss.
   private(set) var validation: ValidationReport?
+  /// The newest evaluation.
+  private(set) var evaluation: MeasureReport?
   /// Why the last sample grid is missing, one line: a run does not end for that.
   private(set) var problem: String?
 
@@ -32,6 +34,7 @@ struct TrainingMonitor {
       try tensorBoard?.write(report, secondsPerStep: secondsPerStep)
     case .validation(let report): try show(report)
     case .sampleDue(let step): try writeGrid(step)
+    case .evaluationDue: break  // all processes take part: see TrainCommand
     case .checkpoint: try writeCurves()
     }
   }
@@ -46,6 +49,22 @@ struct TrainingMonitor {
     try write(map, picture, step: report.step)
     try tensorBoard?.write(picture, "loss_map", step: report.step)
   }
+
+  /// How far an evaluation is.
+  mutating func show(_ work: String, _ done: Int, _ total: Int) {
+    bar.update(run.trainer.completedSteps, note: "evaluating: \(work), \(done) of \(total)")
+  }
+
+  /// What an evaluation found.
+  mutating func show(_ report: MeasureReport, isBest: Bool) throws {
+    evaluation = report
+    curves.add(report, isBest: isBest)
+    try writeCurves()
+    try tensorBoard?.write(report)
+  }
+
+  /// An evaluation that came to nothing, which does not end a run.
+  mutating func note(_ error: DiTError) { problem = "no evaluation of step \(run.trainer.completedSteps): \(error)" }
 
   /// DIR/loss.png.
   private func writeCurves() throws {
