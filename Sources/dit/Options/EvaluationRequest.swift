@@ -126,7 +126,7 @@ struct EvaluationRequest {
   static func features(_ name: String) throws(Failure) -> (EvaluationOptions.Features, network: String?) {
     if name == "pixels" { return (.pixels, nil) }
     let largest = EvaluationOptions.largestComponents
-    if !name.hasPrefix("pca:"), name.contains(where: { ".\/".contains($0) }) { return (.pixels, name) }
+    if !name.hasPrefix("pca:"), name.contains(where: { $0 == "." || $0 == "/" }) { return (.pixels, name) }
     guard name.hasPrefix("pca:"), let count = Int(name.dropFirst(4)), 1...largest ~= count else {
       throw .usage("--features", expected: "pixels, pca:1 to pca:\(largest), or a network's file", found: name)
     }
