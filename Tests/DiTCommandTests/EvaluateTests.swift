@@ -159,7 +159,8 @@ import Testing
   func features() async throws {
     let (a, b, lite) = (try pictures("a", 12), try pictures("b", 12), try network("efficientnet"))
     let sets = ["--samples", a, "--reference", b, "--features", lite]
-    let found = try await json(sets + ["--save-statistics", scratch.path("b.npz")])
+    let found = try await json(
+      sets + ["--save-statistics", scratch.path("b.npz"), "--save-features", scratch.path("a-features.safetensors")])
     #expect(found["features"] as? String == "efficientnet-lite0" && found["resize"] as? String == "efficientnet-lite")
     #expect(found["features_file"] as? String == lite && number(found, "dimensions") == 1280)
     #expect(found["spatial_frechet"] == nil && found["inception_score"] == nil && found["copies"] != nil)
@@ -174,6 +175,15 @@ import Testing
     let table = try await succeed(["evaluate"] + sets + ["--measures", "frechet"]).stdout
     #expect(
       table.contains("Fréchet distance") && !table.contains("FID") && table.contains("resized as efficientnet-lite"))
+    // Kept features are a set like any other.
+    let saved = try scratch.tensors("a-features.safetensors")
+    #expect(saved.names.sorted() == ["features", "labels", "logits"])
+    #expect(try saved.requireEntry(named: "logits").shape == [12, 1000])
+    let again = try await json([
+      "--samples", scratch.path("a-features.safetensors"), "--reference", scratch.path("b.npz"), "--measures",
+      "frechet",
+    ])
+    #expect(number(again, "frechet", "distance") == number(kept, "frechet", "distance"))
     _ = try await succeed([
       "evaluate", "--reference", b, "--features", lite, "--save-statistics", scratch.path("c.npz"),
     ])
@@ -207,6 +217,8 @@ import Testing
       sets + ["--resize", "clean-fid"], 64, ["--resize", "a network's file as --features", "pixels"])
     try await expectFailure(
       sets + ["--features", lite, "--resize", "best"], 64, ["--resize", "torch-fidelity", "best"])
+    try await expectFailure(
+      sets + ["--save-features", scratch.path("f.safetensors")], 64, ["--save-features", "a network's file", "pixels"])
     try await expectFailure(sets + ["--measures", "spatial"], 64, ["--measures", "a network's file", "spatial"])
     try await expectFailure(
       sets + ["--features", lite, "--measures", "inception"], 64, ["--measures", "Inception with its classifier"])

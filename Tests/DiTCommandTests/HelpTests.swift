@@ -69,7 +69,8 @@ import Testing
       [
         "--samples", "--reference", "--training", "--features", "--resize", "--measures", "--k", "--density-k",
         "--bootstrap",
-        "--seed", "--size", "--no-per-class", "--save-statistics", "--json", "--out", "--threads", "--distributed",
+        "--seed", "--size", "--no-per-class", "--save-statistics", "--save-features", "--json", "--out", "--threads",
+        "--distributed",
         "--mixed-cpus",
       ]
     ),

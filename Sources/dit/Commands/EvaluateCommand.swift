@@ -118,6 +118,12 @@ struct EvaluateCommand: ParsableCommand {
       valueName: "file"))
   var saveStatistics: String?
 
+  @Option(
+    help: ArgumentHelp(
+      "Write what a network says of the samples to this .safetensors: features (N, d), logits, Inception's spatial; labels.",
+      valueName: "file"))
+  var saveFeatures: String?
+
   @Flag(help: "Print one JSON object instead of a table.")
   var json = false
 
@@ -133,6 +139,9 @@ struct EvaluateCommand: ParsableCommand {
       try OutputFile(path, .npz, option: "--save-statistics")
     }
     let target = try out.map { path throws(Failure) in try OutputFile(path, .json) }
+    let kept = try saveFeatures.map { path throws(Failure) in
+      try OutputFile(path, .safetensors, option: "--save-features")
+    }
     let (group, context, notes) = try distributed.start(threads: threads)
     let inputs = try EvaluationInputs(
       samples: samples, reference: reference, training: training,
@@ -140,10 +149,11 @@ struct EvaluateCommand: ParsableCommand {
     let network = try request.network.map { try FeatureNetwork(contentsOf: $0, context: context) }
     let options = try request.options(for: inputs, network)
     // Of several processes all compute, and the first writes.
-    for file in [statistics, target].compactMap(\.self) where group.isFirst { try file.checkWritable() }
+    for file in [statistics, target, kept].compactMap(\.self) where group.isFirst { try file.checkWritable() }
     let features = try network.map { network in
       try FeatureInputs(
-        inputs, network, request.resize, options, isSavingStatistics: statistics != nil, group)
+        inputs, network, request.resize, options, isSavingStatistics: statistics != nil,
+        isSavingFeatures: kept != nil, group)
     }
     let found = try statistics.map { _ in
       try features?.referenceStatistics(on: context, group)
@@ -152,6 +162,7 @@ struct EvaluateCommand: ParsableCommand {
     let evaluation = try inputs.samples.map { try evaluate($0, inputs, features, options, context, group) }
     if group.isFirst {
       if let statistics, let found { try Self.save(found, to: statistics) }
+      if let kept, let samples = features?.samples { try samples.save(to: kept) }
       if let evaluation {
         let report = EvaluationReport(
           inputs: inputs, options: options, features: features?.reference, evaluation: evaluation)

@@ -40,7 +40,8 @@ struct EvaluationRequest {
   private func checkCombinations() throws(Failure) {
     let isJudging: [(String, Bool)] = [
       ("--training", command.training != nil),
-      ("--measures", command.measures != nil), ("--k", command.k != nil), ("--density-k", command.densityK != nil),
+      ("--save-features", command.saveFeatures != nil), ("--measures", command.measures != nil),
+      ("--k", command.k != nil), ("--density-k", command.densityK != nil),
       ("--bootstrap", command.bootstrap > 0), ("--no-per-class", command.noPerClass), ("--json", command.json),
       ("--out", command.out != nil),
     ]
@@ -52,6 +53,9 @@ struct EvaluationRequest {
     }
     if command.resize != nil, network == nil {
       throw .usage("--resize", expected: "a network's file as --features", found: command.features ?? "pixels")
+    }
+    if command.saveFeatures != nil, network == nil {
+      throw .usage("--save-features", expected: "a network's file as --features", found: command.features ?? "pixels")
     }
     for measure in [EvaluationMeasure.spatial, .inception] where network == nil && measures?.contains(measure) == true {
       throw .usage(

@@ -14,10 +14,11 @@ struct FeatureInputs {
   /// - Throws: `DiTError`.
   init(
     _ inputs: EvaluationInputs, _ network: FeatureNetwork, _ resize: PictureResize?, _ options: EvaluationOptions,
-    isSavingStatistics: Bool, _ group: any Communicator
+    isSavingStatistics: Bool, isSavingFeatures: Bool, _ group: any Communicator
   ) throws {
     let areCompared = options.precisionNeighbors != nil || options.densityNeighbors != nil || options.perClass
     func wanted(_ input: EvaluationInput, isReference: Bool) -> [FeatureOutput] {
+      if isSavingFeatures, !isReference { return FeatureOutput.allCases }
       let isSaved = isReference && isSavingStatistics
       var outputs: [FeatureOutput] = []
       if areCompared || (options.frechet && input.statistics == nil) || isSaved || options.resamples > 0 {
@@ -54,5 +55,27 @@ struct FeatureInputs {
       throw DiTError(set: reference.features.name, expected: "pictures or statistics", found: "neither")
     }
     return (mean, try reference.spatial.flatMap(statistics))
+  }
+}
+
+extension PictureFeatures {
+  /// Writes what there is of the pictures as tensors (N, …), with their labels.
+  func save(to file: OutputFile) throws {
+    let sets: [(FeatureOutput, SampleSet?)] = [
+      (.features, features.set), (.spatial, spatial?.set), (.logits, logits),
+    ]
+    var tensors = sets.compactMap { output, set in
+      set.map { set in
+        TensorSource(output.rawValue, shape: [set.count, set.depth]) { offset, chunk in
+          let rows = offset / set.depth..<(offset + chunk.count + set.depth - 1) / set.depth
+          let values = try set.elements(rows)
+          for i in chunk.indices { chunk[i] = values[offset - rows.lowerBound * set.depth + i] }
+        }
+      }
+    }
+    if let labels = features.set?.labels {
+      tensors.append(TensorSource("labels", shape: [labels.count], integers: labels))
+    }
+    try file.write(tensors, metadata: ["network": network.kind.rawValue, "resize": resize.rawValue])
   }
 }
