@@ -79,6 +79,10 @@ public struct NPZFile: Sendable {
       checksum = bytes.withBytes(range) { Zlib.checksum($0.array.span, after: checksum) }
       bytes.releasePages(range)
     }
+    try check(checksum, entry)
+  }
+
+  private func check(_ checksum: UInt32, _ entry: ZipArchive.Entry) throws(DiTError) {
     guard checksum == entry.checksum else {
       throw failure(entry, "the checksum \(hex(entry.checksum))", hex(checksum))
     }
@@ -94,10 +98,7 @@ public struct NPZFile: Sendable {
   /// The entry's bytes, their checksum verified.
   private func verified(_ entry: ZipArchive.Entry) throws(DiTError) -> [UInt8] {
     let bytes = try unpacked(entry)
-    let checksum = Zlib.checksum(bytes.span)
-    guard checksum == entry.checksum else {
-      throw failure(entry, "the checksum \(hex(entry.checksum))", hex(checksum))
-    }
+    try check(Zlib.checksum(bytes.span), entry)
     return bytes
   }
 

@@ -97,6 +97,8 @@ extension Scratch {
         TensorSource($0.name, Tensor(shape: $0.shape, elements: try weights.slice($0.name).array))
       },
       to: "lite.safetensors")
+    let few = try scratch.write(
+      [TensorSource("images", shape: [5, 1, 8, 8], bytes: [UInt8](repeating: 7, count: 320))], to: "few.safetensors")
     let cases: [([String: String], [String])] = [
       (["evaluate_measures": "\"fid\""], ["training.evaluate_measures", "frechet, spatial", "\"fid\""]),
       (["evaluate_measures": "\"frechet,frechet\""], ["training.evaluate_measures"]),
@@ -110,6 +112,17 @@ extension Scratch {
       (["evaluate_features": "\"\(lite)\"", "evaluate_measures": "\"spatial\""], ["evaluate_measures", "Inception"]),
       (
         ["evaluate_features": "\"\(lite)\"", "evaluate_measures": "\"inception\""], ["evaluate_measures", "classifier"]
+      ),
+      (
+        ["evaluate_samples": "3", "evaluate_measures": "\"precision\""],
+        ["evaluate_samples", "at least 4 for 3 neighbors"]
+      ),
+      (
+        ["evaluate_features": "\"pca:64\"", "evaluate_reference": "\"\(few)\""],
+        ["few.safetensors", "at least 65 samples"]
+      ),
+      (
+        ["evaluate_reference": "\"\(Fixture.path("../evaluation/statistics.npz"))\""], ["statistics.npz", "64 numbers"]
       ),
       (["evaluate_reference": "\"nothing.npz\""], ["nothing.npz", "no such file"]),
       (["validation_modulus": "0", "validate_every": "0"], ["training.evaluate_reference", "held out"]),

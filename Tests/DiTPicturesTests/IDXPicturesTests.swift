@@ -87,6 +87,14 @@ import Testing
     #expect(try openedPictures(scratch("bare")).labels == nil)
     #expect(
       try openedPictures(scratch("bare")).notes[0].hasSuffix("no labels beside it, a file such as train-labels-idx1"))
+    try scratch.write(file(8, [2], [1, 2]), to: "labels/train-images-idx3")
+    #expect(
+      errorText { _ = try PictureSets.open(scratch("labels")) }.contains(
+        "expected pictures, of 3 extents; found extents [2]"))
+    try scratch.write([UInt8]("999999999999 65\n".utf8), to: "far/emnist-x-mapping.txt")
+    try scratch.write(file(8, [2, 1, 1], [1, 2]), to: "far/emnist-x-train-images-idx3-ubyte")
+    try scratch.write(file(8, [2], [1, 2]), to: "far/emnist-x-train-labels-idx1-ubyte")
+    #expect(try openedPictures(scratch("far")).classes.names == nil)
     try scratch.write([1, 2, 3, 4, 5], to: "other")
     #expect(try PictureSets.open(scratch("other")) == nil && PictureSets.open(scratch("none")) == nil)
   }

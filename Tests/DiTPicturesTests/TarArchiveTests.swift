@@ -76,7 +76,11 @@ import Testing
     #expect(try problem(member("a.png", []) + [0]).contains("end: expected whole blocks of 512 bytes, found 1 more"))
     #expect(try problem(member("a.png", [], kind: 0x53) + end).contains("found a sparse one at byte 0"))
     #expect(try problem(member("x", [UInt8]("30 path=a".utf8), kind: 0x78) + end).contains("pax header"))
+    let negative = member("x", [UInt8]("11 size=-1\n".utf8), kind: 0x78) + member("a.png", Array(picture))
+    #expect(try problem(negative + end).contains("end: expected -1 bytes"))
     let (a, b) = (member("a.png", Array(picture)), member("b.png", Array(picture)))
+    let largest = member("a.cls", [UInt8]("9223372036854775807".utf8))
+    #expect(try problem(a + largest + end).contains("a.cls: expected a class, a whole number from 0 to 999999"))
     #expect(
       try problem(a + member("a.cls", [0x33]) + b + end).contains("b.png: expected a .cls beside it, as a.png has one"))
     #expect(try problem(a + member("a.cls", [0x2D, 0x31]) + end).contains("a.cls: expected a class"))

@@ -337,9 +337,42 @@ import Testing
     #expect(try recording(second, Array(values[2...]), isBetterLarger: false) == [false, false])
     #expect(bytes("parts/best/ema.safetensors") == bytes("run/best/ema.safetensors"))
     #expect(log("parts").filter { $0.contains("evaluation_") } == lines)
-    // What is looked at on the way may change.
-    let other = try tinyTrainer { ($0.steps, $0.checkpointEvery, $0.keepCheckpoints) = (12, 3, 9) }
-    _ = try TrainingRun(resuming: other, in: folder("parts"))
+    // What is looked at on the way may change; values of other settings do not compare.
+    func changed(_ features: String) throws -> Trainer {
+      try tinyTrainer {
+        ($0.steps, $0.checkpointEvery, $0.evaluateEvery, $0.keepCheckpoints) = (15, 3, 3, 9)
+        $0.evaluateFeatures = features
+      }
+    }
+    let alike = try TrainingRun(resuming: changed("pixels"), in: folder("parts"))
+    #expect(try recording(alike, [4], isBetterLarger: false) == [false])
+    let other = try TrainingRun(resuming: changed("pca:4"), in: folder("run"))
+    #expect(try recording(other, [90], isBetterLarger: false) == [true])
+    #expect(try bytes("run/best/ema.safetensors") == average(15, "run"))
+  }
+
+  /// Of step 6, where the run was stopped while it was under way.
+  @Test("An evaluation that was given up is asked for again when the run goes on, also after its last step")
+  func evaluationMadeUp() throws {
+    func trainer() throws -> Trainer {
+      try tinyTrainer { ($0.steps, $0.checkpointEvery, $0.evaluateEvery) = (8, 3, 3) }
+    }
+    func due(_ run: TrainingRun, upTo last: Int = .max, recordedFrom first: Int = 0) throws -> [Int] {
+      var steps: [Int] = []
+      _ = try run.run(
+        shouldStop: { run.trainer.completedSteps >= last },
+        report: { event in
+          guard case .evaluationDue(let step) = event else { return }
+          steps.append(step)
+          guard step < last, step >= first else { return }
+          try run.record(MeasureReport(step: step, samples: 2, values: [.init("x", 1)], isBetterLarger: false))
+        })
+      return steps
+    }
+    #expect(try due(TrainingRun(starting: trainer(), in: folder("run")), upTo: 6) == [3, 6])
+    #expect(try due(TrainingRun(resuming: trainer(), in: folder("run")), recordedFrom: 9) == [6, 8])
+    #expect(try due(TrainingRun(resuming: trainer(), in: folder("run"))) == [8])
+    #expect(try due(TrainingRun(resuming: trainer(), in: folder("run"))) == [])
   }
 
   @Test("The log has one line per reported step and validation")

@@ -95,5 +95,17 @@ public struct Evaluation: Equatable, Sendable {
     self = try run.evaluation()
   }
 
+  /// Throws what ``init(of:against:training:in:options:on:group:progress:)`` would before it measures anything.
+  ///
+  /// - Parameter isInFeatures: whether a network's features of both will be given.
+  public static func check(
+    of samples: EvaluationInput, against reference: EvaluationInput, training: SampleSet? = nil, isInFeatures: Bool,
+    options: EvaluationOptions
+  ) throws(DiTError) {
+    try EvaluationInputCheck(
+      samples: samples, reference: reference, training: training, isInFeatures: isInFeatures, options: options
+    )()
+  }
+
   init(dimensions: Int) { self.dimensions = dimensions }
 }

@@ -27,9 +27,7 @@ final class EvaluationRun {
     (self.options, self.context, self.group, report) = (options, context, group, progress)
   }
 
-  private var neighborhoods: Neighborhoods {
-    Neighborhoods(precision: options.precisionNeighbors, density: options.densityNeighbors)
-  }
+  private var neighborhoods: Neighborhoods { Neighborhoods(options) }
 
   private func search(_ group: any Communicator) -> NeighborSearch {
     NeighborSearch(context: context, group: group) { [unowned self] pairs in try advance(pairs) }
@@ -41,7 +39,9 @@ final class EvaluationRun {
   }
 
   func evaluation() throws -> Evaluation {
-    try checkInputs()
+    try EvaluationInputCheck(
+      samples: samples, reference: reference, training: training, isInFeatures: spaces != nil, options: options
+    )()
     total = plannedPairs()
     let (samples, reference, components) = try features()
     var evaluation = Evaluation(dimensions: samples.depth)
@@ -100,42 +100,6 @@ final class EvaluationRun {
   }
 
   // MARK: Inputs
-
-  private func checkInputs() throws(DiTError) {
-    guard spaces != nil || samples.depth == reference.depth else {
-      throw DiTError(
-        set: samples.name, expected: "samples of \(extents(reference)), as \(reference.name) has",
-        found: extents(samples))
-    }
-    if spaces == nil || (options.copies && training == nil), let a = samples.set, let b = reference.set {
-      try checkShapes(a, b)
-    }
-    if let training, let samples = samples.set { try checkShapes(training, samples) }
-    for set in [samples.set, reference.set].compactMap(\.self) {
-      try set.requireTwo()
-      let needed = neighborhoods.needed
-      guard neighborhoods.isEmpty || set.count >= needed else {
-        throw DiTError(
-          set: set.name, expected: "at least \(needed) samples for \(needed - 1) neighbors", found: "\(set.count)")
-      }
-    }
-    if options.copies { try training?.requireTwo() }
-    if case .principal(let count) = options.features, count > reference.depth {
-      throw DiTError(
-        set: reference.name, expected: "at least \(count) numbers a sample for \(count) principal components",
-        found: "\(reference.depth)")
-    }
-  }
-
-  private func checkShapes(_ a: SampleSet, _ b: SampleSet) throws(DiTError) {
-    guard a.shape == b.shape else {
-      throw DiTError(set: a.name, expected: "samples of \(b.shape), as \(b.name) has", found: "\(a.shape)")
-    }
-  }
-
-  private func extents(_ input: EvaluationInput) -> String {
-    input.set.map { "\($0.shape)" } ?? "\(input.depth) numbers"
-  }
 
   /// The sets in the feature space that is measured.
   private func features() throws -> (EvaluationInput, EvaluationInput, PrincipalComponents?) {

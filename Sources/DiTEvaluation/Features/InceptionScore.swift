@@ -3,7 +3,8 @@ import Foundation
 /// How sure a classifier is of each picture, and how unsure of all: exp of the mean over pictures of KL(p(class | picture) ‖ p(class)).
 ///
 /// Source: Salimans et al., "Improved Techniques for Training GANs" (2016). The score is that of each of ten parts of the pictures, in
-/// their order, and the mean over these, as is the custom: it grows with the pictures in a part.
+/// their order, and the mean over these, as is the custom: it grows with the pictures in a part. Of fewer than 20 pictures there are
+/// fewer parts, of two pictures or more.
 public struct InceptionScore: Equatable, Sendable {
   /// Of the parts.
   public let mean: Double
@@ -16,7 +17,7 @@ public struct InceptionScore: Equatable, Sendable {
   /// - Parameter logits: a number for each class and picture, (N, classes).
   /// - Throws: `DiTError` where they can no longer be read.
   public init(_ logits: SampleSet) throws {
-    parts = min(Self.mostParts, logits.count)
+    parts = max(1, min(Self.mostParts, logits.count / 2))
     var scores: [Double] = []
     for part in 0..<parts {
       scores.append(

@@ -27,6 +27,10 @@ struct Neighborhoods {
   let precision: Int?
   let density: Int?
 
+  init(_ options: EvaluationOptions) {
+    (precision, density) = (options.precisionNeighbors, options.densityNeighbors)
+  }
+
   /// Samples that a set must have.
   var needed: Int { max(precision ?? 0, density ?? 0) + 1 }
 

@@ -36,12 +36,14 @@ import DiTTensor
   ///
   /// - Throws: `DiTError` where they are damaged or cut off.
   package func read(_ count: Int) throws(DiTError) -> [UInt8] {
-    var bytes = [UInt8](repeating: 0, count: count)
+    // Memory comes as bytes do: a file says of itself how many there will be.
+    var bytes = [UInt8](repeating: 0, count: min(count, 1 << 24))
     var written = 0
     while written < count, !isAtEnd {
+      if written == bytes.count { bytes += [UInt8](repeating: 0, count: min(count - written, bytes.count)) }
       let (from, to) = (position, written)
       let input = min(file.count - from, 1 << 20)
-      let room = min(count - to, 1 << 30)
+      let room = min(bytes.count - to, 1 << 30)
       let (status, taken, made) = file.withBytes(from..<from + input) { packed in
         unsafe packed.withUnsafeBytes { packed in
           unsafe bytes.withUnsafeMutableBufferPointer { output in
@@ -70,7 +72,7 @@ import DiTTensor
           found: position == file.count ? "an end after \(written) bytes" : "damage at byte \(position)")
       }
     }
-    bytes.removeLast(count - written)
+    bytes.removeLast(bytes.count - written)
     return bytes
   }
 }

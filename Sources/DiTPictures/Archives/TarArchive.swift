@@ -127,10 +127,10 @@ public struct TarArchive: PictureSet {
       throw error.of(.data)
     }
     let text = String(decoding: bytes, as: UTF8.self).filter { !$0.isWhitespace }
-    guard member.range.count < 64, let value = Int(text), value >= 0 else {
+    guard member.range.count < 64, let value = Int(text), 0...999_999 ~= value else {
       throw DiTError(
         data: "\(file)/\(name)", nil,
-        .unusable("expected a class, a whole number of at least 0; found \(text.prefix(20))"))
+        .unusable("expected a class, a whole number from 0 to 999999; found \(text.prefix(20))"))
     }
     return value
   }

@@ -32,7 +32,7 @@ struct TarFile {
       let kind = header[156]
       let start = offset + Self.block
       let size = [0, 0x30, 0x37].contains(kind) ? paxSize ?? stated : stated
-      guard size <= file.size - start else {
+      guard 0...max(0, file.size - start) ~= size else {
         throw DiTError(
           file: path, .entry("end"), expected: "\(size) bytes from byte \(start) on", found: "\(file.size - start)")
       }

@@ -8,8 +8,8 @@ import DiTTraining
 
 /// Samples of a run's averaged weights, measured while it trains: what `evaluate_every` asks for.
 ///
-/// The samples are of the model's own sampling settings with seed 0, as many of each class, so that evaluations differ by the weights
-/// alone. The reference's features are computed once.
+/// The samples are of the model's own sampling settings with seed 0, sample i of class i mod C, so that evaluations differ by the weights
+/// alone. A network's features of the reference are computed once.
 public final class TrainingEvaluator {
   private let reference: EvaluationInput
   private let network: FeatureNetwork?
@@ -44,11 +44,10 @@ public final class TrainingEvaluator {
     if network == nil, let set = reference.set, set.shape != shape {
       throw DiTError(set: set.name, expected: "samples of \(shape), as the model makes them", found: "\(set.shape)")
     }
-    if let set = reference.set, set.count < 2 {
-      throw DiTError(set: set.name, expected: "at least 2 samples to evaluate by", found: "\(set.count)")
-    }
+    try Self.checkCounts(count, reference, shape.reduce(1, *), network, features, measures)
     let needed: [(EvaluationMeasure, Bool, String)] = [
       (.spatial, network?.count(of: .spatial) != nil, "Inception as evaluate_features"),
+      (.spatial, reference.spatial != nil || reference.set != nil, "a reference with mu_s and sigma_s, or of samples"),
       (
         .inception, network?.kind == .inceptionV3 && network?.count(of: .logits) != nil,
         "Inception with its classifier as evaluate_features"
@@ -65,6 +64,43 @@ public final class TrainingEvaluator {
     (self.measures, self.count, isPixels) = (measures, count, trainer.model.samplesArePixels)
   }
 
+  private static func checkCounts(
+    _ count: Int, _ reference: EvaluationInput, _ depth: Int, _ network: FeatureNetwork?,
+    _ features: EvaluationOptions.Features, _ measures: [EvaluationMeasure]
+  ) throws(DiTError) {
+    let options = EvaluationOptions(measures: measures)
+    let neighbors = max(options.precisionNeighbors ?? 0, options.densityNeighbors ?? 0)
+    guard count > neighbors else {
+      throw DiTError(
+        key: "training.evaluate_samples", expected: "at least \(neighbors + 1) for \(neighbors) neighbors",
+        found: "\(count)")
+    }
+    var components = 0
+    if case .principal(let count) = features { components = count }
+    if let set = reference.set {
+      let needed = max(2, neighbors + 1, components + 1)
+      guard set.count >= needed else {
+        throw DiTError(set: set.name, expected: "at least \(needed) samples to evaluate by", found: "\(set.count)")
+      }
+    } else if network == nil, reference.depth != depth {
+      throw DiTError(
+        set: reference.name, .entry("mu"), expected: "\(depth) numbers, as the model's samples have",
+        found: "\(reference.depth)")
+    }
+    if let network, let statistics = reference.statistics, let own = network.count(of: .features),
+      statistics.mean.count != own
+    {
+      throw DiTError(
+        set: statistics.name, .entry("mu"), expected: "\(own) numbers, as \(network.kind.rawValue)'s features are",
+        found: "\(statistics.mean.count)")
+    }
+    guard components <= depth else {
+      throw DiTError(
+        key: "training.evaluate_features", expected: "at most \(depth) components of the model's samples",
+        found: "pca:\(components)")
+    }
+  }
+
   /// Makes samples and measures them. Of several processes, which all call this, each makes its share, and the first one measures.
   ///
   /// - Parameter progress: called with what is being done, how much of it is, and all of it; false gives up, where there is one process.
@@ -74,10 +110,10 @@ public final class TrainingEvaluator {
     _ trainer: Trainer, progress: (_ work: String, _ done: Int, _ total: Int) -> Bool = { _, _, _ in true }
   ) throws -> MeasureReport? {
     let isAlone = trainer.group.size == 1
-    let (_, images, labels) = try trainer.evenSamples(count: count) { done, total in
-      progress("sampling", done, total) || !isAlone
-    }
-    if isAlone, images.shape[0] < count { return nil }
+    guard
+      let (_, images, labels) = try trainer.evenSamples(
+        count: count, progress: { progress("sampling", $0, $1) || !isAlone })
+    else { return nil }
     var values: [MeasureReport.Value] = []
     var failure: DiTError?
     if trainer.group.isFirst {
@@ -86,16 +122,20 @@ public final class TrainingEvaluator {
           guard progress(work, done, total) || !isAlone else { throw CancellationError() }
         }
         values = measures.flatMap { found.values(of: $0) }.map { MeasureReport.Value($0.name, $0.value) }
+        if found.values(of: measures[0]).isEmpty {
+          throw DiTError(
+            key: "training.evaluate_measures", expected: "a measure that the sets allow", found: measures[0].rawValue)
+        }
       } catch let error as DiTError {
         failure = error
       } catch is CancellationError {
         return nil
       }
     }
+    try trainer.group.barrier()  // the first one measures, and takes its time
     try trainer.group.agree(on: failure)
     return MeasureReport(
-      step: trainer.completedSteps, samples: count,
-      values: try trainer.group.shared(values, names: measures),
+      step: trainer.completedSteps, samples: count, values: try trainer.group.shared(values),
       isBetterLarger: measures[0].isBetterLarger)
   }
 
@@ -124,7 +164,11 @@ public final class TrainingEvaluator {
       }
       spaces = (own, known)
     }
-    return try Evaluation(of: samples, against: reference, in: spaces, options: options, on: context)
+    return try withoutActuallyEscaping(progress) { progress in
+      try Evaluation(of: samples, against: reference, in: spaces, options: options, on: context) {
+        try progress("measuring", $0, $1)
+      }
+    }
   }
 
   private func outputs(isReference: Bool) -> [FeatureOutput] {
@@ -141,9 +185,7 @@ public final class TrainingEvaluator {
 
 extension Communicator {
   /// The first process's values on every one.
-  fileprivate func shared(
-    _ values: [MeasureReport.Value], names measures: [EvaluationMeasure]
-  ) throws -> [MeasureReport.Value] {
+  fileprivate func shared(_ values: [MeasureReport.Value]) throws -> [MeasureReport.Value] {
     guard size > 1 else { return values }
     let words = try gather(values.map(\.name).joined(separator: " "))[0].split(separator: " ").map(String.init)
     let numbers = try gather(

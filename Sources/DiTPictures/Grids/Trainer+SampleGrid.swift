@@ -19,8 +19,7 @@ extension Trainer {
     guard model.samplesArePixels else { return nil }
     let classes = model.network.numClasses
     let total = classes > 0 ? min(classes, count) : count
-    let (dit, images, made) = try evenSamples(count: total)
-    guard group.isFirst else { return nil }
+    guard let (dit, images, made) = try evenSamples(count: total), group.isFirst else { return nil }
     let labels = try made ?? dit.nullLabels(total)
     let options = dit.samplingOptions
     let settings = SampleSettings(
@@ -32,12 +31,12 @@ extension Trainer {
   /// image i of the data where the model takes those. Of several processes, which all call this, each makes its share.
   ///
   /// - Parameter progress: called with the steps of a share's images done, and all of them; false stops.
-  /// - Returns: the model that was sampled; on the first process all samples, or those that were finished, and their classes, nil for a
-  ///   model without.
+  /// - Returns: the model that was sampled; on the first process all samples and their classes, nil for a model without. Nil where it was
+  ///   stopped.
   /// - Throws: as `DiT.sample(_:options:start:inpainting:progress:)`.
   func evenSamples(
     count total: Int, progress: (_ done: Int, _ total: Int) -> Bool = { _, _ in true }
-  ) throws -> (dit: DiT, images: Tensor, labels: [Int]?) {
+  ) throws -> (dit: DiT, images: Tensor, labels: [Int]?)? {
     let dit = try averagedModel()
     let classes = model.network.numClasses
     var options = dit.samplingOptions
@@ -51,11 +50,14 @@ extension Trainer {
         ? .classes(numbers.map { $0 % classes })
         : Condition(firstSequences(total)?.picking(numbers), classes: nil, count: numbers.count)
       if !numbers.isEmpty {
-        images = try dit.sample(condition, options: options) { progress($0.completedSteps, $0.totalSteps) }.images
+        let made = try dit.sample(condition, options: options) { progress($0.completedSteps, $0.totalSteps) }
+        if !made.isComplete, group.size == 1 { return nil }
+        images = made.images
       }
     } catch let error as DiTError {
       failure = error
     }
+    try group.barrier()  // shares take their time
     try group.agree(on: failure)
     images = try group.collect(images, total: total)
     return (dit, images, classes > 0 ? (0..<total).map { $0 % classes } : nil)

@@ -44,6 +44,10 @@ public struct IDXPictures: PictureSet {
   private init(file path: String) throws(DiTError) {
     let images: IDXFile
     do throws(DiTError) { images = try IDXFile(contentsOf: path) } catch { throw error.of(.data) }
+    guard images.shape.count == 3 else {
+      throw DiTError(
+        data: path, nil, .unusable("expected pictures, of 3 extents; found extents \(Message.shape(images.shape))"))
+    }
     self.path = path
     (count, height, width) = (images.shape[0], images.shape[1], images.shape[2])
     shape = [1, height, width]
@@ -113,7 +117,7 @@ public struct IDXPictures: PictureSet {
       var names: [Int: String] = [:]
       for line in String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isNewline) {
         let words = line.split(separator: " ").compactMap { Int($0) }
-        guard words.count > 1, let scalar = Unicode.Scalar(words[1]) else { return nil }
+        guard words.count > 1, 0...255 ~= words[0], let scalar = Unicode.Scalar(words[1]) else { return nil }
         names[words[0]] = String(Character(scalar))
       }
       let all = (0...max(greatest, names.keys.max() ?? 0)).map { names[$0] ?? "\($0)" }

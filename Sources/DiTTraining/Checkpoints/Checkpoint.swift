@@ -212,9 +212,7 @@ struct CheckpointStore {
   }
 
   private static func write(_ trainer: Trainer, to directory: String) throws {
-    var model = trainer.model
-    model.autoencoder = model.autoencoder.map(autoencoder(seenFromCheckpoint:))
-    try trainer.export(model, to: directory)
+    try trainer.export(seen(trainer.model, levels: 2), to: directory)
     let settings = JSONValue.object([
       JSONMember("training", trainer.training.json), JSONMember("data", DataIdentity(trainer.data).json),
     ])
@@ -224,8 +222,14 @@ struct CheckpointStore {
 
   private static let run = "../../"
 
-  /// The path of an autoencoder in a checkpoint's config.json.
-  private static func autoencoder(seenFromCheckpoint path: String) -> String { path.hasPrefix("/") ? path : run + path }
+  /// A run's model as the config.json of a folder so many levels inside the run's says it: an autoencoder is found from there.
+  static func seen(_ model: ModelConfiguration, levels: Int) -> ModelConfiguration {
+    var model = model
+    model.autoencoder = model.autoencoder.map { path in
+      path.hasPrefix("/") ? path : String(repeating: "../", count: levels) + path
+    }
+    return model
+  }
 
   /// The path in the run's own.
   static func autoencoder(seenFromRun path: String) -> String {

@@ -41,6 +41,16 @@ public struct MeasureReport: Equatable, Sendable {
     return best
   }
 
+  /// The step of the newest evaluation of a log; 0 where there is none.
+  static func lastStep(inLog path: String) -> Int {
+    var last = 0
+    for case .object(let members) in JSONLinesFile.values(path)
+    where members.contains(where: { $0.key.hasPrefix(prefix) }) {
+      if case .integer(let step)? = members.first(where: { $0.key == "step" })?.value { last = max(last, step) }
+    }
+    return last
+  }
+
   /// Whether the first value is better than the one that the line of another evaluation has of that name, or that has none.
   func isBetter(than line: [JSONMember]) -> Bool {
     let (name, value) = (Self.prefix + values[0].name, values[0].value)

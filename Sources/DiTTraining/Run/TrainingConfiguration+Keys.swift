@@ -171,7 +171,7 @@ extension TrainingConfiguration {
       "steps between evaluations of samples (of the averaged weights), and after the last; the best weights are kept in DIR/best; 0 for none"
     ),
     TrainingKey(
-      "evaluate_samples", .integer(\.evaluateSamples, 2...1_000_000),
+      "evaluate_samples", .integer(\.evaluateSamples, 2...100_000),
       "samples of an evaluation, by the model's own sampling settings"),
     TrainingKey(
       "evaluate_reference", .text(\.evaluateReference),
@@ -213,6 +213,14 @@ extension TrainingConfiguration {
     "evaluate_every", "evaluate_samples", "evaluate_reference", "evaluate_features", "evaluate_resize",
     "evaluate_measures",
   ]
+
+  /// Whether values of evaluations compare with those of other settings.
+  func measures(asIn other: TrainingConfiguration) -> Bool {
+    func first(_ list: String) -> Substring? { list.split(separator: ",").first }
+    return evaluateSamples == other.evaluateSamples && evaluateReference == other.evaluateReference
+      && evaluateFeatures == other.evaluateFeatures && evaluateResize == other.evaluateResize
+      && first(evaluateMeasures) == first(other.evaluateMeasures)
+  }
 
   /// The keys that a run which is resumed with more steps may change: what its steps were is not changed by them.
   static let length = ["steps", "schedule_steps"]

@@ -62,7 +62,7 @@ public struct TrainingConfiguration: Equatable, Sendable {
   public var logEvery = 10
   /// Steps between evaluations of samples of the averaged weights; 0 for none.
   public var evaluateEvery = 0
-  /// Samples of an evaluation, as many of each class.
+  /// Samples of an evaluation, sample i of class i mod C.
   public var evaluateSamples = 1000
   /// What they are measured against, as `dit evaluate` names sets; empty for the held-out samples.
   public var evaluateReference = ""

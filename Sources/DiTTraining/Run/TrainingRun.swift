@@ -60,6 +60,8 @@ public final class TrainingRun {
   private var stepsSinceLine = 0
   /// The line of the best evaluation.
   private var best: [JSONMember]
+  /// The step of the newest evaluation; 0 for none.
+  private var lastEvaluated: Int
 
   /// A new run; saves a checkpoint of step 0, so that it can be resumed from the beginning.
   ///
@@ -89,6 +91,7 @@ public final class TrainingRun {
     self.directory = directory
     self.trainer = trainer
     best = []
+    lastEvaluated = 0
     lastCheckpoint = (0, try store.save(trainer))
   }
 
@@ -136,7 +139,10 @@ public final class TrainingRun {
     }
     self.directory = directory
     self.trainer = trainer
-    best = try trainer.group.onFirst { MeasureReport.best(inLog: "\(directory)/\(Self.logFile)") } ?? []
+    let log = "\(directory)/\(Self.logFile)"
+    let isMeasuredAlike = trainer.training.measures(asIn: checkpoint.training)
+    best = try trainer.group.onFirst { isMeasuredAlike ? MeasureReport.best(inLog: log) : [] } ?? []
+    lastEvaluated = try trainer.group.onFirst { MeasureReport.lastStep(inLog: log) } ?? 0
     lastCheckpoint = (checkpoint.step, checkpoint.path)
   }
 
@@ -164,6 +170,10 @@ public final class TrainingRun {
     try claimAgain()
     defer { claim = nil }
     do {
+      // What was given up when the run was interrupted.
+      if try trainer.group.any(isEvaluationDue && lastEvaluated < trainer.completedSteps) {
+        try report(.evaluationDue(step: trainer.completedSteps))
+      }
       while trainer.completedSteps < trainer.training.steps {
         if try trainer.group.any(shouldStop()) {
           try leave(report)
@@ -206,8 +216,7 @@ public final class TrainingRun {
       try report(.validation(validation))
     }
     if isDue(trainer.training.sampleEvery) { try report(.sampleDue(step: step.step)) }
-    let isLast = trainer.training.evaluateEvery > 0 && step.step == trainer.training.steps
-    if isDue(trainer.training.evaluateEvery) || isLast { try report(.evaluationDue(step: step.step)) }
+    if isEvaluationDue { try report(.evaluationDue(step: step.step)) }
     if isDue(trainer.training.checkpointEvery) { try save(report) }
   }
 
@@ -222,10 +231,11 @@ public final class TrainingRun {
     let isBest = try trainer.group.gather([isBetter ? 1 : 0])[0][0] == 1
     if isBest {
       try claim?.check()
-      try trainer.export(to: "\(directory)/\(Self.bestDirectory)")
+      try trainer.export(CheckpointStore.seen(trainer.model, levels: 1), to: "\(directory)/\(Self.bestDirectory)")
       best = report.line(isBest: true)
     }
     try trainer.group.onFirst { try log?.write(report, isBest: isBest) }
+    lastEvaluated = report.step
     return isBest
   }
 
@@ -239,6 +249,11 @@ public final class TrainingRun {
       try leave(report)
       throw error
     }
+  }
+
+  private var isEvaluationDue: Bool {
+    let (every, step) = (trainer.training.evaluateEvery, trainer.completedSteps)
+    return step > 0 && (isDue(every) || (every > 0 && step == trainer.training.steps))
   }
 
   private func isDue(_ every: Int) -> Bool {

@@ -27,7 +27,7 @@ struct EvaluateCommand: ParsableCommand {
             --training digits:train
         dit evaluate --samples a.npz --reference b.npz --features pca:64 --json
         dit evaluate --samples a.npz --reference VIRTUAL_imagenet256.npz \\
-            --features pt_inception-2015-12-05-6726825d.pth
+            --features pt_inception-2015-12-05-6726825d.pth --resize torch-fidelity
         dit evaluate --reference photos.safetensors --save-statistics photos.npz
 
       Measures:
@@ -145,16 +145,24 @@ struct EvaluateCommand: ParsableCommand {
     let (group, context, notes) = try distributed.start(threads: threads)
     let inputs = try EvaluationInputs(
       samples: samples, reference: reference, training: training,
-      size: try size.map { text throws(Failure) in try PictureSize(text) })
+      size: try size.map { text throws(Failure) in try PictureSize(text) },
+      keepsPictures: request.network == nil)
     let network = try request.network.map { try FeatureNetwork(contentsOf: $0, context: context) }
     let options = try request.options(for: inputs, network)
     // Of several processes all compute, and the first writes.
     for file in [statistics, target, kept].compactMap(\.self) where group.isFirst { try file.checkWritable() }
+    if let samples = inputs.samples {
+      try Evaluation.check(
+        of: samples, against: inputs.reference, training: inputs.training, isInFeatures: network != nil,
+        options: options)
+    }
     let features = try network.map { network in
       try FeatureInputs(
         inputs, network, request.resize, options, isSavingStatistics: statistics != nil,
         isSavingFeatures: kept != nil, group)
     }
+    // Before anything else can fail: these took the time.
+    if let kept, let samples = features?.samples, group.isFirst { try samples.save(to: kept) }
     let found = try statistics.map { _ in
       try features?.referenceStatistics(on: context, group)
         ?? (mean: Self.statistics(inputs.reference, on: context, group), spatial: nil)
@@ -162,7 +170,6 @@ struct EvaluateCommand: ParsableCommand {
     let evaluation = try inputs.samples.map { try evaluate($0, inputs, features, options, context, group) }
     if group.isFirst {
       if let statistics, let found { try Self.save(found, to: statistics) }
-      if let kept, let samples = features?.samples { try samples.save(to: kept) }
       if let evaluation {
         let report = EvaluationReport(
           inputs: inputs, options: options, features: features?.reference, evaluation: evaluation)
@@ -170,7 +177,7 @@ struct EvaluateCommand: ParsableCommand {
         try StandardOutput.write(json ? report.json.text : report.table, terminator: "")
         for warning in evaluation.warnings { StandardError.write("Warning: \(warning)\n") }
       }
-      for note in notes + inputs.notes { StandardError.write("Note: \(note)\n") }
+      for note in notes + inputs.notes + (features?.notes ?? []) { StandardError.write("Note: \(note)\n") }
       Warnings.write()
     }
     try group.barrier()

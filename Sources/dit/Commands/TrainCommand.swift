@@ -209,21 +209,23 @@ struct TrainCommand: ParsableCommand {
     return try TrainingEvaluator(trainer, data)
   }
 
-  /// Measures samples of the present weights. Where that fails the run goes on.
+  /// Measures samples of the present weights. Where that fails, on whichever process, the run goes on; what cannot be written ends it.
   private static func evaluate(
     _ run: TrainingRun, _ evaluator: TrainingEvaluator, _ monitor: inout TrainingMonitor?
   ) throws {
+    let found: MeasureReport?
     do {
-      let found = try evaluator.evaluate(run.trainer) { work, done, total in
+      found = try evaluator.evaluate(run.trainer) { work, done, total in
         monitor?.show(work, done, total)
         return !Interruption.isRequested
       }
-      guard let found else { return }
-      let isBest = try run.record(found)
-      try monitor?.show(found, isBest: isBest)
-    } catch let error as DiTError where error.isOfSamples {
+    } catch let error as DiTError where error.divergence == nil {
       monitor?.note(error)
+      return
     }
+    guard let found else { return }
+    let isBest = try run.record(found)
+    try monitor?.show(found, isBest: isBest)
   }
 
   private func request(for content: TrainingData) throws -> TrainingRequest {

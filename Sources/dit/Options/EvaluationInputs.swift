@@ -16,10 +16,14 @@ struct EvaluationInputs {
     }
   }
 
-  /// - Parameter size: `--size`.
+  /// - Parameters:
+  ///   - size: `--size`.
+  ///   - keepsPictures: whether all decoded pictures stay in memory, as for measures that look at them over and over; else those that
+  ///     fit 512 MiB.
   /// - Throws: ``Failure``, `DiTError`, and what opening a file throws.
-  init(samples: String?, reference: String, training: String?, size: PictureSize?) throws {
-    let (given, wanted) = (samples.map { EvaluationSource($0) }, EvaluationSource(reference))
+  init(samples: String?, reference: String, training: String?, size: PictureSize?, keepsPictures: Bool) throws {
+    func source(_ name: String) -> EvaluationSource { EvaluationSource(name, keepsPictures: keepsPictures) }
+    let (given, wanted) = (samples.map { source($0) }, source(reference))
     // Pictures are read at the size of the other set.
     let shown = wanted.isPictures && given?.isPictures == false ? try given?.open() : nil
     let real = try wanted.open(pictureShape: { try Self.pictureShape(size, shown, wanted, $0) })
@@ -31,7 +35,7 @@ struct EvaluationInputs {
         try source.open(preferring: preferring) { try Self.pictureShape(size, real, source, $0) }
       }
     let training = try training.map { name in
-      let source = EvaluationSource(name)
+      let source = source(name)
       let input = try source.open(preferring: preferring) { try Self.pictureShape(size, real, source, $0) }
       guard let set = input.input.set else {
         throw Failure.input(name, "set", expected: "images to look for copies in", found: "statistics")
@@ -46,7 +50,12 @@ struct EvaluationInputs {
   ///
   /// - Throws: ``Failure``, `DiTError`, and what opening a file throws.
   static func set(named name: String, shape: [Int], isLatents: Bool) throws -> EvaluationInput {
-    try EvaluationSource(name).open(preferring: isLatents ? [.latents, .samples] : []) { _ in shape }.input
+    let source = EvaluationSource(name, keepsPictures: false)
+    if isLatents, source.isPictures {
+      throw DiTError(
+        key: "training.evaluate_reference", expected: "latents \(shape), as the model's samples are", found: "pictures")
+    }
+    return try source.open(preferring: isLatents ? [.latents, .samples] : []) { _ in shape }.input
   }
 
   /// (C, H, W) at which pictures are read: `--size`, else those of the `other` set, else their `own`.
@@ -81,8 +90,10 @@ private struct EvaluationSource {
   private let part: SampleSet.Part?
   /// Whether it is a folder of pictures, tar archives or IDX, not data that ship with the tool.
   let isPictures: Bool
+  private let keepsPictures: Bool
 
-  init(_ name: String) {
+  init(_ name: String, keepsPictures: Bool) {
+    self.keepsPictures = keepsPictures
     let words = name.split(separator: ":", omittingEmptySubsequences: false)
     part = words.count > 1 ? SampleSet.Part(rawValue: String(words[words.count - 1])) : nil
     self.name = name
@@ -129,7 +140,8 @@ private struct EvaluationSource {
   /// Pictures, (C, H, W), in memory at one byte per value.
   private func opened(_ pictures: any PictureSet, _ shape: [Int]) throws -> Opened {
     let data = try pictures.dataset(
-      channels: shape[0], height: shape[1], width: shape[2], options: PictureOptions()
+      channels: shape[0], height: shape[1], width: shape[2],
+      options: keepsPictures ? PictureOptions(cacheBytes: .max) : PictureOptions()
     ).data
     for note in pictures.notes { StandardError.write("\(note)\n") }
     return Opened(input: .samples(SampleSet(data, name: name)), kind: .images, classNames: data.classNames)

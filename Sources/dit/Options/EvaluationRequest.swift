@@ -97,7 +97,7 @@ struct EvaluationRequest {
         "Inception with its classifier, fc, and samples"
       ),
       (
-        .copies, samples != nil && compared != nil && (network == nil || compared?.shape == samples?.shape),
+        .copies, samples != nil && compared != nil && compared?.shape == samples?.shape,
         "samples of the size of those that copies are sought in"
       ),
     ]
@@ -107,7 +107,19 @@ struct EvaluationRequest {
     if command.bootstrap > 0, samples == nil, inputs.samples != nil {
       throw .usage("--bootstrap", expected: "samples to resample", found: "statistics")
     }
-    let chosen = Set(possible.filter(\.1).map(\.0)).intersection(measures ?? Set(EvaluationMeasure.allCases))
+    if command.saveFeatures != nil, samples == nil {
+      throw .usage(
+        "--save-features", expected: "samples, which statistics are not", found: inputs.samples?.name ?? "none")
+    }
+    if let training = inputs.training, samples == nil || training.shape != samples?.shape {
+      throw .usage(
+        "--training", expected: "samples of one shape to seek copies among",
+        found: "\(training.shape) for \(samples.map { "\($0.shape)" } ?? "statistics")")
+    }
+    var usual = Set(EvaluationMeasure.allCases)
+    // Pictures that are larger than memory would be decoded over and over.
+    if network != nil, command.training == nil { usual.remove(.copies) }
+    let chosen = Set(possible.filter(\.1).map(\.0)).intersection(measures ?? usual)
     var options = EvaluationOptions(measures: chosen)
     options.features = features
     if chosen.contains(.precision), let k = command.k { options.precisionNeighbors = k }

@@ -6,6 +6,14 @@ struct FeatureInputs {
   let samples: PictureFeatures?
   let reference: PictureFeatures
 
+  /// Notes for the user, one per line: statistics do not say of which resize they are.
+  var notes: [String] {
+    [samples, reference].compactMap { $0 }.filter { $0.features.statistics != nil }.map {
+      "\($0.features.name): its statistics are taken for those of pictures resized as \($0.resize.rawValue) (--resize): ADM's and "
+        + "JiT's are torch-fidelity's, those of pytorch-fid and clean-fid their own"
+    }
+  }
+
   /// For ``Evaluation``.
   var both: (samples: PictureFeatures, reference: PictureFeatures)? { samples.map { ($0, reference) } }
 
@@ -16,10 +24,13 @@ struct FeatureInputs {
     _ inputs: EvaluationInputs, _ network: FeatureNetwork, _ resize: PictureResize?, _ options: EvaluationOptions,
     isSavingStatistics: Bool, isSavingFeatures: Bool, _ group: any Communicator
   ) throws {
-    let areCompared = options.precisionNeighbors != nil || options.densityNeighbors != nil || options.perClass
+    let haveClasses = inputs.samples?.set?.labels != nil && inputs.reference.set?.labels != nil
+    let areCompared =
+      options.precisionNeighbors != nil || options.densityNeighbors != nil
+      || (options.perClass && options.frechet && haveClasses)
     func wanted(_ input: EvaluationInput, isReference: Bool) -> [FeatureOutput] {
       if isSavingFeatures, !isReference { return FeatureOutput.allCases }
-      let isSaved = isReference && isSavingStatistics
+      let isSaved = isReference && isSavingStatistics && input.statistics == nil
       var outputs: [FeatureOutput] = []
       if areCompared || (options.frechet && input.statistics == nil) || isSaved || options.resamples > 0 {
         outputs.append(.features)
@@ -44,12 +55,12 @@ struct FeatureInputs {
     samples = try inputs.samples.map { try features($0, isReference: false) }
   }
 
-  /// Those of the reference's pictures; those that it came with where it has no pictures.
+  /// Those that the reference came with; else those of its pictures.
   func referenceStatistics(
     on context: ComputeContext, _ group: any Communicator
   ) throws -> (mean: Statistics, spatial: Statistics?) {
     func statistics(_ input: EvaluationInput) throws -> Statistics? {
-      try input.set.map { try Statistics(of: $0, on: context, group: group) } ?? input.statistics
+      try input.statistics ?? input.set.map { try Statistics(of: $0, on: context, group: group) }
     }
     guard let mean = try statistics(reference.features) else {
       throw DiTError(set: reference.features.name, expected: "pictures or statistics", found: "neither")
