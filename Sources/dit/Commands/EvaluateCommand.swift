@@ -10,7 +10,8 @@ struct EvaluateCommand: ParsableCommand {
     abstract: "Evaluate samples against real images: Fréchet distance, precision, recall, coverage, copies.",
     discussion: """
       A SET is one of
-        digits            the data set that ships with the tool
+        digits            the data set that ships with the tool; emoji, too; fashion,
+                          where Debian's dataset-fashion-mnist is installed
         x.safetensors     images (N, C, H, W), float in [−1, 1] or U8, or latents,
                           samples, or features (N, d); optional labels (N)
         x.npz             arr_0 (N, H, W, C) of bytes, as dit sample writes it,

@@ -98,7 +98,8 @@ private struct EvaluationSource {
     part = words.count > 1 ? SampleSet.Part(rawValue: String(words[words.count - 1])) : nil
     self.name = name
     path = part == nil ? name : words.dropLast().joined(separator: ":")
-    isPictures = ShippedResources.DataSet(rawValue: path) == nil && PictureSets.isOne(path)
+    let shipped = ShippedResources.DataSet(rawValue: path)
+    isPictures = shipped == .fashion || (shipped == nil && PictureSets.isOne(path))
   }
 
   /// - Parameters:
@@ -107,7 +108,8 @@ private struct EvaluationSource {
   func open(
     preferring: [SampleSet.Kind] = [], pictureShape: ([Int]?) throws -> [Int] = { $0 ?? [] }
   ) throws -> Opened {
-    guard isPictures, let (pictures, isPart) = try PictureSets.open(path, part: part) else {
+    let place = isPictures ? try ShippedResources.DataSet(rawValue: path)?.images() ?? path : path
+    guard isPictures, let (pictures, isPart) = try PictureSets.open(place, part: part) else {
       return try self.part(of: whole(preferring))
     }
     let opened = try opened(pictures, pictureShape(pictures.shape))
@@ -132,7 +134,7 @@ private struct EvaluationSource {
     default:
       throw Failure(
         .usage,
-        "set: expected digits, emoji, a .safetensors, .npz or IDX file, or a folder or tar archives of pictures, :train or "
+        "set: expected digits, emoji, fashion, a .safetensors, .npz or IDX file, or a folder or tar archives of pictures, :train or "
           + ":test behind it, found \(name)")
     }
   }

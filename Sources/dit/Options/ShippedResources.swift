@@ -5,14 +5,26 @@ enum ShippedResources {
   /// The model directory of the digits.
   static func digitsModel() throws(Failure) -> String { try path("digits-model", isDirectory: true) }
 
-  /// The data sets that `--data` knows by name.
+  /// The data sets that `--data` knows by name: two ship with the tool, Fashion-MNIST is a package of Debian's.
   enum DataSet: String {
-    case digits, emoji
+    case digits, emoji, fashion
 
-    /// Its safetensors file.
-    func images() throws(Failure) -> String { try path("\(rawValue).safetensors", isDirectory: false) }
+    /// Where Debian's dataset-fashion-mnist puts it.
+    private static let fashionFolder = "/usr/share/datasets/fashion-mnist"
 
-    /// The default configuration of `dit train --data NAME`; for the digits, how the shipped model was trained.
+    /// Its safetensors file, or the folder of its files in IDX.
+    func images() throws(Failure) -> String {
+      guard self == .fashion else { return try path("\(rawValue).safetensors", isDirectory: false) }
+      guard FileManager.default.fileExists(atPath: Self.fashionFolder) else {
+        throw Failure(
+          .input,
+          "\(Self.fashionFolder): expected Fashion-MNIST, found none: Debian's package dataset-fashion-mnist has it, and "
+            + "Scripts/fashion installs that; elsewhere name the folder of its files")
+      }
+      return Self.fashionFolder
+    }
+
+    /// The default configuration of `dit train --data NAME`; for digits and fashion, how the shipped model was trained.
     func training() throws(Failure) -> String { try path("\(rawValue)-training.json", isDirectory: false) }
   }
 
