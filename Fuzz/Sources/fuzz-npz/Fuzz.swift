@@ -14,6 +14,11 @@ public func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
       guard let array = result({ () throws(DiTError) in try file.array(name) }) else { continue }
       guard let array else { preconditionFailure("an array of the directory is not found") }
       read(array)
+      guard let images = result({ () throws(DiTError) in try file.images(name) }), let images else { continue }
+      precondition(images.count * images.size == array.count, "images of another size")
+      var pixels = [UInt8](repeating: 0, count: images.size)
+      var span = pixels.mutableSpan
+      for index in [0, images.count - 1] { images.copy(index, into: &span) }
     }
   }
   if let array = result({ () throws(DiTError) in try NPYArray(parsing: bytes, path: "input") }) {
@@ -30,10 +35,6 @@ private func read(_ array: NPYArray) {
   let integers = result { () throws(DiTError) in try array.integers() }
   precondition((doubles == nil) != (integers == nil), "elements of type \(array.type)")
   precondition(doubles?.count ?? integers?.count == array.count, "elements of another number")
-  if let planes = result({ () throws(DiTError) in try array.channelsFirst() }) {
-    precondition(
-      planes.bytes.count == array.count && planes.shape.reduce(1, *) == array.count, "images of another size")
-  }
   let copy = result { () throws(DiTError) in try NPYArray(parsing: array.npyData, path: "copy") }
   precondition(copy == array, "what was written is read as another array")
 }

@@ -112,7 +112,7 @@ private struct DataTurns {
     self.pictures = pictures
     func open(_ cacheBytes: Int) throws -> Dataset {
       try pictures.dataset(
-        channels: 3, height: size, width: size, options: ImageFolderOptions(cacheBytes: cacheBytes)
+        channels: 3, height: size, width: size, options: PictureOptions(cacheBytes: cacheBytes)
       ).data
     }
     var (kept, streamed): (Dataset?, Dataset?)
