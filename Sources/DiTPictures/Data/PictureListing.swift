@@ -48,16 +48,11 @@ struct PictureListing: Sendable {
     channels: Int, height: Int, width: Int, options: PictureOptions
   ) throws(DiTError) -> (data: Dataset, notes: [String]) {
     precondition(channels == 1 || channels == 3, "pictures of \(channels) channels")
-    var stamps: [String: FileStamp?] = [:]
-    let ends = entries.map { entry in
-      let stamp = stamps[entry.file] ?? FileStamp(entry.file)
-      if entry.range != nil { stamps[entry.file] = stamp }  // many pictures to a file
-      return (stamp: stamp, ends: stamp.flatMap { FileHeadAndTail(entry.file, entry.range ?? 0..<$0.size) })
-    }
-    let all = source(Array(entries.indices), channels, height, width, options.limits, ends)
+    let looks = look(at: Array(entries.indices), options.limits)
+    let all = source(Array(entries.indices), channels, height, width, options.limits, looks)
     let isKept = entries.count <= options.cacheBytes / all.sampleBytes
     let isEachDecoded = isKept || options.brokenImages == .skip
-    let suspects = entries.indices.filter { isEachDecoded || !Self.looksWhole(ends[$0].ends, options.limits) }
+    let suspects = entries.indices.filter { isEachDecoded || !looks.areWhole[$0] }
     var decoded = DecodePass.run(all, suspects, keeping: isKept)
     guard !decoded.broken.isEmpty else {
       return (try data(all, decoded.pixels, labels), [])
@@ -68,7 +63,7 @@ struct PictureListing: Sendable {
     let broken = Set(decoded.broken.map(\.index))
     let kept = entries.indices.filter { !broken.contains($0) }
     if isKept { decoded.drop(broken, sampleBytes: all.sampleBytes) }
-    let rest = source(kept, channels, height, width, options.limits, ends)
+    let rest = source(kept, channels, height, width, options.limits, look(at: kept, options.limits))
     let names = decoded.broken.map { "\(entries[$0.index].path) (\($0.error.problem))" }
     let note = ImageFolder.note(broken.count, "broken picture", "skipped", names, limit: 20)
     return (
@@ -83,18 +78,38 @@ struct PictureListing: Sendable {
   }
 
   private func source(
-    _ indices: [Int], _ channels: Int, _ height: Int, _ width: Int, _ limits: ImageLimits,
-    _ ends: [(stamp: FileStamp?, ends: FileHeadAndTail?)]
+    _ indices: [Int], _ channels: Int, _ height: Int, _ width: Int, _ limits: ImageLimits, _ looks: Looks
   ) -> PictureSource {
-    var digest = Digest()
-    for index in indices {
-      for byte in FileName.bytes(of: entries[index].path) { digest.add(UInt64(byte)) }
-      digest.add(UInt64(entries[index].range?.count ?? ends[index].stamp?.size ?? 0))
-      ends[index].ends?.add(to: &digest)
-    }
-    return PictureSource(
+    PictureSource(
       name: name, channels: channels, height: height, width: width, limits: limits,
-      files: indices.map { PictureSource.File(entry: entries[$0], stamp: ends[$0].stamp) }, digest: digest.value)
+      files: zip(indices, looks.stamps).map { PictureSource.File(entry: entries[$0], stamp: $1) }, digest: looks.digest)
+  }
+
+  /// What is known of pictures before they are decoded: little of each, as there may be millions.
+  private struct Looks {
+    var stamps: [FileStamp?] = []
+    var areWhole: [Bool] = []
+    /// Of the pictures' paths, sizes, heads and tails.
+    var digest: UInt64 = 0
+  }
+
+  private func look(at indices: [Int], _ limits: ImageLimits) -> Looks {
+    var looks = Looks()
+    var digest = Digest()
+    var stamps: [String: FileStamp?] = [:]
+    for index in indices {
+      let entry = entries[index]
+      let stamp = stamps[entry.file] ?? FileStamp(entry.file)
+      if entry.range != nil { stamps[entry.file] = stamp }  // many pictures to a file
+      let ends = stamp.flatMap { FileHeadAndTail(entry.file, entry.range ?? 0..<$0.size) }
+      for byte in FileName.bytes(of: entry.path) { digest.add(UInt64(byte)) }
+      digest.add(UInt64(entry.range?.count ?? stamp?.size ?? 0))
+      ends?.add(to: &digest)
+      looks.stamps.append(stamp)
+      looks.areWhole.append(Self.looksWhole(ends, limits))
+    }
+    looks.digest = digest.value
+    return looks
   }
 
   /// Whether the head and tail of a file give no reason to doubt it.
