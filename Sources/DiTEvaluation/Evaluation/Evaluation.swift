@@ -59,8 +59,8 @@ public struct Evaluation: Equatable, Sendable {
   public internal(set) var frechet: FrechetDistance?
   /// Of the spatial features: sFID.
   public internal(set) var spatialFrechet: FrechetDistance?
-  /// Of the samples, and of the reference.
-  public internal(set) var inceptionScore, referenceInceptionScore: InceptionScore?
+  /// Of the samples.
+  public internal(set) var inceptionScore: InceptionScore?
   public internal(set) var bootstrap: Bootstrap?
   public internal(set) var precisionRecall: PrecisionRecall?
   public internal(set) var densityCoverage: DensityCoverage?

@@ -95,7 +95,6 @@ final class EvaluationRun {
     }
     if options.inceptionScore {
       evaluation.inceptionScore = try spaces.samples.logits.map { try InceptionScore($0) }
-      evaluation.referenceInceptionScore = try spaces.reference.logits.map { try InceptionScore($0) }
     }
   }
 

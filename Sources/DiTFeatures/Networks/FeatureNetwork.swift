@@ -18,6 +18,7 @@ public enum FeatureOutput: String, CaseIterable, Sendable {
 /// A file is recognized by the names of its tensors: FID's Inception-v3, as pytorch-fid and torch-fidelity download it, and
 /// EfficientNet-Lite0, whose distances are never called FID.
 public final class FeatureNetwork: Sendable {
+  /// The networks, by the names that reports give them.
   public enum Kind: String, Sendable {
     case inceptionV3 = "inception-v3"
     case efficientNetLite0 = "efficientnet-lite0"
@@ -82,9 +83,6 @@ public final class FeatureNetwork: Sendable {
     case .logits: classifier?.count
     }
   }
-
-  /// Bytes that are needed at once for many pictures, beside the weights and the results.
-  public var workingBytes: Int { 4 * context.threads * (memory + scratch) }
 
   /// What the network says of pictures: for each output wanted, (count, ``count(of:)``).
   ///

@@ -60,7 +60,7 @@ public final class TrainingRun {
   private var stepsSinceLine = 0
   /// The line of the best evaluation.
   private var best: [JSONMember]
-  /// The step of the newest evaluation; 0 for none.
+  /// The step of the newest evaluation in the first process's log; 0 for none.
   private var lastEvaluated: Int
 
   /// A new run; saves a checkpoint of step 0, so that it can be resumed from the beginning.
@@ -170,8 +170,8 @@ public final class TrainingRun {
     try claimAgain()
     defer { claim = nil }
     do {
-      // What was given up when the run was interrupted.
-      if try trainer.group.any(isEvaluationDue && lastEvaluated < trainer.completedSteps) {
+      // What was given up when the run was interrupted; only the first process has the log.
+      if try trainer.group.any(trainer.group.isFirst && isEvaluationDue && lastEvaluated < trainer.completedSteps) {
         try report(.evaluationDue(step: trainer.completedSteps))
       }
       while trainer.completedSteps < trainer.training.steps {

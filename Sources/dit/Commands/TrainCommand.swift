@@ -16,9 +16,10 @@ struct TrainCommand: ParsableCommand {
       t, and the same numbers in loss_map.safetensors (mse (bins, rows, columns),
       samples (bins), and t, where the bins begin); samples/, one grid of images
       per sample_every steps; best/, a model directory of the weights whose samples
-      were the best of those measured per evaluate_every steps; checkpoints/, from which --resume continues bit for
-      bit; vae/, a copy of the autoencoder of the model it started from, if that
-      has one. Ctrl-C finishes the step and saves.
+      were the best of those measured per evaluate_every steps; checkpoints/,
+      from which --resume continues bit for bit; vae/, a copy of the autoencoder
+      of the model it started from, if that has one. Ctrl-C finishes the step and
+      saves.
 
         dit train --data digits --out runs/digits
         dit train --data digits --out runs/digits --resume
