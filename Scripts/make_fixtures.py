@@ -27,6 +27,7 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
     wrapped      wrapped/: one network's state dict as every program that trains leaves it behind
     imaging      imaging/: PNGs of every kind, and broken ones
     pictures     pictures/: JPEGs, fitting to a size, luma
+    fashion      fashion/: five hundred of Fashion-MNIST's test pictures
     webp         webp/: WebPs of every kind, and broken ones
     diffusers_directories  diffusers/: pipelines and transformers by save_pretrained, and what diffusers computes
     whole_pipeline  diffusers/whole: a pipeline with its autoencoder in .bin files, and diffusers' samples and pictures of it
@@ -69,6 +70,7 @@ MODULES = {
     "wrapped": "wrapped",
     "imaging": "imaging",
     "pictures": "pictures",
+    "fashion": "fashion",
     "webp": "webp",
     "evaluation": "evaluation",
     "features": "features",

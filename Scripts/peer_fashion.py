@@ -3,15 +3,15 @@
 
     python3 -m venv .venv
     .venv/bin/pip install --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0 numpy==2.4.6 safetensors==0.8.0
-    .venv/bin/python Scripts/peer_fashion.py CONFIG.json OUT [--minutes 40] [--every 5] [--seed 0] [--steps N] [--workers 0]
+    .venv/bin/python Scripts/peer_fashion.py CONFIG.json OUT [--steps N] [--marks 8] [--seed 0] [--workers 0]
     .venv/bin/python Scripts/peer_fashion.py CONFIG.json --check MODEL
 
 CONFIG.json is a training configuration of this project, such as Sources/dit/Resources/fashion-training.json: the network's sizes, batch,
 learning rate and its warm-up, cosine, weight decay, betas, clipping and average are read from it. DataLoader, autocast to bfloat16, fused
-AdamW, scaled_dot_product_attention, an exponential moving average by foreach operations; two threads. Every so many minutes of training,
-the clock being stopped for it, the averaged weights are written as a model directory OUT/minute-N by this project's names, so that both
-sides' pictures come from one sampler. --steps says at which step the learning rate is 0 (by default that of CONFIG); OUT/log.jsonl has a
-line for every hundred steps. --check compares this network with `dit forward` on a model directory's weights.
+AdamW, scaled_dot_product_attention, an exponential moving average by foreach operations; two threads. At so many marks on the way the
+averaged weights are written as a model directory OUT/checkpoints/step-N by this project's names, so that both sides' pictures come from
+one sampler. --steps says at which step the learning rate is 0 and the run ends (by default that of CONFIG); OUT/log.jsonl has a line for
+every ten steps, with their mean seconds as `dit train` logs them. --check compares this network with `dit forward` on a model directory's weights.
 """
 
 import argparse
@@ -205,8 +205,8 @@ def train(arguments: argparse.Namespace, model: dict, training: dict, sampling: 
     arguments.out.mkdir(parents=True, exist_ok=True)
     log = open(arguments.out / "log.jsonl", "w")
     batches = endless(loader)
-    seconds, step, total, marks = 0.0, 0, 0.0, 1
-    while step < last and seconds < 60 * arguments.minutes:
+    step, seconds, total = 0, 0.0, 0.0
+    while step < last:
         start = time.perf_counter()
         x0, y = next(batches)
         s = torch.sigmoid(torch.randn(len(x0)))
@@ -227,13 +227,13 @@ def train(arguments: argparse.Namespace, model: dict, training: dict, sampling: 
             torch._foreach_lerp_(list(average.values()), list(parameters.values()), 1 - decay)
         total += loss.item()
         seconds += time.perf_counter() - start
-        if step % 100 == 0:
-            log.write(json.dumps({"step": step, "loss": total / 100, "seconds": seconds}) + "\n")
+        if step % 10 == 0 or step == last:
+            count = step % 10 or 10
+            log.write(json.dumps({"step": step, "loss": total / count, "seconds": seconds / count}) + "\n")
             log.flush()
-            total = 0.0
-        if seconds >= 60 * arguments.every * marks or step == last:
-            save(arguments.out / f"minute-{seconds / 60:.0f}", model, sampling, network, average)
-            marks += 1
+            seconds = total = 0.0
+        if step * arguments.marks // last > (step - 1) * arguments.marks // last:
+            save(arguments.out / "checkpoints" / f"step-{step:08d}", model, sampling, network, average)
 
 
 def save(folder: Path, model: dict, sampling: dict, network: DiT, average: dict[str, torch.Tensor]) -> None:
@@ -264,10 +264,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     parser.add_argument("out", type=Path, nargs="?")
-    parser.add_argument("--minutes", type=float, default=40)
-    parser.add_argument("--every", type=float, default=5)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--marks", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--check", type=Path)
     arguments = parser.parse_args()

@@ -13,13 +13,17 @@ struct Dit: ParsableCommand {
 
         dit sample --classes 0-9 --out digits.png
 
+      and from the one of clothes that was trained on Fashion-MNIST:
+
+        dit sample --model fashion --classes sneaker,coat --out clothes.png
+
       Wherever a command takes a model, it may be
         a directory with config.json and model.safetensors, as `dit train` writes;
         a diffusers directory, of a DiT pipeline or its transformer;
         a .safetensors file with the published tensor names;
         a published name, DiT-S/2 to DiT-XL/8 over latents, DiT-Base/8 to
         DiT-Large/32 over 256² pixels, where no weights are needed;
-        nothing: the digits model.
+        digits, or nothing, and fashion: the models that ship with the tool.
 
       Results go to stdout; errors, warnings and progress to stderr. Output files
       are written atomically. Exit status:

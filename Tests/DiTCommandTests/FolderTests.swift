@@ -54,6 +54,11 @@ import Testing
       .appending(path: "Fixtures/archives/\(data)").path(percentEncoded: false)
     _ = try await succeed(["train", "--data", path, "--out", scratch.path("run"), "--config", configuration()])
     #expect(try classes("run").count == count)
+    if data == "idx" {  // a folder has no size of its own: it is read at the samples'
+      try pictures()
+      let evaluate = ["evaluate", "--samples", path, "--reference", scratch.path("data"), "--json"]
+      #expect(try await succeed(evaluate + ["--measures", "frechet"]).stdout.contains("frechet"))
+    }
     guard data.hasPrefix("samples") else { return }
     let result = try await succeed(["evaluate", "--samples", path, "--reference", path, "--size", "8", "--json"])
     #expect(result.stdout.contains("frechet"))

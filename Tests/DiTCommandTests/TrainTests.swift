@@ -5,38 +5,6 @@ import Foundation
 import TestSupport
 import Testing
 
-/// A model of a few thousand weights, and a run of it whose settings `training` overrides.
-private func configuration(_ training: [String: String] = [:]) -> String {
-  var settings = [
-    "steps": "12", "batch": "8", "learning_rate": "0.001", "warmup_steps": "2", "flip": "false",
-    "validation_modulus": "5", "validate_every": "6", "checkpoint_every": "5", "sample_every": "0", "log_every": "1",
-  ]
-  settings.merge(training) { $1 }
-  let section = settings.sorted { $0.key < $1.key }.map { "\"\($0.key)\": \($0.value)" }.joined(separator: ", ")
-  return """
-    { "model": { "input_size": 8, "patch_size": 4, "in_channels": 1, "hidden_size": 16, "depth": 1, "num_heads": 2,
-                 "num_classes": 10 },
-      "training": { \(section) },
-      "sampling": { "steps": 5, "guidance": 1.5 } }
-    """
-}
-
-extension Scratch {
-  /// Trains in the folder `name`.
-  fileprivate func train(
-    _ name: String, _ arguments: [String] = [], training: [String: String] = [:], data: String = "digits"
-  ) async throws -> Tool.Result {
-    let config = try write(configuration(training), to: "\(name).json")
-    return try await succeed(["train", "--data", data, "--config", config, "--out", path(name)] + arguments)
-  }
-
-  fileprivate func log(_ name: String) -> [[String: Any]] {
-    text("\(name)/log.jsonl").split(separator: "\n").compactMap {
-      try? JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any]
-    }
-  }
-}
-
 @Suite("dit train") struct TrainTests {
   @Test("Training leaves a model directory, its average, a log and pictures of samples")
   func leavesAModelDirectory() async throws {
@@ -53,96 +21,13 @@ extension Scratch {
     _ = try await succeed(["sample", "--model", scratch.path("run"), "--classes", "1,2", "--out", picture])
   }
 
-  @Test("Samples are measured on the way, as dit evaluate does, and the best weights kept, whatever interrupts")
-  func evaluatesOnTheWay() async throws {
-    let scratch = try Scratch()
-    let settings = [
-      "evaluate_every": "6", "evaluate_samples": "40", "evaluate_reference": "\"digits:test\"",
-      "evaluate_measures": "\"frechet,precision\"", "learning_rate": "0.01", "ema_decay": "0.9",
-    ]
-    let result = try await scratch.train("run", ["--tensorboard"], training: settings)
-    #expect(result.stdout.contains(", frechet ") && result.stderr.isEmpty, "\(result)")
-    let lines = scratch.log("run").filter { $0["evaluation_frechet"] != nil }
-    #expect(lines.compactMap { $0["step"] as? Int } == [6, 12])
-    #expect(lines.allSatisfy { $0["evaluation_recall"] != nil && $0["evaluation_samples"] as? Int == 40 })
-    #expect(lines[0]["best"] as? Bool == true)
-    // By hand: the same samples, the same measures.
-    let samples = scratch.path("samples.safetensors")
-    let classes = (0..<40).map { "\($0 % 10)" }.joined(separator: ",")
-    _ = try await succeed(["sample", "--model", scratch.path("run"), "--classes", classes, "--out", samples])
-    let text = try await succeed([
-      "evaluate", "--samples", samples, "--reference", "digits:test", "--json", "--measures", "frechet,precision",
-    ]).stdout
-    let found = try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
-    let distance = try #require((found["frechet"] as? [String: Any])?["distance"] as? Double)
-    let measured = try #require(lines[1]["evaluation_frechet"] as? Double)
-    #expect(abs(distance - measured) <= 1e-6 * distance, "\(distance) by hand, \(measured) on the way")
-    let events = try FileManager.default.contentsOfDirectory(atPath: scratch.path("run/tensorboard"))
-    let event = try scratch.bytes("run/tensorboard/\(try #require(events.first))")
-    for tag in ["evaluation/frechet", "evaluation/recall"] { #expect(event.range(of: Data(tag.utf8)) != nil, "\(tag)") }
-    _ = try await succeed([
-      "sample", "--model", scratch.path("run/best"), "--classes", "3", "--out", scratch.path("three.png"),
-    ])
-    _ = try await scratch.train("first", ["--steps", "7", "--schedule-steps", "12"], training: settings)
-    #expect(
-      scratch.log("first").filter { $0["evaluation_frechet"] != nil }.compactMap { $0["step"] as? Int } == [6, 7])
-  }
-
-  @Test("What cannot be evaluated is said of its key before the first step")
-  func badEvaluations() async throws {
-    let scratch = try Scratch()
-    let weights = try HashedWeights("efficientnet")
-    let lite = try scratch.write(
-      try weights.keys.map {
-        TensorSource($0.name, Tensor(shape: $0.shape, elements: try weights.slice($0.name).array))
-      },
-      to: "lite.safetensors")
-    let few = try scratch.write(
-      [TensorSource("images", shape: [5, 1, 8, 8], bytes: [UInt8](repeating: 7, count: 320))], to: "few.safetensors")
-    let cases: [([String: String], [String])] = [
-      (["evaluate_measures": "\"fid\""], ["training.evaluate_measures", "frechet, spatial", "\"fid\""]),
-      (["evaluate_measures": "\"frechet,frechet\""], ["training.evaluate_measures"]),
-      (["evaluate_features": "\"pca:900\""], ["training.evaluate_features", "pca:64"]),
-      (["evaluate_features": "\"none.pth\""], ["none.pth", "no such file"]),
-      (["evaluate_resize": "\"clean-fid\""], ["training.evaluate_resize", "without a network's file"]),
-      (
-        ["evaluate_features": "\"\(lite)\"", "evaluate_resize": "\"best\""],
-        ["training.evaluate_resize", "pytorch-fid"]
-      ),
-      (["evaluate_features": "\"\(lite)\"", "evaluate_measures": "\"spatial\""], ["evaluate_measures", "Inception"]),
-      (
-        ["evaluate_features": "\"\(lite)\"", "evaluate_measures": "\"inception\""], ["evaluate_measures", "classifier"]
-      ),
-      (
-        ["evaluate_samples": "3", "evaluate_measures": "\"precision\""],
-        ["evaluate_samples", "at least 4 for 3 neighbors"]
-      ),
-      (
-        ["evaluate_features": "\"pca:64\"", "evaluate_reference": "\"\(few)\""],
-        ["few.safetensors", "at least 65 samples"]
-      ),
-      (
-        ["evaluate_reference": "\"\(Fixture.path("../evaluation/statistics.npz"))\""], ["statistics.npz", "64 numbers"]
-      ),
-      (["evaluate_reference": "\"nothing.npz\""], ["nothing.npz", "no such file"]),
-      (["validation_modulus": "0", "validate_every": "0"], ["training.evaluate_reference", "held out"]),
-      (["evaluate_samples": "1"], ["training.evaluate_samples", "2"]),
-    ]
-    for (index, (settings, words)) in cases.enumerated() {
-      let config = try scratch.write(configuration(["evaluate_every": "6"].merging(settings) { $1 }), to: "c.json")
-      try await expectFailure(
-        ["train", "--data", "digits", "--config", config, "--out", scratch.path("run-\(index)")], 65, words)
-      #expect(!scratch.exists("run-\(index)/log.jsonl"))
-    }
-  }
-
   /// The configuration's attention is trained, kept with the model, and gives the same bytes at any number of threads.
   @Test("Diffusion-aware attention is trained, saved and the same at any number of threads")
   func trainsDiffusionAwareAttention() async throws {
     let scratch = try Scratch()
     let attention = #""attention": {"temperature": "sqrt_beta", "mask": "soft", "window": "signal"}, "#
     let config = try scratch.write(
-      configuration().replacing(#""depth": 1"#, with: attention + #""depth": 1"#), to: "aware.json")
+      Scratch.training().replacing(#""depth": 1"#, with: attention + #""depth": 1"#), to: "aware.json")
     let command = ["train", "--data", "digits", "--config", config, "--out"]
     _ = try await succeed(command + [scratch.path("run")])
     let name = "blocks.0.attn.noise_mask.mlp.2.weight"
@@ -161,7 +46,7 @@ extension Scratch {
   func samplingThatServesBest() async throws {
     let scratch = try Scratch()
     func sampling(_ model: String, _ section: String = "") async throws -> [String: String] {
-      let text = configuration(["steps": "1"]).replacing(#""depth": 1"#, with: model + #""depth": 1"#)
+      let text = Scratch.training(["steps": "1"]).replacing(#""depth": 1"#, with: model + #""depth": 1"#)
         .replacing(#","# + "\n" + #"  "sampling": { "steps": 5, "guidance": 1.5 }"#, with: section)
       #expect(!text.contains("1.5"))
       _ = try await succeed([
@@ -314,7 +199,7 @@ extension Scratch {
     let settings = [
       "steps": "3000", "checkpoint_every": "200", "keep_checkpoints": "20", "validate_every": "0", "log_every": "10",
     ]
-    let config = try scratch.write(configuration(settings), to: "config.json")
+    let config = try scratch.write(Scratch.training(settings), to: "config.json")
     func arguments(_ name: String) -> [String] {
       ["train", "--data", "digits", "--config", config, "--out", scratch.path(name)]
     }
@@ -380,15 +265,15 @@ extension Scratch {
     let images = TensorSource("images", Tensor(zeros: [20, 1, 8, 8]))
     let labeled = try scratch.write(
       [images, TensorSource("labels", labels: (0..<20).map { $0 })], to: "labels.safetensors")
-    let config = try scratch.write(configuration(), to: "config.json")
-    let unknown = try scratch.write(configuration(["stepz": "1"]), to: "unknown.json")
+    let config = try scratch.write(Scratch.training(), to: "config.json")
+    let unknown = try scratch.write(Scratch.training(["stepz": "1"]), to: "unknown.json")
     let digits = ["train", "--data", "digits"]
     try await expectFailure(digits + ["--config", unknown] + out, 65, ["unknown.json", "training.stepz"])
     for (key, settings) in [
       ("precision", ["precision": "\"fp16\""]), ("gemm", ["gemm": "\"mkl\""]),
       ("gemm", ["precision": "\"bf16\"", "gemm": "\"blas\""]), ("recompute", ["recompute": "1"]),
     ] {
-      let config = try scratch.write(configuration(settings), to: "numerics.json")
+      let config = try scratch.write(Scratch.training(settings), to: "numerics.json")
       try await expectFailure(digits + ["--config", config] + out, 65, ["numerics.json", "training.\(key)"])
     }
     try await expectFailure(digits + ["--config", scratch.path("no.json")] + out, 65, ["no.json"])
@@ -404,7 +289,7 @@ extension Scratch {
   func wrongOutputs() async throws {
     let scratch = try Scratch()
     let file = try scratch.write("a file", to: "file")
-    let config = try scratch.write(configuration(), to: "config.json")
+    let config = try scratch.write(Scratch.training(), to: "config.json")
     try await expectFailure(
       ["train", "--data", "digits", "--config", config, "--out", "\(file)/run"], 1, ["file"])
     #expect(scratch.text("file") == "a file")
@@ -417,7 +302,7 @@ extension Scratch {
       "latents", Tensor(shape: [20, 1, 8, 8], elements: [Float](repeating: 3e38, count: 1280)))
     let labels = TensorSource("labels", labels: [Int](repeating: 1, count: 20))
     let data = try scratch.write([latents, labels], to: "data.safetensors")
-    let config = try scratch.write(configuration(), to: "config.json")
+    let config = try scratch.write(Scratch.training(), to: "config.json")
     try await expectFailure(
       ["train", "--data", data, "--config", config, "--out", scratch.path("run")], 1,
       ["diverged at step 1", "step-00000000"])

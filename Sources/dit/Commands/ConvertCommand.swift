@@ -92,7 +92,7 @@ struct ConvertCommand: ParsableCommand {
     }
     let conversion = try hints.attributingErrors {
       try ModelConversion(
-        input, to: to, weights: choice, hints: hints.hints(), context: threads.context())
+        ShippedResources.model(input), to: to, weights: choice, hints: hints.hints(), context: threads.context())
     }
     guard dtype != .int8 || to == .dit else {
       throw Failure.usage("--dtype", expected: "fp32 or bf16 with --to \(to.rawValue)", found: "int8")

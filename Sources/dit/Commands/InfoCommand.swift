@@ -21,7 +21,7 @@ struct InfoCommand: ParsableCommand {
 
   @Argument(
     help:
-      "A model directory, a diffusers directory, a .safetensors or .pt state dict, or a published name such as DiT-S/2."
+      "A model directory, a diffusers directory, a .safetensors or .pt state dict, digits, fashion, or a published name such as DiT-S/2."
   )
   var model: String?
 
@@ -34,7 +34,8 @@ struct InfoCommand: ParsableCommand {
   func run() throws {
     let context = try threads.context()
     let described = try model.map { name in
-      (name, ModelReport(try hints.described(name), storage: try ModelReference(name).storage()))
+      let path = try ShippedResources.model(name)
+      return (name, ModelReport(try hints.described(path), storage: try ModelReference(path).storage()))
     }
     let machine = MachineReport(context)
     if json {

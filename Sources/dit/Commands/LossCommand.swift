@@ -126,7 +126,7 @@ struct LossCommand: ParsableCommand {
     }
     let drawn = try tensors.images("posterior_noise")
     return SequenceLossInput(
-      try SequenceConditionals(directory: model.model ?? ShippedResources.digitsModel(), for: dit), weight: lambdaSeq,
+      try SequenceConditionals(directory: ShippedResources.model(model.model), for: dit), weight: lambdaSeq,
       posteriorNoise: drawn)
   }
 

@@ -35,7 +35,7 @@ struct ScheduleCommand: ParsableCommand {
 
   @Argument(
     help:
-      "A model directory, a diffusers directory, a .safetensors or .pt state dict, or a published name. (default: the digits model)"
+      "A model directory, a diffusers directory, a .safetensors or .pt state dict, digits, fashion, or a published name. (default: digits)"
   )
   var model: String?
 

@@ -74,9 +74,9 @@ struct TrainCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       """
-      digits or emoji (both ship with the tool), fashion (Fashion-MNIST, as Debian's dataset-fashion-mnist installs it), a folder of class folders of PNG, JPEG and WebP pictures (or of pictures without \
-      classes), tar archives of such pictures (WebDataset), an IDX file (MNIST's format, .gz or not) or a folder of such, or a \
-      .safetensors file with images (N, C, H, W), float in [−1, 1] or U8, or latents, and optional labels (N).
+      digits or emoji (both ship with the tool), fashion (Fashion-MNIST, as Debian's dataset-fashion-mnist installs it), a folder of \
+      class folders of PNG, JPEG and WebP pictures (or of pictures without classes), tar archives of such pictures (WebDataset), an \
+      IDX file (MNIST's format, .gz or not) or a folder of such, or a .safetensors file with images (N, C, H, W), float in [−1, 1] or U8, or latents, and optional labels (N).
       """, valueName: "data"))
   var data: String
 

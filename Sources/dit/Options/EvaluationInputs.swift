@@ -26,7 +26,9 @@ struct EvaluationInputs {
     let (given, wanted) = (samples.map { source($0) }, source(reference))
     // Pictures are read at the size of the other set.
     let shown = wanted.isPictures && given?.isPictures == false ? try given?.open() : nil
-    let real = try wanted.open(pictureShape: { try Self.pictureShape(size, shown, wanted, $0) })
+    let real = try wanted.open(pictureShape: { own in
+      try Self.pictureShape(size, shown, wanted, own ?? given?.pictureShape())
+    })
     // What a sampler left are latents where the reference has latents.
     let preferring: [SampleSet.Kind] = real.kind == .latents ? [.latents, .samples] : []
     let opened =
@@ -108,12 +110,18 @@ private struct EvaluationSource {
   func open(
     preferring: [SampleSet.Kind] = [], pictureShape: ([Int]?) throws -> [Int] = { $0 ?? [] }
   ) throws -> Opened {
-    let place = isPictures ? try ShippedResources.DataSet(rawValue: path)?.images() ?? path : path
-    guard isPictures, let (pictures, isPart) = try PictureSets.open(place, part: part) else {
-      return try self.part(of: whole(preferring))
-    }
+    guard let (pictures, isPart) = try pictures() else { return try self.part(of: whole(preferring)) }
     let opened = try opened(pictures, pictureShape(pictures.shape))
     return isPart ? opened : try self.part(of: opened)
+  }
+
+  /// (C, H, W) of pictures that all have the same; else nil.
+  func pictureShape() throws -> [Int]? { try pictures()?.set.shape }
+
+  private func pictures() throws -> (set: any PictureSet, isPart: Bool)? {
+    guard isPictures else { return nil }
+    let place = try ShippedResources.DataSet(rawValue: path)?.images() ?? path
+    return try PictureSets.open(place, part: part).map { (set: $0.pictures, isPart: $0.isPart) }
   }
 
   private func part(of opened: Opened) throws -> Opened {

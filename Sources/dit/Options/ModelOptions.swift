@@ -5,7 +5,10 @@ import DiTEngine
 struct ModelOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "The model: a model directory, a diffusers directory, or a .safetensors or .pt state dict. (default: the digits model)",
+      """
+      The model: a model directory, a diffusers directory, a .safetensors or .pt state dict, or digits or fashion, which ship \
+      with the tool. (default: digits)
+      """,
       valueName: "model"))
   var model: String?
 
@@ -25,7 +28,7 @@ struct ModelOptions: ParsableArguments {
     let dit = try hints.attributingErrors {
       let hints = try hints.hints()
       return try DiT(
-        contentsOf: model ?? ShippedResources.digitsModel(), context: context,
+        contentsOf: ShippedResources.model(model), context: context,
         weights: weights.weights ?? .emaPreferred,
         heads: hints.heads, family: hints.family, keys: hints.keys, numerics: numerics)
     }
@@ -41,7 +44,7 @@ struct ModelOptions: ParsableArguments {
   func autoencoder(
     for dit: DiT, isNeeded: Bool = true, defaults numerics: Numerics = Numerics()
   ) throws -> Autoencoder? {
-    guard let model, let directory = Autoencoder.directory(of: model, named: dit.configuration.autoencoder) else {
+    guard let model = try model.map(ShippedResources.model), let directory = Autoencoder.directory(of: model, named: dit.configuration.autoencoder) else {
       return nil
     }
     let statistics = dit.configuration.latentStatistics
@@ -129,7 +132,7 @@ struct HintOptions: ParsableArguments {
 
   /// The configuration of a model, without its weights.
   func configuration(of model: String?) throws -> ModelConfiguration {
-    try described(model ?? ShippedResources.digitsModel()).configuration
+    try described(ShippedResources.model(model)).configuration
   }
 
   /// The same with what was told how.

@@ -1,9 +1,22 @@
 import Foundation
 
-/// What ships with the tool: the digits model and its data, in a folder that the build puts beside the executable.
+/// What ships with the tool: models, and the data of some, in a folder that the build puts beside the executable.
 enum ShippedResources {
-  /// The model directory of the digits.
-  static func digitsModel() throws(Failure) -> String { try path("digits-model", isDirectory: true) }
+  /// The models that `--model` knows by name.
+  private enum Model: String {
+    case digits, fashion
+
+    func directory() throws(Failure) -> String { try path("\(rawValue)-model", isDirectory: true) }
+  }
+
+  /// Where the model is that the command line names: a model that ships with the tool, unless a file or folder has its name.
+  ///
+  /// - Parameter name: nil is the digits model.
+  static func model(_ name: String?) throws(Failure) -> String {
+    guard let name else { return try Model.digits.directory() }
+    guard let shipped = Model(rawValue: name), !FileManager.default.fileExists(atPath: name) else { return name }
+    return try shipped.directory()
+  }
 
   /// The data sets that `--data` knows by name: two ship with the tool, Fashion-MNIST is a package of Debian's.
   enum DataSet: String {

