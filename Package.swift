@@ -138,7 +138,8 @@ let package = Package(
       name: "DiTPicturesTests", dependencies: ["DiTPictures", "DiTImaging", "DiTTraining", "TestSupport"],
       swiftSettings: safe),
     .testTarget(
-      name: "DiTCommandTests", dependencies: ["dit", "DiTEngine", "DiTImaging", "DiTNumpy", "DiTPictures", "TestSupport"],
+      name: "DiTCommandTests",
+      dependencies: ["dit", "DiTEngine", "DiTImaging", "DiTNumpy", "DiTPictures", "TestSupport"],
       swiftSettings: safe),
   ]
 )

@@ -49,12 +49,13 @@ import Testing
     #expect(try scratch.bytes("clothes.png") == named)
     try await expectFailure(["sample"] + steps + ["hat"], 64, ["--classes", "'hat'", "sneaker"])
     _ = try await succeed(["convert", "fashion", scratch.path("copy"), "--dtype", "bf16"])
-    _ = try await succeed(["sample", "--steps", "1", "--model", scratch.path("copy"), "--out", grid, "--classes", "7,4"])
+    _ = try await succeed([
+      "sample", "--steps", "1", "--model", scratch.path("copy"), "--out", grid, "--classes", "7,4",
+    ])
     #expect(try scratch.bytes("clothes.png") == named)
     let config = try scratch.write(Scratch.training(["steps": "1"]), to: "c.json")
-    try await expectFailure(
-      ["train", "--data", "digits", "--config", config, "--from", "fashion", "--out", scratch.path("run")], 65,
-      ["fashion-model", "hidden_size"])
+    let train = ["train", "--data", "digits", "--config", config, "--from", "fashion", "--out", scratch.path("run")]
+    try await expectFailure(train, 65, ["fashion-model", "hidden_size"])
     let result = try await Tool.script(
       "cd \"$DIR\" && mkdir fashion && \"$DIT\" info fashion", in: scratch)
     #expect(result.status == 65 && result.error.contains("fashion"), "\(result)")

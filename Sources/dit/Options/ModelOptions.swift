@@ -44,9 +44,9 @@ struct ModelOptions: ParsableArguments {
   func autoencoder(
     for dit: DiT, isNeeded: Bool = true, defaults numerics: Numerics = Numerics()
   ) throws -> Autoencoder? {
-    guard let model = try model.map(ShippedResources.model), let directory = Autoencoder.directory(of: model, named: dit.configuration.autoencoder) else {
-      return nil
-    }
+    guard let model = try model.map(ShippedResources.model),
+      let directory = Autoencoder.directory(of: model, named: dit.configuration.autoencoder)
+    else { return nil }
     let statistics = dit.configuration.latentStatistics
     if dit.configuration.family == .lightningdit, statistics == nil {
       guard isNeeded else { return nil }

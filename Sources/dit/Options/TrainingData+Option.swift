@@ -7,15 +7,15 @@ extension TrainingData {
   /// - Throws: ``Failure`` (64) for what is neither data that ship with the tool, nor a file or folder of data; and what
   ///   reading them throws.
   init(option data: String) throws {
-    if let shipped = ShippedResources.DataSet(rawValue: data), shipped != .fashion {
+    let shipped = ShippedResources.DataSet(rawValue: data)
+    if let shipped, shipped != .fashion {
       self = .file(try Dataset(contentsOf: shipped.images()))
-    } else if let shipped = ShippedResources.DataSet(rawValue: data), let content = try TrainingData(contentsOf: shipped.images()) {
-      self = content
-    } else if let content = try TrainingData(contentsOf: data) {
+    } else if let content = try TrainingData(contentsOf: shipped?.images() ?? data) {
       self = content
     } else {
       throw Failure.usage(
-        "--data", expected: "digits, emoji, fashion, a .safetensors file, a folder or tar archives of pictures, or an IDX file",
+        "--data",
+        expected: "digits, emoji, fashion, a .safetensors file, a folder or tar archives of pictures, or an IDX file",
         found: data)
     }
   }

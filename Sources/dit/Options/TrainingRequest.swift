@@ -75,7 +75,8 @@ struct TrainingRequest {
     if let virtualRanks, given?.statesVirtualRanks != true { training.virtualRanks = virtualRanks }
     guard var model = given?.model ?? source?.configuration ?? shipped?.model else {
       throw Failure.usage(
-        "--config", expected: "a configuration with a model, or --from MODEL (only digits, emoji and fashion have a default)",
+        "--config",
+        expected: "a configuration with a model, or --from MODEL (only digits, emoji and fashion have a default)",
         found: "none"
       )
     }
