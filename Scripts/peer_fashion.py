@@ -245,6 +245,7 @@ def save(folder: Path, model: dict, sampling: dict, network: DiT, average: dict[
 @torch.no_grad()
 def check(model: dict, directory: Path) -> None:
     network = DiT(model).eval()
+    own = network.pos_embed.clone()
     path = directory / "ema.safetensors"
     network.load_state_dict(load_file(path if path.exists() else directory / "model.safetensors"))
     random = torch.Generator().manual_seed(1)
@@ -256,7 +257,18 @@ def check(model: dict, directory: Path) -> None:
         subprocess.run([DIT, "forward", "--model", str(directory), "--input", str(given), "--out", str(out)], check=True)
         found = next(iter(load_file(out).values()))
     error = float((found - expected).abs().max() / expected.abs().max())
-    print(f"this network and dit forward differ by {error:.1e} of the largest output")
+    table = float((network.pos_embed - own).abs().max())
+    print(f"this network and dit forward differ by {error:.1e} of the largest output, tables of positions by {table:.1e}")
+    assert error < 1e-5 and table < 1e-6
+    with tempfile.TemporaryDirectory() as folder:  # the loss that train() computes, at three levels
+        given, out = Path(folder) / "in.safetensors", Path(folder) / "out.safetensors"
+        noise, s = torch.randn(3, 1, 28, 28, generator=random), torch.tensor([0.1, 0.5, 0.9])
+        save_file({"x0": x, "noise": noise, "t": 1000 * s, "y": y}, given)
+        subprocess.run([DIT, "loss", "--model", str(directory), "--input", str(given), "--out", str(out)], check=True)
+        levels = s[:, None, None, None]
+        ours = (network(x + levels * (noise - x), 1000 * s, y) - (noise - x)).square().mean(dim=(1, 2, 3))
+        error = float((load_file(out)["loss.mse"] - ours).abs().max() / ours.max())
+    print(f"losses differ by {error:.1e}")
     assert error < 1e-5
 
 

@@ -84,7 +84,7 @@ class Study:
         if not samples.exists():
             samples.parent.mkdir(parents=True, exist_ok=True)
             part = samples.with_name("part-" + samples.name)  # one that is interrupted writes the images that it has
-            command([self.dit, "sample", "--model", model, "--classes", "0-9", "--count", each, "--seed", 0, *options, "--out", part])
+            command([self.dit, "sample", "--model", model, "--classes", "0-9", "--count", each, *options, "--out", part])
             part.replace(samples)
         found = {}
         for space, words in (("lite", ["--features", lite]), ("pixels", [])):
@@ -93,15 +93,26 @@ class Study:
             found[space] = json_of["frechet"]["distance"]
         return samples, found
 
+    def is_done(self, folder, settings):
+        """Whether a run of these settings is done; Failed where one of others stands in its place."""
+        if read_json(folder.with_suffix(".json"), settings) != settings:
+            raise Failed(f"{folder} is of other settings: remove it, or give another --work")
+        write_json(folder.with_suffix(".json"), settings)
+        return (folder / "done").exists()
+
     def train(self, configuration, folder, *words):
-        """A run, gone on with where it was stopped; nothing where it is done."""
-        if (folder / "done.json").exists():
+        """A run on two threads, gone on with where it was stopped; nothing where it is done."""
+        if self.is_done(folder, configuration):
             return
-        file = folder.with_suffix(".json")
-        write_json(file, configuration)
         resume = ["--resume"] if (folder / "checkpoints").exists() else []
-        command([self.dit, "train", "--data", "fashion", "--config", file, "--out", folder, *words, *resume])
-        write_json(folder / "done.json", {})
+        command([self.dit, "train", "--data", "fashion", "--config", folder.with_suffix(".json"), "--out", folder, "--threads", 2, *words,
+                 *resume])  # fmt: skip
+        (folder / "done").touch()
+
+    def train_peer(self, configuration, folder, *words):
+        if not self.is_done(folder, configuration):
+            command([sys.executable, PEER, folder.with_suffix(".json"), folder, *words])
+            (folder / "done").touch()
 
     # Phases
 
@@ -111,11 +122,11 @@ class Study:
             model = {"model_type": "dit", "input_size": 28, "patch_size": patch, "in_channels": 1, "hidden_size": 192, "depth": 5,
                      "num_heads": 6, "num_classes": 10, "learn_sigma": False, **parts, "diffusion": diffusion}  # fmt: skip
             training = {"steps": steps, "batch": 64, "learning_rate": 0.001, "warmup_steps": 100 if patch == 4 else 40, "beta2": 0.99,
-                        "gradient_clip": 1, "ema_decay": 0.995, "flip": False, "precision": "bf16", "checkpoint_every": steps,
-                        "validate_every": 0, "sample_every": 0}  # fmt: skip
+                        "weight_decay": 0.05, "gradient_clip": 1, "ema_decay": 0.995, "flip": False, "precision": "bf16", "checkpoint_every": steps,
+                        "validation_modulus": 20, "validate_every": 0, "sample_every": 0, "evaluate_every": 0}  # fmt: skip
             sampling = {"sampler": "ddim", "steps": 50, "guidance": 1} if diffusion is V else {"sampler": "heun", "steps": 25, "guidance": 1}
             self.train({"model": model, "training": training, "sampling": sampling}, self.work / "choose" / name)
-            _, found = self.measured(self.work / "choose" / name, name, 5 if self.quick else 50)
+            _, found = self.measured(self.work / "choose" / name, name, 5 if self.quick else 50, "--seed", 3)
             note(f"{name}: {found}")
 
     def peer(self):
@@ -127,10 +138,7 @@ class Study:
                                          sample_every=0, evaluate_every=0)  # fmt: skip
         for seed in self.seeds:
             self.train(configuration, folder / f"ours-{seed}", "--seed", seed)
-            out = folder / f"torch-{seed}"
-            if not (out / "done.json").exists():
-                command([sys.executable, PEER, FLAGSHIP, out, "--steps", steps, "--marks", MARKS, "--seed", seed])
-                write_json(out / "done.json", {})
+            self.train_peer(configuration, folder / f"torch-{seed}", "--marks", MARKS, "--seed", seed)
             self.judge(folder, seed)
 
     def speed(self, folder):
@@ -145,7 +153,7 @@ class Study:
         for turn in range(1 if self.quick else 5):
             ours, torch = folder / f"turn-ours-{turn}", folder / f"turn-torch-{turn}"
             self.train(configuration, ours)
-            command([sys.executable, PEER, FLAGSHIP, torch, "--steps", steps, "--marks", 1])
+            self.train_peer(configuration, torch, "--marks", 1)
             for side, run in (("ours", ours), ("torch", torch)):  # the first ten steps are of starting
                 turns[side].append(statistics.median(line["seconds"] for line in log(run)[0 if self.quick else 1 :] if "seconds" in line))
             note(f"seconds a step: ours {turns['ours'][-1]:.4f}, torch {turns['torch'][-1]:.4f}")
@@ -173,7 +181,7 @@ class Study:
                 if step == 0:
                     continue
                 name = f"{side}-{seed}-{step}"
-                samples, distances = self.measured(checkpoint, name, 2 if self.quick else 100, "--fast")
+                samples, distances = self.measured(checkpoint, name, 2 if self.quick else 100, "--seed", 0, "--fast")
                 archive = np.load(samples)
                 asked = torch.from_numpy(archive["arr_1"].astype(np.int64))
                 agreement = judge_fashion.right(classifier, judge_fashion.inputs(archive["arr_0"][..., 0]), asked).mean()

@@ -63,7 +63,10 @@ struct PictureListing: Sendable {
     let broken = Set(decoded.broken.map(\.index))
     let kept = entries.indices.filter { !broken.contains($0) }
     if isKept { decoded.drop(broken, sampleBytes: all.sampleBytes) }
-    let rest = source(kept, channels, height, width, options.limits, look(at: kept, options.limits))
+    // The stamps of before the decoding, which tell of a change since; the digest is of what is kept.
+    var keptLooks = look(at: kept, options.limits)
+    keptLooks.stamps = kept.map { looks.stamps[$0] }
+    let rest = source(kept, channels, height, width, options.limits, keptLooks)
     let names = decoded.broken.map { "\(entries[$0.index].path) (\($0.error.problem))" }
     let note = ImageFolder.note(broken.count, "broken picture", "skipped", names, limit: 20)
     return (

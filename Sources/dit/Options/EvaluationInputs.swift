@@ -100,7 +100,7 @@ private struct EvaluationSource {
     part = words.count > 1 ? SampleSet.Part(rawValue: String(words[words.count - 1])) : nil
     self.name = name
     path = part == nil ? name : words.dropLast().joined(separator: ":")
-    let shipped = ShippedResources.DataSet(rawValue: path)
+    let shipped = ShippedResources.DataSet.named(path)
     isPictures = shipped == .fashion || (shipped == nil && PictureSets.isOne(path))
   }
 
@@ -120,7 +120,7 @@ private struct EvaluationSource {
 
   private func pictures() throws -> (set: any PictureSet, isPart: Bool)? {
     guard isPictures else { return nil }
-    let place = try ShippedResources.DataSet(rawValue: path)?.images() ?? path
+    let place = try ShippedResources.DataSet.named(path)?.images() ?? path
     return try PictureSets.open(place, part: part).map { (set: $0.pictures, isPart: $0.isPart) }
   }
 
@@ -133,7 +133,7 @@ private struct EvaluationSource {
   }
 
   private func whole(_ preferring: [SampleSet.Kind]) throws -> Opened {
-    if let shipped = ShippedResources.DataSet(rawValue: path) {
+    if let shipped = ShippedResources.DataSet.named(path) {
       return try tensors(in: shipped.images(), preferring)
     }
     switch path.split(separator: ".").last?.lowercased() {

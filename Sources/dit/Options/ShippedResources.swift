@@ -22,6 +22,14 @@ enum ShippedResources {
   enum DataSet: String {
     case digits, emoji, fashion
 
+    /// What `--data` or a set's name means; nil for a file or folder. A file or folder named fashion comes before the data set.
+    static func named(_ name: String) -> DataSet? {
+      guard let set = DataSet(rawValue: name), set != .fashion || !FileManager.default.fileExists(atPath: name) else {
+        return nil
+      }
+      return set
+    }
+
     /// Where Debian's dataset-fashion-mnist puts it.
     private static let fashionFolder = "/usr/share/datasets/fashion-mnist"
 
@@ -32,7 +40,7 @@ enum ShippedResources {
         throw Failure(
           .input,
           "\(Self.fashionFolder): expected Fashion-MNIST, found none: Debian's package dataset-fashion-mnist has it, and "
-            + "Scripts/fashion installs that; elsewhere name the folder of its files")
+            + "Scripts/fashion installs that; elsewhere name the folder of its files (Scripts/fashion RUN FOLDER)")
       }
       return Self.fashionFolder
     }

@@ -7,7 +7,7 @@ extension TrainingData {
   /// - Throws: ``Failure`` (64) for what is neither data that ship with the tool, nor a file or folder of data; and what
   ///   reading them throws.
   init(option data: String) throws {
-    let shipped = ShippedResources.DataSet(rawValue: data)
+    let shipped = ShippedResources.DataSet.named(data)
     if let shipped, shipped != .fashion {
       self = .file(try Dataset(contentsOf: shipped.images()))
     } else if let content = try TrainingData(contentsOf: shipped?.images() ?? data) {

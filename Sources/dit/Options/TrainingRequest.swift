@@ -58,7 +58,7 @@ struct TrainingRequest {
   ) throws {
     let classes = content.classes
     let from = try from.map(ShippedResources.model)
-    let shipped = try ShippedResources.DataSet(rawValue: data).map { try ConfigurationFile(contentsOf: $0.training()) }
+    let shipped = try ShippedResources.DataSet.named(data).map { try ConfigurationFile(contentsOf: $0.training()) }
     let given = try config.map { try ConfigurationFile(contentsOf: $0, classes: classes, defaults: shipped?.training) }
     let source = try from.map { name in
       let keys = given?.model == nil ? nil : try config.map { try ModelKeys(contentsOf: $0) }
