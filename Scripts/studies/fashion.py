@@ -183,7 +183,7 @@ class Study:
                 name = f"{side}-{seed}-{step}"
                 samples, distances = self.measured(checkpoint, name, 2 if self.quick else 100, "--seed", 0, "--fast")
                 archive = np.load(samples)
-                asked = torch.from_numpy(archive["arr_1"].astype(np.int64))
+                asked = torch.arange(10).repeat_interleave(len(archive["arr_0"]) // 10)
                 agreement = judge_fashion.right(classifier, judge_fashion.inputs(archive["arr_0"][..., 0]), asked).mean()
                 minutes = times[min(times, key=lambda known: abs(known - step))] / 60
                 found.append({"step": step, "minutes": round(minutes, 3), **distances, "agreement": float(agreement)})

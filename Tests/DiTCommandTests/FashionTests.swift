@@ -18,7 +18,8 @@ import Testing
     _ = try await succeed(["sample", "--model", "fashion", "--classes", "0-9", "--count", "4", "--out", samples])
     let archive = try NPZFile(contentsOf: samples)
     let drawn = Array(try #require(try archive.array("arr_0")).bytes)
-    let asked = try #require(try archive.array("arr_1")).doubles().map { Int($0) }
+    try #require(drawn.count == 40 * 784)
+    let asked = (0..<40).map { $0 / 4 }
     let set = try #require(try IDXPictures(at: Self.pictures))
     let labels = try #require(set.labels)
     let data = try set.dataset(channels: 1, height: 28, width: 28, options: PictureOptions()).data
@@ -31,23 +32,22 @@ import Testing
       if labels[nearest] == asked[index] { agreement += 1 }
       #expect(distances[nearest] > 1, "sample \(index) is test picture \(nearest)")
     }
-    #expect(asked.count == 40 && agreement >= 30, "\(agreement) of \(asked.count)")
+    #expect(agreement >= 30, "\(agreement) of 40")
   }
 
   @Test("Commands find the models that ship by name, and garments by theirs; a file or folder of that name comes first")
   func byName() async throws {
     let scratch = try Scratch()
-    let model = try #require(try await JSON(["info", "fashion", "--json"])["model"])
-    #expect(model["parameters"] == .integer(3_514_256))
-    #expect(try await JSON(["info", "digits", "--json"])["model"]?["parameters"] == .integer(1_867_984))
-    #expect(try await JSON(["schedule", "fashion", "--json"])["steps"] != nil)
+    #expect(try await JSON(["info", "fashion", "--json"])["model", "parameters"] == .integer(3_514_256))
+    #expect(try await JSON(["info", "digits", "--json"])["model", "family"] == .string("dit"))
+    #expect(try await JSON(["schedule", "fashion", "--json"])["steps"] == .integer(25))
     let grid = scratch.path("clothes.png")
     let steps = ["--steps", "1", "--model", "fashion", "--out", grid, "--classes"]
     _ = try await succeed(["sample"] + steps + ["sneaker,coat"])
     let named = try scratch.bytes("clothes.png")
     _ = try await succeed(["sample"] + steps + ["7,4"])
     #expect(try scratch.bytes("clothes.png") == named)
-    try await expectFailure(["sample"] + steps + ["hat"], 64, ["--classes", "'hat'", "sneaker"])
+    try await expectFailure(["sample"] + steps + ["hat"], 64, ["--classes", "'hat'", "bag, coat, boot"])
     _ = try await succeed(["convert", "fashion", scratch.path("copy"), "--dtype", "bf16"])
     _ = try await succeed([
       "sample", "--steps", "1", "--model", scratch.path("copy"), "--out", grid, "--classes", "7,4",
@@ -55,7 +55,7 @@ import Testing
     #expect(try scratch.bytes("clothes.png") == named)
     let config = try scratch.write(Scratch.training(["steps": "1"]), to: "c.json")
     let train = ["train", "--data", "digits", "--config", config, "--from", "fashion", "--out", scratch.path("run")]
-    try await expectFailure(train, 65, ["fashion-model", "hidden_size"])
+    try await expectFailure(train, 65, ["fashion-model", "tensors missing"])
     let result = try await Tool.script(
       "cd \"$DIR\" && mkdir fashion && \"$DIT\" info fashion", in: scratch)
     #expect(result.status == 65 && result.error.contains("fashion"), "\(result)")
@@ -78,6 +78,6 @@ import Testing
       return
     }
     _ = try await succeed(train)
-    #expect(try await JSON(evaluate)["copies"]?["exact"] == .integer(500))
+    #expect(try await JSON(evaluate)["copies", "exact"] == .integer(500))
   }
 }
