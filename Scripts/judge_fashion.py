@@ -123,7 +123,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, features in [("pixels", None), ("efficientnet-lite0", lite)]:
             own, statistics = [], str(Path(folder) / f"{name}.npz")  # of the test pictures, which are not looked at six times
-            dit("--reference", "fashion:test", "--save-statistics", statistics, *(["--features", features] if features else []))
+            words = ["--reference", "fashion:test", "--save-statistics", statistics]
+            subprocess.run([DIT, "evaluate", *words, *(["--features", features] if features else [])], check=True, capture_output=True)
             for draw in range(5):
                 random = numpy.random.default_rng(draw)
                 chosen = numpy.concatenate(
