@@ -4,11 +4,12 @@
     python3 -m venv .venv
     .venv/bin/pip install --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0 numpy==2.4.6 safetensors==0.8.0
     .venv/bin/python Scripts/peer_fashion.py CONFIG.json OUT [--steps N] [--marks 8] [--seed 0] [--workers 0]
+        [--precision bf16] [--threads 2]
     .venv/bin/python Scripts/peer_fashion.py CONFIG.json --check MODEL
 
 CONFIG.json is a training configuration of this project, such as Sources/dit/Resources/fashion-training.json: the network's sizes, batch,
-learning rate and its warm-up, cosine, weight decay, betas, clipping and average are read from it. DataLoader, autocast to bfloat16, fused
-AdamW, scaled_dot_product_attention, an exponential moving average by foreach operations; two threads. At so many marks on the way the
+learning rate and its warm-up, cosine, weight decay, betas, clipping and average are read from it. DataLoader, autocast to bfloat16
+(--precision fp32: none), fused AdamW, scaled_dot_product_attention, an exponential moving average by foreach operations. At so many marks on the way the
 averaged weights are written as a model directory OUT/checkpoints/step-N by this project's names, so that both sides' pictures come from
 one sampler. --steps says at which step the learning rate is 0 and the run ends (by default that of CONFIG); OUT/log.jsonl has a line for
 every ten steps, with their mean seconds as `dit train` logs them. --check compares this network with `dit forward` on a model directory's weights.
@@ -184,7 +185,7 @@ def endless(loader):
 
 def train(arguments: argparse.Namespace, model: dict, training: dict, sampling: dict) -> None:
     torch.manual_seed(arguments.seed)
-    torch.set_num_threads(2)
+    torch.set_num_threads(arguments.threads)
     network = DiT(model)
     average = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
     parameters = dict(network.named_parameters())
@@ -213,7 +214,7 @@ def train(arguments: argparse.Namespace, model: dict, training: dict, sampling: 
         noise = torch.randn_like(x0)
         x = x0 + s[:, None, None, None] * (noise - x0)
         y = torch.where(torch.rand(len(y)) < 0.1, model["num_classes"], y)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=arguments.precision == "bf16"):
             found = network(x, 1000 * s, y)
         loss = F.mse_loss(found.float(), noise - x0)
         optimizer.zero_grad(set_to_none=True)
@@ -280,6 +281,8 @@ def main() -> None:
     parser.add_argument("--marks", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--check", type=Path)
     arguments = parser.parse_args()
     configuration = json.loads(arguments.config.read_text())

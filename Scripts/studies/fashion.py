@@ -7,11 +7,12 @@
     ~/dit-fashion/bin/python Scripts/studies/fashion.py [--work DIR] [--dit FILE] [--phases choose,peer,report] [--seeds 0,1,2] [--quick]
 
 `choose` trains seven forms for as long (about four minutes each of two cores) and measures 500 samples of each, without guidance,
-against the real test pictures. `peer` first measures seconds a step of `dit train` and of Scripts/peer_fashion.py in turns; trains
-both on the flagship's configuration for as many steps as PyTorch takes in forty minutes, seed by seed; and measures 1,000 samples of
-each checkpoint, 100 of each class: the Frechet distance to the test pictures in EfficientNet-Lite0's features and in pixels, and how
-often a classifier that PyTorch trained on the real training pictures sees the class that was asked for. Its minutes are sums of the
-logged seconds of steps. At the end:
+against the real test pictures. `peer` first measures seconds a step of `dit train` and of Scripts/peer_fashion.py (in bf16 and in fp32: the faster
+counts) in turns, with nothing beside them; trains both on the flagship's configuration for as many steps as PyTorch takes in forty
+minutes, and measures 1,000 samples of each checkpoint, 100 of each class: the Frechet distance to the test pictures in
+EfficientNet-Lite0's features and in pixels, and how often a classifier that PyTorch trained on the real training pictures sees the
+class that was asked for. Its minutes are steps times those seconds, so that runs may go two at a time, one on each core (--threads 1),
+or on another day. At the end:
 
     Documentation/studies/fashion.json      every figure
     Documentation/Fashion.md                the tables between its markers
@@ -25,12 +26,13 @@ import argparse
 import json
 import statistics
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from study import (DOCUMENTATION, RESOURCES, ROOT, Failed, between_markers, command, evaluate, find_dit, log, machine, main, note,
-                   read_json, table, write_json)
+                   read_json, side_by_side, table, write_json)
 
 sys.path.insert(0, str(ROOT / "Scripts"))
 PEER = ROOT / "Scripts" / "peer_fashion.py"
@@ -55,23 +57,13 @@ MARKS = 8
 MINUTES = 40
 
 
-def seconds(folder):
-    """(step, seconds of training until then), from a run's log: a line has the mean of the steps since the one before."""
-    found, step, total = [(0, 0.0)], 0, 0.0
-    for line in log(folder):
-        if "seconds" in line and "loss" in line:
-            total += line["seconds"] * (line["step"] - step)
-            step = line["step"]
-            found.append((step, total))
-    return found
-
-
 class Study:
     def __init__(self, arguments):
         self.quick = arguments.quick
         self.dit = find_dit(arguments.dit)
         self.work = arguments.work / "quick" if self.quick else arguments.work
         self.seeds = [int(seed) for seed in arguments.seeds.split(",")]
+        self.threads = arguments.threads
 
     # What both phases measure
 
@@ -100,18 +92,18 @@ class Study:
         write_json(folder.with_suffix(".json"), settings)
         return (folder / "done").exists()
 
-    def train(self, configuration, folder, *words):
-        """A run on two threads, gone on with where it was stopped; nothing where it is done."""
+    def train(self, configuration, folder, *words, threads=None):
+        """A run, gone on with where it was stopped; nothing where it is done."""
         if self.is_done(folder, configuration):
             return
         resume = ["--resume"] if (folder / "checkpoints").exists() else []
-        command([self.dit, "train", "--data", "fashion", "--config", folder.with_suffix(".json"), "--out", folder, "--threads", 2, *words,
-                 *resume])  # fmt: skip
+        command([self.dit, "train", "--data", "fashion", "--config", folder.with_suffix(".json"), "--out", folder, "--threads",
+                 threads or self.threads, *words, *resume])  # fmt: skip
         (folder / "done").touch()
 
-    def train_peer(self, configuration, folder, *words):
+    def train_peer(self, configuration, folder, *words, threads=None):
         if not self.is_done(folder, configuration):
-            command([sys.executable, PEER, folder.with_suffix(".json"), folder, *words])
+            command([sys.executable, PEER, folder.with_suffix(".json"), folder, *words, "--threads", threads or self.threads])
             (folder / "done").touch()
 
     # Phases
@@ -133,35 +125,48 @@ class Study:
         folder = self.work / "peer"
         speed = self.speed(folder)
         steps = 40 if self.quick else int(60 * MINUTES / speed["torch"])
-        configuration = json.loads(FLAGSHIP.read_text())
-        configuration["training"].update(steps=steps, checkpoint_every=-(-steps // MARKS), keep_checkpoints=MARKS + 2, validate_every=0,
-                                         sample_every=0, evaluate_every=0)  # fmt: skip
-        for seed in self.seeds:
+        configuration = self.flagship(steps=steps, checkpoint_every=-(-steps // MARKS), keep_checkpoints=MARKS + 2)
+
+        def ours(seed):
             self.train(configuration, folder / f"ours-{seed}", "--seed", seed)
-            self.train_peer(configuration, folder / f"torch-{seed}", "--marks", MARKS, "--seed", seed)
-            self.judge(folder, seed)
+
+        def torch(seed):
+            self.train_peer(configuration, folder / f"torch-{seed}", "--marks", MARKS, "--seed", seed, "--precision", speed["precision"])
+
+        side_by_side(2 // self.threads, [partial(side, seed) for seed in self.seeds for side in (torch, ours)])
+        for seed in self.seeds:
+            self.judge(folder, seed, speed)
+
+    def flagship(self, **training):
+        """The configuration of the model that ships, without what is measured on the way."""
+        configuration = json.loads(FLAGSHIP.read_text())
+        configuration["training"].update(validate_every=0, sample_every=0, evaluate_every=0, **training)
+        return configuration
 
     def speed(self, folder):
-        """Seconds a step, in turns of a hundred steps; the median of each side's turns."""
+        """Seconds a step, in turns of a hundred steps on two threads; the median of each side's turns. PyTorch's is that of the faster precision."""
         file = folder / "speed.json"
         if file.exists():
             return read_json(file)
-        turns = {"ours": [], "torch": []}
-        steps = 10 if self.quick else 100
-        configuration = json.loads(FLAGSHIP.read_text())
-        configuration["training"].update(steps=steps, checkpoint_every=0, validate_every=0, sample_every=0, evaluate_every=0)
+        turns = {"ours": [], "bf16": [], "fp32": []}
+        configuration = self.flagship(steps=10 if self.quick else 100, checkpoint_every=0)
         for turn in range(1 if self.quick else 5):
-            ours, torch = folder / f"turn-ours-{turn}", folder / f"turn-torch-{turn}"
-            self.train(configuration, ours)
-            self.train_peer(configuration, torch, "--marks", 1)
-            for side, run in (("ours", ours), ("torch", torch)):  # the first ten steps are of starting
-                turns[side].append(statistics.median(line["seconds"] for line in log(run)[0 if self.quick else 1 :] if "seconds" in line))
-            note(f"seconds a step: ours {turns['ours'][-1]:.4f}, torch {turns['torch'][-1]:.4f}")
-        found = {side: statistics.median(values) for side, values in turns.items()} | {"turns": turns}
+            for side, seconds in turns.items():
+                run = folder / f"turn-{side}-{turn}"
+                if side == "ours":
+                    self.train(configuration, run, threads=2)
+                else:
+                    self.train_peer(configuration, run, "--marks", 1, "--precision", side, threads=2)
+                # the first ten steps are of starting
+                seconds.append(statistics.median(line["seconds"] for line in log(run)[0 if self.quick else 1 :] if "seconds" in line))
+            note("seconds a step: " + ", ".join(f"{side} {seconds[-1]:.4f}" for side, seconds in turns.items()))
+        medians = {side: statistics.median(seconds) for side, seconds in turns.items()}
+        precision = min(("bf16", "fp32"), key=medians.get)
+        found = {"ours": medians["ours"], "torch": medians[precision], "precision": precision, "machine": machine(self.dit), "turns": turns}
         write_json(file, found)
         return found
 
-    def judge(self, folder, seed):
+    def judge(self, folder, seed, speed):
         import torch
 
         import judge_fashion
@@ -175,7 +180,7 @@ class Study:
         classifier.load_state_dict(torch.load(network))
         for side in ("ours", "torch"):
             run = folder / f"{side}-{seed}"
-            times, found = dict(seconds(run)), []
+            found = []
             for checkpoint in sorted((run / "checkpoints").glob("step-*")):
                 step = int(checkpoint.name.removeprefix("step-"))
                 if step == 0:
@@ -185,42 +190,58 @@ class Study:
                 archive = np.load(samples)
                 asked = torch.arange(10).repeat_interleave(len(archive["arr_0"]) // 10)
                 agreement = judge_fashion.right(classifier, judge_fashion.inputs(archive["arr_0"][..., 0]), asked).mean()
-                minutes = times[min(times, key=lambda known: abs(known - step))] / 60
+                minutes = step * speed[side] / 60
                 found.append({"step": step, "minutes": round(minutes, 3), **distances, "agreement": float(agreement)})
                 note(f"{name}: {found[-1]}")
             write_json(folder / f"{side}-{seed}-curve.json", found)
 
     def report(self):
-        value = {"machine": machine(self.dit)}
-        choices = [(name, form, *self.known(name)) for name, form in FORMS.items()]
-        value["choose"] = {name: {"lite": lite, "pixels": pixels} for name, _, lite, pixels in choices}
-        rows = [[f"patch {form[1]}, {form[0]}", STEPS[form[1]], f"{lite:.1f}", f"{pixels:.1f}"]
-                for _, form, lite, pixels in sorted(choices, key=lambda row: row[2])]  # fmt: skip
-        text = {"choose": table(["form", "steps", "EfficientNet-Lite0", "pixels"], rows)}
+        """What was measured here, beside what the study's file has of earlier machines."""
+        file = self.work / "fashion.json" if self.quick else DOCUMENTATION / "studies/fashion.json"
+        value, text = read_json(file, {}), {}
+        measured = {name: self.known(name) for name in FORMS}
+        if all(measured.values()):
+            value["machine"], value["choose"] = machine(self.dit), measured
+            rows = [[f"patch {patch}, {form}", STEPS[patch], f"{measured[name]['lite']:.1f}", f"{measured[name]['pixels']:.1f}"]
+                    for name, (form, patch, *_) in sorted(FORMS.items(), key=lambda form: measured[form[0]]["lite"])]  # fmt: skip
+            text["choose"] = table(["form", "steps", "EfficientNet-Lite0", "pixels"], rows)
         folder = self.work / "peer"
-        curves = {f"{side}-{seed}": read_json(folder / f"{side}-{seed}-curve.json") for seed in self.seeds for side in ("ours", "torch")}
-        if all(curves.values()):
-            value["speed"], value["curves"] = read_json(folder / "speed.json"), curves
-            rows = []
-            for seed in self.seeds:
-                ours, torch = curves[f"ours-{seed}"][-1], curves[f"torch-{seed}"][-1]
-                rows += [[seed, side, f"{row['minutes']:.1f}", f"{row['lite']:.2f}", f"{row['pixels']:.2f}", f"{100 * row['agreement']:.1f} %"]
-                         for side, row in (("dit train", ours), ("PyTorch", torch))]  # fmt: skip
-            text["peer"] = table(["seed", "", "minutes", "EfficientNet-Lite0", "pixels", "sees the class"], rows)
-        if self.quick:
-            print("\n\n".join(text.values()))
-            return
-        write_json(DOCUMENTATION / "studies/fashion.json", value)
+        if speed := read_json(folder / "speed.json"):
+            if value.get("speed", speed) != speed:
+                raise Failed(f"{file} has curves of other steps' seconds: remove its speed and curves")
+            curves = value.setdefault("curves", {})
+            for run in sorted(folder.glob("*-curve.json")):
+                curves[run.name.removesuffix("-curve.json")] = read_json(run)
+            value["speed"] = speed
+        if curves := value.get("curves"):
+            seeds = sorted({name.split("-")[1] for name in curves})
+            text["peer"] = self.against(curves, seeds)
+            if not self.quick:
+                draw(curves, seeds, DOCUMENTATION / "studies/fashion.png")
+        write_json(file, value)
         for name, part in text.items():
-            between_markers(DOCUMENTATION / "Fashion.md", name, part)
-        if "curves" in value:
-            draw(curves, self.seeds, DOCUMENTATION / "studies/fashion.png")
+            if self.quick:
+                print(part, end="\n\n")
+            else:
+                between_markers(DOCUMENTATION / "Fashion.md", name, part)
+
+    def against(self, curves, seeds):
+        """A row for each seed and side at its last checkpoint, and the means."""
+        columns = {"lite": ".2f", "pixels": ".2f", "agreement": ".1%"}
+        rows, last = [], {"ours": [], "torch": []}
+        for seed in seeds:
+            for side, title in (("ours", "dit train"), ("torch", "PyTorch")):
+                row = curves[f"{side}-{seed}"][-1]
+                last[side].append(row)
+                rows.append([seed, title, f"{row['minutes']:.1f}", *(format(row[key], form) for key, form in columns.items())])
+        for side, title in (("ours", "dit train"), ("torch", "PyTorch")):
+            means = [statistics.mean(row[key] for row in last[side]) for key in columns]
+            rows.append(["mean", title, f"{last[side][0]['minutes']:.1f}", *map(format, means, columns.values())])
+        return table(["seed", "", "minutes", "EfficientNet-Lite0", "pixels", "sees the class"], rows)
 
     def known(self, name):
-        found = [read_json(self.work / "measures" / f"{name}-{space}.json") for space in ("lite", "pixels")]
-        if not all(found):
-            raise Failed(f"{name} has not been measured")
-        return [one["frechet"]["distance"] for one in found]
+        found = {space: read_json(self.work / "measures" / f"{name}-{space}.json") for space in ("lite", "pixels")}
+        return {space: one["frechet"]["distance"] for space, one in found.items()} if all(found.values()) else None
 
     def run(self, phases):
         for phase in phases:
@@ -257,6 +278,7 @@ def run():
     parser.add_argument("--dit", help="the built tool (default: .build/release/dit)")
     parser.add_argument("--phases", default="choose,peer,report", help="of choose, peer and report")
     parser.add_argument("--seeds", default="0,1,2", help="of the runs against PyTorch")
+    parser.add_argument("--threads", type=int, choices=[1, 2], default=2, help="of a run against PyTorch; 1: two runs at once")
     parser.add_argument("--quick", action="store_true", help="a smoke test")
     arguments = parser.parse_args()
     Study(arguments).run(arguments.phases.split(","))
