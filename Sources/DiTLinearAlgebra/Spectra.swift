@@ -5,11 +5,11 @@ import DiTKernels
 //
 //   (a C + (1−a) I)⁻¹ = Eᵀ diag( 1/(a λ + 1−a) ) E
 
-/// A symmetric matrix; after ``ComputeContext/diagonalize(_:)`` its eigenvectors and eigenvalues.
+/// A symmetric matrix; after `ComputeContext/diagonalize(_:)` its eigenvectors and eigenvalues.
 public struct SymmetricMatrix: Sendable {
   /// The extent m.
   public let order: Int
-  /// (m, m): the matrix; after ``ComputeContext/diagonalize(_:)`` E, one eigenvector per row.
+  /// (m, m): the matrix; after `ComputeContext/diagonalize(_:)` E, one eigenvector per row.
   public var elements: [Double]
   /// λ, (m), ascending; empty before.
   public private(set) var eigenvalues: [Double] = []

@@ -12,7 +12,7 @@ import Foundation
 /// or one that says what the diffusion process and the sampling block do. vae/ is copied where there is one.
 ///
 /// diffusers has keys for all that it can compute but one: its time frequencies divide by 127. A model whose own divide by
-/// 128 is written as it is, as diffusers' conversion of the published weights does, and ``notes`` say so.
+/// 128 is written as it is, as diffusers' conversion of the published weights does, and ``notes(written:context:)`` say so.
 public struct DiffusersExport: Sendable {
   /// Where diffusers begins another file.
   static let shardBytes = 10_000_000_000

@@ -17,7 +17,7 @@ extension DiffusersScheduler {
   /// - Parameters:
   ///   - noise: what ``noise(_:)`` gives; β are `name`'s own.
   ///   - rule: nil is the saved spacing, else X's own. leading, trailing and linspace take its place; other rules keep steps
-  ///     as ``SamplerName/process(on:_:count:eta:)`` does for any model, every step going to the next kept one.
+  ///     as `SamplerName/process(on:_:count:eta:)` does for any model, every step going to the next kept one.
   ///   - count: S.
   ///   - eta: DDIM's η, 0 when nil.
   /// - Throws: `DiTError` naming the option or the key (`scheduler_config.…`).

@@ -2,10 +2,10 @@ import DiTTensor
 
 /// A file of `torch.save`, open to read: the tensors of a state dict, or of one of a training checkpoint's.
 ///
-/// The file is a ZIP archive of plain bytes (see ``ZipArchive``): a pickle that says what there is, and a storage an entry;
-/// or of the format before torch 1.6 (see ``LegacyTorchFile``). The pickle is read as data (see ``Unpickler``); nothing of
+/// The file is a ZIP archive of plain bytes (see `ZipArchive`): a pickle that says what there is, and a storage an entry;
+/// or of the format before torch 1.6 (see `LegacyTorchFile`). The pickle is read as data (see `Unpickler`); nothing of
 /// it can run. Which of the dictionaries in it are state dicts, and which words of their names belong to wrappers, says
-/// ``StateDictTrees``. Opening reads the directory and the pickle; storages stay where they are. Every tensor's offset, sizes
+/// `StateDictTrees`. Opening reads the directory and the pickle; storages stay where they are. Every tensor's offset, sizes
 /// and strides are checked against its storage's real size, and all tensors together may have no more elements than the
 /// file has bytes, so that views of one another cannot ask for memory out of proportion.
 ///

@@ -85,7 +85,7 @@ extension ComputeContext {
     unsafe parallel(ceilDivide(outputs, panelColumns), task)
   }
 
-  /// Float elements of scratch that ``convolution`` needs, for all workers.
+  /// Float elements of scratch that `convolution` needs, for all workers.
   public func convolutionScratch(_ c: Convolution, format: Format) -> Int {
     WinogradSchedule(c, format, tiles: WinogradSchedule.tiles(c, format)).elements(threads)
   }

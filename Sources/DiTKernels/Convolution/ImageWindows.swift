@@ -112,7 +112,7 @@ extension ComputeContext {
     }
   }
 
-  /// Float elements of scratch that ``patchConvolution`` needs, for all workers or for the caller.
+  /// Float elements of scratch that `patchConvolution` needs, for all workers or for the caller.
   public func patchConvolutionScratch(_ c: PatchConvolution, by loop: FlatLoop = .threads) -> Int {
     c.windows.isPointwise ? 0 : (loop == .threads ? threads : 1) * c.block * c.depth
   }

@@ -104,12 +104,12 @@ extension ComputeContext {
     unsafe parallel(parts.count, task)
   }
 
-  /// Elements of scratch that ``normModulateBackward`` and ``gateBackward`` need.
+  /// Elements of scratch that `normModulateBackward` and `gateBackward` need.
   public static func rowReductionScratch(samples: Int, tokens: Int, width: Int) -> Int {
     RowParts(rows: samples * tokens, tokens: tokens).count * 2 * width
   }
 
-  /// The gradient of ``normModulate``: with g = dout (1 + scale) weight,
+  /// The gradient of `normModulate`: with g = dout (1 + scale) weight,
   /// dx += rstd (g − avg(g) − n avg(g n)), for RMSNorm without avg(g); dshift = Σ_tokens dout;
   /// dscale = weight Σ_tokens dout n; dweight += Σ_samples (1 + scale) Σ_tokens dout n, samples in order.
   ///

@@ -106,7 +106,7 @@ extension ComputeContext {
 }
 
 extension ComputeContext {
-  /// Floats of scratch of a ``product`` that packs each panel just before it is used: one for each thread.
+  /// Floats of scratch of a `product` that packs each panel just before it is used: one for each thread.
   public func panelScratch(depth: Int) -> Int { unsafe threads * PanelwiseTask.panelFloats(depth) }
 }
 

@@ -62,7 +62,7 @@ extension DiTNetwork {
       dropout: dropout)
   }
 
-  /// Adds the gradient of a loss to `gradients`, given its gradient with respect to the last ``trainingForward``'s
+  /// Adds the gradient of a loss to `gradients`, given its gradient with respect to the last `trainingForward`'s
   /// output, of the same images, times, labels, sequence and workspace. Once for each forward pass, whose activations it
   /// overwrites.
   ///
@@ -92,7 +92,7 @@ extension DiTNetwork {
 
   /// A step forward and back: the output, the loss's gradient with respect to it, and what that adds to `gradients`.
   ///
-  /// Parameters as in ``trainingForward`` and ``backward``, and:
+  /// Parameters as in `trainingForward` and `backward`, and:
   /// - Parameters:
   ///   - output, outputGradient: memory for both, (N, C', H, W).
   ///   - loss: writes the loss's gradient with respect to `output`, which then holds the network's; channels that it leaves

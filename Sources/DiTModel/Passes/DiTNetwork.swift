@@ -24,7 +24,7 @@ public struct DiTNetwork: Sendable {
   /// - Parameters:
   ///   - numerics: the format of the operands and the matrix-multiplication backend. Sums, the residual stream, normalization, softmax, the
   ///     conditioning and the first and last layer are float32 in every format.
-  ///   - weightsAreFixed: whether ``forward`` may pack the weights once, at its first call, and read only the packed ones
+  ///   - weightsAreFixed: whether `forward` may pack the weights once, at its first call, and read only the packed ones
   ///     from then on. Otherwise every pass packs each layer just before its product, as it must while weights change.
   ///   - noise: the schedule's tables, where ``AttentionConfiguration/readsNoise``.
   /// - Precondition: `weights` belong to `configuration`; `numerics` are supported.
@@ -54,10 +54,10 @@ public struct DiTNetwork: Sendable {
     return table.reading
   }
 
-  /// Whether ``forward`` needs memory to pack a layer into.
+  /// Whether `forward` needs memory to pack a layer into.
   var packsPerCall: Bool { isPacked && store == nil }
 
-  /// Where ``forward`` takes its layers from.
+  /// Where `forward` takes its layers from.
   private func inferenceSource(_ ws: InferenceWorkspace, samples: Int) -> LayerSource {
     if let store { return .stored(store.packed(weights, precision: numerics.precision, context: context)) }
     return isPacked ? .packing(ws.packing) : .blas(parts: samples)

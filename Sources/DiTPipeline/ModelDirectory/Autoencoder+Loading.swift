@@ -8,7 +8,7 @@ import Foundation
 extension Autoencoder {
   /// Loads the autoencoder that `path` stands for: a diffusers VAE directory, a directory that has one in `vae/`, a model
   /// directory whose config.json names one, or a state-dict file with CompVis's or diffusers' names. A directory's weights
-  /// are in one file or several, safetensors or torch's, as ``DiffusersDirectory`` reads a transformer's. A state dict's
+  /// are in one file or several, safetensors or torch's, as `DiffusersDirectory` reads a transformer's. A state dict's
   /// sizes and scaling are those of the autoencoder's config.json beside it; without one sizes are read from its shapes.
   ///
   /// - Parameters:
@@ -105,7 +105,7 @@ extension Autoencoder {
       contentsOf: path, context: model.context, numerics: numerics, statistics: model.configuration.latentStatistics)
   }
 
-  /// The autoencoder's own directory, or file, that belongs to `path`, as ``init(contentsOf:context:numerics:)`` reads it; nil where
+  /// The autoencoder's own directory, or file, that belongs to `path`, as ``init(contentsOf:context:numerics:statistics:)`` reads it; nil where
   /// `path` is not a directory, or has none.
   ///
   /// - Throws: `DiTError` for a config.json that cannot be read.

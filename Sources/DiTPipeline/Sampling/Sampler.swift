@@ -20,7 +20,7 @@ public struct Sampler: Equatable, Sendable {
   public var shift = 1.0
   /// Whether `heun` asks at the end of a linear path too, as SiT's code does: a property of a model's family.
   public var correctsLastStep = false
-  /// Of `dopri5`; nil is ``StepTolerance/standard``. Other samplers refuse one.
+  /// Of `dopri5`; nil is `StepTolerance/standard`. Other samplers refuse one.
   public var tolerance: StepTolerance?
 
   /// A sampler of `steps` steps; nil is 50, or the length of a custom schedule's list.

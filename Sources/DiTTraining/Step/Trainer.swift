@@ -33,7 +33,7 @@ public final class Trainer {
     weightGather?.wait()
     return ownWeights
   }
-  /// The average, which validation and sampling use: flat, or of several processes what ``sharding`` says this one has.
+  /// The average, which validation and sampling use: flat, or of several processes what `sharding` says this one has.
   public let average: MutableFloatSlice
   /// The other averages of `ema_decays`, as ``average``, with their decays.
   public let furtherAverages: [(decay: Double, values: MutableFloatSlice)]
