@@ -104,7 +104,9 @@ public struct DiffusersExport: Sendable {
 
   /// Notes for the user, one line each. For another division of the time frequencies both networks are run.
   ///
-  /// - Parameter written: the weights as they are read from what ``write(to:as:)`` wrote.
+  /// - Parameters:
+  ///   - written: the weights as they are read from what ``write(to:as:)`` wrote.
+  ///   - context: where to run.
   public func notes(written: Weights, context: ComputeContext) -> [String] {
     var notes: [String] = []
     if model.network.timeFrequencies != .diffusers {
@@ -162,7 +164,9 @@ public struct DiffusersExport: Sendable {
 
   /// Writes the files into the directory `path`, which is there.
   ///
-  /// - Parameter dtype: F32, BF16 or F16.
+  /// - Parameters:
+  ///   - path: the directory.
+  ///   - dtype: F32, BF16 or F16.
   /// - Throws: `DiTError`.
   public func write(to path: String, as dtype: Dtype = .f32) throws {
     try write(to: path, as: dtype, shardBytes: Self.shardBytes)

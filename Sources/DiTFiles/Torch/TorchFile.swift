@@ -46,7 +46,9 @@ public final class TorchFile: Sendable {
 
   /// Opens the file at `path`.
   ///
-  /// - Parameter choice: which of a training checkpoint's state dicts is read.
+  /// - Parameters:
+  ///   - path: the file.
+  ///   - choice: which of a training checkpoint's state dicts is read.
   /// - Throws: `DiTError` when the file cannot be mapped, is not such a file, or has no such state dict.
   public convenience init(contentsOf path: String, tree choice: TreeChoice = .averagePreferred) throws {
     try self.init(.mapped(MappedFile(path: path)), path: path, tree: choice)

@@ -22,6 +22,9 @@ public struct DiTNetwork: Sendable {
   let rotary: FloatSlice?
 
   /// - Parameters:
+  ///   - configuration: the parts and sizes.
+  ///   - weights: all tensors of the network.
+  ///   - context: where to run.
   ///   - numerics: the format of the operands and the matrix-multiplication backend. Sums, the residual stream, normalization, softmax, the
   ///     conditioning and the first and last layer are float32 in every format.
   ///   - weightsAreFixed: whether `forward` may pack the weights once, at its first call, and read only the packed ones
@@ -80,7 +83,8 @@ extension DiTNetwork {
   ///   - images: (N, C, H, W).
   ///   - modulation: N rows.
   ///   - sequence: N sequences where the network is conditioned by one.
-  ///   - workspace: made for at least N samples; nothing is allocated here without a cache.
+  ///   - samples: N.
+  ///   - ws: made for at least N samples; nothing is allocated here without a cache.
   ///   - cache: made for at least N samples. Whether this evaluation is forecast, its ``StepCache/advance()`` has decided; one
   ///     that is not, it takes up.
   public func forward(

@@ -74,7 +74,9 @@ extension Weights {
 
   /// Writes all tensors to `path`, atomically; equal values give equal bytes.
   ///
-  /// - Parameter dtype: F32, BF16 or F16. A fixed position table is F32 in any case, as it is not a weight.
+  /// - Parameters:
+  ///   - path: the file.
+  ///   - dtype: F32, BF16 or F16. A fixed position table is F32 in any case, as it is not a weight.
   /// - Throws: `DiTError`.
   public func write(to path: String, as dtype: Dtype = .f32) throws {
     let file = try stage(for: path, as: dtype)
