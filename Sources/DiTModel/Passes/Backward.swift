@@ -10,8 +10,8 @@ extension DiTNetwork {
   /// - Parameters:
   ///   - output: (N, C', H, W); overwritten.
   ///   - images: (N, C, H, W); `patches` for the backward pass are cut from them again.
-  ///   - times: one per sample, as in ``modulate(times:labels:into:)``.
-  ///   - labels: one per sample, as in ``modulate(times:labels:into:)``.
+  ///   - times: one per sample, as in ``modulate(times:labels:into:releasingWeights:)``.
+  ///   - labels: one per sample, as in ``modulate(times:labels:into:releasingWeights:)``.
   ///   - sequence: N sequences where the network is conditioned by one.
   ///   - dropout: what is dropped in the blocks, with a key for each sample; the workspace is then made for it.
   ///   - ws: made for at least N samples.

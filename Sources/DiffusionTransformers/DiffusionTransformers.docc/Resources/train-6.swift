@@ -28,7 +28,7 @@ let events = TrainingEvents(
   try isNew ? TrainingRun(starting: trainer, in: folder) : TrainingRun(resuming: trainer, in: folder))
 
 // Ctrl-C saves after the step at hand.
-let signals = DispatchSource.makeSignalSource(signal: SIGINT)
+let signals = DispatchSource.makeSignalSource(signal: SIGINT, queue: .main)
 signal(SIGINT, SIG_IGN)
 signals.setEventHandler { events.cancel() }
 signals.resume()
