@@ -20,4 +20,6 @@ let package = Package(
   targets: [
     example("complete-digits"), example("edit-photo"), example("many-requests"), example("own-embeddings"),
     example("progress-bar"), example("train-with-events"),
+    // The tutorials' last steps: their main.swift are links to the files that the tutorials show.
+    example("tutorial-sample"), example("tutorial-train"), example("tutorial-serve"),
   ])

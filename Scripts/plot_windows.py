@@ -2,7 +2,9 @@
 """Draws what attention costs as its window closes, from a run of the benchmark:
 
     swift run -c release --package-path Benchmarks dit-bench run --only '^windows' --json windows.json
-    python3 Scripts/plot_windows.py windows.json Documentation/windows.png
+    python3 Scripts/plot_windows.py windows.json windows.png
+
+The guide Attention shows it: Sources/DiffusionTransformers/DiffusionTransformers.docc/Resources/windows.png.
 
 Needs matplotlib. Time over full attention's of as many tokens, against k; the dotted line is the bound that the benchmark
 prints: 1.4 × the share of the 64 × 64 tiles that the windows touch, and a tenth.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a step of DiT-XL/2 takes on clusters that we do not have: a model on paper, from constants that were measured here.
 
-    python Benchmarks/peers/cluster_model.py                       the table of Documentation/Cluster.md
+    python Benchmarks/peers/cluster_model.py                       the table of the guide DiffusionTransformers.docc/Cluster.md
     python Benchmarks/peers/cluster_model.py --cores 32 --hosts 4 16 --rates 25
 
 A step of P hosts with N trained parameters, B images and V = P virtual ranks:

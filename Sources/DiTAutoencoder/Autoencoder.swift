@@ -33,6 +33,9 @@ public final class Autoencoder: Sendable {
   /// `first_stage_model.`.
   ///
   /// - Parameters:
+  ///   - store: the tensors.
+  ///   - configuration: the parts and sizes.
+  ///   - context: where to run.
   ///   - numerics: the format of the products' operands and the matrix-multiplication backend. Between layers everything is float32.
   ///   - wholeImageLimit: elements of an upsampled image that may be held whole; a larger one is computed twice in bands
   ///     of rows, with the same results.

@@ -20,7 +20,7 @@ public final class EventFile {
   ///
   /// - Parameters:
   ///   - directory: created if missing. Files that are there stay: TensorBoard reads them all.
-  ///   - after: the step that a run goes on from, 0 of a new one: what earlier files hold of later steps no longer counts.
+  ///   - step: the step that a run goes on from, 0 of a new one: what earlier files hold of later steps no longer counts.
   ///   - clock: seconds since 1970.
   /// - Throws: `DiTError`.
   public init(
@@ -74,7 +74,11 @@ public final class EventFile {
   /// Writes a picture.
   ///
   /// - Parameters:
+  ///   - step: of the run.
+  ///   - tag: what the picture stands under.
   ///   - png: the file's bytes.
+  ///   - width: in pixels.
+  ///   - height: in pixels.
   ///   - channels: 1 gray, 3 RGB.
   /// - Throws: `DiTError`.
   public func write(

@@ -14,6 +14,10 @@ extension ComputeContext {
   ///   - c: (rows, columns); overwritten, or with `subtracting` changed.
   ///   - a: (rows, depth).
   ///   - b: (columns, depth).
+  ///   - rows: of c.
+  ///   - columns: of c.
+  ///   - depth: of the sums.
+  ///   - subtracting: whether the product is taken from c.
   public func product(
     _ c: inout MutableSpan<Double>, _ a: Span<Double>, transposed b: Span<Double>, rows: Int, columns: Int, depth: Int,
     subtracting: Bool = false
@@ -31,6 +35,9 @@ extension ComputeContext {
   ///   - c: (rows, columns); overwritten.
   ///   - a: (rows, depth).
   ///   - b: (depth, columns).
+  ///   - rows: of c.
+  ///   - columns: of c.
+  ///   - depth: of the sums.
   public func product(
     _ c: inout MutableSpan<Double>, _ a: Span<Double>, _ b: Span<Double>, rows: Int, columns: Int, depth: Int
   ) {
@@ -45,6 +52,8 @@ extension ComputeContext {
   /// - Parameters:
   ///   - c: (columns, columns).
   ///   - x: (rows, columns).
+  ///   - rows: of x.
+  ///   - columns: of x.
   public func addGram(_ c: inout MutableSpan<Double>, _ x: Span<Double>, rows: Int, columns: Int) {
     unsafe product(
       &c, x, x, Tiling(rows: columns, columns: columns, tileRows: tileColumns, tileColumns: tileColumns), rows,

@@ -18,7 +18,10 @@ public struct PointBlock: Sendable {
   /// Squared norms beyond this might overflow in Float.
   public static let largestNorm = 1e36
 
-  /// - Parameter elements: (count, depth), finite.
+  /// - Parameters:
+  ///   - start: the number of the first point in its set.
+  ///   - depth: numbers of a point.
+  ///   - elements: (count, depth), finite.
   public init(start: Int, depth: Int, elements: [Float]) {
     precondition(depth > 0 && elements.count % depth == 0, "\(elements.count) elements for points of \(depth)")
     self.start = start
@@ -106,9 +109,11 @@ extension ComputeContext {
   /// Adds the pairs of two blocks to the rows of `table`.
   ///
   /// - Parameters:
+  ///   - table: the rows of all queries; changed.
   ///   - queries: the points whose rows are changed.
   ///   - candidates: the points among which neighbors are sought. Each pair must be added once.
   ///   - products: inner products of the blocks: (queries, candidates), or with `transposed` (candidates, queries).
+  ///   - transposed: see `products`.
   ///   - isSame: whether both are of one set, in which a point is not its own neighbor.
   ///   - radii: the candidates' squared radii, (radiiPerCandidate, points of the whole candidate set). A point at exactly
   ///     that distance is within the radius.

@@ -9,6 +9,8 @@ extension ComputeContext {
   ///
   /// - Parameters:
   ///   - matrix: (rows, columns); destroyed.
+  ///   - rows: of the matrix.
+  ///   - columns: of the matrix.
   public func singularValues(_ matrix: inout [Double], rows: Int, columns: Int) -> [Double]? {
     precondition(matrix.count == rows * columns, "\(matrix.count) elements for a matrix (\(rows), \(columns))")
     guard !matrix.isEmpty else { return [] }

@@ -5,16 +5,18 @@ import DiTKernels
 //
 //   (a C + (1−a) I)⁻¹ = Eᵀ diag( 1/(a λ + 1−a) ) E
 
-/// A symmetric matrix; after ``ComputeContext/diagonalize(_:)`` its eigenvectors and eigenvalues.
+/// A symmetric matrix; after `ComputeContext/diagonalize(_:)` its eigenvectors and eigenvalues.
 public struct SymmetricMatrix: Sendable {
   /// The extent m.
   public let order: Int
-  /// (m, m): the matrix; after ``ComputeContext/diagonalize(_:)`` E, one eigenvector per row.
+  /// (m, m): the matrix; after `ComputeContext/diagonalize(_:)` E, one eigenvector per row.
   public var elements: [Double]
   /// λ, (m), ascending; empty before.
   public private(set) var eigenvalues: [Double] = []
 
-  /// - Parameter elements: (m, m), finite; only one triangle is read.
+  /// - Parameters:
+  ///   - order: m.
+  ///   - elements: (m, m), finite; only one triangle is read.
   public init(order: Int, elements: [Double]) {
     precondition(elements.count == order * order, "\(elements.count) elements for a matrix of order \(order)")
     self.order = order
@@ -53,6 +55,7 @@ extension ComputeContext {
   ///   - energies: Σ_j x[r, j]² / (a_r λ_j + 1 − a_r), before the change, (rows).
   ///   - spectrum: λ, (count), not negative.
   ///   - signals: a, (rows), below 1.
+  ///   - rows: of x.
   public func divide(
     _ x: inout MutableSpan<Double>, energies: inout MutableSpan<Double>, spectrum: Span<Double>, signals: Span<Double>,
     rows: Int
@@ -79,6 +82,8 @@ extension ComputeContext {
   ///
   /// - Parameters:
   ///   - diagonal: `columns` elements from `start` on are overwritten.
+  ///   - start: where the block begins.
+  ///   - columns: of the block.
   ///   - vectors: w, (count, columns): the block's part of the eigenvectors.
   ///   - spectrum: λ, (count), not negative.
   ///   - signal: a, below 1.

@@ -54,7 +54,10 @@ public struct NPYArray: Sendable {
 
   /// Reads `bytes` as if they were a .npy file; errors name it `path`.
   ///
-  /// - Parameter part: what errors call the array, as in `.entry("entry mu.npy")`.
+  /// - Parameters:
+  ///   - bytes: the whole file.
+  ///   - path: what errors call it.
+  ///   - part: what errors call the array, as in `.entry("entry mu.npy")`.
   /// - Throws: `DiTError`.
   public init(parsing bytes: [UInt8], path: String, part: DiTError.Part? = nil) throws(DiTError) {
     let header = try unsafe NPYHeader(of: bytes.span.bytes, size: bytes.count, path: path, part: part)

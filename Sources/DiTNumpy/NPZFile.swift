@@ -5,7 +5,7 @@ import DiTTensor
 /// (`numpy.savez_compressed`), also in the 64-bit form.
 ///
 /// Opening reads the archive's directory; an array is unpacked when it is asked for, and its checksum verified. Nothing of
-/// the file is believed: see ``ZipArchive``, and a deflated entry may not claim more than deflate can hold, before memory
+/// the file is believed: see `ZipArchive`, and a deflated entry may not claim more than deflate can hold, before memory
 /// is taken for it. Encrypted entries, several disks and other methods are refused.
 public struct NPZFile: Sendable {
   /// The path as given.

@@ -1,7 +1,7 @@
 import Foundation
 
 /// A value: a shape and its elements in row-major order. For data that comes in and goes out; the engine's own
-/// activations live in an ``Arena``.
+/// activations live in an `Arena`.
 public struct Tensor: Equatable, Sendable {
   /// The extents, outermost first; `[]` for a scalar.
   public let shape: [Int]

@@ -156,7 +156,7 @@ import Testing
       ["--preview", "channels", "2"])
   }
 
-  /// The grid of pixels, or of latents through the map as Documentation/Sampling.md has it.
+  /// The grid of pixels, or of latents through the map as DiffusionTransformers.docc/Sampling.md has it.
   private static func picture(_ samples: Tensor) -> Image {
     let (channels, height, width) = (samples.shape[1], samples.shape[2], samples.shape[3])
     let area = height * width

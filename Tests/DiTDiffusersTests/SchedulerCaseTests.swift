@@ -89,7 +89,7 @@ enum SchedulerFunction {
     rounding > 8e-6 ? min(2e-3, max(tolerance, 4 * rounding)) : tolerance
   }
 
-  /// What this library refuses although diffusers goes on, by key or option: Documentation/Sampling.md has the reasons.
+  /// What this library refuses although diffusers goes on, by key or option; the guide Sampling.md has the reasons.
   private static let refused: Set<String> = [
     "prediction_type", "rescale_betas_zero_snr", "solver_order", "steps", "steps_offset",
     "timestep_type", "use_flow_sigmas", "variance_type",

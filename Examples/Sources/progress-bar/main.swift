@@ -10,7 +10,7 @@ import Foundation
 let model = try DiT(contentsOf: "Sources/dit/Resources/digits-model")
 let run = model.sampling(.classes(Array(0..<10)))
 
-let signals = DispatchSource.makeSignalSource(signal: SIGINT)
+let signals = DispatchSource.makeSignalSource(signal: SIGINT, queue: .main)
 signal(SIGINT, SIG_IGN)
 signals.setEventHandler { run.cancel() }
 signals.resume()

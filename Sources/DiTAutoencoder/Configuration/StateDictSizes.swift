@@ -5,7 +5,9 @@ extension AutoencoderConfiguration {
   /// tell is sd-vae's: 32 groups, and for 4 latent channels the scaling factor 0.18215. Those of other
   /// shapes have other factors, for which there is no convention.
   ///
-  /// - Parameter statistics: what the latents are standardized by, where that is known.
+  /// - Parameters:
+  ///   - store: the tensors.
+  ///   - statistics: what the latents are standardized by, where that is known.
   /// - Throws: `DiTError`, of `scaling_factor` for such shapes where it is not.
   public init(
     stateDict store: some TensorStore, statistics: LatentStatistics? = nil

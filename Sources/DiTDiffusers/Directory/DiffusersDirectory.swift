@@ -8,7 +8,7 @@ import Foundation
 /// directory alone; or a checkpoint of diffusers' training scripts, which has transformer/, transformer_ema/ or both, or the
 /// same under the name unet: its parts, each read and checked by itself.
 ///
-/// The network computes what diffusers computes from it (``DiffusersTransformer``). Whether the saved scheduler can be used with it depends on the diffusion process; that is checked where the two become one model. The
+/// The network computes what diffusers computes from it (`DiffusersTransformer`). Whether the saved scheduler can be used with it depends on the diffusion process; that is checked where the two become one model. The
 /// autoencoder is not opened here.
 public struct DiffusersDirectory: Sendable {
   package static let indexFile = "model_index.json"

@@ -12,7 +12,7 @@ import Foundation
 /// or one that says what the diffusion process and the sampling block do. vae/ is copied where there is one.
 ///
 /// diffusers has keys for all that it can compute but one: its time frequencies divide by 127. A model whose own divide by
-/// 128 is written as it is, as diffusers' conversion of the published weights does, and ``notes`` say so.
+/// 128 is written as it is, as diffusers' conversion of the published weights does, and ``notes(written:context:)`` say so.
 public struct DiffusersExport: Sendable {
   /// Where diffusers begins another file.
   static let shardBytes = 10_000_000_000
@@ -104,7 +104,9 @@ public struct DiffusersExport: Sendable {
 
   /// Notes for the user, one line each. For another division of the time frequencies both networks are run.
   ///
-  /// - Parameter written: the weights as they are read from what ``write(to:as:)`` wrote.
+  /// - Parameters:
+  ///   - written: the weights as they are read from what ``write(to:as:)`` wrote.
+  ///   - context: where to run.
   public func notes(written: Weights, context: ComputeContext) -> [String] {
     var notes: [String] = []
     if model.network.timeFrequencies != .diffusers {
@@ -162,7 +164,9 @@ public struct DiffusersExport: Sendable {
 
   /// Writes the files into the directory `path`, which is there.
   ///
-  /// - Parameter dtype: F32, BF16 or F16.
+  /// - Parameters:
+  ///   - path: the directory.
+  ///   - dtype: F32, BF16 or F16.
   /// - Throws: `DiTError`.
   public func write(to path: String, as dtype: Dtype = .f32) throws {
     try write(to: path, as: dtype, shardBytes: Self.shardBytes)

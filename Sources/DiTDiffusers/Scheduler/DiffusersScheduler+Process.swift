@@ -15,9 +15,10 @@ extension DiffusersScheduler {
   /// The sampler `name` from this configuration.
   ///
   /// - Parameters:
+  ///   - name: which sampler.
   ///   - noise: what ``noise(_:)`` gives; β are `name`'s own.
   ///   - rule: nil is the saved spacing, else X's own. leading, trailing and linspace take its place; other rules keep steps
-  ///     as ``SamplerName/process(on:_:count:eta:)`` does for any model, every step going to the next kept one.
+  ///     as `SamplerName/process(on:_:count:eta:)` does for any model, every step going to the next kept one.
   ///   - count: S.
   ///   - eta: DDIM's η, 0 when nil.
   /// - Throws: `DiTError` naming the option or the key (`scheduler_config.…`).

@@ -56,6 +56,7 @@ public struct TrainingLoss: Sendable {
   ///   - clean: x_*, (N, C, H, W).
   ///   - noise: ε, (N, C, H, W).
   ///   - levels: of each sample, by `schedule`.
+  ///   - shape: (N, C, H, W).
   ///   - losses: N values, replaced.
   public func evaluate(
     output: Span<Float>, clean: Span<Float>, noise: Span<Float>, levels: [NoiseLevel], shape: BatchShape,
@@ -69,6 +70,12 @@ public struct TrainingLoss: Sendable {
   ///
   /// Parameters as above, and:
   /// - Parameters:
+  ///   - output: the network's at (x_t, t), (N, C', H, W).
+  ///   - clean: x_*, (N, C, H, W).
+  ///   - noise: ε, (N, C, H, W).
+  ///   - levels: of each sample, by `schedule`.
+  ///   - shape: (N, C, H, W).
+  ///   - losses: N values, replaced.
   ///   - gradient: (N, C', H, W), replaced.
   ///   - weight: of this batch in the whole, for example 1/k when gradients of k equal batches are accumulated.
   public func evaluate(
@@ -83,6 +90,11 @@ public struct TrainingLoss: Sendable {
   ///
   /// Parameters as above, and:
   /// - Parameters:
+  ///   - output: the network's at (x_t, t), (N, C', H, W).
+  ///   - clean: x_*, (N, C, H, W).
+  ///   - noise: ε, (N, C, H, W).
+  ///   - levels: of each sample, by `schedule`.
+  ///   - shape: (N, C, H, W).
   ///   - patchSize: P, which divides H and W.
   ///   - means: (N, L) with the L = (H/P)(W/P) patches row-major, replaced: κ mean (out − target)² over C·P².
   public func patchErrors(

@@ -152,6 +152,7 @@ public struct FlowEulerSampler: SamplingProcess, Equatable {
   fileprivate let grid: FlowGrid
 
   /// - Parameters:
+  ///   - process: the path, and what the network says of it.
   ///   - steps: S, at least 1.
   ///   - shift: of the grid, see ``FlowOptions``.
   /// - Precondition: the path is linear.
@@ -188,7 +189,9 @@ public struct FlowEulerSampler: SamplingProcess, Equatable {
 public struct MeanFlowSampler: SamplingProcess, Equatable {
   private let euler: FlowEulerSampler
 
-  /// - Parameter steps: S, at least 1.
+  /// - Parameters:
+  ///   - process: the path, and what the network says of it.
+  ///   - steps: S, at least 1.
   /// - Precondition: the path is linear.
   public init(_ process: DiffusionProcess, steps: Int) { self.init(FlowEulerSampler(process, steps: steps)) }
 
@@ -220,6 +223,7 @@ public struct FlowHeunSampler: SamplingProcess, Equatable {
   private let options: FlowOptions
 
   /// - Parameters:
+  ///   - process: the path, and what the network says of it.
   ///   - steps: S, at least 1; the network is evaluated 2S−1 times, or 2S.
   ///   - options: the grid's shift, and whether the last step is Heun's too.
   /// - Precondition: the path is linear.
@@ -281,6 +285,7 @@ public struct FlowEulerInversion: ReverseProcess, Equatable {
   private let noiseScale: Double
 
   /// - Parameters:
+  ///   - process: the path, and what the network says of it.
   ///   - steps: S, at least 1.
   ///   - shift: of the grid, see ``FlowOptions``.
   /// - Precondition: the path is linear.

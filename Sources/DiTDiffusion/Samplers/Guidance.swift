@@ -125,6 +125,8 @@ public struct Guidance: Equatable, Sendable {
   /// The guided ε channels become ε_u + s(ε_c − ε_u); the other ε channels and the variance channels are the conditional
   /// pass's. Arithmetic in Float, in the order of the formula.
   /// - Parameters:
+  ///   - conditional: the output with the condition.
+  ///   - unconditional: the output without it.
   ///   - shape: (N, C, H, W) of x.
   ///   - output: (N, C', H, W), C' = C or 2C.
   public func combine(

@@ -31,6 +31,7 @@ public protocol ReverseProcess: Sendable {
   ///   - evaluation: 0, 1, … in order.
   ///   - x: (N, C, H, W), what the network was asked about; replaced by what it is to be asked about next, or at the end by
   ///     the sample.
+  ///   - shape: (N, C, H, W) of x.
   ///   - output: the network's, (N, C', H, W): the prediction, then v with `learned_range`.
   ///   - noise: N(0, 1), (N, C, H, W); not read (and may be empty) unless `needsNoise(at: evaluation)`.
   ///   - memory: ``memoryArrays`` times (N, C, H, W), as the evaluation before left it; anything at first.
@@ -90,6 +91,7 @@ extension ReverseProcess {
   /// Outputs, noise and memory are allocated once; the steps themselves allocate nothing.
   /// - Parameters:
   ///   - x: (N, C, H, W): noise at first, samples at the end (of an inversion the other way round).
+  ///   - shape: (N, C, H, W) of x.
   ///   - predict: the network (with guidance, if any): fills the output (N, C', H, W) for x at the evaluation's time.
   ///   - noise: fills N(0, 1) values (N, C, H, W); called only where they are needed.
   ///   - finish: called after each step with x, which it may change.

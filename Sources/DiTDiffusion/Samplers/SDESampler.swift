@@ -17,7 +17,9 @@ public struct SDESampler: SamplingProcess, Equatable {
   /// s of the last evaluation.
   public static let lastTime = 0.04
 
-  /// - Parameter steps: S, at least 2.
+  /// - Parameters:
+  ///   - process: the path, and what the network says of it.
+  ///   - steps: S, at least 2.
   /// - Precondition: the path is linear.
   public init(_ process: DiffusionProcess, steps: Int) {
     precondition(steps > 1, "\(steps) steps of an SDE")

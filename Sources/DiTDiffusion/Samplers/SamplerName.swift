@@ -30,6 +30,7 @@ public enum SamplerName: String, CaseIterable, Sendable {
   /// The sampler of that name.
   ///
   /// - Parameters:
+  ///   - schedule: the model's.
   ///   - rule: which steps of a β path are kept; a linear one has its own even grid, and takes `linspace` alone; `pndm`, whose
   ///     weights are those of even steps, takes leading, trailing and linspace.
   ///   - count: S; may be nil for a custom schedule.
@@ -106,7 +107,7 @@ public enum SamplerName: String, CaseIterable, Sendable {
 
   /// The way from images back to the noise from which this sampler would make them.
   ///
-  /// - Throws: `DiTError` as ``process(on:_:count:eta:)``; also for samplers without an inverse: all but `ddim`
+  /// - Throws: `DiTError` as ``process(on:_:count:eta:options:)``; also for samplers without an inverse: all but `ddim`
   ///   (η = 0), and on a linear path `euler`.
   public func inversion(
     on schedule: NoiseSchedule, _ rule: StepSchedule, count: Int?, eta: Double? = nil, shift: Double = 1

@@ -25,7 +25,10 @@ public struct SequenceLoss {
   private var scratch: SequenceScratch
 
   /// - Parameters:
+  ///   - conditionals: the prior's Gaussians of a patch, given its neighbors.
+  ///   - schedule: the model's.
   ///   - samples: the most that are evaluated at once.
+  ///   - context: where to run.
   /// - Precondition: samples ≥ 1; the prediction is not `flow`.
   public init(
     _ conditionals: SequenceConditionals, schedule: NoiseSchedule, samples: Int, context: ComputeContext
@@ -54,6 +57,7 @@ public struct SequenceLoss {
   ///   - noise: ε of x_t, (N, C, H, W).
   ///   - posteriorNoise: N(0, 1), from which x_{t−1} = c₁ x_* + c₂ x_t + √β̃_t · it is drawn, (N, C, H, W).
   ///   - levels: of each sample, by `schedule`.
+  ///   - shape: (N, C, H, W).
   public mutating func evaluate(
     output: Span<Float>, clean: Span<Float>, noise: Span<Float>, posteriorNoise: Span<Float>, levels: [NoiseLevel],
     shape: BatchShape
@@ -66,6 +70,12 @@ public struct SequenceLoss {
   ///
   /// Parameters as above, and:
   /// - Parameters:
+  ///   - output: the network's at (x_t, t), (N, C', H, W).
+  ///   - clean: x_*, (N, C, H, W).
+  ///   - noise: ε of x_t, (N, C, H, W).
+  ///   - posteriorNoise: N(0, 1), from which x_{t−1} is drawn, (N, C, H, W).
+  ///   - levels: of each sample, by `schedule`.
+  ///   - shape: (N, C, H, W).
   ///   - gradient: (N, C', H, W), added to.
   ///   - weight: λ_seq times this batch's part in the whole.
   public mutating func evaluate(

@@ -14,6 +14,8 @@ extension SequencePrior {
   ///
   /// - Parameters:
   ///   - images: how many there are, at least 1.
+  ///   - grid: how the images are cut into patches.
+  ///   - context: where to run.
   ///   - copy: puts the image of an index, (C, H, W), finite, at the start of its target. It is asked for all indices in
   ///     ascending order, twice.
   /// - Throws: `DiTError` (`lambda_seq`) when the grid is too small or its patches too large, and what `copy` throws.

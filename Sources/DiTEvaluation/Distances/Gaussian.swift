@@ -43,7 +43,10 @@ public struct Statistics: Equatable, Sendable {
 
   /// Those of a set, with n−1; the set is read twice, in blocks.
   ///
-  /// - Parameter group: processes that share the work; each gets the same.
+  /// - Parameters:
+  ///   - set: the samples.
+  ///   - context: where to run.
+  ///   - group: processes that share the work; each gets the same.
   /// - Throws: `DiTError` for fewer than two samples, or a covariance beyond 2 GiB.
   public init(
     of set: SampleSet, on context: ComputeContext, group: any Communicator = SingleProcess()

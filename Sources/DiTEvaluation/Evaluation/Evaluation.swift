@@ -73,9 +73,13 @@ public struct Evaluation: Equatable, Sendable {
   /// Measures `samples` against `reference`.
   ///
   /// - Parameters:
+  ///   - samples: what is judged.
+  ///   - reference: what it is judged by.
   ///   - training: the set in which copies are sought; by default the reference.
   ///   - features: what a network says of both, in place of their own numbers; copies are sought in these all the same. Not beside principal
   ///     components.
+  ///   - options: which measures are taken, and how.
+  ///   - context: where to run.
   ///   - group: processes that share the work, each called with the same sets and options; each gets the whole result, which is the
   ///     same at any number of them.
   ///   - progress: called with the work done and the total work, in pairs compared and resamples drawn; throwing ends it, where several
@@ -97,7 +101,12 @@ public struct Evaluation: Equatable, Sendable {
 
   /// Throws what ``init(of:against:training:in:options:on:group:progress:)`` would before it measures anything.
   ///
-  /// - Parameter isInFeatures: whether a network's features of both will be given.
+  /// - Parameters:
+  ///   - samples: what is judged.
+  ///   - reference: what it is judged by.
+  ///   - training: the set in which copies are sought.
+  ///   - isInFeatures: whether a network's features of both will be given.
+  ///   - options: which measures are taken, and how.
   public static func check(
     of samples: EvaluationInput, against reference: EvaluationInput, training: SampleSet? = nil, isInFeatures: Bool,
     options: EvaluationOptions

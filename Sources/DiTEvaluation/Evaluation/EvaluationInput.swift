@@ -17,6 +17,7 @@ public struct EvaluationInput: Sendable {
   /// Samples.
   ///
   /// - Parameters:
+  ///   - set: their numbers.
   ///   - statistics: of a network's features of pictures, which need not be these: ADM's archives have those of all pictures, and some
   ///     of the pictures.
   ///   - spatial: of Inception's spatial features.
@@ -28,7 +29,9 @@ public struct EvaluationInput: Sendable {
 
   /// A mean and a covariance.
   ///
-  /// - Parameter spatial: of Inception's spatial features.
+  /// - Parameters:
+  ///   - statistics: the mean and the covariance.
+  ///   - spatial: of Inception's spatial features.
   public static func statistics(_ statistics: Statistics, spatial: Statistics? = nil) -> EvaluationInput {
     EvaluationInput(
       name: statistics.name, set: nil, statistics: statistics, spatial: spatial, depth: statistics.mean.count)

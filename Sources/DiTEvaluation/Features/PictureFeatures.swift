@@ -23,6 +23,8 @@ public struct PictureFeatures: Sendable {
   /// - Parameters:
   ///   - input: pictures, (C, H, W) of 1 or 3 channels in [−1, 1], which are rounded to 8 bits as in a file; or statistics of such
   ///     features; or both, where the pictures need not be those that the statistics are of.
+  ///   - network: which features.
+  ///   - resize: how the pictures are fitted to the network's input; its own by default.
   ///   - wanted: of pictures; outputs that the network does not have are left out.
   ///   - group: processes that share the work; each gets all.
   ///   - progress: called with the pictures done and all of them.

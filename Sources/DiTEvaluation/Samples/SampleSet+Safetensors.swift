@@ -34,6 +34,7 @@ extension SampleSet {
   /// The samples of a safetensors file, with `labels` (N; whole numbers) where it has them.
   ///
   /// - Parameters:
+  ///   - path: the file.
   ///   - name: what errors call the set; by default the path.
   ///   - preferring: sought first, then the kinds in their order.
   /// - Throws: `DiTError`.

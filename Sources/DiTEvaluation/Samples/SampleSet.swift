@@ -35,7 +35,9 @@ public struct SampleSet: Sendable {
   private let chosen: [Int]?
 
   /// - Parameters:
+  ///   - name: what errors call the set.
   ///   - shape: of one sample; its product is the store's depth.
+  ///   - store: the numbers.
   ///   - labels: one per sample of the store.
   public init(name: String, shape: [Int], store: any SampleStore, labels: [Int]? = nil) {
     precondition(shape.reduce(1, *) == store.depth, "samples of \(store.depth) numbers with the shape \(shape)")
@@ -146,7 +148,9 @@ public struct FloatStore: SampleStore {
   public let depth: Int
   private let elements: [Float]
 
-  /// - Parameter elements: (N, depth), finite.
+  /// - Parameters:
+  ///   - depth: numbers of a sample.
+  ///   - elements: (N, depth), finite.
   public init(depth: Int, elements: [Float]) {
     precondition(depth > 0 && elements.count % depth == 0, "\(elements.count) elements for samples of \(depth)")
     self.depth = depth
@@ -166,7 +170,9 @@ public struct ByteStore: SampleStore {
   public let depth: Int
   private let bytes: [UInt8]
 
-  /// - Parameter bytes: (N, depth).
+  /// - Parameters:
+  ///   - depth: numbers of a sample.
+  ///   - bytes: (N, depth).
   public init(depth: Int, bytes: [UInt8]) {
     precondition(depth > 0 && bytes.count % depth == 0, "\(bytes.count) bytes for samples of \(depth)")
     self.depth = depth

@@ -90,6 +90,7 @@ public final class FeatureNetwork: Sendable {
   ///
   /// - Parameters:
   ///   - wanted: outputs that the network has.
+  ///   - count: of the pictures.
   ///   - shape: the pictures' (channels, height, width), 1 or 3 channels.
   ///   - resize: how they are made ``side`` × ``side``; the network's own by default.
   ///   - picture: writes picture `index`, its shape's numbers in 0 … 255; called from several threads at once.

@@ -17,8 +17,11 @@ public enum JSONValue: Equatable, Sendable {
 
   /// Reads `bytes`, which hold one value and white space.
   ///
-  /// - Parameter fromPython: whether `NaN`, `Infinity` and `-Infinity` may stand for values, as Python writes them though
-  ///   JSON has no such numbers; they are read as strings.
+  /// - Parameters:
+  ///   - bytes: UTF-8.
+  ///   - file: what errors call them.
+  ///   - fromPython: whether `NaN`, `Infinity` and `-Infinity` may stand for values, as Python writes them though
+  ///     JSON has no such numbers; they are read as strings.
   /// - Throws: `DiTError` for anything that RFC 8259 does not allow, a key that stands twice, a number
   ///   that neither an `Int` nor a finite `Double` holds, and nesting beyond ``maximumDepth``.
   public init(parsing bytes: [UInt8], file: String, fromPython: Bool = false) throws(DiTError) {

@@ -71,6 +71,9 @@ public final class Int8Tensors: TensorStore {
   /// The two tensors of a weight (outputs, inputs).
   ///
   /// - Parameters:
+  ///   - name: of the weight.
+  ///   - outputs: rows.
+  ///   - inputs: columns.
   ///   - scales: one for each output.
   ///   - codes: the codes, row after row; asked for when they are written, once.
   public static func sources(

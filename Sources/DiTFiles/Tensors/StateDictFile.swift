@@ -16,7 +16,9 @@ public struct StateDictFile: Sendable {
 
   /// Opens the file at `path`, a safetensors file or one of `torch.save`: its first bytes decide, not its ending.
   ///
-  /// - Parameter choice: which of a training checkpoint's state dicts is read.
+  /// - Parameters:
+  ///   - path: the file.
+  ///   - choice: which of a training checkpoint's state dicts is read.
   /// - Throws: `DiTError`, also for a file that is neither, and for a safetensors file without such a state dict.
   public init(contentsOf path: String, tree choice: TreeChoice = .averagePreferred) throws {
     let file = try MappedFile(path: path)

@@ -2,10 +2,10 @@ import DiTTensor
 
 /// A file of `torch.save`, open to read: the tensors of a state dict, or of one of a training checkpoint's.
 ///
-/// The file is a ZIP archive of plain bytes (see ``ZipArchive``): a pickle that says what there is, and a storage an entry;
-/// or of the format before torch 1.6 (see ``LegacyTorchFile``). The pickle is read as data (see ``Unpickler``); nothing of
+/// The file is a ZIP archive of plain bytes (see `ZipArchive`): a pickle that says what there is, and a storage an entry;
+/// or of the format before torch 1.6 (see `LegacyTorchFile`). The pickle is read as data (see `Unpickler`); nothing of
 /// it can run. Which of the dictionaries in it are state dicts, and which words of their names belong to wrappers, says
-/// ``StateDictTrees``. Opening reads the directory and the pickle; storages stay where they are. Every tensor's offset, sizes
+/// `StateDictTrees`. Opening reads the directory and the pickle; storages stay where they are. Every tensor's offset, sizes
 /// and strides are checked against its storage's real size, and all tensors together may have no more elements than the
 /// file has bytes, so that views of one another cannot ask for memory out of proportion.
 ///
@@ -46,7 +46,9 @@ public final class TorchFile: Sendable {
 
   /// Opens the file at `path`.
   ///
-  /// - Parameter choice: which of a training checkpoint's state dicts is read.
+  /// - Parameters:
+  ///   - path: the file.
+  ///   - choice: which of a training checkpoint's state dicts is read.
   /// - Throws: `DiTError` when the file cannot be mapped, is not such a file, or has no such state dict.
   public convenience init(contentsOf path: String, tree choice: TreeChoice = .averagePreferred) throws {
     try self.init(.mapped(MappedFile(path: path)), path: path, tree: choice)

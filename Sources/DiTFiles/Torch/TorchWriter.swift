@@ -21,7 +21,10 @@ public enum TorchWriter {
   /// Writes the file at `path`. The tensors are read twice, for their checksums and for their bytes; beside them it takes a
   /// few megabytes of memory.
   ///
-  /// - Parameter tensors: stored as F32, BF16 or F16; their own names are not used.
+  /// - Parameters:
+  ///   - root: what is pickled, with places for the tensors.
+  ///   - tensors: stored as F32, BF16 or F16; their own names are not used.
+  ///   - path: the file.
   /// - Throws: `DiTError`, and what a tensor's source throws. The file at `path` is then as it was before.
   /// - Precondition: every place is one of `tensors`.
   public static func write(_ root: Value, tensors: [TensorSource], to path: String) throws {

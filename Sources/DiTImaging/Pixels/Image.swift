@@ -31,7 +31,11 @@ public struct Image: Equatable, Sendable {
   ///     sample = clamp(127.5·x + 128, 0, 255), truncated
   ///
   /// which is the conversion of the reference evaluation, computed in Float.
-  /// - Parameter planes: (channels, height, width), black −1, white 1; values outside are clamped.
+  /// - Parameters:
+  ///   - planes: (channels, height, width), black −1, white 1; values outside are clamped.
+  ///   - channels: 1 gray, 3 RGB.
+  ///   - height: in pixels.
+  ///   - width: in pixels.
   /// - Precondition: all are finite: a picture is never made of numbers that are none.
   public init(planes: Span<Float>, channels: Int, height: Int, width: Int) {
     Self.checkShape(channels: channels, height: height, width: width, count: planes.count)

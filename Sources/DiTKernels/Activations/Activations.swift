@@ -7,7 +7,9 @@ import Foundation
 extension ComputeContext {
   /// out = x σ(x).
   ///
-  /// - Parameter output: as many elements as x; may be its memory.
+  /// - Parameters:
+  ///   - output: as many elements as x; may be its memory.
+  ///   - input: x.
   public func silu(output: MutableFloatSlice, input: FloatSlice) {
     check(output.count, atLeast: input.count, "silu output")
     guard !input.isEmpty else { return }
@@ -16,7 +18,10 @@ extension ComputeContext {
 
   /// dx = dout ⊙ silu'(x).
   ///
-  /// - Parameter inputGradient: dx, as many elements as x; may be dout's memory.
+  /// - Parameters:
+  ///   - inputGradient: dx, as many elements as x; may be dout's memory.
+  ///   - outputGradient: dout, as many elements as x.
+  ///   - input: x.
   public func siluBackward(inputGradient: MutableFloatSlice, outputGradient: FloatSlice, input: FloatSlice) {
     check(min(inputGradient.count, outputGradient.count), atLeast: input.count, "silu gradient")
     guard !input.isEmpty else { return }

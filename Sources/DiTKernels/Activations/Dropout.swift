@@ -11,7 +11,7 @@ private let elementsPerTask = 256 * 64
 extension ComputeContext {
   /// x = x ⊙ mask / (1 − rate), in place.
   ///
-  /// Element i of a sample is dropped where word i mod 4 of block i/4 of ``Philox`` under the sample's key and `stream`,
+  /// Element i of a sample is dropped where word i mod 4 of block i/4 of `Philox` under the sample's key and `stream`,
   /// as a fraction of 2³², is below the rate.
   ///
   /// - Parameters:

@@ -20,7 +20,10 @@ public struct ForecastPlanes {
 extension ComputeContext {
   /// Takes up a new value x, `steps` steps after the last: F₀ = x, Fᵢ₊₁ = (Fᵢ − what it was) / steps.
   ///
-  /// - Parameter x: at most as many elements as a plane.
+  /// - Parameters:
+  ///   - planes: F₀, F₁, …, changed.
+  ///   - x: at most as many elements as a plane.
+  ///   - steps: since the last value.
   public func update(_ planes: ForecastPlanes, with x: FloatSlice, steps: Int) {
     precondition(steps > 0 && x.count <= planes.distance, "\(x.count) elements in planes of \(planes.distance)")
     let task = unsafe UpdateForecast(
@@ -34,7 +37,9 @@ extension ComputeContext {
   /// - Parameters:
   ///   - y: (rows, columns), as it lies in a plane.
   ///   - gate: a row for each `tokens` rows; nil: y is overwritten.
+  ///   - planes: F₀, F₁, …
   ///   - factors: one for each plane.
+  ///   - tokens: rows of a sample.
   public func addForecast(
     into y: MutableMatrix, gate: Matrix?, _ planes: ForecastPlanes, factors: [Float], tokens: Int
   ) {

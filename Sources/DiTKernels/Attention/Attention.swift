@@ -83,6 +83,7 @@ extension ComputeContext {
   /// - Parameters:
   ///   - output: (samples · tokens, heads · headSize), of qkv's format; overwritten.
   ///   - logsumexp: saved for backward: log Σ exp(logit), (samples, heads, tokens).
+  ///   - operands: q, k, v, the rule and the extents.
   public func attention(output: MutableMatrix, logsumexp: MutableFloatSlice, _ operands: AttentionOperands) {
     operands.check(self, logsumexp: logsumexp.reading, backward: false)
     operands.extents.check(output: output.reading, like: operands.qkv)
@@ -99,7 +100,10 @@ extension ComputeContext {
   ///   - qkvGradient: of qkv's extents and format; overwritten.
   ///   - queryDots: Σ q·dq of each head, (samples, heads), overwritten where it is not empty, which it is with
   ///     ``AttentionMethod/blas``: what a factor on the head's scale has as its gradient, times the factor.
-  ///   - outputGradient, output: (samples · tokens, heads · headSize), of qkv's format.
+  ///   - outputGradient: (samples · tokens, heads · headSize), of qkv's format.
+  ///   - output: as the forward pass left it, of the same extents and format.
+  ///   - logsumexp: as the forward pass left it.
+  ///   - operands: those of the forward pass.
   public func attentionBackward(
     qkvGradient: MutableMatrix, queryDots: MutableFloatSlice = .empty, outputGradient: Matrix, output: Matrix,
     logsumexp: FloatSlice, _ operands: AttentionOperands

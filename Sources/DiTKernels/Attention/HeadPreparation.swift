@@ -17,9 +17,11 @@ extension ComputeContext {
   /// - Parameters:
   ///   - output: (samples · tokens, 3 · heads · headSize), thirds q, k, v; overwritten. May be the input's own memory.
   ///   - input: qkv, of the same extents and format.
-  ///   - queryWeight, keyWeight: (headSize) each; nil: not normalized.
+  ///   - queryWeight: (headSize); nil: not normalized.
+  ///   - keyWeight: (headSize); nil: not normalized.
   ///   - epsilon: added to a head's mean square.
   ///   - table: ``rotaryTable(output:rows:columns:headSize:order:)`` of `tokens` − `prefix` tokens; nil: not turned.
+  ///   - extents: of the samples, tokens and heads.
   ///   - prefix: tokens of a sample before the image's, which are normalized and not turned.
   public func prepareHeads(
     output: MutableMatrix, input: Matrix, queryWeight: FloatSlice?, keyWeight: FloatSlice?, epsilon: Float,
@@ -49,10 +51,15 @@ extension ComputeContext {
   /// - Parameters:
   ///   - gradient: with respect to the output; becomes that with respect to the input. Of its extents and format.
   ///   - input: qkv before it was normalized; where nothing is, not read.
-  ///   - queryWeightGradient, keyWeightGradient: (headSize) each, added to, in an order that depends on the extents alone;
-  ///     nil: not wanted.
+  ///   - queryWeight: as in the forward pass.
+  ///   - keyWeight: as in the forward pass.
+  ///   - queryWeightGradient: (headSize), added to, in an order that depends on the extents alone; nil: not wanted.
+  ///   - keyWeightGradient: the same of the keys.
   ///   - scratch: ``prepareHeadsScratch(_:)`` floats where a weight's gradient is wanted, else none.
-  ///   - queryWeight, keyWeight, epsilon, table, prefix: as in the forward pass.
+  ///   - epsilon: as in the forward pass.
+  ///   - table: as in the forward pass.
+  ///   - extents: as in the forward pass.
+  ///   - prefix: as in the forward pass.
   public func prepareHeadsBackward(
     gradient: MutableMatrix, input: Matrix, queryWeight: FloatSlice?, keyWeight: FloatSlice?,
     queryWeightGradient: MutableFloatSlice?, keyWeightGradient: MutableFloatSlice?, scratch: MutableFloatSlice,

@@ -16,7 +16,12 @@ public enum RotaryOrder: Sendable {
 /// The table that ``ComputeContext/prepareHeads(output:input:queryWeight:keyWeight:epsilon:table:_:prefix:)`` turns by: for
 /// each token of a grid d cosines, one an element, then −sin, sin for each pair; angles in Double.
 ///
-/// - Parameter output: (rows · columns, 2, headSize); overwritten.
+/// - Parameters:
+///   - output: (rows · columns, 2, headSize); overwritten.
+///   - rows: of the grid.
+///   - columns: of the grid.
+///   - headSize: d.
+///   - order: which half of a head turns by the row, which by the column.
 /// - Precondition: `headSize` is a multiple of 4.
 public func rotaryTable(
   output: consuming MutableSpan<Float>, rows: Int, columns: Int, headSize: Int, order: RotaryOrder = .columnFirst

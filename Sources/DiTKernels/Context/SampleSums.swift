@@ -23,7 +23,9 @@ extension ComputeContext {
 
   /// x[r] += row for each row of x, on the calling thread.
   ///
-  /// - Parameter row: as many elements as x has columns.
+  /// - Parameters:
+  ///   - row: as many elements as x has columns.
+  ///   - x: the rows that are added to.
   public func add(_ row: FloatSlice, toRows x: MutableMatrix) {
     check(row.count, atLeast: x.columns, "row")
     guard x.rows > 0 else { return }

@@ -73,6 +73,9 @@ extension ComputeContext {
   /// - Parameters:
   ///   - packed: ``packedFilterElements(channels:outputs:format:)`` floats.
   ///   - weight: w, (outputs, channels, 3, 3).
+  ///   - channels: of the input.
+  ///   - outputs: channels of the result.
+  ///   - format: of the packed filters.
   public func packFilters(
     _ packed: MutableFloatSlice, weight: FloatSlice, channels: Int, outputs: Int, format: Format
   ) {
@@ -85,7 +88,7 @@ extension ComputeContext {
     unsafe parallel(ceilDivide(outputs, panelColumns), task)
   }
 
-  /// Float elements of scratch that ``convolution`` needs, for all workers.
+  /// Float elements of scratch that `convolution` needs, for all workers.
   public func convolutionScratch(_ c: Convolution, format: Format) -> Int {
     WinogradSchedule(c, format, tiles: WinogradSchedule.tiles(c, format)).elements(threads)
   }
@@ -99,10 +102,12 @@ extension ComputeContext {
   ///   - format: of the products' factors; bf16 only without `usesBLAS`.
   ///   - usesBLAS: whether sgemm multiplies the packed matrices.
   ///   - bias: b, (outputs).
-  ///   - scale, shift: (channels), or empty.
+  ///   - scale: (channels), or empty.
+  ///   - shift: (channels), or empty.
   ///   - residual: of y's extents, and perhaps y's own memory; or empty.
   ///   - scratch: ``convolutionScratch(_:format:)`` floats.
-  ///   - rows: what part of the image to compute; nil: all. A part's results are those of the whole.
+  ///   - c: the extents.
+  ///   - part: what part of the image to compute; nil: all. A part's results are those of the whole.
   public func convolution(
     output: MutableFloatSlice, input: FloatSlice, packed: FloatSlice, _ format: Format, usesBLAS: Bool = false,
     bias: FloatSlice, scale: FloatSlice = .empty, shift: FloatSlice = .empty, residual: FloatSlice = .empty,

@@ -19,7 +19,11 @@ public struct ImageWindows: Equatable, Sendable {
   public var top, bottom, left, right: Int
 
   /// - Parameters:
+  ///   - height: of the image.
+  ///   - width: of the image.
+  ///   - channels: of the image.
   ///   - window: its rows and columns.
+  ///   - stride: pixels from window to window.
   ///   - padding: rows of nothing above and below, columns to the left and to the right.
   public init(
     height: Int, width: Int, channels: Int, window: (rows: Int, columns: Int), stride: Int = 1,
@@ -76,6 +80,11 @@ public struct PatchConvolution: Equatable, Sendable {
   /// Filters of 3 × 3.
   ///
   /// - Parameters:
+  ///   - height: of the image.
+  ///   - width: of the image.
+  ///   - channels: of the image.
+  ///   - outputs: channels of the result.
+  ///   - stride: pixels from window to window.
   ///   - before: rows of zeros above, columns to the left.
   ///   - after: rows of zeros below, columns to the right.
   public init(
@@ -98,7 +107,12 @@ public struct PatchConvolution: Equatable, Sendable {
 extension ComputeContext {
   /// w (outputs, channels, rows, columns) in the order of the patches: (outputs, rows, columns, channels).
   ///
-  /// - Parameter taps: rows · columns.
+  /// - Parameters:
+  ///   - ordered: the result; overwritten.
+  ///   - weight: w.
+  ///   - channels: of the image.
+  ///   - outputs: channels of the result.
+  ///   - taps: rows · columns.
   public static func patchOrder(
     _ ordered: MutableFloatSlice, weight: FloatSlice, channels: Int, outputs: Int, taps: Int = 9
   ) {
@@ -112,7 +126,7 @@ extension ComputeContext {
     }
   }
 
-  /// Float elements of scratch that ``patchConvolution`` needs, for all workers or for the caller.
+  /// Float elements of scratch that `patchConvolution` needs, for all workers or for the caller.
   public func patchConvolutionScratch(_ c: PatchConvolution, by loop: FlatLoop = .threads) -> Int {
     c.windows.isPointwise ? 0 : (loop == .threads ? threads : 1) * c.block * c.depth
   }
@@ -133,6 +147,8 @@ extension ComputeContext {
   ///   - bias: b, (outputs).
   ///   - limit: of ReLU (infinity, 6), which OpenBLAS's way does not have; nil: none.
   ///   - scratch: ``patchConvolutionScratch(_:by:)`` floats.
+  ///   - c: the extents.
+  ///   - loop: which threads compute.
   public func patchConvolution(
     output: MutableFloatSlice, stride: Int? = nil, input: FloatSlice, weight: Matrix, bias: FloatSlice,
     limit: Float? = nil, scratch: MutableFloatSlice, _ c: PatchConvolution, by loop: FlatLoop = .threads
@@ -159,8 +175,12 @@ extension ComputeContext {
   ///
   /// - Parameters:
   ///   - output: (resultHeight, resultWidth, channels); overwritten.
+  ///   - input: x, (height, width, channels).
   ///   - filters: (rows, columns, channels).
   ///   - bias: (channels).
+  ///   - limit: the greatest value.
+  ///   - w: the extents.
+  ///   - loop: which threads compute.
   public func depthwiseConvolution(
     output: MutableFloatSlice, input: FloatSlice, filters: FloatSlice, bias: FloatSlice, limit: Float = .infinity,
     _ w: ImageWindows, by loop: FlatLoop = .threads
@@ -180,6 +200,10 @@ extension ComputeContext {
   /// - Parameters:
   ///   - output: (resultHeight, resultWidth, channels), `stride` floats from pixel to pixel; overwritten.
   ///   - stride: `channels` where it is nil.
+  ///   - input: (height, width, channels).
+  ///   - isMean: the mean in place of the greatest.
+  ///   - w: the extents.
+  ///   - loop: which threads compute.
   public func pool(
     output: MutableFloatSlice, stride: Int? = nil, input: FloatSlice, isMean: Bool, _ w: ImageWindows,
     by loop: FlatLoop = .threads

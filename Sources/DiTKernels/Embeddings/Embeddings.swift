@@ -32,7 +32,7 @@ public func timeFrequencies(output: consuming MutableSpan<Float>, times: Span<Fl
 /// The literal reading of the source's time embedding: pairs [sin(t ω_k), cos(t ω_k)], ω_k = 10^(4k/256), k = 0…127, angles
 /// in Double.
 ///
-/// - Parameters as in ``timeFrequencies(output:times:)``.
+/// Parameters are those of ``timeFrequencies(output:times:divisor:)``.
 public func literalTimeFrequencies(output: consuming MutableSpan<Float>, times: Span<Float>) {
   check(output.count, atLeast: times.count * timeFrequencyCount, "time frequencies")
   for sample in 0..<times.count {
@@ -72,6 +72,9 @@ public func sinCosPositions(output: consuming MutableSpan<Float>, rows: Int, col
 /// - Parameters:
 ///   - output: (target.rows · target.columns, width); overwritten.
 ///   - table: (source.rows · source.columns, width).
+///   - source: the grid of `table`.
+///   - target: the grid of `output`.
+///   - width: numbers of a position.
 public func resamplePositions(
   output: consuming MutableSpan<Float>, table: Span<Float>, from source: (rows: Int, columns: Int),
   to target: (rows: Int, columns: Int), width: Int

@@ -13,6 +13,9 @@ extension ComputeContext {
   ///   - mean: (rows, channels); overwritten.
   ///   - m2: the same shape; overwritten.
   ///   - input: (rows, width, channels).
+  ///   - rows: of x.
+  ///   - width: pixels of a row.
+  ///   - channels: numbers of a pixel.
   public func rowMoments(
     mean: MutableFloatSlice, spread m2: MutableFloatSlice, input: FloatSlice, rows: Int, width: Int, channels: Int
   ) {
@@ -28,9 +31,16 @@ extension ComputeContext {
   /// a fixed order.
   ///
   /// - Parameters:
-  ///   - scale, shift: (channels); overwritten.
-  ///   - mean, m2: as ``rowMoments(mean:spread:input:rows:width:channels:)`` leaves them for all rows.
-  ///   - weight, bias: γ and β, (channels).
+  ///   - factors: scale, (channels); overwritten.
+  ///   - offsets: shift, (channels); overwritten.
+  ///   - means: as ``rowMoments(mean:spread:input:rows:width:channels:)`` leaves them for all rows.
+  ///   - squares: m2, left by the same.
+  ///   - weights: γ, (channels).
+  ///   - biases: β, (channels).
+  ///   - epsilon: ε, added to the variance.
+  ///   - rows: of x.
+  ///   - width: pixels of a row.
+  ///   - channels: numbers of a pixel.
   ///   - groups: a divisor of `channels`.
   public func groupNormalization(
     scale factors: MutableFloatSlice, shift offsets: MutableFloatSlice, mean means: FloatSlice,
@@ -73,7 +83,8 @@ extension ComputeContext {
   /// - Parameters:
   ///   - output: y, (pixels, channels), of any format, without gaps; overwritten.
   ///   - input: x, (pixels, channels), float32.
-  ///   - scale, shift: (channels).
+  ///   - scale: (channels).
+  ///   - shift: (channels).
   public func channelAffine(output: MutableMatrix, input: FloatSlice, scale: FloatSlice, shift: FloatSlice) {
     let (pixels, channels) = (output.rows, output.columns)
     precondition(output.stride == channels, "gaps between pixels")

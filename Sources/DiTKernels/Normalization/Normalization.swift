@@ -72,11 +72,14 @@ extension ComputeContext {
   ///
   /// - Parameters:
   ///   - output: (samples · tokens, width), of any format; overwritten.
-  ///   - mean, rstd: saved for backward, one value per row. Nil instead of a mean: RMSNorm.
+  ///   - mean: saved for backward, one value per row. Nil: RMSNorm.
+  ///   - rstd: saved for backward, one value per row.
   ///   - input: x, of the same extents, float32.
   ///   - weight: RMSNorm's, (width); nil: ones.
-  ///   - shift, scale: one row of `width` per sample; all the same row where their stride is 0.
+  ///   - shift: one row of `width` per sample; all the same row where its stride is 0.
+  ///   - scale: the same of the factors.
   ///   - epsilon: added to the variance, or to the mean square; 1e-6 in the published DiT.
+  ///   - tokens: rows of a sample.
   public func normModulate(
     output: MutableMatrix, mean: MutableFloatSlice?, rstd: MutableFloatSlice, input: Matrix,
     weight: FloatSlice? = nil, shift: Matrix, scale: Matrix, epsilon: Float, tokens: Int
@@ -104,21 +107,28 @@ extension ComputeContext {
     unsafe parallel(parts.count, task)
   }
 
-  /// Elements of scratch that ``normModulateBackward`` and ``gateBackward`` need.
+  /// Elements of scratch that `normModulateBackward` and `gateBackward` need.
   public static func rowReductionScratch(samples: Int, tokens: Int, width: Int) -> Int {
     RowParts(rows: samples * tokens, tokens: tokens).count * 2 * width
   }
 
-  /// The gradient of ``normModulate``: with g = dout (1 + scale) weight,
+  /// The gradient of `normModulate`: with g = dout (1 + scale) weight,
   /// dx += rstd (g − avg(g) − n avg(g n)), for RMSNorm without avg(g); dshift = Σ_tokens dout;
   /// dscale = weight Σ_tokens dout n; dweight += Σ_samples (1 + scale) Σ_tokens dout n, samples in order.
   ///
   /// - Parameters:
   ///   - inputGradient: dx, (samples · tokens, width); added to.
   ///   - weightGradient: dweight, (width), added to; nil: not wanted.
-  ///   - shiftGradient, scaleGradient: one row per sample; overwritten.
+  ///   - shiftGradient: one row per sample; overwritten.
+  ///   - scaleGradient: one row per sample; overwritten.
   ///   - scratch: ``rowReductionScratch(samples:tokens:width:)`` elements.
-  ///   - outputGradient, input: dout and x, of dx's extents; mean, rstd, weight, scale: as in the forward pass.
+  ///   - outputGradient: dout, of dx's extents.
+  ///   - mean: as in the forward pass.
+  ///   - rstd: as in the forward pass.
+  ///   - input: x, of dx's extents.
+  ///   - weight: as in the forward pass.
+  ///   - scale: as in the forward pass.
+  ///   - tokens: as in the forward pass.
   public func normModulateBackward(
     inputGradient: MutableMatrix, weightGradient: MutableFloatSlice? = nil, shiftGradient: MutableMatrix,
     scaleGradient: MutableMatrix, scratch: MutableFloatSlice, outputGradient: Matrix, mean: FloatSlice?,
@@ -159,6 +169,8 @@ extension ComputeContext {
   ///   - scratch: ``rowReductionScratch(samples:tokens:width:)`` elements.
   ///   - residualGradient: dx, of the same extents, which passes on unchanged.
   ///   - output: y as the forward saved it.
+  ///   - gate: one row per sample, as in the forward pass.
+  ///   - tokens: rows of a sample.
   public func gateBackward(
     outputGradient: MutableMatrix, gateGradient: MutableMatrix, scratch: MutableFloatSlice, residualGradient: Matrix,
     output: Matrix, gate: Matrix, tokens: Int

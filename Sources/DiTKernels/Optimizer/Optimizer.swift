@@ -43,8 +43,14 @@ extension ComputeContext {
   /// One step: m = β₁m + (1−β₁)g, v = β₂v + (1−β₂)g², w = (1 − ηλ)w − η m̂ / (√v̂ + ε); then the averages of w.
   ///
   /// - Parameters:
+  ///   - weights: w, changed.
+  ///   - firstMoment: m, changed.
+  ///   - secondMoment: v, changed.
+  ///   - gradient: g.
   ///   - gradientScale: multiplies g first (clipping, averaging over micro-batches).
+  ///   - learningRate: η of this step.
   ///   - step: 1 for the first update; m̂ and v̂ divide by 1 − βˢᵗᵉᵖ.
+  ///   - constants: β₁, β₂, ε and λ.
   ///   - averages: of the weights, updated while those are in cache.
   public func adamW(
     weights: MutableFloatSlice, firstMoment: MutableFloatSlice, secondMoment: MutableFloatSlice, gradient: FloatSlice,
@@ -72,7 +78,9 @@ extension ComputeContext {
 
   /// Σ x², added up in Double in a fixed order.
   ///
-  /// - Parameter scratch: one element for every 65,536 of x.
+  /// - Parameters:
+  ///   - x: any number of elements.
+  ///   - scratch: one element for every 65,536 of x.
   public func sumOfSquares(_ x: FloatSlice, scratch: consuming MutableSpan<Double>) -> Double {
     let chunks = ceilDivide(x.count, flatChunk)
     check(scratch.count, atLeast: chunks, "norm scratch")

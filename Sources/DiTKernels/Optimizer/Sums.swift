@@ -15,8 +15,10 @@ extension ComputeContext {
   /// y += x.
   ///
   /// - Parameters:
+  ///   - x: the summands.
   ///   - y: at least as many elements as x.
   ///   - rounded: each sum to bf16, to nearest, ties to even.
+  ///   - loop: which threads compute.
   public func add(_ x: FloatSlice, to y: MutableFloatSlice, rounded: Bool = false, by loop: FlatLoop = .caller) {
     check(y.count, atLeast: x.count, "sum")
     let task = unsafe FlatTask(
@@ -36,8 +38,10 @@ extension ComputeContext {
 
   /// Puts numbers that are bf16 side by side, two in the place of one; of others the lower halves are lost.
   ///
-  /// - Parameter packed: ``packedBFloat16(_:)`` of x's elements, which are bits, not numbers. Its last half stays where x's count is
-  ///   odd.
+  /// - Parameters:
+  ///   - x: the numbers.
+  ///   - packed: ``packedBFloat16(_:)`` of x's elements, which are bits, not numbers. Its last half stays where x's count is
+  ///     odd.
   public func packBFloat16(_ x: FloatSlice, into packed: MutableFloatSlice) {
     check(packed.count, atLeast: Self.packedBFloat16(x.count), "packed numbers")
     guard !x.isEmpty else { return }

@@ -29,6 +29,7 @@ extension ComputeContext {
   /// - Parameters:
   ///   - matrix: (depth, columns), in rows or in columns; for int8 in columns.
   ///   - memory: at least ``packedElements(depth:columns:format:)`` floats; overwritten.
+  ///   - format: of the panels.
   ///   - halves: whether a panel has 32 columns of the matrix's first half and the 32 of its second half that go with them,
   ///     as ``Epilogue/swiglu(sums:)`` takes them; the columns are then an even number. As many panels, as many floats.
   /// - Returns: the panels, which lie in `memory`.

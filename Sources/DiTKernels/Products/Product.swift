@@ -65,6 +65,7 @@ extension ComputeContext {
   ///   - b: (depth, columns), of a's format. In panels: ``pack(_:into:as:halves:)``. In rows or columns (the transpose of a
   ///     matrix in rows) OpenBLAS multiplies, in float32.
   ///   - bias: (columns), or none, as for `geluBackward` and `swigluBackward`.
+  ///   - epilogue: what becomes of the sums.
   ///   - parts: OpenBLAS's products do not cross the borders of this many equal parts of the rows, so that a row's bits
   ///     depend on its own part alone; the rows are a multiple. Over panels no row depends on another.
   ///   - scratch: ``panelScratch(depth:)`` floats. Each panel of b, which is in rows or columns, of float32 or bf16, is then
@@ -106,7 +107,7 @@ extension ComputeContext {
 }
 
 extension ComputeContext {
-  /// Floats of scratch of a ``product`` that packs each panel just before it is used: one for each thread.
+  /// Floats of scratch of a `product` that packs each panel just before it is used: one for each thread.
   public func panelScratch(depth: Int) -> Int { unsafe threads * PanelwiseTask.panelFloats(depth) }
 }
 

@@ -7,7 +7,12 @@ import DiTTensor
 extension ComputeContext {
   /// Floats of scratch that ``weightGradient(into:bias:_:_:scratch:)`` needs over packed factors.
   ///
-  /// - Parameter isPacked: whether x lies in panels already.
+  /// - Parameters:
+  ///   - rows: of x.
+  ///   - inputs: columns of x.
+  ///   - outputs: columns of the gradient dout.
+  ///   - format: of the factors.
+  ///   - isPacked: whether x lies in panels already.
   public static func weightGradientScratch(
     rows: Int, inputs: Int, outputs: Int, format: Format, isPacked: Bool = false
   ) -> Int {

@@ -19,6 +19,7 @@ extension DiTNetwork {
   ///   - times: network times, one per row; with `conditioning: tokens` ``DiTConfiguration/timeInputs`` numbers per row, in
   ///     the order omega, t_min, t_max, time.
   ///   - labels: class indices, `numClasses` for the null class; empty for an unconditional model.
+  ///   - modulation: one row for each time; overwritten.
   ///   - releasingWeights: says that adaLN's weights, a third of a large model, will not be read again soon: where they
   ///     are a mapped file's, their memory is given back.
   public func modulate(

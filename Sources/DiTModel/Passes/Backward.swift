@@ -10,9 +10,11 @@ extension DiTNetwork {
   /// - Parameters:
   ///   - output: (N, C', H, W); overwritten.
   ///   - images: (N, C, H, W); `patches` for the backward pass are cut from them again.
-  ///   - times, labels: one per sample, as in ``modulate(times:labels:into:)``.
+  ///   - times: one per sample, as in ``modulate(times:labels:into:releasingWeights:)``.
+  ///   - labels: one per sample, as in ``modulate(times:labels:into:releasingWeights:)``.
   ///   - sequence: N sequences where the network is conditioned by one.
   ///   - dropout: what is dropped in the blocks, with a key for each sample; the workspace is then made for it.
+  ///   - ws: made for at least N samples.
   ///   - needs: is called before weights are read, with the offset in the flat buffer before which they lie: block by block from the first,
   ///     or once with all by networks whose blocks are conditioned through layers of their own.
   public func trainingForward(
@@ -62,13 +64,19 @@ extension DiTNetwork {
       dropout: dropout)
   }
 
-  /// Adds the gradient of a loss to `gradients`, given its gradient with respect to the last ``trainingForward``'s
+  /// Adds the gradient of a loss to `gradients`, given its gradient with respect to the last `trainingForward`'s
   /// output, of the same images, times, labels, sequence and workspace. Once for each forward pass, whose activations it
   /// overwrites.
   ///
   /// - Parameters:
   ///   - gradients: flat, with the parameter table's offsets; added to.
   ///   - outputGradient: (N, C', H, W).
+  ///   - images: of the forward pass.
+  ///   - labels: of the forward pass.
+  ///   - sequence: of the forward pass.
+  ///   - dropout: of the forward pass.
+  ///   - samples: N.
+  ///   - ws: of the forward pass.
   ///   - finished: is told, as the pass goes from the last block to the first, from which offset on the gradients are what they will
   ///     be; not at its end, and not at all by networks whose blocks are conditioned through layers of their own.
   public func backward(
@@ -92,9 +100,19 @@ extension DiTNetwork {
 
   /// A step forward and back: the output, the loss's gradient with respect to it, and what that adds to `gradients`.
   ///
-  /// Parameters as in ``trainingForward`` and ``backward``, and:
+  /// Parameters as in `trainingForward` and `backward`, and:
   /// - Parameters:
-  ///   - output, outputGradient: memory for both, (N, C', H, W).
+  ///   - images: (N, C, H, W).
+  ///   - times: one per sample.
+  ///   - labels: one per sample.
+  ///   - sequence: N sequences where the network is conditioned by one.
+  ///   - dropout: what is dropped in the blocks.
+  ///   - output: memory for the output, (N, C', H, W).
+  ///   - outputGradient: memory for its gradient, (N, C', H, W).
+  ///   - gradients: flat, with the parameter table's offsets; added to.
+  ///   - workspace: made for at least N samples.
+  ///   - needs: as in the forward pass.
+  ///   - finished: as in the backward pass.
   ///   - loss: writes the loss's gradient with respect to `output`, which then holds the network's; channels that it leaves
   ///     keep what `outputGradient` held.
   public func differentiate(

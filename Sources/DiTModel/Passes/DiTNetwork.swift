@@ -22,9 +22,12 @@ public struct DiTNetwork: Sendable {
   let rotary: FloatSlice?
 
   /// - Parameters:
+  ///   - configuration: the parts and sizes.
+  ///   - weights: all tensors of the network.
+  ///   - context: where to run.
   ///   - numerics: the format of the operands and the matrix-multiplication backend. Sums, the residual stream, normalization, softmax, the
   ///     conditioning and the first and last layer are float32 in every format.
-  ///   - weightsAreFixed: whether ``forward`` may pack the weights once, at its first call, and read only the packed ones
+  ///   - weightsAreFixed: whether `forward` may pack the weights once, at its first call, and read only the packed ones
   ///     from then on. Otherwise every pass packs each layer just before its product, as it must while weights change.
   ///   - noise: the schedule's tables, where ``AttentionConfiguration/readsNoise``.
   /// - Precondition: `weights` belong to `configuration`; `numerics` are supported.
@@ -54,10 +57,10 @@ public struct DiTNetwork: Sendable {
     return table.reading
   }
 
-  /// Whether ``forward`` needs memory to pack a layer into.
+  /// Whether `forward` needs memory to pack a layer into.
   var packsPerCall: Bool { isPacked && store == nil }
 
-  /// Where ``forward`` takes its layers from.
+  /// Where `forward` takes its layers from.
   private func inferenceSource(_ ws: InferenceWorkspace, samples: Int) -> LayerSource {
     if let store { return .stored(store.packed(weights, precision: numerics.precision, context: context)) }
     return isPacked ? .packing(ws.packing) : .blas(parts: samples)
@@ -80,7 +83,8 @@ extension DiTNetwork {
   ///   - images: (N, C, H, W).
   ///   - modulation: N rows.
   ///   - sequence: N sequences where the network is conditioned by one.
-  ///   - workspace: made for at least N samples; nothing is allocated here without a cache.
+  ///   - samples: N.
+  ///   - ws: made for at least N samples; nothing is allocated here without a cache.
   ///   - cache: made for at least N samples. Whether this evaluation is forecast, its ``StepCache/advance()`` has decided; one
   ///     that is not, it takes up.
   public func forward(

@@ -247,6 +247,8 @@ public final class TrainingWorkspace {
   /// Memory for steps of `network` over at most `samples` images.
   ///
   /// - Parameters:
+  ///   - network: whose steps they are.
+  ///   - samples: the most of one step.
   ///   - recomputes: keeps a block's input and attention's output, a fifth of the activations; the backward pass computes
   ///     the rest again, attention itself not.
   ///   - drops: whether forward passes have ``Dropout``.

@@ -21,7 +21,11 @@ public protocol PictureSet: Sendable {
   /// The pictures as training data: gray or RGB, resized by area until they just cover height × width, and cut to that from their
   /// middle; in memory as bytes where they fit ``PictureOptions/cacheBytes``, else read while the network trains.
   ///
-  /// - Parameter channels: 1 or 3.
+  /// - Parameters:
+  ///   - channels: 1 or 3.
+  ///   - height: of the pictures that are made.
+  ///   - width: of the pictures that are made.
+  ///   - options: how files are read and kept.
   /// - Returns: the data, and notes for the user on what was skipped.
   /// - Throws: `DiTError`.
   func dataset(
@@ -38,7 +42,9 @@ public enum PictureSets {
   /// The pictures at `path`: an images file of MNIST's format or a folder of such files, a tar archive, `NAME{000..009}.tar` or a
   /// folder of tar archives, or a folder of pictures.
   ///
-  /// - Parameter part: which of the files of a folder of MNIST's format are meant, `train` or `test`; `train` where it is not said.
+  /// - Parameters:
+  ///   - path: a file or a folder.
+  ///   - part: which of the files of a folder of MNIST's format are meant, `train` or `test`; `train` where it is not said.
   /// - Returns: the pictures, and whether `part` was looked after; nil where there are none of these.
   /// - Throws: `DiTError`.
   public static func open(

@@ -7,7 +7,9 @@ extension SampleSet {
   /// Training data as samples to be judged, or to judge by: (C, H, W) each, with their labels. Streamed pictures are decoded each
   /// time that they are looked at.
   ///
-  /// - Parameter name: what errors call the set; the data's own by default.
+  /// - Parameters:
+  ///   - data: images or latents.
+  ///   - name: what errors call the set; the data's own by default.
   public init(_ data: Dataset, name: String? = nil) {
     let store: any SampleStore =
       if let source = data.source { SourceStore(source: source) } else { DatasetStore(data: data) }

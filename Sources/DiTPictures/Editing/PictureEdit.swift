@@ -25,7 +25,11 @@ public struct PictureEdit: Sendable {
   /// Reads a picture, and a mask in which white is painted, black is kept and gray is mixed.
   ///
   /// - Parameters:
+  ///   - path: the picture's file.
+  ///   - maskPath: the mask's file; nil: all is painted.
   ///   - feather: the width in pixels of the model of a soft edge inside the mask, at least 0.
+  ///   - limits: what a file may claim before it is decoded.
+  ///   - model: whose input the picture is fitted to.
   ///   - autoencoder: the model's, where samples are latents.
   /// - Throws: `DiTError` that names the file, or `image`, `mask`, `feather`, also for a mask of another size
   ///   than the picture's and one that has nothing to paint; what encoding throws.

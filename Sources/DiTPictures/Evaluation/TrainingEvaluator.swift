@@ -24,6 +24,7 @@ public final class TrainingEvaluator {
   ///   - trainer: of a model whose samples are pixels, or without a network also latents.
   ///   - reference: of the model's own shape where there is no network.
   ///   - network: whose features are measured; nil for the samples' own numbers, or their `features`.
+  ///   - resize: how pictures are fitted to the network's input; its own by default.
   ///   - features: pixels where there is a network.
   ///   - measures: at least one; the first says which weights are the best.
   ///   - count: of samples.
@@ -103,7 +104,9 @@ public final class TrainingEvaluator {
 
   /// Makes samples and measures them. Of several processes, which all call this, each makes its share, and the first one measures.
   ///
-  /// - Parameter progress: called with what is being done, how much of it is, and all of it; false gives up, where there is one process.
+  /// - Parameters:
+  ///   - trainer: whose averaged weights make the samples.
+  ///   - progress: called with what is being done, how much of it is, and all of it; false gives up, where there is one process.
   /// - Returns: on every process what was found; nil where it was given up.
   /// - Throws: `DiTError`; samples that overflow or weights that diverged are of kind `numbers`.
   public func evaluate(

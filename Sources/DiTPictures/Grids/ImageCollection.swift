@@ -25,7 +25,9 @@ public struct ImageCollection: Sendable {
 
   /// No images yet.
   ///
-  /// - Parameter edit: what a mask keeps is put back into every image.
+  /// - Parameters:
+  ///   - form: what is kept of an image.
+  ///   - edit: what a mask keeps is put back into every image.
   public init(as form: Form, keeping edit: PictureEdit? = nil) { (self.form, self.edit) = (form, edit) }
 
   /// Images (N, C, H, W), as ``append(_:)`` takes them.
@@ -59,8 +61,11 @@ public struct ImageCollection: Sendable {
 
   /// Decodes latents (N, C, h, w) a few at a time and appends their images.
   ///
-  /// - Parameter progress: called after each image with how many of these latents are decoded; false stops there, with the
-  ///   images that are done appended.
+  /// - Parameters:
+  ///   - latents: (N, C, h, w).
+  ///   - autoencoder: the model's.
+  ///   - progress: called after each image with how many of these latents are decoded; false stops there, with the
+  ///     images that are done appended.
   /// - Throws: `DiTError`.
   public mutating func decode(
     _ latents: Tensor, with autoencoder: Autoencoder, progress: (Int) -> Bool = { _ in true }

@@ -14,7 +14,9 @@ public struct SampleGrid: Sendable {
   /// Images in a row of an incomplete grid.
   private static let maximumColumns = 20
 
-  /// - Parameter countPerClass: so many successive images are of one class.
+  /// - Parameters:
+  ///   - model: whose classes label the rows.
+  ///   - countPerClass: so many successive images are of one class.
   public init(_ model: ModelConfiguration, countPerClass: Int = 1) {
     precondition(countPerClass >= 1, "\(countPerClass) images per class")
     self.model = model
@@ -28,7 +30,9 @@ public struct SampleGrid: Sendable {
 
   /// The grid of images (N, C, H, W) that are pixels in [−1, 1].
   ///
-  /// - Parameter labels: one per image, in class-major order; none for an unconditional model.
+  /// - Parameters:
+  ///   - images: (N, C, H, W).
+  ///   - labels: one per image, in class-major order; none for an unconditional model.
   /// - Precondition: C is 1 or 3, and N ≥ 1.
   public func picture(_ images: Tensor, labels: [Int]) -> Image { picture(Image.pictures(of: images), labels: labels) }
 

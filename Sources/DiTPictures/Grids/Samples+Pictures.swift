@@ -30,7 +30,9 @@ extension Samples {
 
   /// Writes a grid of all images, enlarged where they are small, with the classes' names beside them.
   ///
-  /// - Parameter model: whose classes they are.
+  /// - Parameters:
+  ///   - path: the file.
+  ///   - model: whose classes they are.
   /// - Precondition: as ``Sample/picture``; there is an image.
   /// - Throws: `DiTError` that names the file.
   public func writePNG(to path: String, for model: DiT) throws(DiTError) {

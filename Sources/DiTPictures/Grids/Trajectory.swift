@@ -26,6 +26,7 @@ public struct Trajectory: Sendable {
 
   /// - Parameters:
   ///   - count: N, the images of the run.
+  ///   - model: whose images they are.
   ///   - times: the network's time of each step, in the order of the steps.
   public init(count: Int, of model: ModelConfiguration, times: [NetworkTime]) {
     let network = model.network
@@ -65,7 +66,9 @@ public struct Trajectory: Sendable {
   /// The first `count` images' trajectories as a grid: one row per image, from noise on the left to the sample on the
   /// right, at most ``columns`` of the states, evenly chosen, the last always among them.
   ///
-  /// - Parameter labels: one per image, or none.
+  /// - Parameters:
+  ///   - count: of the rows.
+  ///   - labels: one per image, or none.
   /// - Precondition: C is 1 or 3.
   public func grid(_ count: Int, labels: [String]) -> ImageGrid {
     let size = shape.reduce(1, *)

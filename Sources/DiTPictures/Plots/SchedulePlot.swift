@@ -8,7 +8,10 @@ import DiTPipeline
 public enum SchedulePlot {
   private static let height = 260
 
-  /// - Parameter network: for the windows and scales of its attention.
+  /// - Parameters:
+  ///   - noise: the schedule.
+  ///   - kept: the steps that are marked.
+  ///   - network: for the windows and scales of its attention.
   public static func picture(_ noise: NoiseSchedule, _ kept: SamplingTimesteps, network: DiTConfiguration) -> Image {
     let attention = (0..<noise.steps).map { SamplingTimesteps.Attention(network, noise, at: $0) }
     var plots = [

@@ -16,7 +16,9 @@ public enum LatentColors {
 
   /// (4, H, W) → (3, H, W), in [−1, 1] or a little beyond.
   ///
-  /// - Parameter area: H·W.
+  /// - Parameters:
+  ///   - latent: (4, H, W).
+  ///   - area: H·W.
   public static func planes(_ latent: Span<Float>, area: Int) -> [Float] {
     var planes = [Float](repeating: 0, count: 3 * area)
     for channel in 0..<channels {

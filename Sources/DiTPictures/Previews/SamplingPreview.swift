@@ -18,6 +18,7 @@ public struct SamplingPreview: Sendable {
 
   /// - Parameters:
   ///   - path: the PNG file; nothing is written yet.
+  ///   - model: whose samples are shown.
   ///   - software: the program's name, a text entry of the file.
   ///   - interval: the least time between two pictures, but for the first and the last.
   /// - Throws: `DiTError` (`preview`) for a model whose samples cannot be shown.

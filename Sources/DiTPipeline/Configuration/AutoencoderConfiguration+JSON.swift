@@ -17,7 +17,9 @@ extension AutoencoderConfiguration {
 
   /// The file at `path`.
   ///
-  /// - Parameter notes: gets what was passed over, one line each.
+  /// - Parameters:
+  ///   - path: the file.
+  ///   - notes: gets what was passed over, one line each.
   /// - Throws: `DiTError`.
   public init(contentsOf path: String, notes: inout [String]) throws {
     try self.init(reading: JSONObjectReader(contentsOf: path), notes: &notes)

@@ -95,7 +95,7 @@ extension SamplingOptions: Codable {
 
   /// The keys of config.json's `sampling` block, and `seed`, `rng` (`philox`, `torch`), `batch` and `share`
   /// (`i/n`), which may be left out.
-  /// `sampler`, `steps` and `guidance` must be there; to change some options of a model's own use ``update(json:)``.
+  /// `sampler`, `steps` and `guidance` must be there; to change some options of a model's own use `update(json:)`.
   ///
   /// - Throws: as `SamplingConfiguration.init(from:)`.
   public init(from decoder: any Decoder) throws {

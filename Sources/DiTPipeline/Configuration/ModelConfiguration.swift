@@ -24,9 +24,12 @@ public struct ModelConfiguration: Equatable, Sendable {
   public var diffusersScheduler: DiffusersScheduler?
 
   /// - Parameters:
+  ///   - network: the parts and sizes.
   ///   - diffusion: nil is the family's process; of the published DiT's its variance is learned_range, or fixed_large without
   ///     `learnSigma`.
   ///   - sampling: nil is how the family's authors sample, else ``SamplingConfiguration/standard(_:_:_:)``.
+  ///   - classNames: one per class; nil: classes are numbers.
+  ///   - family: whose presets, names and files it has.
   public init(
     network: DiTConfiguration, diffusion: DiffusionConfiguration? = nil, sampling: SamplingConfiguration? = nil,
     classNames: [String]? = nil, family: ModelFamily = .dit

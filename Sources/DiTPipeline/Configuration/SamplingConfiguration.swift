@@ -35,7 +35,7 @@ public struct SamplingConfiguration: Equatable, Sendable {
   }
 
   /// What serves best on the digits (Documentation/JumpSampling.md), for models that are trained here and say nothing of
-  /// sampling: 20 steps (T where that is fewer) of DPM-Solver++ on `jump:0.5`; guidance, and a linear path, as ``standard(_:_:)``.
+  /// sampling: 20 steps (T where that is fewer) of DPM-Solver++ on `jump:0.5`; guidance, and a linear path, as `standard(_:_:)`.
   ///
   /// Where ε or μ is predicted on a cosine schedule the steps are `leading`, which leaves out T−1: there x̂_* is the network's
   /// output times 2·10⁴.

@@ -9,7 +9,9 @@ extension ModelConfiguration {
   /// in the label table's last row. Without `pos_embed`, which is computed when it is not stored, nothing tells the input
   /// size: it is then the published 32×32, as in a config.json that names none.
   ///
-  /// - Parameter heads: shapes do not tell; nil takes those of the published hidden sizes 384, 768, 1024 and 1152.
+  /// - Parameters:
+  ///   - file: the tensors.
+  ///   - heads: shapes do not tell; nil takes those of the published hidden sizes 384, 768, 1024 and 1152.
   /// - Throws: `DiTError` when a tensor that tells a size is missing or of another rank, or sizes do not fit.
   public init(stateDict file: some TensorStore, heads: Int? = nil) throws {
     let names = try FamilyNames(file, stated: nil)

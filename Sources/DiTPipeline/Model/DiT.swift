@@ -26,6 +26,7 @@ public struct DiT: Sendable {
   /// torch `.pt`.
   ///
   /// - Parameters:
+  ///   - path: a file or a directory.
   ///   - context: where to run; nil makes one with all processors.
   ///   - weights: which weights of a directory or a training checkpoint.
   ///   - heads: the number of heads where a state dict's shapes cannot tell.
@@ -58,6 +59,9 @@ public struct DiT: Sendable {
   /// A model of given weights.
   ///
   /// - Parameters:
+  ///   - configuration: of the network, the process and the sampling.
+  ///   - weights: all tensors of the network.
+  ///   - context: where to run.
   ///   - numerics: the format of the operands and the matrix-multiplication backend; see `DiTNetwork`.
   /// - Precondition: `weights` belong to the configuration's network, are finite and do not change; `numerics` are
   ///   supported.

@@ -2,7 +2,7 @@ import DiTDiffusion
 import DiTModel
 import DiTTensor
 
-/// What a network that is told guidance (``DiTConfiguration/isToldGuidance``) is told about N steps from t to r, beside their
+/// What a network that is told guidance (`DiTConfiguration/isToldGuidance`) is told about N steps from t to r, beside their
 /// classes. What `token_groups` has no tokens for is empty.
 public struct StepInputs: Equatable, Sendable {
   /// t − r in the network's time, (N): `h` of files.

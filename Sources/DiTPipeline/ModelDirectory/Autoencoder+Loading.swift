@@ -8,10 +8,11 @@ import Foundation
 extension Autoencoder {
   /// Loads the autoencoder that `path` stands for: a diffusers VAE directory, a directory that has one in `vae/`, a model
   /// directory whose config.json names one, or a state-dict file with CompVis's or diffusers' names. A directory's weights
-  /// are in one file or several, safetensors or torch's, as ``DiffusersDirectory`` reads a transformer's. A state dict's
+  /// are in one file or several, safetensors or torch's, as `DiffusersDirectory` reads a transformer's. A state dict's
   /// sizes and scaling are those of the autoencoder's config.json beside it; without one sizes are read from its shapes.
   ///
   /// - Parameters:
+  ///   - path: a file or a directory.
   ///   - context: where to run; nil makes one with all processors.
   ///   - numerics: the format of the operands and the matrix-multiplication backend.
   ///   - statistics: what a model's latents are standardized by, in place of the autoencoder's own scaling; nil is that.
@@ -97,7 +98,10 @@ extension Autoencoder {
 
   /// The autoencoder of the latents of a model that was loaded from `directory`; nil where it has none, as a model of pixels.
   ///
-  /// - Parameter numerics: the format of its convolutions' products.
+  /// - Parameters:
+  ///   - model: whose latents they are.
+  ///   - directory: the path that the model was loaded from.
+  ///   - numerics: the format of its convolutions' products.
   /// - Throws: as ``init(contentsOf:context:numerics:statistics:)``.
   public convenience init?(of model: DiT, in directory: String, numerics: Numerics = Numerics()) throws {
     guard let path = Self.directory(of: directory, named: model.configuration.autoencoder) else { return nil }
@@ -105,8 +109,8 @@ extension Autoencoder {
       contentsOf: path, context: model.context, numerics: numerics, statistics: model.configuration.latentStatistics)
   }
 
-  /// The autoencoder's own directory, or file, that belongs to `path`, as ``init(contentsOf:context:numerics:)`` reads it; nil where
-  /// `path` is not a directory, or has none.
+  /// The autoencoder's own directory, or file, that belongs to `path`, as ``init(contentsOf:context:numerics:statistics:)``
+  /// reads it; nil where `path` is not a directory, or has none.
   ///
   /// - Throws: `DiTError` for a config.json that cannot be read.
   public static func directory(of path: String) throws -> String? {

@@ -50,6 +50,8 @@ extension DiffusersDirectory {
 
 extension DiffusersExport {
   /// - Parameters:
+  ///   - configuration: of the model.
+  ///   - weights: all tensors of the network.
   ///   - vae: the autoencoder's directory, if any.
   ///   - name: what errors call the model.
   /// - Precondition: `weights` belong to the configuration's network.

@@ -64,6 +64,8 @@ public struct Int8Plan: Sendable {
   /// Measures a model.
   ///
   /// - Parameters:
+  ///   - configuration: of the model.
+  ///   - weights: all tensors of the network.
   ///   - context: where to run.
   ///   - memory: bytes of the residual stream before each block that are kept, of as many of the eight images at once as fit, at
   ///     least one. The plan does not depend on it.

@@ -39,6 +39,8 @@ public struct ModelConversion: Sendable {
   /// Reads the model that `source` stands for.
   ///
   /// - Parameters:
+  ///   - source: a file or a directory.
+  ///   - format: what is written.
   ///   - choice: which weights of a directory or a training checkpoint; they become model.safetensors. Nil is all of them, for
   ///     `dit`, `jit` and `sit`: the trained ones and their averages.
   ///   - hints: what a state dict's shapes cannot tell.
@@ -100,6 +102,7 @@ public struct ModelConversion: Sendable {
   /// Writes the directory, or the file, at `path`.
   ///
   /// - Parameters:
+  ///   - path: the directory or the file.
   ///   - dtype: F32, BF16 or F16; or I8, for a model directory: the weights of the blocks' linear layers in int8, but for those
   ///     that an ``Int8Plan`` leaves in BF16, which is measured.
   ///   - replacing: whether a directory with a model that is there may be replaced, with all that is in it.

@@ -133,8 +133,13 @@ public struct ModelDirectory: Sendable {
   /// An ema.safetensors, ema-DECAY.safetensors or model.safetensors that is there and not written anew belongs to another
   /// model: it is removed.
   ///
-  /// - Parameter furtherAverages: moving averages beside `ema`, with their decays.
-  /// - Parameter dtype: F32, BF16 or F16.
+  /// - Parameters:
+  ///   - configuration: becomes config.json.
+  ///   - model: the trained weights; nil: none are written.
+  ///   - ema: their moving average; nil: none is written.
+  ///   - furtherAverages: moving averages beside `ema`, with their decays.
+  ///   - dtype: F32, BF16 or F16.
+  ///   - path: the directory.
   /// - Throws: `DiTError`.
   /// - Precondition: weights are of this configuration.
   public static func write(

@@ -10,7 +10,7 @@ extension Weights {
   /// are asked for, and the rest of other types converted.
   ///
   /// A position table belongs to a grid. A fixed one that is absent, or the fixed one of another grid, is computed; any other
-  /// of another grid is resampled (see ``PositionTable``).
+  /// of another grid is resampled (see `PositionTable`).
   /// All of them are read once: attention's softmax can make finite numbers of a NaN in q and k, so that a result does not
   /// tell.
   /// - Throws: `DiTError` with every tensor that is missing, unexpected or of another shape; when one is not of a float
@@ -60,7 +60,7 @@ extension Weights {
       file: file.path, .tensor(name), expected: "finite numbers", found: "\(value) at element \(index)")
   }
 
-  /// The tensors of the safetensors file at `path`, some of which may be int8 (``Int8Tensors``).
+  /// The tensors of the safetensors file at `path`, some of which may be int8 (`Int8Tensors`).
   ///
   /// - Throws: `DiTError`, and what ``init(_:configuration:)`` throws.
   public init(contentsOf path: String, configuration: DiTConfiguration) throws {
@@ -74,7 +74,9 @@ extension Weights {
 
   /// Writes all tensors to `path`, atomically; equal values give equal bytes.
   ///
-  /// - Parameter dtype: F32, BF16 or F16. A fixed position table is F32 in any case, as it is not a weight.
+  /// - Parameters:
+  ///   - path: the file.
+  ///   - dtype: F32, BF16 or F16. A fixed position table is F32 in any case, as it is not a weight.
   /// - Throws: `DiTError`.
   public func write(to path: String, as dtype: Dtype = .f32) throws {
     let file = try stage(for: path, as: dtype)
@@ -90,7 +92,7 @@ extension Weights {
   }
 
   /// Writes what is to become the file at `path`, with int8 codes and scales of the weights that a plan makes int8
-  /// (``Int8Tensors``); those of the blocks' other layers and of the conditioning in BF16, the rest, a few, in F32.
+  /// (`Int8Tensors`); those of the blocks' other layers and of the conditioning in BF16, the rest, a few, in F32.
   func stage(for path: String, _ plan: Int8Plan, context: ComputeContext) throws -> AtomicFile {
     let layers = Dictionary(
       table.blockLayers.filter { !plan.wide.contains($0.weight) }.map { ($0.weight, $0) },

@@ -51,7 +51,9 @@ extension DiT {
   /// Image n depends on (seed, n), its own condition, start and mask, and the options, not on the other images; with
   /// ``RandomStream/torch`` also on how many there are.
   /// - Parameters:
+  ///   - condition: classes, names, prompts or others, one for each image.
   ///   - options: nil are ``samplingOptions``, with guidance 1 where nothing is given to guide to.
+  ///   - start: what the run begins with: noise, a given state or an image.
   ///   - inpainting: what of the images is given.
   ///   - progress: called after each step; false stops.
   /// - Throws: `DiTError` of an argument (`classes`, `noise`, `image`, `strength`, `mask`) or option (steps, schedule, η, shift,
@@ -162,6 +164,7 @@ extension DiT {
   ///   - classes: one per image, the null class allowed; nil is the null class, or an unconditional model.
   ///   - sequence: one per image, for a model that takes them; nil are empty ones.
   ///   - options: nil is config.json's steps and schedule without guidance. The seed is not used.
+  ///   - progress: called after each step; false stops.
   /// - Throws: as ``sample(_:options:start:inpainting:progress:)``; also for another sampler than those, η other than 0, and a
   ///   network that is told guidance.
   public func invert(

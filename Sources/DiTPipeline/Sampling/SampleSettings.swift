@@ -12,10 +12,12 @@ public struct SampleSettings: Sendable {
   public var metadata: [String: String] { Dictionary(text.map { ($0.key, $0.value) }) { first, _ in first } }
 
   /// - Parameters:
+  ///   - options: of the run.
   ///   - software: the program's name.
   ///   - saved: the model's saved diffusers scheduler, which says which timesteps are sampled where `options` do not.
   ///   - precision: of the network's matrix products.
   ///   - classes: one per image; none for an unconditional model.
+  ///   - prompt: the text, of a model that takes one.
   ///   - hasNoise: whether the initial noise was given, not drawn from the seed.
   ///   - strength: of image to image.
   ///   - hasMask: whether a part of the image was kept.

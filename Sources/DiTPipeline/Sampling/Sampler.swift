@@ -20,7 +20,7 @@ public struct Sampler: Equatable, Sendable {
   public var shift = 1.0
   /// Whether `heun` asks at the end of a linear path too, as SiT's code does: a property of a model's family.
   public var correctsLastStep = false
-  /// Of `dopri5`; nil is ``StepTolerance/standard``. Other samplers refuse one.
+  /// Of `dopri5`; nil is `StepTolerance/standard`. Other samplers refuse one.
   public var tolerance: StepTolerance?
 
   /// A sampler of `steps` steps; nil is 50, or the length of a custom schedule's list.
@@ -66,7 +66,9 @@ public struct Sampler: Equatable, Sendable {
 
   /// The sampler on a model's schedule.
   ///
-  /// - Parameter saved: the scheduler of a model from a diffusers directory, whose samplers are then diffusers'.
+  /// - Parameters:
+  ///   - noise: the model's schedule.
+  ///   - saved: the scheduler of a model from a diffusers directory, whose samplers are then diffusers'.
   /// - Throws: `DiTError` when S is not in 1…T, a custom list does not fit, η is not in 0…1 or the sampler has none,
   ///   the sampler does not walk the model's path, or the saved scheduler asks for what is not here.
   public func process(

@@ -56,7 +56,10 @@ public struct SamplingTimesteps: Sendable {
   public let rows: [Row]
 
   /// - Parameters:
+  ///   - noise: the schedule.
   ///   - times: from the least noisy.
+  ///   - rule: the name of the rule that chose them.
+  ///   - network: of the model.
   ///   - lengths: t − r of the step from each, for a network that is told guidance.
   public init(
     _ noise: NoiseSchedule, _ times: [NetworkTime], rule: String, network: DiTConfiguration, lengths: [Float]? = nil

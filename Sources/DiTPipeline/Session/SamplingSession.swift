@@ -80,8 +80,13 @@ public final class SamplingSession: Sendable {
 
   /// The same with progress.
   ///
-  /// - Parameter progress: called after each step of each image, on the caller's thread; a slow one is not told of all. False
-  ///   stops, and the samples are then the first images that are done.
+  /// - Parameters:
+  ///   - condition: classes, names, prompts or others, one for each image.
+  ///   - options: nil are the model's own.
+  ///   - start: what the run begins with.
+  ///   - inpainting: what of the images is given.
+  ///   - progress: called after each step of each image, on the caller's thread; a slow one is not told of all. False
+  ///     stops, and the samples are then the first images that are done.
   public func sample(
     _ condition: Condition, options: SamplingOptions? = nil, start: Start = .noise, inpainting: Inpainting? = nil,
     progress: (SamplingProgress) throws -> Bool

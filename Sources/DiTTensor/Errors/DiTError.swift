@@ -99,7 +99,12 @@ public struct DiTError: Error, Sendable {
 
   /// `subject` was expected to be one thing and is another.
   ///
-  /// - Parameter cause: the details in a type of their own.
+  /// - Parameters:
+  ///   - kind: what sort of error, from which the exit status follows.
+  ///   - subject: what it is about.
+  ///   - expected: what would have been right.
+  ///   - found: what is there.
+  ///   - cause: the details in a type of their own.
   public init(
     _ kind: Kind, _ subject: Subject, expected: String, found: String, cause: (any Equatable & Sendable)? = nil
   ) {

@@ -30,8 +30,10 @@
 
   /// Allocates `count` zeros.
   ///
-  /// - Parameter isZeroed: false leaves whatever the memory holds: for a large block whose first writers are the workers,
-  ///   so that the system finds its pages on all processors, and once.
+  /// - Parameters:
+  ///   - count: of the elements.
+  ///   - isZeroed: false leaves whatever the memory holds: for a large block whose first writers are the workers,
+  ///     so that the system finds its pages on all processors, and once.
   public init(count: Int, isZeroed: Bool = true) {
     precondition(count >= 0, "a buffer cannot hold \(count) elements")
     let (bytes, overflow) = max(count, 1).multipliedReportingOverflow(by: MemoryLayout<Float>.stride)
@@ -81,7 +83,10 @@
 
   /// A read-only view of `elements`, which stay valid as long as `owner` lives.
   ///
-  /// - Parameter isMappedFile: whether they are a private mapping of a file, unchanged, whose pages can be read again.
+  /// - Parameters:
+  ///   - elements: the memory.
+  ///   - owner: kept alive as long as the view.
+  ///   - isMappedFile: whether they are a private mapping of a file, unchanged, whose pages can be read again.
   @unsafe public init(viewing elements: UnsafeBufferPointer<Float>, owner: AnyObject, isMappedFile: Bool = false) {
     precondition(elements.count > 0, "a view of nothing")
     unsafe base = UnsafeMutablePointer(mutating: elements.baseAddress!)

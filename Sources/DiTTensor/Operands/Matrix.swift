@@ -28,7 +28,12 @@ public struct Matrix: Sendable {
 
   /// A matrix in rows.
   ///
-  /// - Parameter stride: elements from row to row; nil: ``Format/rowElements(_:)``, `columns` but for int8.
+  /// - Parameters:
+  ///   - memory: the elements, from the first row on.
+  ///   - rows: how many.
+  ///   - columns: elements of a row.
+  ///   - stride: elements from row to row; nil: ``Format/rowElements(_:)``, `columns` but for int8.
+  ///   - format: of the elements.
   /// - Precondition: `memory` holds it.
   public init(_ memory: FloatSlice, rows: Int, columns: Int, stride: Int? = nil, format: Format = .fp32) {
     let stride = stride ?? format.rowElements(columns)
@@ -100,7 +105,12 @@ public struct MutableMatrix {
 
   /// A matrix in rows.
   ///
-  /// - Parameter stride: elements from row to row; nil: ``Format/rowElements(_:)``, `columns` but for int8.
+  /// - Parameters:
+  ///   - memory: the elements, from the first row on.
+  ///   - rows: how many.
+  ///   - columns: elements of a row.
+  ///   - stride: elements from row to row; nil: ``Format/rowElements(_:)``, `columns` but for int8.
+  ///   - format: of the elements.
   /// - Precondition: `memory` holds it.
   public init(_ memory: MutableFloatSlice, rows: Int, columns: Int, stride: Int? = nil, format: Format = .fp32) {
     reading = Matrix(memory.reading, rows: rows, columns: columns, stride: stride, format: format)

@@ -118,7 +118,10 @@ public struct TorchGenerator: Equatable, Sendable {
   /// The elements `range` of `torch.randn(count)`: the generator goes on as after all of them, and the others cost
   /// next to nothing.
   ///
-  /// - Parameter output: `range.count` values.
+  /// - Parameters:
+  ///   - output: `range.count` values.
+  ///   - range: which of them are wanted.
+  ///   - count: how many are drawn.
   /// - Precondition: `range` lies in 0…count.
   public mutating func fillNormal(_ output: inout MutableSpan<Float>, elements range: Range<Int>, of count: Int) {
     precondition(

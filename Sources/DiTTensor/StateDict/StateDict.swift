@@ -6,6 +6,8 @@ public enum StateDict {
   /// Checks that `file` holds exactly the `expected` tensors, each of its shape.
   ///
   /// - Parameters:
+  ///   - file: the tensors that are there.
+  ///   - expected: names and shapes.
   ///   - optional: expected names that may be absent.
   ///   - ignored: names in the file that are not expected and do no harm.
   /// - Throws: ``DiTError``, whose cause, a ``StateDictMismatch``, lists everything that differs.
@@ -18,6 +20,9 @@ public enum StateDict {
   /// Checks that `found`, read from `path`, are exactly the `expected` tensors, each of its shape.
   ///
   /// - Parameters:
+  ///   - found: names and shapes.
+  ///   - expected: names and shapes.
+  ///   - path: the file that errors name.
   ///   - optional: expected names that may be absent.
   ///   - ignored: names among `found` that are not expected and do no harm.
   /// - Throws: ``DiTError``, whose cause, a ``StateDictMismatch``, lists everything that differs, in the order of the two lists.

@@ -40,9 +40,12 @@ public struct TensorParts: Sendable {
   /// Elements that `make` makes, each time of the same values.
   ///
   /// - Parameters:
+  ///   - count: of the elements.
   ///   - halves: where they lie as bf16.
+  ///   - isInt8: whether they are int8 values.
   ///   - release: says that what they are made of will not be read soon.
   ///   - firstNotFinite: nil where they have to be made for it.
+  ///   - make: makes all of them.
   public init(
     count: Int, halves: FloatSlice? = nil, isInt8: Bool = false, release: @escaping @Sendable () -> Void,
     firstNotFinite: Finder? = nil, make: @escaping @Sendable () -> FloatSlice

@@ -25,8 +25,11 @@ public struct StartingWeights: Sendable {
   /// ε of the second LayerNorms.
   ///
   /// - Parameters:
-  ///   - name: what errors call the source, for example its path.
+  ///   - source: all tensors.
+  ///   - origin: their network.
+  ///   - target: the network that is to be trained.
   ///   - seed: of what is made anew.
+  ///   - name: what errors call the source, for example its path.
   /// - Throws: `DiTError` with every difference, for another number of heads or other time frequencies.
   public init(
     from source: Weights, of origin: DiTConfiguration, for target: DiTConfiguration, seed: Int, name: String
@@ -59,7 +62,9 @@ public struct StartingWeights: Sendable {
   /// Takes up the state of torch's Adam in the training checkpoint at `path`, or says in a note why it starts anew; nothing
   /// where there is none.
   ///
-  /// - Parameter areAverages: whether the starting weights are a moving average of those that the moments belong to.
+  /// - Parameters:
+  ///   - path: the file.
+  ///   - areAverages: whether the starting weights are a moving average of those that the moments belong to.
   /// - Throws: `DiTError` for a file that cannot be read.
   public mutating func takeUpAdam(of path: String, areAverages: Bool = false) throws {
     let anew = "Adam starts anew, not from the optimizer's state in \(path)"

@@ -100,6 +100,7 @@ public struct Dataset: Sendable {
   ///   - classNames: one per class.
   ///   - captions: one per sample.
   ///   - context: another image for each sample, (N, C, h, w).
+  ///   - kind: images or latents.
   ///   - name: what errors call the data.
   /// - Throws: `DiTError`.
   public init(
@@ -115,6 +116,7 @@ public struct Dataset: Sendable {
   /// Images that are read in the background.
   ///
   /// - Parameters:
+  ///   - source: reads them.
   ///   - labels: one per sample, from 0.
   ///   - classNames: one per class.
   /// - Throws: `DiTError`.

@@ -17,6 +17,7 @@ public struct LatentEncoder: Sendable {
   private static let batch = 8
 
   /// - Parameters:
+  ///   - autoencoder: encodes the images.
   ///   - flips: whether every image is also encoded mirrored left to right; these follow all the others.
   ///   - seed: draws the latents from their distributions, image n's from stream n under this seed; nil is the mean.
   public init(_ autoencoder: Autoencoder, flips: Bool = false, drawingWithSeed seed: UInt64? = nil) {

@@ -16,6 +16,7 @@ public struct ConfigurationFile {
   /// Reads and checks a file.
   ///
   /// - Parameters:
+  ///   - path: the file.
   ///   - classes: the data's, with which the model's must agree, and from which they are taken where it names none.
   ///   - defaults: of keys that `training` leaves out.
   /// - Throws: `DiTError` where the file cannot be read, for a key that is not known and a value that cannot be used.

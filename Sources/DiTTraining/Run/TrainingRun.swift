@@ -106,6 +106,7 @@ public final class TrainingRun {
   /// - Parameters:
   ///   - trainer: with the settings and the data of the run, perhaps with more `steps` and other `schedule_steps`; its
   ///     values are replaced.
+  ///   - directory: of the run.
   ///   - claim: of the same folder; nil takes it here.
   /// - Throws: `DiTError` when there is no checkpoint or its settings differ, naming the keys, or a file of the run
   ///   cannot be written; when another process has a run there, and what reading the files throws.
@@ -159,7 +160,9 @@ public final class TrainingRun {
   /// Trains to the last step, or until `shouldStop`, which is called before every step, of any process; then saves a checkpoint and writes
   /// DIR's own config.json, model.safetensors and ema.safetensors.
   ///
-  /// - Parameter report: hears of every event; what it throws ends the run as it is, without a checkpoint.
+  /// - Parameters:
+  ///   - shouldStop: true ends the run after a checkpoint.
+  ///   - report: hears of every event; what it throws ends the run as it is, without a checkpoint.
   /// - Returns: how it ended; divergence is a value, not an error.
   /// - Throws: `DiTError` when a sample can no longer be read, after saving as for a request to stop; when something
   ///   cannot be written, or DIR is no longer there; what `report` throws. The files that were there are whole: a

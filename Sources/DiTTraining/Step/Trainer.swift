@@ -33,7 +33,7 @@ public final class Trainer {
     weightGather?.wait()
     return ownWeights
   }
-  /// The average, which validation and sampling use: flat, or of several processes what ``sharding`` says this one has.
+  /// The average, which validation and sampling use: flat, or of several processes what `sharding` says this one has.
   public let average: MutableFloatSlice
   /// The other averages of `ema_decays`, as ``average``, with their decays.
   public let furtherAverages: [(decay: Double, values: MutableFloatSlice)]
@@ -85,9 +85,13 @@ public final class Trainer {
   /// A run at its start.
   ///
   /// - Parameters:
+  ///   - model: what is trained.
+  ///   - training: the settings.
+  ///   - data: what it is trained on.
   ///   - start: the first weights, flat with the parameter table's offsets, which are copied; a new network's, drawn from
   ///     the seed, when left out.
   ///   - prior: what L_seq compares with; fitted to the samples that are trained on when left out. Ignored without λ_seq.
+  ///   - context: where to run.
   ///   - group: the processes that train together, each with a trainer of the same settings and data.
   ///   - overlapsExchange: whether gradients go to other processes while the backward pass makes those that come before them, and new
   ///     weights come while the next forward pass uses those that are there; changes no bit.
@@ -278,7 +282,8 @@ public final class Trainer {
   /// cursor stays.
   ///
   /// - Parameters:
-  ///   - clean, noise: x_* and ε, (N, C, H, W).
+  ///   - clean: x_*, (N, C, H, W).
+  ///   - noise: ε, (N, C, H, W).
   ///   - times: t of each sample as the network takes it: a training index, or a real time of a linear path.
   ///   - labels: y of each sample, `numClasses` for the null class; ignored by an unconditional network.
   /// - Throws: `DiTError` with a ``Divergence``.

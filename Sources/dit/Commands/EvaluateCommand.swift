@@ -47,7 +47,8 @@ struct EvaluateCommand: ParsableCommand {
         copies     distance from each sample to the nearest training image; exact
                    copies are listed
       Where both sets have labels, each class is measured too.
-      Definitions, pitfalls and sources: Documentation/Evaluation.md.
+      Definitions, pitfalls and sources:
+      Sources/DiffusionTransformers/DiffusionTransformers.docc/Evaluating.md.
       """)
 
   @Option(help: ArgumentHelp("The set to evaluate.", valueName: "set"))

@@ -14,7 +14,8 @@ struct MPIInfoCommand: ParsableCommand {
         mpirun -np 2 --bind-to none dit mpi-info
 
       The library is found at run time: \(MPILibrary.variable) names one, else those of the
-      launcher's kind are tried first. See Documentation/Cluster.md.
+      launcher's kind are tried first. See
+      Sources/DiffusionTransformers/DiffusionTransformers.docc/Cluster.md.
       """)
 
   func run() throws {

@@ -1,0 +1,1 @@
+../../../Sources/DiffusionTransformers/DiffusionTransformers.docc/Resources/sample-5.swift

@@ -1,0 +1,1 @@
+../../../Sources/DiffusionTransformers/DiffusionTransformers.docc/Resources/serve-4.swift

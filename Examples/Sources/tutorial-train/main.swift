@@ -1,0 +1,1 @@
+../../../Sources/DiffusionTransformers/DiffusionTransformers.docc/Resources/train-6.swift

@@ -1,0 +1,35 @@
+import DiTPictures
+import DiffusionTransformers
+import Foundation
+
+let arguments = CommandLine.arguments
+guard arguments.count > 2 else { fatalError("tutorial-train PICTURES FOLDER [steps]") }
+let (pictures, folder) = (arguments[1], arguments[2])
+
+// A class for each folder in PICTURES, named as it is.
+let (data, notes) = try ImageFolder(pictures).dataset(channels: 3, height: 32, width: 32)
+for note in notes { print(note) }
+print("\(data.count) pictures of \(data.classNames ?? [])")
+
+let network = DiTConfiguration(
+  inputHeight: 32, inputWidth: 32, patchSize: 4, inChannels: 3, hiddenSize: 96, depth: 4, numHeads: 4,
+  numClasses: data.classNames?.count ?? 0)
+let model = ModelConfiguration(network: network, classNames: data.classNames)
+
+var training = TrainingConfiguration()
+training.steps = arguments.count > 3 ? Int(arguments[3]) ?? 2000 : 2000
+(training.batch, training.learningRate, training.warmupSteps) = (16, 1e-3, 100)
+(training.logEvery, training.checkpointEvery) = (50, 500)
+
+let trainer = try Trainer(model: model, training: training, data: data, context: ComputeContext())
+let isNew = !FileManager.default.fileExists(atPath: "\(folder)/checkpoints")
+let events = TrainingEvents(
+  try isNew ? TrainingRun(starting: trainer, in: folder) : TrainingRun(resuming: trainer, in: folder))
+for try await event in events {
+  switch event {
+  case .logged(let report, let seconds): print("step \(report.step): loss \(report.loss), \(1 / seconds) steps/s")
+  case .checkpoint(let step, let path): print("step \(step): \(path)")
+  default: break
+  }
+}
+print(try await events.outcome)
