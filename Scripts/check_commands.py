@@ -35,6 +35,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ DOCUMENTS = (
     "Examples/**/*.md", "Tests/README.md", "Scripts/studies/README.md", "Benchmarks/peers/README.md",
 )
 HEADS = ("Scripts/*", "Scripts/studies/*.py", "Scripts/fixtures/*.py", "Benchmarks/peers/*.py", "Examples/Sources/*/*.swift")
-SECONDS = 120  # that a command may take
+SECONDS, LONG = 120, 5  # that a command may take, and from which on it is told
 
 # What is done with a command: the first rule that is found in it. Options given here replace the command's own.
 RUN, PARSE = "run", "parse"
@@ -169,7 +170,7 @@ def block_commands(document, lines, is_head=False, indent=4):
     """The commands of blocks in (number, line); what is no block comes back for inline_commands."""
     found, prose, fence, joined = [], [], None, None
     for number, line in lines:
-        body = line.strip()
+        body = line.strip().removeprefix("$ ")
         if body.startswith("```"):
             fence = None if fence is not None else body.strip("`").strip()
             prose.append((number, ""))
@@ -179,7 +180,7 @@ def block_commands(document, lines, is_head=False, indent=4):
             joined.text += " " + body
         elif fence is not None or is_indented:
             known = COMMAND.match(body)
-            if fence in ("sh", "bash") and body and not body.startswith("#") or known and fence in (None, ""):
+            if fence in ("sh", "bash", "shell", "console") and body and not body.startswith("#") or known and fence in (None, ""):
                 joined = Command(document, number, body)
         if joined:
             joined.text = uncommented(joined.text, is_head)
@@ -579,11 +580,13 @@ def check(command, checkout, folder, tool):
         checkout.supply_all(command.plain, folder)
         clear(command, folder, tool)
         is_one = len(simple_commands(command.text)) == 1
+        start = time.monotonic()
         done = checkout.run(trimmed(command.text, options if is_one else {}), folder)
+        seconds = time.monotonic() - start
     except (Problem, ValueError) as problem:
         return "problem", str(problem)
     if done.returncode == 0:
-        return "ran", ""
+        return "ran", f"{seconds:.0f} s" if seconds > LONG else ""
     lines = [line for line in done.stderr.strip().split("\n") if "rror:" in line] or [done.stderr.strip()]
     missing = re.search(r"[Ee]rror: (?:\S+: )*?(\S+): no such file", lines[0])
     if done.returncode == 65 and missing and any(fnmatch.fnmatch(missing[1], pattern) for pattern in READERS):
