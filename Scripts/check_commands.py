@@ -60,7 +60,8 @@ RULES = (
     (r"^dit train .*--resume", RUN, {}),
     (r"^dit train .*latents", RUN, {"--steps": 1}),
     (r"^dit train ", RUN, {"--steps": 5}),
-    (r"^dit sample .*(--count 100|fashion)", RUN, {"--steps": 3}),
+    (r"^dit sample .*--count 100", RUN, {"--count": 10, "--steps": 3}),
+    (r"^dit sample .*fashion", RUN, {"--steps": 3}),
     (r"^dit( |$)", RUN, {}),
     (r"^(Scripts|Benchmarks|Tests|Fuzz)/", PARSE, {}),
 )
@@ -78,7 +79,7 @@ JIT = {
     "model": NETWORK | {"family": "jit", "patch_bottleneck": 16, "in_context_tokens": 2, "in_context_start": 1},
     "training": TRAINING | {"ema_decays": [0.9999, 0.9996]},
 }
-LATENT = {"model": {}, "training": TRAINING}
+LATENT = {"model": NETWORK | {"input_size": 32, "in_channels": 4}, "training": TRAINING}
 F32, I64 = ("F32", 4), ("I64", 8)
 
 # What is made before the first command that names it: by a command, as a JSON file, or as a safetensors file of random numbers.
@@ -92,7 +93,7 @@ SUPPLIES = {
     "my.json": COLOUR,
     "run.json": COLOUR,
     "jit.json": JIT,
-    "sit-s.json": LATENT | {"model": {"family": "sit"}},
+    "sit-s.json": {"model": {"family": "sit"}, "training": TRAINING},
     "latents.json": LATENT,
     "sit.json": {"vae": "sd-vae"},
     "lightning.json": {"vae": "sd-vae"},

@@ -2,8 +2,8 @@
 """Writes what `Scripts/bench --full` measured into the documents.
 
     Scripts/bench --full
-    python3 Benchmarks/peers/publish.py                                 of runs/bench
-    python3 Benchmarks/peers/publish.py runs/bench runs/bench-families  of several runs; a later one's works replace an earlier's
+    python3 Benchmarks/peers/publish.py                                  of runs/bench
+    python3 Benchmarks/peers/publish.py runs/bench runs/bench-families   of several runs; a later one's works replace an earlier's
     python3 Benchmarks/peers/publish.py --self-test
 
 Documentation/Benchmarks.md gets every table, Documentation/benchmark.png the chart, README.md and README.zh-CN.md five rows;
@@ -171,8 +171,10 @@ def publish(results, root):
     for name, (text, beginning) in texts.items():
         try:
             put(root / name, text, beginning)
-        except (ValueError, FileNotFoundError) as error:
+        except ValueError as error:
             problems.append(str(error))
+        except FileNotFoundError:
+            problems.append(f"{root / name}: no such file")
     try:
         import chart
     except ImportError as error:
