@@ -355,6 +355,9 @@ def options_of(script):
         return known | (swift_options(forward.split()[1]) if forward.startswith("swift") else options_of(forward) if forward else set())
     tree = compile(text, script, "exec", ast.PyCF_ONLY_AST)
     known = {"--help", "-h"}
+    if "add_argument" not in text and "sys.argv" in text:  # it has no parser: what it compares its arguments with
+        words = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+        known |= {word for word in words if re.fullmatch(r"--?[\w-]+", word)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")).startswith("add_argument"):
             values = node.args if all(isinstance(value, ast.Constant) for value in node.args) else ast.walk(tree)
