@@ -53,11 +53,10 @@ RUN, PARSE = "run", "parse"
 RULES = (
     (r"^python3? .*cluster_model\.py", RUN, {}),
     (r"^(mpirun|mpiexec|srun|sbatch|scontrol) ", PARSE, {}),
-    (r"^(pip|git|swift|for|apt-get|dpkg-deb|sudo|export|docker) ", PARSE, {}),
+    (r"^(pip|git|swift|for|apt-get|dpkg-deb|sudo|export|docker|cp|mkdir|cd|cat) ", PARSE, {}),
     (r"^DIT_PEERS|^\S*/?(python3?|pip) ", PARSE, {}),
     (r"^dit mpi-info", PARSE, {}),
-    (r"^dit train .*--resume.* --steps", RUN, {"--steps": 8}),
-    (r"^dit train .*--resume", RUN, {}),
+    (r"^dit train .*--resume", RUN, {"--steps": 8}),
     (r"^dit train .*latents", RUN, {"--steps": 1}),
     (r"^dit train ", RUN, {"--steps": 5}),
     (r"^dit sample .*--count 100", RUN, {"--count": 10, "--steps": 3}),
@@ -121,7 +120,7 @@ EXTERNAL = {
     "srun": "--mpi --nodes --ntasks --ntasks-per-node --cpus-per-task --cpu-bind --kill-on-bad-exit -n -N",
     "sbatch": "--array", "scontrol": "", "scancel": "--signal --batch --full",
     "git": "-b --depth", "pip": "-r --extra-index-url -q", "apt-get": "-y", "dpkg-deb": "-x", "head": "-1 -n", "cat": "", "cd": "",
-    "cp": "-r", "docker": "--cpus", "mkdir": "-p", "export": "",
+    "cp": "-r -a", "docker": "--cpus", "mkdir": "-p", "export": "",
 }
 EXTERNAL["mpiexec"] = EXTERNAL["mpirun"]
 # Scripts that hand their arguments on.
@@ -356,6 +355,9 @@ def options_of(script):
         return known | (swift_options(forward.split()[1]) if forward.startswith("swift") else options_of(forward) if forward else set())
     tree = compile(text, script, "exec", ast.PyCF_ONLY_AST)
     known = {"--help", "-h"}
+    if "add_argument" not in text and "sys.argv" in text:  # it has no parser: what it compares its arguments with
+        words = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+        known |= {word for word in words if re.fullmatch(r"--?[\w-]+", word)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")).startswith("add_argument"):
             values = node.args if all(isinstance(value, ast.Constant) for value in node.args) else ast.walk(tree)
@@ -384,7 +386,7 @@ def check_options(words, known, program):
             raise Problem(f"{program} has no option {option}")
 
 
-def check_swift(words):
+def check_swift(words, document):
     name, rest = words[0], words[1:]
     if name in ("format", "package"):
         has_verb = rest and not rest[0].startswith("-")
@@ -394,8 +396,12 @@ def check_swift(words):
         package = ROOT / rest[rest.index("--package-path") + 1] if "--package-path" in rest else ROOT
         values = {"-c", "--package-path", "--scratch-path"}
         place = next((i for i, w in enumerate(rest) if not w.startswith("-") and rest[i - 1] not in values), None)
-        if place is None or not (package / "Sources" / rest[place]).is_dir():
-            raise Problem(f"swift run: {package.relative_to(ROOT)} has no such product")
+        if place is None:
+            raise Problem("swift run: no product is named")
+        is_ours = (package / "Sources" / rest[place]).is_dir()
+        text = (ROOT / document).read_text() if (ROOT / document).is_file() else ""
+        if not is_ours and not re.search(rf'name: "{rest[place]}"|Sources/{rest[place]}/', text):
+            raise Problem(f"swift run: neither {package.name} nor the document has {rest[place]}")
         text = "".join(path.read_text() for path in (package / "Sources" / rest[place]).rglob("*.swift"))
         for option in (word for word in rest[place + 1 :] if word.startswith("--")):
             variable = re.sub(r"-(\w)", lambda match: match[1].upper(), option[2:])
@@ -428,7 +434,7 @@ def check_parsed(words, document, tool):
     elif program in ("dit", "Scripts/dit", ".build/release/dit"):
         tool.split([word for word in rest if not word.startswith("$")])
     elif program == "swift":
-        check_swift(rest)
+        check_swift(rest, document)
     elif name in ("python", "python3"):
         if rest[0] == "-m":
             if rest[1] not in ("venv", "pip", "http.server", "py_compile"):
