@@ -79,8 +79,8 @@ import Testing
     let font = Fixture.path("microhei.ttf", folder: "fonts")
     for (name, fontconfig, font) in try [
       ("one.png", configuration("one.conf", "<dir>\(font.dropLast(13))</dir>"), LabelFont(contentsOf: font)),
-      ("no.png", configuration("no.conf", ""), LabelFont.none),
-      ("gone.png", scratch.path("gone.conf"), LabelFont.none),
+      ("no.png", configuration("no.conf", ""), LabelFont.boxes),
+      ("gone.png", scratch.path("gone.conf"), LabelFont.boxes),
     ] {
       let result = try await Tool.run(
         ["sample", "--model", model, "--steps", "3", "--out", scratch.path(name)],

@@ -153,7 +153,7 @@ import Testing
   func printableCharactersHaveGlyphsOfTheirOwn() {
     let image = Image(width: 96, height: 96, channels: 1, shade: 255)
     func drawn(_ text: String) -> [UInt8] {
-      ImageGrid([image], columns: 1, imageLabels: [text], font: .none).rendered().pixels
+      ImageGrid([image], columns: 1, imageLabels: [text], font: .boxes).rendered().pixels
     }
     let texts = (0x21...0x7E).map { String(Unicode.Scalar(UInt8($0))) } + ["é"]
     #expect(Set(texts.map(drawn)).count == texts.count)

@@ -16,7 +16,7 @@ import DiTTensor
 public struct LabelFont: Sendable {
   /// What the fonts are opened from.
   enum Source: Sendable {
-    case none
+    case boxes
     case system
     case data([UInt8])
   }
@@ -29,7 +29,7 @@ public struct LabelFont: Sendable {
   public static let system = LabelFont(source: .system)
 
   /// No font: whatever is not ASCII is a box, the same on every machine.
-  public static let none = LabelFont(source: .none)
+  public static let boxes = LabelFont(source: .boxes)
 
   /// The largest font file that is read: 128 MiB.
   public static let maximumBytes = 128 << 20

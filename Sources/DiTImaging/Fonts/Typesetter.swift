@@ -22,7 +22,7 @@ struct Typesetter {
   /// - Parameter labels: all that will be set.
   init(_ font: LabelFont, for labels: [String]) {
     switch font.source {
-    case .none: faces = []
+    case .boxes: faces = []
     case .data(let data):
       let isNeeded = labels.contains { $0.unicodeScalars.prefix(Self.longest).contains(where: Self.needsFont) }
       var problem = ""
