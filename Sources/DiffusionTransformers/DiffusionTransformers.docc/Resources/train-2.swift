@@ -13,8 +13,11 @@ print("\(data.count) pictures of \(data.classNames ?? [])")
 
 let network = DiTConfiguration(
   inputHeight: 32, inputWidth: 32, patchSize: 4, inChannels: 3, hiddenSize: 96, depth: 4, numHeads: 4,
-  numClasses: data.classNames?.count ?? 0)
-let model = ModelConfiguration(network: network, classNames: data.classNames)
+  numClasses: data.classNames?.count ?? 0, learnSigma: false)
+var diffusion = DiffusionConfiguration(variance: .fixedLarge)
+// The network says what the clean picture is, on a straight way to it from the noise.
+(diffusion.path, diffusion.prediction, diffusion.lossTarget) = (.linear, .x0, .velocity)
+let model = ModelConfiguration(network: network, diffusion: diffusion, classNames: data.classNames)
 
 var training = TrainingConfiguration()
 training.steps = arguments.count > 3 ? Int(arguments[3]) ?? 2000 : 2000
