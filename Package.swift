@@ -71,9 +71,14 @@ let package = Package(
     .systemLibrary(
       name: "CWebP", pkgConfig: "libwebpdemux", providers: [.apt(["libwebp-dev"]), .brew(["webp"])]),
     .target(name: "CDiTWebP", dependencies: ["CWebP"]),
+    .systemLibrary(
+      name: "CFreeType", pkgConfig: "freetype2", providers: [.apt(["libfreetype-dev"]), .brew(["freetype"])]),
+    .systemLibrary(
+      name: "CFontconfig", pkgConfig: "fontconfig", providers: [.apt(["libfontconfig-dev"]), .brew(["fontconfig"])]),
+    .target(name: "CDiTFont", dependencies: ["CFreeType", "CFontconfig"]),
     .target(name: "DiTNumpy", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),
     .target(
-      name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG", "CDiTWebP", "DiTFiles", "DiTTensor"],
+      name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG", "CDiTWebP", "CDiTFont", "DiTFiles", "DiTTensor"],
       swiftSettings: safe),
     .target(name: "DiTPictures", dependencies: ["DiTImaging", "DiTTraining", "DiTEvaluation"], swiftSettings: safe),
     .target(name: "DiTFeatures", dependencies: ["DiTKernels", "DiTTensor", "DiTFiles"], swiftSettings: safe),

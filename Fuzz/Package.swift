@@ -18,8 +18,11 @@ let package = Package(
     .target(name: "CDiTJPEG", dependencies: ["CJPEG"]),
     .systemLibrary(name: "CWebP", pkgConfig: "libwebpdemux"),
     .target(name: "CDiTWebP", dependencies: ["CWebP"]),
+    .systemLibrary(name: "CFreeType", pkgConfig: "freetype2"),
+    .systemLibrary(name: "CFontconfig", pkgConfig: "fontconfig"),
+    .target(name: "CDiTFont", dependencies: ["CFreeType", "CFontconfig"]),
     .target(
-      name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG", "CDiTWebP", "DiTFiles", "DiTTensor"],
+      name: "DiTImaging", dependencies: ["CDiTPNG", "CDiTJPEG", "CDiTWebP", "CDiTFont", "DiTFiles", "DiTTensor"],
       swiftSettings: safe),
     .target(name: "DiTNumpy", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),
     .systemLibrary(name: "CBLAS", pkgConfig: "openblas"),

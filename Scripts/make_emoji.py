@@ -2,7 +2,7 @@
 """Writes Sources/dit/Resources/emoji.safetensors, the colour pictures that ship with the tool.
 
     apt-get download fonts-noto-color-emoji unicode-data       (Debian 12: 2.042-0+deb12u1 and 15.0.0-1)
-    for package in *.deb; do dpkg-deb -x $package debian; done (or install them and leave --root out)
+    for package in *.deb; do dpkg-deb -x $package debian; done     # or install them and leave --root out
     python3 -m venv ~/dit-emoji && ~/dit-emoji/bin/pip install -r Scripts/requirements-emoji.txt
     ~/dit-emoji/bin/python Scripts/make_emoji.py --root debian [--out FILE] [--grid FILE.png]
 

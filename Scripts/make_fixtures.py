@@ -29,6 +29,7 @@ Every module of Scripts/fixtures writes into its own folder of Tests/Fixtures:
     pictures     pictures/: JPEGs, fitting to a size, luma
     fashion      fashion/: five hundred of Fashion-MNIST's test pictures
     webp         webp/: WebPs of every kind, and broken ones
+    fonts        fonts/: a few characters of a font, and lines of text drawn from its outlines without FreeType
     diffusers_directories  diffusers/: pipelines and transformers by save_pretrained, and what diffusers computes
     whole_pipeline  diffusers/whole: a pipeline with its autoencoder in .bin files, and diffusers' samples and pictures of it
     evaluation   evaluation/: Fréchet distances and nearest neighbours by scipy and scikit-learn
@@ -72,6 +73,7 @@ MODULES = {
     "pictures": "pictures",
     "fashion": "fashion",
     "webp": "webp",
+    "fonts": "fonts",
     "evaluation": "evaluation",
     "features": "features",
     "autoencoder": "autoencoder",

@@ -1,6 +1,7 @@
 # Sourced by Scripts/dit and Scripts/test: installs the system packages this package builds with, if any is missing.
 
-required_packages=(libopenblas-dev liblapacke-dev libpng-dev libjpeg62-turbo-dev libwebp-dev zlib1g-dev pkg-config)
+required_packages=(libopenblas-dev liblapacke-dev libpng-dev libjpeg62-turbo-dev libwebp-dev libfreetype-dev
+  libfontconfig-dev zlib1g-dev pkg-config)
 
 install_missing_packages() {
   if ! command -v swift >/dev/null; then
@@ -8,7 +9,7 @@ install_missing_packages() {
     exit 1
   fi
   if ! command -v dpkg-query >/dev/null; then
-    echo "note: not a Debian system; OpenBLAS, LAPACKE, libpng, libjpeg-turbo, libwebp, zlib and pkg-config must be there already" >&2
+    echo "note: not a Debian system; OpenBLAS, LAPACKE, libpng, libjpeg-turbo, libwebp, FreeType, fontconfig, zlib and pkg-config must be there already" >&2
     return
   fi
   local missing=() package

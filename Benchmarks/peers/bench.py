@@ -4,10 +4,12 @@ Progress goes to standard error, Markdown tables to standard output; results.jso
 """
 
 import argparse
+import datetime
 import fnmatch
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -28,7 +30,7 @@ def parse():
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--works", nargs="+", metavar="PATTERN", help="works whose name holds PATTERN (* and ? are wild)")
     which.add_argument("--quick", action="store_true", help="few works and rounds, to try it")
-    which.add_argument("--full", action="store_true", help="also L/2, XL/2 batch 8 and sampling")
+    which.add_argument("--full", action="store_true", help="also L/2, XL/2 batch 8, JiT and pMF, sampling, a class to a picture")
     parser.add_argument("--list", action="store_true", help="print the works' names, time nothing")
     parser.add_argument("--rounds", type=int, metavar="N", help="of forwards (7; quick 3)")
     parser.add_argument("--training-rounds", type=int, metavar="N", help="of training steps and sampling (3; quick 1)")
@@ -36,6 +38,7 @@ def parse():
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench", metavar="DIR", help="(runs/bench)")
     parser.add_argument("--cache", type=Path, default=CACHE, metavar="DIR", help="where weights are kept, up to 9 GB")
     parser.add_argument("--ours", type=Path, default=ROOT / "Benchmarks/.build/release/dit-bench", metavar="PROGRAM")
+    parser.add_argument("--dit", type=Path, default=ROOT / ".build/release/dit", metavar="PROGRAM", help="for pictures")
     parser.add_argument("--without-ours", action="store_true", help="the peers alone")
     arguments = parser.parse_args()
     for name in ("rounds", "training_rounds", "threads"):
@@ -55,7 +58,7 @@ def selected(arguments):
         else:
             wanted = works.RUNS.index(work.run) <= works.RUNS.index(level)
         entries = [e for e in work.entries if not (arguments.without_ours and e.engine == "ours")]
-        if wanted:
+        if wanted and not (arguments.without_ours and work.kind == "picture"):  # it is ours that says how many evaluations
             found.append((work, entries))
     return found
 
@@ -86,12 +89,28 @@ class Bench:
             say(f"{report.NAMES.get(name, name)} {found[name]['version']} {found[name].get('detail', {})}")
         return found
 
+    def pictures(self, network):
+        """A class to a picture, whole processes: pipeline.py in a process of its own."""
+        path = self.arguments.out / "pictures.json"
+        path.unlink(missing_ok=True)
+        command = [sys.executable, HERE / "pipeline.py", "--ours", self.arguments.dit, "--size", network, "--json", path]
+        command += ["--rounds", self.picture_rounds, "--threads", self.arguments.threads]
+        with open(self.log, "a") as log:
+            done = subprocess.run(
+                [str(word) for word in command], env=self.environment, stdout=log, stderr=log,
+                preexec_fn=lambda: os.sched_setaffinity(0, self.cpus))
+        if done.returncode:
+            return [{"label": "ours", "engine": "ours", "refused": f"pipeline.py ended with status {done.returncode}; see {self.log}"}]
+        return json.loads(path.read_text())
+
     def run(self, chosen):
         arguments = self.arguments
-        results = {"machine": machine.describe(arguments.threads), "engines": self.engines(chosen), "works": []}
+        today = datetime.date.today().isoformat()
+        results = {"date": today, "machine": machine.describe(arguments.threads), "engines": self.engines(chosen), "works": []}
         rounds = arguments.rounds or (3 if arguments.quick else 7)
         training_rounds = arguments.training_rounds or (1 if arguments.quick else 3)
-        measurer = Measurer(self.start, self.cpus, arguments.cache, rounds, training_rounds, say)
+        self.picture_rounds = training_rounds
+        measurer = Measurer(self.start, self.cpus, arguments.cache, rounds, training_rounds, self.pictures, say)
         for work, entries in chosen:
             say(f"{work.name} …")
             result = measurer.measure(work, entries)
@@ -108,8 +127,9 @@ def line(entry):
     if "median" in entry:
         spread = f"{1e3 * entry['fastest']:.4g} to {1e3 * entry['slowest']:.4g}"
         ratio = f", ours/it {entry['ratio']:.3f}" if "ratio" in entry else ""
-        error = "".join(f", {name} {value:.2g}" for name, value in entry["error"].items())
-        return f"{entry['label']}: {1e3 * entry['median']:.4g} ms ({spread}), {entry['gflops']:.0f} GFLOP/s{ratio}{error}"
+        error = "".join(f", {name} {value:.2g}" for name, value in entry.get("error", {}).items())
+        rate = f", {entry['gflops']:.0f} GFLOP/s" if "gflops" in entry else ""
+        return f"{entry['label']}: {1e3 * entry['median']:.4g} ms ({spread}){rate}{ratio}{error}"
     return f"{entry['label']}: {entry.get('refused') or entry.get('peak_rss_bytes')}"
 
 
@@ -134,6 +154,8 @@ def main():
             raise ValueError(f"--works {' '.join(arguments.works)}: no work has such a name; see --list")
         if not arguments.without_ours and not shutil.which(arguments.ours):
             raise ValueError(f"{arguments.ours}: no such program; build it, name it with --ours, or give --without-ours")
+        if any(work.kind == "picture" for work, _ in chosen) and not shutil.which(arguments.dit):
+            raise ValueError(f"{arguments.dit}: no such program; build it, name it with --dit, or leave pictures out by --works")
         results = Bench(arguments).run(chosen)
     except (ValueError, WorkerError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -9,10 +9,11 @@ from report import NAMES, entries, short
 
 PANELS = [
     ("forward", "fp32", "Forward pass, fp32"), ("forward", "bf16", "Forward pass, bf16"),
+    ("forward", "int8", "Forward pass, int8"),
     ("train", "fp32", "Training step, fp32"), ("train", "bf16", "Training step, bf16"),
 ]
 COLOURS = {
-    "torch": "#d1603d", "openvino": "#3a7ca5", "openvino, int8": "#9cc3db", "onnxruntime": "#8fb8a8", "jax": "#8d6a9f",
+    "torch": "#d1603d", "openvino": "#3a7ca5", "onnxruntime": "#8fb8a8", "jax": "#8d6a9f",
 }
 OURS = "#222222"
 

@@ -24,19 +24,22 @@ LOSS = {"fp32": 1e-4, "bf16": 2e-2}  # relative
 
 
 class Measurer:
-    """start(engine) -> Process; peaks of the machine are asked of "ours"."""
+    """start(engine) -> Process; peaks of the machine are asked of "ours". pictures(network) -> entries, measured elsewhere."""
 
-    def __init__(self, start, cpus, cache, rounds, training_rounds, say):
-        self.start, self.cpus, self.cache, self.say = start, cpus, cache, say
+    def __init__(self, start, cpus, cache, rounds, training_rounds, pictures, say):
+        self.start, self.cpus, self.cache, self.pictures, self.say = start, cpus, cache, pictures, say
         self.rounds = {"forward": rounds, "sample": training_rounds, "train": training_rounds}
         self.references = {}  # (kind, network, batch) -> the output, or the first loss, of PyTorch in fp32
 
     def measure(self, work, entries):
-        files = works.files(work, self.cache)
         result = {
             "name": work.name, "kind": work.kind, "network": work.network, "batch": work.batch,
             "precision": work.precision, "entries": [],
         }
+        if work.kind == "picture":
+            result["entries"] = self.pictures(work.network)
+            return result
+        files = works.files(work, self.cache)
         with tempfile.TemporaryDirectory() as folder:
             files["output"] = str(Path(folder) / "output.safetensors")
             if work.kind == "memory":

@@ -6,9 +6,10 @@
     python Benchmarks/peers/pipeline.py --ours .build/release/dit
 
 Without --model it writes a pipeline of DiT-XL/2's and sd-vae's size with random weights: seconds do not depend on them.
-Ours: guidance 4 in an interval, DPM-Solver++. Theirs: the same number of network evaluations (a guided step is two) with
-the same sampler, in bf16 and in float32, and diffusers' default, 50 DDIM steps. Every run is a process of its own, from
-launch to the finished picture, so that its memory is its own; files are in the page cache. Medians over rounds.
+Ours: guidance 4 in an interval, DPM-Solver++. Theirs: the same number of network evaluations (a guided step is two)
+with the same sampler, in bf16 and in float32, and diffusers' default, 50 DDIM steps; ours also with --fast. Every run
+is a process of its own, from launch to the finished picture, so that its memory is its own; files are in the page
+cache. Medians over rounds.
 """
 
 import argparse
@@ -25,9 +26,18 @@ from pathlib import Path
 SCRIPTS = Path(__file__).resolve().parents[2] / "Scripts"
 
 
+def write(arguments: argparse.Namespace) -> None:
+    """A pipeline with random weights; in a process of its own, as what a parent holds counts as its children's peak."""
+    sys.path.insert(0, str(SCRIPTS))
+    from fixtures.whole_pipeline import pipeline
+
+    pipeline(arguments.size).save_pretrained(arguments.model)
+
+
 def worker(arguments: argparse.Namespace) -> None:
     """One picture by diffusers; prints what it took as JSON."""
     start = time.perf_counter()
+    import diffusers
     import torch
     from diffusers import DDIMScheduler, DiTPipeline, DPMSolverMultistepScheduler
 
@@ -42,11 +52,15 @@ def worker(arguments: argparse.Namespace) -> None:
     images[0].save(arguments.out)
     end = time.perf_counter()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"load": loaded - start, "seconds": end - loaded, "peak": peak * 1024}))
+    version = f"diffusers {diffusers.__version__}, PyTorch {torch.__version__}"
+    print(json.dumps({"load": loaded - start, "seconds": end - loaded, "peak": peak * 1024, "version": version}))
 
 
 class Theirs:
-    def __init__(self, options: argparse.Namespace, model: Path, out: Path, sampler: str, steps: int, precision: str):
+    def __init__(
+        self, label: str, options: argparse.Namespace, model: Path, out: Path, sampler: str, steps: int, precision: str
+    ):
+        self.label, self.engine = label, "torch"
         self.name = f"diffusers {precision}, {sampler}, {steps} steps"
         self.evaluations = 2 * steps
         self.command = [sys.executable, __file__, "--ours", "none", "--worker", "--model", model, "--out", out]
@@ -60,15 +74,23 @@ class Theirs:
 
 
 class Ours:
-    def __init__(self, options: argparse.Namespace, model: Path, out: Path, precision: str):
+    """With 20 steps and an interval, or (precision None) with --fast, whose evaluations the tool chooses."""
+
+    def __init__(self, label: str, options: argparse.Namespace, model: Path, out: Path, precision: str | None):
+        self.label, self.engine = label, "ours"
         times = [i * (1000 // options.steps) for i in range(options.steps)]  # of the saved scheduler, `leading`
         low, high = options.interval
         guided = sum(low <= t <= high for t in times)
         self.name = f"dit sample {precision}, dpmpp, {options.steps} steps, {guided} guided"
         self.evaluations = options.steps + guided
-        self.command = [options.ours, "sample", "--model", model, "--classes", 207, "--sampler", "dpmpp"]
-        self.command += ["--steps", options.steps, "--guidance", 4, "--guidance-interval", f"{low},{high}"]
-        self.command += ["--precision", precision, "--threads", options.threads, "--out", out]
+        self.command = [options.ours, "sample", "--model", model, "--classes", 207, "--guidance", 4]
+        if precision:
+            self.command += ["--sampler", "dpmpp", "--steps", options.steps, "--guidance-interval", f"{low},{high}"]
+            self.command += ["--precision", precision]
+        else:
+            self.name, self.evaluations = "dit sample --fast", None
+            self.command += ["--fast"]
+        self.command += ["--threads", options.threads, "--out", out]
 
     def run(self) -> dict:
         start = time.perf_counter()
@@ -82,6 +104,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ours", required=True, help="dit")
     parser.add_argument("--model", type=Path, help="a DiTPipeline's directory")
+    parser.add_argument("--size", default="XL/2", help="of the network, without --model (XL/2)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="every time, as Scripts/bench keeps them")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--interval", type=lambda text: tuple(map(int, text.split(","))), default=(80, 570))
@@ -89,8 +113,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     for name in ("--sampler", "--precision", "--out"):
         parser.add_argument(name, help=argparse.SUPPRESS)
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    for name in ("--worker", "--write"):
+        parser.add_argument(name, action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.write:
+        return write(options)
     if options.worker:
         return worker(options)
     for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "DIT_ISA"):
@@ -98,15 +125,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         model = options.model or Path(temporary) / "pipeline"
         if not options.model:
-            sys.path.insert(0, str(SCRIPTS))
-            from fixtures.whole_pipeline import pipeline
-
-            pipeline("XL/2").save_pretrained(model)
+            command = [sys.executable, __file__, "--ours", "none", "--write", "--size", options.size, "--model", str(model)]
+            subprocess.run(command, check=True)
         out = Path(temporary) / "picture.png"
-        ours = [Ours(options, model, out, precision) for precision in ("bf16", "fp32")]
+        modes = [("ours", "bf16"), ("ours, fp32", "fp32"), ("ours, fast", None)]
+        ours = [Ours(label, options, model, out, precision) for label, precision in modes]
         steps = ours[0].evaluations // 2
-        theirs = [Theirs(options, model, out, "dpmpp", steps, precision) for precision in ("bf16", "fp32")]
-        theirs += [Theirs(options, model, out, "ddim", 50, precision) for precision in options.default.split(",")]
+        theirs = [Theirs(label, options, model, out, "dpmpp", steps, p) for label, p in (("torch", "bf16"), ("torch, fp32", "fp32"))]
+        for precision in options.default.split(","):
+            theirs.append(Theirs(f"torch, default {precision}", options, model, out, "ddim", 50, precision))
         engines = ours + theirs
         results = {engine.name: [] for engine in engines}
         for number in range(options.rounds):
@@ -123,7 +150,24 @@ def main() -> None:
                 return statistics.median(run[key] for run in runs)
 
             load = f"{median('load'):.1f}" if "load" in runs[0] else "–"
-            print(f"| {engine.name} | {engine.evaluations} | {median('whole'):.1f} | {load} | {median('peak') / 1e9:.2f} |")
+            print(f"| {engine.name} | {engine.evaluations or '–'} | {median('whole'):.1f} | {load} | {median('peak') / 1e9:.2f} |")
+        if options.json:
+            options.json.write_text(json.dumps([entry(engine, results) for engine in engines], indent=1))
+
+
+def entry(engine: Ours | Theirs, results: dict) -> dict:
+    """As measure.py has them; `ratio` is the median of the rounds' ratios of ours in bf16 to it."""
+    runs = results[engine.name]
+    seconds = [run["whole"] for run in runs]
+    first = next(iter(results.values()))
+    return {
+        "label": engine.label, "engine": engine.engine, "name": engine.name, "evaluations": engine.evaluations,
+        "version": runs[0].get("version"), "rounds": [[value] for value in seconds], "median": statistics.median(seconds),
+        "fastest": min(seconds), "slowest": max(seconds),
+        "ratio": statistics.median(ours["whole"] / run["whole"] for ours, run in zip(first, runs)),
+        "load": statistics.median(run["load"] for run in runs) if "load" in runs[0] else None,
+        "peak_rss_bytes": statistics.median(run["peak"] for run in runs),
+    }
 
 
 if __name__ == "__main__":

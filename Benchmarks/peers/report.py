@@ -1,17 +1,16 @@
 """The results as Markdown tables."""
 
+from functools import partial
+
 NAMES = {
-    "torch": "PyTorch", "openvino": "OpenVINO", "openvino, int8": "OpenVINO int8", "onnxruntime": "ONNX Runtime",
-    "jax": "JAX",
+    "torch": "PyTorch", "openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "jax": "JAX",
 }
 
 QUIET = 0.03  # the share of the CPUs that other programs may have while a work is timed
 
 
 def markdown(results):
-    parts = [heading(results)]
-    parts += [forwards(results, precision) for precision in ("fp32", "bf16")]
-    parts += [trainings(results), gemms(results), errors(results), samplings(results), memory(results)]
+    parts = [heading(results), *(make(results) for make in TABLES)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -70,12 +69,11 @@ def gemms(results):
     return table(head, [[short(w), *(milliseconds(entries(w).get(label)) for label in labels)] for w in works])
 
 
-def errors(results):
-    """Of bf16 and int8 against PyTorch in fp32: root mean square over root mean square, largest difference over largest
-    value."""
-    works = [w for w in results["works"] if w["kind"] == "forward" and w["precision"] == "bf16"]
+def errors(results, precision):
+    """Against PyTorch in fp32: root mean square over root mean square, largest difference over largest value."""
+    works = [w for w in results["works"] if w["kind"] == "forward" and w["precision"] == precision]
     labels = ["ours", *peers_of(works)]
-    head = ["error of bf16 (int8 where it says so), rms (max)", *(NAMES.get(label, label) for label in labels)]
+    head = [f"error of {precision}, rms (max)", *(NAMES.get(label, label) for label in labels)]
 
     def cell(entry):
         error = (entry or {}).get("error")
@@ -88,6 +86,19 @@ def samplings(results):
     works = [w for w in results["works"] if w["kind"] == "sample"]
     rows = [[w["name"], *(milliseconds(entries(w).get(label)) for label in ("ours", "torch"))] for w in works]
     return table(["sampling, whole", "ours, ms", "PyTorch"], rows)
+
+
+def pictures(results):
+    works = [w for w in results["works"] if w["kind"] == "picture"]
+    head = ["a class to a picture, a process each", "evaluations", "s", "of them loading", "ours, bf16 / its", "largest resident memory"]
+    rows = [
+        [
+            f"{w['network']}: {e['name']}", str(e["evaluations"] or "–"), number(e["median"]),
+            number(e["load"]), f"{e['ratio']:.2f}" if e["label"] != "ours" else "", f"{e['peak_rss_bytes'] / 1e9:.2f} GB",
+        ]
+        for w in works for e in w["entries"] if "median" in e
+    ]
+    return table(head, rows)
 
 
 def memory(results):
@@ -148,3 +159,9 @@ def table(head, rows):
     if not rows:
         return ""
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
+
+
+TABLES = (  # each of the results; "" without works for it
+    *(partial(forwards, precision=precision) for precision in ("fp32", "bf16", "int8")), trainings, gemms,
+    *(partial(errors, precision=precision) for precision in ("bf16", "int8")), samplings, pictures, memory,
+)

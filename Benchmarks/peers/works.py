@@ -40,11 +40,12 @@ FORWARDS = [  # network, batch, the smallest run that has it
     ("L/2", 1, "full"), ("L/2", 2, "full"), ("L/2", 8, "full"),
     ("XL/2", 1, "default"), ("XL/2", 2, "default"), ("XL/2", 8, "full"), ("XL/2 at 64x64", 1, "default"),
 ]
+INT8 = [(name, batch) for name in ("S/2", "B/2", "XL/2", "JiT-B/16") for batch in (1, 2)]  # of FORWARDS, and of families
 TRAININGS = [("S/2", 8, "quick"), ("S/2", 32, "default"), ("B/2", 8, "default")]
 SAMPLINGS = [("S/2", 1, "full")]
+PICTURES = [("XL/2", 1, "full")]  # from a class to a PNG, whole processes: pipeline.py
 SAMPLING_STEPS = 50
 WITH_GEMMS = {("S/2", 1), ("B/2", 1), ("XL/2", 1)}  # ours also with each of its two ways of fp32 products
-WITH_INT8 = {(name, batch) for name in ("S/2", "B/2", "XL/2", "JiT-B/16") for batch in (1, 2)}  # beside the bf16 ones
 RUNS = ["quick", "default", "full"]  # each has the works of those before it
 
 
@@ -74,7 +75,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Work:
-    kind: str  # forward, train, sample or memory
+    kind: str  # forward, train, sample, memory or picture
     network: str
     batch: int
     precision: str
@@ -114,25 +115,23 @@ def all_works():
         "fp32": [Entry("torch", "torch"), Entry("openvino", "openvino"), Entry("onnxruntime", "onnxruntime")],
         "bf16": [Entry("torch", "torch"), Entry("openvino", "openvino")],
     }
-    int8 = Entry("openvino, int8", "openvino", precision="int8")
+    both = [Entry("ours", "ours"), Entry("ours, steady", "ours", {"mode": "steady"})]
     works = []
     for precision in ("fp32", "bf16"):
         for name, batch, run in FORWARDS:
-            entries = [Entry("ours", "ours"), Entry("ours, steady", "ours", {"mode": "steady"})]
+            entries = list(both)
             if precision == "fp32" and (name, batch) in WITH_GEMMS:
                 entries += [Entry(f"ours, {gemm}", "ours", {"gemm": gemm}) for gemm in ("blas", "packed")]
             entries += peers[precision]
-            if precision == "bf16" and (name, batch) in WITH_INT8:
-                entries.append(int8)
             works.append(Work("forward", name, batch, precision, run, tuple(entries)))
     for name in families.available():
-        for precision, batch in (("fp32", 1), ("bf16", 1), ("bf16", 2)):
-            entries = [Entry("ours", "ours"), Entry("ours, steady", "ours", {"mode": "steady"})]
-            entries += [Entry("torch", "torch"), Entry("openvino", "openvino")]
-            if precision == "bf16" and (name, batch) in WITH_INT8:
-                entries.append(int8)
-            if batch == 1 or int8 in entries:
-                works.append(Work("forward", name, batch, precision, "full", tuple(entries)))
+        for precision in ("fp32", "bf16"):
+            entries = [*both, Entry("torch", "torch"), Entry("openvino", "openvino")]
+            works.append(Work("forward", name, 1, precision, "full", tuple(entries)))
+    for name, batch in INT8:
+        if name in NETWORKS:
+            run = "full" if "published" in NETWORKS[name] else "default"
+            works.append(Work("forward", name, batch, "int8", run, (*both, Entry("openvino", "openvino"))))
     for precision in ("fp32", "bf16"):
         for name, batch, run in TRAININGS:
             entries = [Entry("ours", "ours"), Entry("torch", "torch")]
@@ -146,6 +145,11 @@ def all_works():
         Entry("ours, bf16", "ours", precision="bf16"), Entry("torch", "torch"),
     )
     works.append(Work("memory", "S/2", 32, "fp32", "default", memory))
+    picture = (
+        Entry("ours", "ours"), Entry("ours, fp32", "ours"), Entry("ours, fast", "ours"), Entry("torch", "torch"),
+        Entry("torch, fp32", "torch"), Entry("torch, default bf16", "torch"), Entry("torch, default fp32", "torch"),
+    )
+    works += [Work("picture", name, batch, "bf16", run, picture) for name, batch, run in PICTURES]
     return works
 
 

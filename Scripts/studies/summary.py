@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes README's summary of the studies, between its markers, from Documentation/studies/{ablation,jump,unet}.json.
+"""Writes the summary of the studies into Studies.md and what the source's readings are worth into Glossary.md, both in Documentation,
+between their markers, from Documentation/studies/{ablation,jump,unet}.json.
 
     python3 Scripts/studies/summary.py
 
@@ -10,6 +11,40 @@ import math
 import statistics
 
 import study
+
+# What the source says twice, in both languages; what was chosen; and the ablation's names of the readings.
+CONTRADICTIONS = [
+    ("temperature: the formula is sharper at high noise, the summary at low noise",
+     "温度：公式在高噪声时更尖锐，总结却在低噪声时更尖锐",
+     "`standard`; both readings kept · 默认 `standard`，两种读法都保留",
+     {"`sqrt_beta` (formula · 公式)": "temperature sqrt_beta", "`inverse_sqrt_beta` (summary · 总结)": "temperature inverse_sqrt_beta"}),
+    ("window: the formula is wide at low noise, the prose at high noise",
+     "窗口：公式在低噪声时宽，正文却说高噪声时宽",
+     "`full`; both kept · 默认 `full`，两种都保留",
+     {"`signal` (formula · 公式), soft": "mask soft, window signal", "`noise` (prose · 正文), soft": "mask soft, window noise",
+      "`signal`, hard": "mask hard, window signal", "`noise`, hard": "mask hard, window noise"}),
+    ("mask: the formula multiplies logits, so that what is masked still takes part; a mask is commonly −∞",
+     "掩码：公式是逐元素相乘，被掩去的仍参与；通常的掩码是 −∞",
+     "`none`; both kept · 默认 `none`，两种都保留",
+     {"`soft` (formula · 公式), whole window · 全窗口": "mask soft, window full",
+      "`hard` (common · 通常), whole window · 全窗口": "mask hard, window full"}),
+    ("distance: |i−j| of tokens in rows, of an image in two dimensions",
+     "距离：标记按行排列的 |i−j|，而图像是二维的", "`raster`", {"`grid`": "distance grid"}),
+    ("time embedding: a sum of pairs would be one number; read as concatenation, with frequencies that grow",
+     "时间嵌入：若为求和则只得一个数；此处读作拼接，频率递增",
+     "`dit`, the published one · 默认 `dit`（原版）", {"`literal`": "time_frequencies literal"}),
+    ("conditioning: the formula adds embeddings to the tokens, the published DiT modulates",
+     "条件：公式把嵌入加到标记上，原版 DiT 用自适应归一化",
+     "`adaln_zero`", {"`additive` (formula · 公式)": "conditioning additive"}),
+    ("target: the formula predicts the reverse mean, the loss is of noise",
+     "预测目标：公式预测反向均值，损失却针对噪声",
+     "`epsilon`; the model of clothes takes `velocity` · 默认 `epsilon`；服装模型用 `velocity`",
+     {"`mean` (formula · 公式)": "prediction mean", "`v`": "prediction v", "`velocity`": "prediction flow"}),
+    ("sequence consistency: a KL of autoregressive conditionals, while the reverse process is independent for each patch",
+     "序列一致性：对自回归条件分布取 KL，而反向过程对各图像块相互独立",
+     "teacher forcing against a fitted prior; `lambda_seq` 0 · 用拟合的先验做教师强制，默认关闭",
+     {"`lambda_seq` 0.01": "lambda_seq 0.01", "`lambda_seq` 0.1": "lambda_seq 0.1"}),
+]  # fmt: skip
 
 
 def mean(values):
@@ -25,8 +60,19 @@ def ablation(value):
             if name == "published":
                 continue
             verdict = "no difference seen" if row["holm"] > 0.05 else "better" if row["ratio"] < 1 else "worse"
+            chance = "< 0.0001" if row["holm"] < 1e-4 else f"= {row['holm']:.2g}"
             yield [f"{data}: {name}", f"{mean(row['frechet']):.3f} against {base:.3f} (× {row['ratio']:.2f})",
-                   f"{verdict} (p = {row['holm']:.2g}, Holm)"]
+                   f"{verdict} (p {chance})"]
+
+
+def contradictions(variants):
+    """A row for each of the source's contradictions, with the worth of its readings."""
+    for english, chinese, chosen, readings in CONTRADICTIONS:
+        worth = []
+        for word, name in readings.items():
+            row = variants.get(name)
+            worth.append(f"{word}: " + ("not measured · 未测" if row is None else f"{row['ratio']:.2f}{' ≈' if row['holm'] > 0.05 else ''}"))
+        yield [f"{english}<br>{chinese}".replace("|", "\\|"), chosen, "<br>".join(worth)]
 
 
 def jump(value):
@@ -60,8 +106,12 @@ def main():
         rows += lines(value) if value else []
     if not rows:
         raise study.Failed("Documentation/studies: no study has been run")
-    study.between_markers(study.ROOT / "README.md", "studies",
-                          study.table(["what", "Fréchet distance", ""], rows))
+    study.between_markers(study.DOCUMENTATION / "Studies.md", "studies", study.table(["what", "Fréchet distance", ""], rows))
+    value = study.read_json(study.DOCUMENTATION / "studies/ablation.json")
+    if value:
+        rows = contradictions(value["sets"]["digits"]["variants"])
+        study.between_markers(study.DOCUMENTATION / "Glossary.md", "contradictions",
+                              study.table(["contradiction · 矛盾", "chosen · 选择", "worth · 效果"], rows))  # fmt: skip
 
 
 if __name__ == "__main__":

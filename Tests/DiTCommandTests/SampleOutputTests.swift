@@ -63,6 +63,34 @@ import Testing
     #expect(found.channels == 3 && found == expected.rendered())
   }
 
+  @Test("Class names in Chinese are drawn by a font of the machine, as boxes where it has none, and never a failure")
+  func chineseNames() async throws {
+    let names = ["T恤", "裤子", "套头衫", "连衣裙", "外套", "凉鞋", "衬衫", "运动鞋", "Bag", "短靴"]
+    let config = try String(contentsOfFile: Model.digits + "/config.json", encoding: .utf8)
+    _ = try scratch.write("{ \"class_names\": \(names)," + config.dropFirst(), to: "config.json")
+    try FileManager.default.createSymbolicLink(
+      atPath: scratch.path("model.safetensors"), withDestinationPath: Model.digits + "/model.safetensors")
+    let model = scratch.path("")
+    try await sample("s.safetensors", model: model)
+    let images = try pictures("s.safetensors")
+    func configuration(_ name: String, _ content: String) throws -> String {
+      try scratch.write("<fontconfig>\(content)<cachedir>\(scratch.path("cache"))</cachedir></fontconfig>", to: name)
+    }
+    let font = Fixture.path("microhei.ttf", folder: "fonts")
+    for (name, fontconfig, font) in try [
+      ("one.png", configuration("one.conf", "<dir>\(font.dropLast(13))</dir>"), LabelFont(contentsOf: font)),
+      ("no.png", configuration("no.conf", ""), LabelFont.boxes),
+      ("gone.png", scratch.path("gone.conf"), LabelFont.boxes),
+    ] {
+      let result = try await Tool.run(
+        ["sample", "--model", model, "--steps", "3", "--out", scratch.path(name)],
+        environment: ["FONTCONFIG_FILE": fontconfig])
+      #expect(result.status == 0 && !result.stderr.localizedCaseInsensitiveContains("fontconfig"), "\(result.stderr)")
+      let expected = ImageGrid(images, classNames: names, font: font).rendered()
+      #expect(try Image(contentsOf: scratch.path(name)) == expected, "\(name)")
+    }
+  }
+
   @Test("A PNG holds every setting of its making as text")
   func pngSaysHowItWasMade() async throws {
     try await sample(

@@ -149,10 +149,12 @@ import Testing
     #expect(above(short + " " + long) == above(short + "..."), "no blank before the dots")
   }
 
-  @Test("Every printable ASCII character has its own glyph; others are drawn as a box")
+  @Test("Every printable ASCII character has its own glyph; without a font others are drawn as a box")
   func printableCharactersHaveGlyphsOfTheirOwn() {
     let image = Image(width: 96, height: 96, channels: 1, shade: 255)
-    func drawn(_ text: String) -> [UInt8] { ImageGrid([image], columns: 1, imageLabels: [text]).rendered().pixels }
+    func drawn(_ text: String) -> [UInt8] {
+      ImageGrid([image], columns: 1, imageLabels: [text], font: .boxes).rendered().pixels
+    }
     let texts = (0x21...0x7E).map { String(Unicode.Scalar(UInt8($0))) } + ["é"]
     #expect(Set(texts.map(drawn)).count == texts.count)
     #expect(

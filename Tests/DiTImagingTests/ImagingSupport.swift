@@ -12,6 +12,8 @@ struct Fixtures {
 
   /// WebPs of every kind, and broken ones (webp.py).
   static let webp = Fixtures("webp")
+  /// A font of a few characters, and lines of text in it (fonts.py).
+  static let fonts = Fixtures("fonts")
 
   let directory: URL
 

@@ -10,14 +10,14 @@ struct GridLayout: Sendable {
   let cellWidth, cellHeight: Int
   let columns, rows, group, rowsPerGroup: Int
   let gap, margin: Int
-  /// Font pixels are squares of this side.
-  let rowTextScale, imageTextScale, columnTextScale: Int
-  /// The labels, shortened to what fits.
-  let rowLabels, imageLabels, columnLabels: [String]
+  /// The labels, shortened to what fits. Font pixels of the built-in font are as many pixels wide in all of a kind.
+  let rowLabels, imageLabels, columnLabels: [LabelLine]
+
+  private let rowText, imageText, columnText: Text
 
   init(
     cellWidth: Int, cellHeight: Int, count: Int, columns: Int, group: Int, rowLabels: [String], columnLabels: [String],
-    imageLabels: [String]
+    imageLabels: [String], font: LabelFont
   ) {
     (self.cellWidth, self.cellHeight, self.columns, self.group) = (cellWidth, cellHeight, columns, group)
     rowsPerGroup = (group + columns - 1) / columns
@@ -25,13 +25,16 @@ struct GridLayout: Sendable {
     rows = groups * rowsPerGroup + (rest + columns - 1) / columns
     gap = min(max(max(cellWidth, cellHeight) / 12, 2), 16)
     margin = 2 * gap
-    rowTextScale = min(max(min(cellWidth, cellHeight) / 48, 1), 3)
-    imageTextScale = Self.textScale(of: imageLabels, largest: rowTextScale, width: cellWidth)
-    columnTextScale = Self.textScale(of: columnLabels, largest: rowTextScale, width: cellWidth)
-    let (imageLimit, columnLimit) = (cellWidth / imageTextScale, cellWidth / columnTextScale)
-    self.rowLabels = rowLabels.map { PixelFont.truncated($0, toFit: Self.longestRowLabel) }
-    self.imageLabels = imageLabels.map { PixelFont.truncated($0, toFit: imageLimit) }
-    self.columnLabels = columnLabels.map { PixelFont.truncated($0, toFit: columnLimit) }
+    let scale = min(max(min(cellWidth, cellHeight) / 48, 1), 3)
+    var setter = Typesetter(font, for: rowLabels + columnLabels + imageLabels)
+    let imageScale = Self.textScale(of: imageLabels, largest: scale, width: cellWidth, by: &setter)
+    let columnScale = Self.textScale(of: columnLabels, largest: scale, width: cellWidth, by: &setter)
+    self.rowLabels = rowLabels.map { setter.line($0, scale: scale, toFit: Self.longestRowLabel * scale) }
+    self.imageLabels = imageLabels.map { setter.line($0, scale: imageScale, toFit: cellWidth) }
+    self.columnLabels = columnLabels.map { setter.line($0, scale: columnScale, toFit: cellWidth) }
+    rowText = Text(self.rowLabels)
+    imageText = Text(self.imageLabels, gap: imageScale)
+    columnText = Text(self.columnLabels, gap: columnScale)
   }
 
   /// The width of the whole picture.
@@ -46,35 +49,46 @@ struct GridLayout: Sendable {
     return (left(ofColumn: column), cellTop(ofRow: row))
   }
 
-  /// The upper left corner of the text above an image.
-  func imageLabelOrigin(of index: Int) -> (x: Int, y: Int) {
+  /// Where the text above an image begins, on its base line.
+  func imageLabelOrigin(of index: Int) -> (x: Int, baseline: Int) {
     let (row, column) = cell(of: index)
-    let inset = (cellWidth - PixelFont.width(of: imageLabels[index]) * imageTextScale) / 2
-    return (left(ofColumn: column) + inset, top(ofRow: row))
+    let inset = (cellWidth - imageLabels[index].width) / 2
+    return (left(ofColumn: column) + inset, top(ofRow: row) + imageText.ascent)
   }
 
-  /// The upper left corner of the text above a column.
-  func columnLabelOrigin(of column: Int) -> (x: Int, y: Int) {
-    let inset = (cellWidth - PixelFont.width(of: columnLabels[column]) * columnTextScale) / 2
-    return (left(ofColumn: column) + inset, margin)
+  /// Where the text above a column begins, on its base line.
+  func columnLabelOrigin(of column: Int) -> (x: Int, baseline: Int) {
+    let inset = (cellWidth - columnLabels[column].width) / 2
+    return (left(ofColumn: column) + inset, margin + columnText.ascent)
   }
 
-  /// The upper left corner of the text to the left of a group's first row: right-aligned, capitals centered on the cell.
-  func rowLabelOrigin(of group: Int) -> (x: Int, y: Int) {
-    let inset = rowLabelWidth - PixelFont.width(of: rowLabels[group]) * rowTextScale
-    let y = cellTop(ofRow: group * rowsPerGroup) + (cellHeight - PixelFont.ascent * rowTextScale) / 2
-    return (margin + inset, y)
+  /// Where the text to the left of a group's first row begins: right-aligned, capitals centered on the cell.
+  func rowLabelOrigin(of group: Int) -> (x: Int, baseline: Int) {
+    let label = rowLabels[group]
+    let y = cellTop(ofRow: group * rowsPerGroup) + (cellHeight - label.capHeight) / 2
+    return (margin + rowLabelWidth - label.width, y + label.capHeight)
   }
 
-  /// Row labels may be this long, in font pixels: about 20 characters.
+  /// What labels of one kind take: the highest of them above the base line, the lowest below it.
+  private struct Text {
+    let ascent, height: Int
+
+    /// - Parameter gap: pixels below the text.
+    init(_ labels: [LabelLine], gap: Int = 0) {
+      ascent = labels.map(\.ascent).max() ?? 0
+      height = labels.isEmpty ? 0 : ascent + (labels.map(\.descent).max() ?? 0) + gap
+    }
+  }
+
+  /// Row labels may be this long, in font pixels: about 20 letters.
   private static let longestRowLabel = 120
 
-  private var rowLabelWidth: Int { (rowLabels.map(PixelFont.width).max() ?? 0) * rowTextScale }
+  private var rowLabelWidth: Int { rowLabels.map(\.width).max() ?? 0 }
   private var cellsLeft: Int { margin + (rowLabelWidth > 0 ? rowLabelWidth + gap + gap / 2 : 0) }
-  private var columnStrip: Int { columnLabels.isEmpty ? 0 : (PixelFont.height + 1) * columnTextScale + gap / 2 }
-  private var imageStrip: Int { imageLabels.isEmpty ? 0 : (PixelFont.height + 1) * imageTextScale }
+  private var columnStrip: Int { columnLabels.isEmpty ? 0 : columnText.height + gap / 2 }
+  private var imageStrip: Int { imageText.height }
   /// Never lower than a line of text, so that labels of successive rows stay apart.
-  private var bodyHeight: Int { rowLabels.isEmpty ? cellHeight : max(cellHeight, PixelFont.height * rowTextScale) }
+  private var bodyHeight: Int { max(cellHeight, rowText.height) }
   private var rowHeight: Int { imageStrip + bodyHeight }
 
   private var rowGap: Int { imageLabels.isEmpty ? gap : 2 * gap }
@@ -94,8 +108,10 @@ struct GridLayout: Sendable {
   }
 
   /// The largest scale at which all labels fit, at most one step below the usual one.
-  private static func textScale(of labels: [String], largest: Int, width: Int) -> Int {
-    let widest = labels.map(PixelFont.width).max() ?? 0
-    return widest * largest <= width ? largest : max(1, largest - 1)
+  private static func textScale(
+    of labels: [String], largest: Int, width: Int, by setter: inout Typesetter
+  ) -> Int {
+    let isSmaller = labels.contains { setter.width(of: $0, scale: largest) > width }
+    return isSmaller ? max(1, largest - 1) : largest
   }
 }

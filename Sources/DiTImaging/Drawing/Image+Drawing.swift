@@ -27,15 +27,6 @@ extension Image {
 
   /// Writes one line of text with the upper left corner of its first letter at (x, y), each font pixel a square of `scale`.
   mutating func draw(_ text: String, x: Int, y: Int, scale: Int, shade: UInt8) {
-    var left = x
-    for character in text {
-      let glyph = PixelFont.glyph(character)
-      for (row, bits) in glyph.rows.enumerated() {
-        for column in 0..<glyph.width where bits >> UInt8(column) & 1 == 1 {
-          fill(x: left + column * scale, y: y + row * scale, width: scale, height: scale, shade: shade)
-        }
-      }
-      left += (glyph.width + 1) * scale
-    }
+    draw(LabelLine(pixels: text, scale: scale), x: x, baseline: y + PixelFont.ascent * scale, shade: shade)
   }
 }

@@ -3,7 +3,8 @@
 ///     ImageGrid(samples, classNames: ["cat", "dog"]).rendered()   // one row per class, or one labeled cell per class
 ///
 /// Small images are enlarged by a whole factor. Labels never touch an image: one that does not fit its place is shortened and ends in
-/// dots. Rendering depends on nothing but the arguments.
+/// dots. A label of ASCII is drawn by a font that is built in, another by a ``LabelFont``: rendering depends on nothing but the
+/// arguments and, where a label needs ``LabelFont/system``, on the fonts of the machine.
 public struct ImageGrid: Sendable {
   /// The images, row by row, all of one size and number of channels.
   public let images: [Image]
@@ -25,9 +26,10 @@ public struct ImageGrid: Sendable {
   ///   - columnLabels: none, or one per column, above it.
   ///   - imageLabels: none, or one per image, above it.
   ///   - scale: the enlargement; ``Image/displayScale(width:height:)`` if nil.
+  ///   - font: what draws labels that are not of ASCII alone.
   public init(
     _ images: [Image], columns: Int, group: Int? = nil, rowLabels: [String] = [], columnLabels: [String] = [],
-    imageLabels: [String] = [], scale: Int? = nil
+    imageLabels: [String] = [], scale: Int? = nil, font: LabelFont = .system
   ) {
     guard let first = images.first else { preconditionFailure("a grid of no images") }
     let group = group ?? columns
@@ -41,24 +43,27 @@ public struct ImageGrid: Sendable {
     self.scale = scale
     layout = GridLayout(
       cellWidth: first.width * scale, cellHeight: first.height * scale, count: images.count, columns: columns,
-      group: group, rowLabels: rowLabels, columnLabels: columnLabels, imageLabels: imageLabels)
+      group: group, rowLabels: rowLabels, columnLabels: columnLabels, imageLabels: imageLabels,
+      font: font)
   }
 
   /// A grid of samples in class-major order: the same number of successive images for each name.
   ///
   /// One image per class: a compact grid with the name above each. Several: one row per class with the name to its left, wrapped at
   /// `maximumColumns`; a single class fills a compact grid.
-  public init(_ images: [Image], classNames: [String], maximumColumns: Int = 20, scale: Int? = nil) {
+  public init(
+    _ images: [Image], classNames: [String], maximumColumns: Int = 20, scale: Int? = nil, font: LabelFont = .system
+  ) {
     precondition(
       !classNames.isEmpty && images.count % classNames.count == 0,
       "\(images.count) images for \(classNames.count) classes")
     let count = images.count / classNames.count
     let compact = min(Self.compactColumns(for: images.count), maximumColumns)
     if count == 1 {
-      self.init(images, columns: compact, imageLabels: classNames, scale: scale)
+      self.init(images, columns: compact, imageLabels: classNames, scale: scale, font: font)
     } else {
       let columns = classNames.count == 1 ? compact : min(count, maximumColumns)
-      self.init(images, columns: columns, group: count, rowLabels: classNames, scale: scale)
+      self.init(images, columns: columns, group: count, rowLabels: classNames, scale: scale, font: font)
     }
   }
 
@@ -92,16 +97,16 @@ public struct ImageGrid: Sendable {
       canvas.draw(image.scaled(by: scale), x: x, y: y)
     }
     for (index, text) in layout.rowLabels.enumerated() {
-      let (x, y) = layout.rowLabelOrigin(of: index)
-      canvas.draw(text, x: x, y: y, scale: layout.rowTextScale, shade: Self.ink)
+      let (x, baseline) = layout.rowLabelOrigin(of: index)
+      canvas.draw(text, x: x, baseline: baseline, shade: Self.ink)
     }
     for (index, text) in layout.columnLabels.enumerated() {
-      let (x, y) = layout.columnLabelOrigin(of: index)
-      canvas.draw(text, x: x, y: y, scale: layout.columnTextScale, shade: Self.ink)
+      let (x, baseline) = layout.columnLabelOrigin(of: index)
+      canvas.draw(text, x: x, baseline: baseline, shade: Self.ink)
     }
     for (index, text) in layout.imageLabels.enumerated() {
-      let (x, y) = layout.imageLabelOrigin(of: index)
-      canvas.draw(text, x: x, y: y, scale: layout.imageTextScale, shade: Self.ink)
+      let (x, baseline) = layout.imageLabelOrigin(of: index)
+      canvas.draw(text, x: x, baseline: baseline, shade: Self.ink)
     }
     return canvas
   }

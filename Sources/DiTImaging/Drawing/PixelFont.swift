@@ -1,7 +1,7 @@
 /// The built-in font: 5 pixels wide, 7 high and 2 below the base line, proportional, for the printable ASCII characters.
 ///
 /// Widths and positions here are in font pixels; a caller multiplies by its whole-number text scale. A character the font does
-/// not have is drawn as a box; white space of any kind as a space.
+/// not have is drawn as a box, unless a ``LabelFont`` draws the label; white space of any kind as a space.
 enum PixelFont {
   /// Rows of a glyph above the base line.
   static let ascent = 7
@@ -29,11 +29,12 @@ enum PixelFont {
   /// The text if it fits the width, else its longest beginning that fits with three dots behind it; empty if not even the dots fit.
   static func truncated(_ text: String, toFit limit: Int) -> String {
     guard width(of: text) > limit else { return text }
-    var start = text
+    var start = text.prefix(limit)  // each of its characters takes more than a pixel
     while !start.isEmpty {
       start.removeLast()
       while start.last?.isWhitespace == true { start.removeLast() }
-      if width(of: start + "...") <= limit { return start + "..." }
+      let shortened = String(start + "...")
+      if width(of: shortened) <= limit { return shortened }
     }
     return ""
   }

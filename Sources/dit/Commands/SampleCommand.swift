@@ -28,7 +28,8 @@ struct SampleCommand: ParsableCommand {
         dit sample --noise noise.safetensors --out again.png
         dit sample --model runs/captions --prompt 'the digit seven' --out 7.png
         dit sample --image seven.png --strength 0.6 --classes 1,7 --out like-it.png
-        dit sample --image photo.jpg --mask hole.png --classes 207 --out dog.png
+        dit sample --model DiT-XL-2-256 --image photo.jpg --mask hole.png \\
+            --classes 207 --out dog.png
 
       Image n depends on the seed, n, its class and the settings, not on the number
       of images (but see --rng) or threads. Ctrl-C stops after the current step and

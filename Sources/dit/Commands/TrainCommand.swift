@@ -48,9 +48,10 @@ struct TrainCommand: ParsableCommand {
 
       \(TrainingRequest.choiceTable)
 
-      Optional keys: "text": {"length": bytes} for captions, or "context_image":
-      {"input_size": [H, W]} for patches of another image, before the image's
-      tokens; "class_names": ["…"]; "latent_statistics": {"mean": […],
+      Optional keys: "text": {"length": bytes} for captions of at most so many bytes
+      of UTF-8 (an ASCII letter takes one, a Chinese character three), or
+      "context_image": {"input_size": [H, W]} for patches of another image, before
+      the image's tokens; "class_names": ["…"]; "latent_statistics": {"mean": […],
       "std": […]} or a file with such tensors; "family", which presets keys; and,
       as in diffusers, "norm2_eps" (1e-6), "embedders" (shared) and
       "diffusers_scheduler". Of "sampling" on a linear path: "shift" (1) for
