@@ -76,7 +76,8 @@ import Testing
   func pageIsShortAndItsLinksLead(page: String) throws {
     let text = try text(page)
     #expect(text.split(separator: "\n", omittingEmptySubsequences: false).count <= 121)
-    let links = text.matches(of: /(?:\]\(|src=")([^)"\s]+)[)"]/).map { String($0.output.1) }.filter { !$0.hasPrefix("http") }
+    let links = text.matches(of: /(?:\]\(|src=")([^)"\s]+)[)"]/).map { String($0.output.1) }
+      .filter { !$0.hasPrefix("http") }
     #expect(links.count > 15)
     for link in links {
       let file = Self.root.appending(path: link.components(separatedBy: "#")[0]).path(percentEncoded: false)
