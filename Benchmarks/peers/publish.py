@@ -24,25 +24,25 @@ BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
 # Of the READMEs: kind, network, batch, precision of the work, and what it is called in each language.
 ROWS = (
-    ("forward", "S/2", 1, "fp32", {"en": "forward pass, S/2, batch 1, fp32", "zh": "前向一次，S/2，批大小 1，fp32"}),
-    ("forward", "XL/2", 1, "bf16", {"en": "forward pass, XL/2, batch 1, bf16", "zh": "前向一次，XL/2，批大小 1，bf16"}),
-    ("train", "S/2", 8, "bf16", {"en": "training step, S/2, batch 8, bf16", "zh": "训练一步，S/2，批大小 8，bf16"}),
-    ("sample", "S/2", 1, "bf16", {"en": "a sample in 50 guided steps, S/2, bf16", "zh": "采样一次（50 步，带引导），S/2，bf16"}),
+    ("forward", "S/2", 1, "fp32", {"en": "forward pass, S/2, batch 1, fp32", "zh": "一次前向传播，S/2，批大小 1，fp32"}),
+    ("forward", "XL/2", 1, "bf16", {"en": "forward pass, XL/2, batch 1, bf16", "zh": "一次前向传播，XL/2，批大小 1，bf16"}),
+    ("train", "S/2", 8, "bf16", {"en": "training step, S/2, batch 8, bf16", "zh": "一个训练步，S/2，批大小 8，bf16"}),
+    ("sample", "S/2", 1, "bf16", {"en": "a sample in 50 guided steps, S/2, bf16", "zh": "生成一个样本（50 步，带引导），S/2，bf16"}),
     ("picture", "XL/2", 1, "bf16", {
         "en": "a class to a picture of 256², XL/2 with autoencoder, a whole process, bf16",
-        "zh": "从类别到 256² 图片，XL/2 与自编码器，整个进程，bf16",
+        "zh": "按类别生成一张 256² 图片，XL/2 与自编码器，含启动的总用时，bf16",
     }),
 )
 PEERS = ("torch", "openvino")
 WORDS = {
     "en": {
         "head": ["what", "ours", "PyTorch", "OpenVINO", "our time over theirs"], "missing": "not measured", "s": "s",
-        "measured": "Measured on {machine}, {date}: {versions}. All tables: [Benchmarks](Documentation/Benchmarks.md).",
+        "measured": "Measured on {machine}, {date}: {versions}. Ratios are medians of rounds in which all took turns, not quotients of the columns.",
         "machine": "{cpu} ({isa}), {cpus} CPUs, {threads} threads", "undated": "on a day that was not recorded", "join": ", ",
     },
     "zh": {
         "head": ["项目", "本项目", "PyTorch", "OpenVINO", "用时之比（本项目 / 对方）"], "missing": "未测", "s": "秒",
-        "measured": "测于 {machine}，{date}：{versions}。全部表格见 [Benchmarks](Documentation/Benchmarks.md)。",
+        "measured": "测试环境：{machine}；测于 {date}；{versions}。比值是各轮之比的中位数，不是两列之商；“–”表示未测。",
         "machine": "{cpu}（{isa}），{cpus} 个 CPU，{threads} 个线程", "undated": "日期未记录", "join": "，",
     },
 }

@@ -15,7 +15,7 @@ import study
 # What the source says twice, in both languages; what was chosen; and the ablation's names of the readings.
 CONTRADICTIONS = [
     ("temperature: the formula is sharper at high noise, the summary at low noise",
-     "温度：公式在高噪声时更尖锐，总结却在低噪声时更尖锐",
+     "温度：按公式，注意力在高噪声时更尖锐；按总结，则在低噪声时更尖锐",
      "`standard`; both readings kept · 默认 `standard`，两种读法都保留",
      {"`sqrt_beta` (formula · 公式)": "temperature sqrt_beta", "`inverse_sqrt_beta` (summary · 总结)": "temperature inverse_sqrt_beta"}),
     ("window: the formula is wide at low noise, the prose at high noise",
@@ -24,25 +24,25 @@ CONTRADICTIONS = [
      {"`signal` (formula · 公式), soft": "mask soft, window signal", "`noise` (prose · 正文), soft": "mask soft, window noise",
       "`signal`, hard": "mask hard, window signal", "`noise`, hard": "mask hard, window noise"}),
     ("mask: the formula multiplies logits, so that what is masked still takes part; a mask is commonly −∞",
-     "掩码：公式是逐元素相乘，被掩去的仍参与；通常的掩码是 −∞",
+     "掩码：公式把掩码与注意力 logits 逐元素相乘，被遮蔽的 token 仍以权重 e⁰ 参与；通常的做法是置为 −∞",
      "`none`; both kept · 默认 `none`，两种都保留",
-     {"`soft` (formula · 公式), whole window · 全窗口": "mask soft, window full",
-      "`hard` (common · 通常), whole window · 全窗口": "mask hard, window full"}),
+     {"`soft` (formula · 公式), nothing masked, the gate alone · 不遮蔽，只有门控": "mask soft, window full",
+      "`hard` (common · 通常), nothing masked, the gate alone · 不遮蔽，只有门控": "mask hard, window full"}),
     ("distance: |i−j| of tokens in rows, of an image in two dimensions",
-     "距离：标记按行排列的 |i−j|，而图像是二维的", "`raster`", {"`grid`": "distance grid"}),
-    ("time embedding: a sum of pairs would be one number; read as concatenation, with frequencies that grow",
-     "时间嵌入：若为求和则只得一个数；此处读作拼接，频率递增",
+     "距离：token 按行排列的 |i−j|，而图像是二维的", "`raster`", {"`grid`": "distance grid"}),
+    ("time embedding: a sum of pairs would be one number; `literal` reads it as concatenation, with frequencies that grow",
+     "时间嵌入：公式若按求和理解，只得到一个数；`literal` 按拼接理解，频率随 k 递增",
      "`dit`, the published one · 默认 `dit`（原版）", {"`literal`": "time_frequencies literal"}),
     ("conditioning: the formula adds embeddings to the tokens, the published DiT modulates",
-     "条件：公式把嵌入加到标记上，原版 DiT 用自适应归一化",
+     "条件：公式把嵌入直接加到 token 上，原版 DiT 用自适应层归一化调制",
      "`adaln_zero`", {"`additive` (formula · 公式)": "conditioning additive"}),
     ("target: the formula predicts the reverse mean, the loss is of noise",
-     "预测目标：公式预测反向均值，损失却针对噪声",
+     "预测目标：公式让网络预测反向过程的均值，损失却按噪声计算",
      "`epsilon`; the model of clothes takes `velocity` · 默认 `epsilon`；服装模型用 `velocity`",
      {"`mean` (formula · 公式)": "prediction mean", "`v`": "prediction v", "`velocity`": "prediction flow"}),
     ("sequence consistency: a KL of autoregressive conditionals, while the reverse process is independent for each patch",
-     "序列一致性：对自回归条件分布取 KL，而反向过程对各图像块相互独立",
-     "teacher forcing against a fitted prior; `lambda_seq` 0 · 用拟合的先验做教师强制，默认关闭",
+     "序列一致性：损失是自回归条件分布之间的 KL，而反向过程中（给定 x_t）各图像块相互独立",
+     "teacher forcing against a fitted prior; `lambda_seq` 0 · 与训练集上拟合的先验比较，z_<i 用教师强制代入；默认 `lambda_seq` 为 0，即不启用",
      {"`lambda_seq` 0.01": "lambda_seq 0.01", "`lambda_seq` 0.1": "lambda_seq 0.1"}),
 ]  # fmt: skip
 
@@ -106,7 +106,7 @@ def main():
         rows += lines(value) if value else []
     if not rows:
         raise study.Failed("Documentation/studies: no study has been run")
-    study.between_markers(study.DOCUMENTATION / "Studies.md", "studies", study.table(["what", "Fréchet distance", ""], rows))
+    study.between_markers(study.DOCUMENTATION / "Studies.md", "studies", study.table(["what", "Fréchet distance (geometric mean)", "p, or what it is compared with"], rows))
     value = study.read_json(study.DOCUMENTATION / "studies/ablation.json")
     if value:
         rows = contradictions(value["sets"]["digits"]["variants"])

@@ -1,6 +1,6 @@
 // swift-format-ignore-file: OrderedImports
 // What a program needs to load, sample, edit, train and evaluate, under names that shadow nothing; every other type is in a module
-// of its own, all of them together in `DiTEngine`. A program that links either needs no system library but OpenBLAS and LAPACKE.
+// of its own, all of them together in `DiTEngine`. A program that links either needs no system library but OpenBLAS, LAPACKE and zlib.
 
 // Models: loaded, and described.
 @_exported import class DiTAutoencoder.Autoencoder
