@@ -31,6 +31,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -501,11 +502,15 @@ class Checkout:
         return folder
 
     def run(self, text, folder):
+        process = subprocess.Popen(
+            ["bash", "-c", text], cwd=folder, env=self.environment, text=True, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         try:
-            return subprocess.run(
-                ["bash", "-c", text], cwd=folder, env=self.environment, capture_output=True, text=True, timeout=SECONDS,
-                stdin=subprocess.DEVNULL)
+            out, error = process.communicate(timeout=SECONDS)
+            return subprocess.CompletedProcess(text, process.returncode, out, error)
         except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # what bash started, too
+            process.communicate()
             raise Problem(f"not finished after {SECONDS} s: shorten it in RULES") from None
 
     def supply(self, name, folder):
@@ -626,7 +631,7 @@ def report(results):
     print(
         f"{len(results)} commands: {counts['ran']} ran, {counts['reader']} named the reader's file, {counts['parsed']} were only "
         f"parsed, {counts['problem']} problems")
-    return 1 if counts["problem"] else 0
+    return 1 if counts["problem"] or not results else 0
 
 
 def run(found, tool):

@@ -72,7 +72,7 @@ def load(folders):
         path = folder / "results.json"
         if not path.is_file():
             raise ValueError(f"{path}: no such file; Scripts/bench --full makes it")
-        results = json.loads(path.read_text())
+        results = json.loads(path.read_text(encoding="utf-8"))
         machine, engines = results["machine"], results["engines"]
         found = {name: machine[name] for name in ("cpu", "cpus", "threads")} | {"isa": isa(results)}
         found |= {f"{name}'s version": engine["version"] for name, engine in engines.items()}
@@ -157,10 +157,10 @@ def duration(seconds, words):
 
 def put(path, text, beginning=None):
     """Between the file's marks."""
-    old = path.read_text() if path.exists() or beginning is None else beginning
+    old = path.read_text(encoding="utf-8") if path.exists() or beginning is None else beginning
     if old.count(BEGIN) != 1 or old.count(END) != 1 or old.index(BEGIN) > old.index(END):
         raise ValueError(f"{path}: expected one {BEGIN} and, below it, one {END}")
-    path.write_text(old[: old.index(BEGIN) + len(BEGIN)] + f"\n\n{text}\n\n" + old[old.index(END) :])
+    path.write_text(old[: old.index(BEGIN) + len(BEGIN)] + f"\n\n{text}\n\n" + old[old.index(END) :], encoding="utf-8")
 
 
 def publish(results, root):
@@ -214,15 +214,15 @@ def self_test():
         root = Path(temporary)
         for name, content in (("one", results), ("other", results | {"machine": machine | {"cpu": "Another"}})):
             (root / name).mkdir()
-            (root / name / "results.json").write_text(json.dumps(content))
+            (root / name / "results.json").write_text(json.dumps(content), encoding="utf-8")
         (root / "Documentation").mkdir()
         for name in READMES:
-            (root / name).write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nbehind\n")
+            (root / name).write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nbehind\n", encoding="utf-8")
         problems = publish(load([root / "one"]), root)
         assert not [problem for problem in problems if "matplotlib" not in problem], problems
-        texts = {path.name: path.read_text() for path in (root / "Documentation/Benchmarks.md", *map(root.joinpath, READMES))}
+        texts = {path.name: path.read_text(encoding="utf-8") for path in (root / "Documentation/Benchmarks.md", *map(root.joinpath, READMES))}
         publish(load([root / "one", root / "one"]), root)
-        assert all((root / name).read_text() == texts[name] for name in READMES), "a second time leaves other bytes"
+        assert all((root / name).read_text(encoding="utf-8") == texts[name] for name in READMES), "a second time leaves other bytes"
         for name, language in READMES.items():
             text = texts[name]
             rows = [line for line in text.split("\n") if line.startswith("|")][2:]
@@ -242,9 +242,9 @@ def self_test():
                 assert expected in str(error), error
             else:
                 raise AssertionError(f"{broken} was taken")
-        (root / "README.md").write_text("no marks\n")
+        (root / "README.md").write_text("no marks\n", encoding="utf-8")
         assert any("README.md" in problem for problem in publish(load([root / "one"]), root))
-        assert (root / "README.md").read_text() == "no marks\n"
+        assert (root / "README.md").read_text(encoding="utf-8") == "no marks\n"
     print("self test: passed" + ("" if drawn else ", without the chart: matplotlib is not installed"))
     return 0
 
