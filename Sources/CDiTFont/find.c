@@ -32,10 +32,13 @@ static FcPattern *wanted(const uint32_t *code_points, size_t count, const char *
   made = made && FcPatternAddCharSet(pattern, FC_CHARSET, characters) &&
          FcPatternAddString(pattern, FC_FAMILY, (const FcChar8 *)"sans-serif") &&
          FcPatternAddString(pattern, FC_LANG, (const FcChar8 *)language) &&
+         // Or FcConfigSubstitute adds the languages of LC_ALL, LC_CTYPE and LANG.
+         FcPatternAddString(pattern, FC_LANG, (const FcChar8 *)"und") &&
          FcPatternAddInteger(pattern, FC_WEIGHT, FC_WEIGHT_REGULAR) &&
          FcPatternAddInteger(pattern, FC_WIDTH, FC_WIDTH_NORMAL) &&
          FcPatternAddInteger(pattern, FC_SLANT, FC_SLANT_ROMAN) && FcPatternAddBool(pattern, FC_OUTLINE, FcTrue) &&
-         FcPatternAddBool(pattern, FC_COLOR, FcFalse);
+         FcPatternAddBool(pattern, FC_COLOR, FcFalse) && FcPatternAddBool(pattern, FC_VARIABLE, FcFalse) &&
+         FcPatternAddBool(pattern, FC_SYMBOL, FcFalse) && FcPatternAddBool(pattern, FC_DECORATIVE, FcFalse);
   if (characters != NULL) FcCharSetDestroy(characters);
   if (made) return pattern;
   if (pattern != NULL) FcPatternDestroy(pattern);

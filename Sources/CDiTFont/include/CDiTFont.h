@@ -1,6 +1,6 @@
 // Glyphs of fonts as coverage, over FreeType, and which fonts of the machine have which characters, over fontconfig.
 //
-// Their structures are large and hold unions: they stay in this target. Nothing here prints or keeps state between calls;
+// Their structures are large and hold unions: they stay in this target. Nothing here keeps state between calls or prints (fontconfig does, about a broken configuration or a cache that it cannot write);
 // two fonts may be used on two threads at once, one font may not.
 #ifndef CDITFONT_H
 #define CDITFONT_H

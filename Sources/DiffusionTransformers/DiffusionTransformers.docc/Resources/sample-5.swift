@@ -1,5 +1,6 @@
 import DiTPictures
 import DiffusionTransformers
+import Foundation
 
 let arguments = CommandLine.arguments.dropFirst()
 let path = arguments.first ?? "digits.png"
@@ -19,4 +20,5 @@ do {
   print("\(path): \(samples.count) pictures")
 } catch let error as DiTError {
   print(error)  // one line: which file or option, what was expected, what was found
+  exit(1)
 }

@@ -13,6 +13,7 @@ struct Request: Decodable {
 }
 
 func answer(_ line: String) async {
+  defer { fflush(nil) }  // at once, also into a pipe
   do {
     let request = try JSONDecoder().decode(Request.self, from: Data(line.utf8))
     var options = model.samplingOptions  // the model's own, to begin with
