@@ -2,7 +2,7 @@
 # torch 2.13.0 on a CPU without bf16 instructions (AVX2: Zen 1 to 3, many of Intel's desktop CPUs): bfloat16 is not merely no faster. A Linear in
 # bf16, or float32 weights under autocast, takes several times float32's time, as products of bf16 leave the fast library for a plain loop.
 # A training script with autocast to bf16, the ordinary way on a CPU, becomes several times slower on such a machine without a word.
-# Seen on a Zen 3 (AVX2), two threads, 3136 × 192 → 1024: forward 10.7 times, a training step under autocast 21 times float32's
+# Seen on a Zen 3 (AVX2), two threads, 3136 × 192 → 1024: forward 10.7 times, a training step under autocast 17 to 21 times float32's
 # time; 256 × 1152 → 4608: 4.9 times. Asserted: more than 1.5 times, each. On newer CPUs the two variables below hold torch to AVX2.
 set -euo pipefail
 
