@@ -107,7 +107,8 @@ let package = Package(
       dependencies: ["DiTKernels", "CDiTKernels", "CBLAS", "CKernelsTestSupport", "DiTTensor", "TestSupport"],
       swiftSettings: safe),
     .testTarget(
-      name: "DiTLinearAlgebraTests", dependencies: ["DiTLinearAlgebra", "DiTKernels"], swiftSettings: safe),
+      name: "DiTLinearAlgebraTests", dependencies: ["DiTLinearAlgebra", "DiTKernels", "TestSupport"],
+      swiftSettings: safe),
     .testTarget(name: "DiTTensorTests", dependencies: ["DiTTensor", "DiTFiles", "TestSupport"], swiftSettings: safe),
     .testTarget(
       name: "DiTModelTests",
@@ -118,7 +119,7 @@ let package = Package(
       dependencies: ["DiTModel", "DiTKernels", "DiTTensor", "DiTFiles", "DiTPipeline", "TestSupport"],
       swiftSettings: safe),
     .testTarget(
-      name: "DiTDiffusionTests", dependencies: ["DiTDiffusion", "DiTKernels", "CAllocationCounter"],
+      name: "DiTDiffusionTests", dependencies: ["DiTDiffusion", "DiTKernels", "CAllocationCounter", "TestSupport"],
       swiftSettings: safe),
     .testTarget(name: "DiTDiffusersTests", dependencies: ["DiTDiffusers", "TestSupport"], swiftSettings: safe),
     .testTarget(name: "DiTFilesTests", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),

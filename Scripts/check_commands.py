@@ -483,7 +483,7 @@ class Checkout:
     def __init__(self, tool, folder):
         self.tool, self.folder, self.copy, self.locks = tool, folder, folder / "checkout", {}
         self.lock = threading.Lock()
-        ignored = shutil.ignore_patterns(".build*", ".git", "runs", "__pycache__", ".swiftpm")
+        ignored = shutil.ignore_patterns(".build*", ".git", ".studies", "runs", "__pycache__", ".swiftpm")
         shutil.copytree(ROOT, self.copy, ignore=ignored, symlinks=True)
         for path in ("Scripts/dit", ".build/release/dit", "bin/dit"):
             script = self.copy / path

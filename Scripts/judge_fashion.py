@@ -60,11 +60,12 @@ def classifier(seed: int, images: torch.Tensor, labels: torch.Tensor, epochs: in
     steps = epochs * (len(images) // batch)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+    bf16 = torch.cpu.get_capabilities().get("avx512_bf16", False)  # without it many times slower than float32
     for epoch in range(epochs):
         order = torch.randperm(len(images))
         for step in range(len(images) // batch):
             chosen = order[step * batch : (step + 1) * batch]
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 loss = nn.functional.cross_entropy(model(images[chosen]).float(), labels[chosen])
             optimizer.zero_grad()
             loss.backward()

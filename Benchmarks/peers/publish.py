@@ -36,12 +36,12 @@ ROWS = (
 PEERS = ("torch", "openvino")
 WORDS = {
     "en": {
-        "head": ["what", "ours", "PyTorch", "OpenVINO", "our time over theirs"], "missing": "not measured", "s": "s",
+        "head": ["what", "ours", "PyTorch", "OpenVINO", "our time over theirs (below 1: ours is faster)"], "missing": "not measured", "s": "s",
         "measured": "Measured on {machine}, {date}: {versions}. Ratios are medians of rounds in which all took turns, not quotients of the columns.",
         "machine": "{cpu} ({isa}), {cpus} CPUs, {threads} threads", "undated": "on a day that was not recorded", "join": ", ",
     },
     "zh": {
-        "head": ["项目", "本项目", "PyTorch", "OpenVINO", "用时之比（本项目 / 对方）"], "missing": "未测", "s": "秒",
+        "head": ["项目", "本项目", "PyTorch", "OpenVINO", "用时之比（本项目 ÷ 对方，小于 1 表示本项目更快）"], "missing": "未测", "s": "s",
         "measured": "测试环境：{machine}；测于 {date}；{versions}。比值是各轮之比的中位数，不是两列之商；“–”表示未测。",
         "machine": "{cpu}（{isa}），{cpus} 个 CPU，{threads} 个线程", "undated": "日期未记录", "join": "，",
     },
@@ -53,7 +53,7 @@ HEAD = f"""\
 This package beside its peers on one machine: `Scripts/bench --full` measures, `Benchmarks/peers/publish.py` writes this page. How it is
 measured stands in [Benchmarks/peers/README.md](../Benchmarks/peers/README.md).
 
-![Time of PyTorch, OpenVINO, ONNX Runtime and JAX relative to ours](benchmark.png)
+![Time of PyTorch, OpenVINO, ONNX Runtime and JAX over ours: above 1 ours is faster](benchmark.png)
 
 {BEGIN}
 {END}

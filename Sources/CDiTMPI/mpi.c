@@ -117,10 +117,12 @@ DiTMPI *dit_mpi_load(const char *path, char *error, size_t size) {
   DiTMPI *mpi = calloc(1, sizeof *mpi);
   if (!mpi) {
     snprintf(error, size, "no memory");
+    dlclose(library);
     return NULL;
   }
   if (!find_calls(mpi, library, error, size)) {
     free(mpi);
+    dlclose(library);
     return NULL;
   }
   Dl_info info;

@@ -20,10 +20,11 @@ struct Dit: ParsableCommand {
       Wherever a command takes a model, it may be
         a directory with config.json and model.safetensors, as `dit train` writes;
         a diffusers directory, of a DiT pipeline or its transformer;
-        a .safetensors file with the published tensor names;
+        a .safetensors or .pt file: a state dict, or a training checkpoint of DiT,
+        SiT, REPA, LightningDiT, JiT or pMF;
         a published name, DiT-S/2 to DiT-XL/8 over latents, DiT-Base/8 to
         DiT-Large/32 over 256² pixels, where no weights are needed;
-        digits, or nothing, and fashion: the models that ship with the tool.
+        digits (the default) or fashion: the models that ship with the tool.
 
       Results go to stdout; errors, warnings and progress to stderr. Output files
       are written atomically. Exit status:

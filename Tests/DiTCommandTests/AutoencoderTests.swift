@@ -18,12 +18,6 @@ import Testing
 
   private var vae: [String] { ["--model", scratch.path("vae")] }
 
-  private func relative(_ found: [Float], _ expected: [Float]) -> Float {
-    guard found.count == expected.count else { return .infinity }
-    let worst = zip(found, expected).map { abs($0 - $1) }.max() ?? 0
-    return worst / (expected.map(abs).max() ?? 1)
-  }
-
   @Test("Encode and decode give diffusers' numbers, mirrored copies, labels and seeded draws")
   func encodesAndDecodes() async throws {
     let images = try fixture.file.tensor("0.images")
@@ -32,8 +26,9 @@ import Testing
     _ = try await succeed(["encode"] + vae + [input, scratch.path("z.safetensors"), "--flips"])
     let z = try scratch.tensors("z.safetensors")
     let mean = try fixture.file.floats("0.mean")
-    #expect(relative(Array(try z.floats("mean").prefix(mean.count)), mean) <= 2e-5)
-    #expect(relative(Array(try z.floats("logvar").prefix(mean.count)), try fixture.file.floats("0.logvar")) <= 2e-5)
+    #expect(relativeError(Array(try z.floats("mean").prefix(mean.count)), mean) <= 2e-5)
+    #expect(
+      relativeError(Array(try z.floats("logvar").prefix(mean.count)), try fixture.file.floats("0.logvar")) <= 2e-5)
     #expect(try z.floats("latents") == z.floats("mean").map { $0 * 0.18215 })
     #expect(try z.integers("labels").values == [3, 1, 3, 1])
 
@@ -53,7 +48,7 @@ import Testing
     let out = try scratch.tensors("x.safetensors")
     let expected = try fixture.file.floats("0.decoded").map { min(1, max(-1, $0)) }
     #expect(expected.contains(1))  // something is clipped
-    #expect(relative(try out.floats("images"), expected) <= 2e-5)
+    #expect(relativeError(try out.floats("images"), expected) <= 2e-5)
     #expect(try out.integers("labels").values == [5, 6])
     _ = try await succeed(["decode"] + vae + [file, scratch.path("x.png")])
     #expect(try Image(contentsOf: scratch.path("x.png")).channels == 3)

@@ -11,7 +11,7 @@ import Testing
   private static let pictures = Fixture.path("t10k-images-idx3-ubyte.gz", folder: "fashion")
   private static let installed = "/usr/share/datasets/fashion-mnist"
 
-  @Test("At least 30 of 40 samples are nearest to a garment of their class, none as near as a copy")
+  @Test("At least 30 of 40 samples are nearest to a garment of their class, and none is one of those test pictures")
   func drawsWhatIsAskedFor() async throws {
     let scratch = try Scratch()
     let samples = scratch.path("clothes.npz")

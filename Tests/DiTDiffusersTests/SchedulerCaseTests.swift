@@ -171,8 +171,7 @@ enum SchedulerFunction {
         let found = run(process, test)
         compared += 1
         let expected = finals[16 * row..<16 * row + 16]
-        let scale = expected.reduce(0) { max($0, abs($1)) }
-        let error = zip(found.final, expected).reduce(0) { max($0, abs(Double($1.0) - $1.1)) } / scale
+        let error = relativeError(found.final.map(Double.init), expected)
         let tolerance = Self.tolerance(rounding: scales[2 * row + 1])
         if !(error <= tolerance) { failures.append("\(label): \(error) at the end") }
         if error.isFinite { worst = max(worst, error) }

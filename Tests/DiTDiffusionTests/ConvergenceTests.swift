@@ -2,6 +2,7 @@
 // flow from x at noise level (signal a, spread σ) ends at m + d (x − a m)/√(a² d² + σ²).
 
 import DiTDiffusion
+import TestSupport
 import Testing
 
 @Suite("Every sampler with every prediction against the exact flow of Gaussian data") struct ConvergenceTests {

@@ -2,6 +2,7 @@
 
 import DiTDiffusion
 import Foundation
+import TestSupport
 import Testing
 
 /// The exact answer for Gaussian data N(mean, deviation²), in a prediction's own terms, plus a ripple.

@@ -3,6 +3,7 @@ import DiTDiffusion
 import DiTKernels
 import DiTTensor
 import Foundation
+import TestSupport
 import Testing
 
 /// A case of diffusion/sequence.safetensors: see Scripts/fixtures/sequence.py.

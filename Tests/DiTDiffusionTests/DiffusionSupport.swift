@@ -59,22 +59,6 @@ struct Fixture {
   }
 }
 
-/// max|a − b| / max|b|, infinite where the counts differ or a value is not finite.
-func relativeError(_ found: some Collection<Double>, _ expected: some Collection<Double>) -> Double {
-  guard found.count == expected.count, !expected.isEmpty else { return .infinity }
-  let differences = zip(found, expected).map { abs($0 - $1) }
-  guard differences.allSatisfy(\.isFinite) else { return .infinity }
-  let scale = expected.reduce(0) { max($0, abs($1)) }
-  let worst = differences.max() ?? .infinity
-  return scale > 0 ? worst / scale : worst
-}
-
-/// The largest |a − b| / |b| of any element: for tables that span many powers of ten.
-func elementwiseError(_ found: [Double], _ expected: [Double]) -> Double {
-  guard found.count == expected.count, !expected.isEmpty else { return .infinity }
-  return zip(found, expected).map { relativeError([$0], [$1]) }.max() ?? .infinity
-}
-
 extension Collection<Float> {
   var doubles: [Double] { map { Double($0) } }
 }

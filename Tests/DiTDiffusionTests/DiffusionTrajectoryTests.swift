@@ -2,6 +2,7 @@
 
 import DiTDiffusion
 import Foundation
+import TestSupport
 import Testing
 
 /// ε̂ of Gaussian data N(mean, deviation²): exact without the ripple. v is an arbitrary smooth function.

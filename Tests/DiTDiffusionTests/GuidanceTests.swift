@@ -1,6 +1,7 @@
 import DiTDiffusion
 import DiTKernels
 import DiTTensor
+import TestSupport
 import Testing
 
 @Suite("Classifier-free guidance") struct GuidanceTests {

@@ -2,6 +2,7 @@ import DiTDiffusion
 import DiTKernels
 import DiTTensor
 import Foundation
+import TestSupport
 import Testing
 
 @Suite("MeanFlow: what the network is told, and where a step goes") struct MeanFlowTests {

@@ -1,6 +1,7 @@
 import DiTDiffusion
 import DiTTensor
 import Foundation
+import TestSupport
 import Testing
 
 @Suite("Noise schedules") struct NoiseScheduleTests {

@@ -1,6 +1,7 @@
 // The loss of every prediction against the long way in torch.
 
 import DiTDiffusion
+import TestSupport
 import Testing
 
 @Suite("The training loss of every prediction against PyTorch") struct PredictionLossTests {

@@ -5,6 +5,7 @@ import DiTDiffusion
 import DiTKernels
 import DiTTensor
 import Foundation
+import TestSupport
 import Testing
 
 /// A process by its configuration, and what it should answer.

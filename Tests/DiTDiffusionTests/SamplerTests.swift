@@ -1,5 +1,6 @@
 import DiTDiffusion
 import DiTTensor
+import TestSupport
 import Testing
 
 private struct Stopped: Error {}

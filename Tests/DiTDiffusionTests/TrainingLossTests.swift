@@ -1,5 +1,6 @@
 import DiTDiffusion
 import Foundation
+import TestSupport
 import Testing
 
 /// One batch: the network's output and what it is compared with.

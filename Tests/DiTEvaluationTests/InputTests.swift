@@ -87,6 +87,9 @@ import Testing
       _ = try evaluate(set("a", 9, 2), set("b", 9, 2)) { $0.features = .principal(4) }
     }
     expect("s", "sigma", "symmetric") { _ = try Statistics(name: "s", mean: [0, 0], covariance: [1, 0.5, 0.2, 1]) }
+    expect("s", "sigma_s", "symmetric") {
+      _ = try Statistics(name: "s", mean: [0, 0], covariance: [1, 0.5, 0.2, 1], keys: ("mu_s", "sigma_s"))
+    }
     expect("s", "mu", "finite") { _ = try Statistics(name: "s", mean: [.nan], covariance: [1]) }
     expect("s", "sigma", "1e30") { _ = try Statistics(name: "s", mean: [0], covariance: [1e300]) }
     expect("s", "no negative eigenvalue") {

@@ -46,8 +46,8 @@ private struct Picture: Sendable {
     let expected = try fixture.floats(name)
     try #require(found.count == expected.count, "\(name): \(found.count) numbers")
     let largest = expected.reduce(0) { max($0, abs($1)) }
-    let off = zip(found, expected).reduce(Float(0)) { max($0, abs($1.0 - $1.1)) }
-    #expect(largest > 1 && off <= 3e-5 * largest, "\(name): off by \(off / largest) of the largest")
+    let error = relativeError(found, expected)
+    #expect(largest > 1 && error <= 3e-5, "\(name): off by \(error) of the largest")
   }
 
   @Test("Inception's features, spatial features and classes are those of pytorch-fid, torch-fidelity and clean-fid")

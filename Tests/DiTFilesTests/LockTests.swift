@@ -30,10 +30,10 @@ import Testing
       let found = try #require(holder(error))
       #expect(found.by.hasPrefix("process \(getpid()) on ") && found.file == nil, "\(found)")
       #expect(error?.description == "\(path): in use by \(found.by)")
-      #expect(Directory.names(path) == [Self.name])
+      #expect(try Directory.names(path) == [Self.name])
       withExtendedLifetime(lock) {}
     }
-    #expect(Directory.names(path) == [], "the file goes with the lock")
+    #expect(try Directory.names(path) == [], "the file goes with the lock")
     _ = try FolderLock(path, name: Self.name)
   }
 
@@ -64,7 +64,7 @@ import Testing
       #expect(error?.description.contains("if that process has ended, remove \(path)/\(Self.name)") == true)
       withExtendedLifetime(lock) {}
     }
-    #expect(Directory.names(path) == [])
+    #expect(try Directory.names(path) == [])
     // The second number is beyond those that systems give: on this machine such a process is not there.
     for process in [1, 2_000_000_000] {
       try AtomicFile.write("process \(process) on elsewhere.invalid\n", to: "\(path)/\(Self.name)")
@@ -149,6 +149,6 @@ import Testing
     try AtomicFile.write("new", to: "\(second.temporary)/x")
     try Directory.create(directory("b"))
     try second.commit(replacing: false)
-    #expect(Directory.names(directory("b")) == ["x"])
+    #expect(try Directory.names(directory("b")) == ["x"])
   }
 }

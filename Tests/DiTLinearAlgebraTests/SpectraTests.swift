@@ -1,5 +1,6 @@
 import DiTKernels
 import DiTLinearAlgebra
+import TestSupport
 import Testing
 
 /// Products and spectra in Double, against their definitions.
@@ -10,12 +11,6 @@ import Testing
       state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
       return Double(Int64(bitPattern: state) >> 11) * 0x1p-52
     }
-  }
-
-  /// max|a − b| / max|b|.
-  private static func error(_ found: [Double], _ expected: [Double]) -> Double {
-    let scale = expected.reduce(0) { max($0, abs($1)) }
-    return zip(found, expected).reduce(0) { max($0, abs($1.0 - $1.1)) } / scale
   }
 
   /// Sums over k of a(i, k) b(k, j).
@@ -38,18 +33,18 @@ import Testing
     var c = [Double](repeating: .nan, count: rows * columns)
     var span = c.mutableSpan
     context.product(&span, a.span, transposed: b.span, rows: rows, columns: columns, depth: depth)
-    #expect(Self.error(c, transposed) < 1e-14, "a bᵀ")
+    #expect(relativeError(c, transposed) < 1e-14, "a bᵀ")
 
     c = start
     span = c.mutableSpan
     context.product(&span, a.span, transposed: b.span, rows: rows, columns: columns, depth: depth, subtracting: true)
-    #expect(Self.error(c, zip(start, transposed).map { $0 - $1 }) < 1e-14, "c − a bᵀ")
+    #expect(relativeError(c, zip(start, transposed).map { $0 - $1 }) < 1e-14, "c − a bᵀ")
 
     c = [Double](repeating: .nan, count: rows * columns)
     span = c.mutableSpan
     context.product(&span, a.span, b.span, rows: rows, columns: columns, depth: depth)
     let plain = Self.sums(rows, columns, depth) { a[$0 * depth + $2] * b[$2 * columns + $1] }
-    #expect(Self.error(c, plain) < 1e-14, "a b")
+    #expect(relativeError(c, plain) < 1e-14, "a b")
   }
 
   @Test("Gram matrices are added to the upper triangle", arguments: [(40, 7), (9, 300), (300, 600)])
@@ -68,7 +63,7 @@ import Testing
         found.append(c[i * columns + j])
       }
     }
-    #expect(Self.error(found, expected) < 1e-14)
+    #expect(relativeError(found, expected) < 1e-14)
   }
 
   /// Eᵀ diag(λ) E is the matrix again and E Eᵀ is 1; several matrices at once, one of them empty, one singular.
@@ -86,9 +81,9 @@ import Testing
       let (m, e, values) = (matrix.order, matrix.elements, matrix.eigenvalues)
       #expect(values == values.sorted(), "order \(m)")
       let back = Self.sums(m, m, m) { e[$2 * m + $0] * values[$2] * e[$2 * m + $1] }
-      #expect(Self.error(back, original) < 1e-13, "order \(m)")
+      #expect(relativeError(back, original) < 1e-13, "order \(m)")
       let unit = Self.sums(m, m, m) { e[$0 * m + $2] * e[$1 * m + $2] }
-      #expect(Self.error(unit, (0..<m * m).map { $0 / m == $0 % m ? 1 : 0 }) < 1e-13, "order \(m)")
+      #expect(relativeError(unit, (0..<m * m).map { $0 / m == $0 % m ? 1 : 0 }) < 1e-13, "order \(m)")
     }
   }
 
@@ -105,9 +100,9 @@ import Testing
     var sums = energies.mutableSpan
     try ComputeContext(threads: 2).divide(
       &span, energies: &sums, spectrum: spectrum.span, signals: signals.span, rows: rows)
-    #expect(Self.error(found, zip(x, levels).map { $0 / $1 }) < 1e-15)
+    #expect(relativeError(found, zip(x, levels).map { $0 / $1 }) < 1e-15)
     #expect(
-      Self.error(
+      relativeError(
         energies, Self.sums(rows, 1, count) { i, _, k in x[i * count + k] * x[i * count + k] / levels[i * count + k] })
         < 1e-14)
   }
@@ -125,7 +120,7 @@ import Testing
     let expected = Self.sums(1, columns, count) {
       vectors[$2 * columns + $1] * vectors[$2 * columns + $1] / (signal * spectrum[$2] + 1 - signal)
     }
-    #expect(Self.error(Array(found[3..<columns + 3]), expected) < 1e-14)
+    #expect(relativeError(Array(found[3..<columns + 3]), expected) < 1e-14)
     #expect(found.prefix(3).allSatisfy { $0 == -1 } && found.last == -1)
   }
 }

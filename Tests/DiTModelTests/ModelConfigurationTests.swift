@@ -215,6 +215,11 @@ import Testing
     Refusal("hidden_size", "parameters") { ($0.hiddenSize, $0.depth, $0.numHeads) = (1 << 16, 1 << 10, 1) },
     // More parameters than an Int counts.
     Refusal("hidden_size", "parameters") { ($0.hiddenSize, $0.depth, $0.numHeads) = (1 << 20, 1024, 1) },
+    // Few parameters, and 2³² tokens: more multiply-adds than an Int counts.
+    Refusal("input_size", "multiply-adds") {
+      ($0.inputHeight, $0.inputWidth, $0.patchSize, $0.inChannels) = (1 << 16, 1 << 16, 1, 1)
+      ($0.hiddenSize, $0.depth, $0.numHeads) = (4, 1, 1)
+    },
   ]
 
   @Test("An impossible configuration is refused in one line with key and value", arguments: refusals)

@@ -44,16 +44,41 @@ import Testing
   }
 
   /// A tar header for so many bytes, with a right checksum.
-  private func member(_ name: String, _ data: [UInt8], kind: UInt8 = 0x30, stated: Int? = nil) -> [UInt8] {
+  private func member(
+    _ name: String, _ data: [UInt8], kind: UInt8 = 0x30, stated: Int? = nil, link: String = ""
+  ) -> [UInt8] {
     var header = [UInt8](repeating: 0, count: 512)
     func put(_ text: String, at offset: Int) { for (i, byte) in text.utf8.enumerated() { header[offset + i] = byte } }
     put(name, at: 0)
+    put(link, at: 157)
     put(String(format: "%011o", stated ?? data.count), at: 124)
     put("        ", at: 148)
     header[156] = kind
     put("ustar\0", at: 257)
     put(String(format: "%06o\0 ", header.reduce(0) { $0 + Int($1) }), at: 148)
     return header + data + [UInt8](repeating: 0, count: (512 - data.count % 512) % 512)
+  }
+
+  @Test("Hard links are the files before them; other links, and a missing end, are noted; outer folders are no classes")
+  func links() throws {
+    let archive = [UInt8](try Data(contentsOf: URL(filePath: archiveFixture("samples-000.tar"))))
+    let pictures = [Array(archive[1536..<1617]), Array(archive[2560..<2636])]
+    let end = [UInt8](repeating: 0, count: 1024)
+    func opened(_ bytes: [UInt8]) throws -> any PictureSet {
+      try scratch.write(bytes, to: "x.tar")
+      return try openedPictures(scratch("x.tar"))
+    }
+    let (cat, dog) = (member("data/set/cat/1.png", pictures[0]), member("data/set/dog/2.png", pictures[1]))
+    let linked = try opened(
+      cat + dog + member("data/set/dog/3.png", [], kind: 0x31, link: "data/set/cat/1.png")
+        + member("data/set/dog/4.png", [], kind: 0x31, link: "none.png")
+        + member("data/set/dog/5.png", [], kind: 0x32, link: "2.png") + end)
+    #expect(linked.count == 3 && linked.labels == [0, 1, 1] && linked.classes.names == ["cat", "dog"])
+    #expect(linked.notes.count == 1 && linked.notes[0].contains("2 links to other than files before them passed over"))
+    #expect(try archiveOrder(linked) == [0, 1, 0])
+    let unended = try opened(cat + dog)
+    #expect(unended.count == 2 && unended.notes.count == 1 && unended.notes[0].contains("no mark of its end"))
+    #expect(try opened(cat + member("data/3.png", pictures[1]) + end).labels == nil, "one lies in no folder")
   }
 
   @Test("What is damaged, cut off or incomplete is said with the archive and the member")
@@ -83,7 +108,12 @@ import Testing
     #expect(try problem(a + largest + end).contains("a.cls: expected a class, a whole number from 0 to 999999"))
     #expect(
       try problem(a + member("a.cls", [0x33]) + b + end).contains("b.png: expected a .cls beside it, as a.png has one"))
-    #expect(try problem(a + member("a.cls", [0x2D, 0x31]) + end).contains("a.cls: expected a class"))
+    for label in ["-1", "+1", "1 2", "3\n7\n", "", "1000000", "0x1"] {
+      #expect(
+        try problem(a + member("a.cls", [UInt8](label.utf8)) + end).contains("a.cls: expected a class"), "\(label)")
+    }
+    let sparse = member("x", [UInt8]("22 GNU.sparse.major=1\n".utf8), kind: 0x78)
+    #expect(try problem(sparse + a + end).contains("found a sparse one at byte 0"))
     #expect(try problem(a + member("a.jpg", [1]) + end).contains("a.jpg: expected one picture of this key"))
     // A picture that is damaged inside is found when it is decoded, by name.
     try scratch.write(a + member("b.png", [1, 2, 3]) + end, to: "broken.tar")

@@ -245,6 +245,10 @@ import Testing
       try ModelReference(networkFixture("digits")).configuration(hints: StateDictHints(heads: 4)).network.numHeads == 4)
     let temporary = try TemporaryDirectory()
     #expect(throws: DiTError(file: temporary("config.json"), .missing)) { try DiT(contentsOf: temporary.path) }
+    try published.configuration.write(to: temporary("config.json"))
+    #expect(throws: DiTError(file: temporary("model.safetensors"), .missing)) {
+      try ModelConversion(temporary.path, to: .dit, weights: nil)
+    }
   }
 
   /// A state dict and the directory it lies in are one model.

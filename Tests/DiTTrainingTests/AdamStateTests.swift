@@ -55,7 +55,9 @@ import Testing
     for parameter in trainer.table.trainableParameters where !parameter.name.hasSuffix("qkv.bias") {
       let expected = try file.tensor("weights.\(parameter.name)").elements
       let found = trainer.weights[parameter.range].array
-      largest = zip(found, expected).reduce(largest) { max($0, abs($1.0 - $1.1)) }
+      let differences = zip(found, expected).map { abs($0 - $1) }
+      try #require(found.count == expected.count && differences.allSatisfy(\.isFinite), "\(parameter.name)")
+      largest = differences.reduce(largest, max)
     }
     return largest
   }

@@ -61,6 +61,9 @@ import Testing
     let larger = try TrainingRun(starting: trainer(), in: folder("larger"))
     #expect(try recording(larger, [5, .nan, 6, 2], isBetterLarger: true) == [true, false, true, false])
     #expect(try bytes("larger/best/ema.safetensors") == average(9, "larger"))
+    #expect(
+      log("larger").filter { $0.contains("evaluation_") }[1] == #"{"step":6,"evaluation_samples":9}"#,
+      "JSON has no NaN")
     let first = try TrainingRun(starting: trainer(), in: folder("parts"))
     #expect(try recording(first, values, isBetterLarger: false, upTo: 7) == [true, true])
     let second = try TrainingRun(resuming: trainer(), in: folder("parts"))

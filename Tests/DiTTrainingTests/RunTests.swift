@@ -152,6 +152,13 @@ import Testing
     #expect(names("").isEmpty, "a refused resume leaves nothing")
     try start("run")
     #expect(throws: DiTError(run: folder("run"), .holdsCheckpoints)) { try start("run") }
+    // Checkpoints that cannot be listed may be there.
+    let (log, checkpoints) = (try Data(contentsOf: URL(filePath: folder("run/log.jsonl"))), folder("run/checkpoints"))
+    try FileManager.default.moveItem(atPath: checkpoints, toPath: folder("moved"))
+    try FileManager.default.createSymbolicLink(atPath: checkpoints, withDestinationPath: "checkpoints")
+    #expect(throws: DiTError(file: checkpoints, .refused(operation: "list", code: ELOOP))) { try start("run") }
+    #expect(throws: DiTError.self) { try Checkpoint.latest(in: folder("run")) }
+    #expect(try Data(contentsOf: URL(filePath: folder("run/log.jsonl"))) == log)
     try Data("x".utf8).write(to: URL(filePath: folder("file")))
     for name in ["file", "file/below"] {
       let error = #expect(throws: DiTError.self) { try start(name) }

@@ -102,3 +102,21 @@ public func bitDifference(_ found: [(String, [Float])], _ expected: [(String, [F
   }
   return nil
 }
+
+/// max|a − b| / max|b|, infinite where the counts differ or a value is not finite: `max` alone would pass over a NaN.
+public func relativeError<Value: BinaryFloatingPoint>(
+  _ found: some Collection<Value>, _ expected: some Collection<Value>
+) -> Value {
+  guard found.count == expected.count, !expected.isEmpty else { return .infinity }
+  let differences = zip(found, expected).map { abs($0 - $1) }
+  guard differences.allSatisfy(\.isFinite) else { return .infinity }
+  let scale = expected.reduce(0) { max($0, abs($1)) }
+  let worst = differences.reduce(0, max)
+  return scale > 0 ? worst / scale : worst
+}
+
+/// The largest |a − b| / |b| of any element: for tables that span many powers of ten.
+public func elementwiseError(_ found: [Double], _ expected: [Double]) -> Double {
+  guard found.count == expected.count, !expected.isEmpty else { return .infinity }
+  return zip(found, expected).map { relativeError([$0], [$1]) }.max() ?? .infinity
+}

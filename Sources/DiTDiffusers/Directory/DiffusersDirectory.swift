@@ -77,7 +77,7 @@ public struct DiffusersDirectory: Sendable {
   /// Whether a training script's name for it says that a directory's weights are an average. Its keys do not: a model that
   /// was trained on from an average keeps them.
   private static func isNamedAverage(_ directory: String) -> Bool {
-    let name = directory.split(separator: "/").last ?? ""
+    let name = Paths.name(of: directory)
     return trainedNames.contains { name == "\($0)_ema" }
   }
 

@@ -133,7 +133,8 @@ public struct DiffusersExport: Sendable {
     return notes
   }
 
-  /// max|diffusers' − ours| / max|ours| over four inputs, diffusers' network with the weights that were `written`.
+  /// max|diffusers' − ours| / max|ours| over four inputs, diffusers' network with the weights that were `written`; infinite
+  /// where an output is not finite, as of weights beyond F16's range.
   package func deviation(written: Weights, context: ComputeContext) -> Double {
     let c = model.network
     var random = Philox(seed: 0)
@@ -155,6 +156,7 @@ public struct DiffusersExport: Sendable {
         workspace: InferenceWorkspace(network, samples: times.count))
       return output.array
     }
+    guard outputs.allSatisfy({ $0.allSatisfy(\.isFinite) }) else { return .infinity }
     let largest = outputs[0].reduce(0) { max($0, abs($1)) }
     let difference = zip(outputs[0], outputs[1]).reduce(0) { max($0, abs($1.0 - $1.1)) }
     return largest > 0 ? Double(difference / largest) : Double(difference)

@@ -11,6 +11,8 @@ public struct Statistics: Equatable, Sendable {
   public let mean: [Double]
   /// Σ, (d, d), symmetric.
   public let covariance: [Double]
+  /// What errors call the covariance: its key in a file.
+  let covarianceKey: String
 
   /// The largest number of elements of a matrix that is made here: 2 GiB.
   static let largestMatrix = 1 << 28
@@ -20,21 +22,30 @@ public struct Statistics: Equatable, Sendable {
 
   /// Given numbers, as those of a file.
   ///
+  /// - Parameters:
+  ///   - name: what errors call them.
+  ///   - mean: μ, (d).
+  ///   - covariance: Σ, (d, d).
+  ///   - keys: what errors call both, as the keys of a file.
   /// - Throws: `DiTError` unless all are finite and at most 1e30, and Σ is symmetric to rounding.
-  public init(name: String, mean: [Double], covariance: [Double]) throws(DiTError) {
+  public init(
+    name: String, mean: [Double], covariance: [Double],
+    keys: (mean: String, covariance: String) = ("mu", "sigma")
+  ) throws(DiTError) {
     let d = mean.count
     precondition(covariance.count == d * d, "a covariance of \(covariance.count) elements for \(d) means")
-    guard mean.allSatisfy({ abs($0) <= Self.largestNumber }) else { throw Self.notFinite(name, "mu") }
-    guard covariance.allSatisfy({ abs($0) <= Self.largestNumber }) else { throw Self.notFinite(name, "sigma") }
+    guard mean.allSatisfy({ abs($0) <= Self.largestNumber }) else { throw Self.notFinite(name, keys.mean) }
+    guard covariance.allSatisfy({ abs($0) <= Self.largestNumber }) else { throw Self.notFinite(name, keys.covariance) }
     let largest = (0..<d).reduce(0) { max($0, abs(covariance[$1 * d + $1])) }
     for i in 0..<d {
       for j in 0..<i where abs(covariance[i * d + j] - covariance[j * d + i]) > 1e-6 * largest {
         throw DiTError(
-          set: name, .entry("sigma"), expected: "a symmetric matrix",
+          set: name, .entry(keys.covariance), expected: "a symmetric matrix",
           found: "\(covariance[i * d + j]) at (\(i), \(j)) and \(covariance[j * d + i]) at (\(j), \(i))")
       }
     }
     (self.name, self.mean, self.covariance) = (name, mean, covariance)
+    covarianceKey = keys.covariance
   }
 
   private static func notFinite(_ name: String, _ part: String) -> DiTError {
@@ -61,7 +72,7 @@ public struct Statistics: Equatable, Sendable {
     let d = set.depth
     guard d <= Self.largestMatrix / d else {
       throw DiTError(
-        set: set.name, expected: "at most 16,384 numbers a sample, or fewer samples than numbers", found: "\(d)")
+        set: set.name, expected: "at most 16,384 numbers per sample, or fewer samples than numbers", found: "\(d)")
     }
     let mean = try set.mean(weights: weights, group)
     let scale = 1 / Double(set.count - 1).squareRoot()
@@ -74,7 +85,7 @@ public struct Statistics: Equatable, Sendable {
       }
     }
     for i in 0..<d { for j in 0..<i { gram[i * d + j] = gram[j * d + i] } }
-    (name, self.mean, covariance) = (set.name, mean, gram)
+    (name, self.mean, covariance, covarianceKey) = (set.name, mean, gram, "sigma")
   }
 }
 
@@ -123,7 +134,7 @@ struct Gaussian: Sendable {
     let largest = matrix.eigenvalues.last ?? 0
     guard let smallest = matrix.eigenvalues.first, smallest >= -1e-6 * abs(largest) else {
       throw DiTError(
-        set: statistics.name, .entry("sigma"), expected: "a covariance, with no negative eigenvalue",
+        set: statistics.name, .entry(statistics.covarianceKey), expected: "a covariance, with no negative eigenvalue",
         found: "\(matrix.eigenvalues.first ?? 0) beside \(largest)")
     }
     let first = matrix.eigenvalues.firstIndex { $0 > Double(d) * 0x1p-52 * largest } ?? d
@@ -146,7 +157,7 @@ extension Statistics {
     var matrices = [SymmetricMatrix(order: mean.count, elements: covariance)]
     guard context.diagonalize(&matrices) else {
       throw DiTError(
-        set: name, .entry("sigma"), expected: "a matrix whose eigenvalues converge", found: "one that does not")
+        set: name, .entry(covarianceKey), expected: "a matrix whose eigenvalues converge", found: "one that does not")
     }
     return matrices[0]
   }

@@ -46,8 +46,14 @@ final class EvaluationRun {
     let (samples, reference, components) = try features()
     var evaluation = Evaluation(dimensions: samples.depth)
     evaluation.explainedVariance = components?.explained
-    warn(samples, &evaluation)
-    warn(reference, &evaluation)
+    if options.frechet {
+      for input in [samples, reference] { warn(input, "use fewer principal components", &evaluation) }
+    }
+    if options.spatialFrechet, let spaces {
+      for input in [spaces.samples.spatial, spaces.reference.spatial] {
+        if let input { warn(input, "take more of them", &evaluation) }
+      }
+    }
     if options.frechet { try measureFrechet(samples, reference, &evaluation) }
     if let spaces { try measure(spaces, &evaluation) }
     if let samples = samples.set, let reference = reference.set {
@@ -125,11 +131,11 @@ final class EvaluationRun {
   /// The samples' own numbers: statistics beside them are of something else.
   private func own(_ input: EvaluationInput) -> EvaluationInput { input.set.map { .samples($0) } ?? input }
 
-  private func warn(_ input: EvaluationInput, _ evaluation: inout Evaluation) {
-    guard options.frechet, input.statistics == nil, let set = input.set, set.count <= set.depth else { return }
+  private func warn(_ input: EvaluationInput, _ remedy: String, _ evaluation: inout Evaluation) {
+    guard input.statistics == nil, let set = input.set, set.count <= set.depth else { return }
     evaluation.warnings.append(
       "\(set.name): \(set.count) samples of \(set.depth) numbers give a covariance of rank \(set.count - 1) at most: "
-        + "compare Fréchet distances only between sets of as many samples, or use fewer principal components")
+        + "compare Fréchet distances only between sets of as many samples, or \(remedy)")
   }
 
   private func plannedPairs() -> Int {

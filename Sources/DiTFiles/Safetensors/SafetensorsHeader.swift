@@ -11,7 +11,7 @@ import DiTTensor
 /// - the tensors fill the data from its first byte to the file's last, without holes or overlap. Rank 0 and extents of 0
 ///   are legal.
 ///
-/// Names are compared as Swift compares strings: two names that differ only in Unicode normalization count as one key.
+/// Names are compared by their bytes: two that differ only in Unicode normalization are two.
 ///
 /// Source: the format's description, https://github.com/huggingface/safetensors.
 public struct SafetensorsHeader: Equatable, Sendable {

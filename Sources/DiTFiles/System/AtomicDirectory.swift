@@ -27,7 +27,7 @@ public struct AtomicDirectory: ~Copyable {
   ///
   /// - Throws: `DiTError` when `path` is something other than a directory, or its parent cannot be written.
   public init(path: String) throws(DiTError) {
-    try self.init(path: path, temporaryName: Leftovers.name)
+    try self.init(path: path, temporaryName: nil)
   }
 
   /// Starts a directory that is to become `path`; the temporary one beside it has a name of the caller's, who removes what
@@ -35,40 +35,57 @@ public struct AtomicDirectory: ~Copyable {
   ///
   /// - Throws: `DiTError`, also when there is something of that name.
   package init(path: String, temporaryName: String) throws(DiTError) {
+    try self.init(path: path, temporaryName: Optional(temporaryName))
+  }
+
+  /// - Parameter temporaryName: nil for one that nothing has.
+  private init(path: String, temporaryName: String?) throws(DiTError) {
     if let status = try FileStatus(path: path), !status.isDirectory {
       throw DiTError(output: path, .refused(operation: "make a directory of", code: ENOTDIR))
     }
     let target = try Directory.resolved(path)
     let parent = Paths.parent(of: target)
-    let temporary = Paths.join(parent, temporaryName)
     try Directory.create(parent)
     Leftovers.clear(in: parent)
-    descriptor = try Self.create(temporary, for: path)
+    (temporary, descriptor) = try Self.create(in: parent, temporaryName, for: path)
     self.path = path
     self.target = target
-    self.temporary = temporary
   }
 
-  /// Makes a directory and locks it; returns its descriptor.
-  private static func create(_ temporary: String, for path: String) throws(DiTError) -> Int32 {
+  /// Makes a directory in `parent` and locks it; returns its path and descriptor.
+  private static func create(
+    in parent: String, _ name: String?, for path: String
+  ) throws(DiTError) -> (path: String, descriptor: Int32) {
     while true {
-      guard unsafe mkdir(FileName.terminated(temporary), 0o777) == 0 else {
-        throw DiTError(output: path, .refused(operation: "create a directory beside", code: errno))
-      }
-      let descriptor = unsafe open(FileName.terminated(temporary), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-      // Somebody who clears away may have come between making and locking it, and removes it.
-      guard descriptor >= 0 else {
-        if errno == ENOENT || errno == EINTR { continue }
-        throw DiTError(output: path, refused: "open a directory beside")
-      }
-      if case .held = AdvisoryLock(descriptor) {
-      } else if let status = try FileStatus(path: temporary),
-        status.identity == (try FileStatus(descriptor: descriptor, path: path).identity)
-      {
-        return descriptor
-      }
-      close(descriptor)
+      let temporary = Paths.join(parent, name ?? Leftovers.name)
+      if let descriptor = try create(temporary, for: path) { return (temporary, descriptor) }
     }
+  }
+
+  /// Makes a directory and locks it; returns its descriptor. nil where somebody who clears away has come between and
+  /// removes it.
+  private static func create(_ temporary: String, for path: String) throws(DiTError) -> Int32? {
+    guard unsafe mkdir(FileName.terminated(temporary), 0o777) == 0 else {
+      throw DiTError(output: path, .refused(operation: "create a directory beside", code: errno))
+    }
+    var descriptor: Int32
+    repeat {
+      descriptor = unsafe open(FileName.terminated(temporary), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    } while descriptor < 0 && errno == EINTR
+    guard descriptor >= 0 else {
+      if errno == ENOENT { return nil }
+      let error = DiTError(output: path, refused: "open a directory beside")
+      _ = unsafe rmdir(FileName.terminated(temporary))
+      throw error
+    }
+    if case .held = AdvisoryLock(descriptor) {
+    } else if let status = try FileStatus(path: temporary),
+      status.identity == (try FileStatus(descriptor: descriptor, path: path).identity)
+    {
+      return descriptor
+    }
+    close(descriptor)
+    return nil
   }
 
   deinit {
@@ -90,7 +107,8 @@ public struct AtomicDirectory: ~Copyable {
   /// is none, but never a part of one. Of a process that is killed in that moment both stay, under their temporary names.
   ///
   /// - Parameter replacing: false leaves a directory that is there and not empty.
-  /// - Throws: `DiTError`; the directory that was there is then there again.
+  /// - Throws: `DiTError`; the directory that was there is then there again, but for a failure to flush its parent, after
+  ///   which the new one is in place.
   public consuming func commit(replacing: Bool = true) throws(DiTError) {
     try Directory.flush(temporary, for: path)
     let old = temporary + Leftovers.oldSuffix
@@ -103,6 +121,6 @@ public struct AtomicDirectory: ~Copyable {
     }
     isCommitted = true
     try Directory.flush(Paths.parent(of: target), for: path)
-    if isReplacing { try Directory.remove(old) }
+    if isReplacing { try? Directory.remove(old) }  // what stays goes when another process next writes here
   }
 }

@@ -12,15 +12,24 @@ import DiTTensor
 package enum Directory {
   /// The names in the directory at `path`, hidden ones too, in the order of their bytes; none when there is no such
   /// directory.
-  package static func names(_ path: String) -> [String] {
-    do throws(DiTError) { return try listing(path) } catch { return [] }
+  ///
+  /// - Throws: `DiTError` for one that is there and cannot be listed.
+  package static func names(_ path: String) throws(DiTError) -> [String] {
+    try entries(path) ?? []
   }
 
   /// The names in the directory at `path`, hidden ones too, in the order of their bytes.
   ///
   /// - Throws: `DiTError`.
   package static func listing(_ path: String) throws(DiTError) -> [String] {
+    guard let names = try entries(path) else { throw DiTError(file: path, refused: "list") }
+    return names
+  }
+
+  /// nil, and `errno` says why, when there is no such directory.
+  private static func entries(_ path: String) throws(DiTError) -> [String]? {
     guard let directory = unsafe opendir(FileName.terminated(path)) else {
+      if errno == ENOENT || errno == ENOTDIR { return nil }
       throw DiTError(file: path, refused: "list")
     }
     defer { unsafe closedir(directory) }

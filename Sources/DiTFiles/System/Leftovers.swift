@@ -28,7 +28,7 @@ enum Leftovers {
   /// removed stays.
   static func clear(in directory: String) {
     guard cleared.withLock({ $0.insert(ExactName(directory)).inserted }) else { return }
-    let names = Directory.names(directory).filter { $0.hasPrefix(prefix) }
+    let names = ((try? Directory.names(directory)) ?? []).filter { $0.hasPrefix(prefix) }
     let replacements = Set(names.filter { $0.hasSuffix(suffix) })
     for name in names {
       if name.hasSuffix(suffix + oldSuffix) {

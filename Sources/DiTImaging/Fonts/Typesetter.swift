@@ -111,16 +111,16 @@ struct Typesetter {
     return found(" ", em: em)?.glyph.advance ?? em / 3
   }
 
-  /// The glyph of a character by the first font that has it.
+  /// The glyph of a character by the first font that draws it; without ink if none does but one has it.
   private mutating func found(_ scalar: Unicode.Scalar, em: Int) -> Found? {
     let key = Key(scalar: scalar, em: em)
     if let known = glyphs[key] { return known }
     var found: Found?
-    for (index, face) in faces.enumerated() where found == nil && face.has(scalar) {
+    for (index, face) in faces.enumerated() where face.has(scalar) {
       // A line of text reaches so far, whatever a font draws; accents of capitals do not reach further.
-      found = face.glyph(scalar, em: em).map {
-        Found(face: index, glyph: $0.clipped(ascent: em * 5 / 4, descent: em / 2))
-      }
+      guard let glyph = face.glyph(scalar, em: em)?.clipped(ascent: em * 5 / 4, descent: em / 2) else { continue }
+      if found == nil || glyph.hasInk { found = Found(face: index, glyph: glyph) }
+      if glyph.hasInk { break }
     }
     glyphs[key] = .some(found)
     return found

@@ -150,7 +150,8 @@ public struct DiTConfiguration: Equatable, Sendable {
     PatchGrid(channels: outChannels, height: inputHeight, width: inputWidth, patchSize: patchSize)
   }
 
-  /// Throws unless every size is usable: positive, P | H and W, h | D, 4 | D (4 | d with rope), and no product beyond 2³¹.
+  /// Throws unless every size is usable: positive, P | H and W, h | D, 4 | D (4 | d with rope), with fewer than 2³⁶
+  /// parameters and 2⁶² multiply-adds a pass.
   public func validate() throws(DiTError) {
     let most = 1 << 20
     for (key, value, limit) in [
@@ -201,6 +202,11 @@ public struct DiTConfiguration: Equatable, Sendable {
       + Double(patchBottleneck ?? 0) * (d + Double(inputGrid.patchElements))
     guard total < 0x1p36 else {
       throw DiTError(key: "hidden_size", problem: "about \(total) parameters are more than 2^36")
+    }
+    let all = Double(tokens(ofBlock: depth - 1))
+    let products = Double(depth) * all * d * (4 * d + 3 * Double(mlpSize) + 2 * all)
+    guard products < 0x1p62 else {
+      throw DiTError(key: "input_size", problem: "about \(products) multiply-adds a pass are more than 2^62")
     }
   }
 

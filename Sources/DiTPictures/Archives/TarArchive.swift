@@ -5,8 +5,9 @@ import DiTTraining
 /// The pictures in one or more tar archives, which stay packed: they are read where they lie, in any order.
 ///
 /// Files of one name up to its first dot, one after another, are a sample (WebDataset): a picture `KEY.jpg`, `.png` or `.webp` and
-/// its label `KEY.cls`, a whole number in digits. Without such labels the folders that pictures lie in are their classes, as in
-/// ``ImageFolder``, where all lie in one. Other files are passed over.
+/// its label `KEY.cls`, a whole number in digits. Without such labels, where every picture lies in a folder, these are the classes, as in
+/// ``ImageFolder``; folders around all of them do not count. Other files are passed over, and so are links but for
+/// hard ones to a file before them.
 public struct TarArchive: PictureSet {
   public let path: String
   public let labels: [Int]?
@@ -28,12 +29,16 @@ public struct TarArchive: PictureSet {
   public init?(at path: String) throws(DiTError) {
     guard let files = try Self.files(path) else { return nil }
     var (samples, others): ([Sample], [String]) = ([], [])
+    var (links, unended): ([String], [String]) = ([], [])
     for file in files {
       let archive: TarFile
       do throws(DiTError) { archive = try TarFile(contentsOf: file) } catch { throw error.of(.data) }
-      let shard = files.count > 1 || file != path ? Self.last(file) + "/" : ""
+      let shard = files.count > 1 || file != path ? Paths.name(of: file) + "/" : ""
+      links += archive.links.map { shard + $0 }
+      if !archive.isEnded { unended.append(file) }
       try Self.add(archive.members, of: file, shard, to: &samples, &others)
     }
+    let notes = Self.notes(path, links: links, unended: unended)
     guard !samples.isEmpty else {
       throw DiTError(data: path, nil, .unusable("expected PNG, JPEG or WebP files in it, found none"))
     }
@@ -41,29 +46,41 @@ public struct TarArchive: PictureSet {
       others += samples.filter { !$0.isPlain }.map(\.entry.path)
       samples.removeAll { !$0.isPlain }
       guard let bare = samples.first(where: { $0.label == nil }) else {
-        self.init(path, samples.map(\.entry), samples.map { $0.label ?? 0 }, nil, others)
+        self.init(path, samples.map(\.entry), samples.map { $0.label ?? 0 }, nil, others, notes)
         return
       }
       throw DiTError(
         data: "\(path)/\(bare.entry.path)", nil,
         .unusable("expected a .cls beside it, as \(first.entry.path) has one; found none"))
     }
-    let folders = samples.map(\.folder)
+    let folders = Self.classFolders(samples)
     let names = Set(folders).sorted(by: FileName.isBefore)
     guard names.count > 1, !names.contains("") else {
-      self.init(path, samples.map(\.entry), nil, nil, others)
+      self.init(path, samples.map(\.entry), nil, nil, others, notes)
       return
     }
     let places = Dictionary(uniqueKeysWithValues: names.enumerated().map { ($1, $0) })
-    self.init(path, samples.map(\.entry), folders.map { places[$0] ?? 0 }, names.map { FileName.text($0) }, others)
+    self.init(
+      path, samples.map(\.entry), folders.map { places[$0] ?? 0 }, names.map { FileName.text($0) }, others, notes)
   }
 
   private init(
-    _ path: String, _ entries: [PictureEntry], _ labels: [Int]?, _ classNames: [String]?, _ others: [String]
+    _ path: String, _ entries: [PictureEntry], _ labels: [Int]?, _ classNames: [String]?, _ others: [String],
+    _ archiveNotes: [String]
   ) {
     (self.path, self.entries, self.labels, self.classNames) = (path, entries, labels, classNames)
     let note = ImageFolder.note(others.count, "file", "of other endings passed over", others)
-    notes = others.isEmpty ? [] : [FileName.shown("\(path): \(note)")]
+    notes = (others.isEmpty ? [] : [FileName.shown("\(path): \(note)")]) + archiveNotes
+  }
+
+  private static func notes(_ path: String, links: [String], unended: [String]) -> [String] {
+    var notes: [String] = []
+    if !links.isEmpty {
+      notes.append(
+        "\(path): \(ImageFolder.note(links.count, "link", "to other than files before them passed over", links))")
+    }
+    notes += unended.map { "\($0): has no mark of its end: what came after its last file may be missing" }
+    return notes.map { FileName.shown($0) }
   }
 
   /// Whether `path` is meant as archives.
@@ -79,6 +96,17 @@ public struct TarArchive: PictureSet {
 
   // MARK: Samples
 
+  /// The folder of each sample that may be its class: the first that not all have in common; empty where there is none.
+  private static func classFolders(_ samples: [Sample]) -> [String] {
+    let first = samples.first?.folders ?? []
+    var depth = 0
+    while depth < first.count, samples.allSatisfy({ $0.folders.count > depth + 1 && $0.folders[depth] == first[depth] })
+    {
+      depth += 1
+    }
+    return samples.map { $0.folders.count > depth ? $0.folders[depth] : "" }
+  }
+
   fileprivate struct Sample {
     /// The archive, and the name up to its first dot.
     let key: String
@@ -86,8 +114,8 @@ public struct TarArchive: PictureSet {
     let isPlain: Bool
     let entry: PictureEntry
     var label: Int?
-    /// The first folder of its name; empty where there is none.
-    let folder: String
+    /// The folders of its name.
+    let folders: [String]
   }
 
   /// Joins the members of an archive to samples.
@@ -97,21 +125,21 @@ public struct TarArchive: PictureSet {
     var label: (key: String, value: Int)?
     for member in members {
       let name = member.name.hasPrefix("./") ? String(member.name.dropFirst(2)) : member.name
-      let base = last(name)
+      let base = Paths.name(of: name)
       guard !base.hasPrefix(".") else { continue }
       let stem = String(base.prefix { $0 != "." })
-      let key = shard + name.dropLast(base.count) + stem
+      let key = shard + String(Substring(name.utf8.dropLast(base.utf8.count))) + stem
       let ending = base.dropFirst(stem.count).lowercased()
       if ImageFolder.isPicture(base) {
         let isPlain = !ending.dropFirst().contains(".")
         guard !isPlain || !samples.trailing(key).contains(where: { samples[$0].isPlain }) else {
           throw DiTError(data: "\(file)/\(name)", nil, .unusable("expected one picture of this key, found another"))
         }
-        let folders = name.split(separator: "/").dropLast()
+        let folders = name.utf8.split(separator: UInt8(ascii: "/")).dropLast().map { String(Substring($0)) }
         samples.append(
           Sample(
             key: key, isPlain: isPlain, entry: PictureEntry(path: shard + name, file: file, range: member.range),
-            label: isPlain && label?.key == key ? label?.value : nil, folder: folders.first.map(String.init) ?? ""))
+            label: isPlain && label?.key == key ? label?.value : nil, folders: folders))
       } else if ending == ".cls" {
         label = (key, try self.label(member, name, file))
         for index in samples.trailing(key) where samples[index].isPlain { samples[index].label = label?.value }
@@ -126,8 +154,11 @@ public struct TarArchive: PictureSet {
     do throws(DiTError) { bytes = try RegularFile(path: file).bytes(member.range.prefix(64)) } catch {
       throw error.of(.data)
     }
-    let text = String(decoding: bytes, as: UTF8.self).filter { !$0.isWhitespace }
-    guard member.range.count < 64, let value = Int(text), 0...999_999 ~= value else {
+    let text = String(decoding: bytes, as: UTF8.self).trimmingPrefix(while: \.isWhitespace)
+    let digits = text.utf8.prefix { 0x30...0x39 ~= $0 }
+    guard member.range.count < 64, let value = Int(Substring(digits)), 0...999_999 ~= value,
+      text.utf8.dropFirst(digits.count).allSatisfy({ [0x20, 0x09, 0x0A, 0x0D].contains($0) })
+    else {
       throw DiTError(
         data: "\(file)/\(name)", nil,
         .unusable("expected a class, a whole number from 0 to 999999; found \(text.prefix(20))"))
@@ -156,10 +187,6 @@ public struct TarArchive: PictureSet {
       let zeros = ends[0].hasPrefix("0") ? max(0, ends[0].count - digits.count) : 0
       return head + String(repeating: "0", count: zeros) + digits + tail
     }
-  }
-
-  private static func last(_ path: String) -> String {
-    path.split(separator: "/").last.map(String.init) ?? path
   }
 }
 

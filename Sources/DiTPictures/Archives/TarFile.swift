@@ -10,8 +10,12 @@ struct TarFile {
     let range: Range<Int>
   }
 
-  /// In the archive's order.
+  /// In the archive's order; a hard link has the bytes of the member before it that it leads to.
   private(set) var members: [Member] = []
+  /// Links to something else, which are left out.
+  private(set) var links: [String] = []
+  /// Whether the mark of the end is there: an archive without one may have been cut off between two members.
+  private(set) var isEnded = false
 
   private static let block = 512
   /// Longer names are taken for damage.
@@ -22,9 +26,18 @@ struct TarFile {
     let file = try RegularFile(path: path)
     var offset = 0
     var (longName, paxName, paxSize): (String?, String?, Int?) = (nil, nil, nil)
+    var (longLink, paxLink): (String?, String?) = (nil, nil)
+    var places: [ExactName: Range<Int>] = [:]
     while offset + Self.block <= file.size {
       let header = try file.bytes(offset..<offset + Self.block)
-      guard header.contains(where: { $0 != 0 }) else { return }  // the end is blocks of zeros
+      guard header.count == Self.block else {
+        throw DiTError(
+          file: path, .entry("end"), expected: "\(Self.block) bytes from byte \(offset) on", found: "\(header.count)")
+      }
+      guard header.contains(where: { $0 != 0 }) else {  // the end is blocks of zeros
+        isEnded = true
+        return
+      }
       guard Self.isWhole(header), let stated = Self.number(header[124..<136]) else {
         throw DiTError(
           file: path, .entry("header"), expected: "a tar header", found: "none, or a damaged one, at byte \(offset)")
@@ -37,22 +50,40 @@ struct TarFile {
           file: path, .entry("end"), expected: "\(size) bytes from byte \(start) on", found: "\(file.size - start)")
       }
       let range = start..<start + size
-      guard size <= Self.longestName || ![0x4C, 0x78].contains(kind) else {  // L, x
+      guard size <= Self.longestName || ![0x4B, 0x4C, 0x78].contains(kind) else {  // K, L, x
         throw DiTError(file: path, .entry("header"), expected: "names of less than 64 KB", found: "\(size) bytes")
       }
       switch kind {
       case 0x4C: longName = FileName.string(of: try file.bytes(range).prefix { $0 != 0 })
+      case 0x4B: longLink = FileName.string(of: try file.bytes(range).prefix { $0 != 0 })
       case 0x78:
         let records = try Self.records(file.bytes(range), path)
         paxName = records["path"] ?? paxName
         paxSize = records["size"].flatMap { Int($0) } ?? paxSize
+        paxLink = records["linkpath"] ?? paxLink
+        guard !records.keys.contains(where: { $0.hasPrefix("GNU.sparse.") }) else {
+          throw DiTError(file: path, .entry("member"), expected: "files", found: "a sparse one at byte \(offset)")
+        }
       case 0x53:  // S
         throw DiTError(file: path, .entry("member"), expected: "files", found: "a sparse one at byte \(offset)")
       default:
-        if [0, 0x30, 0x37].contains(kind) {  // files; folders, links and devices hold no picture
-          members.append(Member(name: paxName ?? longName ?? Self.name(header), range: range))
+        let name = paxName ?? longName ?? Self.name(header)
+        if [0, 0x30, 0x37].contains(kind) {  // files; folders and devices hold no picture
+          members.append(Member(name: name, range: range))
+          places[ExactName(name)] = range
+        } else if [0x31, 0x32].contains(kind) {
+          let link = paxLink ?? longLink ?? FileName.string(of: header[157..<257].prefix { $0 != 0 })
+          if kind == 0x31, size == 0, let place = places[ExactName(link)] {
+            members.append(Member(name: name, range: place))
+            places[ExactName(name)] = place
+          } else {
+            links.append(name)
+          }
         }
-        if kind != 0x67, kind != 0x4B { (longName, paxName, paxSize) = (nil, nil, nil) }  // g and K speak of others
+        if kind != 0x67 {  // g speaks of others
+          (longName, paxName, paxSize) = (nil, nil, nil)
+          (longLink, paxLink) = (nil, nil)
+        }
       }
       offset = start + (size + Self.block - 1) / Self.block * Self.block
     }

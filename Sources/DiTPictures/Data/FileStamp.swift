@@ -51,16 +51,10 @@ struct FileHeadAndTail {
     guard file >= 0 else { return nil }
     defer { _ = close(file) }
     let length = min(Self.length, range.count)
-    guard let head = Self.bytes(file, at: range.lowerBound, length),
-      let tail = Self.bytes(file, at: range.upperBound - length, length)
-    else { return nil }
+    let head = RegularFile.bytes(of: file, range.lowerBound..<range.lowerBound + length)
+    let tail = RegularFile.bytes(of: file, range.upperBound - length..<range.upperBound)
+    guard head.count == length, tail.count == length else { return nil }
     (self.head, self.tail, size) = (head, tail, range.count)
-  }
-
-  private static func bytes(_ file: Int32, at offset: Int, _ length: Int) -> [UInt8]? {
-    var bytes = [UInt8](repeating: 0, count: length)
-    let count = unsafe pread(file, &bytes, length, off_t(offset))
-    return count < 0 ? nil : Array(bytes[..<count])
   }
 
   /// Adds head and tail to a digest. A compressed picture that was changed has another size or, as a PNG ends with a

@@ -53,13 +53,13 @@ public struct IDXFile: Sendable {
     self.bytes = bytes
   }
 
-  /// Whether the file at `path` begins as pictures in IDX do: unsigned bytes of three extents.
+  /// Whether the file at `path` begins as IDX does, of any type and number of extents.
   static func isOne(_ path: String) -> Bool {
     do throws(DiTError) {
       let file = try MappedFile(path: path)
       let head = bytes(of: file, 0..<min(4, file.count))
       let magic = GzipReader.isGzip(head) ? try GzipReader(file).read(4) : head
-      return rank(magic) == 3
+      return magic.count == 4 && magic.starts(with: [0, 0]) && types[magic[2]] != nil && 1...4 ~= magic[3]
     } catch {
       return false
     }

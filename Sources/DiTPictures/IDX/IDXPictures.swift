@@ -51,8 +51,8 @@ public struct IDXPictures: PictureSet {
     self.path = path
     (count, height, width) = (images.shape[0], images.shape[1], images.shape[2])
     shape = [1, height, width]
-    let folder = path.split(separator: "/", omittingEmptySubsequences: false).dropLast().map { $0 + "/" }.joined()
-    let name = String(path.dropFirst(folder.count))
+    let name = Paths.name(of: path)
+    let folder = String(Substring(path.utf8.dropLast(name.utf8.count)))
     let isEMNIST = name.lowercased().hasPrefix("emnist-")
     pixels = isEMNIST ? Self.transposed(images.bytes, height, width) : images.bytes
     var notes = isEMNIST ? ["\(path): EMNIST stores pictures column by column: they are turned upright"] : []

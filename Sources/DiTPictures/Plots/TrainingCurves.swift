@@ -12,7 +12,7 @@ public struct TrainingCurves: Sendable {
   private var validation: Points = []
   /// Of evaluations, by name in the order in which they came, and which are the best so far.
   private var measures: [(name: String, points: Points)] = []
-  private var best: Points = []
+  private var best: [String: Points] = [:]
 
   /// - Parameter log: the log.jsonl of a run that goes on, or a path without a file; lines that cannot be read are skipped.
   public init(log: String) {
@@ -48,7 +48,7 @@ public struct TrainingCurves: Sendable {
         measures.append((name, [(step, value)]))
       }
     }
-    if isBest, let first = values.first { best.append((step, first.value)) }
+    if isBest, let first = values.first { best[first.name, default: []].append((step, first.value)) }
   }
 
   /// The losses above the learning rate, and above each measure of evaluations; nil before the first line of the log.
@@ -70,10 +70,10 @@ public struct TrainingCurves: Sendable {
     return .stacked([losses.rendered(), rates.rendered()] + measures.indices.map(plot).map { $0.rendered() })
   }
 
-  /// A measure; of the first, with the best ones marked.
+  /// A measure; of one that said which weights are the best, with these marked.
   private func plot(_ index: Int) -> LinePlot {
     let (name, points) = measures[index]
-    let marked = index == 0 ? best : []
+    let marked = best[name] ?? []
     return LinePlot(
       title: name.split(separator: "_").joined(separator: " "), xTitle: "step", yScale: Self.scale(points),
       series: [

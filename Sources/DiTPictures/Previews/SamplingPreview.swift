@@ -13,7 +13,7 @@ public struct SamplingPreview: Sendable {
   private let software: String
   private let interval: Duration
   private var last: ContinuousClock.Instant?
-  /// Why the last picture could not be written, one line: a run does not end for that.
+  /// Why the newest picture could not be written, one line; nil once one is. A run does not end for that.
   public private(set) var problem: String?
 
   /// - Parameters:
@@ -49,6 +49,7 @@ public struct SamplingPreview: Sendable {
       try picture.writePNG(
         to: path,
         text: [(key: "Software", value: software), (key: "Step", value: "\(progress.step) of \(progress.steps)")])
+      problem = nil
     } catch {
       problem = error.description
     }

@@ -83,7 +83,7 @@ package final class BackgroundWork<Event: Sendable, Value: Sendable>: Sendable {
 
   /// The next event; nil after the last.
   ///
-  /// - Throws: what the work throws; `CancellationError` where it was stopped, as a cancelled task does, after what was at hand.
+  /// - Throws: what the work throws; `CancellationError` where it was stopped, as a canceled task does.
   func next() async throws -> Event? {
     try await withTaskCancellationHandler {
       try await withCheckedThrowingContinuation { continuation in

@@ -61,6 +61,9 @@ public struct ModelConversion: Sendable {
     let configuration = model.configuration
     let sets = try choice == nil ? WeightSets(reference, hints: hints) : WeightSets(trained: model.weights)
     guard let weights = sets.average ?? sets.trained else {
+      if case .directory(let path) = reference {
+        throw DiTError(file: Paths.join(path, ModelDirectory.modelFile), .missing)
+      }
       throw DiTError(
         file: source, .argument("weights"), expected: "a model with weights", found: "a published name")
     }
@@ -189,7 +192,7 @@ public struct ModelConversion: Sendable {
   ///
   /// - Throws: `DiTError`.
   public static func checkTarget(_ path: String, replacing: Bool) throws(DiTError) {
-    let names = Directory.names(path)
+    let names = try Directory.names(path)
     guard !names.isEmpty else { return }
     let isModel = !names.filter {
       [ModelDirectory.configurationFile, DiffusersDirectory.indexFile, ModelReference.trainersCheckpoint].contains($0)

@@ -174,7 +174,7 @@ public struct ModelDirectory: Sendable {
     let files = [(name: Self.modelFile, weights: model), (name: Self.emaFile, weights: ema)] + further
     try write(files[...], of: ParameterTable(configuration.network), to: path, stage)
     for (name, weights) in files where weights == nil { try Directory.remove(Paths.join(path, name)) }
-    let stale = Directory.names(path).filter { name in
+    let stale = try Directory.names(path).filter { name in
       averageDecay(name) != nil && !further.contains { $0.name == name }
     }
     for name in stale { try Directory.remove(Paths.join(path, name)) }

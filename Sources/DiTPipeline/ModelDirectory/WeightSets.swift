@@ -45,7 +45,7 @@ package struct WeightSets: Sendable {
   }
 
   private mutating func take(_ directory: ModelDirectory) throws {
-    let names = Directory.names(directory.path)
+    let names = try Directory.names(directory.path)
     trained = names.contains(ModelDirectory.modelFile) ? try directory.weights(.model) : nil
     average = names.contains(ModelDirectory.emaFile) ? try directory.weights(.ema) : nil
     further = try names.compactMap(ModelDirectory.averageDecay).sorted(by: >).map { decay in

@@ -33,7 +33,7 @@ public struct Checkpoint: Sendable {
   /// - Throws: `DiTError` when it cannot be read.
   public static func latest(in directory: String) throws -> Checkpoint? {
     let store = CheckpointStore(directory: directory)
-    guard let step = store.steps.last else { return nil }
+    guard let step = try store.steps.last else { return nil }
     return try Checkpoint(contentsOf: store.path(step), step: step)
   }
 
@@ -174,14 +174,21 @@ struct CheckpointStore {
   func path(_ step: Int) -> String { "\(path)/\(Self.name(step))" }
 
   /// The steps of the complete checkpoints, ascending.
+  ///
+  /// - Throws: `DiTError` for a folder that cannot be listed: a run is not begun anew over checkpoints that are not seen.
   var steps: [Int] {
-    Directory.names(path).compactMap { name in
-      guard name.hasPrefix(Self.prefix), let step = Int(name.dropFirst(Self.prefix.count)), step >= 0,
-        Self.name(step) == name
-      else { return nil }
-      return step
-    }.sorted()
+    get throws(DiTError) {
+      try Directory.names(path).compactMap { name in
+        guard name.hasPrefix(Self.prefix), let step = Int(name.dropFirst(Self.prefix.count)),
+          0...Self.maximumStep ~= step, Self.name(step) == name
+        else { return nil }
+        return step
+      }.sorted()
+    }
   }
+
+  /// The largest number of steps of a run (`training.steps`).
+  private static let maximumStep = 1_000_000_000
 
   private static func name(_ step: Int) -> String {
     let digits = String(step)
@@ -190,7 +197,9 @@ struct CheckpointStore {
 
   /// Removes what an interrupted save or removal left.
   func clean() throws(DiTError) {
-    for name in Directory.names(path) where name.hasPrefix(Self.unfinished) { try Directory.remove("\(path)/\(name)") }
+    for name in try Directory.names(path) where name.hasPrefix(Self.unfinished) {
+      try Directory.remove("\(path)/\(name)")
+    }
   }
 
   /// Writes the trainer's state. When this returns, the checkpoint is durable; until then it does not exist. Of several processes
@@ -226,7 +235,7 @@ struct CheckpointStore {
   static func seen(_ model: ModelConfiguration, levels: Int) -> ModelConfiguration {
     var model = model
     model.autoencoder = model.autoencoder.map { path in
-      path.hasPrefix("/") ? path : String(repeating: "../", count: levels) + path
+      path.utf8.first == UInt8(ascii: "/") ? path : String(repeating: "../", count: levels) + path
     }
     return model
   }
@@ -238,7 +247,7 @@ struct CheckpointStore {
 
   /// Removes all but the newest `count`. A folder loses its name before its first file.
   func prune(keeping count: Int) throws(DiTError) {
-    for step in steps.dropLast(count) {
+    for step in try steps.dropLast(count) {
       let doomed = "\(path)/\(Self.unfinished)\(Self.name(step))"
       try Directory.rename(path(step), to: doomed)
       try Directory.remove(doomed)

@@ -33,7 +33,7 @@ public struct Captions: Equatable, Sendable {
   public init(_ file: SafetensorsFile, count: Int) throws {
     let entry = try file.requireEntry(named: Self.tensor)
     guard entry.dtype == .u8, entry.shape.count == 2, entry.shape[0] == count else {
-      let expected = "(\(count), M) of U8, one text a sample"
+      let expected = "(\(count), M) of U8, one text per sample"
       throw DiTError(data: file.path, .tensor(Self.tensor), .shape(expected: expected, found: entry.shape))
     }
     let (rows, width) = (try file.withBytes(of: Self.tensor) { $0.array }, entry.shape[1])

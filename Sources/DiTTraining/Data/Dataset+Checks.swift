@@ -43,7 +43,7 @@ extension Dataset {
   ) throws(DiTError) {
     guard labels.shape == [count] else {
       throw DiTError(
-        data: name, .tensor("labels"), .shape(expected: "(\(count)), one label a sample", found: labels.shape))
+        data: name, .tensor("labels"), .shape(expected: "(\(count)), one label per sample", found: labels.shape))
     }
     for (i, label) in labels.values.enumerated() {
       guard label >= 0 else {
@@ -57,7 +57,7 @@ extension Dataset {
     _ captions: Captions, count: Int, _ name: String, _ digest: inout Digest
   ) throws(DiTError) {
     guard captions.count == count else {
-      let expected = "(\(count), M), one text a sample"
+      let expected = "(\(count), M), one text per sample"
       throw DiTError(data: name, .tensor(Captions.tensor), .shape(expected: expected, found: [captions.count]))
     }
     for index in 0..<count {

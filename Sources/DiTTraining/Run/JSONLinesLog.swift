@@ -13,7 +13,8 @@ import DiTTensor
 /// `{"step":1000,"steps":2000,"steps_before":1000,"schedule_steps":2000,"schedule_steps_before":1000}`, where a cosine comes
 /// to 0 at step `schedule_steps`.
 /// A run with `ema_decays` has `validation_loss_ema-b` too for each further decay b.
-/// `vb` is there with a learned variance only, `seq` (w_t L_seq) with `lambda_seq` only. No other file of a run carries times.
+/// `vb` is there with a learned variance only, `seq` (w_t L_seq) with `lambda_seq` only. Of a run's files only this one has
+/// durations, and TensorBoard's times of day.
 public struct JSONLinesLog {
   public var path: String { file.path }
   private let file: JSONLinesFile

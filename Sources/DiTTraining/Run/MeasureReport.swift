@@ -26,9 +26,10 @@ public struct MeasureReport: Equatable, Sendable {
   package static let prefix = "evaluation_"
   private static let bestKey = "best"
 
-  /// The log's line.
+  /// The log's line. A value that is not finite, which JSON cannot say, is left out.
   func line(isBest: Bool) -> [JSONMember] {
-    [JSONMember("step", .integer(step))] + values.map { JSONMember(Self.prefix + $0.name, .number($0.value)) }
+    [JSONMember("step", .integer(step))]
+      + values.filter(\.value.isFinite).map { JSONMember(Self.prefix + $0.name, .number($0.value)) }
       + [JSONMember(Self.prefix + "samples", .integer(samples))]
       + (isBest ? [JSONMember(Self.bestKey, .bool(true))] : [])
   }

@@ -21,7 +21,4 @@ extension DiTError {
       }
     self.init(kind, Subject(file: path), problem: words, cause: problem)
   }
-
-  /// The problem of a run that this error is about.
-  package var runProblem: RunProblem? { cause() }
 }

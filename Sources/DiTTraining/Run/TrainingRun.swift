@@ -79,10 +79,10 @@ public final class TrainingRun {
     var claim: RunClaim?
     extended = nil
     log = try trainer.group.onFirst {
-      guard store.steps.isEmpty else { throw DiTError(run: directory, .holdsCheckpoints) }
+      guard try store.steps.isEmpty else { throw DiTError(run: directory, .holdsCheckpoints) }
       try Directory.create(directory)
       claim = try RunClaim(directory)
-      guard store.steps.isEmpty else { throw DiTError(run: directory, .holdsCheckpoints) }
+      guard try store.steps.isEmpty else { throw DiTError(run: directory, .holdsCheckpoints) }
       if let autoencoder { try ModelDirectory.copyAutoencoder(autoencoder, to: directory) }
       try Self.keep(trainer.sequencePrior, in: directory)
       return try JSONLinesLog(creating: "\(directory)/\(Self.logFile)")
@@ -199,7 +199,7 @@ public final class TrainingRun {
   private func claimAgain() throws {
     guard trainer.group.isFirst, claim == nil else { return }
     claim = try RunClaim(directory)
-    let newest = store.steps.last.map(store.path) ?? "none"
+    let newest = try store.steps.last.map(store.path) ?? "none"
     guard newest == lastCheckpoint.path else {
       throw DiTError(
         file: directory, .entry("newest checkpoint"), expected: lastCheckpoint.path, found: newest)

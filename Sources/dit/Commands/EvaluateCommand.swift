@@ -41,9 +41,10 @@ struct EvaluateCommand: ParsableCommand {
         precision  precision, the share of samples within the distance of some real
                    image to its k-th nearest neighbor, and recall, the share of
                    real images within such a distance of some sample
-        density    density, for how many real images a sample is within that
-                   distance, over k (ideally 1), and coverage, the share of real
-                   images with a sample within it
+        density    density, the number of real images within whose distance a
+                   sample lies, on average, divided by k (about 1 for equal
+                   sets), and coverage, the share of real images with a sample
+                   within it
         copies     distance from each sample to the nearest training image; exact
                    copies are listed
       Where both sets have labels, each class is measured too.

@@ -81,7 +81,7 @@ struct SampleCommand: ParsableCommand {
   @Flag(
     help: """
       Take the settings that Documentation/SpeedAndQuality.md recommends: int8, or bf16, where this CPU has products of it; ten \
-      steps of UniPC, on a linear path twelve of Heun; and guidance where noise is neither least nor most. --precision, --steps \
+      steps of UniPC, on a linear path twelve of Heun; and guidance at middle noise levels only. --precision, --steps \
       and guidance's options hold beside it. With --mixed-cpus, and with --shard on CPUs that differ, say the --precision.
       """)
   var fast = false

@@ -40,7 +40,7 @@ extension Statistics {
       throw Failure.input(
         file.path, "\(mean) and \(covariance)", expected: "(d) and (d, d)", found: "\(mu.shape) and \(sigma.shape)")
     }
-    try self.init(name: file.path, mean: mu.doubles(), covariance: sigma.doubles())
+    try self.init(name: file.path, mean: mu.doubles(), covariance: sigma.doubles(), keys: (mean, covariance))
   }
 }
 

@@ -12,7 +12,7 @@ struct OutputFile {
 
   /// - Throws: ``Failure`` (64) for another ending than those of `formats`.
   init(_ path: String, _ formats: Format..., option: String = "--out") throws(Failure) {
-    let ending = path.split(separator: "/").last.flatMap { $0.split(separator: ".").dropFirst().last }
+    let ending = Paths.name(of: path).split(separator: ".").dropFirst().last
     guard let format = ending.flatMap({ Format(rawValue: $0.lowercased()) }), formats.contains(format) else {
       let endings = formats.map { ".\($0.rawValue)" }.joined(separator: ", ")
       throw .usage(option, expected: "a file name that ends in \(endings)", found: path)

@@ -5,8 +5,10 @@ import DiTEngine
 struct ConditionOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Text prompt, for a model with text; guidance is relative to the empty text. (default: the empty text)",
-      valueName: "text"))
+      """
+      Text prompt, for a model with text, at most text.length bytes of UTF-8 (a Chinese character takes three); \
+      guidance is relative to the empty text. (default: the empty text)
+      """, valueName: "text"))
   var prompt: String?
 
   @Option(

@@ -14,7 +14,7 @@ struct TrainingMonitor {
   private(set) var validation: ValidationReport?
   /// The newest evaluation.
   private(set) var evaluation: MeasureReport?
-  /// Why the last sample grid is missing, one line: a run does not end for that.
+  /// Why a sample grid or an evaluation is missing, the last of them, one line: a run does not end for that.
   private(set) var problem: String?
 
   /// - Throws: `DiTError` when TensorBoard's file cannot be made.
