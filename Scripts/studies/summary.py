@@ -15,34 +15,36 @@ import study
 # What the source says twice, in both languages; what was chosen; and the ablation's names of the readings.
 CONTRADICTIONS = [
     ("temperature: the formula is sharper at high noise, the summary at low noise",
-     "温度：按公式，注意力在高噪声时更尖锐；按总结，则在低噪声时更尖锐",
+     "温度：按公式，噪声越大注意力越尖锐；按总结，噪声越小注意力越尖锐",
      "`standard`; both readings kept · 默认 `standard`，两种读法都保留",
      {"`sqrt_beta` (formula · 公式)": "temperature sqrt_beta", "`inverse_sqrt_beta` (summary · 总结)": "temperature inverse_sqrt_beta"}),
     ("window: the formula is wide at low noise, the prose at high noise",
      "窗口：公式在低噪声时宽，正文却说高噪声时宽",
-     "`full`; both kept · 默认 `full`，两种都保留",
+     "`full`; both readings kept, with `mask: soft` or `hard` · 默认 `full`，两种读法都保留，须同时设 `mask: soft` 或 `hard`",
      {"`signal` (formula · 公式), soft": "mask soft, window signal", "`noise` (prose · 正文), soft": "mask soft, window noise",
       "`signal`, hard": "mask hard, window signal", "`noise`, hard": "mask hard, window noise"}),
     ("mask: the formula multiplies logits, so that what is masked still takes part; a mask is commonly −∞",
      "掩码：公式把掩码与注意力 logits 逐元素相乘，被遮蔽的 token 仍以权重 e⁰ 参与；通常的做法是置为 −∞",
-     "`none`; both kept · 默认 `none`，两种都保留",
-     {"`soft` (formula · 公式), nothing masked, the gate alone · 不遮蔽，只有门控": "mask soft, window full",
-      "`hard` (common · 通常), nothing masked, the gate alone · 不遮蔽，只有门控": "mask hard, window full"}),
-    ("distance: |i−j| of tokens in rows, of an image in two dimensions",
-     "距离：token 按行排列的 |i−j|，而图像是二维的", "`raster`", {"`grid`": "distance grid"}),
+     "`none`; both readings kept · 默认 `none`，两种读法都保留",
+     {"`soft` (formula · 公式), window `signal`": "mask soft, window signal",
+      "`hard` (common · 通常), window `signal`": "mask hard, window signal",
+      "`soft`, window `noise`": "mask soft, window noise", "`hard`, window `noise`": "mask hard, window noise",
+      "window `full`: nothing masked, the gate alone · 无遮蔽，只有门控": "mask soft, window full"}),
+    ("distance: the formula's |i−j| counts tokens along the rows, while an image has two dimensions",
+     "距离：公式的 |i−j| 沿着按行展开的 token 计数，而图像是二维的", "`raster`; both readings kept · 默认 `raster`，两种读法都保留", {"`grid`": "distance grid"}),
     ("time embedding: a sum of pairs would be one number; `literal` reads it as concatenation, with frequencies that grow",
      "时间嵌入：公式若按求和理解，只得到一个数；`literal` 按拼接理解，频率随 k 递增",
      "`dit`, the published one · 默认 `dit`（原版）", {"`literal`": "time_frequencies literal"}),
     ("conditioning: the formula adds embeddings to the tokens, the published DiT modulates",
      "条件：公式把嵌入直接加到 token 上，原版 DiT 用自适应层归一化调制",
-     "`adaln_zero`", {"`additive` (formula · 公式)": "conditioning additive"}),
+     "`adaln_zero`; both readings kept · 默认 `adaln_zero`，两种读法都保留", {"`additive` (formula · 公式)": "conditioning additive"}),
     ("target: the formula predicts the reverse mean, the loss is of noise",
      "预测目标：公式让网络预测反向过程的均值，损失却按噪声计算",
      "`epsilon`; the model of clothes takes `velocity` · 默认 `epsilon`；服装模型用 `velocity`",
-     {"`mean` (formula · 公式)": "prediction mean", "`v`": "prediction v", "`velocity`": "prediction flow"}),
+     {"`mean` (formula · 公式)": "prediction mean", "`v`": "prediction v", "`velocity` (with `path: linear` and Euler; `flow` there · 连同 `path: linear` 与 Euler 采样，消融表中记作 `flow`)": "prediction flow"}),
     ("sequence consistency: a KL of autoregressive conditionals, while the reverse process is independent for each patch",
      "序列一致性：损失是自回归条件分布之间的 KL，而反向过程中（给定 x_t）各图像块相互独立",
-     "teacher forcing against a fitted prior; `lambda_seq` 0 · 与训练集上拟合的先验比较，z_<i 用教师强制代入；默认 `lambda_seq` 为 0，即不启用",
+     "teacher forcing against a fitted prior; `lambda_seq` 0 · 与在训练集上拟合的先验比较，条件中第 i 块之前的图像块取自加噪的真实数据（教师强制，teacher forcing）；默认 `lambda_seq` 为 0，即不启用",
      {"`lambda_seq` 0.01": "lambda_seq 0.01", "`lambda_seq` 0.1": "lambda_seq 0.1"}),
 ]  # fmt: skip
 
@@ -66,7 +68,7 @@ def ablation(value):
 
 
 def contradictions(variants):
-    """A row for each of the source's contradictions, with the worth of its readings."""
+    """A row for each contradiction of the notes, with the worth of its readings."""
     for english, chinese, chosen, readings in CONTRADICTIONS:
         worth = []
         for word, name in readings.items():
@@ -106,7 +108,7 @@ def main():
         rows += lines(value) if value else []
     if not rows:
         raise study.Failed("Documentation/studies: no study has been run")
-    study.between_markers(study.DOCUMENTATION / "Studies.md", "studies", study.table(["what", "Fréchet distance (geometric mean)", "p, or what it is compared with"], rows))
+    study.between_markers(study.DOCUMENTATION / "Studies.md", "studies", study.table(["what", "Fréchet distance (geometric mean)", "p, or the reference, or the time"], rows))
     value = study.read_json(study.DOCUMENTATION / "studies/ablation.json")
     if value:
         rows = contradictions(value["sets"]["digits"]["variants"])
