@@ -32,6 +32,9 @@ import Testing
     let events = try FileManager.default.contentsOfDirectory(atPath: scratch.path("run/tensorboard"))
     let event = try scratch.bytes("run/tensorboard/\(try #require(events.first))")
     for tag in ["evaluation/frechet", "evaluation/recall"] { #expect(event.range(of: Data(tag.utf8)) != nil, "\(tag)") }
+    // The losses, the learning rate, and a plot each of distance, precision and recall.
+    let height = try scratch.bytes("run/loss.png")[20..<24].reduce(0) { $0 << 8 | Int($1) }
+    #expect(height == 480 + 180 + 3 * 240)
     _ = try await succeed([
       "sample", "--model", scratch.path("run/best"), "--classes", "3", "--out", scratch.path("three.png"),
     ])
@@ -40,15 +43,54 @@ import Testing
       scratch.log("first").filter { $0["evaluation_frechet"] != nil }.compactMap { $0["step"] as? Int } == [6, 7])
   }
 
-  @Test("What cannot be evaluated is said of its key before the first step")
-  func badEvaluations() async throws {
-    let scratch = try Scratch()
+  /// EfficientNet-Lite0 with weights that a hash draws.
+  private func lite(_ scratch: Scratch) throws -> String {
     let weights = try HashedWeights("efficientnet")
-    let lite = try scratch.write(
+    return try scratch.write(
       try weights.keys.map {
         TensorSource($0.name, Tensor(shape: $0.shape, elements: try weights.slice($0.name).array))
       },
       to: "lite.safetensors")
+  }
+
+  @Test("A network's features of the samples are measured on the way, as dit evaluate does")
+  func evaluatesInFeatures() async throws {
+    let scratch = try Scratch()
+    let lite = try lite(scratch)
+    let bytes = (0..<12 * 64).map { UInt8(truncatingIfNeeded: $0 * $0 / 7 + $0) }
+    let reference = try scratch.write(
+      [TensorSource("images", shape: [12, 1, 8, 8], bytes: bytes)], to: "few.safetensors")
+    let result = try await scratch.train(
+      "run",
+      training: [
+        "evaluate_every": "6", "evaluate_samples": "10", "evaluate_reference": "\"\(reference)\"",
+        "evaluate_features": "\"\(lite)\"", "evaluate_resize": "\"pytorch-fid\"",
+        "evaluate_measures": "\"precision,frechet\"",
+      ])
+    #expect(result.stderr.isEmpty, "\(result)")
+    let lines = scratch.log("run").filter { $0["evaluation_samples"] as? Int == 10 }
+    #expect(lines.compactMap { $0["step"] as? Int } == [6, 12])
+    let samples = scratch.path("samples.safetensors")
+    _ = try await succeed(["sample", "--model", scratch.path("run"), "--classes", "0-9", "--out", samples])
+    let text = try await succeed([
+      "evaluate", "--samples", samples, "--reference", reference, "--json", "--measures", "precision,frechet",
+      "--features", lite, "--resize", "pytorch-fid",
+    ]).stdout
+    let found = try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
+    let distance = try #require((found["frechet"] as? [String: Any])?["distance"] as? Double)
+    let measured = try #require(lines[1]["evaluation_frechet"] as? Double)
+    #expect(distance > 0 && abs(distance - measured) <= 1e-6 * distance, "\(distance) by hand, \(measured) on the way")
+    let precision = try #require((found["precision_recall"] as? [String: Any])?["precision"] as? Double)
+    #expect(lines[1]["evaluation_precision"] as? Double == precision)
+  }
+
+  @Test("What cannot be evaluated is said of its key before the first step")
+  func badEvaluations() async throws {
+    let scratch = try Scratch()
+    let lite = try lite(scratch)
+    let latents = try scratch.write(
+      [TensorSource("latents", Tensor(shape: [9, 4, 8, 8], elements: (0..<2304).map { Float($0 % 7) }))],
+      to: "latents.safetensors")
     let few = try scratch.write(
       [TensorSource("images", shape: [5, 1, 8, 8], bytes: [UInt8](repeating: 7, count: 320))], to: "few.safetensors")
     let cases: [([String: String], [String])] = [
@@ -75,6 +117,10 @@ import Testing
       ),
       (
         ["evaluate_reference": "\"\(Fixture.path("../evaluation/statistics.npz"))\""], ["statistics.npz", "64 numbers"]
+      ),
+      (
+        ["evaluate_features": "\"\(lite)\"", "evaluate_reference": "\"\(latents)\""],
+        ["latents.safetensors", "pictures of 1 or 3 channels"]
       ),
       (["evaluate_reference": "\"nothing.npz\""], ["nothing.npz", "no such file"]),
       (["validation_modulus": "0", "validate_every": "0"], ["training.evaluate_reference", "held out"]),

@@ -82,6 +82,12 @@ import Testing
     let other = try TrainingRun(resuming: changed("pca:4"), in: folder("run"))
     #expect(try recording(other, [90], isBetterLarger: false) == [true])
     #expect(try bytes("run/best/ema.safetensors") == average(15, "run"))
+    // Nor do they after a second resume, where the first was stopped before it measured anything.
+    let stopped = try TrainingRun(resuming: changed("pca:4"), in: folder("larger"))
+    #expect(try recording(stopped, [], isBetterLarger: true, upTo: 13).isEmpty)
+    let again = try TrainingRun(resuming: changed("pca:4"), in: folder("larger"))
+    #expect(try recording(again, [1], isBetterLarger: true) == [true])
+    #expect(log("larger").contains(#"{"step":12,"evaluations":"changed"}"#))
   }
 
   /// Of step 6, where the run was stopped while it was under way.

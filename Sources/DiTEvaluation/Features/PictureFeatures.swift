@@ -35,13 +35,7 @@ public struct PictureFeatures: Sendable {
     progress: (_ done: Int, _ total: Int) throws -> Void = { _, _ in }
   ) throws {
     (self.network, self.resize) = (network, resize ?? network.resize)
-    for (statistics, output) in [(input.statistics, FeatureOutput.features), (input.spatial, .spatial)] {
-      guard let statistics, let depth = network.count(of: output), statistics.mean.count != depth else { continue }
-      throw DiTError(
-        set: statistics.name, .entry(output == .features ? "mu" : "mu_s"),
-        expected: "\(depth) numbers, as \(network.kind.rawValue)'s \(output.rawValue) are",
-        found: "\(statistics.mean.count)")
-    }
+    try Self.check(input, by: network, outputs: wanted)
     var sets: [FeatureOutput: SampleSet] = [:]
     if let set = input.set {
       let outputs = FeatureOutput.allCases.filter { wanted.contains($0) && network.count(of: $0) != nil }
@@ -55,6 +49,31 @@ public struct PictureFeatures: Sendable {
     }
     logits = sets[.logits]
   }
+
+  /// Throws unless the features can be computed, and before that takes hours.
+  ///
+  /// - Parameters:
+  ///   - input: as for ``init(of:by:resize:outputs:group:progress:)``.
+  ///   - network: which features.
+  ///   - wanted: of pictures.
+  /// - Throws: `DiTError` for pictures of other than 1 or 3 channels, and statistics of other features.
+  public static func check(
+    _ input: EvaluationInput, by network: FeatureNetwork, outputs wanted: [FeatureOutput] = FeatureOutput.allCases
+  ) throws(DiTError) {
+    for (statistics, output) in [(input.statistics, FeatureOutput.features), (input.spatial, .spatial)] {
+      guard let statistics, let depth = network.count(of: output), statistics.mean.count != depth else { continue }
+      throw DiTError(
+        set: statistics.name, .entry(output == .features ? "mu" : "mu_s"),
+        expected: "\(depth) numbers, as \(network.kind.rawValue)'s \(output.rawValue) are",
+        found: "\(statistics.mean.count)")
+    }
+    guard let set = input.set, wanted.contains(where: { network.count(of: $0) != nil }) else { return }
+    guard set.shape.count == 3, [1, 3].contains(set.shape[0]) else {
+      throw DiTError(
+        set: set.name, expected: "pictures of 1 or 3 channels, for the features of \(network.kind.rawValue)",
+        found: "samples of shape \(set.shape)")
+    }
+  }
 }
 
 extension SampleSet {
@@ -66,11 +85,6 @@ extension SampleSet {
     progress: (Int, Int) throws -> Void
   ) throws -> [FeatureOutput: SampleSet] {
     guard !wanted.isEmpty else { return [:] }
-    guard shape.count == 3, [1, 3].contains(shape[0]) else {
-      throw DiTError(
-        set: name, expected: "pictures of 1 or 3 channels, for the features of \(network.kind.rawValue)",
-        found: "samples of shape \(shape)")
-    }
     let depths = wanted.map { network.count(of: $0) ?? 0 }
     let stores = try depths.map { depth throws(DiTError) in try FeatureFile(depth: depth, count: count) }
     try progress(0, count)

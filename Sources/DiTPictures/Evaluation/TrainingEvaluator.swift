@@ -63,6 +63,7 @@ public final class TrainingEvaluator {
     }
     (self.reference, self.network, self.resize, self.features) = (reference, network, resize, features)
     (self.measures, self.count, isPixels) = (measures, count, trainer.model.samplesArePixels)
+    if let network { try PictureFeatures.check(reference, by: network, outputs: outputs(isReference: true)) }
   }
 
   private static func checkCounts(

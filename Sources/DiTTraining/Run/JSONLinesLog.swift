@@ -9,6 +9,8 @@ import DiTTensor
 /// `{"step":1000,"validation_loss":…,"validation_mse":…,"validation_vb":…,"validation_seq":…,"validation_samples":…}`.
 /// An evaluation of samples, the best so far or not:
 /// `{"step":1000,"evaluation_frechet":…,"evaluation_samples":1000,"best":true}`.
+/// A run resumed with other settings of its evaluations, with which those before it do not compare:
+/// `{"step":1000,"evaluations":"changed"}`.
 /// A run resumed with more steps:
 /// `{"step":1000,"steps":2000,"steps_before":1000,"schedule_steps":2000,"schedule_steps_before":1000}`, where a cosine comes
 /// to 0 at step `schedule_steps`.
@@ -47,6 +49,12 @@ public struct JSONLinesLog {
         JSONMember("schedule_steps", .integer(extended.scheduleEnd)),
         JSONMember("schedule_steps_before", .integer(extended.oldScheduleEnd)),
       ]))
+  }
+
+  /// Appends the line of a run that was resumed with other settings of its evaluations: those before it do not compare.
+  func writeChangedMeasures(step: Int) throws(DiTError) {
+    try file.append(
+      .object([JSONMember("step", .integer(step)), JSONMember(MeasureReport.settingsKey, .string("changed"))]))
   }
 
   /// Appends a step's line.

@@ -25,6 +25,8 @@ public struct MeasureReport: Equatable, Sendable {
 
   package static let prefix = "evaluation_"
   private static let bestKey = "best"
+  /// Of a line that says that evaluations have other settings from here on.
+  static let settingsKey = "evaluations"
 
   /// The log's line. A value that is not finite, which JSON cannot say, is left out.
   func line(isBest: Bool) -> [JSONMember] {
@@ -34,11 +36,13 @@ public struct MeasureReport: Equatable, Sendable {
       + (isBest ? [JSONMember(Self.bestKey, .bool(true))] : [])
   }
 
-  /// The line of the best evaluation of a log; none where there is none.
+  /// The line of the best evaluation of a log, of those with the settings of its end; none where there is none.
   static func best(inLog path: String) -> [JSONMember] {
     var best: [JSONMember] = []
-    for case .object(let members) in JSONLinesFile.values(path)
-    where members.contains(where: { $0.key == bestKey && $0.value == .bool(true) }) { best = members }
+    for case .object(let members) in JSONLinesFile.values(path) {
+      if members.contains(where: { $0.key == settingsKey }) { best = [] }
+      if members.contains(where: { $0.key == bestKey && $0.value == .bool(true) }) { best = members }
+    }
     return best
   }
 

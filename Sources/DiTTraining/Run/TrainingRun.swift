@@ -128,11 +128,13 @@ public final class TrainingRun {
     try trainer.restore(checkpoint)
     extended = checkpoint.extended(by: trainer.training)
     let extended = extended
+    let isMeasuredAlike = trainer.training.measures(asIn: checkpoint.training)
     log = try trainer.group.onFirst {
       do {
         try Self.keep(trainer.sequencePrior, in: directory)
         let log = try JSONLinesLog(resuming: "\(directory)/\(Self.logFile)", after: checkpoint.step)
         if let extended { try log.write(extended) }
+        if !isMeasuredAlike { try log.writeChangedMeasures(step: checkpoint.step) }
         return log
       } catch let error as DiTError where error.fileProblem != nil {
         throw error.of(.output)
@@ -141,8 +143,7 @@ public final class TrainingRun {
     self.directory = directory
     self.trainer = trainer
     let log = "\(directory)/\(Self.logFile)"
-    let isMeasuredAlike = trainer.training.measures(asIn: checkpoint.training)
-    best = try trainer.group.onFirst { isMeasuredAlike ? MeasureReport.best(inLog: log) : [] } ?? []
+    best = try trainer.group.onFirst { MeasureReport.best(inLog: log) } ?? []
     lastEvaluated = try trainer.group.onFirst { MeasureReport.lastStep(inLog: log) } ?? 0
     lastCheckpoint = (checkpoint.step, checkpoint.path)
   }

@@ -290,9 +290,11 @@ struct TrainCommand: ParsableCommand {
       try StandardOutput.write("\(out): \(step) steps\(validation)\(evaluation)")
       Warnings.write(monitor.problem)
     case .interrupted(let step):
+      monitor?.sayProblem()
       throw Failure(
         .interrupted, "interrupted after step \(step), which is saved; --resume goes on from it", isShared: true)
     case .diverged(let divergence, let checkpoint):
+      monitor?.sayProblem()
       throw Failure(.failure, "\(divergence); the last good checkpoint is \(checkpoint)", isShared: true)
     }
   }

@@ -51,6 +51,11 @@ struct FeatureInputs {
       bar?.clear()
       return features
     }
+    // Both before the first picture: each may take hours.
+    try PictureFeatures.check(inputs.reference, by: network, outputs: wanted(inputs.reference, isReference: true))
+    if let samples = inputs.samples {
+      try PictureFeatures.check(samples, by: network, outputs: wanted(samples, isReference: false))
+    }
     reference = try features(inputs.reference, isReference: true)
     samples = try inputs.samples.map { try features($0, isReference: false) }
   }

@@ -14,8 +14,9 @@ struct TrainingMonitor {
   private(set) var validation: ValidationReport?
   /// The newest evaluation.
   private(set) var evaluation: MeasureReport?
-  /// Why a sample grid or an evaluation is missing, the last of them, one line: a run does not end for that.
+  /// Why a sample grid or an evaluation is missing, one line, the last that has not been said: a run does not end for that.
   private(set) var problem: String?
+  private var hasSaidProblem = false
 
   /// - Throws: `DiTError` when TensorBoard's file cannot be made.
   init(_ run: TrainingRun, tensorBoard: Bool) throws {
@@ -64,7 +65,23 @@ struct TrainingMonitor {
   }
 
   /// An evaluation that came to nothing, which does not end a run.
-  mutating func note(_ error: DiTError) { problem = "no evaluation of step \(run.trainer.completedSteps): \(error)" }
+  mutating func note(_ error: DiTError) { note("no evaluation of step \(run.trainer.completedSteps): \(error)") }
+
+  /// Says the first problem at once, since the next evaluations may fail as this one, and keeps the last for the end.
+  private mutating func note(_ text: String) {
+    guard hasSaidProblem else {
+      hasSaidProblem = true
+      bar.clear()
+      StandardError.write("Warning: \(text)\n")
+      return
+    }
+    problem = text
+  }
+
+  /// Of a run that does not end as it should.
+  func sayProblem() {
+    if let problem { StandardError.write("Warning: \(problem)\n") }
+  }
 
   /// DIR/loss.png.
   private func writeCurves() throws {
@@ -81,7 +98,7 @@ struct TrainingMonitor {
     do {
       grid = try run.trainer.sampleGrid(software: "dit")
     } catch let error as DiTError where error.isOfSamples {
-      problem = "no sample grid of step \(step): \(error)"
+      note("no sample grid of step \(step): \(error)")
       return
     }
     guard let (picture, settings) = grid else { return }
