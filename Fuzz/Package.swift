@@ -48,6 +48,7 @@ let package = Package(
       name: "fuzz-config", dependencies: ["DiTAutoencoder", "DiTDiffusers", "DiTPipeline", "DiTTensor"],
       swiftSettings: safe),
     .executableTarget(name: "fuzz-npz", dependencies: ["DiTNumpy", "DiTTensor"], swiftSettings: safe),
+    .executableTarget(name: "fuzz-archives", dependencies: ["DiTFiles", "DiTTensor"], swiftSettings: safe),
     .executableTarget(name: "fuzz-images", dependencies: ["DiTImaging", "DiTTensor"], swiftSettings: safe),
   ]
 )

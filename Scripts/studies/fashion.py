@@ -27,6 +27,7 @@ import json
 import statistics
 import sys
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -163,7 +164,8 @@ class Study:
             # the first ten steps are of starting
             return statistics.median(line["seconds"] for line in log(run)[1:] if "seconds" in line)
 
-        sides, found = ("ours", "torch"), {"machine": machine(self.dit)}
+        # The version that is imported, not one that was asked for: another package may have brought another.
+        sides, found = ("ours", "torch"), {"machine": machine(self.dit), "version": version("torch")}
         for side in sides:
             tried = {precision: seconds(side, precision, "first", 20) for precision in ("bf16", "fp32")}
             note(f"{side}, seconds a step: {tried}")
@@ -234,20 +236,21 @@ class Study:
 
     def against(self, pairs):
         """For each seed both sides' last checkpoints, with the ratio of the training speeds of its machine; and the means."""
-        columns = {"lite": ".2f", "pixels": ".2f", "agreement": ".1%"}
+        columns = {"lite": "{:.2f}", "pixels": "{:.2f}", "agreement": "{:.1%}"}
         rows = []
         for seed, pair in sorted(pairs.items()):
             speed = pair["speed"]
             for side, title in (("ours", "`dit train`"), ("torch", "PyTorch")):
                 row = pair[side][-1]
                 what = f"{speed['machine']['isa']}, {speed['torch']['seconds'] / speed['ours']['seconds']:.2f}"
-                rows.append([seed, what, f"{title}, {speed[side]['precision']}", row["step"], f"{row['minutes']:.1f}",
-                             *(format(row[key], form) for key, form in columns.items())])  # fmt: skip
-        for side, title in (("ours", "`dit train`"), ("torch", "PyTorch")):
+                by = title if side == "ours" else f"{title} {speed['version'].split('+')[0]}"
+                rows.append([seed, what, f"{by}, {speed[side]['precision']}", row["step"], f"{row['minutes']:.1f}",
+                             *(form.format(row[key]).replace("%", " %") for key, form in columns.items())])  # fmt: skip
+        for side, title in (("ours", "`dit train`"), ("torch", "PyTorch")) if len(pairs) > 1 else ():
             last = [pair[side][-1] for pair in pairs.values()]
             means = [statistics.mean(row[key] for row in last) for key in ("minutes", *columns)]
-            rows.append(["mean", "", title, "", *map(format, means, [".1f", *columns.values()])])
-        return table(["seed", "machine, times as fast", "", "steps", "minutes", "EfficientNet-Lite0", "pixels", "sees the class"], rows)
+            rows.append(["mean", "", title, "", *(form.format(mean).replace("%", " %") for form, mean in zip(["{:.1f}", *columns.values()], means))])
+        return table(["seed", "level, times as fast", "trained by", "steps", "minutes", "EfficientNet-Lite0", "pixels", "sees the class"], rows)
 
     def known(self, name):
         found = {space: read_json(self.work / "measures" / f"{name}-{space}.json") for space in ("lite", "pixels")}

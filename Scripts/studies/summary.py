@@ -73,7 +73,7 @@ def contradictions(variants):
         worth = []
         for word, name in readings.items():
             row = variants.get(name)
-            worth.append(f"{word}: " + ("not measured · 未测" if row is None else f"{row['ratio']:.2f}{' ≈' if row['holm'] > 0.05 else ''}"))
+            worth.append(f"{word} → " + ("not measured · 未测" if row is None else f"{row['ratio']:.2f}{' ≈' if row['holm'] > 0.05 else ''}"))
         yield [f"{english}<br>{chinese}".replace("|", "\\|"), chosen, "<br>".join(worth)]
 
 

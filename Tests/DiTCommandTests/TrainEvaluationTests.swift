@@ -84,6 +84,26 @@ import Testing
     #expect(lines[1]["evaluation_precision"] as? Double == precision)
   }
 
+  @Test("Evaluations that fail do not end a run: the first is said at once, the last at the end")
+  func failingEvaluations() async throws {
+    let scratch = try Scratch()
+    let lite = try lite(scratch)
+    let settings = [
+      "evaluate_every": "6", "evaluate_samples": "4", "evaluate_reference": "\"digits:test\"",
+      "evaluate_features": "\"\(lite)\"",
+    ]
+    let config = try scratch.write(Scratch.training(settings), to: "c.json")
+    // Features lie in the temporary folder, which is not there.
+    let result = try await Tool.shell(
+      "TMPDIR=\(scratch.path("none")) \"$0\" \"$@\"",
+      ["train", "--data", "digits", "--config", config, "--out", scratch.path("run")])
+    #expect(result.status == 0 && scratch.exists("run/model.safetensors"), "\(result)")
+    let warnings = result.stderr.split(separator: "\n").filter { $0.contains("Warning: ") }
+    #expect(warnings.count == 2, "\(result.stderr)")
+    #expect(warnings.first?.contains("no evaluation of step 6: ") == true)
+    #expect(warnings.last?.contains("no evaluation of step 12: ") == true)
+  }
+
   @Test("What cannot be evaluated is said of its key before the first step")
   func badEvaluations() async throws {
     let scratch = try Scratch()

@@ -91,6 +91,11 @@ import Testing
     #expect(
       errorText { _ = try PictureSets.open(scratch("labels")) }.contains(
         "expected pictures, of 3 extents; found extents [2]"))
+    #expect(
+      errorText { _ = try PictureSets.open(scratch("labels/train-images-idx3")) }.contains("found extents [2]"),
+      "the file by its own name")
+    try scratch.write(file(0x0D, [1, 1, 1], [0, 0, 0, 0]), to: "floats")
+    #expect(errorText { _ = try PictureSets.open(scratch("floats")) }.contains("found IDX of 32-bit floats"))
     try scratch.write([UInt8]("999999999999 65\n".utf8), to: "far/emnist-x-mapping.txt")
     try scratch.write(file(8, [2, 1, 1], [1, 2]), to: "far/emnist-x-train-images-idx3-ubyte")
     try scratch.write(file(8, [2], [1, 2]), to: "far/emnist-x-train-labels-idx1-ubyte")

@@ -66,6 +66,31 @@ extension Image {
     #expect(TrainingCurves(log: log("none")).picture == nil)
   }
 
+  @Test("The best evaluations are marked at the measure that chose them, also where a run's measures have changed")
+  func bestMarks() throws {
+    var curves = try curves("marked")
+    func report(_ step: Int, _ values: (String, Double)...) -> MeasureReport {
+      MeasureReport(
+        step: step, samples: 9, values: values.map { MeasureReport.Value($0.0, $0.1) }, isBetterLarger: false)
+    }
+    /// Orange pixels in the plots of the two measures, which stand below the losses (480) and the rate (180).
+    func marks() throws -> [Int] {
+      let picture = try #require(curves.picture)
+      try #require(picture.height == 480 + 180 + 2 * 240)
+      return [660..<900, 900..<1140].map { rows in
+        let part = picture.pixels[rows.lowerBound * picture.width * 3..<rows.upperBound * picture.width * 3]
+        return Image(width: picture.width, height: 240, channels: 3, pixels: Array(part)).count(.orange)
+      }
+    }
+    curves.add(report(3, ("frechet", 20), ("precision", 0.2)), isBest: true)
+    curves.add(report(4, ("frechet", 21), ("precision", .nan)), isBest: false)
+    let one = try marks()
+    #expect(one[0] > 20 && one[1] == 0)
+    curves.add(report(5, ("precision", 0.6), ("frechet", 22)), isBest: true)
+    let both = try marks()
+    #expect(both[0] > 20 && both[1] > 20)
+  }
+
   @Test("A loss map's tensors are the means of its bins, and its picture has one panel per bin")
   func lossMap() throws {
     let trainer = try trainer(try data) { $0.validationModulus = 2 }

@@ -47,7 +47,8 @@ final class EvaluationRun {
     var evaluation = Evaluation(dimensions: samples.depth)
     evaluation.explainedVariance = components?.explained
     if options.frechet {
-      for input in [samples, reference] { warn(input, "use fewer principal components", &evaluation) }
+      let remedy = spaces == nil ? "use fewer principal components" : "take more of them"
+      for input in [samples, reference] { warn(input, remedy, &evaluation) }
     }
     if options.spatialFrechet, let spaces {
       for input in [spaces.samples.spatial, spaces.reference.spatial] {
@@ -99,7 +100,7 @@ final class EvaluationRun {
     if options.spatialFrechet, let a = spaces.samples.spatial, let b = spaces.reference.spatial {
       evaluation.spatialFrechet = FrechetDistance(try gaussian(a), try gaussian(b), on: context)
     }
-    if options.inceptionScore {
+    if options.inceptionScore, spaces.samples.network.kind == .inceptionV3 {  // of another network it has no such name
       evaluation.inceptionScore = try spaces.samples.logits.map { try InceptionScore($0) }
     }
   }

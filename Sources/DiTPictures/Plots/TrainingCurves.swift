@@ -35,9 +35,9 @@ public struct TrainingCurves: Sendable {
   /// A loss of the held-out samples.
   public mutating func add(_ report: ValidationReport) { validation.append((Double(report.step), report.loss)) }
 
-  /// An evaluation of samples.
+  /// An evaluation of samples; a value that is not finite is no point, as in the log.
   public mutating func add(_ report: MeasureReport, isBest: Bool) {
-    add(report.values.map { ($0.name, $0.value) }, step: Double(report.step), isBest: isBest)
+    add(report.values.filter(\.value.isFinite).map { ($0.name, $0.value) }, step: Double(report.step), isBest: isBest)
   }
 
   private mutating func add(_ values: [(name: String, value: Double)], step: Double, isBest: Bool) {

@@ -1,0 +1,1 @@
+../../../Sources/DiTPictures/IDX/IDXFile.swift

@@ -1,0 +1,1 @@
+../../../Sources/DiTPictures/Archives/TarFile.swift
