@@ -77,6 +77,9 @@ def contradictions(variants):
         yield [f"{english}<br>{chinese}".replace("|", "\\|"), chosen, "<br>".join(worth)]
 
 
+PAGES = {"ablation": "Ablation", "jump": "JumpSampling", "unet": "UNet", "speed": "SpeedAndQuality"}
+
+
 def jump(value):
     """Ratios are to all 1,000 steps: of DDPM for DDPM, of DDIM for the others."""
     whole = {row["sampler"]: row["distance"] for row in value["runs"] if row["steps"] == 1000}
@@ -114,6 +117,10 @@ def main():
         rows = contradictions(value["sets"]["digits"]["variants"])
         study.between_markers(study.DOCUMENTATION / "Glossary.md", "contradictions",
                               study.table(["contradiction · 矛盾", "chosen · 选择", "worth · 效果"], rows))  # fmt: skip
+    for name, page in PAGES.items():
+        value = study.read_json(study.DOCUMENTATION / "studies" / f"{name}.json")
+        if value:
+            study.between_markers(study.DOCUMENTATION / f"{page}.md", "measured", study.measured(value))
 
 
 if __name__ == "__main__":
