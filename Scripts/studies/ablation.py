@@ -7,12 +7,15 @@
 
 Phases, in this order; --phases names some of them:
 
-    train-digits     thirty-three variants, three seeds; start noise and samples too
+    train-digits     thirty-six variants, three seeds; start noise and samples too
     judge-digits     dit evaluate over pixels, and an SVM's opinion of the classes
     train-colour     on the emoji: the published DiT, lambda_seq, and the two attention variants that did best on digits
     judge-colour     dit evaluate over 64 principal components, and a classifier's opinion
     time             seconds a training step: variants in turns, one thread, nothing else running
     report           Documentation/studies/ablation.json, the tables of Documentation/Ablation.md, Documentation/ablation.png
+
+--variants trains and judges some of the digits' variants alone, with the published DiT beside them. The report then adds them to what the
+study's file has of the others: each is compared with the published DiT of its own machine.
 
 --quick does all of it with next to no training, into the work folder: to see that it runs.
 """
@@ -38,9 +41,12 @@ ATTENTION = {
     "temperature inverse_sqrt_beta": {"attention": {"temperature": "inverse_sqrt_beta"}},
     **{f"mask {mask}, window {window}": {"attention": {"mask": mask, "window": window}}
        for mask in ("soft", "hard") for window in ("signal", "noise", "full")},
+    **{f"mask {mask}, window signal, distance grid": {"attention": {"mask": mask, "window": "signal", "distance": "grid"}}
+       for mask in ("soft", "hard")},
 }
 SEQUENCE = {f"lambda_seq {weight}": {"training.lambda_seq": weight} for weight in (0.01, 0.1)}
 OTHERS = {
+    "time_frequencies literal": {"time_frequencies": "literal"},
     "position learned": {"position": "learned"},
     "position rope": {"position": "rope"},
     "conditioning adaln": {"conditioning": "adaln"},
@@ -160,8 +166,12 @@ class Ablation:
         self.quick, self.jobs = arguments.quick, arguments.jobs
         self.work = Path(arguments.work).resolve() / ("quick" if self.quick else "ablation")
         self.seeds = SEEDS[:2] if self.quick else SEEDS
+        self.chosen = [variant.strip() for variant in arguments.variants.split(";")] if arguments.variants else []
+        unknown = set(self.chosen) - set(VARIANTS)
+        if unknown:
+            raise study.Failed(f"--variants: expected names of variants, found {', '.join(sorted(unknown))}")
         self.digits = [PUBLISHED, "temperature sqrt_beta", "mask soft, window signal", "prediction flow"] \
-            if self.quick else list(VARIANTS)
+            if self.quick else list(dict.fromkeys([PUBLISHED, *self.chosen])) if self.chosen else list(VARIANTS)
         self.documentation = self.work / "Documentation" if self.quick else study.DOCUMENTATION
 
     # Where things lie
@@ -270,6 +280,29 @@ class Ablation:
 
     # The report
 
+    def added(self, value):
+        """What the study's file has, with the chosen variants of the digits measured here beside it."""
+        result = value["sets"]["digits"]
+        rows, here = result["variants"], {}
+        for v in self.digits:
+            judged = {key: self.column("digits", v, key) for key in
+                      ("frechet", "precision", "recall", "agreement", "validation", "parameters")}
+            here[v] = {**judged, "parameters": judged["parameters"][0], **self.told("digits", v), "seconds_a_step": None}
+        base = here.pop(PUBLISHED)["frechet"]
+        added = {v: {**row, "against": base, "machine": study.machine(self.dit)} for v, row in here.items()}
+        rows = {v: {**(added.get(v) or rows[v])} for v in VARIANTS if v in added or v in rows}
+        tests = paired_tests({v: row["frechet"] for v, row in rows.items()}, {v: row["against"] for v, row in rows.items() if "against" in row})
+        for v, row in rows.items():
+            row.update(tests["variants"].get(v, {}))
+        result["variants"] = rows
+        result["test"] = {key: tests[key] for key in ("degrees", "deviation", "detectable_ratio")}
+        return value
+
+    def told(self, data, variant):
+        settings = configuration(data, variant, self.quick)
+        return {"target": settings["model"].get("diffusion", {}).get("prediction", "epsilon"),
+                "mlp_hidden": int(settings["model"]["hidden_size"] * settings["model"].get("mlp_ratio", 4))}
+
     def results(self, data, variants):
         """Everything that the tables say of one data set."""
         judged = {v: {key: self.column(data, v, key) for key in
@@ -278,11 +311,8 @@ class Ablation:
         tests = paired_tests({v: judged[v]["frechet"] for v in variants})
         rows = {}
         for v in variants:
-            settings = configuration(data, v, self.quick)
             rows[v] = {**judged[v], "parameters": judged[v]["parameters"][0], "seconds_a_step": seconds.get(v),
-                       "target": settings["model"].get("diffusion", {}).get("prediction", "epsilon"),
-                       "mlp_hidden": int(settings["model"]["hidden_size"] * settings["model"].get("mlp_ratio", 4)),
-                       **tests["variants"].get(v, {})}
+                       **self.told(data, v), **tests["variants"].get(v, {})}
         published = configuration(data, PUBLISHED, self.quick)
         return {"model": published["model"], "training": published["training"], "sampling": published["sampling"],
                 "features": SETS[data]["features"], "real_against_real": self.floor(data),
@@ -300,12 +330,15 @@ class Ablation:
         return result["frechet"]["distance"]
 
     def report(self):
-        seconds_spent = sum(study.read_json(path)["seconds"] for path in self.work.glob("*/*/*/done.json"))
-        value = {
-            "study": "ablation", "seeds": self.seeds, "quick": self.quick, "machine": study.machine(self.dit),
-            "training_core_seconds": round(seconds_spent),
-            "sets": {"digits": self.results("digits", self.digits), "emoji": self.results("emoji", self.colour())},
-        }
+        if self.chosen:
+            value = self.added(study.read_json(self.documentation / "studies" / "ablation.json"))
+        else:
+            seconds_spent = sum(study.read_json(path)["seconds"] for path in self.work.glob("*/*/*/done.json"))
+            value = {
+                "study": "ablation", "seeds": self.seeds, "quick": self.quick, "machine": study.machine(self.dit),
+                "training_core_seconds": round(seconds_spent),
+                "sets": {"digits": self.results("digits", self.digits), "emoji": self.results("emoji", self.colour())},
+            }
         study.write_json(self.documentation / "studies" / "ablation.json", value)
         page = self.documentation / "Ablation.md"
         if not page.exists():
@@ -339,14 +372,15 @@ class Ablation:
 # Statistics
 
 
-def paired_tests(distances):
+def paired_tests(distances, against={}):
     """Each variant against the published DiT, on the logarithm of the distance, pairs being runs of one seed.
 
     t: the paired t test of the variant's own seeds (n-1 degrees of freedom: with three seeds it sees only what is large
     against its own scatter). p: the same difference over the residual of log distance = variant + seed, pooled over all
     variants: it assumes that the scatter between seeds is alike in relative terms, and has (variants-1)(seeds-1) degrees.
     holm: p after Holm's correction for all comparisons of the table. detectable_ratio: the smallest ratio of distances
-    that p would call different at 5 % in four of five such studies, before the correction.
+    that p would call different at 5 % in four of five such studies, before the correction. against: distances of the published DiT
+    where a variant was measured on another machine, whose rounding is another.
     """
     names = list(distances)
     logs = np.log(np.array([distances[name] for name in names]))
@@ -359,7 +393,7 @@ def paired_tests(distances):
     for name, values in zip(names, logs):
         if name == PUBLISHED:
             continue
-        difference = values - logs[names.index(PUBLISHED)]
+        difference = values - (np.log(against[name]) if name in against else logs[names.index(PUBLISHED)])
         own = difference.std(ddof=1) / math.sqrt(seeds)
         rows[name] = {
             "ratio": math.exp(difference.mean()),
@@ -437,6 +471,7 @@ def main():
     parser.add_argument("--work", default=study.ROOT / "runs" / "studies", help="where runs are kept (runs/studies)")
     parser.add_argument("--phases", default=",".join(Ablation.PHASES), help="some of " + ",".join(Ablation.PHASES))
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each (2)")
+    parser.add_argument("--variants", help="some of the digits' variants, between semicolons")
     parser.add_argument("--quick", action="store_true", help="to see that it runs")
     arguments = parser.parse_args()
     phases = arguments.phases.split(",")

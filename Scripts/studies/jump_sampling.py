@@ -26,6 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
+from study import machine
+
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = "digits:train"
 SAMPLERS = {"ddpm": "DDPM", "ddim": "DDIM", "dpmpp": "DPM-Solver++", "unipc": "UniPC"}
@@ -201,7 +203,7 @@ def main():
     out = work if args.quick else ROOT / "Documentation/studies"
     out.mkdir(parents=True, exist_ok=True)
     samples = 200 if args.quick else 5000
-    (out / "jump.json").write_text(json.dumps({"samples": samples, "reference": REFERENCE, "runs": kept}, indent=1) + "\n")
+    (out / "jump.json").write_text(json.dumps({"machine": machine(args.dit[0]), "samples": samples, "reference": REFERENCE, "runs": kept}, indent=1) + "\n")
     plot(rows, out / "jump.png")
     if args.quick:
         print(text)

@@ -1,5 +1,6 @@
 """What the studies share: running the tool, resuming, the real data, statistics, tables between markers."""
 
+import datetime
 import json
 import os
 import platform
@@ -137,7 +138,15 @@ def evaluate(evaluator, samples, reference, out, *arguments):
 def machine(dit):
     info = json.loads(command([dit, "info", "--json"]))
     return {"cpu": info["cpu"], "processors": info["processors"], "isa": info["isa"],
-            "system": platform.system(), "python": platform.python_version()}
+            "system": platform.system(), "python": platform.python_version(), "date": f"{datetime.date.today()}"}
+
+
+def measured(value):
+    """The line that a page says of a study's file: where and when."""
+    where = value.get("machine", {})
+    machine = f"on {where['cpu']} ({where['isa']}), {where['processors']} processors, " if "cpu" in where else ""
+    versions = f", PyTorch {value['torch'].split('+')[0]}" if "torch" in value else ""
+    return f"Measured {machine}{where['date']}{versions}."
 
 
 # Tensors: safetensors, so far as the studies need them

@@ -31,7 +31,8 @@ CONTRADICTIONS = [
       "`soft`, window `noise`": "mask soft, window noise", "`hard`, window `noise`": "mask hard, window noise",
       "window `full`: nothing masked, the gate alone · 无遮蔽，只有门控": "mask soft, window full"}),
     ("distance: the formula's |i−j| counts tokens along the rows, while an image has two dimensions",
-     "距离：公式的 |i−j| 沿着按行展开的 token 计数，而图像是二维的", "`raster`; both readings kept · 默认 `raster`，两种读法都保留", {"`grid`": "distance grid"}),
+     "距离：公式的 |i−j| 沿着按行展开的 token 计数，而图像是二维的", "`raster`; both readings kept · 默认 `raster`，两种读法都保留", {"`grid`, soft, window `signal`": "mask soft, window signal, distance grid",
+      "`grid`, hard, window `signal`": "mask hard, window signal, distance grid"}),
     ("time embedding: a sum of pairs would be one number; `literal` reads it as concatenation, with frequencies that grow",
      "时间嵌入：公式若按求和理解，只得到一个数；`literal` 按拼接理解，频率随 k 递增",
      "`dit`, the published one · 默认 `dit`（原版）", {"`literal`": "time_frequencies literal"}),
@@ -77,6 +78,9 @@ def contradictions(variants):
         yield [f"{english}<br>{chinese}".replace("|", "\\|"), chosen, "<br>".join(worth)]
 
 
+PAGES = {"ablation": "Ablation", "jump": "JumpSampling", "unet": "UNet", "speed": "SpeedAndQuality"}
+
+
 def jump(value):
     """Ratios are to all 1,000 steps: of DDPM for DDPM, of DDIM for the others."""
     whole = {row["sampler"]: row["distance"] for row in value["runs"] if row["steps"] == 1000}
@@ -114,6 +118,10 @@ def main():
         rows = contradictions(value["sets"]["digits"]["variants"])
         study.between_markers(study.DOCUMENTATION / "Glossary.md", "contradictions",
                               study.table(["contradiction · 矛盾", "chosen · 选择", "worth · 效果"], rows))  # fmt: skip
+    for name, page in PAGES.items():
+        value = study.read_json(study.DOCUMENTATION / "studies" / f"{name}.json")
+        if value:
+            study.between_markers(study.DOCUMENTATION / f"{page}.md", "measured", study.measured(value))
 
 
 if __name__ == "__main__":

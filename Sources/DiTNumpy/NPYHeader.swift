@@ -37,7 +37,8 @@ struct NPYHeader {
       let extents = header.firstMatch(of: /'shape':\s*\(([0-9, ]*)\)/)?.1
     else { throw failure("a header with descr, fortran_order and shape", "another") }
     guard let type = NPYArray.ElementType(rawValue: String(name)) else {
-      throw failure("elements of type \(Self.names(NPYArray.ElementType.allCases))", String(name))
+      let bf16 = name.hasSuffix("V2") ? ", as NumPy writes JAX's bfloat16: save it as float32" : ""
+      throw failure("elements of type \(Self.names(NPYArray.ElementType.allCases))", String(name) + bf16)
     }
     var shape: [Int] = []
     var elements = 1

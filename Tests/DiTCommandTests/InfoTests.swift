@@ -88,6 +88,20 @@ import Testing
     let failed = try await Tool.run(["info", "/nowhere"], environment: narrow)
     #expect(failed.error == "Error: /nowhere: no such file")
   }
+
+  @Test("A model that is not there is said with those that are; a folder without one, with what it should have")
+  func noModel() async throws {
+    let scratch = try Scratch()
+    for word in ["fashoin", "Digits"] {
+      try await expectFailure(
+        ["info", word], 65, ["Error: \(word): no such file, nor a model that ships with the tool (digits, fashion)"])
+    }
+    try FileManager.default.createDirectory(atPath: scratch.path("empty"), withIntermediateDirectories: false)
+    try await expectFailure(
+      ["info", scratch.path("empty")], 65, ["empty: expected config.json and weights in it", "found no config.json"])
+    try await expectFailure(
+      ["train", "--data", "nowhere", "--out", scratch.path("run")], 64, ["found nowhere, where there is nothing"])
+  }
 }
 
 /// What `--json` printed.

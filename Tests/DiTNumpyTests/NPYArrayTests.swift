@@ -40,6 +40,9 @@ import Testing
     .init("structured type", npy("{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (1,)}", [1]), noHeader),
     .init("negative extent", npy("|u1", "(-1,)", [1]), noHeader),
     .init("objects", npy("|O", "(1,)", [1]), noType + "|O"),
+    .init(
+      "JAX's bfloat16", npy("<V2", "(1,)", [0, 0]),
+      noType + "<V2, as NumPy writes JAX's bfloat16: save it as float32"),
     .init("big-endian", npy(">f8", "(1,)", [UInt8](repeating: 0, count: 8)), noType + ">f8"),
     .init("a type on two lines", npy("<\nf8", "(1,)", [1]), noType + "<\\u{a}f8"),
     .init(

@@ -115,6 +115,11 @@ import Testing
     let sparse = member("x", [UInt8]("22 GNU.sparse.major=1\n".utf8), kind: 0x78)
     #expect(try problem(sparse + a + end).contains("found a sparse one at byte 0"))
     #expect(try problem(a + member("a.jpg", [1]) + end).contains("a.jpg: expected one picture of this key"))
+    let dotted = member("t-0.5.png", Array(picture)) + member("t-0.5.cls", [0x33])
+    #expect(try problem(dotted + end).contains("t-0.5.cls: expected KEY.cls with one dot"))
+    try scratch.write(a + member("a.coarse.cls", [0x33]) + member("a.cls", [0x34]) + end, to: "fields.tar")
+    let fields = try openedPictures(scratch("fields.tar"))
+    #expect(fields.labels == [4] && fields.notes.contains { $0.contains("passed over: a.coarse.cls") })
     // A picture that is damaged inside is found when it is decoded, by name.
     try scratch.write(a + member("b.png", [1, 2, 3]) + end, to: "broken.tar")
     let set = try openedPictures(scratch("broken.tar"))

@@ -362,6 +362,10 @@ import Testing
       #"{"class_dropout_prob": 0, "sampling": {"guidance": 4}}"#,
       "sampling.guidance: expected 1, as the model has no null class, found 4.0"
     ),
+    (
+      #"{"num_classes": 0, "sampling": {"guidance": 1.5}}"#,
+      "sampling.guidance: expected 1, as the model has no classes, found 1.5"
+    ),
     (#"{"sampling": {"guidance_interval": [5, 2]}}"#, "sampling.guidance_interval: expected [LO, HI] with 0 ≤ LO"),
     (#"{"sampling": {"guidance_channels": 5}}"#, "sampling.guidance_channels: expected 1…4, found 5"),
   ]

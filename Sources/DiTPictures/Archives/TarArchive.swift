@@ -53,6 +53,12 @@ public struct TarArchive: PictureSet {
         data: "\(path)/\(bare.entry.path)", nil,
         .unusable("expected a .cls beside it, as \(first.entry.path) has one; found none"))
     }
+    // Passed over beside others; all labels are of that form where names have dots, and would be lost.
+    if let dotted = others.first(where: { $0.lowercased().hasSuffix(".cls") }) {
+      throw DiTError(
+        data: "\(path)/\(dotted)", nil,
+        .unusable("expected KEY.cls with one dot, as WebDataset's keys end at the first; found more"))
+    }
     let folders = Self.classFolders(samples)
     let names = Set(folders).sorted(by: FileName.isBefore)
     guard names.count > 1, !names.contains("") else {

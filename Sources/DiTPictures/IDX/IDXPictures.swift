@@ -60,6 +60,12 @@ public struct IDXPictures: PictureSet {
     if let labelFile {
       labels = try Self.labels(folder + labelFile, count: count)
       classNames = isEMNIST ? Self.mapping(folder, name, greatest: labels?.max() ?? 0) : nil
+      // EMNIST's letters begin at 1.
+      let bare = (classNames ?? []).enumerated().filter { labels?.contains($0.offset) == false }.map(\.element)
+      if !bare.isEmpty {
+        let more = bare.count > 5 ? ", …" : ""
+        notes.append("\(path): no pictures of class \(bare.prefix(5).joined(separator: ", "))\(more)")
+      }
     } else {
       (labels, classNames) = (nil, nil)
       notes.append("\(path): no labels beside it, a file such as \(Self.labelNames(of: name).first ?? "…labels…")")

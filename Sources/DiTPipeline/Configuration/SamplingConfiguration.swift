@@ -171,7 +171,9 @@ extension Guidance {
     try validate(channels: network.inChannels)
     try validate(process)
     guard scale == 1 || network.hasUnconditional else {
-      let reason = network.sequence == nil ? "no null class" : "no unconditional prediction"
+      let reason =
+        network.numClasses == 0
+        ? "no classes" : network.sequence == nil ? "no null class" : "no unconditional prediction"
       throw DiTError(option: "guidance", expected: "1, as the model has \(reason)", found: "\(scale)")
     }
   }

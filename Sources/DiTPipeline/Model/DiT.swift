@@ -19,6 +19,9 @@ public struct DiT: Sendable {
   /// What was passed over or assumed when it was read, one line each, for the user.
   public private(set) var notes: [String] = []
 
+  /// The names of the classes, in their order; nil where they are numbers.
+  public var classNames: [String]? { configuration.classNames }
+
   /// Where the kernels run.
   public var context: ComputeContext { network.context }
 

@@ -81,7 +81,14 @@ public struct ModelDirectory: Sendable {
   ///
   /// - Throws: `DiTError`.
   public init(contentsOf path: String) throws {
-    try self.init(path, configuration: JSONObjectReader(contentsOf: Paths.join(path, Self.configurationFile)))
+    let configuration = Paths.join(path, Self.configurationFile)
+    guard FileStatus.exists(configuration) else {
+      throw DiTError(
+        file: path, nil,
+        expected: "\(Self.configurationFile) and weights in it, as in a run's folder or one of its checkpoints",
+        found: "no \(Self.configurationFile)")
+    }
+    try self.init(path, configuration: JSONObjectReader(contentsOf: configuration))
   }
 
   /// The directory whose config.json has been read.

@@ -179,6 +179,7 @@ struct TrainCommand: ParsableCommand {
       StandardError.write("Note: \(note)\n")
     }
     if distributed.distributed == nil { Interruption.listen() }
+    let isOver = trainer.completedSteps >= trainer.training.steps
     let outcome: TrainingOutcome
     var monitor = group.isFirst ? try writing { try TrainingMonitor(run, tensorBoard: tensorboard) } : nil
     outcome = try reading(trainer) {
@@ -194,7 +195,7 @@ struct TrainCommand: ParsableCommand {
       }
     }
     monitor?.clear()
-    if let monitor { try finish(outcome, monitor) } else { try finish(outcome) }
+    if let monitor { try finish(outcome, monitor, wasOver: isOver) } else { try finish(outcome) }
     Ranks.finish()
   }
 
@@ -279,15 +280,18 @@ struct TrainCommand: ParsableCommand {
     }
   }
 
-  /// - Parameter monitor: the first process's.
-  private func finish(_ outcome: TrainingOutcome, _ monitor: TrainingMonitor? = nil) throws {
+  /// - Parameters:
+  ///   - monitor: the first process's.
+  ///   - wasOver: whether the run had all its steps before.
+  private func finish(_ outcome: TrainingOutcome, _ monitor: TrainingMonitor? = nil, wasOver: Bool = false) throws {
     switch outcome {
     case .finished(let step):
       guard let monitor else { return }
       let validation = monitor.validation.map { ", validation loss \($0.loss) after step \($0.step)" } ?? ""
       let evaluation =
         monitor.evaluation.map { ", \($0.values[0].name) \($0.values[0].value) after step \($0.step)" } ?? ""
-      try StandardOutput.write("\(out): \(step) steps\(validation)\(evaluation)")
+      let before = wasOver ? ", all trained before; a larger --steps goes on" : ""
+      try StandardOutput.write("\(out): \(step) steps\(before)\(validation)\(evaluation)")
       Warnings.write(monitor.problem)
     case .interrupted(let step):
       monitor?.sayProblem()

@@ -1,9 +1,11 @@
+import DiTEngine
+import DiTFiles
 import Foundation
 
 /// What ships with the tool: models, and the data of some, in a folder that the build puts beside the executable.
 enum ShippedResources {
   /// The models that `--model` knows by name.
-  private enum Model: String {
+  private enum Model: String, CaseIterable {
     case digits, fashion
 
     func directory() throws(Failure) -> String { try path("\(rawValue)-model", isDirectory: true) }
@@ -14,8 +16,12 @@ enum ShippedResources {
   /// - Parameter name: nil is the digits model.
   static func model(_ name: String?) throws(Failure) -> String {
     guard let name else { return try Model.digits.directory() }
-    guard let shipped = Model(rawValue: name), !FileManager.default.fileExists(atPath: name) else { return name }
-    return try shipped.directory()
+    guard !FileManager.default.fileExists(atPath: name) else { return name }
+    if let shipped = Model(rawValue: name) { return try shipped.directory() }
+    // One word is meant as a name.
+    guard !name.contains(where: { "/.".contains($0) }), ModelConfiguration(published: name) == nil else { return name }
+    let names = Model.allCases.map(\.rawValue).joined(separator: ", ")
+    throw Failure(.input, "\(FileName.shown(name)): no such file, nor a model that ships with the tool (\(names))")
   }
 
   /// The data sets that `--data` knows by name: two ship with the tool, Fashion-MNIST is a package of Debian's.

@@ -1,5 +1,6 @@
 import DiTEngine
 import DiTPictures
+import Foundation
 
 extension TrainingData {
   /// The data that `--data` names.
@@ -16,7 +17,7 @@ extension TrainingData {
       throw Failure.usage(
         "--data",
         expected: "digits, emoji, fashion, a .safetensors file, a folder or tar archives of pictures, or an IDX file",
-        found: data)
+        found: FileManager.default.fileExists(atPath: data) ? data : "\(data), where there is nothing")
     }
   }
 }
