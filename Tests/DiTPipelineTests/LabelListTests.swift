@@ -75,6 +75,17 @@ import Testing
       "\(error)")
     let beginning = try #require(problem("gold", model(["hold", "cold", "goldfinches of the north"])))
     #expect(try #require(beginning.expected).contains("nearest are goldfinches of the north, "), "\(beginning)")
-    #expect(try #require(problem("x", model(["only"]))?.expected).hasSuffix("the nearest is only"))
+    #expect(try #require(problem("onyx", model(["only"]))?.expected).hasSuffix("the nearest is only"))
+    #expect(try #require(problem("靴", model(["boot", "coat"]))?.expected).hasSuffix(", or names: boot, coat"))
+    let many = try #require(problem("x", model((0..<30).map { "n\($0)" }))?.expected)
+    #expect(many.hasSuffix("n18, n19, …"), "\(many)")
+  }
+
+  @Test("Chinese commas stand between classes too, unless a name has them")
+  func chineseCommas() throws {
+    let model = model(["鞋", "外套", "圆，方"])
+    #expect(try LabelList.parse("外套，鞋、1", for: model) == [1, 0, 1])
+    #expect(try LabelList.parse("圆，方,鞋", for: model) == [2, 0])
+    #expect(try #require(problem("鞋，帽", model)).found == "'帽'")
   }
 }

@@ -58,10 +58,12 @@ public struct IDXPictures: PictureSet {
     var notes = isEMNIST ? ["\(path): EMNIST stores pictures column by column: they are turned upright"] : []
     let labelFile = Self.labelNames(of: name).first { FileStamp(folder + $0) != nil }
     if let labelFile {
-      labels = try Self.labels(folder + labelFile, count: count)
-      classNames = isEMNIST ? Self.mapping(folder, name, greatest: labels?.max() ?? 0) : nil
+      let stored = try Self.labels(folder + labelFile, count: count)
+      labels = stored
+      classNames = isEMNIST ? Self.mapping(folder, name, greatest: stored.max() ?? 0) : nil
       // EMNIST's letters begin at 1.
-      let bare = (classNames ?? []).enumerated().filter { labels?.contains($0.offset) == false }.map(\.element)
+      let bare = (classNames ?? []).enumerated().filter { [used = Set(stored)] in !used.contains($0.offset) }.map(
+        \.element)
       if !bare.isEmpty {
         let more = bare.count > 5 ? ", …" : ""
         notes.append("\(path): no pictures of class \(bare.prefix(5).joined(separator: ", "))\(more)")

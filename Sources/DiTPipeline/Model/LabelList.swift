@@ -2,8 +2,8 @@ import DiTFiles
 import DiTTensor
 import Foundation
 
-/// A user's list of a model's classes: `3`, `0,3,7`, `0-9`, class names, or any of these between commas. Order and
-/// repetitions are kept.
+/// A user's list of a model's classes: `3`, `0,3,7`, `0-9`, class names, or any of these between commas, Chinese ones too. Order
+/// and repetitions are kept.
 ///
 /// A word that is a class's name means that class, also where the name is a number; a class may have several names between
 /// commas, as ImageNet's "tench, Tinca tinca". Upper and lower case differ only where two names differ in nothing else. Names
@@ -24,6 +24,12 @@ public enum LabelList {
   private static func item(_ word: String, of model: ModelConfiguration) throws(DiTError) -> [Int] {
     let last = model.network.numClasses - 1
     if let index = try index(named: word, of: model) { return [index] }
+    let words = word.split(omittingEmptySubsequences: false) { "，、".contains($0) }
+    guard words.count == 1 else {
+      var classes: [Int] = []
+      for word in words { classes += try item(String(word), of: model) }
+      return classes
+    }
     let ends = trimmed(word).split(separator: "-", omittingEmptySubsequences: false).map { Int($0) }
     guard let low = ends[0], ends.count <= 2, let high = ends[ends.count - 1], low <= high else {
       throw DiTError(
@@ -69,13 +75,16 @@ public enum LabelList {
 
   private static func trimmed(_ text: String) -> String { text.trimmingCharacters(in: .whitespaces) }
 
-  /// The names that look most like a word, for an error; empty where the classes have none.
+  /// The names that look most like a word, for an error, or the first where none looks like it; empty where the classes have none.
   private static func names(near word: String, of model: ModelConfiguration) -> String {
     guard let names = model.classNames else { return "" }
     let word = Array(word.lowercased())
     let ranked = names.flatMap { parts($0) }.map { (name: $0, distance: distance(word, Array($0.lowercased()))) }.sorted
     {
       ($0.distance, $0.name) < ($1.distance, $1.name)
+    }
+    if ranked.allSatisfy({ $0.distance >= word.count }) {
+      return ", or names: \(names.prefix(20).joined(separator: ", "))\(names.count > 20 ? ", …" : "")"
     }
     let near = ranked.prefix(3).map(\.name).joined(separator: ", ")
     return ", or names, of which the nearest \(min(3, names.count) == 1 ? "is" : "are") \(near)"
