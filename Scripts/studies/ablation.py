@@ -435,6 +435,11 @@ def tables(result, seeds):
         f"real images right. Parameters agree to {100 * spread:.2f} %. Pooled: relative deviation {test['deviation']:.3f} between "
         f"seeds, {test['degrees']} degrees of freedom, which tells a ratio of {test['detectable_ratio']:.2f} (or its inverse) from 1 "
         f"in four studies of five.")
+    added = [row for row in result["variants"].values() if "against" in row]
+    if added:
+        where = added[0]["machine"]
+        facts += (f" Rows without seconds were added on {where['date']} on {where['cpu']} ({where['isa']}) and are compared with the published "
+                  f"DiT trained there: {study.mean_and_deviation(added[0]['against'], 3)}.")
     return study.table(header, rows) + "\n\n" + facts
 
 

@@ -58,10 +58,10 @@ def mean(values):
 def ablation(value):
     for data, result in value["sets"].items():
         variants = result["variants"]
-        base = mean(variants["published"]["frechet"])
         for name, row in variants.items():
             if name == "published":
                 continue
+            base = mean(row.get("against", variants["published"]["frechet"]))
             verdict = "no difference seen" if row["holm"] > 0.05 else "better" if row["ratio"] < 1 else "worse"
             chance = "< 0.0001" if row["holm"] < 1e-4 else f"= {row['holm']:.2g}"
             yield [f"{data}: {name}", f"{mean(row['frechet']):.3f} against {base:.3f} (× {row['ratio']:.2f})",
