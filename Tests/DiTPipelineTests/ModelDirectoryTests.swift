@@ -244,7 +244,10 @@ import Testing
     #expect(
       try ModelReference(networkFixture("digits")).configuration(hints: StateDictHints(heads: 4)).network.numHeads == 4)
     let temporary = try TemporaryDirectory()
-    #expect(throws: DiTError(file: temporary("config.json"), .missing)) { try DiT(contentsOf: temporary.path) }
+    let empty = #expect(throws: DiTError.self) { try DiT(contentsOf: temporary.path) }
+    #expect(
+      empty?.description == "\(temporary.path): expected config.json and weights in it, as in a run's folder or one of "
+        + "its checkpoints, found no config.json")
     try published.configuration.write(to: temporary("config.json"))
     #expect(throws: DiTError(file: temporary("model.safetensors"), .missing)) {
       try ModelConversion(temporary.path, to: .dit, weights: nil)

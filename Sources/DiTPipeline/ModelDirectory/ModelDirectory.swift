@@ -81,14 +81,21 @@ public struct ModelDirectory: Sendable {
   ///
   /// - Throws: `DiTError`.
   public init(contentsOf path: String) throws {
-    let configuration = Paths.join(path, Self.configurationFile)
-    guard FileStatus.exists(configuration) else {
+    try self.init(path, configuration: Self.readConfiguration(in: path))
+  }
+
+  /// config.json, not checked yet.
+  ///
+  /// - Throws: `DiTError`, which says of a folder without one what it should have.
+  static func readConfiguration(in path: String) throws -> JSONObjectReader {
+    let file = Paths.join(path, configurationFile)
+    guard try FileStatus(path: file) != nil else {
       throw DiTError(
         file: path, nil,
-        expected: "\(Self.configurationFile) and weights in it, as in a run's folder or one of its checkpoints",
-        found: "no \(Self.configurationFile)")
+        expected: "\(configurationFile) and weights in it, as in a run's folder or one of its checkpoints",
+        found: "no \(configurationFile)")
     }
-    try self.init(path, configuration: JSONObjectReader(contentsOf: configuration))
+    return try JSONObjectReader(contentsOf: file)
   }
 
   /// The directory whose config.json has been read.

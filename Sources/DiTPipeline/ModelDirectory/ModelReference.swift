@@ -150,7 +150,7 @@ public enum ModelReference: Equatable, Sendable {
         return try Self.opened(DiffusersDirectory(contentsOf: path, choice.ofDiffusers(path)), heads)
       }
       let file = Paths.join(path, ModelDirectory.configurationFile)
-      let reader = try JSONObjectReader(contentsOf: file)
+      let reader = try ModelDirectory.readConfiguration(in: path)
       if DiffusersDirectory.isTransformer(reader) {
         return try Self.opened(
           DiffusersDirectory(transformer: path, configuration: reader, choice.ofDiffusers(path)), heads)

@@ -16,7 +16,7 @@ enum ShippedResources {
   /// - Parameter name: nil is the digits model.
   static func model(_ name: String?) throws(Failure) -> String {
     guard let name else { return try Model.digits.directory() }
-    guard !FileManager.default.fileExists(atPath: name) else { return name }
+    guard !FileStatus.exists(name) else { return name }
     if let shipped = Model(rawValue: name) { return try shipped.directory() }
     // One word is meant as a name.
     guard !name.contains(where: { "/.".contains($0) }), ModelConfiguration(published: name) == nil else { return name }

@@ -1,6 +1,6 @@
 import DiTEngine
+import DiTFiles
 import DiTPictures
-import Foundation
 
 extension TrainingData {
   /// The data that `--data` names.
@@ -17,7 +17,7 @@ extension TrainingData {
       throw Failure.usage(
         "--data",
         expected: "digits, emoji, fashion, a .safetensors file, a folder or tar archives of pictures, or an IDX file",
-        found: FileManager.default.fileExists(atPath: data) ? data : "\(data), where there is nothing")
+        found: FileStatus.exists(data) ? data : "\(data), where there is nothing")
     }
   }
 }
