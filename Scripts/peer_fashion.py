@@ -12,7 +12,8 @@ learning rate and its warm-up, cosine, weight decay, betas, clipping and average
 (--precision fp32: none), fused AdamW, scaled_dot_product_attention, an exponential moving average by foreach operations. At so many marks on the way the
 averaged weights are written as a model directory OUT/checkpoints/step-N by this project's names, so that both sides' pictures come from
 one sampler. --steps says at which step the learning rate is 0 and the run ends (by default that of CONFIG); OUT/log.jsonl has a line for
-every ten steps, with their mean seconds as `dit train` logs them. --check compares this network with `dit forward` on a model directory's weights.
+every ten steps, with their mean seconds as `dit train` logs them. A run that was stopped goes on from its last mark when it is started
+again, with a new order of the pictures. --check compares this network with `dit forward` on a model directory's weights.
 """
 
 import argparse
@@ -204,9 +205,17 @@ def train(arguments: argparse.Namespace, model: dict, training: dict, sampling: 
         num_workers=arguments.workers, persistent_workers=arguments.workers > 0,
     )  # fmt: skip
     arguments.out.mkdir(parents=True, exist_ok=True)
-    log = open(arguments.out / "log.jsonl", "w")
-    batches = endless(loader)
+    kept = [network, optimizer, schedule]
+    stored = arguments.out / "state.pt"
     step, seconds, total = 0, 0.0, 0.0
+    if stored.exists():
+        state = torch.load(stored)
+        step, average = state["step"], state["average"]
+        torch.set_rng_state(state["random"])
+        for part, values in zip(kept, state["parts"]):
+            part.load_state_dict(values)
+    log = open(arguments.out / "log.jsonl", "a" if step else "w")
+    batches = endless(loader)
     while step < last:
         start = time.perf_counter()
         x0, y = next(batches)
@@ -235,6 +244,9 @@ def train(arguments: argparse.Namespace, model: dict, training: dict, sampling: 
             seconds = total = 0.0
         if step * arguments.marks // last > (step - 1) * arguments.marks // last:
             save(arguments.out / "checkpoints" / f"step-{step:08d}", model, sampling, network, average)
+            parts = [part.state_dict() for part in kept]
+            torch.save({"step": step, "average": average, "random": torch.get_rng_state(), "parts": parts}, stored.with_suffix(".new"))
+            stored.with_suffix(".new").replace(stored)
 
 
 def save(folder: Path, model: dict, sampling: dict, network: DiT, average: dict[str, torch.Tensor]) -> None:
