@@ -253,7 +253,7 @@ import Testing
     }
     try FileManager.default.createDirectory(atPath: directory("empty/transformer"), withIntermediateDirectories: true)
     let error = #expect(throws: DiTError.self) { try ModelReference(directory("empty")).load() }
-    #expect(error?.file == directory("empty/config.json"))
+    #expect(error?.file == directory("empty") && error?.found == "no config.json")
   }
 
   @Test("An average converts to a model directory and to a pipeline that compute the same")
