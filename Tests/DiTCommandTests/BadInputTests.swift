@@ -110,7 +110,7 @@ import Testing
     let out = ["--out", scratch.path("x.png")]
     try await expectNothing(["sample", "--model", "/nowhere"] + out, 65, ["/nowhere", "no such file"])
     try await expectNothing(["sample", "--model", "DiT-S/2"] + out, 65, ["DiT-S/2", "weights"])
-    try await expectNothing(["sample", "--model", scratch.path("")] + out, 65, ["config.json", "found no config.json"])
+    try await expectNothing(["sample", "--model", scratch.path("")] + out, 65, ["found no config.json"])
     let text = try scratch.write("not a safetensors file", to: "text.safetensors")
     try await expectNothing(["info", text], 65, ["text.safetensors", "header"])
     try await expectNothing(["schedule", scratch.path("")], 65, ["config.json"])
